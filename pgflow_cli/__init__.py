@@ -1,0 +1,1 @@
+"""pgflow: a PostgreSQL job queue that is operated from a terminal."""

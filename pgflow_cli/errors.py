@@ -1,0 +1,102 @@
+"""Every error an operator may read, with its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class PgflowError(Exception):
+    """An error that is explained to the operator without a traceback.
+
+    The message is one lower-case sentence without a full stop that names the thing and the next step. `hints` are
+    further lines, printed indented below it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *hints: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hints = hints
+
+
+class UsageError(PgflowError):
+    """What was typed, or a field of a job, is not acceptable."""
+
+    exit_code = 2
+
+
+class NotFound(PgflowError):
+    """There is no such job, queue or file, or an id is ambiguous."""
+
+    exit_code = 3
+
+
+class Refused(PgflowError):
+    """A guard or the state of a job forbids it.
+
+    `reason_code` is the code of the ingest decision, `details` its evidence; neither ever holds payload.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self,
+        message: str,
+        *hints: str,
+        reason_code: str = "REFUSED",
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, *hints)
+        self.reason_code = reason_code
+        self.details = dict(details or {})
+
+
+class CheckFailed(PgflowError):
+    """A check found what it looks for."""
+
+    exit_code = 5
+
+
+class DatabaseUnavailable(PgflowError):
+    """The database does not answer, or does not take writes."""
+
+    exit_code = 69
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost, or a commit only half confirmed: the statement may or may not have happened."""
+
+
+class SoftwareFault(PgflowError):
+    """Something that should not happen; the traceback has been saved."""
+
+    exit_code = 70
+
+
+class OutputFailed(PgflowError):
+    """A file cannot be written."""
+
+    exit_code = 74
+
+
+class TryLater(PgflowError):
+    """Somebody else holds the lock, or time ran out."""
+
+    exit_code = 75
+
+
+class Contention(TryLater):
+    """The database asked to try the transaction again (40001, 40P01, 55P03)."""
+
+
+class PermissionDenied(PgflowError):
+    """The database refuses this role."""
+
+    exit_code = 77
+
+
+class ConfigurationError(PgflowError):
+    """A setting is missing or wrong, or the schema is of another version."""
+
+    exit_code = 78

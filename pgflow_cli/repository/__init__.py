@@ -1,0 +1,8 @@
+"""Every statement, one method each; the methods of a noun stand together in a module."""
+
+from __future__ import annotations
+
+from pgflow_cli.repository.connection import Database, Link, Watchdog
+from pgflow_cli.repository.repository import Repository
+
+__all__ = ["Database", "Link", "Repository", "Watchdog"]

@@ -1,0 +1,26 @@
+"""What the parts of the repository share: the link they speak through."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from pgflow_cli.repository.connection import Database, Link
+
+
+class Part:
+    """A group of statements over one link; not for several threads at once."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @property
+    def database(self) -> Database:
+        return self.link.database
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run the block's statements in one transaction."""
+        return self.link.transaction()
+
+    def close(self) -> None:
+        """Close the connection; the next statement opens another."""
+        self.link.close()

@@ -1,0 +1,354 @@
+"""One connection to PostgreSQL: opened late, watched by a deadline, its errors translated.
+
+Nothing is set on the session, so it works behind a pooler in transaction mode: names are qualified, and server-side
+timeouts are `set local` or belong to the role.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as sqlstate
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import class_row, tuple_row
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.errors import (
+    ConfigurationError,
+    Contention,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    PermissionDenied,
+    PgflowError,
+    Refused,
+    UsageError,
+)
+
+Row = TypeVar("Row")
+Parameters = Mapping[str, object]
+
+# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault catalogue.
+_OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
+_CONTENTION = {"40001", "40P01", "55P03"}
+_STALE_PREPARED_STATEMENT = (
+    sqlstate.DuplicatePreparedStatement,
+    sqlstate.InvalidSqlStatementName,
+)
+_NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
+
+_KEEPALIVE = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+class Watchdog:
+    """Frees threads whose call has passed its deadline, by shutting their socket.
+
+    No libpq or server timeout bounds a peer that stays silent; this does, within `TICK` seconds. One thread serves
+    every connection of a process and starts with the first call that has a deadline.
+    """
+
+    TICK = 0.1
+
+    def __init__(self) -> None:
+        self._guarded: dict[Link, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def guard(self, link: Link, seconds: float | None) -> Iterator[None]:
+        """Sever the link if the block takes longer than `seconds`; None: no limit."""
+        if seconds is None:
+            yield
+            return
+        if self._thread is None:
+            self._start()
+        # A plain dict: assigning and deleting one key are atomic, so the hot path takes no lock.
+        self._guarded[link] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._guarded.pop(link, None)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="pgflow-watchdog", daemon=True
+                )
+                self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self.TICK)
+            now = time.monotonic()
+            for link, deadline in list(self._guarded.items()):
+                if now >= deadline and self._guarded.pop(link, None) is not None:
+                    link.sever()
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is and how long to wait for it; times are in seconds.
+
+    `call_timeout` bounds every statement from the client's side; None leaves operators' long reports alone.
+    """
+
+    url: str = field(repr=False)
+    application_name: str = "pgflow"
+    connect_timeout: float = 5.0
+    call_timeout: float | None = None
+    statement_timeout: float | None = None
+    watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
+
+    def parameters(self) -> dict[str, str]:
+        """Return libpq's parameters; a URL that cannot be read is exit 78, without repeating any part of it."""
+        try:
+            given = conninfo_to_dict(self.url)
+        except psycopg.Error:
+            # psycopg repeats parts of a malformed URL, perhaps the password.
+            raise ConfigurationError(
+                "the database URL cannot be read",
+                "It looks like postgres://user:password@host:5432/dbname; special characters are percent-encoded.",
+            ) from None
+        merged = {k: str(v) for k, v in given.items() if v is not None}
+        hosts = merged.get("host", "")
+        defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
+        defaults["connect_timeout"] = str(max(2, round(self.connect_timeout)))
+        if "," in hosts:
+            defaults["target_session_attrs"] = "read-write"
+        return {**defaults, **merged}
+
+    def display(self) -> str:
+        """Return `user@host:port/dbname`, which never holds a secret."""
+        p = self.parameters()
+        host = p.get("host") or p.get("hostaddr") or "local socket"
+        user = f"{p['user']}@" if "user" in p else ""
+        return f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
+
+
+class Link:
+    """A connection that opens at the first call, and again at the first call after it broke.
+
+    Not for several threads at once. Raises `DatabaseUnavailable` when the server is away, `OutcomeUnknown` when a
+    statement's reply was lost, `Contention` when the transaction may be tried again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._connection: psycopg.Connection[Any] | None = None
+        self._lock = threading.Lock()  # between close and sever: a closed descriptor may already be another's
+        self._severed = False
+        self._warning: str | None = None
+        self._prepare = True
+        self._in_transaction = False
+
+    @property
+    def prepares(self) -> bool:
+        """Whether statements are prepared; a pooler in transaction mode may forbid it."""
+        return self._prepare
+
+    def raw(self) -> psycopg.Connection[Any]:
+        """Return the open connection of psycopg, connecting if need be."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self._connect()
+        return connection
+
+    def rows(
+        self,
+        name: str,
+        model: type[Row],
+        parameters: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> list[Row]:
+        """Run `queries/NAME.sql` and return its rows as `model`."""
+        cursor = self.execute(name, parameters, class_row(model), timeout=timeout)
+        return cursor.fetchall()
+
+    def tuples(
+        self,
+        name: str,
+        parameters: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Run `queries/NAME.sql` and return its rows as tuples."""
+        cursor = self.execute(name, parameters, tuple_row, timeout=timeout)
+        return cursor.fetchall() if cursor.description else []
+
+    def count(
+        self,
+        name: str,
+        parameters: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Run `queries/NAME.sql` and return the number of rows it changed."""
+        return self.execute(name, parameters, tuple_row, timeout=timeout).rowcount
+
+    def execute(
+        self,
+        name: str,
+        parameters: Parameters | None,
+        row_factory: Any,
+        *,
+        timeout: float | None = None,
+    ) -> psycopg.Cursor[Any]:
+        """Run `queries/NAME.sql` under the watchdog and return its cursor."""
+        text = sqlfiles.statement(name)
+        connection = self.raw()
+        limit = self.database.call_timeout if timeout is None else timeout
+        self._warning = None
+        with self._translated(), self.database.watchdog.guard(self, limit):
+            cursor = connection.cursor(row_factory=row_factory)
+            try:
+                cursor.execute(text.encode(), parameters, prepare=self._prepare or None)
+            except _STALE_PREPARED_STATEMENT:
+                if self._in_transaction:
+                    raise
+                # A pooler gave us another server connection. Nothing has run yet: the error comes before the
+                # statement does. From here on this link prepares nothing.
+                self._prepare = False
+                connection.prepare_threshold = None
+                cursor.execute(text.encode(), parameters, prepare=False)
+        if self._warning is not None:
+            self.close()
+            raise OutcomeUnknown(f"the commit was not confirmed: {self._warning}")
+        return cursor
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block's statements in one transaction, rolled back if it raises."""
+        connection = self.raw()
+        with self._translated(), connection.transaction():
+            if self.database.statement_timeout is not None:
+                self.run_text(
+                    f"set local statement_timeout = {int(self.database.statement_timeout * 1000)}"
+                )
+            self._in_transaction = True
+            try:
+                yield
+            finally:
+                self._in_transaction = False
+
+    def run_text(self, text: str) -> psycopg.Cursor[Any]:
+        """Run text that came out of a statement file: a migration, or DDL that a query has planned."""
+        connection = self.raw()
+        with self._translated():
+            return connection.execute(text.encode())
+
+    def sever(self) -> None:
+        """Free the thread that is blocked on this connection; the next call opens another."""
+        with self._lock:
+            connection = self._connection
+            if connection is None or connection.closed:
+                return
+            self._severed = True
+            with socket.socket(fileno=os.dup(connection.fileno())) as peer:
+                peer.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        parameters = self.database.parameters()
+        try:
+            connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        except psycopg.Error as error:
+            raise _connection_error(self.database, error) from None
+        # 5 is psycopg's own threshold; below a pooler it has been switched off for this link.
+        connection.prepare_threshold = 5 if self._prepare else None
+        connection.add_notice_handler(self._notice)
+        with self._lock:
+            self._connection = connection
+            self._severed = False
+        return connection
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # A commit that was canceled while it waited for a synchronous standby reports success with this warning.
+        if diagnostic.sqlstate == "01000" and diagnostic.severity_nonlocalized == "WARNING":
+            self._warning = diagnostic.message_primary or "warning"
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            connection = self._connection
+            broken = connection is None or connection.closed or self._severed
+            if broken or isinstance(error, psycopg.OperationalError) and not error.sqlstate:
+                self.close()
+                raise OutcomeUnknown(
+                    f"the connection to {self.database.display()} was lost",
+                    "Try: pgflow doctor",
+                ) from error
+            translated = translate(self.database, error)
+            raise translated from error
+
+
+def translate(database: Database, error: psycopg.Error) -> PgflowError | psycopg.Error:
+    """Return what an operator reads instead of a server error, or the error itself if it is a bug of ours.
+
+    A server's DETAIL may print a whole row, payload and all: it is passed on only from our own functions, whose
+    details are numbers and names.
+    """
+    code = error.sqlstate or ""
+    primary = error.diag.message_primary or str(error)
+    if code.startswith("PF"):
+        return _refusal(code, primary, error.diag.message_detail)
+    if code in _CONTENTION:
+        return Contention(f"the database asked to try again: {primary}")
+    if code == "57014":
+        return DatabaseUnavailable(
+            f"the statement was canceled: {primary}", "Try: --timeout with a larger value"
+        )
+    if code.startswith(_OUTAGE):
+        return DatabaseUnavailable(f"{database.display()} does not take the statement: {primary}")
+    if code in ("42501", "28000", "28P01"):
+        return PermissionDenied(primary)
+    if code in _NO_SUCH_OBJECT and "pgflow" in primary:
+        return ConfigurationError(
+            f"the schema is missing or of another version: {primary}",
+            "Try: pgflow migrate",
+        )
+    return error
+
+
+def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
+    """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest is a guard."""
+    import json  # noqa: PLC0415 - on the way out only
+
+    details = json.loads(detail) if detail else {}
+    if code.startswith("PF4"):
+        return UsageError(primary)
+    reason = details.pop("reason_code", "REFUSED")
+    return Refused(primary, reason_code=reason, details=details)
+
+
+def _connection_error(database: Database, error: psycopg.Error) -> PgflowError:
+    # The text of libpq may repeat the connection string; only its last clause is ours to show.
+    lines = str(error).strip().splitlines()
+    reason = lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ") if lines else "no answer"
+    where = database.display()
+    if "password authentication" in reason or "no pg_hba.conf entry" in reason or "role " in reason:
+        return PermissionDenied(f"cannot connect to {where}: {reason}")
+    if reason.startswith('database "'):
+        return ConfigurationError(f"cannot connect to {where}: {reason}")
+    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", "Try: pgflow doctor")

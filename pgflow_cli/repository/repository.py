@@ -1,0 +1,17 @@
+"""The repository as its users see it: one object with every statement."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pgflow_cli.repository.connection import Database, Link
+from pgflow_cli.repository.leases import Leases
+
+
+class Repository(Leases):
+    """Every statement of pgflow over one connection, which opens at the first call."""
+
+    @classmethod
+    def of(cls, database: Database) -> Self:
+        """Return a repository with a connection of its own."""
+        return cls(Link(database))

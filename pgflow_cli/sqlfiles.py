@@ -1,0 +1,60 @@
+"""Finds and reads sql/: inside the package in a wheel, beside it in a checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+_MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationFile:
+    """One forward step of the schema; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    text: str
+    checksum: str
+
+
+@cache
+def root() -> Path:
+    """Return the folder that holds `migrations` and `queries`."""
+    packaged = _HERE / "sql"
+    return packaged if packaged.is_dir() else _HERE.parent / "sql"
+
+
+@cache
+def statement(name: str) -> str:
+    """Return the statement of `queries/NAME.sql`, without its comments.
+
+    psycopg caches the parsed form of statements below 4 KiB only, so whole-line comments are taken out.
+    """
+    text = (root() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+@cache
+def migrations() -> tuple[MigrationFile, ...]:
+    """Return every migration in order; versions count from 1 without a gap."""
+    found = []
+    for path in sorted((root() / "migrations").iterdir()):
+        match = _MIGRATION.fullmatch(path.name)
+        if match is None:
+            continue
+        text = path.read_text(encoding="utf-8")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        found.append(MigrationFile(int(match[1]), match[2], text, checksum))
+    assert [m.version for m in found] == list(range(1, len(found) + 1))
+    return tuple(found)
+
+
+def latest_version() -> int:
+    """Return the schema version that this program is written for."""
+    return migrations()[-1].version

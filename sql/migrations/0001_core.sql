@@ -1,0 +1,237 @@
+-- The core: jobs, where each of them is, and how its attempts ended.
+--
+-- A job's state is the table its id stands in: `pending`, a row of `leases` that names it without an attempt row of that
+-- number, a succeeded row of `job_attempts`, `dead_letters` or `canceled_jobs`. There are no foreign keys on the hot
+-- path; sql/queries/audit_jobs.sql is what replaces them.
+
+revoke all on schema pgflow from public;
+
+-- Written once at enqueue, never updated. Fixed-width columns stand first: no padding.
+create table pgflow.jobs (
+  id uuid not null,  -- UUIDv7: its first 48 bits are the milliseconds that choose the partition
+  run_at timestamptz not null default now(),
+  created_at timestamptz not null default now(),
+  replay_of_job_id uuid,
+  timeout_ms bigint,  -- for one attempt; null: the handler's own
+  max_attempts integer not null default 25,
+  priority smallint not null default 0,
+  queue text not null,
+  job_type text not null,
+  payload jsonb not null,
+  meta jsonb,
+  primary key (id),
+  constraint queue_is_a_short_ascii_name check (queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+  constraint job_type_is_a_short_ascii_name check (job_type ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$'),
+  constraint priority_is_in_range check (priority between -100 and 100),
+  constraint max_attempts_is_positive check (max_attempts between 1 and 10000),
+  constraint timeout_is_positive check (timeout_ms between 1 and 2592000000),
+  constraint run_at_is_finite check (
+    isfinite(run_at) and run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+  ),
+  -- Measured on the text, because numbers expand: 75 kB of [1e131071, …] stored in 2 kB print as more than 1 GB, and
+  -- pg_dump of the table fails. A queue's own limit lies below this ceiling.
+  constraint payload_is_bounded_after_expansion check (octet_length(payload::text) <= 16777216),
+  constraint meta_is_an_object check (jsonb_typeof(meta) = 'object')
+) partition by range (id);
+
+-- How an attempt ended. Append-only; written once, when it settles or is reaped.
+create table pgflow.job_attempts (
+  job_id uuid not null,
+  lease_id uuid not null,  -- a settlement that is sent again recognises its own row by it
+  started_at timestamptz not null,
+  finished_at timestamptz not null default now(),
+  next_run_at timestamptz,  -- where the job went back to pending, exactly
+  attempt_no integer not null,
+  status text not null,
+  worker_name text not null,
+  error_code text,
+  error_message text,
+  error_fingerprint text,
+  code_version text,
+  primary key (job_id, attempt_no),
+  constraint status_is_known check (
+    status in ('succeeded', 'failed', 'snoozed', 'released', 'lost', 'canceled')
+  ),
+  constraint attempt_no_is_positive check (attempt_no > 0),
+  constraint duration_is_not_negative check (finished_at >= started_at)
+) partition by range (job_id);
+
+create index job_attempts_by_time on pgflow.job_attempts using brin (finished_at);
+
+create table pgflow.jobs_default partition of pgflow.jobs default;
+create table pgflow.job_attempts_default partition of pgflow.job_attempts default;
+
+-- Waits for a worker. Narrow, because it is deleted at lease. job_type stands here so that a worker can pass over types
+-- it has no handler for without reading jobs.
+create table pgflow.pending (
+  run_at timestamptz not null,
+  job_id uuid not null,
+  attempt_no integer not null default 0,  -- attempts numbered so far
+  rank smallint not null,  -- minus the priority: one ascending index serves high priority first
+  queue text not null,
+  job_type text not null,
+  constraint pending_due primary key (queue, rank, run_at, job_id)
+) with (
+  -- Rows live for seconds, and the entries they leave stand exactly where the next lease looks.
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = 1000000,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0
+);
+
+-- Every queue and rank ever used: what a lease scans, and the list of queues.
+create table pgflow.queue_ranks (
+  queue text not null,
+  rank smallint not null,
+  primary key (queue, rank)
+);
+
+-- One row for each batch of jobs that a worker holds. The row is the fence: an outcome counts while it exists.
+create table pgflow.leases (
+  -- Random: a counter would repeat after a restore or a failover and let a zombie through.
+  lease_id uuid primary key default gen_random_uuid(),
+  batch_id uuid not null,  -- named by the worker, so that it can give back a batch whose reply it never saw
+  worker_id uuid not null,
+  leased_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  queue text not null,
+  worker_name text not null,
+  job_ids uuid[] not null,
+  attempt_nos integer[] not null,
+  progress jsonb,  -- job id -> [done, total], as its handler last reported
+  constraint arrays_are_parallel check (cardinality(job_ids) = cardinality(attempt_nos))
+) with (
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0,
+  -- 256 jobs are 5 kB: kept in the row, neither compressed nor moved out.
+  toast_tuple_target = 8160
+);
+
+-- A job that will not run again by itself. Updated once, when an operator resolves it.
+create table pgflow.dead_letters (
+  job_id uuid primary key,
+  died_at timestamptz not null default now(),
+  resolved_at timestamptz,
+  replay_job_id uuid,
+  attempt_no integer not null,
+  failed_attempts integer not null,
+  queue text not null,
+  job_type text not null,
+  dlq_reason_code text not null,
+  error_code text,
+  error_message text,
+  error_fingerprint text,
+  code_version text,
+  resolution text,
+  constraint resolution_is_known check (resolution in ('replayed', 'discarded')),
+  constraint resolved_in_full check ((resolved_at is null) = (resolution is null)),
+  constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null))
+);
+
+create index dead_letters_open on pgflow.dead_letters (died_at, job_id) where resolved_at is null;
+create index dead_letters_open_by_queue on pgflow.dead_letters (queue, died_at, job_id) where resolved_at is null;
+create index dead_letters_by_fingerprint on pgflow.dead_letters (error_fingerprint, died_at);
+
+create table pgflow.canceled_jobs (
+  job_id uuid primary key,
+  canceled_at timestamptz not null default now(),
+  queue text not null,
+  canceled_by text not null,
+  note text
+);
+
+create index canceled_jobs_by_time on pgflow.canceled_jobs (canceled_at, job_id);
+
+-- A live worker process. Small and updated often: room on the page keeps every update in place.
+create table pgflow.workers (
+  worker_id uuid primary key,  -- of this incarnation: a name may be shared by mistake, this never is
+  supervisor_id uuid not null,
+  started_at timestamptz not null default now(),
+  last_heartbeat timestamptz not null default now(),
+  last_leased_at timestamptz,
+  pid integer not null,
+  slots integer not null,
+  busy_slots integer not null default 0,
+  lease_seconds integer not null,
+  idle boolean not null default false,  -- found nothing and waits to be told
+  quiet boolean not null default false,  -- leases nothing more
+  name text not null,
+  host text not null,
+  code_version text,
+  queues text[],  -- null: every queue
+  job_types text[]  -- null: every job type
+) with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+create table pgflow.queue_policies (
+  queue text primary key,
+  max_in_flight integer,
+  max_attempts_per_minute integer,
+  throttle_delay_ms integer,
+  max_payload_bytes integer,
+  max_enqueue_per_minute integer,
+  paused_until timestamptz,  -- 'infinity': until somebody resumes it
+  paused_by text,
+  pause_note text,
+  updated_at timestamptz not null default now(),
+  constraint queue_is_a_short_ascii_name check (queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+  constraint max_in_flight_is_not_negative check (max_in_flight >= 0),
+  constraint max_attempts_per_minute_is_not_negative check (max_attempts_per_minute >= 0),
+  constraint throttle_delay_is_not_negative check (throttle_delay_ms >= 0),
+  constraint max_payload_bytes_is_in_range check (max_payload_bytes between 2 and 16777216),
+  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0)
+);
+
+-- A throttle or pause that held jobs back: one row for each queue, reason and minute.
+create table pgflow.policy_decisions (
+  id bigint generated always as identity primary key,
+  minute timestamptz not null,
+  first_at timestamptz not null default now(),
+  last_at timestamptz not null default now(),
+  count bigint not null default 1,
+  sample_job_id uuid,
+  queue text not null,
+  decision text not null,
+  reason_code text not null,
+  details_json jsonb not null default '{}',
+  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute)
+);
+
+create index policy_decisions_by_time on pgflow.policy_decisions (minute);
+
+-- An enqueue that was refused, aggregated the same way.
+create table pgflow.ingest_decisions (
+  id bigint generated always as identity primary key,
+  minute timestamptz not null,
+  first_at timestamptz not null default now(),
+  last_at timestamptz not null default now(),
+  count bigint not null default 1,
+  queue text not null,
+  decision text not null,
+  reason_code text not null,
+  details_json jsonb not null default '{}',
+  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute)
+);
+
+create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);
+
+-- Jobs enqueued in a minute of the database's clock. Only queues with a rate limit have rows.
+create table pgflow.enqueue_counters (
+  minute timestamptz not null,
+  count bigint not null,
+  queue text not null,
+  primary key (queue, minute)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- What handlers declare of their error codes, so that operators need no application code to read them.
+create table pgflow.error_codes (
+  code text primary key,
+  retry_class text not null,
+  suggested_action text not null,
+  updated_at timestamptz not null default now(),
+  constraint code_is_upper_case check (code ~ '^[A-Z][A-Z0-9_]{0,63}$'),
+  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget'))
+);

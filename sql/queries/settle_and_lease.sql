@@ -1,0 +1,243 @@
+-- Settle what ended and lease what is free: one statement, one commit, one round trip. Either part may be empty.
+with
+-- The leases that still exist. Share-locked, so that no reaper takes one while its outcomes are being written.
+fence as materialized (
+  select lease_id, leased_at, job_ids, attempt_nos
+  from pgflow.leases
+  where lease_id = any(%(fence_ids)s::uuid[])
+    and worker_id = %(worker_id)s::uuid
+  order by lease_id
+  for key share
+),
+held as (
+  select fence.lease_id, fence.leased_at, entry.job_id, entry.attempt_no
+  from fence
+  cross join lateral unnest(fence.job_ids, fence.attempt_nos) as entry (job_id, attempt_no)
+),
+-- Successes come as plain arrays, because they are nearly all there is; everything else in one document.
+reported as materialized (
+  select
+    lease_id, job_id, attempt_no, 'succeeded' as status, started_ago, ended_ago,
+    null::text as error_code, null::text as error_message, null::text as error_fingerprint,
+    null::float8 as delay, null::text as dlq_reason_code, null::integer as failed_attempts, null::timestamptz as run_at
+  from unnest(
+    %(lease_ids)s::uuid[], %(job_ids)s::uuid[], %(attempt_nos)s::integer[],
+    %(started_ago)s::float8[], %(ended_ago)s::float8[]
+  ) as success (lease_id, job_id, attempt_no, started_ago, ended_ago)
+  union all
+  select
+    lease_id, job_id, attempt_no, status, started_ago, ended_ago,
+    error_code, error_message, error_fingerprint,
+    delay, dlq_reason_code, failed_attempts, run_at
+  from jsonb_to_recordset(%(others)s::jsonb) as other (
+    lease_id uuid, job_id uuid, attempt_no integer, status text, started_ago float8, ended_ago float8,
+    error_code text, error_message text, error_fingerprint text,
+    delay float8, dlq_reason_code text, failed_attempts integer, run_at timestamptz
+  )
+),
+settled as (
+  insert into pgflow.job_attempts (
+    job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name,
+    error_code, error_message, error_fingerprint, code_version
+  )
+  select
+    job_id, lease_id,
+    -- Durations are the worker's, instants the database's: an attempt never starts before its lease.
+    greatest(leased_at, now() - started_ago * interval '1 second'),
+    greatest(leased_at, now() - ended_ago * interval '1 second'),
+    now() + delay * interval '1 second',
+    attempt_no, status, %(worker_name)s::text,
+    error_code, error_message, error_fingerprint, %(code_version)s::text
+  from reported
+  join held using (lease_id, job_id, attempt_no)
+  where status <> 'unstarted'
+  -- A settlement that is sent again after a lost reply finds its own row.
+  on conflict (job_id, attempt_no) do nothing
+  returning job_id, attempt_no, next_run_at
+),
+-- A job given back before it started leaves the lease's arrays, keeps its number and its place in the queue.
+unstarted as (
+  select reported.lease_id, reported.job_id, reported.attempt_no, reported.run_at
+  from reported
+  join held using (lease_id, job_id, attempt_no)
+  where reported.status = 'unstarted'
+    and not exists (
+      select from pgflow.job_attempts as earlier
+      where earlier.job_id = reported.job_id
+        and earlier.attempt_no = reported.attempt_no
+    )
+),
+returned as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
+  select job.queue, -job.priority, back.run_at, back.job_id, back.attempt_no, job.job_type
+  from (
+    select job_id, next_run_at as run_at, attempt_no
+    from settled
+    where next_run_at is not null
+    union all
+    select job_id, run_at, attempt_no - 1
+    from unstarted
+  ) as back
+  cross join lateral (
+    select queue, priority, job_type
+    from pgflow.jobs
+    where id = back.job_id
+    -- Without this the planner may hash-join, and read every partition.
+    offset 0
+  ) as job
+),
+buried as (
+  insert into pgflow.dead_letters (
+    job_id, attempt_no, failed_attempts, queue, job_type, dlq_reason_code,
+    error_code, error_message, error_fingerprint, code_version
+  )
+  select
+    reported.job_id, reported.attempt_no, reported.failed_attempts, job.queue, job.job_type,
+    reported.dlq_reason_code, reported.error_code, reported.error_message, reported.error_fingerprint,
+    %(code_version)s::text
+  from reported
+  join settled using (job_id, attempt_no)
+  cross join lateral (
+    select queue, job_type
+    from pgflow.jobs
+    where id = reported.job_id
+    offset 0
+  ) as job
+  where reported.dlq_reason_code is not null
+),
+-- Through the fence: deleted independently, the row would already be gone for it, and its settlements would vanish.
+closed as (
+  delete from pgflow.leases
+  using fence
+  where leases.lease_id = fence.lease_id
+    and fence.lease_id = any(%(closed_ids)s::uuid[])
+),
+shrunk as (
+  update pgflow.leases
+  set job_ids = rest.job_ids,
+      attempt_nos = rest.attempt_nos
+  from (
+    select
+      held.lease_id,
+      coalesce(array_agg(held.job_id) filter (where unstarted.job_id is null), '{}') as job_ids,
+      coalesce(array_agg(held.attempt_no) filter (where unstarted.job_id is null), '{}') as attempt_nos
+    from held
+    left join unstarted using (lease_id, job_id)
+    group by held.lease_id
+    having count(unstarted.job_id) > 0
+  ) as rest
+  where leases.lease_id = rest.lease_id
+    -- One row cannot be both updated and deleted in one statement.
+    and leases.lease_id <> all(%(closed_ids)s::uuid[])
+),
+taken as (
+  delete from pgflow.pending
+  -- An array, not a join: a join may evaluate the limited part twice and take more than its limit.
+  where ctid = any(array(
+    select entry.ctid
+    from (
+      select
+        ranks.queue, ranks.rank,
+        coalesce(cursors.run_at, '-infinity') as run_at,
+        coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
+      from pgflow.queue_ranks as ranks
+      left join unnest(
+        %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],
+        %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
+      ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
+      where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
+        and not exists (
+          select from pgflow.queue_policies as policy
+          where policy.queue = ranks.queue
+            and policy.paused_until > now()
+        )
+      -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
+      order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
+    ) as place
+    cross join lateral (
+      select pending.ctid
+      from pgflow.pending
+      where pending.queue = place.queue
+        and pending.rank = place.rank
+        and pending.run_at <= now()
+        and (pending.run_at, pending.job_id) >= (place.run_at, place.job_id)
+        and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+      -- Every column of the index, to its last: otherwise the whole backlog is sorted.
+      order by pending.queue, pending.rank, pending.run_at, pending.job_id
+      limit %(room)s::integer
+      for update skip locked
+    ) as entry
+    limit %(room)s::integer
+  ))
+  returning queue, rank, run_at, job_id, attempt_no, job_type
+),
+leased as (
+  insert into pgflow.leases (batch_id, worker_id, worker_name, queue, expires_at, job_ids, attempt_nos)
+  select
+    %(batch_id)s::uuid, %(worker_id)s::uuid, %(worker_name)s::text, queue,
+    now() + %(lease_seconds)s::float8 * interval '1 second',
+    array_agg(job_id order by rank, run_at, job_id),
+    array_agg(attempt_no + 1 order by rank, run_at, job_id)
+  from taken
+  group by queue
+  returning lease_id, queue
+),
+-- An idle worker is told of new jobs; a busy one looks by itself. Written only when it changes.
+marked as (
+  update pgflow.workers
+  set idle = not exists (select from taken),
+      last_leased_at = now()
+  where worker_id = %(worker_id)s::uuid
+    and %(room)s::integer > 0
+    and idle = exists (select from taken)
+)
+-- First the instant of the scan, then outcomes that came too late, then the jobs.
+select
+  null::uuid::text as lease_id, null::uuid::text as job_id, null::text as queue, 0::smallint as rank,
+  to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
+  0 as attempt_no, null::text as job_type, null::text as payload, 0 as max_attempts,
+  null::bigint as timeout_ms, null::text as meta, null::text as replay_of_job_id,
+  0::bigint as failed_attempts, 0::bigint as lost_attempts
+union all
+select
+  reported.lease_id::text, reported.job_id::text, null, 0::smallint, null, reported.attempt_no, null, null, 0,
+  null, null, null, 0, 0
+from reported
+left join settled using (job_id, attempt_no)
+left join unstarted using (lease_id, job_id)
+where settled.job_id is null
+  and unstarted.job_id is null
+  and not exists (
+    select from pgflow.job_attempts as earlier
+    where earlier.job_id = reported.job_id
+      and earlier.attempt_no = reported.attempt_no
+      and earlier.lease_id = reported.lease_id
+  )
+union all
+(
+  select
+    leased.lease_id::text, taken.job_id::text, taken.queue, taken.rank,
+    to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    taken.attempt_no + 1, taken.job_type, job.payload, job.max_attempts,
+    job.timeout_ms, job.meta, job.replay_of_job_id,
+    coalesce(history.failed, 0), coalesce(history.lost, 0)
+  from taken
+  join leased using (queue)
+  cross join lateral (
+    -- Text: a number or a time that Python cannot hold must spoil its own job, not the batch.
+    select payload::text, meta::text, max_attempts, timeout_ms, replay_of_job_id::text
+    from pgflow.jobs
+    where id = taken.job_id
+    offset 0
+  ) as job
+  left join lateral (
+    select
+      count(*) filter (where status = 'failed') as failed,
+      count(*) filter (where status = 'lost') as lost
+    from pgflow.job_attempts
+    where job_attempts.job_id = taken.job_id
+      -- False for nearly every job: then no partition is opened.
+      and taken.attempt_no > 0
+  ) as history on true
+  order by leased.lease_id, taken.rank, taken.run_at, taken.job_id
+)
