@@ -74,6 +74,10 @@ class SoftwareFault(PgflowError):
     exit_code = 70
 
 
+class StatementFailed(SoftwareFault):
+    """The database refused a statement for a reason that nobody expected."""
+
+
 class OutputFailed(PgflowError):
     """A file cannot be written."""
 

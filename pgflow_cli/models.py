@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +27,81 @@ class LeasedJob:
     replay_of_job_id: str | None
     failed_attempts: int
     lost_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it is sent.
+
+    `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given back as it was. A failed job with
+    `dlq_reason_code` is dead-lettered, one with a `delay` in seconds goes back to pending.
+    """
+
+    lease_id: str
+    job_id: str
+    attempt_no: int
+    status: str
+    started_ago: float = 0.0
+    ended_ago: float = 0.0
+    delay: float | None = None
+    dlq_reason_code: str | None = None
+    failed_attempts: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_fingerprint: str | None = None
+    run_at: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+Place = tuple[str, int]  # queue, rank
+Position = tuple[str, str]  # run_at as text, job id
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Where a lease looks: from the cursors, or with none from the front; after `last_queue` in turn."""
+
+    cursors: dict[Place, Position] = field(default_factory=dict)
+    last_queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One turn of a worker: what it settles, and how much it would lease. `queues` and `job_types`: None means all."""
+
+    worker_id: str
+    worker_name: str
+    code_version: str | None
+    batch_id: str
+    lease_seconds: float
+    queues: list[str] | None
+    job_types: list[str] | None
+    room: int
+    scan: Scan
+    settlements: list[Settlement]
+    closed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReply:
+    """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose outcome came too late."""
+
+    scanned_at: str
+    lost: list[str]
+    jobs: list[LeasedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that a lease still held when the lease was ended for it."""
+
+    job_id: str
+    queue: str
+    job_type: str
+    attempt_no: int
+    worker_name: str
+    started: bool
+    dead_lettered: bool

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
@@ -22,6 +23,15 @@ class MigrationFile:
     checksum: str
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement with `$1` … for parameters, and their names in that order."""
+
+    name: str
+    text: bytes
+    parameters: tuple[str, ...]
+
+
 @cache
 def root() -> Path:
     """Return the folder that holds `migrations` and `queries`."""
@@ -30,14 +40,22 @@ def root() -> Path:
 
 
 @cache
-def statement(name: str) -> str:
-    """Return the statement of `queries/NAME.sql`, without its comments.
+def statement(name: str) -> Statement:
+    """Return the statement of `queries/NAME.sql`.
 
-    psycopg caches the parsed form of statements below 4 KiB only, so whole-line comments are taken out.
+    Its parameters are numbered as PostgreSQL wants them: psycopg would parse a text of more than 4 KiB at every call.
     """
     text = (root() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return "\n".join(line.strip() for line in lines if line.strip())
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    numbered = _PARAMETER.sub(number, "\n".join(line for line in lines if line.strip()))
+    return Statement(name, numbered.encode(), tuple(names))
 
 
 @cache

@@ -6,6 +6,7 @@ timeouts are `set local` or belong to the role.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -29,6 +30,7 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     Refused,
+    StatementFailed,
     UsageError,
 )
 
@@ -43,6 +45,8 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
+
+_STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 _KEEPALIVE = {
     "keepalives_idle": "10",
@@ -103,6 +107,8 @@ class Database:
     """Where the database is and how long to wait for it; times are in seconds.
 
     `call_timeout` bounds every statement from the client's side; None leaves operators' long reports alone.
+    `steady_plans` is for workers: statements are prepared, planned once, and never by a sequential scan, because a day's
+    partition is empty when the plan is made and large before anything analyses it.
     """
 
     url: str = field(repr=False)
@@ -110,6 +116,7 @@ class Database:
     connect_timeout: float = 5.0
     call_timeout: float | None = None
     statement_timeout: float | None = None
+    steady_plans: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
 
     def parameters(self) -> dict[str, str]:
@@ -126,6 +133,8 @@ class Database:
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
         defaults["connect_timeout"] = str(max(2, round(self.connect_timeout)))
+        if self.steady_plans:
+            defaults["options"] = _STEADY_PLANS
         if "," in hosts:
             defaults["target_session_attrs"] = "read-write"
         return {**defaults, **merged}
@@ -151,7 +160,7 @@ class Link:
         self._lock = threading.Lock()  # between close and sever: a closed descriptor may already be another's
         self._severed = False
         self._warning: str | None = None
-        self._prepare = True
+        self._prepare = database.steady_plans
         self._in_transaction = False
 
     @property
@@ -208,22 +217,22 @@ class Link:
         timeout: float | None = None,
     ) -> psycopg.Cursor[Any]:
         """Run `queries/NAME.sql` under the watchdog and return its cursor."""
-        text = sqlfiles.statement(name)
+        statement = sqlfiles.statement(name)
+        values = [(parameters or {})[key] for key in statement.parameters]
         connection = self.raw()
         limit = self.database.call_timeout if timeout is None else timeout
         self._warning = None
         with self._translated(), self.database.watchdog.guard(self, limit):
-            cursor = connection.cursor(row_factory=row_factory)
+            cursor = psycopg.RawCursor(connection, row_factory=row_factory)
             try:
-                cursor.execute(text.encode(), parameters, prepare=self._prepare or None)
+                cursor.execute(statement.text, values, prepare=self._prepare)
             except _STALE_PREPARED_STATEMENT:
                 if self._in_transaction:
                     raise
                 # A pooler gave us another server connection. Nothing has run yet: the error comes before the
                 # statement does. From here on this link prepares nothing.
                 self._prepare = False
-                connection.prepare_threshold = None
-                cursor.execute(text.encode(), parameters, prepare=False)
+                cursor.execute(statement.text, values, prepare=False)
         if self._warning is not None:
             self.close()
             raise OutcomeUnknown(f"the commit was not confirmed: {self._warning}")
@@ -250,6 +259,13 @@ class Link:
         with self._translated():
             return connection.execute(text.encode())
 
+    def notifications(self, seconds: float) -> list[str]:
+        """Return the payloads of notifications, at the first one or after so many seconds."""
+        connection = self.raw()
+        with self._translated():
+            heard = connection.notifies(timeout=max(0.0, seconds), stop_after=1)
+            return [notification.payload for notification in heard]
+
     def sever(self) -> None:
         """Free the thread that is blocked on this connection; the next call opens another."""
         with self._lock:
@@ -270,16 +286,26 @@ class Link:
     def _connect(self) -> psycopg.Connection[Any]:
         parameters = self.database.parameters()
         try:
-            connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+            connection = self._open(parameters)
         except psycopg.Error as error:
             raise _connection_error(self.database, error) from None
-        # 5 is psycopg's own threshold; below a pooler it has been switched off for this link.
-        connection.prepare_threshold = 5 if self._prepare else None
+        connection.prepare_threshold = None  # prepared when asked to, never behind our back
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
             self._severed = False
         return connection
+
+    def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        except psycopg.OperationalError as error:
+            # PgBouncer refuses `options`. Then plans are made anew each time, from the tables' true sizes.
+            if "startup parameter" not in str(error) or "options" not in parameters:
+                raise
+            self._prepare = False
+            without = {k: v for k, v in parameters.items() if k != "options"}
+            return psycopg.connect(make_conninfo("", **without), autocommit=True)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # A commit that was canceled while it waited for a synchronous standby reports success with this warning.
@@ -299,12 +325,11 @@ class Link:
                     f"the connection to {self.database.display()} was lost",
                     "Try: pgflow doctor",
                 ) from error
-            translated = translate(self.database, error)
-            raise translated from error
+            raise translate(self.database, error) from error
 
 
-def translate(database: Database, error: psycopg.Error) -> PgflowError | psycopg.Error:
-    """Return what an operator reads instead of a server error, or the error itself if it is a bug of ours.
+def translate(database: Database, error: psycopg.Error) -> PgflowError:
+    """Return what an operator reads instead of a server error; `StatementFailed` if it is a bug of ours.
 
     A server's DETAIL may print a whole row, payload and all: it is passed on only from our own functions, whose
     details are numbers and names.
@@ -328,13 +353,11 @@ def translate(database: Database, error: psycopg.Error) -> PgflowError | psycopg
             f"the schema is missing or of another version: {primary}",
             "Try: pgflow migrate",
         )
-    return error
+    return StatementFailed(f"{primary} (SQLSTATE {code})")
 
 
 def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
     """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest is a guard."""
-    import json  # noqa: PLC0415 - on the way out only
-
     details = json.loads(detail) if detail else {}
     if code.startswith("PF4"):
         return UsageError(primary)

@@ -2,8 +2,191 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg.rows import tuple_row
+
+from pgflow_cli.models import Cycle, CycleReply, EndedJob, LeasedJob, Scan, Settlement
 from pgflow_cli.repository.base import Part
+
+_NO_ATTEMPT_YET = 0
 
 
 class Leases(Part):
     """What workers and their supervisor say."""
+
+    def settle_and_lease(self, cycle: Cycle) -> CycleReply:
+        """Settle what ended, lease up to `cycle.room` jobs, in one commit.
+
+        Sending it again after a lost reply settles nothing twice. Outcomes whose lease is gone come back as `lost`.
+        """
+        successes = [s for s in cycle.settlements if s.status == "succeeded"]
+        others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
+        parameters = {
+            "worker_id": cycle.worker_id,
+            "worker_name": cycle.worker_name,
+            "code_version": cycle.code_version,
+            "fence_ids": _array({s.lease_id for s in cycle.settlements} | {*cycle.closed}),
+            "lease_ids": _array(s.lease_id for s in successes),
+            "job_ids": _array(s.job_id for s in successes),
+            "attempt_nos": _array(str(s.attempt_no) for s in successes),
+            "started_ago": _array(f"{s.started_ago:.6f}" for s in successes),
+            "ended_ago": _array(f"{s.ended_ago:.6f}" for s in successes),
+            "others": json.dumps(others),
+            "closed_ids": _array(cycle.closed),
+            "room": str(cycle.room),
+            "batch_id": cycle.batch_id,
+            "lease_seconds": str(cycle.lease_seconds),
+            "queues": None if cycle.queues is None else _names(cycle.queues),
+            "job_types": None if cycle.job_types is None else _names(cycle.job_types),
+            **_scan(cycle.scan),
+        }
+        cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
+        jobs = [LeasedJob(*row) for row in rows if row[6] is not None]
+        return CycleReply(scanned_at=rows[0][4], lost=lost, jobs=jobs)
+
+    def beat(
+        self,
+        *,
+        supervisor_id: str,
+        workers: Sequence[Mapping[str, object]],
+        lease_ids: Sequence[str],
+        lease_seconds: float,
+        progress: Mapping[str, object],
+    ) -> set[str]:
+        """Say that the workers live and extend the leases; return the leases that still exist."""
+        rows = self.link.tuples(
+            "beat",
+            {
+                "supervisor_id": supervisor_id,
+                "workers": json.dumps(workers),
+                "lease_ids": _array(lease_ids),
+                "lease_seconds": lease_seconds,
+                "progress": json.dumps(progress),
+            },
+        )
+        return {row[0] for row in rows}
+
+    def reap_expired_locks(self, *, limit: int, crash_budget: int) -> list[EndedJob]:
+        """Return jobs to their queue whose worker has gone silent.
+
+        A job that has spent its crash budget is dead-lettered instead. Safe to run from several processes at once: each
+        lease is taken by one of them.
+        """
+        with self.transaction():
+            locked = self.link.tuples("lock_expired_leases", {"limit": limit})
+            return self._end(
+                [row[0] for row in locked],
+                status="lost",
+                started=None,
+                crash_budget=crash_budget,
+                error_code="WORKER_LOST",
+                error_message="the worker stopped reporting before the job ended",
+            )
+
+    def end_worker(
+        self,
+        worker_id: str,
+        *,
+        status: str,
+        started: Sequence[str],
+        crash_budget: int,
+        error_code: str,
+        error_message: str,
+    ) -> list[EndedJob]:
+        """End the leases of a process that is dead for certain.
+
+        Its `started` jobs get an attempt with the `status` (lost or released); the others go back as they were.
+        """
+        with self.transaction():
+            locked = self.link.tuples(
+                "lock_worker_leases", {"worker_id": worker_id, "batch_id": None}
+            )
+            return self._end(
+                [row[0] for row in locked],
+                status=status,
+                started=started,
+                crash_budget=crash_budget,
+                error_code=error_code,
+                error_message=error_message,
+            )
+
+    def give_back_batch(self, worker_id: str, batch_id: str) -> list[EndedJob]:
+        """Return a batch whose reply was lost: nobody has started any of it."""
+        with self.transaction():
+            locked = self.link.tuples(
+                "lock_worker_leases", {"worker_id": worker_id, "batch_id": batch_id}
+            )
+            return self._end(
+                [row[0] for row in locked],
+                status="released",
+                started=[],
+                crash_budget=_NO_ATTEMPT_YET,
+                error_code=None,
+                error_message=None,
+            )
+
+    def _end(
+        self,
+        lease_ids: Sequence[str],
+        *,
+        status: str,
+        started: Sequence[str] | None,
+        crash_budget: int,
+        error_code: str | None,
+        error_message: str | None,
+    ) -> list[EndedJob]:
+        if not lease_ids:
+            return []
+        return self.link.rows(
+            "end_leases",
+            EndedJob,
+            {
+                "lease_ids": _array(lease_ids),
+                "status": status,
+                "started": None if started is None else _array(started),
+                "crash_budget": crash_budget,
+                "error_code": error_code,
+                "error_message": error_message,
+            },
+        )
+
+    def forget_silent_workers(self) -> list[str]:
+        """Remove workers that have been silent for ten leases, at least ten minutes; return their names."""
+        return [row[0] for row in self.link.tuples("forget_silent_workers")]
+
+    def forget_workers(self, worker_ids: Sequence[str]) -> None:
+        """Remove processes that have ended in good order."""
+        self.link.count("forget_workers", {"worker_ids": _array(worker_ids)})
+
+    def declare_error_codes(self, codes: Sequence[Mapping[str, str]]) -> None:
+        """Store what error codes mean, for operators without the application."""
+        self.link.count("declare_error_codes", {"codes": json.dumps(list(codes))})
+
+
+def _array(values: Iterable[str]) -> str:
+    """Return an array literal of values that need no quoting: ids and numbers.
+
+    Always text, so that a statement is prepared once, and cheaper than psycopg's dump of a list.
+    """
+    return "{" + ",".join(values) + "}"
+
+
+def _names(values: Iterable[str]) -> str:
+    """Return an array literal of names and times, quoted: a queue may be called NULL."""
+    return "{" + ",".join(f'"{value}"' for value in values) + "}"
+
+
+def _scan(scan: Scan) -> dict[str, object]:
+    places = list(scan.cursors.items())
+    return {
+        "last_queue": scan.last_queue,
+        "cursor_queues": _names(queue for (queue, _), _ in places),
+        "cursor_ranks": _array(str(rank) for (_, rank), _ in places),
+        "cursor_run_ats": _names(f"{run_at}+00" for _, (run_at, _) in places),
+        "cursor_job_ids": _array(job_id for _, (_, job_id) in places),
+    }

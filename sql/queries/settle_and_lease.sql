@@ -67,6 +67,21 @@ unstarted as (
         and earlier.attempt_no = reported.attempt_no
     )
 ),
+-- What found no fence, or found its own row. Materialized: nearly always empty, and only then looked up.
+refused as materialized (
+  select lease_id, job_id, attempt_no
+  from reported
+  where not exists (
+      select from settled
+      where settled.job_id = reported.job_id
+        and settled.attempt_no = reported.attempt_no
+    )
+    and not exists (
+      select from unstarted
+      where unstarted.job_id = reported.job_id
+        and unstarted.lease_id = reported.lease_id
+    )
+),
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select job.queue, -job.priority, back.run_at, back.job_id, back.attempt_no, job.job_type
@@ -123,6 +138,8 @@ shrunk as (
       coalesce(array_agg(held.attempt_no) filter (where unstarted.job_id is null), '{}') as attempt_nos
     from held
     left join unstarted using (lease_id, job_id)
+    -- Known before a row is read: nearly always there is nothing to give back.
+    where exists (select from unstarted)
     group by held.lease_id
     having count(unstarted.job_id) > 0
   ) as rest
@@ -200,19 +217,14 @@ select
   0::bigint as failed_attempts, 0::bigint as lost_attempts
 union all
 select
-  reported.lease_id::text, reported.job_id::text, null, 0::smallint, null, reported.attempt_no, null, null, 0,
-  null, null, null, 0, 0
-from reported
-left join settled using (job_id, attempt_no)
-left join unstarted using (lease_id, job_id)
-where settled.job_id is null
-  and unstarted.job_id is null
-  and not exists (
-    select from pgflow.job_attempts as earlier
-    where earlier.job_id = reported.job_id
-      and earlier.attempt_no = reported.attempt_no
-      and earlier.lease_id = reported.lease_id
-  )
+  lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0
+from refused
+where not exists (
+  select from pgflow.job_attempts as earlier
+  where earlier.job_id = refused.job_id
+    and earlier.attempt_no = refused.attempt_no
+    and earlier.lease_id = refused.lease_id
+)
 union all
 (
   select

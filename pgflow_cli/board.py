@@ -1,0 +1,169 @@
+"""What a worker process shows its supervisor, in memory that both can see.
+
+A handler may hold the interpreter lock, or the process may be frozen or dead: the supervisor must still know which
+leases to extend, which jobs had started, and whose time is over. Messages would need a process that still speaks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+import time
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+_HEADER = struct.Struct("=dd")  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
+_LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
+_RUN = struct.Struct("=d36s36sdddii")
+_ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOTHING = b"\0" * 36
+
+GONE = -1.0  # written into a lease's place when its row no longer exists
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that has started and not ended; times are monotonic seconds, comparable between processes of a host."""
+
+    started: float
+    lease_id: str
+    job_id: str
+    deadline: float
+    progress: tuple[float, float]
+    failed_attempts: int
+    max_attempts: int
+
+
+class Board:
+    """A fixed table: places for running jobs, then places for leases.
+
+    Each place has one writer at a time. A reader may see a place half written: an id that does not parse is passed over
+    and read again at the next beat.
+    """
+
+    def __init__(self, memory: Any, runs: int, leases: int) -> None:
+        self.memory, self.runs, self.leases = memory, runs, leases
+        self._lease_base = _HEADER.size + runs * _RUN.size
+        self._free = list(range(leases))
+        self._places: dict[str, int] = {}
+
+    @classmethod
+    def create(cls, context: SpawnContext, runs: int, leases: int) -> Board:
+        size = _HEADER.size + runs * _RUN.size + leases * _LEASE.size
+        return cls(context.RawArray(ctypes.c_char, size), runs, leases)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Board, (self.memory, self.runs, self.leases))
+
+    # The worker process writes.
+
+    def turn(self) -> None:
+        """Show that the loop turns."""
+        struct.pack_into("=d", self.memory, 0, time.monotonic())
+
+    def renewed_at(self) -> float:
+        """Return when the last successful heartbeat was sent."""
+        return float(_HEADER.unpack_from(self.memory, 0)[1])
+
+    def hold(self, lease_id: str, valid_until: float) -> None:
+        place = self._places[lease_id] = self._free.pop()
+        _LEASE.pack_into(
+            self.memory, self._lease_at(place), lease_id.encode(), valid_until
+        )
+
+    def drop(self, lease_id: str) -> None:
+        place = self._places.pop(lease_id, None)
+        if place is not None:
+            _LEASE.pack_into(self.memory, self._lease_at(place), _NOTHING, 0.0)
+            self._free.append(place)
+
+    def valid_until(self, lease_id: str) -> float:
+        """Return until when the lease is certainly ours; `GONE` once it has been lost."""
+        place = self._places.get(lease_id)
+        if place is None:
+            return GONE
+        at = self._lease_at(place) + _LEASE.size - 8
+        return float(struct.unpack_from("=d", self.memory, at)[0])
+
+    def start(
+        self,
+        place: int,
+        lease_id: str,
+        job_id: str,
+        deadline: float,
+        failed_attempts: int,
+        max_attempts: int,
+    ) -> None:
+        _RUN.pack_into(
+            self.memory,
+            self._run_at(place),
+            time.monotonic(),
+            lease_id.encode(),
+            job_id.encode(),
+            deadline,
+            0.0,
+            0.0,
+            failed_attempts,
+            max_attempts,
+        )
+
+    def progress(self, place: int, done: float, total: float) -> None:
+        at = self._run_at(place) + 8 + 36 + 36 + 8
+        struct.pack_into("=dd", self.memory, at, done, total)
+
+    def end(self, place: int) -> None:
+        struct.pack_into("=d", self.memory, self._run_at(place), 0.0)
+
+    # The supervisor reads, and answers.
+
+    def turned_at(self) -> float:
+        return float(_HEADER.unpack_from(self.memory, 0)[0])
+
+    def renew(self, sent: float) -> None:
+        """Tell the process that a heartbeat, sent at that instant, has reached the database."""
+        struct.pack_into("=d", self.memory, 8, sent)
+
+    def held(self) -> dict[str, int]:
+        """Return the leases that the process holds, and their places."""
+        found = {}
+        for place in range(self.leases):
+            raw, _ = _LEASE.unpack_from(self.memory, self._lease_at(place))
+            if _ID.fullmatch(raw):
+                found[raw.decode()] = place
+        return found
+
+    def extend(self, lease_id: str, place: int, valid_until: float) -> None:
+        """Tell the process how long a lease is certainly its own; `GONE` if it no longer is."""
+        raw, _ = _LEASE.unpack_from(self.memory, self._lease_at(place))
+        if raw == lease_id.encode():
+            at = self._lease_at(place) + _LEASE.size - 8
+            struct.pack_into("=d", self.memory, at, valid_until)
+
+    def running(self) -> list[RunningJob]:
+        """Return the jobs that have started and not ended."""
+        found = []
+        for place in range(self.runs):
+            started, lease_id, job_id, deadline, done, total, failed, limit = (
+                _RUN.unpack_from(self.memory, self._run_at(place))
+            )
+            if started and _ID.fullmatch(job_id) and _ID.fullmatch(lease_id):
+                found.append(
+                    RunningJob(
+                        started,
+                        lease_id.decode(),
+                        job_id.decode(),
+                        deadline,
+                        (done, total),
+                        failed,
+                        limit,
+                    )
+                )
+        return found
+
+    def _run_at(self, place: int) -> int:
+        return _HEADER.size + place * _RUN.size
+
+    def _lease_at(self, place: int) -> int:
+        return self._lease_base + place * _LEASE.size

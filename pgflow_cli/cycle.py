@@ -1,0 +1,330 @@
+"""The conversation of a worker process with PostgreSQL: one statement settles what ended and leases what is free."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pgflow_cli import handlers
+from pgflow_cli.errors import (
+    Contention,
+    DatabaseUnavailable,
+    PgflowError,
+    Refused,
+    StatementFailed,
+    UsageError,
+)
+from pgflow_cli.models import Cycle as CycleRequest
+from pgflow_cli.models import CycleReply, Settlement
+from pgflow_cli.repository import Repository
+from pgflow_cli.slots import Run
+
+if TYPE_CHECKING:
+    from pgflow_cli.worker import Worker
+
+log = logging.getLogger("pgflow.worker")
+
+LINGER = 0.002  # seconds that a first result waits for company
+MAX_CONTENTION = 5
+
+
+class Cycle:
+    """One connection's turn after turn, in a thread of its own.
+
+    The outcomes of a lease go through the connection that took it: then no statement can find the lease gone because
+    another one, sent later, closed it. The first connection also polls when there is nothing to do; further ones only
+    help while there is more than one can carry.
+    """
+
+    def __init__(self, worker: Worker, repository: Repository, *, primary: bool) -> None:
+        self.event = threading.Event()
+        self._worker, self._repository, self._primary = worker, repository, primary
+        self._results: deque[Run] = deque()
+        self._wanted = 1
+        self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
+        self._unconfirmed: list[str] = []  # batches whose reply was lost
+        self._next_poll = 0.0
+        self._failures = 0
+
+    def deliver(self, run: Run) -> None:
+        """Take a job that ended, or one given back; from any thread."""
+        self._results.append(run)
+        if len(self._results) >= self._wanted:
+            self.event.set()
+
+    def run(self) -> None:
+        """Turn until the process ends."""
+        while True:
+            runs = self._gather()
+            try:
+                self._turn(runs)
+                self._failures = 0
+            except (DatabaseUnavailable, Contention) as error:
+                self._results.extendleft(reversed(runs))
+                self._back_off(error)
+
+    # Waiting.
+
+    def _gather(self) -> list[Run]:
+        """Wait for results or for a reason to lease; give a first result a moment for others to join it."""
+        if not self._results:
+            self._wait(1, self._pause())
+        unsettled = self._open.total()
+        company = min(unsettled, self._worker.plan.batch_size // 2)
+        if 0 < len(self._results) < company:
+            self._wait(company, LINGER)
+        return [self._results.popleft() for _ in range(len(self._results))]
+
+    def _wait(self, wanted: int, seconds: float) -> None:
+        self._wanted = wanted
+        if len(self._results) < wanted and seconds > 0:
+            self.event.wait(seconds)
+        self.event.clear()
+        self._wanted = 1
+
+    def _pause(self) -> float:
+        if not self._primary:
+            return 1.0
+        return max(0.0, self._next_poll - time.monotonic())
+
+    # Speaking.
+
+    def _turn(self, runs: list[Run]) -> None:
+        worker = self._worker
+        self._clear_doubt()
+        runs = self._settle_followers(runs)
+        room = self._room(len(runs))
+        if not runs and not room:
+            self._next_poll = time.monotonic() + worker.plan.poll
+            return
+        settlements = [s for run in runs if (s := self._settlement(run)) is not None]
+        settled = Counter(run.leased.lease_id for run in runs)
+        closed = [lease for lease, n in settled.items() if self._open[lease] == n]
+        leased = 0
+        try:
+            reply = self._exchange(room, settlements, closed)
+            leased = len(reply.jobs)
+        except StatementFailed as error:
+            worker.confirm(room, 0, 0)
+            self._settle_singly(runs, error)
+            return
+        except PgflowError:
+            worker.confirm(room, 0, 0)
+            raise
+        worker.confirm(room, leased, len(runs))
+        self._forget(settled, closed)
+        self._note(runs, reply)
+
+    def _room(self, settling: int) -> int:
+        worker = self._worker
+        if self._primary:
+            return worker.reserve(settling)
+        if not worker.more.is_set():
+            return 0
+        return worker.reserve(settling, at_least=worker.plan.batch_size // 4)
+
+    def _exchange(
+        self, room: int, settlements: list[Settlement], closed: list[str]
+    ) -> CycleReply:
+        worker = self._worker
+        plan = worker.plan
+        batch_id = str(uuid.uuid4())
+        sent = time.monotonic()
+        woken = worker.woken.is_set()
+        worker.woken.clear()
+        scan = worker.cursors.begin(sent, room, woken=woken)
+        busy = worker.slots.full_types() if room else set()
+        types = worker.job_types
+        if busy and types is not None:
+            types = [t for t in types if t not in busy]
+        request = CycleRequest(
+            worker_id=worker.worker_id,
+            worker_name=worker.name,
+            code_version=plan.code_version,
+            batch_id=batch_id,
+            lease_seconds=plan.lease_seconds,
+            queues=plan.queues,
+            job_types=types,
+            room=room,
+            scan=scan.scan,
+            settlements=settlements,
+            closed=closed,
+        )
+        try:
+            reply = self._repository.settle_and_lease(request)
+        except DatabaseUnavailable:
+            if room:
+                self._unconfirmed.append(batch_id)
+            worker.cursors.forget()
+            raise
+        now = time.monotonic()
+        if room:
+            worker.cursors.end(scan, reply, now)
+            self._plan_next(reply, room, now, swept=scan.sweep)
+        self._take(reply, sent, now)
+        return reply
+
+    def _take(self, reply: CycleReply, sent: float, now: float) -> None:
+        worker = self._worker
+        for job in reply.jobs:
+            if not self._open[job.lease_id]:
+                # Counted from before the statement was sent: never longer than the database counts.
+                worker.board.hold(job.lease_id, sent + worker.plan.lease_seconds)
+            self._open[job.lease_id] += 1
+        worker.accept(reply.jobs, self, now)
+
+    def _plan_next(
+        self, reply: CycleReply, room: int, now: float, *, swept: bool
+    ) -> None:
+        """Decide when to look again: at once while there is more, else at the next poll."""
+        worker = self._worker
+        found = len(reply.jobs)
+        became_idle = not found and not worker.idle
+        if found == room:
+            worker.more.set()
+            for other in worker.cycles[1:]:
+                other.event.set()
+            self._next_poll = now
+        elif found or not swept or became_idle:
+            # Once more, from the front: what a producer committed while this worker was not yet known to be idle.
+            worker.more.clear()
+            self._next_poll = now
+        else:
+            worker.more.clear()
+            self._next_poll = now + worker.plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        worker.idle = not found and swept and worker.in_flight == 0
+
+    # Outcomes.
+
+    def _settlement(self, run: Run) -> Settlement | None:
+        """Return what to write of a job that left the slots; None if its lease had run out before it ended."""
+        leased, outcome = run.leased, run.outcome
+        now = time.monotonic()
+        if outcome is None:
+            if run.started and run.ended > run.started and run.job is not None:
+                return None
+            return Settlement(
+                leased.lease_id,
+                leased.job_id,
+                leased.attempt_no,
+                "unstarted",
+                run_at=f"{leased.run_at}+00",
+            )
+        if run.ended >= self._worker.board.valid_until(leased.lease_id):
+            return None
+        return Settlement(
+            leased.lease_id,
+            leased.job_id,
+            leased.attempt_no,
+            outcome.status,
+            started_ago=now - run.started,
+            ended_ago=now - run.ended,
+            delay=outcome.delay,
+            dlq_reason_code=outcome.dlq_reason_code,
+            failed_attempts=leased.failed_attempts + (outcome.status == "failed"),
+            error_code=outcome.error_code,
+            error_message=outcome.error_message,
+            error_fingerprint=outcome.error_fingerprint,
+        )
+
+    def _settle_followers(self, runs: list[Run]) -> list[Run]:
+        """Settle the jobs that enqueued others, each with its own in one commit; return the rest."""
+        rest = []
+        for place, run in enumerate(runs):
+            outcome = run.outcome
+            if outcome is None or not outcome.followers:
+                rest.append(run)
+                continue
+            settlement = self._settlement(run)
+            if settlement is None:
+                rest.append(run)
+                continue
+            try:
+                self._repository.settle_and_enqueue(
+                    self._worker.worker_id,
+                    self._worker.name,
+                    self._worker.plan.code_version,
+                    settlement,
+                    list(outcome.followers),
+                )
+            except (Refused, UsageError) as error:
+                run.outcome = handlers.conclude(run.handler, run.leased, error)
+            except StatementFailed as error:
+                run.outcome = handlers.conclude(run.handler, run.leased, error)
+            else:
+                run.outcome = replace(outcome, followers=())
+            rest.append(run)
+            del place
+        return rest
+
+    def _settle_singly(self, runs: list[Run], error: StatementFailed) -> None:
+        """Find the outcome that the database does not take, so that it spoils its own job and no other."""
+        if not runs:
+            self._back_off(error)
+            return
+        log.error("an outcome was not accepted, trying them one by one: %s", error)
+        for run in runs:
+            settlement = self._settlement(run)
+            closing = self._open[run.leased.lease_id] == 1
+            closed = [run.leased.lease_id] if closing else []
+            if settlement is not None:
+                try:
+                    self._exchange(0, [settlement], closed)
+                except StatementFailed as refused:
+                    log.error(
+                        "the outcome of job %s cannot be recorded, its lease will run out: %s",
+                        run.leased.job_id,
+                        refused,
+                    )
+            self._worker.confirm(0, 0, 1)
+            self._forget(Counter({run.leased.lease_id: 1}), closed)
+
+    def _forget(self, settled: Counter[str], closed: list[str]) -> None:
+        self._open.subtract(settled)
+        for lease_id in closed:
+            del self._open[lease_id]
+            self._worker.board.drop(lease_id)
+
+    def _note(self, runs: list[Run], reply: CycleReply) -> None:
+        """Write the log lines of what has been settled."""
+        lost = set(reply.lost)
+        plan = self._worker.plan
+        for run in runs:
+            outcome = run.outcome
+            if run.leased.job_id in lost and outcome is not None:
+                log.warning(
+                    "outcome of job %s thrown away: its lease is gone",
+                    run.leased.job_id,
+                    extra={"event": "stale_outcome", "job_id": run.leased.job_id},
+                )
+            elif outcome is None:
+                continue
+            elif outcome.status != "succeeded" or plan.log_jobs:
+                handlers.log_outcome(log, run.leased, outcome, run.ended - run.started)
+
+    # Trouble.
+
+    def _clear_doubt(self) -> None:
+        """Give back batches whose reply was lost: they may be ours, and nobody has started them."""
+        while self._unconfirmed:
+            self._repository.give_back_batch(
+                self._worker.worker_id, self._unconfirmed[-1]
+            )
+            self._unconfirmed.pop()
+
+    def _back_off(self, error: PgflowError) -> None:
+        """Wait with jitter, longer each time: 0.1 s doubling to 5 s. An outage never ends a worker."""
+        self._failures += 1
+        quick = isinstance(error, Contention) and self._failures <= MAX_CONTENTION
+        ceiling = 0.05 if quick else min(5.0, 0.1 * 2**self._failures)
+        pause = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+        if not quick:
+            log.warning("database unavailable, again in %.1f s: %s", pause, error)
+        time.sleep(pause)
+        self._next_poll = 0.0

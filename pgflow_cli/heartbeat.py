@@ -1,0 +1,205 @@
+"""The supervisor's standing duties towards PostgreSQL, each in a thread with a connection of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pgflow_cli import migrations
+from pgflow_cli.board import GONE, Board
+from pgflow_cli.errors import PgflowError
+from pgflow_cli.repository import Database, Listener, Repository
+from pgflow_cli.workplan import WorkPlan
+
+log = logging.getLogger("pgflow.supervisor")
+
+FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
+
+
+class Process(Protocol):
+    """What the heartbeat sees of a worker process."""
+
+    worker_id: str
+    board: Board
+
+    def row(self) -> dict[str, object]:
+        """Return its row of the workers table."""
+        ...
+
+
+@dataclass
+class Heartbeat:
+    """Extends the leases that live processes report: one statement for all of them, every `plan.heartbeat` seconds."""
+
+    plan: WorkPlan
+    database: Database
+    supervisor_id: str
+    processes: Callable[[], Sequence[Process]]
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        repository = Repository.of(self.database)
+        while not self.stopped.is_set():
+            pause = self.plan.heartbeat
+            try:
+                self.beat(repository)
+            except PgflowError as error:
+                log.warning("heartbeat failed: %s", error)
+                # Soon again, but not all supervisors at once.
+                pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
+            self.stopped.wait(pause)
+        repository.close()
+
+    def beat(self, repository: Repository) -> None:
+        """Send one heartbeat and tell the processes what came of it."""
+        processes = list(self.processes())
+        if not processes:
+            return
+        sent = time.monotonic()
+        held = {p.worker_id: _extendable(p.board, sent) for p in processes}
+        progress: dict[str, dict[str, object]] = {}
+        for process in processes:
+            for run in process.board.running():
+                if run.progress[1]:
+                    progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
+        alive = repository.beat(
+            supervisor_id=self.supervisor_id,
+            workers=[p.row() for p in processes],
+            lease_ids=[lease for leases in held.values() for lease in leases],
+            lease_seconds=self.plan.lease_seconds,
+            progress=progress,
+        )
+        for process in processes:
+            process.board.renew(sent)
+            for lease_id, place in held[process.worker_id].items():
+                until = sent + self.plan.lease_seconds if lease_id in alive else GONE
+                process.board.extend(lease_id, place, until)
+
+
+def _extendable(board: Board, now: float) -> dict[str, int]:
+    """Return the leases to extend: none of a process that is frozen while no job of its own accounts for it."""
+    turning = now - board.turned_at() < FROZEN_AFTER
+    return board.held() if turning or board.running() else {}
+
+
+@dataclass
+class Upkeep:
+    """Reaps expired leases, makes partitions ahead, and settles what dead processes held."""
+
+    PARTITION_INTERVAL = 3600.0
+    FORGET_INTERVAL = 60.0
+    BATCH = 100
+
+    plan: WorkPlan
+    database: Database
+    urgent: queue.SimpleQueue[Callable[[Repository], None]] = field(
+        default_factory=queue.SimpleQueue
+    )
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        repository = Repository.of(self.database)
+        due = {self._reap: 0.0, self._partitions: 0.0, self._forget: 0.0}
+        while not (self.stopped.is_set() and self.urgent.empty()):
+            now = time.monotonic()
+            for duty, at in due.items():
+                if now >= at and not self.stopped.is_set():
+                    due[duty] = now + self._attempt(lambda d=duty: d(repository))  # type: ignore[misc]
+            try:
+                task = self.urgent.get(timeout=max(0.05, min(due.values()) - now))
+            except queue.Empty:
+                continue
+            if not self._settle(task, repository):
+                self.urgent.put(task)
+        repository.close()
+
+    def _attempt(self, duty: Callable[[], float]) -> float:
+        """Run a duty; return in how many seconds it is due again."""
+        try:
+            return duty()
+        except PgflowError as error:
+            log.warning("upkeep failed: %s", error)
+            return 1.0
+
+    def _settle(
+        self, task: Callable[[Repository], None], repository: Repository
+    ) -> bool:
+        try:
+            task(repository)
+        except PgflowError as error:
+            log.warning("cannot settle for a process that ended: %s", error)
+            return self.stopped.wait(0.2)  # when stopping, their leases will run out
+        return True
+
+    def _reap(self, repository: Repository) -> float:
+        reaped = repository.reap_expired_locks(
+            limit=self.BATCH, crash_budget=self.plan.crash_budget
+        )
+        if reaped:
+            workers = sorted({job.worker_name for job in reaped})
+            log.warning(
+                "reap_expired_locks: %d jobs of %s",
+                len(reaped),
+                ", ".join(workers),
+                extra={"event": "reap_expired_locks", "count": len(reaped)},
+            )
+        return 0.0 if len(reaped) >= self.BATCH else self.plan.reap_interval
+
+    def _partitions(self, repository: Repository) -> float:
+        made = migrations.ensure_partitions(repository)
+        if made:
+            log.info("partitions made: %s", ", ".join(made))
+        return self.PARTITION_INTERVAL
+
+    def _forget(self, repository: Repository) -> float:
+        forgotten = repository.forget_silent_workers()
+        if forgotten:
+            log.info("workers long silent, forgotten: %s", ", ".join(forgotten))
+        return self.FORGET_INTERVAL
+
+
+@dataclass
+class WakeUps:
+    """Hears NOTIFY and wakes the processes. A hint only: polling goes on underneath."""
+
+    plan: WorkPlan
+    database: Database
+    wake: Callable[[], None]
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        listener = Listener(self.database)
+        told = False
+        while not self.stopped.is_set():
+            try:
+                if not listener.hears_itself():
+                    if not told:
+                        log.warning(
+                            "LISTEN delivers nothing here (a pooler in transaction mode?): polling every %g s",
+                            self.plan.poll,
+                        )
+                        told = True
+                    listener.close()
+                    self.stopped.wait(60)
+                    continue
+                self._listen(listener)
+            except PgflowError as error:
+                log.info("listening again: %s", error)
+                listener.close()
+                self.stopped.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter
+        listener.close()
+
+    def _listen(self, listener: Listener) -> None:
+        """Pass on what is heard, until it is time to test the line again."""
+        until = time.monotonic() + Listener.TEST_INTERVAL
+        while time.monotonic() < until and not self.stopped.is_set():
+            heard = listener.wait(0.5)
+            queues = self.plan.queues
+            if any(queues is None or queue in queues for queue in heard):
+                self.wake()

@@ -1,0 +1,40 @@
+"""LISTEN and NOTIFY: a hint that something is there, perhaps late, lost or forged."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from pgflow_cli.repository.connection import Database, Link
+
+
+class Listener:
+    """A connection that does nothing but listen; never in a transaction, or it would hold up the server's queue."""
+
+    CHANNEL = "pgflow"
+    TEST_INTERVAL = 30.0  # seconds between two tests of the line
+
+    def __init__(self, database: Database) -> None:
+        self._link = Link(database)
+        self._listening = False
+
+    def hears_itself(self, patience: float = 3.0) -> bool:
+        """Say whether a notification to oneself arrives; behind a pooler LISTEN is accepted and delivers nothing."""
+        if not self._listening:
+            self._link.execute("listen", None, None)
+            self._listening = True
+        token = f"test:{uuid.uuid4()}"
+        self._link.execute("notify", {"payload": token}, None)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if token in self.wait(deadline - time.monotonic()):
+                return True
+        return False
+
+    def wait(self, seconds: float) -> list[str]:
+        """Return what was notified, at the first notification or after so many seconds."""
+        return self._link.notifications(seconds)
+
+    def close(self) -> None:
+        self._listening = False
+        self._link.close()

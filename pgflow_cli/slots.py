@@ -1,0 +1,358 @@
+"""Runs jobs: threads for plain functions and executables, one event loop for async handlers.
+
+Nothing here knows the database. A job comes in as a `Run` and goes out, once, through its `deliver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pgflow_cli import executables, handlers
+from pgflow_cli.board import Board
+from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
+from pgflow_cli.models import LeasedJob
+
+log = logging.getLogger("pgflow.worker")
+
+GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One leased job in this process. Times are monotonic seconds; 0 until they are known."""
+
+    leased: LeasedJob
+    handler: Handler
+    deliver: Callable[[Run], None]
+    taken: float
+    timeout: float
+    started: float = 0.0
+    ended: float = 0.0
+    place: int = -1
+    job: Job | None = None
+    task: asyncio.Task[None] | None = None
+    outcome: Outcome | None = None
+    over: bool = False
+    submitted: bool = False
+
+
+@dataclass(slots=True)
+class _Waiting:
+    threads: deque[Run] = field(default_factory=deque)
+    coroutines: deque[Run] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.threads) + len(self.coroutines)
+
+
+class Slots:
+    """At most `concurrency` jobs at once, whatever runs them.
+
+    `stuck` counts threads that a timeout could not stop: each of them is lost until the process is replaced.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        board: Board,
+        enqueue_now: Callable[[list[dict[str, object]]], list[str]],
+        *,
+        exec_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.concurrency = concurrency
+        self.stuck = 0
+        self._board = board
+        self._enqueue_now = enqueue_now
+        self._environment = exec_environment
+        self._waiting = _Waiting()
+        self._running: set[Run] = set()
+        self._by_type: Counter[str] = Counter()
+        self._limited = False
+        self._places = list(range(concurrency))
+        self._changed = threading.Condition()
+        self._threads = 0
+        self._sleeping = 0
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._seconds = 0.0  # a moving mean of how long a job takes
+
+    # What the cycle asks.
+
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    def prefetch(self, horizon: float, most: int) -> int:
+        """Return how many jobs beyond the free slots these slots would begin within `horizon` seconds.
+
+        A job that waits in memory is one that nobody else can run: slow handlers prefetch nothing.
+        """
+        if not self._seconds:
+            return self.concurrency
+        return min(most, int(self.concurrency * horizon / self._seconds))
+
+    def full_types(self) -> set[str]:
+        """Return the job types that are at their own limit, or wait for it: no more of them now."""
+        if not self._limited:
+            return set()
+        with self._changed:
+            waiting = Counter(r.leased.job_type for r in self._unstarted())
+            running = list(self._running)
+            limits = {
+                r.leased.job_type: r.handler.concurrency
+                for r in [*running, *self._unstarted()]
+                if r.handler.concurrency is not None
+            }
+            return {
+                t
+                for t, limit in limits.items()
+                if self._by_type[t] + waiting[t] >= limit
+            }
+
+    def submit(self, runs: Iterable[Run]) -> None:
+        """Queue jobs; they start as slots become free, in this order."""
+        with self._changed:
+            for run in runs:
+                asynchronous = run.handler.kind == "async"
+                self._limited = self._limited or run.handler.concurrency is not None
+                queue = self._waiting
+                (queue.coroutines if asynchronous else queue.threads).append(run)
+            self._wake()
+
+    def give_back(self, *, waiting_since: float | None = None) -> list[Run]:
+        """Take out jobs that have not started: all, or those taken before an instant while every slot is busy."""
+        with self._changed:
+            if waiting_since is not None and self._free() > 0 and not self._limited:
+                return []
+            chosen = [
+                run
+                for run in self._unstarted()
+                if waiting_since is None or run.taken <= waiting_since
+            ]
+            for run in chosen:
+                self._remove(run)
+            return chosen
+
+    def stop_late(self, now: float) -> None:
+        """End what has passed its deadline; cancel what has lost its lease."""
+        for run in list(self._running):
+            late = now - run.started - run.timeout
+            if late >= GRACE and run.task is not None:
+                # It ignores cancellation, or another coroutine holds up the loop.
+                self._abandon(run, handlers.timed_out(run.handler, run.leased))
+            elif late >= 0 and run.task is not None:
+                self._cancel(run, handlers.timed_out(run.handler, run.leased))
+            elif late >= 0 and run.handler.kind == "thread":
+                self._abandon(run, handlers.timed_out(run.handler, run.leased))
+            elif now >= self._board.valid_until(run.leased.lease_id):
+                self._cancel(run, None)
+
+    def release(self, error: str) -> None:
+        """Give every running job back, uncharged: the worker stops first."""
+        for run in list(self._running):
+            self._abandon(run, handlers.released(error))
+
+    def stop(self) -> None:
+        """Let idle threads end; what runs is left alone."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    # Threads.
+
+    def _thread(self) -> None:
+        run: Run | None = None
+        while True:
+            run = self._exchange(run)
+            if run is None:
+                return
+            self._run_here(run)
+
+    def _exchange(self, ended: Run | None) -> Run | None:
+        """Hand in what has ended and take the next job, under one lock; None when there is nothing more to do."""
+        with self._changed:
+            if ended is not None and ended.over:
+                return None  # abandoned while it ran: this thread has been counted out
+            if ended is not None:
+                self._finish(ended)
+            while True:
+                if self._stopping:
+                    self._threads -= 1
+                    return None
+                run = self._take(self._waiting.threads)
+                if run is not None:
+                    return run
+                self._sleeping += 1
+                self._changed.wait()
+                self._sleeping -= 1
+
+    def _run_here(self, run: Run) -> None:
+        job = self._prepare(run)
+        if job is None:
+            return
+        if run.handler.kind == "executable":
+            run.outcome = executables.run(run.handler, job, self._environment)
+        else:
+            run.outcome = handlers.run(run.handler, job)
+        run.ended = time.monotonic()
+
+    def _prepare(self, run: Run) -> Job | None:
+        """Start a job: show it on the board and decode it. None if it ended there and then."""
+        leased = run.leased
+        now = run.started = time.monotonic()
+        if now >= self._board.valid_until(leased.lease_id):
+            # Too late to begin: somebody else may be running it already.
+            run.outcome, run.ended = None, now
+            return None
+        deadline = now + run.timeout
+        self._board.start(
+            run.place,
+            leased.lease_id,
+            leased.job_id,
+            deadline,
+            leased.failed_attempts,
+            leased.max_attempts,
+        )
+        hooks = Hooks(
+            report_progress=lambda done, total: self._board.progress(
+                run.place, done, total
+            ),
+            enqueue_now=self._enqueue_now,
+        )
+        try:
+            run.job = handlers.prepare(
+                run.handler, leased, hooks, timeout=run.timeout
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a payload does to a decoder is that job's own fault
+            run.outcome = handlers.conclude(run.handler, leased, error)
+            run.ended = time.monotonic()
+            return None
+        return run.job
+
+    # The event loop.
+
+    def _start_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        threading.Thread(
+            target=loop.run_forever, name="pgflow-async", daemon=True
+        ).start()
+        return loop
+
+    def _pump(self) -> None:
+        """Start waiting coroutines; runs in the event loop."""
+        with self._changed:
+            while (run := self._take(self._waiting.coroutines)) is not None:
+                assert self._loop is not None
+                run.task = self._loop.create_task(self._run_async(run))
+
+    async def _run_async(self, run: Run) -> None:
+        job = self._prepare(run)
+        if job is not None:
+            outcome = await handlers.run_async(run.handler, job)
+            run.outcome = run.outcome or outcome
+            run.ended = run.ended or time.monotonic()
+        with self._changed:
+            self._finish(run)
+            self._wake()
+
+    # Under the lock.
+
+    def _free(self) -> int:
+        return self.concurrency - self.stuck - len(self._running)
+
+    def _unstarted(self) -> list[Run]:
+        return [*self._waiting.threads, *self._waiting.coroutines]
+
+    def _remove(self, run: Run) -> None:
+        for queue in (self._waiting.threads, self._waiting.coroutines):
+            if run in queue:
+                queue.remove(run)
+
+    def _take(self, queue: deque[Run]) -> Run | None:
+        if not queue or self._free() <= 0:
+            return None
+        if self._limited:
+            run = next((r for r in queue if self._below_limit(r)), None)
+            if run is None:
+                return None
+            queue.remove(run)
+        else:
+            run = queue.popleft()
+        self._running.add(run)
+        self._by_type[run.leased.job_type] += 1
+        run.place = self._places.pop()
+        return run
+
+    def _below_limit(self, run: Run) -> bool:
+        limit = run.handler.concurrency
+        return limit is None or self._by_type[run.leased.job_type] < limit
+
+    def _finish(self, run: Run) -> None:
+        if run.over:
+            return
+        run.over = True
+        self._vacate(run)
+        took = run.ended - run.started
+        self._seconds += (took - self._seconds) * 0.05 if self._seconds else took
+        run.deliver(run)
+        if self._waiting.coroutines or self._limited:
+            self._wake()
+
+    def _vacate(self, run: Run) -> None:
+        self._running.discard(run)
+        self._by_type[run.leased.job_type] -= 1
+        self._board.end(run.place)
+        self._places.append(run.place)
+
+    def _wake(self) -> None:
+        waiting = len(self._waiting.threads)
+        if waiting:
+            wanted = min(waiting, self._free())
+            self._changed.notify(wanted)
+            missing = min(
+                wanted - self._sleeping, self.concurrency - self._threads
+            )
+            for _ in range(missing):
+                self._threads += 1
+                threading.Thread(
+                    target=self._thread, name="pgflow-slot", daemon=True
+                ).start()
+        if self._waiting.coroutines:
+            if self._loop is None:
+                self._loop = self._start_loop()
+            self._loop.call_soon_threadsafe(self._pump)
+
+    # From outside.
+
+    def _cancel(self, run: Run, outcome: Outcome | None) -> None:
+        """Ask a running job to stop. It hands itself in when it does; an `outcome` given here is then its own."""
+        job = run.job
+        if job is None or job.canceled.is_set():
+            return
+        run.outcome = outcome
+        job.canceled.set()
+        if run.task is not None:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(run.task.cancel)
+
+    def _abandon(self, run: Run, outcome: Outcome) -> None:
+        """Decide a running job's outcome from outside; what its handler still does no longer counts."""
+        self._cancel(run, outcome)
+        with self._changed:
+            if run.over:
+                return
+            run.outcome, run.ended = outcome, time.monotonic()
+            self._finish(run)
+            if run.task is None:
+                self._threads -= 1  # this one ends when its handler returns
+            if run.handler.kind != "executable":
+                # A thread cannot be stopped. Its place is gone until the process is replaced.
+                self.stuck += 1

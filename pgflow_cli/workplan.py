@@ -1,0 +1,42 @@
+"""Everything a supervisor and its worker processes have been told; plain values, so that it can be sent to a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WorkPlan:
+    """The settings of `pgflow work`. Durations are seconds; `queues` None means every queue; 0 means no limit."""
+
+    url: str = field(repr=False)
+    name: str = "worker"
+    queues: list[str] | None = field(default_factory=lambda: ["default"])
+    apps: tuple[str, ...] = ()
+    exec_specs: tuple[str, ...] = ()
+    handlers_dir: str | None = None
+    exec_environment: Mapping[str, str] | None = None
+    on_unknown: str = "leave"
+    simulate: bool = False
+    concurrency: int = 8
+    processes: int = 1
+    batch_size: int = 256
+    connections: int = 2
+    lease_seconds: float = 10.0
+    heartbeat: float = 10.0 / 3
+    reap_interval: float = 5.0
+    crash_budget: int = 3
+    poll: float = 0.25
+    listen: bool = True
+    connect_timeout: float = 5.0
+    shutdown_timeout: float = 30.0
+    drain: bool = False
+    once: bool = False
+    max_jobs: int = 0
+    max_runtime: float = 0.0
+    idle_timeout: float = 0.0
+    log_jobs: bool = False
+    log_format: str = "auto"
+    log_level: str = "info"
+    code_version: str | None = None

@@ -1,0 +1,45 @@
+-- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them.
+with alive as (
+  insert into pgflow.workers (
+    worker_id, supervisor_id, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version, queues, job_types
+  )
+  select
+    worker_id, %(supervisor_id)s::uuid, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version,
+    queues, job_types
+  from jsonb_to_recordset(%(workers)s::jsonb) as process (
+    worker_id uuid, pid integer, slots integer, busy_slots integer, lease_seconds integer, quiet boolean,
+    name text, host text, code_version text, queues text[], job_types text[]
+  )
+  on conflict (worker_id) do update
+  set last_heartbeat = now(),
+      busy_slots = excluded.busy_slots,
+      quiet = excluded.quiet,
+      job_types = excluded.job_types
+),
+-- Locked in the order that everybody locks them in.
+held as materialized (
+  select lease_id
+  from pgflow.leases
+  where lease_id = any(%(lease_ids)s::uuid[])
+  order by lease_id
+  for no key update
+)
+update pgflow.leases
+set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
+    progress = %(progress)s::jsonb -> leases.lease_id::text,
+    -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row is
+    -- read again.
+    (job_ids, attempt_nos) = (
+      select
+        coalesce(array_agg(entry.job_id order by entry.place), '{}'),
+        coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
+      from unnest(leases.job_ids, leases.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
+      where not exists (
+        select from pgflow.job_attempts
+        where job_attempts.job_id = entry.job_id
+          and job_attempts.attempt_no = entry.attempt_no
+      )
+    )
+from held
+where leases.lease_id = held.lease_id
+returning leases.lease_id::text

@@ -1,0 +1,77 @@
+-- End leases that are locked: record the attempts they held, and send their jobs back or bury them.
+with ended as (
+  delete from pgflow.leases
+  where lease_id = any(%(lease_ids)s::uuid[])
+  returning lease_id, leased_at, worker_name, job_ids, attempt_nos
+),
+unsettled as materialized (
+  select ended.lease_id, ended.leased_at, ended.worker_name, entry.job_id, entry.attempt_no,
+    -- Null: nobody can say which jobs had started, so all of them count as started.
+    %(started)s::uuid[] is null or entry.job_id = any(%(started)s::uuid[]) as started
+  from ended
+  cross join lateral unnest(ended.job_ids, ended.attempt_nos) as entry (job_id, attempt_no)
+  where not exists (
+    select from pgflow.job_attempts
+    where job_attempts.job_id = entry.job_id
+      and job_attempts.attempt_no = entry.attempt_no
+  )
+),
+judged as materialized (
+  select
+    unsettled.lease_id, unsettled.leased_at, unsettled.worker_name, unsettled.job_id, unsettled.attempt_no,
+    unsettled.started, job.queue, job.job_type, job.priority, history.failed,
+    -- Where the attempt before this one sent the job; if there was none, where its producer did.
+    coalesce(history.next_run_at, job.run_at) as run_at,
+    %(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer as condemned
+  from unsettled
+  cross join lateral (
+    select queue, job_type, priority, run_at
+    from pgflow.jobs
+    where id = unsettled.job_id
+    offset 0
+  ) as job
+  cross join lateral (
+    select
+      count(*) filter (where status = 'failed') as failed,
+      count(*) filter (where status = 'lost') as lost,
+      max(next_run_at) filter (where attempt_no = unsettled.attempt_no - 1) as next_run_at
+    from pgflow.job_attempts
+    where job_id = unsettled.job_id
+  ) as history
+),
+recorded as (
+  insert into pgflow.job_attempts (
+    job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message
+  )
+  select
+    job_id, lease_id, leased_at, now(), case when not condemned then now() end, attempt_no, %(status)s::text,
+    worker_name, %(error_code)s::text, %(error_message)s::text
+  from judged
+  where started
+  on conflict (job_id, attempt_no) do nothing
+  returning job_id
+),
+returned as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
+  select
+    queue, -priority, case when started then now() else run_at end, job_id,
+    -- A job that had not started keeps its number.
+    case when started then attempt_no else attempt_no - 1 end, job_type
+  from judged
+  where not started
+    or (not condemned and job_id in (select job_id from recorded))
+),
+buried as (
+  insert into pgflow.dead_letters (
+    job_id, attempt_no, failed_attempts, queue, job_type, dlq_reason_code, error_code, error_message
+  )
+  select
+    job_id, attempt_no, failed, queue, job_type, 'CRASH_LOOP', %(error_code)s::text, %(error_message)s::text
+  from judged
+  where started
+    and condemned
+    and job_id in (select job_id from recorded)
+)
+select job_id::text, queue, job_type, attempt_no, worker_name, started, started and condemned as dead_lettered
+from judged
+order by job_id

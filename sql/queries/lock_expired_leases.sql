@@ -1,0 +1,8 @@
+-- Lock leases that have run out. What they still hold is decided by the next statement, with a newer snapshot:
+-- this one's is older than a settlement it may have waited for.
+select lease_id::text
+from pgflow.leases
+where expires_at < now()
+order by lease_id
+limit %(limit)s::integer
+for update skip locked

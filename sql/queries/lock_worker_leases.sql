@@ -1,0 +1,7 @@
+-- Lock the leases of a worker process that is dead for certain; waits for a statement of its that still runs.
+select lease_id::text
+from pgflow.leases
+where worker_id = %(worker_id)s::uuid
+  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s::uuid)
+order by lease_id
+for update
