@@ -16,7 +16,7 @@ from typing import Any
 
 _HEADER = struct.Struct("=dd")  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
-_RUN = struct.Struct("=d36s36sdddii")
+_RUN = struct.Struct("=d36s36sdddiii")
 _ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOTHING = b"\0" * 36
 
@@ -32,6 +32,7 @@ class RunningJob:
     job_id: str
     deadline: float
     progress: tuple[float, float]
+    attempt_no: int
     failed_attempts: int
     max_attempts: int
 
@@ -93,9 +94,9 @@ class Board:
         lease_id: str,
         job_id: str,
         deadline: float,
-        failed_attempts: int,
-        max_attempts: int,
+        attempts: tuple[int, int, int],
     ) -> None:
+        """Show that a job starts; `attempts` are its number, the failed ones, and how many may fail."""
         _RUN.pack_into(
             self.memory,
             self._run_at(place),
@@ -105,8 +106,7 @@ class Board:
             deadline,
             0.0,
             0.0,
-            failed_attempts,
-            max_attempts,
+            *attempts,
         )
 
     def progress(self, place: int, done: float, total: float) -> None:
@@ -145,7 +145,7 @@ class Board:
         """Return the jobs that have started and not ended."""
         found = []
         for place in range(self.runs):
-            started, lease_id, job_id, deadline, done, total, failed, limit = (
+            started, lease_id, job_id, deadline, done, total, *attempts = (
                 _RUN.unpack_from(self.memory, self._run_at(place))
             )
             if started and _ID.fullmatch(job_id) and _ID.fullmatch(lease_id):
@@ -156,8 +156,7 @@ class Board:
                         job_id.decode(),
                         deadline,
                         (done, total),
-                        failed,
-                        limit,
+                        *attempts,
                     )
                 )
         return found

@@ -104,3 +104,11 @@ class ConfigurationError(PgflowError):
     """A setting is missing or wrong, or the schema is of another version."""
 
     exit_code = 78
+
+
+def of_exit_code(code: int, message: str, *hints: str) -> PgflowError:
+    """Return an error that another process has reported, by its exit code."""
+    for kind in (ConfigurationError, UsageError, PermissionDenied, NotFound):
+        if kind.exit_code == code:
+            return kind(message, *hints)
+    return PgflowError(message, *hints)

@@ -218,8 +218,7 @@ class Slots:
             leased.lease_id,
             leased.job_id,
             deadline,
-            leased.failed_attempts,
-            leased.max_attempts,
+            (leased.attempt_no, leased.failed_attempts, leased.max_attempts),
         )
         hooks = Hooks(
             report_progress=lambda done, total: self._board.progress(
