@@ -1,4 +1,4 @@
-"""Fixtures of every test: a server, a migrated database of one's own, the executable."""
+"""Fixtures: a server, a migrated database of a test's own, the executable."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def empty_database(server: Server) -> Iterator[Database]:
 
 @pytest.fixture
 def connection(database: Database) -> psycopg.Connection[Any]:
-    """An autocommit connection to the test's database, for planting rows and looking at them."""
+    """An autocommit connection to the test's database, to plant and look at rows."""
     return database.connect()
 
 

@@ -1,4 +1,4 @@
-"""Gives the tests a PostgreSQL server: the one of PGFLOW_TEST_URL, or a private one that ends with them."""
+"""Gives the tests a server: that of PGFLOW_TEST_URL, or one that ends with them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,22 @@ SETTINGS = {
     "wal_level": "logical",
 }
 
-# Outlives the tests by the time it takes: ends the server and its folder when the tests'
-# end of the pipe closes, however they ended.
+# Outlives the tests by the time it takes: ends the server and its folder when the
+# tests' end of the pipe closes, however they ended.
 GUARDIAN = """
 read -r _
-"$1" -D "$2/data" -m immediate -w stop >/dev/null 2>&1
-rm -rf "$2"
+# Again while it comes back: the tests may have been killed with initdb at work.
+while [ -e "$2" ]; do
+  "$1" -D "$2/data" -m immediate -w stop >/dev/null 2>&1
+  rm -rf "$2"
+  [ -e "$2" ] && sleep 0.2
+done
 """
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database of the server. Connections of `connect` are closed when the test ends."""
+    """One database of the server. Connections it opened end with the test."""
 
     url: str
     name: str
