@@ -1,7 +1,8 @@
 """What a worker process shows its supervisor, in memory that both can see.
 
-A handler may hold the interpreter lock, or the process may be frozen or dead: the supervisor must still know which
-leases to extend, which jobs had started, and whose time is over. Messages would need a process that still speaks.
+A handler may hold the interpreter lock, or the process may be frozen or dead: the
+supervisor must still know which leases to extend, which jobs had started, and whose
+time is over. Messages would need a process that still speaks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from typing import Any
 
-_HEADER = struct.Struct("=dd")  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
+_HEADER = struct.Struct(
+    "=dd"
+)  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=d36s36sdddiii")
 _ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -25,7 +28,9 @@ GONE = -1.0  # written into a lease's place when its row no longer exists
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that has started and not ended; times are monotonic seconds, comparable between processes of a host."""
+    """A job that has started and not ended; times are monotonic seconds, comparable
+    between processes of a host.
+    """
 
     started: float
     lease_id: str
@@ -40,8 +45,8 @@ class RunningJob:
 class Board:
     """A fixed table: places for running jobs, then places for leases.
 
-    Each place has one writer at a time. A reader may see a place half written: an id that does not parse is passed over
-    and read again at the next beat.
+    Each place has one writer at a time. A reader may see a place half written: an id
+    that does not parse is passed over and read again at the next beat.
     """
 
     def __init__(self, memory: Any, runs: int, leases: int) -> None:
@@ -96,7 +101,9 @@ class Board:
         deadline: float,
         attempts: tuple[int, int, int],
     ) -> None:
-        """Show that a job starts; `attempts` are its number, the failed ones, and how many may fail."""
+        """Show that a job starts; `attempts` are its number, the failed ones, and how
+        many may fail.
+        """
         _RUN.pack_into(
             self.memory,
             self._run_at(place),
@@ -122,7 +129,9 @@ class Board:
         return float(_HEADER.unpack_from(self.memory, 0)[0])
 
     def renew(self, sent: float) -> None:
-        """Tell the process that a heartbeat, sent at that instant, has reached the database."""
+        """Tell the process that a heartbeat, sent at that instant, has reached the
+        database.
+        """
         struct.pack_into("=d", self.memory, 8, sent)
 
     def held(self) -> dict[str, int]:
@@ -135,7 +144,9 @@ class Board:
         return found
 
     def extend(self, lease_id: str, place: int, valid_until: float) -> None:
-        """Tell the process how long a lease is certainly its own; `GONE` if it no longer is."""
+        """Tell the process how long a lease is certainly its own; `GONE` if it no
+        longer is.
+        """
         raw, _ = _LEASE.unpack_from(self.memory, self._lease_at(place))
         if raw == lease_id.encode():
             at = self._lease_at(place) + _LEASE.size - 8

@@ -1,9 +1,11 @@
 """Where a worker process scans `pending` from.
 
-`pending` is a queue in a B-tree: entries die at the front, and what vacuum has not removed yet lies exactly where a scan
-from the front begins. So a process remembers, for each queue and rank, the last entry it leased, and begins there.
-Entries can appear behind it (a transaction that committed late, a job given back, a clock step): therefore it also
-sweeps from the front. The promise: no due job is passed over for longer than `max(INTERVAL, SHARE × the cost of a sweep)`.
+`pending` is a queue in a B-tree: entries die at the front, and what vacuum has not
+removed yet lies exactly where a scan from the front begins. So a process remembers, for
+each queue and rank, the last entry it leased, and begins there. Entries can appear
+behind it (a transaction that committed late, a job given back, a clock step): therefore
+it also sweeps from the front. The promise: no due job is passed over for longer than
+`max(INTERVAL, SHARE × the cost of a sweep)`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A scan that is under way; `at` is when it began, in seconds of the monotonic clock."""
+    """A scan that is under way; `at` is when it began, in seconds of the monotonic
+    clock.
+    """
 
     scan: Scan
     sweep: bool
@@ -29,7 +33,8 @@ class Started:
 class Cursors:
     """Cursors of one process, shared by its connections.
 
-    Sweeping takes at most one part in `SHARE` of the time, so its cost is bounded whatever vacuum can or cannot remove.
+    Sweeping takes at most one part in `SHARE` of the time, so its cost is bounded
+    whatever vacuum can or cannot remove.
     """
 
     INTERVAL = 0.25
@@ -47,8 +52,9 @@ class Cursors:
     def begin(self, now: float, room: int, *, woken: bool = False) -> Started:
         """Decide where the next scan begins.
 
-        It sweeps when the interval is over, and as soon as the cost allows it when the last scan reached the end or
-        somebody has said that there is something new (`woken`).
+        It sweeps when the interval is over, and as soon as the cost allows it when the
+        last scan reached the end or somebody has said that there is something new
+        (`woken`).
         """
         with self._lock:
             pause = self.SHARE * self._cost
@@ -71,21 +77,24 @@ class Cursors:
                 self._swept_at = now
                 self._cost = now - started.at
             self._reached_end = len(reply.jobs) < started.room
-            if self._reached_end:
-                # Everything due at that instant has been seen; what commits late is the sweep's.
-                end = (reply.scanned_at, _LAST_ID)
-                for place in self._positions:
-                    self._positions[place] = max(self._positions[place], end)
             for job in reply.jobs:
                 place = (job.queue, job.rank)
                 position = (job.run_at, job.job_id)
                 if position > self._positions.get(place, ("", "")):
                     self._positions[place] = position
+            if self._reached_end:
+                # Everything due at that instant has been seen; what commits late is the
+                # sweep's.
+                end = (reply.scanned_at, _LAST_ID)
+                for place in self._positions:
+                    self._positions[place] = max(self._positions[place], end)
             if reply.jobs:
                 self._last_queue = reply.jobs[-1].queue
 
     def forget(self) -> None:
-        """Begin again from the front: after an outage, anything may have been restored behind the cursors."""
+        """Begin again from the front: after an outage, anything may have been restored
+        behind the cursors.
+        """
         with self._lock:
             self._positions.clear()
             self._swept_at = float("-inf")

@@ -1,4 +1,6 @@
-"""The conversation of a worker process with PostgreSQL: one statement settles what ended and leases what is free."""
+"""The conversation of a worker process with PostgreSQL: one statement settles what
+ended and leases what is free.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,15 @@ MAX_CONTENTION = 5
 class Cycle:
     """One connection's turn after turn, in a thread of its own.
 
-    The outcomes of a lease go through the connection that took it: then no statement can find the lease gone because
-    another one, sent later, closed it. The first connection also polls when there is nothing to do; further ones only
-    help while there is more than one can carry.
+    The outcomes of a lease go through the connection that took it: then no statement
+    can find the lease gone because another one, sent later, closed it. The first
+    connection also polls when there is nothing to do; further ones only help while
+    there is more than one can carry.
     """
 
-    def __init__(self, worker: Worker, repository: Repository, *, primary: bool) -> None:
+    def __init__(
+        self, worker: Worker, repository: Repository, *, primary: bool
+    ) -> None:
         self.event = threading.Event()
         self._worker, self._repository, self._primary = worker, repository, primary
         self._results: deque[Run] = deque()
@@ -72,7 +77,9 @@ class Cycle:
     # Waiting.
 
     def _gather(self) -> list[Run]:
-        """Wait for results or for a reason to lease; give a first result a moment for others to join it."""
+        """Wait for results or for a reason to lease; give a first result a moment for
+        others to join it.
+        """
         if not self._results:
             self._wait(1, self._pause())
         unsettled = self._open.total()
@@ -174,7 +181,8 @@ class Cycle:
         worker = self._worker
         for job in reply.jobs:
             if not self._open[job.lease_id]:
-                # Counted from before the statement was sent: never longer than the database counts.
+                # Counted from before the statement was sent: never longer than the
+                # database counts.
                 worker.board.hold(job.lease_id, sent + worker.plan.lease_seconds)
             self._open[job.lease_id] += 1
         worker.accept(reply.jobs, self, now)
@@ -182,7 +190,9 @@ class Cycle:
     def _plan_next(
         self, reply: CycleReply, room: int, now: float, *, swept: bool
     ) -> None:
-        """Decide when to look again: at once while there is more, else at the next poll."""
+        """Decide when to look again: at once while there is more, else at the next
+        poll.
+        """
         worker = self._worker
         found = len(reply.jobs)
         became_idle = not found and not worker.idle
@@ -192,7 +202,8 @@ class Cycle:
                 other.event.set()
             self._next_poll = now
         elif found or not swept or became_idle:
-            # Once more, from the front: what a producer committed while this worker was not yet known to be idle.
+            # Once more, from the front: what a producer committed while this worker was
+            # not yet known to be idle.
             worker.more.clear()
             self._next_poll = now
         else:
@@ -203,7 +214,9 @@ class Cycle:
     # Outcomes.
 
     def _settlement(self, run: Run) -> Settlement | None:
-        """Return what to write of a job that left the slots; None if its lease had run out before it ended."""
+        """Return what to write of a job that left the slots; None if its lease had run
+        out before it ended.
+        """
         leased, outcome = run.leased, run.outcome
         now = time.monotonic()
         if outcome is None:
@@ -234,7 +247,9 @@ class Cycle:
         )
 
     def _settle_followers(self, runs: list[Run]) -> list[Run]:
-        """Settle the jobs that enqueued others, each with its own in one commit; return the rest."""
+        """Settle the jobs that enqueued others, each with its own in one commit; return
+        the rest.
+        """
         rest = []
         for place, run in enumerate(runs):
             outcome = run.outcome
@@ -264,7 +279,9 @@ class Cycle:
         return rest
 
     def _settle_singly(self, runs: list[Run], error: StatementFailed) -> None:
-        """Find the outcome that the database does not take, so that it spoils its own job and no other."""
+        """Find the outcome that the database does not take, so that it spoils its own
+        job and no other.
+        """
         if not runs:
             self._back_off(error)
             return
@@ -311,7 +328,9 @@ class Cycle:
     # Trouble.
 
     def _clear_doubt(self) -> None:
-        """Give back batches whose reply was lost: they may be ours, and nobody has started them."""
+        """Give back batches whose reply was lost: they may be ours, and nobody has
+        started them.
+        """
         while self._unconfirmed:
             self._repository.give_back_batch(
                 self._worker.worker_id, self._unconfirmed[-1]
@@ -319,7 +338,9 @@ class Cycle:
             self._unconfirmed.pop()
 
     def _back_off(self, error: PgflowError) -> None:
-        """Wait with jitter, longer each time: 0.1 s doubling to 5 s. An outage never ends a worker."""
+        """Wait with jitter, longer each time: 0.1 s doubling to 5 s. An outage never
+        ends a worker.
+        """
         self._failures += 1
         quick = isinstance(error, Contention) and self._failures <= MAX_CONTENTION
         ceiling = 0.05 if quick else min(5.0, 0.1 * 2**self._failures)

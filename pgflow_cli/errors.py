@@ -8,8 +8,8 @@ from collections.abc import Mapping
 class PgflowError(Exception):
     """An error that is explained to the operator without a traceback.
 
-    The message is one lower-case sentence without a full stop that names the thing and the next step. `hints` are
-    further lines, printed indented below it.
+    The message is one lower-case sentence without a full stop that names the thing and
+    the next step. `hints` are further lines, printed indented below it.
     """
 
     exit_code = 1
@@ -35,7 +35,8 @@ class NotFound(PgflowError):
 class Refused(PgflowError):
     """A guard or the state of a job forbids it.
 
-    `reason_code` is the code of the ingest decision, `details` its evidence; neither ever holds payload.
+    `reason_code` is the code of the ingest decision, `details` its evidence; neither
+    ever holds payload.
     """
 
     exit_code = 4
@@ -65,7 +66,9 @@ class DatabaseUnavailable(PgflowError):
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The connection was lost, or a commit only half confirmed: the statement may or may not have happened."""
+    """The connection was lost, or a commit only half confirmed: the statement may or
+    may not have happened.
+    """
 
 
 class SoftwareFault(PgflowError):

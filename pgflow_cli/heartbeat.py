@@ -1,4 +1,6 @@
-"""The supervisor's standing duties towards PostgreSQL, each in a thread with a connection of its own."""
+"""The supervisor's standing duties towards PostgreSQL, each in a thread with a
+connection of its own.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Process(Protocol):
 
 @dataclass
 class Heartbeat:
-    """Extends the leases that live processes report: one statement for all of them, every `plan.heartbeat` seconds."""
+    """Extends the leases that live processes report: one statement for all of them,
+    every `plan.heartbeat` seconds.
+    """
 
     plan: WorkPlan
     database: Database
@@ -83,14 +87,18 @@ class Heartbeat:
 
 
 def _extendable(board: Board, now: float) -> dict[str, int]:
-    """Return the leases to extend: none of a process that is frozen while no job of its own accounts for it."""
+    """Return the leases to extend: none of a process that is frozen while no job of its
+    own accounts for it.
+    """
     turning = now - board.turned_at() < FROZEN_AFTER
     return board.held() if turning or board.running() else {}
 
 
 @dataclass
 class Upkeep:
-    """Reaps expired leases, makes partitions ahead, and settles what dead processes held."""
+    """Reaps expired leases, makes partitions ahead, and settles what dead processes
+    held.
+    """
 
     PARTITION_INTERVAL = 3600.0
     FORGET_INTERVAL = 60.0

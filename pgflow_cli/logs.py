@@ -13,7 +13,9 @@ _CONTROL = {c: f"\\x{c:02x}" for c in [*range(0x20), 0x7F, *range(0x80, 0xA0)]}
 
 
 def set_up(form: str, level: str, **fields: str) -> None:
-    """Send the log to stderr; `form` is text, json, or auto: text on a terminal, else JSON lines."""
+    """Send the log to stderr; `form` is text, json, or auto: text on a terminal, else
+    JSON lines.
+    """
     handler = logging.StreamHandler(sys.stderr)
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextLines() if as_text else JsonLines(**fields))
@@ -23,7 +25,9 @@ def set_up(form: str, level: str, **fields: str) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per event; ASCII, so that nothing in a message can forge a line or reach a terminal."""
+    """One JSON object per event; ASCII, so that nothing in a message can forge a line
+    or reach a terminal.
+    """
 
     def __init__(self, **fields: str) -> None:
         super().__init__()

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
-    """A job as a worker receives it. Everything is text or number: nothing here can fail to decode.
+    """A job as a worker receives it. Everything is text or number: nothing here can
+    fail to decode.
 
-    `run_at` is UTC, `YYYY-MM-DD HH:MM:SS.ffffff`, so that it sorts as text. `failed_attempts` and `lost_attempts` are
-    what the ledger holds so far; `attempt_no` is the number of the attempt this lease would be.
+    `run_at` is UTC, `YYYY-MM-DD HH:MM:SS.ffffff`, so that it sorts as text.
+    `failed_attempts` and `lost_attempts` are what the ledger holds so far; `attempt_no`
+    is the number of the attempt this lease would be.
     """
 
     lease_id: str
@@ -31,10 +33,12 @@ class LeasedJob:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it is sent.
+    """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it
+    is sent.
 
-    `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given back as it was. A failed job with
-    `dlq_reason_code` is dead-lettered, one with a `delay` in seconds goes back to pending.
+    `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given
+    back as it was. A failed job with `dlq_reason_code` is dead-lettered, one with a
+    `delay` in seconds goes back to pending.
     """
 
     lease_id: str
@@ -62,7 +66,9 @@ Position = tuple[str, str]  # run_at as text, job id
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Where a lease looks: from the cursors, or with none from the front; after `last_queue` in turn."""
+    """Where a lease looks: from the cursors, or with none from the front; after
+    `last_queue` in turn.
+    """
 
     cursors: dict[Place, Position] = field(default_factory=dict)
     last_queue: str = ""
@@ -70,7 +76,9 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One turn of a worker: what it settles, and how much it would lease. `queues` and `job_types`: None means all."""
+    """One turn of a worker: what it settles, and how much it would lease. `queues` and
+    `job_types`: None means all.
+    """
 
     worker_id: str
     worker_name: str
@@ -87,7 +95,9 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class CycleReply:
-    """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose outcome came too late."""
+    """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose
+    outcome came too late.
+    """
 
     scanned_at: str
     lost: list[str]

@@ -1,6 +1,8 @@
-"""Runs jobs: threads for plain functions and executables, one event loop for async handlers.
+"""Runs jobs: threads for plain functions and executables, one event loop for async
+handlers.
 
-Nothing here knows the database. A job comes in as a `Run` and goes out, once, through its `deliver`.
+Nothing here knows the database. A job comes in as a `Run` and goes out, once, through
+its `deliver`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One leased job in this process. Times are monotonic seconds; 0 until they are known."""
+    """One leased job in this process. Times are monotonic seconds; 0 until they are
+    known.
+    """
 
     leased: LeasedJob
     handler: Handler
@@ -54,7 +58,8 @@ class _Waiting:
 class Slots:
     """At most `concurrency` jobs at once, whatever runs them.
 
-    `stuck` counts threads that a timeout could not stop: each of them is lost until the process is replaced.
+    `stuck` counts threads that a timeout could not stop: each of them is lost until the
+    process is replaced.
     """
 
     def __init__(
@@ -89,16 +94,20 @@ class Slots:
         return len(self._running)
 
     def prefetch(self, horizon: float, most: int) -> int:
-        """Return how many jobs beyond the free slots these slots would begin within `horizon` seconds.
+        """Return how many jobs beyond the free slots these slots would begin within
+        `horizon` seconds.
 
-        A job that waits in memory is one that nobody else can run: slow handlers prefetch nothing.
+        A job that waits in memory is one that nobody else can run: slow handlers
+        prefetch nothing.
         """
         if not self._seconds:
             return self.concurrency
         return min(most, int(self.concurrency * horizon / self._seconds))
 
     def full_types(self) -> set[str]:
-        """Return the job types that are at their own limit, or wait for it: no more of them now."""
+        """Return the job types that are at their own limit, or wait for it: no more of
+        them now.
+        """
         if not self._limited:
             return set()
         with self._changed:
@@ -126,7 +135,9 @@ class Slots:
             self._wake()
 
     def give_back(self, *, waiting_since: float | None = None) -> list[Run]:
-        """Take out jobs that have not started: all, or those taken before an instant while every slot is busy."""
+        """Take out jobs that have not started: all, or those taken before an instant
+        while every slot is busy.
+        """
         with self._changed:
             if waiting_since is not None and self._free() > 0 and not self._limited:
                 return []
@@ -177,7 +188,9 @@ class Slots:
             self._run_here(run)
 
     def _exchange(self, ended: Run | None) -> Run | None:
-        """Hand in what has ended and take the next job, under one lock; None when there is nothing more to do."""
+        """Hand in what has ended and take the next job, under one lock; None when there
+        is nothing more to do.
+        """
         with self._changed:
             if ended is not None and ended.over:
                 return None  # abandoned while it ran: this thread has been counted out
@@ -205,7 +218,9 @@ class Slots:
         run.ended = time.monotonic()
 
     def _prepare(self, run: Run) -> Job | None:
-        """Start a job: show it on the board and decode it. None if it ended there and then."""
+        """Start a job: show it on the board and decode it. None if it ended there and
+        then.
+        """
         leased = run.leased
         now = run.started = time.monotonic()
         if now >= self._board.valid_until(leased.lease_id):
@@ -227,10 +242,8 @@ class Slots:
             enqueue_now=self._enqueue_now,
         )
         try:
-            run.job = handlers.prepare(
-                run.handler, leased, hooks, timeout=run.timeout
-            )
-        except Exception as error:  # noqa: BLE001 - whatever a payload does to a decoder is that job's own fault
+            run.job = handlers.prepare(run.handler, leased, hooks, timeout=run.timeout)
+        except Exception as error:
             run.outcome = handlers.conclude(run.handler, leased, error)
             run.ended = time.monotonic()
             return None
@@ -316,9 +329,7 @@ class Slots:
         if waiting:
             wanted = min(waiting, self._free())
             self._changed.notify(wanted)
-            missing = min(
-                wanted - self._sleeping, self.concurrency - self._threads
-            )
+            missing = min(wanted - self._sleeping, self.concurrency - self._threads)
             for _ in range(missing):
                 self._threads += 1
                 threading.Thread(
@@ -332,7 +343,9 @@ class Slots:
     # From outside.
 
     def _cancel(self, run: Run, outcome: Outcome | None) -> None:
-        """Ask a running job to stop. It hands itself in when it does; an `outcome` given here is then its own."""
+        """Ask a running job to stop. It hands itself in when it does; an `outcome`
+        given here is then its own.
+        """
         job = run.job
         if job is None or job.canceled.is_set():
             return
@@ -343,7 +356,9 @@ class Slots:
             self._loop.call_soon_threadsafe(run.task.cancel)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
-        """Decide a running job's outcome from outside; what its handler still does no longer counts."""
+        """Decide a running job's outcome from outside; what its handler still does no
+        longer counts.
+        """
         self._cancel(run, outcome)
         with self._changed:
             if run.over:
@@ -353,5 +368,6 @@ class Slots:
             if run.task is None:
                 self._threads -= 1  # this one ends when its handler returns
             if run.handler.kind != "executable":
-                # A thread cannot be stopped. Its place is gone until the process is replaced.
+                # A thread cannot be stopped. Its place is gone until the process is
+                # replaced.
                 self.stuck += 1

@@ -43,7 +43,8 @@ def root() -> Path:
 def statement(name: str) -> Statement:
     """Return the statement of `queries/NAME.sql`.
 
-    Its parameters are numbered as PostgreSQL wants them: psycopg would parse a text of more than 4 KiB at every call.
+    Its parameters are numbered as PostgreSQL wants them: psycopg would parse a text of
+    more than 4 KiB at every call.
     """
     text = (root() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))

@@ -1,12 +1,13 @@
-"""The supervisor of `pgflow work`: starts worker processes, keeps their leases alive, replaces them, ends them.
+"""The supervisor of `pgflow work`: starts worker processes, keeps their leases alive,
+replaces them, ends them.
 
-It never runs user code, so no handler can cost anybody a lease by holding the interpreter or crashing it.
+It never runs user code, so no handler can cost anybody a lease by holding the
+interpreter or crashing it.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -16,16 +17,14 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, errors, worker
-from pgflow_cli.board import Board, RunningJob
+from pgflow_cli import errors
+from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
-from pgflow_cli.models import Cycle, Scan, Settlement
-from pgflow_cli.repository import Database, Repository
+from pgflow_cli.processes import CONTEXT, Child, cause, settling
+from pgflow_cli.repository import Database
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -37,58 +36,15 @@ _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
 
 
-@dataclass
-class Child:
-    """A worker process as its supervisor sees it."""
-
-    number: int
-    name: str
-    plan: WorkPlan
-    worker_id: str
-    board: Board
-    pipe: connection.Connection
-    process: SpawnProcess
-    started: float
-    ready: bool = False
-    idle: bool = False
-    retiring: bool = False
-    done: bool = False
-    quiet: bool = False
-    job_types: list[str] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def say(self, command: str) -> None:
-        """Send a command; a process that is gone needs none."""
-        with self.lock:
-            try:
-                self.pipe.send(command)
-            except (BrokenPipeError, ConnectionResetError, OSError):
-                log.debug("%s does not listen any more", self.name)
-
-    def row(self) -> dict[str, object]:
-        return {
-            "worker_id": self.worker_id,
-            "pid": self.process.pid,
-            "slots": self.plan.concurrency,
-            "busy_slots": len(self.board.running()),
-            "lease_seconds": max(1, round(self.plan.lease_seconds)),
-            "quiet": self.quiet or self.retiring,
-            "name": self.name,
-            "host": socket.gethostname(),
-            "code_version": self.plan.code_version,
-            "queues": self.plan.queues,
-            "job_types": self.job_types,
-        }
-
-
 class Supervisor:
-    """Runs until it is told to end, or a limit of the plan is reached. Exit code 0 after a graceful end."""
+    """Runs until it is told to end, or a limit of the plan is reached. Exit code 0
+    after a graceful end.
+    """
 
     def __init__(self, plan: WorkPlan) -> None:
         self.plan = plan
-        self._context = multiprocessing.get_context("spawn")
         self._children: list[Child] = []
-        self._remaining = self._context.Value("q", plan.max_jobs or -1)
+        self._remaining = CONTEXT.Value("q", plan.max_jobs or -1)
         self._signals: deque[str] = deque()
         self._quick_deaths = 0
         self._start_again = 0.0
@@ -137,44 +93,13 @@ class Supervisor:
         taken = {c.number for c in self._children if not c.retiring}
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
-                self._start_child(number)
+                self._children.append(
+                    Child.start(self.plan, number, self._remaining, quiet=self._quiet)
+                )
 
     def _spent(self) -> bool:
         once_done = self.plan.once and any(c.done for c in self._children)
         return once_done or self._remaining.value == 0
-
-    def _start_child(self, number: int) -> None:
-        plan = self.plan
-        name = plan.name if plan.processes == 1 else f"{plan.name}.{number}"
-        worker_id = str(uuid.uuid4())
-        board = Board.create(
-            self._context,
-            runs=plan.concurrency,
-            leases=plan.concurrency + 3 * plan.batch_size + 16,
-        )
-        board.renew(time.monotonic())
-        board.turn()
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=worker.main,
-            args=(plan, worker_id, name, board, theirs, self._remaining),
-            name=f"pgflow-worker-{number}",
-        )
-        process.start()
-        theirs.close()
-        self._children.append(
-            Child(
-                number,
-                name,
-                plan,
-                worker_id,
-                board,
-                ours,
-                process,
-                time.monotonic(),
-                quiet=self._quiet,
-            )
-        )
 
     def _listen_to_children(self, woken: socket.socket) -> None:
         pipes = {c.pipe: c for c in self._children}
@@ -229,22 +154,25 @@ class Supervisor:
             return
         killed = self._released_at is not None
         if child.done or killed:
-            self._settle_dead(child, "released", "the worker was stopped before the job ended")
+            self._settle_dead(
+                child, "released", "the worker was stopped before the job ended"
+            )
         else:
-            cause = _cause(code)
             log.error(
                 "worker process %s ended: %s",
                 child.name,
-                cause,
+                cause(code),
                 extra={"event": "process_died", "exit_code": code},
             )
-            self._settle_dead(child, "lost", f"the worker process ended: {cause}")
+            self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             if time.monotonic() - child.started > 30:
                 self._quick_deaths = 0
             self._postpone()
 
     def _postpone(self) -> None:
-        """Wait 1 s, doubling to 30 s, before a process that keeps dying is started again."""
+        """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
+        again.
+        """
         self._start_again = time.monotonic() + min(30.0, 2.0**self._quick_deaths)
         self._quick_deaths += 1
 
@@ -255,42 +183,22 @@ class Supervisor:
         message: str,
         culprits: tuple[RunningJob, ...] = (),
     ) -> None:
-        running = child.board.running()
-
-        def settle(repository: Repository) -> None:
-            if culprits:
-                repository.settle_and_lease(_timed_out(child, culprits))
-            ended = repository.end_worker(
-                child.worker_id,
-                status=status,
-                started=[run.job_id for run in running if run not in culprits],
-                crash_budget=self.plan.crash_budget,
-                error_code="WORKER_LOST",
-                error_message=message,
-            )
-            repository.forget_workers([child.worker_id])
-            for job in ended:
-                if job.started:
-                    log.warning(
-                        "job %s %s with its worker process",
-                        job.job_id,
-                        "dead-lettered" if job.dead_lettered else status,
-                        extra={"event": "attempt_" + status, "job_id": job.job_id},
-                    )
-
-        self._upkeep.urgent.put(settle)
+        self._upkeep.urgent.put(settling(child, status, message, culprits))
 
     def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline and whose own watch could not end it."""
+        """Kill a process whose job is past its deadline and whose own watch could not
+        end it.
+        """
         now = time.monotonic()
         for child in list(self._children):
             late = tuple(
-                run for run in child.board.running() if now > run.deadline + OUTSIDE_GRACE
+                run
+                for run in child.board.running()
+                if now > run.deadline + OUTSIDE_GRACE
             )
             if late and child.process.is_alive():
                 log.error("a handler holds up %s past its deadline: killed", child.name)
-                child.process.kill()
-                child.process.join()
+                child.kill()
                 self._children.remove(child)
                 child.pipe.close()
                 self._settle_dead(
@@ -309,13 +217,11 @@ class Supervisor:
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if plan.max_runtime and now - self._began >= plan.max_runtime:
-                self._end()
-            elif idle and plan.drain:
-                self._end()
-            elif idle and plan.idle_timeout and now - self._idle_since >= plan.idle_timeout:
-                self._end()
-            elif self._spent() and not self._children:
+            if (plan.max_runtime and now - self._began >= plan.max_runtime) or (idle and plan.drain) or (
+                idle
+                and plan.idle_timeout
+                and now - self._idle_since >= plan.idle_timeout
+            ) or (self._spent() and not self._children):
                 self._end()
             return
         if self._released_at is None and now - self._ending_at >= plan.shutdown_timeout:
@@ -352,7 +258,9 @@ class Supervisor:
         names = [*_END, *_QUIET, "SIGQUIT", "SIGUSR2"]
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         old = {
-            n: signal.signal(n, lambda n, _: self._signals.append(signal.Signals(n).name))
+            n: signal.signal(
+                n, lambda n, _: self._signals.append(signal.Signals(n).name)
+            )
             for n in numbers
         }
         try:
@@ -404,50 +312,6 @@ class Supervisor:
         self._upkeep.stopped.set()
         for thread in threads:
             thread.join(timeout=self.plan.lease_seconds / 3 + 1)
-
-
-def _cause(code: int | None) -> str:
-    """Name an exit code or a signal."""
-    if code is not None and code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
-    """Return the settlement of jobs that their own process could not end in time."""
-    now = time.monotonic()
-    settlements = []
-    for run in culprits:
-        failed = run.failed_attempts + 1
-        last = failed >= run.max_attempts
-        settlements.append(
-            Settlement(
-                run.lease_id,
-                run.job_id,
-                run.attempt_no,
-                "failed",
-                started_ago=now - run.started,
-                ended_ago=0.0,
-                delay=None if last else backoff.delay(failed),
-                dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
-                failed_attempts=failed,
-                error_code="TIMEOUT",
-                error_message="the handler did not end at its deadline and held up its process",
-            )
-        )
-    return Cycle(
-        worker_id=child.worker_id,
-        worker_name=child.name,
-        code_version=child.plan.code_version,
-        batch_id=str(uuid.uuid4()),
-        lease_seconds=child.plan.lease_seconds,
-        queues=None,
-        job_types=None,
-        room=0,
-        scan=Scan(),
-        settlements=settlements,
-        closed=[],
-    )
 
 
 def worker_name(given: str | None) -> str:

@@ -1,7 +1,8 @@
-"""A worker process: leases jobs for its free slots, has them run, settles each when it ends.
+"""A worker process: leases jobs for its free slots, has them run, settles each when it
+ends.
 
-It runs user code and is therefore expendable: its supervisor (another process) extends its leases, watches its
-deadlines from outside, and settles what it held if it dies.
+It runs user code and is therefore expendable: its supervisor (another process) extends
+its leases, watches its deadlines from outside, and settles what it held if it dies.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given ba
 
 
 class Worker:
-    """What the connections, the slots and the supervisor's commands share in one process."""
+    """What the connections, the slots and the supervisor's commands share in one
+    process.
+    """
 
     def __init__(
         self,
@@ -88,7 +91,9 @@ class Worker:
         return self._in_flight
 
     def reserve(self, settling: int, at_least: int = 1) -> int:
-        """Reserve room for a lease that settles so many jobs at the same time; 0 when less than `at_least` is free."""
+        """Reserve room for a lease that settles so many jobs at the same time; 0 when
+        less than `at_least` is free.
+        """
         with self._lock:
             if not self._may_lease():
                 return 0
@@ -123,11 +128,15 @@ class Worker:
     # Jobs.
 
     def accept(self, jobs: list[LeasedJob], cycle: Cycle, now: float) -> None:
-        """Queue leased jobs. One that has nearly spent its crash budget waits until it can run alone."""
+        """Queue leased jobs. One that has nearly spent its crash budget waits until it
+        can run alone.
+        """
         runs = []
         for job in jobs:
             handler = self.app.handlers.get(job.job_type) or handlers.UNKNOWN
-            timeout = handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
+            timeout = (
+                handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
+            )
             run = Run(job, handler, cycle.deliver, now, timeout)
             if job.lost_attempts >= self.plan.crash_budget - 1:
                 self._suspects.append(run)
@@ -136,7 +145,9 @@ class Worker:
         self.slots.submit(runs)
 
     def _isolate(self) -> None:
-        """Run a suspect with no neighbour in this process, so that its crash can cost nobody else an attempt."""
+        """Run a suspect with no neighbour in this process, so that its crash can cost
+        nobody else an attempt.
+        """
         if not self._suspects:
             return
         self._give_back(self.slots.give_back())
@@ -233,10 +244,13 @@ def main(
     """Run one worker process; the supervisor starts it with multiprocessing's spawn."""
     _die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; the supervisor decides
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a terminal sends them to all; the supervisor decides
     logs.set_up(plan.log_format, plan.log_level, worker=name)
     threading.excepthook = _end_with_traceback
-    # A cycle waits for the interpreter behind handlers that compute; 5 ms would be longer than its round trip.
+    # A cycle waits for the interpreter behind handlers that compute; 5 ms would be
+    # longer than its round trip.
     sys.setswitchinterval(0.0005)
     try:
         app = handlers.load(
@@ -261,14 +275,18 @@ def main(
 
 
 def _end_with_traceback(args: threading.ExceptHookArgs) -> None:
-    """End the process when one of its threads fails: the supervisor sees it and starts another."""
+    """End the process when one of its threads fails: the supervisor sees it and starts
+    another.
+    """
     if args.exc_type is not SystemExit:
         traceback.print_exception(args.exc_type, args.exc_value, args.exc_traceback)
         os._exit(70)
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the closed pipe must do."""
+    """Ask Linux to kill this process when its parent dies; elsewhere the closed pipe
+    must do.
+    """
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - only here
 

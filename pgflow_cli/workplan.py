@@ -1,4 +1,6 @@
-"""Everything a supervisor and its worker processes have been told; plain values, so that it can be sent to a process."""
+"""Everything a supervisor and its worker processes have been told; plain values, so
+that it can be sent to a process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
-    """The settings of `pgflow work`. Durations are seconds; `queues` None means every queue; 0 means no limit."""
+    """The settings of `pgflow work`. Durations are seconds; `queues` None means every
+    queue; 0 means no limit.
+    """
 
     url: str = field(repr=False)
     name: str = "worker"

@@ -1,7 +1,8 @@
-"""One connection to PostgreSQL: opened late, watched by a deadline, its errors translated.
+"""One connection to PostgreSQL: opened late, watched by a deadline, its errors
+translated.
 
-Nothing is set on the session, so it works behind a pooler in transaction mode: names are qualified, and server-side
-timeouts are `set local` or belong to the role.
+Nothing is set on the session, so it works behind a pooler in transaction mode: names
+are qualified, and server-side timeouts are `set local` or belong to the role.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from pgflow_cli.errors import (
 Row = TypeVar("Row")
 Parameters = Mapping[str, object]
 
-# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault catalogue.
+# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
+# catalogue.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
 _CONTENTION = {"40001", "40P01", "55P03"}
 _STALE_PREPARED_STATEMENT = (
@@ -59,8 +61,9 @@ _KEEPALIVE = {
 class Watchdog:
     """Frees threads whose call has passed its deadline, by shutting their socket.
 
-    No libpq or server timeout bounds a peer that stays silent; this does, within `TICK` seconds. One thread serves
-    every connection of a process and starts with the first call that has a deadline.
+    No libpq or server timeout bounds a peer that stays silent; this does, within `TICK`
+    seconds. One thread serves every connection of a process and starts with the first
+    call that has a deadline.
     """
 
     TICK = 0.1
@@ -78,7 +81,8 @@ class Watchdog:
             return
         if self._thread is None:
             self._start()
-        # A plain dict: assigning and deleting one key are atomic, so the hot path takes no lock.
+        # A plain dict: assigning and deleting one key are atomic, so the hot path takes
+        # no lock.
         self._guarded[link] = time.monotonic() + seconds
         try:
             yield
@@ -106,9 +110,10 @@ class Watchdog:
 class Database:
     """Where the database is and how long to wait for it; times are in seconds.
 
-    `call_timeout` bounds every statement from the client's side; None leaves operators' long reports alone.
-    `steady_plans` is for workers: statements are prepared, planned once, and never by a sequential scan, because a day's
-    partition is empty when the plan is made and large before anything analyses it.
+    `call_timeout` bounds every statement from the client's side; None leaves operators'
+    long reports alone. `steady_plans` is for workers: statements are prepared, planned
+    once, and never by a sequential scan, because a day's partition is empty when the
+    plan is made and large before anything analyses it.
     """
 
     url: str = field(repr=False)
@@ -120,7 +125,9 @@ class Database:
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
 
     def parameters(self) -> dict[str, str]:
-        """Return libpq's parameters; a URL that cannot be read is exit 78, without repeating any part of it."""
+        """Return libpq's parameters; a URL that cannot be read is exit 78, without
+        repeating any part of it.
+        """
         try:
             given = conninfo_to_dict(self.url)
         except psycopg.Error:
@@ -144,20 +151,26 @@ class Database:
         p = self.parameters()
         host = p.get("host") or p.get("hostaddr") or "local socket"
         user = f"{p['user']}@" if "user" in p else ""
-        return f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
+        return (
+            f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
+        )
 
 
 class Link:
-    """A connection that opens at the first call, and again at the first call after it broke.
+    """A connection that opens at the first call, and again at the first call after it
+    broke.
 
-    Not for several threads at once. Raises `DatabaseUnavailable` when the server is away, `OutcomeUnknown` when a
-    statement's reply was lost, `Contention` when the transaction may be tried again.
+    Not for several threads at once. Raises `DatabaseUnavailable` when the server is
+    away, `OutcomeUnknown` when a statement's reply was lost, `Contention` when the
+    transaction may be tried again.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._connection: psycopg.Connection[Any] | None = None
-        self._lock = threading.Lock()  # between close and sever: a closed descriptor may already be another's
+        self._lock = (
+            threading.Lock()
+        )  # between close and sever: a closed descriptor may already be another's
         self._severed = False
         self._warning: str | None = None
         self._prepare = database.steady_plans
@@ -229,8 +242,9 @@ class Link:
             except _STALE_PREPARED_STATEMENT:
                 if self._in_transaction:
                     raise
-                # A pooler gave us another server connection. Nothing has run yet: the error comes before the
-                # statement does. From here on this link prepares nothing.
+                # A pooler gave us another server connection. Nothing has run yet: the
+                # error comes before the statement does. From here on this link prepares
+                # nothing.
                 self._prepare = False
                 cursor.execute(statement.text, values, prepare=False)
         if self._warning is not None:
@@ -254,20 +268,26 @@ class Link:
                 self._in_transaction = False
 
     def run_text(self, text: str) -> psycopg.Cursor[Any]:
-        """Run text that came out of a statement file: a migration, or DDL that a query has planned."""
+        """Run text that came out of a statement file: a migration, or DDL that a query
+        has planned.
+        """
         connection = self.raw()
         with self._translated():
             return connection.execute(text.encode())
 
     def notifications(self, seconds: float) -> list[str]:
-        """Return the payloads of notifications, at the first one or after so many seconds."""
+        """Return the payloads of notifications, at the first one or after so many
+        seconds.
+        """
         connection = self.raw()
         with self._translated():
             heard = connection.notifies(timeout=max(0.0, seconds), stop_after=1)
             return [notification.payload for notification in heard]
 
     def sever(self) -> None:
-        """Free the thread that is blocked on this connection; the next call opens another."""
+        """Free the thread that is blocked on this connection; the next call opens
+        another.
+        """
         with self._lock:
             connection = self._connection
             if connection is None or connection.closed:
@@ -289,7 +309,9 @@ class Link:
             connection = self._open(parameters)
         except psycopg.Error as error:
             raise _connection_error(self.database, error) from None
-        connection.prepare_threshold = None  # prepared when asked to, never behind our back
+        connection.prepare_threshold = (
+            None  # prepared when asked to, never behind our back
+        )
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
@@ -300,7 +322,8 @@ class Link:
         try:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
-            # PgBouncer refuses `options`. Then plans are made anew each time, from the tables' true sizes.
+            # PgBouncer refuses `options`. Then plans are made anew each time, from the
+            # tables' true sizes.
             if "startup parameter" not in str(error) or "options" not in parameters:
                 raise
             self._prepare = False
@@ -308,8 +331,12 @@ class Link:
             return psycopg.connect(make_conninfo("", **without), autocommit=True)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        # A commit that was canceled while it waited for a synchronous standby reports success with this warning.
-        if diagnostic.sqlstate == "01000" and diagnostic.severity_nonlocalized == "WARNING":
+        # A commit that was canceled while it waited for a synchronous standby reports
+        # success with this warning.
+        if (
+            diagnostic.sqlstate == "01000"
+            and diagnostic.severity_nonlocalized == "WARNING"
+        ):
             self._warning = diagnostic.message_primary or "warning"
 
     @contextmanager
@@ -319,7 +346,11 @@ class Link:
         except psycopg.Error as error:
             connection = self._connection
             broken = connection is None or connection.closed or self._severed
-            if broken or isinstance(error, psycopg.OperationalError) and not error.sqlstate:
+            if (
+                broken
+                or (isinstance(error, psycopg.OperationalError)
+                and not error.sqlstate)
+            ):
                 self.close()
                 raise OutcomeUnknown(
                     f"the connection to {self.database.display()} was lost",
@@ -329,10 +360,11 @@ class Link:
 
 
 def translate(database: Database, error: psycopg.Error) -> PgflowError:
-    """Return what an operator reads instead of a server error; `StatementFailed` if it is a bug of ours.
+    """Return what an operator reads instead of a server error; `StatementFailed` if it
+    is a bug of ours.
 
-    A server's DETAIL may print a whole row, payload and all: it is passed on only from our own functions, whose
-    details are numbers and names.
+    A server's DETAIL may print a whole row, payload and all: it is passed on only from
+    our own functions, whose details are numbers and names.
     """
     code = error.sqlstate or ""
     primary = error.diag.message_primary or str(error)
@@ -342,10 +374,13 @@ def translate(database: Database, error: psycopg.Error) -> PgflowError:
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":
         return DatabaseUnavailable(
-            f"the statement was canceled: {primary}", "Try: --timeout with a larger value"
+            f"the statement was canceled: {primary}",
+            "Try: --timeout with a larger value",
         )
     if code.startswith(_OUTAGE):
-        return DatabaseUnavailable(f"{database.display()} does not take the statement: {primary}")
+        return DatabaseUnavailable(
+            f"{database.display()} does not take the statement: {primary}"
+        )
     if code in ("42501", "28000", "28P01"):
         return PermissionDenied(primary)
     if code in _NO_SUCH_OBJECT and "pgflow" in primary:
@@ -357,7 +392,9 @@ def translate(database: Database, error: psycopg.Error) -> PgflowError:
 
 
 def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
-    """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest is a guard."""
+    """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest
+    is a guard.
+    """
     details = json.loads(detail) if detail else {}
     if code.startswith("PF4"):
         return UsageError(primary)
@@ -366,12 +403,23 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
 
 
 def _connection_error(database: Database, error: psycopg.Error) -> PgflowError:
-    # The text of libpq may repeat the connection string; only its last clause is ours to show.
+    # The text of libpq may repeat the connection string; only its last clause is ours
+    # to show.
     lines = str(error).strip().splitlines()
-    reason = lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ") if lines else "no answer"
+    reason = (
+        lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
+        if lines
+        else "no answer"
+    )
     where = database.display()
-    if "password authentication" in reason or "no pg_hba.conf entry" in reason or "role " in reason:
+    if (
+        "password authentication" in reason
+        or "no pg_hba.conf entry" in reason
+        or "role " in reason
+    ):
         return PermissionDenied(f"cannot connect to {where}: {reason}")
     if reason.startswith('database "'):
         return ConfigurationError(f"cannot connect to {where}: {reason}")
-    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", "Try: pgflow doctor")
+    return DatabaseUnavailable(
+        f"cannot connect to {where}: {reason}", "Try: pgflow doctor"
+    )

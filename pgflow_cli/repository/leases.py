@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.models import Cycle, CycleReply, EndedJob, LeasedJob, Scan, Settlement
+from pgflow_cli.models import Cycle, CycleReply, EndedJob, LeasedJob, Scan
 from pgflow_cli.repository.base import Part
 
 _NO_ATTEMPT_YET = 0
@@ -20,7 +20,8 @@ class Leases(Part):
     def settle_and_lease(self, cycle: Cycle) -> CycleReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
 
-        Sending it again after a lost reply settles nothing twice. Outcomes whose lease is gone come back as `lost`.
+        Sending it again after a lost reply settles nothing twice. Outcomes whose lease
+        is gone come back as `lost`.
         """
         successes = [s for s in cycle.settlements if s.status == "succeeded"]
         others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
@@ -28,7 +29,9 @@ class Leases(Part):
             "worker_id": cycle.worker_id,
             "worker_name": cycle.worker_name,
             "code_version": cycle.code_version,
-            "fence_ids": _array({s.lease_id for s in cycle.settlements} | {*cycle.closed}),
+            "fence_ids": _array(
+                {s.lease_id for s in cycle.settlements} | {*cycle.closed}
+            ),
             "lease_ids": _array(s.lease_id for s in successes),
             "job_ids": _array(s.job_id for s in successes),
             "attempt_nos": _array(str(s.attempt_no) for s in successes),
@@ -58,7 +61,9 @@ class Leases(Part):
         lease_seconds: float,
         progress: Mapping[str, object],
     ) -> set[str]:
-        """Say that the workers live and extend the leases; return the leases that still exist."""
+        """Say that the workers live and extend the leases; return the leases that still
+        exist.
+        """
         rows = self.link.tuples(
             "beat",
             {
@@ -74,8 +79,8 @@ class Leases(Part):
     def reap_expired_locks(self, *, limit: int, crash_budget: int) -> list[EndedJob]:
         """Return jobs to their queue whose worker has gone silent.
 
-        A job that has spent its crash budget is dead-lettered instead. Safe to run from several processes at once: each
-        lease is taken by one of them.
+        A job that has spent its crash budget is dead-lettered instead. Safe to run from
+        several processes at once: each lease is taken by one of them.
         """
         with self.transaction():
             locked = self.link.tuples("lock_expired_leases", {"limit": limit})
@@ -100,7 +105,8 @@ class Leases(Part):
     ) -> list[EndedJob]:
         """End the leases of a process that is dead for certain.
 
-        Its `started` jobs get an attempt with the `status` (lost or released); the others go back as they were.
+        Its `started` jobs get an attempt with the `status` (lost or released); the
+        others go back as they were.
         """
         with self.transaction():
             locked = self.link.tuples(
@@ -156,7 +162,9 @@ class Leases(Part):
         )
 
     def forget_silent_workers(self) -> list[str]:
-        """Remove workers that have been silent for ten leases, at least ten minutes; return their names."""
+        """Remove workers that have been silent for ten leases, at least ten minutes;
+        return their names.
+        """
         return [row[0] for row in self.link.tuples("forget_silent_workers")]
 
     def forget_workers(self, worker_ids: Sequence[str]) -> None:
@@ -171,7 +179,8 @@ class Leases(Part):
 def _array(values: Iterable[str]) -> str:
     """Return an array literal of values that need no quoting: ids and numbers.
 
-    Always text, so that a statement is prepared once, and cheaper than psycopg's dump of a list.
+    Always text, so that a statement is prepared once, and cheaper than psycopg's dump
+    of a list.
     """
     return "{" + ",".join(values) + "}"
 

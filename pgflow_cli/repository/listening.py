@@ -9,7 +9,9 @@ from pgflow_cli.repository.connection import Database, Link
 
 
 class Listener:
-    """A connection that does nothing but listen; never in a transaction, or it would hold up the server's queue."""
+    """A connection that does nothing but listen; never in a transaction, or it would
+    hold up the server's queue.
+    """
 
     CHANNEL = "pgflow"
     TEST_INTERVAL = 30.0  # seconds between two tests of the line
@@ -19,7 +21,9 @@ class Listener:
         self._listening = False
 
     def hears_itself(self, patience: float = 3.0) -> bool:
-        """Say whether a notification to oneself arrives; behind a pooler LISTEN is accepted and delivers nothing."""
+        """Say whether a notification to oneself arrives; behind a pooler LISTEN is
+        accepted and delivers nothing.
+        """
         if not self._listening:
             self._link.execute("listen", None, None)
             self._listening = True

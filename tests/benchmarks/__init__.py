@@ -1,0 +1,1 @@
+"""Benchmarks: each prints ratios to something measured in the same run."""

@@ -1,0 +1,93 @@
+"""Plants jobs and looks at where they are; rows are moved here, never clocks."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import psycopg
+
+from pgflow_cli import sqlfiles
+
+Connection = psycopg.Connection[Any]
+
+
+def new_worker() -> str:
+    return str(uuid.uuid4())
+
+
+def plant(
+    connection: Connection,
+    count: int = 1,
+    *,
+    queue: str = "default",
+    job_type: str = "noop",
+    payload: str = "{}",
+    priority: int = 0,
+    max_attempts: int = 25,
+    due_in: str = "0 seconds",
+) -> list[str]:
+    """Enqueue jobs and return their ids, in the order in which they would be leased."""
+    rows = connection.execute(
+        """
+        select pgflow.enqueue(
+          %s, %s::jsonb, queue => %s, priority => %s, max_attempts => %s,
+          run_at => now() + %s::interval
+        )::text
+        from generate_series(1, %s)
+        """,
+        (job_type, payload, queue, priority, max_attempts, due_in, count),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def expire_leases(connection: Connection) -> None:
+    """Let every lease have run out a minute ago."""
+    connection.execute(
+        "update pgflow.leases set expires_at = now() - interval '1 minute'"
+    )
+
+
+def make_due(connection: Connection, job_id: str) -> None:
+    """Let a scheduled job be due now, and its history agree."""
+    connection.execute(
+        "update pgflow.pending set run_at = now() - interval '1 second' where job_id = %s",
+        (job_id,),
+    )
+    connection.execute(
+        """
+        update pgflow.job_attempts set next_run_at = pending.run_at
+        from pgflow.pending
+        where pending.job_id = job_attempts.job_id
+          and pending.attempt_no = job_attempts.attempt_no
+          and pending.job_id = %s
+        """,
+        (job_id,),
+    )
+
+
+def status_of(connection: Connection, job_id: str) -> str:
+    row = connection.execute(
+        "select status from pgflow.job_overview where id = %s", (job_id,)
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def attempts_of(
+    connection: Connection, job_id: str
+) -> list[tuple[int, str, str | None]]:
+    """Return number, status and error code of each attempt."""
+    return connection.execute(
+        "select attempt_no, status, error_code from pgflow.job_attempts where job_id = %s"
+        " order by attempt_no",
+        (job_id,),
+    ).fetchall()
+
+
+def audit(connection: Connection) -> tuple[int, int]:
+    """Return how many jobs are in no place and in two places; both must be 0."""
+    statement = sqlfiles.statement("audit_jobs")
+    row = connection.execute(statement.text).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])

@@ -1,0 +1,88 @@
+"""The supervisor sees what a worker process holds, whatever the process is doing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import uuid
+
+from pgflow_cli.board import GONE, Board
+
+
+def board() -> Board:
+    return Board.create(multiprocessing.get_context("spawn"), runs=2, leases=3)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def test_a_lease_is_seen_until_it_is_dropped() -> None:
+    shown, lease = board(), new_id()
+    shown.hold(lease, 12.5)
+    assert list(shown.held()) == [lease]
+    assert shown.valid_until(lease) == 12.5
+    shown.drop(lease)
+    assert shown.held() == {}
+    assert shown.valid_until(lease) == GONE
+
+
+def test_an_extension_reaches_the_process() -> None:
+    shown, lease = board(), new_id()
+    shown.hold(lease, 10.0)
+    shown.extend(lease, shown.held()[lease], 20.0)
+    assert shown.valid_until(lease) == 20.0
+
+
+def test_an_extension_for_a_lease_that_has_left_its_place_changes_nothing() -> None:
+    shown, old, new = board(), new_id(), new_id()
+    shown.hold(old, 10.0)
+    place = shown.held()[old]
+    shown.drop(old)
+    shown.hold(new, 30.0)
+    shown.extend(old, place, 99.0)
+    assert shown.valid_until(new) == 30.0
+
+
+def test_places_are_used_again() -> None:
+    shown = board()
+    for _ in range(10):
+        lease = new_id()
+        shown.hold(lease, 1.0)
+        shown.drop(lease)
+    assert shown.held() == {}
+
+
+def test_a_running_job_is_seen_with_its_deadline_and_progress() -> None:
+    shown, lease, job = board(), new_id(), new_id()
+    before = time.monotonic()
+    shown.start(1, lease, job, deadline=50.0, attempts=(3, 1, 25))
+    shown.progress(1, 4, 10)
+    [run] = shown.running()
+    assert (run.lease_id, run.job_id, run.deadline) == (lease, job, 50.0)
+    assert (run.attempt_no, run.failed_attempts, run.max_attempts) == (3, 1, 25)
+    assert run.progress == (4.0, 10.0)
+    assert before <= run.started <= time.monotonic()
+    shown.end(1)
+    assert shown.running() == []
+
+
+def test_a_place_that_is_half_written_is_passed_over() -> None:
+    shown = board()
+    shown.hold("not-an-id".ljust(36, "x"), 1.0)
+    assert shown.held() == {}
+
+
+def test_both_processes_see_the_same_board() -> None:
+    context = multiprocessing.get_context("spawn")
+    shown, lease = Board.create(context, runs=1, leases=1), new_id()
+    process = context.Process(target=_hold, args=(shown, lease))
+    process.start()
+    process.join()
+    assert list(shown.held()) == [lease]
+    assert shown.turned_at() > 0
+
+
+def _hold(shown: Board, lease: str) -> None:
+    shown.turn()
+    shown.hold(lease, 1.0)
