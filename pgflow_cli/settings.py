@@ -207,6 +207,7 @@ pg_bin = _flag(
     "--pg-bin",
     help="The folder with the programs of PostgreSQL (initdb, postgres).",
     variable=True,
+    kind=click.Path(path_type=Path),
     metavar="DIR",
     show_default="the newest one found",
 )
@@ -528,11 +529,10 @@ def _dev_server() -> tuple[str, ...]:
 
 def _local(url: str) -> str:
     """Return the URL of this folder's private server, which is started if need be."""
-    if environment.value() not in (None, "dev"):
-        raise ConfigurationError(
-            "the URL dev: is for development only, and PGFLOW_ENV says this is not",
-            "Set DATABASE_URL to the database of this environment.",
-        )
-    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import local_server
 
-    return local_server.url_of_dev(Path(url.removeprefix("dev:") or DEV_FOLDER))
+    return local_server.url_of_dev(
+        Path(url.removeprefix("dev:") or DEV_FOLDER),
+        environment=environment.value(),
+        pg_bin=pg_bin.value(),
+    )
