@@ -1,0 +1,369 @@
+"""Rows → table, plain, wide, json, jsonl, csv, tsv, ids, md on stdout; words → stderr.
+
+Everything that may come from data is neutralised on its way: no text commands a
+terminal or a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import escaping, terminal
+from pgflow_cli.cells import (
+    SHORT_ID,
+    Column,
+    Row,
+    json_of,
+    readable,
+    separated,
+    text_of,
+)
+from pgflow_cli.errors import PgflowError, Refused, UsageError
+from pgflow_cli.terminal import progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "FORMATS",
+    "TIMES",
+    "Column",
+    "complain",
+    "confirm",
+    "confirm_name",
+    "hint",
+    "is_machine",
+    "live",
+    "progress",
+    "say",
+    "tell",
+    "warn",
+    "write",
+    "write_record",
+    "write_text",
+]
+
+FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
+TIMES = ("relative", "iso", "local", "unix")
+_UNCONFIRMED = "CONFIRMATION_REQUIRED"
+_MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
+
+
+def chosen_format() -> str:
+    """Return the format that was asked for, else what suits the reader of stdout."""
+    fitting = "table" if terminal.is_terminal(sys.stdout) else "plain"
+    return terminal.display().format or fitting
+
+
+def is_machine() -> bool:
+    """Return whether a program will read stdout."""
+    return chosen_format() in _MACHINE
+
+
+def write(
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    *,
+    cursor: tuple[Any, Any] | None = None,
+    now: datetime | None = None,
+) -> None:
+    """Write rows as asked for; jsonl, csv, tsv and ids are streamed.
+
+    `cursor` is (created_at, id) of the last row if there are more. `now` is the
+    database's time, where the caller knows it: relative times are reckoned from it.
+    """
+    form = chosen_format()
+    picked = _picked(columns, form)
+    moment = now or datetime.now(UTC)
+    if form == "json":
+        _write_document(rows, picked, cursor)
+    elif form == "jsonl":
+        for row in rows:
+            sys.stdout.write(json_of(_object(row, picked)) + "\n")
+    elif form == "ids":
+        identity = _identity(columns)
+        for row in rows:
+            sys.stdout.write(escaping.neutral(text_of(identity.of(row))) + "\n")
+    elif form in ("csv", "tsv"):
+        _write_separated(rows, picked, "," if form == "csv" else "\t")
+    elif form in ("table", "wide"):
+        _write_table(rows, picked, moment)
+    else:
+        terminal.show(_tabulated(rows, picked, form, moment))
+    sys.stdout.flush()
+
+
+def write_record(
+    row: Row, columns: Sequence[Column], *, now: datetime | None = None
+) -> None:
+    """Write one object: a line for each field, or in json the object itself."""
+    form = chosen_format()
+    if form == "json":
+        sys.stdout.write(json_of(_object(row, _picked(columns, form)), indent=2) + "\n")
+        sys.stdout.flush()
+    elif form in _MACHINE or form == "md":
+        write([row], columns, now=now)
+    else:
+        picked, moment = _picked(columns, "wide"), now or datetime.now(UTC)
+        width = max(len(column.title) for column in picked)
+        short = form != "plain"
+        write_text(
+            f"{column.title:<{width}}  {_shown(column, row, moment, short=short)}"
+            for column in picked
+        )
+
+
+def write_text(lines: Iterable[str]) -> None:
+    """Write a screen of lines, paged if it overflows."""
+    readable = _for_reader(sys.stdout)
+    terminal.show(
+        "".join(f"{readable(escaping.neutral(line)).rstrip()}\n" for line in lines)
+    )
+
+
+@contextmanager
+def live(
+    columns: Sequence[Column], *, title: str = ""
+) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """Hand out a function that shows rows in place of the ones before.
+
+    Elsewhere than on a terminal only the last ones are written, at the end.
+    """
+    shown = list(columns)
+    if not terminal.is_terminal(sys.stdout):
+        last: list[Row] = []
+
+        def keep(rows: Iterable[Row]) -> None:
+            last[:] = rows
+
+        yield keep
+        terminal.show(_tabulated(last, shown, "plain", datetime.now(UTC)))
+        return
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+
+    with Live(console=terminal.console(sys.stdout), auto_refresh=False) as screen:
+        yield lambda rows: screen.update(
+            _rich_table(rows, shown, datetime.now(UTC), title), refresh=True
+        )
+
+
+def say(text: str) -> None:
+    """Tell what was done, on stderr; --quiet leaves it out."""
+    if not terminal.display().quiet:
+        _tell(text)
+
+
+def hint(text: str) -> None:
+    """Tell what to do next, on stderr; --quiet leaves it out."""
+    if not terminal.display().quiet:
+        _tell(text, dim=True)
+
+
+def warn(text: str) -> None:
+    """Tell what is wrong but stops nothing, on stderr."""
+    _tell(text, label="Warning", fg="yellow")
+
+
+def complain(text: str, *hints: str) -> None:
+    """Tell why the program ends, on stderr."""
+    _tell(text, label="Error", fg="red")
+    for line in hints:
+        _tell(f"  {line}")
+
+
+def tell(text: str) -> None:
+    """Write a text on stderr, --quiet or not: the help of a group, a traceback."""
+    _tell(text)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask `question?` unless `yes`; "no" is exit 1, and nobody to ask is refused."""
+    if yes:
+        return
+    answer = _answer(f"{question}? [y/N]", "Try: --yes")
+    if answer.lower() not in ("y", "yes"):
+        raise PgflowError("not confirmed; nothing was changed")
+
+
+def confirm_name(question: str, name: str, *, given: str | None) -> None:
+    """Ask to type `name` before something severe, unless --confirm gave it."""
+    if given is None:
+        answer = _answer(f"{question}. Type {name} to go on:", f"Try: --confirm {name}")
+        if answer != name:
+            raise PgflowError("not confirmed; nothing was changed")
+    elif given != name:
+        raise Refused(
+            f"--confirm does not name {name}; nothing was changed",
+            reason_code=_UNCONFIRMED,
+        )
+
+
+def _answer(question: str, way_out: str) -> str:
+    if not terminal.can_ask():
+        raise Refused(
+            "this needs a confirmation and nobody can be asked; nothing was changed",
+            way_out,
+            reason_code=_UNCONFIRMED,
+        )
+    return terminal.ask(_for_reader(sys.stderr)(escaping.neutral(question)) + " ")
+
+
+def _tell(
+    text: str, *, label: str = "", fg: str | None = None, dim: bool = False
+) -> None:
+    readable = _for_reader(sys.stderr)
+    line = readable(escaping.neutral_lines(text))
+    if terminal.colored(sys.stderr, terminal.display().color):
+        line = click.style(line, dim=True) if dim else line
+        label = click.style(label, fg=fg, bold=True) if label else label
+    sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+    sys.stderr.flush()
+
+
+def _for_reader(stream: Any) -> Callable[[str], str]:
+    return escaping.ascii_only if terminal.knows_ascii_only(stream) else str
+
+
+def _picked(columns: Sequence[Column], form: str) -> list[Column]:
+    wanted = terminal.display().columns
+    if not wanted:
+        whole = form == "wide" or form in _MACHINE
+        return [column for column in columns if whole or not column.wide]
+    by_name = {
+        _folded(name): column
+        for column in columns
+        for name in (column.field, column.title)
+    }
+    unknown = [name for name in wanted if _folded(name) not in by_name]
+    if unknown:
+        known = ", ".join(column.field for column in columns)
+        raise UsageError(f"there is no column {unknown[0]}", f"Columns: {known}")
+    return [by_name[_folded(name)] for name in wanted]
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _identity(columns: Sequence[Column]) -> Column:
+    for column in columns:
+        if column.kind == "id":
+            return column
+    raise UsageError("there are no ids here; choose another --output")
+
+
+def _object(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
+    return {column.field: column.of(row) for column in columns}
+
+
+def _write_document(
+    rows: Iterable[Row], columns: Sequence[Column], cursor: tuple[Any, Any] | None
+) -> None:
+    """Write one document, item by item, so that a long one needs no memory."""
+    sys.stdout.write('{"items": [')
+    between = "\n  "
+    for row in rows:
+        sys.stdout.write(between + json_of(_object(row, columns)))
+        between = ",\n  "
+    created_at, identity = cursor or (None, None)
+    cursors = {"next_cursor_created_at": created_at, "next_cursor_id": identity}
+    end = json_of(cursors).removeprefix("{")
+    sys.stdout.write(("\n" if between[0] == "," else "") + f"], {end}\n")
+
+
+def _write_separated(
+    rows: Iterable[Row], columns: Sequence[Column], separator: str
+) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=separator, lineterminator="\n")
+    if terminal.display().headers:
+        writer.writerow([column.field for column in columns])
+    for row in rows:
+        writer.writerow([separated(column.of(row)) for column in columns])
+        sys.stdout.write(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+    sys.stdout.write(buffer.getvalue())
+
+
+def _write_table(rows: Iterable[Row], columns: Sequence[Column], now: datetime) -> None:
+    screen = terminal.console(sys.stdout)
+    with screen.capture() as capture:
+        screen.print(_rich_table(rows, columns, now, ""))
+    terminal.show(capture.get())
+
+
+def _rich_table(
+    rows: Iterable[Row], columns: Sequence[Column], now: datetime, title: str
+) -> Table:
+    from rich import box  # noqa: PLC0415 - start-up stays quick
+    from rich.table import Table  # noqa: PLC0415 - start-up stays quick
+    from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+    headers = terminal.display().headers
+    table = Table(
+        title=escaping.neutral(title) or None,
+        title_justify="left",
+        box=None if title == "" else box.SIMPLE_HEAD,
+        show_header=headers,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    ascii_only = terminal.knows_ascii_only(sys.stdout)
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.kind == "number" else "left",
+            no_wrap=True,
+            # Ids and times stay whole; text gives way, from its end.
+            min_width=SHORT_ID if column.kind == "id" else None,
+            overflow="crop" if ascii_only else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(
+            *(Text(_shown(column, row, now, short=True)) for column in columns)
+        )
+    return table
+
+
+def _tabulated(
+    rows: Iterable[Row], columns: Sequence[Column], form: str, now: datetime
+) -> str:
+    import tabulate  # noqa: PLC0415 - start-up stays quick
+
+    cells = [
+        [_shown(column, row, now, short=False) for column in columns] for row in rows
+    ]
+    if form == "md":
+        cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+    headings = (
+        [column.title for column in columns] if terminal.display().headers else ()
+    )
+    text = tabulate.tabulate(
+        cells,
+        headers=headings,
+        tablefmt="github" if form == "md" else "plain",
+        # Nothing is taken for a number: an id such as 12e34567 would turn into
+        # infinity.
+        disable_numparse=True,
+        colalign=tuple(
+            "right" if column.kind == "number" else "left" for column in columns
+        )
+        if cells or headings
+        else None,
+    )
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def _shown(column: Column, row: Row, now: datetime, *, short: bool) -> str:
+    wanted = terminal.display().times
+    cell = readable(column, row, now, short=short, wanted=wanted)
+    return escaping.ascii_only(cell) if terminal.knows_ascii_only(sys.stdout) else cell
