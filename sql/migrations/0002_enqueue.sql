@@ -1,0 +1,628 @@
+-- The one gate for producers: every language that can call a function enqueues through these two, in its own transaction.
+--
+-- They refuse with an error. PF4xx is bad input (PF422: a time out of range); PF0xx is a guard, and its DETAIL is a JSON
+-- object of reason_code, queue and numbers. Everything is checked before a row is written: a CHECK of the table would
+-- print the failing row, payload and all.
+
+-- UUIDv7 (RFC 9562, section 5.7) of an instant, counted in 1/4096 ms since 1970: milliseconds, then the fraction in
+-- rand_a (section 6.2, method 3), then 62 random bits. Version 4's variant bits are version 7's too.
+create function pgflow.uuid7_at(ticks bigint) returns uuid
+language sql volatile strict parallel safe
+return encode(
+  int8send((ticks >> 12 << 16) | 28672 | (ticks & 4095)) || substring(uuid_send(gen_random_uuid()) from 9), 'hex'
+)::uuid;
+
+create function pgflow.uuid7_ticks() returns bigint
+language sql volatile parallel safe
+return (date_part('epoch', clock_timestamp()) * 4096000)::bigint;
+
+create function pgflow.uuid7() returns uuid
+language sql volatile parallel safe
+return pgflow.uuid7_at(pgflow.uuid7_ticks());
+
+-- The sentences. Each returns null for what is acceptable; all are single expressions, so that the planner inlines them.
+
+create function pgflow.name_problem(job_type text, queue text) returns text
+language sql immutable parallel safe
+return case
+  when job_type is null or job_type = '' then 'job_type is missing'
+  -- The length apart from the expression: a bounded repetition makes each match ten times as slow.
+  when octet_length(job_type) > 128 or job_type !~ '^[A-Za-z0-9][A-Za-z0-9_.:-]*$'
+    then 'job_type must be 1 to 128 letters, digits, or any of _ . : - and begin with a letter or digit'
+  when octet_length(queue) > 63 or queue !~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$'
+    then 'queue must be 1 to 63 letters, digits, or any of _ . - and begin with a letter or digit'
+end;
+
+create function pgflow.field_problem(
+  priority integer, max_attempts integer, run_at timestamptz, timeout_ms bigint, meta jsonb, job_id uuid, horizon uuid
+) returns text
+language sql immutable parallel safe
+return case
+  when priority is null or priority not between -100 and 100 then 'priority must be a whole number from -100 to 100'
+  when max_attempts is null or max_attempts not between 1 and 10000
+    then 'max_attempts must be a whole number from 1 to 10000'
+  -- Infinity lies outside too.
+  when run_at is null or run_at < '2000-01-01 00:00:00+00' or run_at >= '9999-01-01 00:00:00+00'
+    then 'run_at must be a time with a zone, from 2000 to 9998'
+  when timeout_ms not between 1 and 2592000000 then 'job_timeout must be from 1ms to 30d'
+  when jsonb_typeof(meta) <> 'object' then 'meta must be a JSON object'
+  when octet_length(meta::text) > 16384 then 'meta must not exceed 16384 bytes'
+  when job_id is null or get_byte(uuid_send(job_id), 6) >> 4 <> 7 or get_byte(uuid_send(job_id), 8) >> 6 <> 2
+    then 'job_id must be a UUIDv7'
+  when job_id > horizon then 'job_id must be a UUIDv7 of a time at most a day ahead'
+end;
+
+-- Whether every number beyond 2^53 is one that float64 holds. Numbers are judged as jsonb holds them: 1e20 and
+-- 100000000000000000000 are the same to it, so such a whole number passes and 9007199254740993 does not.
+create function pgflow.numbers_fit_float64(payload jsonb) returns boolean
+language sql immutable parallel safe
+return not exists (
+  select
+  from jsonb_path_query(payload, 'strict $.** ? (@ > 9007199254740992 || @ < -9007199254740992)') as path (number)
+  where case
+    when abs(number::numeric) > 1.7976931348623157e308 then true
+    else trunc(number::numeric) = number::numeric and number::float8::text::numeric <> number::numeric
+  end
+);
+
+-- `bytes` is the length of the payload's text.
+create function pgflow.payload_problem(payload jsonb, bytes integer) returns text
+language sql immutable parallel safe
+return case
+  -- JSON's null too: a document of jobs cannot tell it from a missing field.
+  when payload is null or payload = 'null' then 'payload_json is missing'
+  -- Shorter texts have no room for 65 brackets and their partners.
+  when bytes >= 130 and jsonb_path_exists(payload, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
+    then 'the payload is nested deeper than 64 levels'
+  when bytes >= 16
+    and jsonb_path_exists(payload, 'strict $.** ? (@ > 9007199254740992 || @ < -9007199254740992)')
+    -- A function of its own: with a subquery inside, this one could not be inlined, and would cost ten times as much.
+    and not pgflow.numbers_fit_float64(payload)
+    then 'the payload has a number outside float64, or a whole one beyond 2^53 that must be a string'
+  -- 1e-324 takes 326 bytes.
+  when bytes >= 326
+    and jsonb_path_exists(payload, 'strict $.** ? (@ != 0 && @ > -4.9e-324 && @ < 4.9e-324)')
+    then 'the payload has a number too small for float64'
+end;
+
+-- RFC 3339, to the microsecond; null for anything else, so that a bad time is a sentence and not a failed cast.
+create function pgflow.time_of(given jsonb) returns timestamptz
+language sql stable parallel safe
+return case
+  when jsonb_typeof(given) = 'string'
+    and (given #>> '{}') ~ (
+      '^[2-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]'
+      '(:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-4]):[0-5][0-9])$'
+    )
+    -- The last day of the month: of its first, a month later, a day earlier.
+    and substring(given #>> '{}', 9, 2)::integer <= date_part('day',
+      make_date(substring(given #>> '{}', 1, 4)::integer, substring(given #>> '{}', 6, 2)::integer, 1)
+      + interval '1 month - 1 day'
+    )
+    then (given #>> '{}')::timestamptz
+end;
+
+-- `500ms 30s 5m 2h 7d` in milliseconds; 0, which is out of range, for anything else.
+create function pgflow.milliseconds_of(given jsonb) returns bigint
+language sql immutable parallel safe
+return case
+  when given is null then null
+  when jsonb_typeof(given) = 'string' and octet_length(given #>> '{}') <= 12 and (given #>> '{}') ~ '^[0-9]+(ms|s|m|h|d)$'
+    then rtrim(given #>> '{}', 'mshd')::bigint * case ltrim(given #>> '{}', '0123456789')
+      when 'ms' then 1
+      when 's' then 1000
+      when 'm' then 60000
+      when 'h' then 3600000
+      else 86400000
+    end
+  else 0
+end;
+
+-- An interval may be infinite from PostgreSQL 17 on, and its epoch a number that no integer holds.
+create function pgflow.milliseconds_of(given interval) returns bigint
+language sql immutable parallel safe
+return case
+  when given is not null
+    then (date_part('epoch', greatest(least(given, interval '31 days'), interval '0')) * 1000)::bigint
+end;
+
+-- A JSON number written as a whole one of at most 6 digits; null for anything else.
+create function pgflow.integer_of(given jsonb) returns integer
+language sql immutable parallel safe
+return case
+  when jsonb_typeof(given) = 'number' and octet_length(given #>> '{}') <= 7 and (given #>> '{}') ~ '^-?[0-9]+$'
+    then (given #>> '{}')::integer
+end;
+
+create function pgflow.uuid_of(given jsonb) returns uuid
+language sql immutable parallel safe
+return case
+  when jsonb_typeof(given) = 'string'
+    and octet_length(given #>> '{}') = 36
+    and octet_length(replace(given #>> '{}', '-', '')) = 32
+    and replace(given #>> '{}', '-', '') ~ '^[0-9A-Fa-f]*$'
+    then replace(given #>> '{}', '-', '')::uuid
+end;
+
+-- Spend `jobs` of this minute's quota. Null: spent. Otherwise nothing is spent, and it tells what is left.
+--
+-- The counter's row stays locked until the caller commits: that is what makes the limit exact, and only queues with a
+-- limit pay for it. The minute is that of now(), as in jobs.created_at.
+create function pgflow.spend_enqueue_quota(queue text, jobs bigint, per_minute integer) returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  this_minute constant timestamptz := date_trunc('minute', now(), 'UTC');
+  spent bigint;
+begin
+  -- Read first: once a quota is spent, a flood of refusals writes nothing.
+  select counter.count into spent
+  from pgflow.enqueue_counters as counter
+  where counter.queue = spend_enqueue_quota.queue
+    and counter.minute = this_minute;
+  if coalesce(spent, 0) + jobs <= per_minute then
+    insert into pgflow.enqueue_counters as counter (queue, minute, count)
+    values (spend_enqueue_quota.queue, this_minute, jobs)
+    on conflict (queue, minute) do update
+    set count = counter.count + excluded.count
+    where counter.count + excluded.count <= per_minute
+    returning counter.count into spent;
+    if found then
+      return null;
+    end if;
+    -- Others spent it since the first look.
+    select counter.count into spent
+    from pgflow.enqueue_counters as counter
+    where counter.queue = spend_enqueue_quota.queue
+      and counter.minute = this_minute;
+  end if;
+  return greatest(0, least(per_minute - coalesce(spent, 0), jobs - 1));
+end
+$$;
+
+-- Enqueue one job and return its id. Null for any parameter means its default.
+--
+-- The same job_id twice is one job, also when it has already finished: a producer that lost its connection sends again.
+create function pgflow.enqueue(
+  job_type text,
+  payload jsonb default '{}',
+  queue text default 'default',
+  priority integer default 0,
+  max_attempts integer default 25,
+  run_at timestamptz default null,  -- null: now
+  delay interval default null,  -- instead of run_at, on the database's clock
+  job_timeout interval default null,  -- null: the handler's own
+  meta jsonb default null,
+  job_id uuid default null,
+  max_payload_bytes integer default 262144,  -- for queues whose policy does not say
+  max_enqueue_per_minute integer default 0  -- the same; 0: unlimited
+) returns uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  ticks constant bigint := pgflow.uuid7_ticks();
+  new_id constant uuid := coalesce(enqueue.job_id, pgflow.uuid7_at(ticks));
+  to_queue constant text := coalesce(enqueue.queue, 'default');
+  to_priority constant integer := coalesce(enqueue.priority, 0);
+  attempts constant integer := coalesce(enqueue.max_attempts, 25);
+  size_limit integer := coalesce(enqueue.max_payload_bytes, 262144);
+  rate_limit integer := coalesce(enqueue.max_enqueue_per_minute, 0);
+  bytes constant integer := octet_length(enqueue.payload::text);
+  timeout_ms constant bigint := pgflow.milliseconds_of(enqueue.job_timeout);
+  due_at timestamptz := coalesce(enqueue.run_at, now());
+  problem text;
+  policy record;
+  room bigint;
+begin
+  problem := pgflow.name_problem(enqueue.job_type, to_queue);
+  if problem is null and enqueue.delay is not null then
+    if enqueue.run_at is not null then
+      problem := 'run_at and delay exclude each other';
+    elsif enqueue.delay between interval '0' and interval '100 years' then
+      due_at := now() + enqueue.delay;
+    else
+      problem := 'delay must be from 0 to 100 years';
+    end if;
+  end if;
+  if problem is null then
+    problem := coalesce(
+      pgflow.field_problem(
+        to_priority, attempts, due_at, timeout_ms, enqueue.meta, new_id, pgflow.uuid7_at(ticks + 353894400000)
+      ),
+      pgflow.payload_problem(enqueue.payload, bytes),
+      case
+        when size_limit not between 2 and 16777216 then 'max_payload_bytes must be from 2 to 16777216'
+        when rate_limit < 0 then 'max_enqueue_per_minute must not be negative'
+      end
+    );
+  end if;
+  if problem is not null then
+    raise exception using
+      errcode = case when problem like 'run_at%' or problem like 'delay%' then 'PF422' else 'PF400' end,
+      message = problem;
+  end if;
+
+  select policies.max_payload_bytes, policies.max_enqueue_per_minute into policy
+  from pgflow.queue_policies as policies
+  where policies.queue = to_queue;
+  size_limit := coalesce(policy.max_payload_bytes, size_limit);
+  rate_limit := coalesce(policy.max_enqueue_per_minute, rate_limit);
+  if bytes > size_limit then
+    raise exception using
+      errcode = 'PF001',
+      message = format(
+        'the payload has %s bytes and queue "%s" takes at most %s (max_payload_bytes)', bytes, to_queue, size_limit
+      ),
+      detail = jsonb_build_object(
+        'reason_code', 'PAYLOAD_TOO_LARGE', 'queue', to_queue, 'bytes', bytes, 'limit', size_limit, 'jobs', 1,
+        'from_policy', policy.max_payload_bytes is not null
+      );
+  end if;
+  if rate_limit > 0 then
+    -- A job that is sent again has been paid for.
+    if enqueue.job_id is not null and exists (select from pgflow.jobs where id = new_id) then
+      return new_id;
+    end if;
+    room := pgflow.spend_enqueue_quota(to_queue, 1, rate_limit);
+    if room is not null then
+      raise exception using
+        errcode = 'PF002',
+        message = format('queue "%s" takes at most %s jobs a minute (max_enqueue_per_minute)', to_queue, rate_limit),
+        detail = jsonb_build_object(
+          'reason_code', 'ENQUEUE_RATE_EXCEEDED', 'queue', to_queue, 'limit', rate_limit, 'room', room, 'jobs', 1,
+          'retry_after_seconds', 60 - floor(date_part('second', clock_timestamp())),
+          'from_policy', policy.max_enqueue_per_minute is not null
+        );
+    end if;
+  end if;
+
+  -- Two plain statements: one with a CTE costs a third more.
+  insert into pgflow.jobs (id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta)
+  values (
+    new_id, to_queue, enqueue.job_type, enqueue.payload, to_priority, attempts, due_at, timeout_ms, enqueue.meta
+  )
+  on conflict (id) do nothing;
+  if not found then
+    return new_id;
+  end if;
+  insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
+  values (to_queue, -to_priority, due_at, new_id, enqueue.job_type);
+
+  -- Asked first: an insert that finds its row still costs more than a look.
+  if not exists (select from pgflow.queue_ranks where queue = to_queue and rank = -to_priority) then
+    insert into pgflow.queue_ranks (queue, rank)
+    values (to_queue, -to_priority)
+    on conflict (queue, rank) do nothing;
+  end if;
+
+  -- Only an idle worker is told: notifications serialise commits, and a busy worker looks by itself.
+  if due_at <= now() and exists (
+    select
+    from pgflow.workers
+    where idle
+      and not quiet
+      and (queues is null or to_queue = any(queues))
+  ) then
+    perform pg_notify('pgflow', to_queue);
+  end if;
+  return new_id;
+end
+$$;
+
+-- Enqueue up to 1,000 jobs and return their ids in order: all of them or none.
+--
+-- `jobs` is an array of objects with the fields of POST /jobs: job_type, payload_json, queue, run_at, priority,
+-- max_attempts, job_id, job_timeout, meta. The other parameters are for elements that lack the field; `job_ids` runs
+-- parallel to `jobs`. A refusal's DETAIL lists the ordinals (from 1) of everything that was refused: without those, the
+-- rest passes.
+create function pgflow.enqueue_many(
+  jobs jsonb,
+  job_type text default null,
+  queue text default 'default',
+  priority integer default 0,
+  max_attempts integer default 25,
+  run_at timestamptz default null,
+  delay interval default null,
+  job_timeout interval default null,
+  meta jsonb default null,
+  job_ids uuid[] default null,
+  max_payload_bytes integer default 262144,
+  max_enqueue_per_minute integer default 0
+) returns uuid[]
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  ticks constant bigint := pgflow.uuid7_ticks();
+  horizon constant uuid := pgflow.uuid7_at(ticks + 353894400000);
+  due_at timestamptz := coalesce(enqueue_many.run_at, now());
+  problem text;
+  bad record;
+  outcome record;
+begin
+  problem := case
+    when jsonb_typeof(jobs) is distinct from 'array' then 'jobs must be a JSON array of objects'
+    when jsonb_array_length(jobs) > 1000 then 'a call takes at most 1000 jobs'
+    when enqueue_many.run_at is not null and delay is not null then 'run_at and delay exclude each other'
+    when delay not between interval '0' and interval '100 years' then 'delay must be from 0 to 100 years'
+    when cardinality(job_ids) <> jsonb_array_length(jobs) then 'job_ids must be as many as jobs'
+    when enqueue_many.max_payload_bytes not between 2 and 16777216
+      then 'max_payload_bytes must be from 2 to 16777216'
+    when enqueue_many.max_enqueue_per_minute < 0 then 'max_enqueue_per_minute must not be negative'
+  end;
+  if problem is not null then
+    raise exception using
+      errcode = case when problem like 'run_at%' or problem like 'delay%' then 'PF422' else 'PF400' end,
+      message = problem;
+  end if;
+  if delay is not null then
+    due_at := now() + delay;
+  end if;
+
+  select element.ordinal, jsonb_typeof(element.job) as type, stray.name into bad
+  from (
+    select job, ordinal
+    from jsonb_array_elements(jobs) with ordinality as elements (job, ordinal)
+    where jsonb_typeof(job) <> 'object'
+      or case when jsonb_typeof(job) = 'object' then job - array[
+        'job_type', 'payload_json', 'queue', 'run_at', 'priority', 'max_attempts', 'job_id', 'job_timeout', 'meta'
+      ] <> '{}' end
+    limit 1
+  ) as element
+  left join lateral (
+    select key as name
+    from jsonb_object_keys(case jsonb_typeof(element.job) when 'object' then element.job else '{}' end) as key
+    where key not in (
+      'job_type', 'payload_json', 'queue', 'run_at', 'priority', 'max_attempts', 'job_id', 'job_timeout', 'meta'
+    )
+    limit 1
+  ) as stray on true;
+  if found then
+    raise exception using
+      errcode = 'PF400',
+      message = format('job %s: ', bad.ordinal) || case
+        when bad.type <> 'object' then 'a job must be a JSON object'
+        -- A name is repeated only if it looks like one: it may be payload.
+        when bad.name ~ '^[A-Za-z0-9_]{1,40}$' then format('unknown field "%s"', bad.name)
+        else 'unknown field'
+      end,
+      detail = jsonb_build_object('ordinals', array[bad.ordinal]);
+  end if;
+
+  -- One statement: what is refused is known before the first row is written, and a refusal undoes what it has spent.
+  with
+  parsed as materialized (
+    select
+      ordinal::integer as ordinal,
+      coalesce(
+        case when given.job_id is null
+          then coalesce(enqueue_many.job_ids[ordinal], pgflow.uuid7_at(ticks + ordinal))
+          else pgflow.uuid_of(given.job_id)
+        end,
+        -- Not null, and not acceptable.
+        '00000000-0000-0000-0000-000000000000'
+      ) as id,
+      case when given.queue is null then coalesce(enqueue_many.queue, 'default') else given.queue #>> '{}' end as queue,
+      coalesce(
+        case when given.job_type is null then enqueue_many.job_type else given.job_type #>> '{}' end, ''
+      ) as job_type,
+      given.payload_json as payload,
+      octet_length(given.payload_json::text) as bytes,
+      case when given.priority is null
+        then coalesce(enqueue_many.priority, 0) else pgflow.integer_of(given.priority)
+      end as priority,
+      case when given.max_attempts is null
+        then coalesce(enqueue_many.max_attempts, 25) else pgflow.integer_of(given.max_attempts)
+      end as max_attempts,
+      case when given.run_at is null then due_at else pgflow.time_of(given.run_at) end as run_at,
+      case when given.job_timeout is null
+        then pgflow.milliseconds_of(enqueue_many.job_timeout) else pgflow.milliseconds_of(given.job_timeout)
+      end as timeout_ms,
+      coalesce(given.meta, enqueue_many.meta) as meta,
+      jsonb_typeof(given.job_type) <> 'string' or jsonb_typeof(given.queue) <> 'string' as name_is_no_string
+    -- Read as jsonb and cast by hand: a cast that fails would end the call in words that are not ours.
+    from rows from (
+      jsonb_to_recordset(jobs) as (
+        job_type jsonb, payload_json jsonb, queue jsonb, run_at jsonb, priority jsonb, max_attempts jsonb,
+        job_id jsonb, job_timeout jsonb, meta jsonb
+      )
+    ) with ordinality as given (
+      job_type, payload_json, queue, run_at, priority, max_attempts, job_id, job_timeout, meta, ordinal
+    )
+  ),
+  -- Regular expressions and policies are looked up for each pair of names, not for each job.
+  names as materialized (
+    select
+      pairs.queue, pairs.job_type,
+      pgflow.name_problem(pairs.job_type, pairs.queue) as problem,
+      coalesce(policy.max_payload_bytes, enqueue_many.max_payload_bytes, 262144) as size_limit,
+      coalesce(policy.max_enqueue_per_minute, enqueue_many.max_enqueue_per_minute, 0) as rate_limit,
+      policy.max_payload_bytes is not null as size_from_policy,
+      policy.max_enqueue_per_minute is not null as rate_from_policy
+    from (
+      select distinct queue, job_type
+      from parsed
+    ) as pairs
+    left join pgflow.queue_policies as policy using (queue)
+  ),
+  problems as materialized (
+    select ordinal, problem
+    from (
+      select
+        parsed.ordinal,
+        coalesce(
+          case when parsed.name_is_no_string then 'job_type and queue must be strings' end,
+          names.problem,
+          pgflow.field_problem(
+            parsed.priority, parsed.max_attempts, parsed.run_at, parsed.timeout_ms, parsed.meta, parsed.id, horizon
+          ),
+          pgflow.payload_problem(parsed.payload, parsed.bytes)
+        ) as problem
+      from parsed
+      join names using (queue, job_type)
+    ) as checked
+    where problem is not null
+  ),
+  too_large as materialized (
+    select parsed.ordinal, parsed.queue, parsed.bytes, names.size_limit, names.size_from_policy
+    from parsed
+    join names using (queue, job_type)
+    where parsed.bytes > names.size_limit
+  ),
+  -- What limited queues must pay for: not what was paid for when it was sent the first time.
+  charges as materialized (
+    select
+      wanted.queue, wanted.ordinals, wanted.rate_limit, wanted.rate_from_policy,
+      pgflow.spend_enqueue_quota(wanted.queue, cardinality(wanted.ordinals), wanted.rate_limit) as room
+    from (
+      select
+        fresh.queue, fresh.rate_limit, fresh.rate_from_policy,
+        array_agg(fresh.ordinal order by fresh.ordinal) as ordinals
+      from (
+        select distinct on (parsed.id)
+          parsed.queue, parsed.ordinal, names.rate_limit, names.rate_from_policy
+        from parsed
+        join names using (queue, job_type)
+        where names.rate_limit > 0
+          and parsed.bytes <= names.size_limit
+          and not exists (select from pgflow.jobs where id = parsed.id)
+          and not exists (select from problems)
+        order by parsed.id, parsed.ordinal
+      ) as fresh
+      group by fresh.queue, fresh.rate_limit, fresh.rate_from_policy
+      -- Counters are locked in one order.
+      order by fresh.queue
+    ) as wanted
+  ),
+  inserted as (
+    insert into pgflow.jobs (id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta)
+    select id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta
+    from parsed
+    where not exists (select from problems)
+      and not exists (select from too_large)
+      and not exists (select from charges where room is not null)
+    on conflict (id) do nothing
+    returning id, queue, job_type, priority, run_at
+  ),
+  -- From what was inserted, not from what was asked for: an id that came twice has one entry.
+  waiting as (
+    insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
+    select queue, -priority, run_at, id, job_type
+    from inserted
+  ),
+  places as materialized (
+    select queue, -priority as rank, min(run_at) as run_at
+    from inserted
+    group by queue, priority
+  ),
+  ranked as (
+    insert into pgflow.queue_ranks (queue, rank)
+    select queue, rank
+    from places
+    where not exists (
+      select
+      from pgflow.queue_ranks as known
+      where known.queue = places.queue
+        and known.rank = places.rank
+    )
+    -- Two first enqueues of several new queues wait for each other in one order.
+    order by queue, rank
+    on conflict (queue, rank) do nothing
+  ),
+  refusals as materialized (
+    select
+      1 as kind, queue, size_limit as quota, max(bytes)::bigint as bytes, null::bigint as room,
+      bool_or(size_from_policy) as from_policy, array_agg(ordinal order by ordinal) as ordinals
+    from too_large
+    group by queue, size_limit
+    union all
+    select 2, queue, rate_limit, null, room, rate_from_policy, ordinals[room + 1:]
+    from charges
+    where room is not null
+  )
+  select
+    (select array_agg(id order by ordinal) from parsed) as ids,
+    (select array_agg(ordinal order by ordinal) from problems) as bad_ordinals,
+    (select problems.problem from problems order by ordinal limit 1) as problem,
+    (
+      select jsonb_agg(
+        jsonb_strip_nulls(jsonb_build_object(
+          'reason_code', case kind when 1 then 'PAYLOAD_TOO_LARGE' else 'ENQUEUE_RATE_EXCEEDED' end,
+          'queue', queue, 'limit', quota, 'bytes', bytes, 'room', room, 'jobs', cardinality(ordinals),
+          'retry_after_seconds', case kind when 2 then 60 - floor(date_part('second', clock_timestamp())) end,
+          'from_policy', from_policy, 'ordinals', ordinals
+        ))
+        order by kind, queue
+      )
+      from refusals
+    ) as refused,
+    (select array_agg(distinct queue) from places where run_at <= now()) as due_queues
+  into outcome;
+
+  if outcome.problem is not null then
+    raise exception using
+      errcode = case when outcome.problem like 'run_at%' then 'PF422' else 'PF400' end,
+      message = format('job %s: %s', outcome.bad_ordinals[1], outcome.problem),
+      detail = jsonb_build_object('ordinals', outcome.bad_ordinals);
+  end if;
+  if outcome.refused is not null then
+    raise exception using
+      errcode = case outcome.refused #>> '{0,reason_code}' when 'PAYLOAD_TOO_LARGE' then 'PF001' else 'PF002' end,
+      message = case outcome.refused #>> '{0,reason_code}'
+        when 'PAYLOAD_TOO_LARGE' then format(
+          'job %s: the payload has %s bytes and queue "%s" takes at most %s (max_payload_bytes)',
+          outcome.refused #>> '{0,ordinals,0}', outcome.refused #>> '{0,bytes}',
+          outcome.refused #>> '{0,queue}', outcome.refused #>> '{0,limit}'
+        )
+        else format(
+          'queue "%s" takes at most %s jobs a minute (max_enqueue_per_minute)',
+          outcome.refused #>> '{0,queue}', outcome.refused #>> '{0,limit}'
+        )
+      end,
+      detail = (outcome.refused -> 0) || jsonb_build_object(
+        'refused', outcome.refused,
+        'ordinals', (
+          select array_agg(distinct ordinal::integer)
+          from jsonb_array_elements(outcome.refused) as refusal,
+            jsonb_array_elements_text(refusal -> 'ordinals') as ordinal
+        )
+      );
+  end if;
+
+  perform pg_notify('pgflow', due.queue)
+  from unnest(outcome.due_queues) as due (queue)
+  where exists (
+    select
+    from pgflow.workers
+    where idle
+      and not quiet
+      and (queues is null or due.queue = any(queues))
+  );
+  return coalesce(outcome.ids, '{}');
+end
+$$;
+
+revoke execute on function pgflow.uuid7_at(bigint) from public;
+revoke execute on function pgflow.uuid7_ticks() from public;
+revoke execute on function pgflow.uuid7() from public;
+revoke execute on function pgflow.name_problem(text, text) from public;
+revoke execute on function pgflow.field_problem(integer, integer, timestamptz, bigint, jsonb, uuid, uuid) from public;
+revoke execute on function pgflow.numbers_fit_float64(jsonb) from public;
+revoke execute on function pgflow.payload_problem(jsonb, integer) from public;
+revoke execute on function pgflow.time_of(jsonb) from public;
+revoke execute on function pgflow.milliseconds_of(jsonb) from public;
+revoke execute on function pgflow.milliseconds_of(interval) from public;
+revoke execute on function pgflow.integer_of(jsonb) from public;
+revoke execute on function pgflow.uuid_of(jsonb) from public;
+revoke execute on function pgflow.spend_enqueue_quota(text, bigint, integer) from public;
+revoke execute on function pgflow.enqueue(
+  text, jsonb, text, integer, integer, timestamptz, interval, interval, jsonb, uuid, integer, integer
+) from public;
+revoke execute on function pgflow.enqueue_many(
+  jsonb, text, text, integer, integer, timestamptz, interval, interval, jsonb, uuid[], integer, integer
+) from public;
