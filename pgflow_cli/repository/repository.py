@@ -6,9 +6,10 @@ from typing import Self
 
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.producing import Producing
 
 
-class Repository(Leases):
+class Repository(Leases, Producing):
     """Every statement of pgflow over one connection, which opens at the first call."""
 
     @classmethod
