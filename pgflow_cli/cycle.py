@@ -23,7 +23,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, Settlement
+from pgflow_cli.models import CycleReply, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.slots import Run
 
@@ -56,6 +56,20 @@ class Cycle:
         self._unconfirmed: list[str] = []  # batches whose reply was lost
         self._next_poll = 0.0
         self._failures = 0
+        plan = worker.plan
+        self._request = CycleRequest(
+            worker_id=worker.worker_id,
+            worker_name=worker.name,
+            code_version=plan.code_version,
+            batch_id="",
+            lease_seconds=plan.lease_seconds,
+            queues=plan.queues,
+            job_types=[],
+            room=0,
+            scan=Scan(),
+            settlements=[],
+            closed=[],
+        )
 
     def deliver(self, run: Run) -> None:
         """Take a job that ended, or one given back; from any thread."""
@@ -105,7 +119,7 @@ class Cycle:
     def _turn(self, runs: list[Run]) -> None:
         worker = self._worker
         self._clear_doubt()
-        runs = self._settle_followers(runs)
+        self._settle_followers(runs)
         room = self._room(len(runs))
         if not runs and not room:
             self._next_poll = time.monotonic() + worker.plan.poll
@@ -140,24 +154,14 @@ class Cycle:
         self, room: int, settlements: list[Settlement], closed: list[str]
     ) -> CycleReply:
         worker = self._worker
-        plan = worker.plan
-        batch_id = str(uuid.uuid4())
         sent = time.monotonic()
         woken = worker.woken.is_set()
         worker.woken.clear()
         scan = worker.cursors.begin(sent, room, woken=woken)
-        busy = worker.slots.full_types() if room else set()
-        types = worker.job_types
-        if busy and types is not None:
-            types = [t for t in types if t not in busy]
-        request = CycleRequest(
-            worker_id=worker.worker_id,
-            worker_name=worker.name,
-            code_version=plan.code_version,
-            batch_id=batch_id,
-            lease_seconds=plan.lease_seconds,
-            queues=plan.queues,
-            job_types=types,
+        request = replace(
+            self._request,
+            batch_id=str(uuid.uuid4()),
+            job_types=worker.leasable_types() if room else [],
             room=room,
             scan=scan.scan,
             settlements=settlements,
@@ -167,7 +171,7 @@ class Cycle:
             reply = self._repository.settle_and_lease(request)
         except DatabaseUnavailable:
             if room:
-                self._unconfirmed.append(batch_id)
+                self._unconfirmed.append(request.batch_id)
             worker.cursors.forget()
             raise
         now = time.monotonic()
@@ -246,37 +250,32 @@ class Cycle:
             error_fingerprint=outcome.error_fingerprint,
         )
 
-    def _settle_followers(self, runs: list[Run]) -> list[Run]:
-        """Settle the jobs that enqueued others, each with its own in one commit; return
-        the rest.
+    def _settle_followers(self, runs: list[Run]) -> None:
+        """Settle the jobs that enqueued others, each with its own in one commit.
+
+        The next cycle settles them once more, finds them settled, and closes their
+        leases. One whose followers are refused becomes a failure.
         """
-        rest = []
-        for place, run in enumerate(runs):
+        plan = self._worker.plan
+        for run in runs:
             outcome = run.outcome
             if outcome is None or not outcome.followers:
-                rest.append(run)
                 continue
             settlement = self._settlement(run)
             if settlement is None:
-                rest.append(run)
                 continue
             try:
                 self._repository.settle_and_enqueue(
-                    self._worker.worker_id,
-                    self._worker.name,
-                    self._worker.plan.code_version,
+                    self._request,
                     settlement,
-                    list(outcome.followers),
+                    outcome.followers,
+                    max_payload_bytes=plan.max_payload_bytes,
+                    max_enqueue_per_minute=plan.max_enqueue_per_minute,
                 )
-            except (Refused, UsageError) as error:
-                run.outcome = handlers.conclude(run.handler, run.leased, error)
-            except StatementFailed as error:
+            except (Refused, UsageError, StatementFailed) as error:
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
             else:
                 run.outcome = replace(outcome, followers=())
-            rest.append(run)
-            del place
-        return rest
 
     def _settle_singly(self, runs: list[Run], error: StatementFailed) -> None:
         """Find the outcome that the database does not take, so that it spoils its own

@@ -125,6 +125,13 @@ class Worker:
         remaining: int = self._remaining.value
         return self.plan.batch_size if remaining < 0 else remaining
 
+    def leasable_types(self) -> list[str] | None:
+        """Return the job types to lease now; None: any."""
+        if self.job_types is None:
+            return None
+        full = self.slots.full_types()
+        return [t for t in self.job_types if t not in full] if full else self.job_types
+
     # Jobs.
 
     def accept(self, jobs: list[LeasedJob], cycle: Cycle, now: float) -> None:

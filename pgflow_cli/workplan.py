@@ -40,6 +40,8 @@ class WorkPlan:
     max_jobs: int = 0
     max_runtime: float = 0.0
     idle_timeout: float = 0.0
+    max_payload_bytes: int = 262144
+    max_enqueue_per_minute: int = 0
     log_jobs: bool = False
     log_format: str = "auto"
     log_level: str = "info"

@@ -52,6 +52,39 @@ class Leases(Part):
         jobs = [LeasedJob(*row) for row in rows if row[6] is not None]
         return CycleReply(scanned_at=rows[0][4], lost=lost, jobs=jobs)
 
+    def settle_and_enqueue(
+        self,
+        cycle: Cycle,
+        settlement: Settlement,
+        jobs: Sequence[Mapping[str, object]],
+        *,
+        max_payload_bytes: int,
+        max_enqueue_per_minute: int,
+    ) -> list[str]:
+        """Record one success and enqueue the jobs it asked for, in one commit.
+
+        Returns their ids; none if the lease is gone or the success is recorded
+        already. Raises `Refused` or `UsageError` when a job is not acceptable, and then
+        nothing is recorded. The lease itself is closed by the next cycle.
+        """
+        rows = self.link.tuples(
+            "settle_and_enqueue",
+            {
+                "lease_id": settlement.lease_id,
+                "worker_id": cycle.worker_id,
+                "worker_name": cycle.worker_name,
+                "code_version": cycle.code_version,
+                "job_id": settlement.job_id,
+                "attempt_no": str(settlement.attempt_no),
+                "started_ago": str(settlement.started_ago),
+                "ended_ago": str(settlement.ended_ago),
+                "jobs": json.dumps(list(jobs)),
+                "max_payload_bytes": str(max_payload_bytes),
+                "max_enqueue_per_minute": str(max_enqueue_per_minute),
+            },
+        )
+        return list(rows[0][0]) if rows else []
+
     def beat(
         self,
         *,

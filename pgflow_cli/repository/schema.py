@@ -1,0 +1,113 @@
+"""Statements that make and look at the schema itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from pgflow_cli.errors import Contention, PgflowError
+from pgflow_cli.models import (
+    AppliedMigration,
+    PartitionPlan,
+    SchemaLockHolder,
+    ServerFacts,
+)
+from pgflow_cli.repository.base import Part
+
+# What `if not exists` still raises when two sessions make the same thing at once.
+_MADE_BY_SOMEBODY_ELSE = {"23505", "42P06", "42P07", "42710"}
+_CANCELED = "57014"
+
+
+class Schema(Part):
+    """What `migrate` and the upkeep of partitions say."""
+
+    def inspect_server(self) -> ServerFacts:
+        """Return what must be known before anything is made."""
+        return self.link.rows("inspect_server", ServerFacts)[0]
+
+    def create_schema(self) -> bool:
+        """Make the schema; False if somebody else was making it: look again."""
+        return self._made("create_schema")
+
+    def create_migrations_table(self) -> bool:
+        """Make the table of applied versions; False as in `create_schema`."""
+        return self._made("create_migrations_table")
+
+    def create_schema_lock(self) -> bool:
+        """Make the row that everybody locks who changes the schema."""
+        return self._made("create_schema_lock")
+
+    def begin_schema_change(self, *, lock_wait: float, lock_timeout: float) -> None:
+        """Be the one who changes the schema until the transaction ends.
+
+        First in its transaction. Raises `Contention` after waiting `lock_wait` seconds;
+        from then on every lock may take `lock_timeout` seconds.
+        """
+        self.link.execute("begin_schema_change", None, None)
+        self._limit_lock_waits(lock_wait)
+        self.link.count("lock_schema")
+        self._limit_lock_waits(lock_timeout)
+
+    def find_schema_lock_holder(self) -> SchemaLockHolder | None:
+        """Return who is changing the schema at the moment."""
+        return next(
+            iter(self.link.rows("find_schema_lock_holder", SchemaLockHolder)), None
+        )
+
+    def list_applied_migrations(self) -> list[AppliedMigration]:
+        """Return the versions that have been applied, in order."""
+        return self.link.rows("list_applied_migrations", AppliedMigration)
+
+    def find_schema_version(self) -> int:
+        """Return the newest version that has been applied."""
+        return int(self.link.tuples("find_schema_version")[0][0])
+
+    def record_migration(self, version: int, name: str, checksum: str) -> None:
+        """Remember that a version has been applied; in the transaction that did it."""
+        self.link.count(
+            "record_migration", {"version": version, "name": name, "checksum": checksum}
+        )
+
+    def plan_partitions(
+        self, *, days_ahead: int, most_strays: int, name: str | None = None
+    ) -> list[PartitionPlan]:
+        """Return the day partitions that are missing, and how to make each."""
+        return self.link.rows(
+            "plan_partitions",
+            PartitionPlan,
+            {"days_ahead": days_ahead, "most_strays": most_strays, "name": name},
+        )
+
+    def make_partition(self, statements: Sequence[str], *, patience: float) -> None:
+        """Run a partition's plan, each statement for at most `patience` seconds.
+
+        In a transaction that has begun a schema change. Raises `Contention` when time
+        ran out: then nothing was made.
+        """
+        self.link.count("limit_statements", {"milliseconds": round(patience * 1000)})
+        try:
+            for statement in statements:
+                self.link.run_text(statement)
+        except PgflowError as error:
+            if _sqlstate(error) != _CANCELED:
+                raise
+            raise Contention("there are more rows to move than time") from error
+
+    def _limit_lock_waits(self, seconds: float) -> None:
+        self.link.tuples("limit_lock_waits", {"milliseconds": round(seconds * 1000)})
+
+    def _made(self, name: str) -> bool:
+        try:
+            self.link.count(name)
+        except PgflowError as error:
+            if _sqlstate(error) not in _MADE_BY_SOMEBODY_ELSE:
+                raise
+            return False
+        return True
+
+
+def _sqlstate(error: PgflowError) -> str | None:
+    cause = error.__cause__
+    return cause.sqlstate if isinstance(cause, psycopg.Error) else None

@@ -1,0 +1,88 @@
+-- The day partitions missing from yesterday to some days ahead, with the statements that make each; or one, by its name.
+--
+-- A table is made by itself and then attached. `create table … partition of` would lock its parent against everybody,
+-- and wait, with all of them behind it, for the longest transaction that has touched it.
+with wanted as (
+  select
+    parent,
+    parent || to_char(day, '_YYYYMMDD') as name,
+    day,
+    -- The first 48 bits of a UUIDv7 are its milliseconds.
+    rpad(lpad(to_hex((date_part('epoch', day) * 1000)::bigint), 12, '0'), 32, '0')::uuid as first_id,
+    rpad(lpad(to_hex((date_part('epoch', day) * 1000)::bigint + 86400000), 12, '0'), 32, '0')::uuid as end_id
+  from unnest(array['jobs', 'job_attempts']) as parent
+  -- Timestamps without a zone: days of UTC, whatever the session's zone.
+  cross join generate_series(
+    date_trunc('day', now() at time zone 'UTC') - interval '1 day',
+    date_trunc('day', now() at time zone 'UTC') + %(days_ahead)s::integer * interval '1 day',
+    interval '1 day'
+  ) as day
+),
+missing as (
+  select
+    parent, name, day, first_id, end_id,
+    case parent
+      when 'jobs' then (
+        -- No further than it matters: too many rows to move are left where they are.
+        select count(*)
+        from (
+          select
+          from pgflow.jobs_default
+          where id >= first_id
+            and id < end_id
+          limit %(most_strays)s::integer + 1
+        ) as few
+      )
+      else (
+        select count(*)
+        from (
+          select
+          from pgflow.job_attempts_default
+          where job_id >= first_id
+            and job_id < end_id
+          limit %(most_strays)s::integer + 1
+        ) as few
+      )
+    end as strays
+  from wanted
+  where to_regclass('pgflow.' || name) is null
+    and (%(name)s::text is null or name = %(name)s::text)
+),
+-- The columns by name: dropped and added ones may stand in another order.
+columns as (
+  select
+    parent,
+    string_agg(quote_ident(attname), ', ' order by attnum) as list,
+    case parent when 'jobs' then 'id' else 'job_id' end as key
+  from unnest(array['jobs', 'job_attempts']) as parent
+  join pg_attribute on attrelid = to_regclass('pgflow.' || parent)
+  where attnum > 0
+    and not attisdropped
+  group by parent
+)
+select
+  name,
+  strays::integer as strays,
+  array_remove(array[
+    -- Rows of this day are being written to the default partition, or may be. Its writers must not wait behind us for
+    -- that partition: they have chosen it already, and their rows would be refused. Here they wait before they choose.
+    case
+      when strays > 0 or day <= now() at time zone 'UTC'
+        then concat('lock table only pgflow.', parent, ' in share row exclusive mode')
+    end,
+    concat('create table pgflow.', name, ' (like pgflow.', parent, ' including all)'),
+    case
+      when strays > 0 then concat(
+        'with strays as (delete from pgflow.', parent, '_default where ', key, ' >= ', quote_literal(first_id),
+        ' and ', key, ' < ', quote_literal(end_id), ' returning ', list, ')',
+        ' insert into pgflow.', name, ' (', list, ') select ', list, ' from strays'
+      )
+    end,
+    concat(
+      'alter table pgflow.', parent, ' attach partition pgflow.', name,
+      ' for values from (', quote_literal(first_id), ') to (', quote_literal(end_id), ')'
+    )
+  ], null) as statements
+from missing
+join columns using (parent)
+order by day, parent desc

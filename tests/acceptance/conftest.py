@@ -1,0 +1,116 @@
+"""Starts real workers and sees to it that none is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from tests.jobs import audit
+from tests.servers import Database
+
+APP = Path(__file__).with_name("handlers_under_test.py")
+Connection = psycopg.Connection[Any]
+
+
+class Worker:
+    """A running `pgflow work`, and its log."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process, self.log_file = process, log
+        self.pid = process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    def children(self) -> list[psutil.Process]:
+        """Return the worker processes: those that run pgflow's code, not multiprocessing's tracker."""
+        try:
+            found = psutil.Process(self.pid).children()
+            return [c for c in found if "resource_tracker" not in " ".join(c.cmdline())]
+        except psutil.NoSuchProcess:
+            return []
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 60) -> int:
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Start `pgflow work` on the trial's database; all are gone when the trial ends."""
+    started: list[Worker] = []
+
+    def start(*options: str, url: str | None = None, app: bool = True) -> Worker:
+        log = tmp_path / f"worker-{len(started)}.log"
+        arguments = ["work", "--log-format", "text", "--log-level", "debug"]
+        if app:
+            arguments += ["--app", str(APP)]
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("pgflow")), *arguments, *options],
+                env={
+                    **os.environ,
+                    "DATABASE_URL": url or database.url,
+                    "WITNESS_URL": url or database.url,
+                },
+                cwd=tmp_path,
+                stdout=output,
+                stderr=output,
+                text=True,
+            )
+        started.append(Worker(process, log))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        children = worker.children()
+        worker.process.kill()
+        worker.process.wait()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, "worker processes outlived their supervisor"
+
+
+@pytest.fixture
+def witness(connection: Connection) -> Callable[[str], list[tuple[str, int]]]:
+    """Return a function that lists (event, attempt_no) of a job, in order."""
+    connection.execute(
+        """
+        create table witness (
+          n bigint generated always as identity,
+          at timestamptz not null default clock_timestamp(),
+          job_id uuid not null,
+          attempt_no integer not null,
+          event text not null,
+          pid integer not null
+        )
+        """
+    )
+
+    def events(job_id: str) -> list[tuple[str, int]]:
+        return connection.execute(
+            "select event, attempt_no from witness where job_id = %s order by n",
+            (job_id,),
+        ).fetchall()
+
+    return events
+
+
+@pytest.fixture(autouse=True)
+def _every_trial_ends_with_the_audit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever was killed: no job is in no place, none in two."""
+    wanted = "start_worker" in request.fixturenames
+    connection = request.getfixturevalue("connection") if wanted else None
+    yield
+    if connection is not None and not connection.closed:
+        assert audit(connection) == (0, 0)

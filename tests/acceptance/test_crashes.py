@@ -1,0 +1,179 @@
+"""What a crash costs: time, never a job, and never an outcome twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from tests.acceptance.conftest import Worker
+from tests.jobs import attempts_of, plant, status_of
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+Wait = Callable[..., Any]
+Witness = Callable[[str], list[tuple[str, int]]]
+
+SHORT = ("--lease-seconds", "2", "--reap-interval", "200ms")
+
+
+def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
+    return lambda: all(status_of(connection, j) in ("succeeded", "dlq") for j in jobs)
+
+
+def test_a_supervisor_killed_in_the_middle_of_a_job_costs_one_attempt(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [job] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    first = start_worker(*SHORT)
+    wait_until(lambda: witness(job), "the job starts")
+    children = first.children()
+    first.process.kill()
+    assert not psutil.wait_procs(children, timeout=10)[1], "its processes die with it"
+    gate.touch()
+    start_worker(*SHORT)
+    wait_until(settled(connection, job), "another worker runs it")
+    assert attempts_of(connection, job) == [
+        (1, "lost", "WORKER_LOST"),
+        (2, "succeeded", None),
+    ]
+    assert witness(job) == [("start", 1), ("start", 2), ("end", 2)]
+
+
+def test_a_killed_process_is_recorded_with_its_signal_and_replaced(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    jobs = plant(connection, 2, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    # A lease of an hour: only the supervisor can have settled it.
+    worker = start_worker("--lease-seconds", "3600")
+    wait_until(lambda: all(witness(j) for j in jobs), "both jobs start")
+    [child] = worker.children()
+    child.kill()
+    gate.touch()
+    wait_until(settled(connection, *jobs), "a new process runs them")
+    for job in jobs:
+        assert [a[1] for a in attempts_of(connection, job)] == ["lost", "succeeded"]
+    row = connection.execute(
+        "select distinct error_message from pgflow.job_attempts where status = 'lost'"
+    ).fetchall()
+    assert row == [("the worker process ended: signal SIGKILL",)]
+
+
+@pytest.mark.parametrize("job_type", ["poison", "crashes"])
+def test_a_poison_job_ends_as_a_crash_loop_and_harms_nobody(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    job_type: str,
+) -> None:
+    good = plant(connection, 20, job_type="quick")
+    [bad] = plant(connection, job_type=job_type)
+    good += plant(connection, 20, job_type="quick")
+    start_worker(*SHORT)
+    wait_until(settled(connection, bad, *good), "all are settled", seconds=60)
+    assert {status_of(connection, j) for j in good} == {"succeeded"}
+    assert [a[1] for a in attempts_of(connection, bad)] == ["lost"] * 3
+    row = connection.execute(
+        "select dlq_reason_code, error_code from pgflow.dead_letters"
+    ).fetchall()
+    assert row == [("CRASH_LOOP", "WORKER_LOST")]
+
+
+def test_a_job_that_kills_the_supervisor_starts_three_times(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+) -> None:
+    [bad] = plant(connection, job_type="poisons_all")
+    good = plant(connection, 50, job_type="quick")
+    for number in (1, 2, 3):
+        worker = start_worker(*SHORT)
+        wait_until(lambda n=number: len(witness(bad)) == n, "it starts")
+        worker.wait()
+    start_worker(*SHORT)
+    wait_until(settled(connection, bad, *good), "all are settled")
+    assert status_of(connection, bad) == "dlq"
+    assert len(witness(bad)) == 3
+    assert {status_of(connection, j) for j in good} == {"succeeded"}
+
+
+def test_a_supervisor_frozen_past_its_lease_settles_nothing(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [job] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    frozen = start_worker(*SHORT)
+    wait_until(lambda: witness(job), "the job starts")
+    stopped = [psutil.Process(frozen.pid), *frozen.children()]
+    for process in stopped:
+        process.suspend()
+    second = start_worker(*SHORT)
+    wait_until(lambda: ("start", 2) in witness(job), "another worker runs it")
+    gate.touch()
+    wait_until(settled(connection, job), "it is settled")
+    for process in stopped:
+        process.resume()
+    wait_until(lambda: ("end", 1) in witness(job), "the stale run ends")
+    wait_until(lambda: "its lease" in frozen.log, "its outcome is thrown away")
+    assert attempts_of(connection, job) == [
+        (1, "lost", "WORKER_LOST"),
+        (2, "succeeded", None),
+    ]
+    assert second.process.poll() is None
+
+
+def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+) -> None:
+    [job] = plant(
+        connection, job_type="holds_the_interpreter", payload='{"length": 27}'
+    )
+    start_worker("--lease-seconds", "1", "--reap-interval", "100ms")
+    start_worker("--lease-seconds", "1", "--reap-interval", "100ms")
+    wait_until(settled(connection, job), "it ends", seconds=120)
+    assert witness(job) == [("start", 1), ("end", 1)]
+
+
+def test_a_handler_that_holds_the_interpreter_past_its_deadline_is_ended_from_outside(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="holds_for_ever", max_attempts=1)
+    [good] = plant(connection, job_type="quick", due_in="1 second")
+    start_worker("--lease-seconds", "60")
+    wait_until(settled(connection, job, good), "it is ended", seconds=60)
+    assert attempts_of(connection, job) == [(1, "failed", "TIMEOUT")]
+    assert status_of(connection, job) == "dlq"
+
+
+def test_no_process_is_left_when_a_supervisor_is_killed_while_it_starts(
+    start_worker: Start, wait_until: Wait
+) -> None:
+    worker = start_worker()
+    children = wait_until(worker.children, "a process starts")
+    os.kill(worker.pid, signal.SIGKILL)
+    assert not psutil.wait_procs(children, timeout=10)[1]

@@ -1,0 +1,324 @@
+"""What a worker does with jobs: outcomes, timeouts, neighbours, priorities, wake-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.conftest import Worker
+from tests.jobs import attempts_of, make_due, plant, status_of
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+Wait = Callable[..., Any]
+Witness = Callable[[str], list[tuple[str, int]]]
+
+
+def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
+    return lambda: all(status_of(connection, j) in ("succeeded", "dlq") for j in jobs)
+
+
+@pytest.mark.parametrize(
+    ("job_type", "status", "attempts"),
+    [
+        ("quick", "succeeded", ["succeeded"]),
+        ("recovers", "succeeded", ["failed", "failed", "succeeded"]),
+        ("snoozes", "succeeded", ["snoozed", "succeeded"]),
+        ("gives_up", "dlq", ["failed"]),
+        ("failing", "dlq", ["failed"] * 3),
+        ("exits", "dlq", ["failed"] * 3),
+    ],
+)
+def test_each_outcome_is_recorded_as_what_it_is(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    job_type: str,
+    status: str,
+    attempts: list[str],
+) -> None:
+    [job] = plant(connection, job_type=job_type, max_attempts=3)
+    start_worker()
+
+    def hurried() -> bool:
+        if status_of(connection, job) == "scheduled":
+            make_due(connection, job)
+        return settled(connection, job)()
+
+    wait_until(hurried, "it is settled")
+    assert status_of(connection, job) == status
+    assert [a[1] for a in attempts_of(connection, job)] == attempts
+
+
+def test_a_dead_letter_says_why(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="failing", max_attempts=1)
+    start_worker("--code-version", "4f2a9c")
+    wait_until(settled(connection, job), "it is settled")
+    row = connection.execute(
+        "select dlq_reason_code, error_code, error_message, failed_attempts, code_version,"
+        " error_fingerprint from pgflow.dead_letters"
+    ).fetchone()
+    assert row is not None
+    assert row[:2] == ("MAX_ATTEMPTS_EXCEEDED", "DEPENDENCY_DOWN")
+    assert "smtp.example: connection refused" in row[2]
+    assert row[3:5] == (1, "4f2a9c")
+    assert row[5].startswith("f1-")
+
+
+def test_an_undecodable_payload_is_that_jobs_dead_letter_and_no_others(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    good = plant(connection, 5, job_type="quick")
+    connection.execute(
+        "update pgflow.jobs set payload = '[1e131071]' where id = %s", (good[2],)
+    )
+    start_worker()
+    wait_until(settled(connection, *good), "all are settled")
+    states = [status_of(connection, j) for j in good]
+    assert states == ["succeeded", "succeeded", "dlq", "succeeded", "succeeded"]
+    assert attempts_of(connection, good[2]) == [(1, "failed", "BAD_PAYLOAD")]
+
+
+def test_one_slow_job_delays_no_neighbours_outcome(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [slow] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    quick = plant(connection, 300, job_type="quick")
+    start_worker("--concurrency", "2")
+    wait_until(settled(connection, *quick), "the others are settled")
+    assert status_of(connection, slow) == "running"
+    gate.touch()
+    wait_until(settled(connection, slow), "so is the slow one")
+    assert witness(slow) == [("start", 1), ("end", 1)]
+
+
+def test_jobs_behind_a_busy_slot_are_given_back_for_others_to_run(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    jobs = plant(connection, 4, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    start_worker("--concurrency", "1")
+    wait_until(lambda: any(witness(j) for j in jobs), "one starts")
+    start_worker("--concurrency", "3")
+    wait_until(lambda: all(witness(j) for j in jobs), "the other worker runs the rest")
+    gate.touch()
+    wait_until(settled(connection, *jobs), "all are settled")
+    assert {len(attempts_of(connection, j)) for j in jobs} == {1}
+
+
+def test_a_stuck_thread_fails_its_attempt_and_its_neighbours_finish(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [neighbour] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    [stuck] = plant(connection, job_type="stuck", max_attempts=1)
+    worker = start_worker("--concurrency", "2")
+    [first] = wait_until(worker.children, "a process starts")
+    wait_until(settled(connection, stuck), "the stuck job is failed")
+    assert attempts_of(connection, stuck) == [(1, "failed", "TIMEOUT")]
+    [late] = plant(connection, job_type="quick")
+    wait_until(settled(connection, late), "a second process takes over")
+    assert status_of(connection, neighbour) == "running"
+    gate.touch()
+    wait_until(settled(connection, neighbour), "the neighbour finishes")
+    wait_until(lambda: not first.is_running(), "the old process ends")
+    assert [a[1] for a in attempts_of(connection, neighbour)] == ["succeeded"]
+
+
+def test_an_async_handler_is_canceled_at_its_timeout(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="stuck_async", max_attempts=1)
+    worker = start_worker()
+    [process] = wait_until(worker.children, "a process starts")
+    wait_until(settled(connection, job), "it is failed")
+    assert attempts_of(connection, job) == [(1, "failed", "TIMEOUT")]
+    [next_job] = plant(connection, job_type="quick")
+    wait_until(settled(connection, next_job), "the process goes on")
+    assert process.is_running()
+
+
+def test_async_jobs_run_side_by_side(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    jobs = plant(connection, 20, job_type="gated_async", payload=f'{{"gate": "{gate}"}}')
+    start_worker("--concurrency", "20")
+    wait_until(lambda: all(witness(j) for j in jobs), "all run at once")
+    gate.touch()
+    wait_until(settled(connection, *jobs), "all are settled")
+
+
+def test_a_type_with_a_limit_runs_no_more_than_that_at_once(
+    connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
+) -> None:
+    jobs = plant(connection, 30, job_type="limited")
+    start_worker("--concurrency", "8")
+    wait_until(settled(connection, *jobs), "all are settled")
+    rows = connection.execute("select event from witness order by n").fetchall()
+    assert [r[0] for r in rows] == ["start", "end"] * 30
+
+
+def test_a_job_nobody_here_can_run_is_left_for_those_who_can(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [unknown] = plant(connection, job_type="not_here")
+    [known] = plant(connection, job_type="quick")
+    start_worker()
+    wait_until(settled(connection, known), "the known one runs")
+    assert status_of(connection, unknown) == "queued"
+    assert attempts_of(connection, unknown) == []
+
+
+def test_an_unknown_type_is_dead_lettered_when_asked_to(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [unknown] = plant(connection, job_type="not_here")
+    start_worker("--on-unknown", "dlq")
+    wait_until(settled(connection, unknown), "it is settled")
+    assert attempts_of(connection, unknown) == [(1, "failed", "UNKNOWN_JOB_TYPE")]
+
+
+def test_a_follower_exists_only_once_its_job_has_succeeded(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="followed")
+    start_worker()
+    wait_until(lambda: status_of(connection, job) == "scheduled", "it fails first")
+
+    def followers() -> list[tuple[str]]:
+        return connection.execute(
+            "select id::text from pgflow.jobs where payload ->> 'from' = %s", (job,)
+        ).fetchall()
+
+    assert followers() == []
+    make_due(connection, job)
+    wait_until(settled(connection, job), "it succeeds")
+    assert len(followers()) == 1
+
+
+def test_a_follower_that_is_refused_fails_the_job_that_asked_for_it(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="followed_badly", max_attempts=1)
+    good = plant(connection, 5, job_type="quick")
+    start_worker()
+    wait_until(settled(connection, job, *good), "all are settled")
+    assert status_of(connection, job) == "dlq"
+    assert {status_of(connection, j) for j in good} == {"succeeded"}
+
+
+def test_progress_is_shown_while_a_job_runs(
+    connection: Connection, start_worker: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    [job] = plant(connection, job_type="progresses", payload=f'{{"gate": "{gate}"}}')
+    start_worker("--heartbeat", "100ms")
+    wait_until(
+        lambda: connection.execute(
+            "select 1 from pgflow.leases where progress -> %s = '[4, 10]'", (job,)
+        ).fetchone(),
+        "its lease shows the progress",
+    )
+    gate.touch()
+    wait_until(settled(connection, job), "it ends")
+
+
+def test_an_idle_worker_is_woken_by_a_notification(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    """The poll is ten minutes away, so only a notification can have done it."""
+    worker = start_worker("--poll", "10m")
+    wait_until(
+        lambda: connection.execute("select 1 from pgflow.workers where idle").fetchone(),
+        "it is idle",
+    )
+    wait_until(
+        lambda: connection.execute(
+            "select 1 from pg_stat_activity where application_name like 'pgflow supervisor%'"
+            " and query like 'select pg_notify%' and state = 'idle'"
+        ).fetchone(),
+        "it listens",
+    )
+    jobs = plant(connection, 3, job_type="quick")
+    wait_until(settled(connection, *jobs), "they run")
+    assert worker.process.poll() is None
+
+
+def test_without_notifications_polling_finds_the_job(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    start_worker("--no-listen")
+    wait_until(
+        lambda: connection.execute("select 1 from pgflow.workers where idle").fetchone(),
+        "it is idle",
+    )
+    [job] = plant(connection, job_type="quick")
+    wait_until(settled(connection, job), "it runs")
+
+
+def test_two_workers_with_one_name_never_share_a_job(
+    connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
+) -> None:
+    jobs = plant(connection, 60, job_type="seen")
+    for _ in range(2):
+        start_worker("--worker-id", "same")
+    wait_until(settled(connection, *jobs), "all are settled")
+    assert {tuple(witness(j)) for j in jobs} == {(("start", 1), ("end", 1))}
+
+
+def test_every_queue_is_served_when_asked_for_all(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    jobs = [plant(connection, queue=q, job_type="quick")[0] for q in ("a", "b.c", "NULL")]
+    start_worker("--queue", "*")
+    wait_until(settled(connection, *jobs), "all are settled")
+
+
+def test_a_worker_without_handlers_warns_and_leases_nothing(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="quick")
+    worker = start_worker(app=False)
+    wait_until(lambda: "no handlers" in worker.log, "it warns")
+    assert status_of(connection, job) == "queued"
+    assert worker.process.poll() is None
+
+
+def test_an_executable_runs_a_job(
+    connection: Connection, start_worker: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    script = folder / "shout"
+    script.write_text("#!/bin/sh\ncat > out.json\necho \"$PGFLOW_JOB_TYPE\" > type\n")
+    script.chmod(0o755)
+    [job] = plant(connection, job_type="shout", payload='{"text": "hello"}')
+    start_worker("--handlers-dir", str(folder), app=False)
+    wait_until(settled(connection, job), "it is settled")
+    assert status_of(connection, job) == "succeeded"
+    assert (tmp_path / "out.json").read_text() == '{"text": "hello"}'
+    assert (tmp_path / "type").read_text() == "shout\n"
