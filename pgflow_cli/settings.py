@@ -404,7 +404,7 @@ list_options = stack(columns, no_headers)
 max_payload_bytes = _flag(
     help="The largest payload, where the queue's policy says nothing.",
     variable="PGFLOW_MAX_PAYLOAD_BYTES",
-    kind=Number(1, 16_777_216),
+    kind=Number(2, 16_777_216),
     default=262_144,
 )
 max_enqueue_per_minute = _flag(
@@ -478,6 +478,11 @@ def _nearest(session: Session) -> str | None:
     if url and ranks == [-1, -1]:
         raise UsageError("--database-url and --database-url-file exclude each other")
     return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
+
+
+def traceparent() -> str | None:
+    """Return the trace context of the process that called us; no setting, but a convention."""
+    return os.environ.get("TRACEPARENT")
 
 
 def _rank(session: Session, name: str) -> int:
