@@ -172,9 +172,9 @@ def warn(text: str) -> None:
     _tell(text, label="Warning", fg="yellow")
 
 
-def complain(text: str, *hints: str) -> None:
-    """Tell why the program ends, on stderr."""
-    _tell(text, label="Error", fg="red")
+def complain(text: str, *hints: str, color: str | None = None) -> None:
+    """Tell why the program ends, on stderr; no command runs any more to ask."""
+    _tell(text, label="Error", fg="red", color=color)
     for line in hints:
         _tell(f"  {line}")
 
@@ -217,11 +217,16 @@ def _answer(question: str, way_out: str) -> str:
 
 
 def _tell(
-    text: str, *, label: str = "", fg: str | None = None, dim: bool = False
+    text: str,
+    *,
+    label: str = "",
+    fg: str | None = None,
+    dim: bool = False,
+    color: str | None = None,
 ) -> None:
     readable = _for_reader(sys.stderr)
     line = readable(escaping.neutral_lines(text))
-    if terminal.colored(sys.stderr, terminal.display().color):
+    if terminal.colored(sys.stderr, color or terminal.display().color):
         line = click.style(line, dim=True) if dim else line
         label = click.style(label, fg=fg, bold=True) if label else label
     sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
