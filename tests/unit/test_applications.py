@@ -119,7 +119,11 @@ def test_a_type_that_two_applications_handle_is_refused() -> None:
         ("def app(): return 1", "shop_bad", "it is int, neither an App"),
         ("def app(x): ...", "shop_bad", "cannot load shop_bad: TypeError"),
         ("1 / 0", "shop_bad", "cannot load shop_bad: ZeroDivisionError"),
-        ("raise SystemExit(3)", "shop_bad.py", "cannot load shop_bad.py: SystemExit: 3"),
+        (
+            "raise SystemExit(3)",
+            "shop_bad.py",
+            "cannot load shop_bad.py: SystemExit: 3",
+        ),
         ("def f(", "shop_bad.py", "cannot load shop_bad.py: SyntaxError"),
         ("import shop_gone", "shop_bad", "No module named 'shop_gone'"),
         ("", "shop_gone.py", "there is no file shop_gone.py"),
@@ -148,9 +152,7 @@ def test_where_an_import_broke_is_a_hint() -> None:
     write("shop_deep.py", "\n\n1 / 0\n")
     with pytest.raises(ConfigurationError) as raised:
         handlers.load(["shop_deep"])
-    assert raised.value.hints[0].endswith(
-        "shop_deep.py:3; --debug shows the traceback"
-    )
+    assert raised.value.hints[0].endswith("shop_deep.py:3; --debug shows the traceback")
 
 
 def test_a_file_that_breaks_can_be_loaded_once_it_is_mended() -> None:
@@ -170,7 +172,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = tmp_path / "site"
     write(str(site / "shop_installed.py"), APP.format(type="installed"))
     information = site / "shop-1.0.dist-info"
-    write(str(information / "METADATA"), "Metadata-Version: 2.1\nName: shop\nVersion: 1\n")
+    write(
+        str(information / "METADATA"), "Metadata-Version: 2.1\nName: shop\nVersion: 1\n"
+    )
     write(
         str(information / "entry_points.txt"),
         "[pgflow.handlers]\none = shop_installed:app\ntwo = shop_installed\n",
@@ -222,7 +226,9 @@ def test_each_executable_of_a_directory_handles_the_type_it_is_named_after(
 
 def test_a_file_whose_name_is_no_job_type_is_refused() -> None:
     program("bin/resize image")
-    with pytest.raises(ConfigurationError, match="'resize image' .* cannot be a job type"):
+    with pytest.raises(
+        ConfigurationError, match=r"'resize image' .* cannot be a job type"
+    ):
         handlers.load(handlers_dir="bin")
 
 
@@ -261,7 +267,9 @@ def test_an_exec_option_that_cannot_work_is_refused(spec: str, words: str) -> No
 
 def test_programs_and_applications_share_the_types() -> None:
     write("shop_one.py", APP.format(type="a"))
-    with pytest.raises(ConfigurationError, match="by shop_one:run and by --exec a=true"):
+    with pytest.raises(
+        ConfigurationError, match="by shop_one:run and by --exec a=true"
+    ):
         handlers.load(["shop_one"], exec_specs=["a=true"])
 
 

@@ -84,7 +84,8 @@ def test_words_are_kept(pair: tuple[str, str]) -> None:
     st.integers(1, 4000),
 )
 def test_no_message_is_expensive(piece: str, times: int) -> None:
-    # Exponential or cubic rules would not end; the test's own deadline is the assertion.
+    # Exponential or cubic rules would not end; the test's own deadline is the
+    # assertion.
     assert isinstance(blanked(piece * times), str)
 
 
@@ -114,7 +115,7 @@ def module(tmp_path: Path, source: str, release: str = "r1") -> ModuleType:
 def frames(function: object, *arguments: object) -> list[Frame]:
     try:
         function(*arguments)  # type: ignore[operator]
-    except Exception as error:  # noqa: BLE001 - any
+    except Exception as error:
         return frames_of(error.__traceback__, home="shop")
     raise AssertionError("nothing was raised")
 

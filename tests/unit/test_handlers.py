@@ -43,11 +43,15 @@ async def nothing_async(job: Job) -> None:
 
 def test_a_declared_function_stays_what_it_was() -> None:
     app = App()
-    assert app.handler("try", queue="emails", timeout="20s", concurrency=10)(nothing) is (
+    assert app.handler("try", queue="emails", timeout="20s", concurrency=10)(
         nothing
-    )
+    ) is (nothing)
     handler = app.handlers["try"]
-    assert (handler.job_type, handler.kind, handler.queue) == ("try", "thread", "emails")
+    assert (handler.job_type, handler.kind, handler.queue) == (
+        "try",
+        "thread",
+        "emails",
+    )
     assert (handler.timeout, handler.concurrency) == (20.0, 10)
     assert handler.source == "tests.unit.test_handlers:nothing"
 
@@ -56,7 +60,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     app = App()
     app.handler("try")(nothing)
     handler = app.handlers["try"]
-    assert (handler.timeout, handler.concurrency, handler.max_attempts) == (60, None, None)
+    assert (handler.timeout, handler.concurrency, handler.max_attempts) == (
+        60,
+        None,
+        None,
+    )
     assert (handler.queue, handler.backoff, dict(handler.errors)) == (None, None, {})
 
 
@@ -555,9 +563,7 @@ def test_coroutines_side_by_side_know_their_own_job(
         app = App()
         app.handler("try")(handler)
         found = app.handlers["try"]
-        pairs = [
-            handlers.prepare(found, leased(job_id=f"job-{n}")) for n in range(5)
-        ]
+        pairs = [handlers.prepare(found, leased(job_id=f"job-{n}")) for n in range(5)]
         await asyncio.gather(
             *(asyncio.create_task(handlers.run_async(found, job)) for job in pairs)
         )

@@ -54,7 +54,10 @@ def test_fail_me_is_a_dead_letter_at_once() -> None:
 def test_fail_me_can_use_up_its_attempts() -> None:
     assert run("fail_me", {"retry": True}, max_attempts=2).delay is not None
     last = run("fail_me", {"retry": True}, attempt_no=2, max_attempts=2)
-    assert (last.error_code, last.dlq_reason_code) == ("UNKNOWN", "MAX_ATTEMPTS_EXCEEDED")
+    assert (last.error_code, last.dlq_reason_code) == (
+        "UNKNOWN",
+        "MAX_ATTEMPTS_EXCEEDED",
+    )
 
 
 @pytest.mark.parametrize(
