@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli import payloads
+from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.handlers import codes, payload_types
 from pgflow_cli.handlers.codes import ErrorCode
 from pgflow_cli.handlers.signals import UnknownJobType, seconds
 
 DEFAULT_TIMEOUT = 60.0
 LONGEST_TIMEOUT = 30 * 86400.0
-
-_JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 Backoff = Callable[[int], float]
 
@@ -116,8 +113,8 @@ def declare(
             raise ConfigurationError(
                 f"{name} of {job_type} must be between 1 and {most:,}, not {value!r}"
             )
-    if queue is not None and not (isinstance(queue, str) and _QUEUE.fullmatch(queue)):
-        raise ConfigurationError(f"queue {queue!r} of {job_type} is not a queue name")
+    if queue is not None:
+        _check_name(payloads.check_queue, queue, source)
     handler = Handler(
         job_type,
         function,
@@ -137,11 +134,15 @@ def declare(
 
 
 def check_job_type(job_type: object, source: str) -> None:
-    if not (isinstance(job_type, str) and _JOB_TYPE.fullmatch(job_type)):
-        raise ConfigurationError(
-            f"{job_type!r} ({source}) cannot be a job type: at most 128 letters, digits"
-            " and _ . : -, and the first a letter or digit"
-        )
+    """Raise ConfigurationError if a handler cannot have this job type."""
+    _check_name(payloads.check_job_type, job_type, source)
+
+
+def _check_name(check: Callable[[str], None], name: object, source: str) -> None:
+    try:
+        check(str(name))
+    except UsageError as error:
+        raise ConfigurationError(f"{name!r} of {source}: {error.message}") from error
 
 
 def source_of(function: Callable[..., Any]) -> str:

@@ -23,7 +23,7 @@ from pgflow_cli.handlers.signals import PayloadError
 Decode = Callable[[Any, str], Any]
 
 
-class UnsupportedType(Exception):  # noqa: N818 - caught by the declaration that holds the type
+class UnsupportedType(Exception):
     """There is no rule for an annotation."""
 
 

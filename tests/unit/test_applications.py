@@ -137,7 +137,7 @@ def test_a_type_that_two_applications_handle_is_refused() -> None:
         (
             HEAD + "app = App()\n@app.handler('a b')\ndef f(job): ...",
             "shop_bad",
-            r"'a b' \(shop_bad:f\) cannot be a job type",
+            "'a b' of shop_bad:f: job_type must be",
         ),
     ],
 )
@@ -227,7 +227,7 @@ def test_each_executable_of_a_directory_handles_the_type_it_is_named_after(
 def test_a_file_whose_name_is_no_job_type_is_refused() -> None:
     program("bin/resize image")
     with pytest.raises(
-        ConfigurationError, match=r"'resize image' .* cannot be a job type"
+        ConfigurationError, match=r"'resize image' of .*: job_type must be"
     ):
         handlers.load(handlers_dir="bin")
 
@@ -254,8 +254,8 @@ def test_exec_names_a_command_without_a_shell() -> None:
         ("a", "is not of the form TYPE=CMD"),
         ("a=", "is not of the form TYPE=CMD"),
         ("a=  ", "is not of the form TYPE=CMD"),
-        ("=true", "'' .* cannot be a job type"),
-        ("a b=true", "'a b' .* cannot be a job type"),
+        ("=true", "'' of .*: job_type is missing"),
+        ("a b=true", "'a b' of .*: job_type must be"),
         ("a='true", "No closing quotation"),
         ("a=/nowhere/program", "there is no program /nowhere/program"),
     ],

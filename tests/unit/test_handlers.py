@@ -96,13 +96,12 @@ def _yields(job: Job) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"type": "a b"}, "cannot be a job type"),
-        ({"type": ""}, "cannot be a job type"),
-        ({"type": "a" * 129}, "cannot be a job type"),
-        ({"type": "a\n"}, "cannot be a job type"),
-        ({"type": 7}, "cannot be a job type"),
-        ({"queue": "a:b"}, "is not a queue name"),
-        ({"queue": "a" * 64}, "is not a queue name"),
+        ({"type": "a b"}, "'a b' of .*:nothing: job_type must be 1 to 128 letters"),
+        ({"type": ""}, "job_type is missing"),
+        ({"type": "a" * 129}, "job_type must be"),
+        ({"type": "a\n"}, "job_type must be"),
+        ({"queue": "a:b"}, "'a:b' of .*:nothing: queue must be 1 to 63 letters"),
+        ({"queue": "a" * 64}, "queue must be"),
         ({"timeout": 0}, "timeout 0 of try must be seconds"),
         ({"timeout": "soon"}, "timeout 'soon' of try must be seconds"),
         ({"timeout": "31d"}, "timeout '31d' of try must be seconds"),
@@ -133,7 +132,8 @@ def test_a_type_declared_twice_is_refused_and_both_places_are_named() -> None:
     app = App()
     app.handler("try")(nothing)
     with pytest.raises(
-        ConfigurationError, match="try is declared twice: by .*:nothing and by .*_async"
+        ConfigurationError,
+        match=r"try is declared twice: by .*:nothing and by .*_async",
     ):
         app.handler("try")(nothing_async)
 
@@ -210,9 +210,13 @@ def test_a_signal_that_is_returned_counts_as_raised() -> None:
     assert app.run("try") == Outcome("snoozed", delay=3.0)
 
 
+def _later(_: int, job: Job) -> Any:
+    return nothing_async(job)
+
+
 def test_a_coroutine_nobody_awaits_is_no_success() -> None:
     app = App()
-    app.handler("try")(lambda job: nothing_async(job))
+    app.handler("try")(functools.partial(_later, 0))
     found = app.run("try")
     assert found.status == "failed"
     assert found.error_message is not None
@@ -367,12 +371,44 @@ def test_now_enqueues_at_once() -> None:
     assert job.followers == ()
 
 
-@pytest.mark.parametrize("payload", [{1, 2}, float("nan"), object(), b"x"])
-def test_a_follower_json_cannot_hold_fails_where_it_is_made(payload: object) -> None:
+@pytest.mark.parametrize(
+    ("job_type", "options"),
+    [
+        ("b", {"payload": {1, 2}}),
+        ("b", {"payload": float("nan")}),
+        ("b", {"payload": "a\x00b"}),
+        ("b", {"payload": "\ud800"}),
+        ("b", {"payload": 10**400}),
+        ("a b", {}),
+        ("b", {"queue": "a:b"}),
+        ("b", {"priority": 101}),
+        ("b", {"run_at": datetime(2026, 11, 24)}),  # no zone
+        ("b", {"job_timeout": "soon"}),
+        ("b", {"job_timeout": "31d"}),
+        ("b", {"meta": {"x": object()}}),
+    ],
+)
+def test_a_follower_the_gate_refuses_fails_where_it_is_made(
+    job_type: str, options: dict[str, Any]
+) -> None:
     job = handlers.prepare(Handler("a", nothing), leased())
-    with pytest.raises((TypeError, ValueError)):
-        job.enqueue("b", payload)
+    with pytest.raises(UsageError):
+        job.enqueue(job_type, **options)
     assert job.followers == ()
+
+
+def test_a_follower_is_a_copy() -> None:
+    job = handlers.prepare(Handler("a", nothing), leased())
+    payload = {"lines": [(1, 2)]}
+    job.enqueue("b", payload, job_timeout=1.5)
+    payload["lines"].clear()
+    assert job.followers == (
+        {
+            "job_type": "b",
+            "payload_json": {"lines": [[1, 2]]},
+            "job_timeout": "1500ms",
+        },
+    )
 
 
 # The log.
