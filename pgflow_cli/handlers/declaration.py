@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from pgflow_cli import payloads
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.handlers import codes, payload_types
 from pgflow_cli.handlers.codes import ErrorCode
+from pgflow_cli.handlers.payload_values import Decode
 from pgflow_cli.handlers.signals import UnknownJobType, seconds
 
 DEFAULT_TIMEOUT = 60.0
@@ -57,7 +58,7 @@ class Handler:
         return payload_types.resolve(self.function, parameter, self.namespace)
 
     @cached_property
-    def decode(self) -> payload_types.Decode | None:
+    def decode(self) -> Decode | None:
         """What makes a payload the second argument; None if there is none.
 
         Raises ConfigurationError if the annotation cannot be understood.
@@ -160,7 +161,7 @@ def _bound_early(handler: Handler, namespace: Mapping[str, Any] | None) -> Handl
     A name that does not exist yet may be defined further down the module: then the
     first use looks again.
     """
-    early = Handler(**{**vars(handler), "namespace": namespace})
+    early = replace(handler, namespace=namespace)
     try:
         payload_type, decode = early.payload_type, early.decode
     except (ConfigurationError, NameError):
