@@ -77,6 +77,16 @@ class Program(Group):
             ctx.fail(f"there is no command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Make the context, which may already print help."""
+        with failures.pipes_told_apart():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with failures.pipes_told_apart():
+            return super().invoke(ctx)
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the program and end it with the documented exit code."""
         session = Session(settings.VARIABLES)
@@ -86,7 +96,7 @@ class Program(Group):
             extra.update(standalone_mode=False, obj=session)
             result = super().main(*args, **extra)
             sys.stdout.flush()
-            code = result if isinstance(result, int) else 0
+            code = result if type(result) is int else 0
         except BaseException as error:
             code = failures.explain(error, debug=bool(session.given.get("debug")))
         sys.exit(code)

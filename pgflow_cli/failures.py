@@ -6,7 +6,8 @@ import errno
 import os
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -19,13 +20,28 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+class PipeClosed(Exception):
+    """Whoever reads stdout has had enough; click would make exit 1 of it."""
+
+
+@contextmanager
+def pipes_told_apart() -> Iterator[None]:
+    """Turn a broken pipe into `PipeClosed`, which click leaves alone."""
+    try:
+        yield
+    except OSError as error:
+        if _is_broken_pipe(error):
+            raise PipeClosed from None
+        raise
+
+
 def explain(error: BaseException, *, debug: bool) -> int:
     """Tell what went wrong, never with a password in it, and return the exit code."""
     if isinstance(error, SystemExit):
         return _code_of_exit(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+    if isinstance(error, PipeClosed) or _is_broken_pipe(error):
         _close_quietly()
         return BROKEN_PIPE
     if debug and not isinstance(error, click.ClickException):
@@ -42,6 +58,10 @@ def explain(error: BaseException, *, debug: bool) -> int:
         raise error
     _explain_bug(error)
     return SOFTWARE
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
 def _code_of_exit(error: SystemExit) -> int:
