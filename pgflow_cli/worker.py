@@ -64,7 +64,10 @@ class Worker:
             watchdog=Watchdog(),
         )
         self.slots = Slots(
-            plan.concurrency, board, self._enqueue_now, plan.exec_environment
+            plan.concurrency,
+            board,
+            self._enqueue_now,
+            exec_environment=plan.exec_environment,
         )
         self.job_types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
         self.quiet = not app.handlers
