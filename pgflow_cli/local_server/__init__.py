@@ -7,13 +7,8 @@ started it: a guard ends it when that process is killed.
 from __future__ import annotations
 
 from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
-from pgflow_cli.local_server.server import (
-    AlreadyRunning,
-    LocalServer,
-    find_running,
-    running_url,
-    url_of_dev,
-)
+from pgflow_cli.local_server.lookup import find_running, running_url, url_of_dev
+from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
 
 __all__ = [
     "DEFAULT_FOLDER",
