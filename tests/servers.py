@@ -127,8 +127,9 @@ def running_server() -> Iterator[Server]:
         yield Server(GIVEN_URL)
         return
     binaries = find_binaries()
-    with _folder(binaries) as folder:
-        _start(binaries, folder)
+    with own_folder(binaries) as folder:
+        initialise(binaries, folder)
+        start(binaries, folder)
         host = str(folder)
         yield Server(f"postgresql://postgres@/postgres?host={host}", binaries)
 
@@ -161,7 +162,7 @@ def _owner() -> dict[str, Any]:
 
 
 @contextmanager
-def _folder(binaries: Path) -> Iterator[Path]:
+def own_folder(binaries: Path) -> Iterator[Path]:
     """Yield a folder for a server; both go with this process, even if it is killed."""
     # Not in the user's own temporary folder: a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
@@ -184,21 +185,17 @@ def _folder(binaries: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(binaries: Path, folder: Path) -> None:
-    initdb = [
-        binaries / "initdb",
-        "-D",
-        folder / "data",
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-    ]
-    _run([*initdb, "-E", "UTF8", "--locale=C", "--no-sync"])
-    lines = [f"{name} = '{value}'\n" for name, value in SETTINGS.items()]
-    lines.append(f"unix_socket_directories = '{folder}'\n")
+def initialise(binaries: Path, folder: Path, **settings: str) -> None:
+    """Make a data folder; `settings` go before ours."""
+    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres"]
+    _run([*initdb, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])
+    chosen = {**SETTINGS, **settings, "unix_socket_directories": str(folder)}
     with (folder / "data" / "postgresql.conf").open("a") as file:
-        file.writelines(lines)
+        file.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())
+
+
+def start(binaries: Path, folder: Path) -> None:
+    """Start the server of a folder, and wait until it answers."""
     ctl = [binaries / "pg_ctl", "-D", folder / "data", "-l", folder / "log"]
     try:
         _run([*ctl, "-w", "-t", "60", "start"])

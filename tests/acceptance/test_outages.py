@@ -10,19 +10,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests import servers
 from tests.acceptance.conftest import Worker
 from tests.jobs import audit, plant, status_of
-from tests.tools import needs_tool
+from tests.private_servers import PrivateServer, pgbouncer, private_server
+from tests.servers import Database
 
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]
 
 
 @pytest.fixture
-def own_server() -> Iterator[servers.PrivateServer]:
+def own_server() -> Iterator[PrivateServer]:
     """A server that the trial may kill."""
-    with servers.private_server(fsync=True) as server:
+    with private_server() as server:
         yield server
 
 
@@ -42,7 +42,7 @@ def outcomes(connection: psycopg.Connection[Any], jobs: list[str]) -> set[str]:
 
 @pytest.mark.slow
 def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
-    own_server: servers.PrivateServer, start_worker: Start, wait_until: Wait
+    own_server: PrivateServer, start_worker: Start, wait_until: Wait
 ) -> None:
     url = own_server.migrated()
     with psycopg.connect(url, autocommit=True) as connection:
@@ -74,7 +74,7 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
 
 @pytest.mark.slow
 def test_a_worker_started_before_its_database_waits_for_it(
-    own_server: servers.PrivateServer, start_worker: Start, wait_until: Wait
+    own_server: PrivateServer, start_worker: Start, wait_until: Wait
 ) -> None:
     url = own_server.migrated()
     own_server.kill()
@@ -89,7 +89,7 @@ def test_a_worker_started_before_its_database_waits_for_it(
 
 @pytest.mark.slow
 def test_terminated_backends_are_replaced(
-    database: servers.Database, start_worker: Start, wait_until: Wait
+    database: Database, start_worker: Start, wait_until: Wait
 ) -> None:
     connection = database.connect()
     jobs = plant(connection, 2000, job_type="quick")
@@ -112,13 +112,12 @@ def test_terminated_backends_are_replaced(
 
 @pytest.mark.slow
 def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
-    database: servers.Database,
+    database: Database,
     start_worker: Start,
     wait_until: Wait,
     tmp_path: Path,
 ) -> None:
-    needs_tool("pgbouncer")
-    with servers.pgbouncer(database, tmp_path) as url:
+    with pgbouncer(database, tmp_path) as url:
         connection = database.connect()
         jobs = plant(connection, 500, job_type="quick")
         worker = start_worker(url=url)
@@ -132,7 +131,7 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
 
 @pytest.mark.slow
 def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
-    own_server: servers.PrivateServer, start_worker: Start, wait_until: Wait
+    own_server: PrivateServer, start_worker: Start, wait_until: Wait
 ) -> None:
     url = own_server.migrated()
     worker = start_worker("--lease-seconds", "1", url=url)
