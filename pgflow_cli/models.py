@@ -174,3 +174,34 @@ class PartitionPlan:
     name: str
     strays: int
     statements: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCounts:
+    """The jobs of one queue and type, counted by status; `attempts` are those of all."""
+
+    queue: str
+    job_type: str
+    queued: int
+    scheduled: int
+    running: int
+    succeeded: int
+    dlq: int
+    canceled: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that will not run again by itself."""
+
+    job_id: str
+    queue: str
+    job_type: str
+    died_at: str
+    failed_attempts: int
+    attempt_no: int
+    max_attempts: int | None
+    dlq_reason_code: str
+    error_code: str | None
+    error_message: str | None
