@@ -21,9 +21,18 @@ class PgflowError(Exception):
 
 
 class UsageError(PgflowError):
-    """What was typed, or a field of a job, is not acceptable."""
+    """What was typed, or a field of a job, is not acceptable.
+
+    `details` tells which jobs of several: their `ordinals`, and the `problems` of each.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self, message: str, *hints: str, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message, *hints)
+        self.details = dict(details or {})
 
 
 class NotFound(PgflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,34 @@ class EndedJob:
     worker_name: str
     started: bool
     dead_lettered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a job shall run; None everywhere means the gate's default. Times to wait are
+    in seconds, `meta` is JSON text.
+
+    The last two guard queues whose policy does not say.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    run_at: datetime | None = None
+    delay: float | None = None
+    job_timeout: float | None = None
+    meta: str | None = None
+    max_payload_bytes: int | None = None
+    max_enqueue_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job has ended: succeeded, dlq or canceled."""
+
+    job_id: str
+    status: str
+    error_code: str | None
 
 
 @dataclass(frozen=True, slots=True)

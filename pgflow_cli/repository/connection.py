@@ -397,7 +397,7 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
     """
     details = json.loads(detail) if detail else {}
     if code.startswith("PF4"):
-        return UsageError(primary)
+        return UsageError(primary, details=details)
     reason = details.pop("reason_code", "REFUSED")
     return Refused(primary, reason_code=reason, details=details)
 

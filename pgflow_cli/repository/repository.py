@@ -6,10 +6,11 @@ from typing import Self
 
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.producing import Producing
 from pgflow_cli.repository.schema import Schema
 
 
-class Repository(Leases, Schema):
+class Repository(Leases, Producing, Schema):
     """Every statement of pgflow over one connection, which opens at the first call."""
 
     @classmethod

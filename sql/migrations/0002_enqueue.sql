@@ -47,6 +47,9 @@ return case
   when timeout_ms not between 1 and 2592000000 then 'job_timeout must be from 1ms to 30d'
   when jsonb_typeof(meta) <> 'object' then 'meta must be a JSON object'
   when octet_length(meta::text) > 16384 then 'meta must not exceed 16384 bytes'
+  when octet_length(meta::text) >= 130
+    and jsonb_path_exists(meta, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
+    then 'meta is nested deeper than 64 levels'
   when job_id is null or get_byte(uuid_send(job_id), 6) >> 4 <> 7 or get_byte(uuid_send(job_id), 8) >> 6 <> 2
     then 'job_id must be a UUIDv7'
   when job_id > horizon then 'job_id must be a UUIDv7 of a time at most a day ahead'
@@ -102,28 +105,30 @@ return case
     then (given #>> '{}')::timestamptz
 end;
 
--- `500ms 30s 5m 2h 7d` in milliseconds; 0, which is out of range, for anything else.
-create function pgflow.milliseconds_of(given jsonb) returns bigint
-language sql immutable parallel safe
-return case
-  when given is null then null
-  when jsonb_typeof(given) = 'string' and octet_length(given #>> '{}') <= 12 and (given #>> '{}') ~ '^[0-9]+(ms|s|m|h|d)$'
-    then rtrim(given #>> '{}', 'mshd')::bigint * case ltrim(given #>> '{}', '0123456789')
-      when 'ms' then 1
-      when 's' then 1000
-      when 'm' then 60000
-      when 'h' then 3600000
-      else 86400000
-    end
-  else 0
-end;
-
 -- An interval may be infinite from PostgreSQL 17 on, and its epoch a number that no integer holds.
 create function pgflow.milliseconds_of(given interval) returns bigint
 language sql immutable parallel safe
 return case
   when given is not null
     then (date_part('epoch', greatest(least(given, interval '31 days'), interval '0')) * 1000)::bigint
+end;
+
+-- `500ms`, `30s`, `5m`, `2h`, `7d`, `1h30m` in milliseconds; 0, which is out of range, for anything else.
+create function pgflow.milliseconds_of(given jsonb) returns bigint
+language sql stable parallel safe
+return case
+  when given is null then null
+  when jsonb_typeof(given) = 'string'
+    and octet_length(given #>> '{}') between 2 and 24
+    and (given #>> '{}') ~ '^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$'
+    and (given #>> '{}') !~ '[0-9]{10}'
+    -- Spelled out, because a bare m may be a month elsewhere; the cast reads no setting then.
+    then pgflow.milliseconds_of(
+      regexp_replace(
+        regexp_replace(given #>> '{}', 'm($|[0-9])', 'min\1'), '([a-z])([0-9])', '\1 \2', 'g'
+      )::interval
+    )
+  else 0
 end;
 
 -- A JSON number written as a whole one of at most 6 digits; null for anything else.
@@ -364,7 +369,15 @@ begin
     due_at := now() + delay;
   end if;
 
-  select element.ordinal, jsonb_typeof(element.job) as type, stray.name into bad
+  select
+    element.ordinal,
+    case
+      when jsonb_typeof(element.job) <> 'object' then 'a job must be a JSON object'
+      -- A name is repeated only if it looks like one: it may be payload.
+      when stray.name ~ '^[A-Za-z0-9_]{1,40}$' then format('unknown field "%s"', stray.name)
+      else 'unknown field'
+    end as problem
+  into bad
   from (
     select job, ordinal
     from jsonb_array_elements(jobs) with ordinality as elements (job, ordinal)
@@ -385,13 +398,8 @@ begin
   if found then
     raise exception using
       errcode = 'PF400',
-      message = format('job %s: ', bad.ordinal) || case
-        when bad.type <> 'object' then 'a job must be a JSON object'
-        -- A name is repeated only if it looks like one: it may be payload.
-        when bad.name ~ '^[A-Za-z0-9_]{1,40}$' then format('unknown field "%s"', bad.name)
-        else 'unknown field'
-      end,
-      detail = jsonb_build_object('ordinals', array[bad.ordinal]);
+      message = format('job %s: %s', bad.ordinal, bad.problem),
+      detail = jsonb_build_object('ordinals', array[bad.ordinal], 'problems', array[bad.problem]);
   end if;
 
   -- One statement: what is refused is known before the first row is written, and a refusal undoes what it has spent.
@@ -548,7 +556,7 @@ begin
   select
     (select array_agg(id order by ordinal) from parsed) as ids,
     (select array_agg(ordinal order by ordinal) from problems) as bad_ordinals,
-    (select problems.problem from problems order by ordinal limit 1) as problem,
+    (select array_agg(problem order by ordinal) from problems) as problems,
     (
       select jsonb_agg(
         jsonb_strip_nulls(jsonb_build_object(
@@ -564,11 +572,11 @@ begin
     (select array_agg(distinct queue) from places where run_at <= now()) as due_queues
   into outcome;
 
-  if outcome.problem is not null then
+  if outcome.problems is not null then
     raise exception using
-      errcode = case when outcome.problem like 'run_at%' then 'PF422' else 'PF400' end,
-      message = format('job %s: %s', outcome.bad_ordinals[1], outcome.problem),
-      detail = jsonb_build_object('ordinals', outcome.bad_ordinals);
+      errcode = case when outcome.problems[1] like 'run_at%' then 'PF422' else 'PF400' end,
+      message = format('job %s: %s', outcome.bad_ordinals[1], outcome.problems[1]),
+      detail = jsonb_build_object('ordinals', outcome.bad_ordinals, 'problems', outcome.problems);
   end if;
   if outcome.refused is not null then
     raise exception using

@@ -1,0 +1,314 @@
+"""Enqueues a file of jobs, a line each, with flat memory.
+
+Lines are checked one by one and travel as they were written, up to 1,000 in a call. The
+next call's lines are read while the database works on the present one's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import BinaryIO
+
+from pgflow_cli import payloads, producer
+from pgflow_cli.errors import OutcomeUnknown, PgflowError, Refused, UsageError
+from pgflow_cli.models import JobOptions
+from pgflow_cli.repository import Repository
+
+# The body of a job whose payload just fits.
+LONGEST_LINE = payloads.MAX_BYTES + 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a batch is sent. `job_type` and `options` are for lines that do not say.
+
+    `rate`, in jobs a second, spaces their run_at: the jobs are there at once, and
+    become due one second's worth after the other.
+    """
+
+    options: JobOptions
+    job_type: str | None = None
+    atomic: bool = True
+    rate: float | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the lines; `first_id` and `last_id` are of those enqueued."""
+
+    enqueued: int = 0
+    refused: int = 0
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Lines for one call, with their numbers in the file, and the lines that are bad."""
+
+    numbers: list[int] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    size: int = 0
+
+
+Told = Callable[[int, str], object]
+"""Is told a line's number and why it was refused."""
+
+
+def enqueue_lines(
+    repository: Repository,
+    stream: BinaryIO,
+    plan: Plan,
+    *,
+    refused: Told,
+    enqueued: Callable[[list[str]], object],
+) -> Summary:
+    """Enqueue every line of a stream; `enqueued` is told the ids of each call.
+
+    If the plan is atomic, the first bad line raises UsageError or Refused, and nothing
+    is enqueued; `enqueued` is then only told of what could still be undone.
+    """
+    sender = _Sender(repository, plan, refused, enqueued)
+    chunks = _ahead(read(stream, plan))
+    if not plan.atomic:
+        for chunk in chunks:
+            sender.send_what_passes(chunk)
+        return sender.summary
+    try:
+        with repository.transaction():
+            for chunk in chunks:
+                sender.send_all(chunk)
+    except Refused as error:
+        producer.record_quietly(repository, error)
+        raise
+    except OutcomeUnknown as error:
+        _settle_doubt(repository, sender.summary.last_id, error)
+    return sender.summary
+
+
+def check_lines(stream: BinaryIO, plan: Plan, *, refused: Told) -> Summary:
+    """Check every line as far as that is possible without the database."""
+    summary = Summary()
+    for chunk in read(stream, plan):
+        summary.enqueued += len(chunk.lines)
+        summary.refused += len(chunk.refused)
+        for number, reason in chunk.refused:
+            refused(number, reason)
+    return summary
+
+
+def read(stream: BinaryIO, plan: Plan) -> Iterator[Chunk]:
+    """Read and check lines; a chunk is what one call takes."""
+    most = producer.JOBS_PER_CALL
+    if plan.rate is not None:
+        most = max(1, min(most, int(plan.rate)))
+    chunk = Chunk()
+    for number, raw in _lines(stream):
+        try:
+            line = _checked(raw, plan.job_type)
+        except UsageError as error:
+            chunk.refused.append((number, error.message))
+        else:
+            if chunk.lines and chunk.size + len(raw) > producer.BYTES_PER_CALL:
+                yield chunk
+                chunk = Chunk()
+            chunk.numbers.append(number)
+            chunk.lines.append(line)
+            chunk.size += len(raw)
+        if len(chunk.lines) >= most or len(chunk.refused) >= most:
+            yield chunk
+            chunk = Chunk()
+    if chunk.lines or chunk.refused:
+        yield chunk
+
+
+class _Sender:
+    """Sends chunk after chunk and keeps count."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        plan: Plan,
+        refused: Told,
+        enqueued: Callable[[list[str]], object],
+    ) -> None:
+        self.repository = repository
+        self.plan = plan
+        self.refused = refused
+        self.enqueued = enqueued
+        self.summary = Summary()
+        self._sent = 0
+
+    def send_all(self, chunk: Chunk) -> None:
+        """Send a chunk as a whole; raise at its first bad line."""
+        if chunk.refused:
+            number, reason = chunk.refused[0]
+            raise UsageError(f"line {number}: {reason}")
+        try:
+            self._counted(self._call(chunk, producer.new_job_ids(len(chunk.lines))))
+        except (UsageError, Refused) as error:
+            raise _at_line(error, chunk) from None
+
+    def send_what_passes(self, chunk: Chunk) -> None:
+        """Send a chunk in a transaction of its own, without the lines that are refused.
+
+        A lost reply is answered by sending the same ids again.
+        """
+        for number, reason in chunk.refused:
+            self._refuse(number, reason)
+        ids = producer.new_job_ids(len(chunk.lines))
+        while chunk.lines:
+            try:
+                sent = producer.persistently(lambda c=chunk, i=ids: self._call(c, i))
+            except (UsageError, Refused) as error:
+                if isinstance(error, Refused):
+                    producer.record_quietly(self.repository, error)
+                chunk, ids = self._without_refused(chunk, ids, error)
+            else:
+                self._counted(sent)
+                return
+
+    def _call(self, chunk: Chunk, ids: list[str]) -> list[str]:
+        return self.repository.enqueue_many(
+            f"[{','.join(chunk.lines)}]",
+            options=self._options(),
+            job_type=self.plan.job_type,
+            job_ids=ids,
+        )
+
+    def _options(self) -> JobOptions:
+        options = self.plan.options
+        if self.plan.rate is None or not self._sent:
+            return options
+        later = self._sent / self.plan.rate
+        if options.run_at is not None:
+            return replace(options, run_at=options.run_at + timedelta(seconds=later))
+        return replace(options, delay=(options.delay or 0.0) + later)
+
+    def _counted(self, ids: list[str]) -> None:
+        if ids:
+            self.summary.first_id = self.summary.first_id or ids[0]
+            self.summary.last_id = ids[-1]
+        self.summary.enqueued += len(ids)
+        self._sent += len(ids)
+        self.enqueued(ids)
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self.summary.refused += 1
+        self.refused(number, reason)
+
+    def _without_refused(
+        self, chunk: Chunk, ids: list[str], error: UsageError | Refused
+    ) -> tuple[Chunk, list[str]]:
+        reasons = _reasons(error)
+        if not reasons:
+            # Not about single lines: all of them would fail alike.
+            raise error
+        rest, rest_ids = Chunk(), []
+        rows = zip(chunk.numbers, chunk.lines, ids, strict=True)
+        for ordinal, (number, line, job_id) in enumerate(rows, start=1):
+            if ordinal in reasons:
+                self._refuse(number, reasons[ordinal])
+                continue
+            rest.numbers.append(number)
+            rest.lines.append(line)
+            rest_ids.append(job_id)
+        return rest, rest_ids
+
+
+def _reasons(error: UsageError | Refused) -> dict[int, str]:
+    """Return why each refused element of a call was refused, by its ordinal."""
+    if isinstance(error, UsageError):
+        ordinals, problems = (
+            error.details.get("ordinals"),
+            error.details.get("problems"),
+        )
+        if isinstance(ordinals, list) and isinstance(problems, list):
+            return dict(zip(ordinals, problems, strict=True))
+        return {}
+    reasons = {}
+    refused = error.details.get("refused")
+    for part in refused if isinstance(refused, list) else []:
+        reason = _sentence(part)
+        for ordinal in part["ordinals"]:
+            reasons.setdefault(ordinal, reason)
+    return reasons
+
+
+def _sentence(part: dict[str, object]) -> str:
+    code, queue, limit = part["reason_code"], part["queue"], part["limit"]
+    if code == "PAYLOAD_TOO_LARGE":
+        what = f'the payload exceeds the {limit} bytes of queue "{queue}"'
+    else:
+        what = f'queue "{queue}" takes at most {limit} jobs a minute'
+    return f"{code}: {what}"
+
+
+def _at_line(error: UsageError | Refused, chunk: Chunk) -> UsageError | Refused:
+    """Let a message name the line of the file instead of the element of the call."""
+    ordinals = error.details.get("ordinals")
+    if isinstance(ordinals, list) and ordinals:
+        sentence = error.message.removeprefix(f"job {ordinals[0]}: ")
+        error.message = f"line {chunk.numbers[ordinals[0] - 1]}: {sentence}"
+        error.args = (error.message,)
+    return error
+
+
+def _checked(raw: bytes, job_type: str | None) -> str:
+    text = payloads.text_of(raw, what="the line")
+    # One level more: the job around its payload.
+    fields = payloads.check(text, what="the line", depth=payloads.MAX_DEPTH + 1)
+    payloads.check_job(fields, job_type=job_type)
+    return text
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Number the lines that are not blank; a line without an end is not read whole."""
+    number = 0
+    while raw := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            raise UsageError(f"line {number} is longer than {LONGEST_LINE} bytes")
+        if line := raw.strip(b" \t\r\n"):
+            yield number, line
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Read the next chunk while the caller works on the present one."""
+    with ThreadPoolExecutor(1, "pgflow-reader") as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
+
+
+def _settle_doubt(
+    repository: Repository,
+    last_id: str | None,
+    error: OutcomeUnknown,
+    *,
+    seconds: float = 5.0,
+) -> None:
+    """After a commit without a reply: all jobs exist, or none; ask for the last one.
+
+    The server may still be at it, so the answer is awaited for a while.
+    """
+    deadline = time.monotonic() + seconds
+    while last_id is not None:
+        try:
+            if repository.has_job(last_id):
+                return
+        except PgflowError:
+            pass
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.2)
+    raise OutcomeUnknown(
+        f"{error.message}; nothing of the batch was found afterwards",
+        *([f"Try: pgflow explain {last_id}"] if last_id else []),
+    ) from error

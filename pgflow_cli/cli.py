@@ -1,0 +1,97 @@
+"""The executable: its commands, loaded when they are called, and the one place where errors are explained."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from pgflow_cli import failures, settings, terminal
+from pgflow_cli.context import Group
+from pgflow_cli.options import Session
+
+SECTIONS = {
+    "Core": {
+        "migrate": "Bring the database's schema up to date.",
+        "work": "Lease and run jobs.",
+        "enqueue": "Add jobs to a queue.",
+        "explain": "Explain why a job is where it is.",
+    },
+    "Try": {
+        "demo": "Show pgflow at work on a private server, and leave nothing behind.",
+        "dev": "Run a private server and a worker in this folder.",
+    },
+    "Meta": {
+        "version": "Print the versions of everything that takes part.",
+    },
+}
+COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
+
+
+class Program(Group):
+    """A group whose commands live in pgflow_cli.commands, each loaded when it is called."""
+
+    hide_global_options = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name every command, in the order of the help."""
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command: `foo-bar` is `foo_bar` in commands/foo_bar.py."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        name = cmd_name.replace("-", "_")
+        loaded: click.Command = getattr(import_module(f"pgflow_cli.commands.{name}"), name)
+        return loaded
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading one."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the ones that are spelled alike."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            alike = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            meant = f" Did you mean {' or '.join(alike)}?" if alike else ""
+            ctx.fail(f"there is no command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the program and end it with the documented exit code."""
+        session = Session(settings.VARIABLES)
+        for stream in (sys.stdout, sys.stderr):
+            terminal.make_robust(stream)
+        try:
+            extra.update(standalone_mode=False, obj=session)
+            result = super().main(*args, **extra)
+            sys.stdout.flush()
+            code = result if isinstance(result, int) else 0
+        except BaseException as error:
+            code = failures.explain(error, debug=bool(session.given.get("debug")))
+        sys.exit(code)
+
+
+@click.group("pgflow", cls=Program, epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, …")
+def program() -> None:
+    """Operate pgflow, a PostgreSQL job queue, from a terminal.
+
+    \b
+    Examples:
+      pgflow demo
+      pgflow enqueue email_send '{"to": "a@example.org"}'
+      pgflow explain 9c41e07b
+    """
+
+
+def main() -> None:
+    """Run `pgflow`."""
+    program(prog_name="pgflow")

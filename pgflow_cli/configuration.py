@@ -1,0 +1,198 @@
+"""Where the value of a setting may come from besides the command line, nearest first; pure but for reading files."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgflow_cli.errors import ConfigurationError
+
+_PREFIX = "PGFLOW_"
+_DOTENV_LINE = re.compile(
+    r"""\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|([^#\s][^\n]*?)??)(?:\s+\#.*|\s*)""",
+    re.ASCII,
+)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value as it was written, the name it was written under, and the place."""
+
+    value: object
+    key: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One place: its name for the operator, and what it says by variable."""
+
+    origin: str
+    values: Mapping[str, Found]
+
+
+class Sources:
+    """Every place that is consulted, nearest first; an empty value is an unset one."""
+
+    def __init__(self, levels: tuple[Level, ...], profile: str | None) -> None:
+        self.levels = levels
+        self.profile = profile
+
+    def find(self, variable: str) -> Found | None:
+        """Return the nearest value of a variable."""
+        return _find(self.levels, variable)
+
+    def rank(self, found: Found) -> int:
+        """Return how far away a value was found; 0 is nearest."""
+        return [level.origin for level in self.levels].index(found.origin)
+
+    def profile_value(self, variable: str) -> Found | None:
+        """Return what the chosen profile itself says, whether or not something nearer wins."""
+        ours = (level for level in self.levels if level.origin.endswith(f"[profile.{self.profile}]"))
+        return _find(tuple(ours), variable)
+
+
+def key_of(variable: str) -> str:
+    """Return the key of a variable in a file: `PGFLOW_LEASE_SECONDS` is `lease_seconds`."""
+    return variable.removeprefix(_PREFIX).lower()
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    variables: Collection[str],
+    directory: Path,
+    env_file: Path | None = None,
+    config: Path | None = None,
+    profile: str | None = None,
+) -> Sources:
+    """Read every place. An unknown key, a file that cannot be read and an unknown profile raise ConfigurationError."""
+    keys = {key_of(variable): variable for variable in variables}
+    levels = [
+        Level("environment", dict(_from_variables(environ, variables, "environment"))),
+        *_dotenv(env_file or directory / ".env", variables, wanted=env_file is not None),
+        *_project(directory, keys),
+    ]
+    named = _find(tuple(levels), "PGFLOW_CONFIG")
+    path = config or (Path(str(named.value)) if named else None)
+    user = _toml(path or _user_file(environ), wanted=path is not None)
+    profiles = user.pop("profile", {}) if isinstance(user.get("profile"), dict) else {}
+    origin = str(path or _user_file(environ))
+    top = Level(origin, dict(_from_table(user, keys, origin)))
+    if profile is None:
+        chosen = _find((*levels, top), "PGFLOW_PROFILE")
+        profile = str(chosen.value) if chosen else None
+    if profile is not None:
+        levels.append(_profile(profiles, profile, keys, origin))
+    return Sources((*levels, top), profile)
+
+
+def _find(levels: tuple[Level, ...], variable: str) -> Found | None:
+    for level in levels:
+        found = level.values.get(variable)
+        if found is not None and found.value not in ("", []):
+            return found
+    return None
+
+
+def _from_variables(
+    environ: Mapping[str, str], variables: Collection[str], origin: str
+) -> Iterator[tuple[str, Found]]:
+    for variable in variables:
+        if variable in environ:
+            yield variable, Found(environ[variable], variable, origin)
+
+
+def _dotenv(path: Path, variables: Collection[str], *, wanted: bool) -> Iterator[Level]:
+    """Read `KEY=value` lines; the file belongs to the application, so what is not ours is passed over."""
+    text = _text(path, wanted=wanted)
+    if text is None:
+        return
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        match = _DOTENV_LINE.fullmatch(line)
+        if match is not None:
+            single, double, bare = match[2], match[3], match[4]
+            if double is not None:
+                double = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), double)
+            values[match[1]] = next((v for v in (single, double, bare) if v is not None), "")
+    yield Level(str(path), dict(_from_variables(values, variables, str(path))))
+
+
+def _project(directory: Path, keys: Mapping[str, str]) -> Iterator[Level]:
+    own = directory / "pgflow.toml"
+    if own.is_file():
+        yield Level(str(own), dict(_from_table(_toml(own, wanted=True), keys, str(own))))
+        return
+    shared = directory / "pyproject.toml"
+    if not shared.is_file():
+        return
+    tool = _toml(shared, wanted=True).get("tool")
+    table = tool.get("pgflow") if isinstance(tool, dict) else None
+    if isinstance(table, dict):
+        origin = f"{shared} [tool.pgflow]"
+        yield Level(origin, dict(_from_table(table, keys, origin)))
+
+
+def _profile(
+    profiles: Mapping[str, object], name: str, keys: Mapping[str, str], origin: str
+) -> Level:
+    table = profiles.get(name)
+    if not isinstance(table, dict):
+        known = ", ".join(sorted(profiles)) or "none"
+        raise ConfigurationError(
+            f"there is no profile of the chosen name in {origin}", f"Profiles there: {known}."
+        )
+    place = f"{origin} [profile.{name}]"
+    return Level(place, dict(_from_table(table, keys, place)))
+
+
+def _from_table(
+    table: Mapping[str, object], keys: Mapping[str, str], origin: str
+) -> Iterator[tuple[str, Found]]:
+    for key, value in table.items():
+        variable = keys.get(key.replace("-", "_"))
+        if variable is None:
+            raise ConfigurationError(
+                f"unknown key {key!a} in {origin}",
+                "A key is the name of the variable in lower case, without PGFLOW_.",
+            )
+        yield variable, Found(value, key, origin)
+
+
+def _toml(path: Path, *, wanted: bool) -> dict[str, object]:
+    text = _text(path, wanted=wanted)
+    if text is None:
+        return {}
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # The sentence of tomllib may repeat what it stumbled over; the position is enough.
+        where = re.search(r"\(at .*\)$", str(error))
+        position = f" {where[0]}" if where else ""
+        raise ConfigurationError(f"{path} is not valid TOML{position}") from None
+
+
+def _text(path: Path, *, wanted: bool) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if wanted:
+            raise ConfigurationError(f"there is no file {path}") from None
+        return None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        if not wanted:
+            # A folder of that name, or a file of somebody else: no business of ours.
+            return None
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _user_file(environ: Mapping[str, str]) -> Path:
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "pgflow" / "config.toml"

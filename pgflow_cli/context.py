@@ -1,0 +1,193 @@
+"""Hands each command what it works with: global options, the database, an open repository."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import settings, terminal
+from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.options import Session
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database, Repository
+
+_SHORTEST_CONNECT = 2.0  # libpq's own least
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 80}
+
+
+class _Outfitted(click.Command):
+    """A command with the global options; they are listed by `pgflow --help` only."""
+
+    hide_global_options = True
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        attributes["context_settings"] = {**_HELP, **(attributes.get("context_settings") or {})}
+        super().__init__(*args, **attributes)
+        own = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
+        for setting in settings.GLOBAL:
+            if not own.intersection(setting.flags):
+                self.params.append(setting.option(hidden=self.hide_global_options))
+        self.params.append(_version_option(hidden=self.hide_global_options))
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Make the context; the outermost one begins the session."""
+        if parent is None:
+            extra.setdefault("obj", Session(settings.VARIABLES))
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with its output set up as the global options say."""
+        session = ctx.find_object(Session)
+        if session is not None and not isinstance(self, click.Group):
+            _display(session).keep(ctx)
+            ctx.color = terminal.colored(sys.stdout, session.given.get("color") or "auto")
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the command's own options; a line points to the others."""
+        super().format_options(ctx, formatter)
+        if self.hide_global_options:
+            with formatter.section("Global options"):
+                formatter.write_text(
+                    "-o/--output, --database-url [DATABASE_URL], --quiet, --debug and the"
+                    " others that `pgflow --help` lists go here, too."
+                )
+
+
+class Command(_Outfitted):
+    """A command of pgflow."""
+
+
+class Group(_Outfitted, click.Group):
+    """A group of commands of pgflow; without arguments its help goes to stderr, exit 2."""
+
+    command_class = Command
+
+
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a command; its docstring is the help."""
+    return click.command(name, cls=Command, **attributes)
+
+
+def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Group]:
+    """Make a function a group of commands."""
+    return click.group(name, cls=Group, **attributes)
+
+
+def database() -> Database:
+    """Return where the database is and how long to wait for it, not connected."""
+    from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
+
+    url = settings.database_url()
+    return Database(
+        url,
+        connect_timeout=settings.given("connect_timeout"),
+        statement_timeout=settings.given("timeout"),
+    )
+
+
+@contextmanager
+def open_repository() -> Iterator[Repository]:
+    """Hand out a repository that is connected, and close it afterwards."""
+    repository = _connected(database())
+    try:
+        yield repository
+    finally:
+        repository.close()
+
+
+def pass_repository(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the command with an open repository first, closed afterwards."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        with open_repository() as repository:
+            return function(repository, *args, **options)
+
+    return wrapped
+
+
+def pass_database(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the command with the database first, not connected."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        return function(database(), *args, **options)
+
+    return wrapped
+
+
+def _connected(wanted: Database) -> Repository:
+    """Connect, up to three times within --connect-timeout; the last reason is the one to tell."""
+    from pgflow_cli.repository import Repository  # noqa: PLC0415 - start-up stays quick
+
+    budget = wanted.connect_timeout
+    began = time.monotonic()
+    attempt_timeout = max(_SHORTEST_CONNECT, budget / 3)
+    for attempt in (1, 2, 3):
+        repository = Repository.of(replace(wanted, connect_timeout=attempt_timeout))
+        try:
+            repository.link.raw()
+        except DatabaseUnavailable as error:
+            took = time.monotonic() - began
+            pause = attempt * budget / 5
+            if attempt == 3 or took + pause > budget:
+                tries = "once" if attempt == 1 else f"{attempt} times"
+                raise DatabaseUnavailable(
+                    error.message,
+                    f"The server is not reachable from this host (tried {tries} in {took:.0f}s).",
+                    *error.hints,
+                ) from None
+            time.sleep(pause)
+        else:
+            return repository
+    raise AssertionError("the third attempt returns or raises")
+
+
+def _display(session: Session) -> terminal.Display:
+    given = session.given
+    columns = given.get("columns") or ""
+    command = settings.pager.value()
+    return terminal.Display(
+        format=given.get("output"),
+        times=given.get("time"),
+        color=given.get("color") or "auto",
+        columns=tuple(name for name in columns.split(",") if name.strip()),
+        headers=not given.get("no_headers"),
+        pager=None if given.get("no_pager") or command in ("off", "0", "no") else command,
+        quiet=bool(given.get("quiet")),
+        ask=not given.get("no_input"),
+    )
+
+
+def _version_option(*, hidden: bool) -> click.Option:
+    def show(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            from importlib.metadata import version  # noqa: PLC0415 - start-up stays quick
+
+            click.echo(f"pgflow {version('pgflow')}")
+            ctx.exit()
+
+    return click.Option(
+        ["-V", "--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        hidden=hidden,
+        callback=show,
+        help="Print the version of the program and exit.",
+    )

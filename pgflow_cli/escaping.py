@@ -1,0 +1,55 @@
+"""Makes text that comes from data harmless: for terminals, for spreadsheets, and without passwords."""
+
+from __future__ import annotations
+
+import re
+
+# C0, DEL and C1; the marks that turn the direction of writing; two characters that end a line for many readers; and
+# halves of surrogate pairs, which no stream can encode.
+_DANGEROUS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_DANGEROUS_EXCEPT_NEWLINE = re.compile(_DANGEROUS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+# The user's part may hold anything but a slash or an at sign; the password may hold an at sign, if somebody forgot to
+# encode it, so everything up to the last one of the word goes.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
+_PASSWORD_IN_PAIR = re.compile(
+    r"(?i)\b((?:\w*password|\w*passwd|\w*secret|\w*token)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)"
+)
+
+
+def neutral(text: str) -> str:
+    """Return one line in which nothing commands a terminal: control characters are shown as `\\xNN`."""
+    return _DANGEROUS.sub(_shown, text)
+
+
+def neutral_lines(text: str) -> str:
+    """Return the text with its line breaks, and nothing else that commands a terminal."""
+    return _DANGEROUS_EXCEPT_NEWLINE.sub(_shown, text.replace("\r\n", "\n"))
+
+
+def ascii_only(text: str) -> str:
+    """Return the text for a terminal that knows ASCII only."""
+    plain = text.replace("…", "...").replace("×", "x")
+    return plain.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def csv_cell(text: str) -> str:
+    """Return the text so that no spreadsheet takes it for a formula; line breaks stay."""
+    cell = neutral_lines(text)
+    return f"'{cell}" if text.startswith(_FORMULA) else cell
+
+
+def redact(text: str) -> str:
+    """Return the text with the passwords of URLs and of `password=…` masked."""
+    return _PASSWORD_IN_PAIR.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
+
+
+def _shown(match: re.Match[str]) -> str:
+    character = match[0]
+    if character == "\n":
+        return "\\n"
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,92 @@
+"""Explains an error on stderr and says which exit code it has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from pgflow_cli import escaping, output
+from pgflow_cli.errors import PgflowError
+
+SOFTWARE = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def explain(error: BaseException, *, debug: bool) -> int:
+    """Tell what went wrong, never with a password in it, and return the exit code."""
+    if isinstance(error, SystemExit):
+        return _code_of_exit(error)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        _close_quietly()
+        return BROKEN_PIPE
+    if debug and not isinstance(error, click.ClickException):
+        output.warn(escaping.redact(_traceback_of(error)))
+    if isinstance(error, click.ClickException):
+        _explain_usage(error)
+        return error.exit_code
+    if isinstance(error, PgflowError):
+        output.complain(escaping.redact(error.message), *map(escaping.redact, error.hints))
+        return error.exit_code
+    if not isinstance(error, Exception):
+        raise error
+    _explain_bug(error)
+    return SOFTWARE
+
+
+def _code_of_exit(error: SystemExit) -> int:
+    if isinstance(error.code, int):
+        return error.code
+    return 0 if error.code is None else 1
+
+
+def _explain_usage(error: click.ClickException) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        output.complain_plainly(error.format_message())
+        return
+    ctx = getattr(error, "ctx", None)
+    hints = (f"Try: {ctx.command_path} --help",) if ctx is not None else ()
+    output.complain(escaping.redact(error.format_message()), *hints)
+
+
+def _explain_bug(error: Exception) -> None:
+    path = _last_error_log()
+    summary = escaping.redact(f"{type(error).__name__}: {error}")
+    try:
+        _save(path, escaping.redact(_traceback_of(error)))
+        where = f"The traceback is in {path}; please report it."
+    except OSError as failure:
+        where = f"The traceback could not be saved in {path}: {failure.strerror}. Try: --debug"
+    output.complain(f"this is a bug in pgflow or a handler: {summary}", where)
+
+
+def _traceback_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _last_error_log() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "pgflow" / "last-error.log"
+
+
+def _save(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read, in place of an older one of any mode."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+
+
+def _close_quietly() -> None:
+    # Python flushes stdout once more at its end, and would complain of the pipe a second time.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,160 @@
+"""The kinds of values an option takes, each with the sentence that says what it expects."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+import click
+
+from pgflow_cli import times
+from pgflow_cli.times import Direction, Instant
+
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+
+
+class Kind(click.ParamType[Any]):
+    """A kind of value; `expects` completes the sentence "… is not"."""
+
+    name = "value"
+    expects = "a value"
+
+    def refuse(
+        self, param: click.Parameter | None, ctx: click.Context | None, why: str = ""
+    ) -> NoReturn:
+        self.fail(why or f"it is not {self.expects}", param, ctx)
+
+
+class Number(Kind):
+    """A whole number between two bounds, both included."""
+
+    name = "integer"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+        self.expects = f"a whole number from {least} to {most}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not _WHOLE.fullmatch(text):
+            self.refuse(param, ctx)
+        if not self.least <= int(text) <= self.most:
+            self.refuse(param, ctx)
+        return int(text)
+
+
+class Duration(Kind):
+    """A length of time between two bounds in seconds, both included; given on as seconds."""
+
+    name = "duration"
+
+    def __init__(self, least: float = 0, most: float = 31_536_000) -> None:
+        self.least, self.most = least, most
+        bounds = f"{times.format_duration(least)} to {times.format_duration(most)}"
+        self.expects = f"a duration from {bounds}, such as 500ms, 30s, 5m or 1d12h"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = times.parse_duration(str(value)).total_seconds()
+        except ValueError:
+            self.refuse(param, ctx)
+        if not self.least <= seconds <= self.most:
+            self.refuse(param, ctx)
+        return seconds
+
+
+class InstantType(Kind):
+    """A moment; `bare` says whether `15m` lies in the past or in the future."""
+
+    name = "time"
+    expects = "a time such as 15m, 2h ago, in 10m, today, 09:30 or 2026-11-23T09:30:00Z"
+
+    def __init__(self, bare: Direction) -> None:
+        self.bare = bare
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Instant:
+        if isinstance(value, Instant):
+            return value
+        try:
+            return times.parse_instant(str(value), bare=self.bare)
+        except ValueError as error:
+            self.refuse(param, ctx, str(error))
+
+
+class Name(Kind):
+    """A name that is safe in every place it turns up in."""
+
+    name = "name"
+
+    def __init__(self, what: str, pattern: re.Pattern[str], rule: str) -> None:
+        self.name = what
+        self.pattern = pattern
+        self.expects = f"a name of {rule}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        if not self.pattern.fullmatch(str(value)):
+            self.refuse(param, ctx)
+        return str(value)
+
+
+class QueueList(Kind):
+    """Queues with commas between them, or `*` for all."""
+
+    name = "queues"
+    expects = "a list of queue names with commas between them, or *"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(name == "*" or _QUEUE.fullmatch(name) for name in names):
+            self.refuse(param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
+class Json(Kind):
+    """JSON, given on as the text it was."""
+
+    name = "json"
+    expects = "JSON"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        try:
+            json.loads(str(value), parse_constant=self._no_constant)
+        except (ValueError, RecursionError):
+            self.refuse(param, ctx)
+        return str(value)
+
+    @staticmethod
+    def _no_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+
+class Choice(click.Choice[str]):
+    """One word of a few."""
+
+    @property
+    def expects(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
+
+QUEUE = Name("queue", _QUEUE, "1 to 63 letters, digits, _ . - that starts with a letter or a digit")
+TYPE = Name("type", _NAME, "1 to 128 letters, digits, _ . : - that starts with a letter or a digit")
+NAME = Name("name", _NAME, "1 to 128 letters, digits, _ . : - that starts with a letter or a digit")

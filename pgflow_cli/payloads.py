@@ -1,0 +1,327 @@
+"""What a job may hold: everything is checked before it reaches the database; pure.
+
+A payload travels as the text that was written, never as a copy of it: 1.10 stays 1.10.
+What jsonb itself changes is documented with it: of duplicate keys the last one counts,
+keys are ordered, -0 becomes 0 and exponents are written out.
+
+Every error is a `UsageError` with one sentence that names a field and perhaps a
+position, and repeats nothing of what it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from pgflow_cli.errors import UsageError
+
+MAX_DEPTH = 64
+MAX_BYTES = 16_777_216
+"""The table's ceiling; a queue's own limit lies below, and the database applies it."""
+LARGEST_WHOLE_NUMBER = 2**53
+LONGEST_NUMBER = 1000
+
+FIELDS = frozenset(
+    {
+        "job_type",
+        "payload_json",
+        "queue",
+        "run_at",
+        "priority",
+        "max_attempts",
+        "job_id",
+        "job_timeout",
+        "meta",
+    }
+)
+"""What the body of `POST /jobs` and a line of a batch may hold."""
+
+_JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_FIELD = re.compile(r"[A-Za-z0-9_]{1,40}")
+_UUID7 = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
+)
+_TIME = re.compile(
+    r"[2-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"[Tt ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)",
+    re.ASCII,
+)
+_DURATION = re.compile(
+    r"(?=\d)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?",
+    re.ASCII,
+)
+# Any number that float64 or 2^53 cannot hold has one of these; most documents have
+# none, and are spared a Python call for each of their numbers.
+_SUSPECT_NUMBER = re.compile(r"\d{16}|\d[eE][+-]?\d{3}", re.ASCII)
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+
+
+def text_of(raw: bytes, *, what: str = "the payload") -> str:
+    """Decode UTF-8; a byte order mark or a bad byte is refused with its position."""
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raise UsageError(
+            f"{what} begins with a byte order mark; save it as plain UTF-8"
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # From None: the error's own text repeats a byte.
+        raise UsageError(f"{what} is not UTF-8 at byte {error.start + 1}") from None
+
+
+def check(text: str, *, what: str = "the payload", depth: int = MAX_DEPTH) -> Any:
+    """Return what a JSON text says, if every part of pgflow can hold it.
+
+    The text is what should be stored; the value is for looking at.
+    """
+    if not text.isascii() or len(text) * 4 > MAX_BYTES:
+        _check_characters(text, what)
+    if text.count("[") + text.count("{") > depth:
+        _check_depth(text, what, depth)
+    decoder = _CAREFUL if _SUSPECT_NUMBER.search(text) else _QUICK
+    try:
+        value = decoder.decode(text)
+    except json.JSONDecodeError as error:
+        reason = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise UsageError(
+            f"{what} is not JSON: {reason} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except _NumberRefused as error:
+        raise UsageError(f"{what} {error}") from None
+    if "\\u" in text:
+        _check_escapes(text, what)
+    return value
+
+
+def check_payload(text: str) -> Any:
+    """Return what a payload says; JSON's null is refused, write {} for nothing."""
+    value = check(text)
+    if value is None:
+        raise UsageError("payload_json is missing; write {} for an empty one")
+    return value
+
+
+def written(value: object, *, what: str = "the payload") -> str:
+    """Return a Python value as JSON that has passed `check`.
+
+    ASCII only, so that the connection's encoding does not matter. Keys that are numbers
+    become strings, as in `json.dumps`.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except TypeError as error:
+        # json names types only, never values.
+        raise UsageError(f"{what} cannot be written as JSON: {error}") from None
+    except ValueError:
+        raise UsageError(
+            f"{what} holds NaN, an infinity, or itself, which JSON cannot"
+        ) from None
+    except RecursionError:
+        raise UsageError(f"{what} is nested deeper than {MAX_DEPTH} levels") from None
+    check(text, what=what)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def check_job_type(name: str | None) -> None:
+    if name is None or name == "":
+        raise UsageError("job_type is missing")
+    if not isinstance(name, str) or not _JOB_TYPE.fullmatch(name):
+        raise UsageError(
+            "job_type must be 1 to 128 letters, digits, or any of _ . : - "
+            "and begin with a letter or digit"
+        )
+
+
+@lru_cache(maxsize=1024)
+def check_queue(name: str) -> None:
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+        raise UsageError(
+            "queue must be 1 to 63 letters, digits, or any of _ . - "
+            "and begin with a letter or digit"
+        )
+
+
+def check_priority(number: object) -> None:
+    if type(number) is not int or not -100 <= number <= 100:
+        raise UsageError("priority must be a whole number from -100 to 100")
+
+
+def check_max_attempts(number: object) -> None:
+    if type(number) is not int or not 1 <= number <= 10_000:
+        raise UsageError("max_attempts must be a whole number from 1 to 10000")
+
+
+def check_job_id(job_id: object) -> None:
+    if not isinstance(job_id, str) or not _UUID7.fullmatch(job_id):
+        raise UsageError("job_id must be a UUIDv7")
+
+
+def check_run_at(text: object) -> None:
+    """Accept RFC 3339; whether the month has that day is left to the database."""
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
+
+
+def seconds_of(text: str, *, what: str) -> float:
+    """Read a duration such as 500ms, 30s, 5m, 2h, 7d or 1h30m."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{what} must look like 500ms, 30s, 5m, 2h, 7d or 1h30m")
+    parts = zip(match.groups(), (86400, 3600, 60, 1, 0.001), strict=True)
+    return sum(int(number) * unit for number, unit in parts if number)
+
+
+def check_job_timeout(text: object) -> None:
+    if not isinstance(text, str):
+        raise UsageError("job_timeout must be a string such as 500ms, 30s, 5m")
+    if not 0.001 <= seconds_of(text, what="job_timeout") <= 2_592_000:
+        raise UsageError("job_timeout must be from 1ms to 30d")
+
+
+def check_meta(meta: object) -> None:
+    if not isinstance(meta, Mapping):
+        raise UsageError("meta must be a JSON object")
+
+
+def check_job(fields: object, *, job_type: str | None = None) -> None:
+    """Check the body of `POST /jobs`, already decoded by `check`.
+
+    `job_type` is the one for bodies that bring none.
+    """
+    if type(fields) is not dict:
+        raise UsageError("a job must be a JSON object")
+    if not fields.keys() <= FIELDS:
+        _refuse_field(fields)
+    given_type = fields.get("job_type", job_type)
+    if given_type.__class__ is not str:
+        _refuse_type(given_type)
+    check_job_type(given_type)
+    if fields.get("payload_json") is None:
+        raise UsageError("payload_json is missing; write {} for an empty one")
+    if len(fields) > 2:
+        _check_optional(fields)
+
+
+def _check_optional(fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        # JSON's null means the default, as in the database.
+        if value is None or name not in _OPTIONAL:
+            continue
+        if name == "queue" and type(value) is not str:
+            raise UsageError("queue must be a string")
+        _OPTIONAL[name](value)
+
+
+_OPTIONAL = {
+    "queue": check_queue,
+    "run_at": check_run_at,
+    "priority": check_priority,
+    "max_attempts": check_max_attempts,
+    "job_id": check_job_id,
+    "job_timeout": check_job_timeout,
+    "meta": check_meta,
+}
+
+
+def _refuse_type(given: object) -> NoReturn:
+    if given is None:
+        raise UsageError("job_type is missing")
+    raise UsageError("job_type must be a string")
+
+
+def _refuse_field(fields: dict[str, Any]) -> NoReturn:
+    stray = next(name for name in fields if name not in FIELDS)
+    # A name is repeated only if it looks like one: it may be payload.
+    named = f' "{stray}"' if _FIELD.fullmatch(stray) else ""
+    known = ", ".join(sorted(FIELDS))
+    raise UsageError(f"unknown field{named}", f"A job may have: {known}")
+
+
+def _check_characters(text: str, what: str) -> None:
+    """Refuse lone surrogates, which no encoding has, and what exceeds any limit."""
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        # A command line's undecodable bytes arrive as surrogates too.
+        raise UsageError(
+            f"{what} has a character that UTF-8 cannot hold, the {error.start + 1}th"
+        ) from None
+    if size > MAX_BYTES:
+        raise UsageError(f"{what} has {size} bytes; {MAX_BYTES} is the most there is")
+
+
+def _check_depth(text: str, what: str, limit: int) -> None:
+    """Count brackets outside strings, before a recursive parser sees them."""
+    level = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        found = match[0]
+        if found in "[{":
+            level += 1
+            if level > limit:
+                raise UsageError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        elif found in "]}":
+            level -= 1
+
+
+def _check_escapes(text: str, what: str) -> None:
+    """Refuse what jsonb refuses, with a position: \\u0000 and halves of a pair."""
+    high: re.Match[str] | None = None
+    for match in _ESCAPE.finditer(text):
+        code = int(match[1], 16) if match[1] else 0x20
+        paired = high is not None and high.end() == match.start()
+        is_low = 0xDC00 <= code <= 0xDFFF
+        if high is not None and not (paired and is_low):
+            _refuse_surrogate(high, what)
+        if is_low and not paired:
+            _refuse_surrogate(match, what)
+        if code == 0:
+            raise UsageError(
+                f"{what} has a NUL character (\\u0000) at character {match.start() + 1}"
+            )
+        high = match if 0xD800 <= code <= 0xDBFF else None
+    if high is not None:
+        _refuse_surrogate(high, what)
+
+
+def _refuse_surrogate(match: re.Match[str], what: str) -> NoReturn:
+    raise UsageError(
+        f"{what} has half of a surrogate pair at character {match.start() + 1}"
+    )
+
+
+class _NumberRefused(ValueError):
+    pass
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise _NumberRefused("holds NaN or an infinity, which JSON does not have")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > LARGEST_WHOLE_NUMBER:
+        raise _NumberRefused("has a whole number beyond 2^53; write it as a string")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if len(text) > LONGEST_NUMBER:
+        raise _NumberRefused(f"has a number of more than {LONGEST_NUMBER} characters")
+    value = float(text)
+    if math.isinf(value):
+        raise _NumberRefused("has a number outside float64; write it as a string")
+    if value == 0 and re.match(r"-?[0.]*[1-9]", text):
+        raise _NumberRefused("has a number too small for float64")
+    return value
+
+
+_QUICK = json.JSONDecoder(parse_constant=_refuse_constant)
+_CAREFUL = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_whole_number, parse_float=_number
+)

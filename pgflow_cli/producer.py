@@ -1,0 +1,338 @@
+"""Enqueues jobs: from Python inside the caller's own transaction, or once and for all.
+
+Every way leads through the same gate in the database. What it refuses it does not
+remember: an error ends the caller's transaction, and with it whatever would have been
+written down. So whoever enqueues records the refusal afterwards, with
+`record_refusal(connection, refused)`; the command line does so by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pgflow_cli import payloads, repository
+from pgflow_cli.errors import (
+    Contention,
+    DatabaseUnavailable,
+    PgflowError,
+    Refused,
+    TryLater,
+    UsageError,
+)
+from pgflow_cli.models import JobOptions, JobOutcome
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pgflow_cli.repository import Producing
+
+JOBS_PER_CALL = 1000
+BYTES_PER_CALL = 4_194_304
+ATTEMPTS = 5
+"""How often something is sent whose reply was lost, or that met another transaction."""
+
+Result = TypeVar("Result")
+Duration = float | timedelta | str
+
+_CLIENT_FIELDS = frozenset(
+    {
+        "job_type",
+        "payload",
+        "queue",
+        "run_at",
+        "priority",
+        "max_attempts",
+        "job_id",
+        "job_timeout",
+        "meta",
+    }
+)
+
+
+def enqueue(
+    connection: psycopg.Connection[Any],
+    job_type: str,
+    payload: object = None,
+    *,
+    queue: str = "default",
+    run_at: datetime | str | None = None,
+    delay: Duration | None = None,
+    priority: int = 0,
+    max_attempts: int = 25,
+    job_timeout: Duration | None = None,
+    meta: Mapping[str, object] | None = None,
+    job_id: str | None = None,
+) -> str:
+    """Enqueue a job in the connection's own transaction and return the job's id.
+
+    Nothing is committed here: the job exists if the caller commits. `payload` is
+    anything that `json.dumps` takes; None is an empty object. `run_at` has a zone;
+    `delay` and `job_timeout` are seconds, a timedelta, or text such as "5m". With a
+    `job_id` (a UUIDv7, see `new_job_id`) the same job sent twice is one job.
+
+    Raises UsageError for what is unacceptable, before the database sees it where that
+    is possible, and Refused if a guard of the queue says no. After an error of the
+    database the caller's transaction is aborted, as with any other statement; put
+    `with connection.transaction():` around the call to go on after a refusal.
+    """
+    payloads.check_job_type(job_type)
+    options = _options(queue, priority, max_attempts, meta)
+    if run_at is not None and delay is not None:
+        raise UsageError("run_at and delay exclude each other")
+    if job_id is not None:
+        payloads.check_job_id(job_id)
+    return repository.borrowed(connection).enqueue(
+        job_type,
+        payloads.written({} if payload is None else payload),
+        options=replace(
+            options,
+            run_at=_moment(run_at),
+            delay=_seconds(delay, "delay"),
+            job_timeout=_seconds(job_timeout, "job_timeout"),
+        ),
+        job_id=job_id,
+    )
+
+
+def enqueue_many(
+    connection: psycopg.Connection[Any], jobs: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Enqueue jobs in the connection's own transaction and return their ids in order.
+
+    Each job is a mapping with the parameters of `enqueue`, without `delay`. They are
+    sent 1,000 at a time; all are enqueued or none, if the connection is in autocommit
+    mode too. Raises what `enqueue` raises; the message names the job, counted from 1.
+    """
+    producing = repository.borrowed(connection)
+    # Without a transaction of the caller's own, a later part could fail alone.
+    if connection.autocommit and connection.info.transaction_status == 0:
+        with producing.transaction():
+            return _send_all(producing, jobs)
+    return _send_all(producing, jobs)
+
+
+def record_refusal(connection: psycopg.Connection[Any], refused: Refused) -> None:
+    """Count a refusal as an ingest decision, in the connection's present transaction.
+
+    To be called once the transaction that was refused has been rolled back.
+    """
+    repository.borrowed(connection).record_ingest_decisions(refusals_of(refused))
+
+
+def refusals_of(refused: Refused) -> list[dict[str, object]]:
+    """Return the rows that tell what a guard refused: one per queue and reason."""
+    given = refused.details.get("refused")
+    parts = given if isinstance(given, list) else [dict(refused.details)]
+    rows = []
+    for part in parts:
+        details = {k: v for k, v in part.items() if k not in _NO_EVIDENCE}
+        rows.append(
+            {
+                "queue": part.get("queue", ""),
+                "reason_code": part.get("reason_code", refused.reason_code),
+                "jobs": part.get("jobs", 1),
+                "details": details,
+            }
+        )
+    return rows
+
+
+_NO_EVIDENCE = frozenset({"queue", "reason_code", "jobs", "ordinals", "refused"})
+
+
+def record_quietly(producing: Producing, refused: Refused) -> None:
+    """Count a refusal if the role may; it never hides the refusal itself."""
+    with suppress(PgflowError):
+        producing.record_ingest_decisions(refusals_of(refused))
+
+
+def enqueue_once(
+    producing: Producing,
+    job_type: str,
+    payload: str,
+    *,
+    options: JobOptions,
+    job_id: str,
+    pause: Callable[[float], object] = time.sleep,
+) -> str:
+    """Enqueue one job in a transaction of its own, exactly once.
+
+    A lost reply is answered by sending again with the same id. A refusal is recorded as
+    an ingest decision, then raised.
+    """
+
+    def send() -> str:
+        return producing.enqueue(job_type, payload, options=options, job_id=job_id)
+
+    try:
+        return persistently(send, pause=pause)
+    except Refused as refused:
+        record_quietly(producing, refused)
+        raise
+
+
+def persistently(
+    send: Callable[[], Result], *, pause: Callable[[float], object] = time.sleep
+) -> Result:
+    """Call until the database answers, a few times; for what may happen twice."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return send()
+        except (DatabaseUnavailable, Contention):
+            # Full jitter: many producers lose their connection in the same instant.
+            pause(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+    return send()
+
+
+def wait_for_outcomes(
+    producing: Producing,
+    job_ids: Sequence[str],
+    *,
+    seconds: float,
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[JobOutcome]:
+    """Wait until jobs have ended and return how, in the order of their ids.
+
+    Raises TryLater if some have not after so many seconds.
+    """
+    deadline = clock() + seconds
+    ended: dict[str, JobOutcome] = {}
+    interval = 0.05
+    while open_ids := [job_id for job_id in job_ids if job_id not in ended]:
+        for start in range(0, len(open_ids), JOBS_PER_CALL):
+            part = open_ids[start : start + JOBS_PER_CALL]
+            for outcome in producing.list_outcomes(part):
+                ended[outcome.job_id] = outcome
+        remaining = deadline - clock()
+        if len(ended) < len(set(job_ids)):
+            if remaining <= 0:
+                raise TryLater(
+                    f"{len(set(job_ids)) - len(ended)} of {len(set(job_ids))} jobs "
+                    f"have not ended after {seconds:g} s",
+                    f"Try: pgflow explain {open_ids[0]}",
+                )
+            pause(min(interval, max(0.0, remaining)))
+            interval = min(1.0, interval * 1.5)
+    return [ended[job_id] for job_id in job_ids]
+
+
+def new_job_id() -> str:
+    """Return a UUIDv7 (RFC 9562): give it to a job that may have to be sent twice."""
+    return new_job_ids(1)[0]
+
+
+def new_job_ids(count: int) -> list[str]:
+    """Return UUIDv7s that ascend: the clock to 1/4096 ms, then one tick for each."""
+    ticks = time.time_ns() * 4096 // 1_000_000
+    noise = os.urandom(8 * count).hex()
+    ids = []
+    for tick in range(ticks, ticks + count):
+        at = (tick - ticks) * 16
+        ms = f"{tick >> 12:012x}"
+        variant = "89ab"[int(noise[at], 16) & 3]
+        ids.append(
+            f"{ms[:8]}-{ms[8:]}-7{tick & 4095:03x}-"
+            f"{variant}{noise[at + 1 : at + 4]}-{noise[at + 4 : at + 16]}"
+        )
+    return ids
+
+
+def _send_all(producing: Producing, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
+    ids: list[str] = []
+    elements = map(_element, jobs)
+    while part := list(islice(elements, JOBS_PER_CALL)):
+        try:
+            ids += producing.enqueue_many(f"[{','.join(part)}]", options=JobOptions())
+        except (UsageError, Refused) as error:
+            raise _counted_from(error, len(ids)) from None
+    return ids
+
+
+def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refused:
+    """Let a message name the job by its place among all of them."""
+    ordinals = error.details.get("ordinals")
+    if isinstance(ordinals, list) and ordinals:
+        first = f"job {ordinals[0]}: "
+        error.message = error.message.replace(first, f"job {sent + ordinals[0]}: ", 1)
+        error.args = (error.message,)
+    return error
+
+
+def _element(job: Mapping[str, Any]) -> str:
+    """Return one job of Python values as an element of the gate's document."""
+    stray = sorted(str(name) for name in job.keys() - _CLIENT_FIELDS)
+    if stray:
+        raise UsageError(
+            "a job has an unknown field",
+            f"It may have: {', '.join(sorted(_CLIENT_FIELDS))}",
+        )
+    element = {name: value for name, value in job.items() if value is not None}
+    payload = element.pop("payload", {})
+    if isinstance(when := element.get("run_at"), datetime):
+        element["run_at"] = _aware(when).isoformat()
+    if "job_timeout" in element:
+        seconds = _seconds(element["job_timeout"], "job_timeout") or 0
+        element["job_timeout"] = f"{round(seconds * 1000)}ms"
+    element["payload_json"] = payload
+    text = payloads.written(element, what="a job")
+    payloads.check_job(element)
+    return text
+
+
+def _options(
+    queue: str, priority: int, max_attempts: int, meta: Mapping[str, object] | None
+) -> JobOptions:
+    payloads.check_queue(queue)
+    payloads.check_priority(priority)
+    payloads.check_max_attempts(max_attempts)
+    if meta is not None:
+        payloads.check_meta(meta)
+    return JobOptions(
+        queue=queue,
+        priority=priority,
+        max_attempts=max_attempts,
+        meta=None if meta is None else payloads.written(meta, what="meta"),
+    )
+
+
+def _moment(given: datetime | str | None) -> datetime | None:
+    if given is None or isinstance(given, datetime):
+        return None if given is None else _aware(given)
+    payloads.check_run_at(given)
+    try:
+        return datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(
+            "run_at must be a time with a zone, from 2000 to 9998"
+        ) from None
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.utcoffset() is None:
+        raise UsageError("run_at must have a zone, such as datetime.now(UTC)")
+    if not 2000 <= moment.year <= 9998:
+        raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
+    return moment
+
+
+def _seconds(given: Duration | None, what: str) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    if isinstance(given, str):
+        return payloads.seconds_of(given, what=what)
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise UsageError(f"{what} must be seconds, a timedelta, or text such as 5m")
+    if not 0 <= given <= 3.2e9:
+        raise UsageError(f"{what} must be from 0 to 100 years")
+    return float(given)

@@ -1,0 +1,136 @@
+"""Statements of producers: enqueue, count what was refused, see how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.models import JobOptions, JobOutcome
+from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.connection import Database, Link, Parameters, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAMES = tuple(field.name for field in fields(JobOptions))
+
+
+class Producing(Part):
+    """What producers say, over a connection of ours or of theirs."""
+
+    def enqueue(
+        self,
+        job_type: str,
+        payload: str,
+        *,
+        options: JobOptions,
+        job_id: str | None = None,
+    ) -> str:
+        """Enqueue one job and return its id; the same id twice is one job.
+
+        Raises Refused if a guard says no, UsageError if a field is unacceptable.
+        """
+        parameters = {
+            "job_type": job_type,
+            "payload": payload,
+            "job_id": job_id,
+            **_columns(options),
+        }
+        return str(self.link.tuples("enqueue", parameters)[0][0])
+
+    def enqueue_many(
+        self,
+        jobs: str,
+        *,
+        options: JobOptions,
+        job_type: str | None = None,
+        job_ids: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Enqueue a JSON array of at most 1,000 jobs, all or none, and return their ids.
+
+        `options`, `job_type` and `job_ids` are for elements without the field. Errors
+        are those of `enqueue`; their details list the ordinals of what was refused.
+        """
+        parameters = {
+            "jobs": jobs,
+            "job_type": job_type,
+            "job_ids": None if job_ids is None else f"{{{','.join(job_ids)}}}",
+            **_columns(options),
+        }
+        text = str(self.link.tuples("enqueue_many", parameters)[0][0])
+        return text[1:-1].split(",") if len(text) > 2 else []
+
+    def record_ingest_decisions(self, refusals: Iterable[Mapping[str, object]]) -> None:
+        """Count what a guard refused: rows of queue, reason_code, jobs and details."""
+        self.link.count(
+            "record_ingest_decisions", {"refusals": json.dumps(list(refusals))}
+        )
+
+    def list_outcomes(self, job_ids: Sequence[str]) -> list[JobOutcome]:
+        """Return how jobs have ended, without those that have not."""
+        ids = f"{{{','.join(job_ids)}}}"
+        return self.link.rows("list_outcomes", JobOutcome, {"job_ids": ids})
+
+    def has_job(self, job_id: str) -> bool:
+        """Return whether a job with this id was enqueued."""
+        return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
+
+
+class BorrowedLink(Link):
+    """A connection of the caller's: never opened, prepared, committed or closed here."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        if not isinstance(connection, psycopg.Connection):
+            raise TypeError("pgflow enqueues through a sync psycopg connection")
+        super().__init__(Database(""))
+        self._borrowed = connection
+
+    def raw(self) -> psycopg.Connection[Any]:
+        return self._borrowed
+
+    def execute(
+        self,
+        name: str,
+        parameters: Parameters | None,
+        row_factory: Any = tuple_row,
+        *,
+        timeout: float | None = None,
+    ) -> psycopg.Cursor[Any]:
+        """Run `queries/NAME.sql` in whatever transaction the connection is in."""
+        statement = sqlfiles.statement(name)
+        values = [(parameters or {})[key] for key in statement.parameters]
+        with self._translated():
+            # A cursor of our own kind, whatever the connection's cursors are like.
+            cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
+            return cursor.execute(statement.text, values)
+
+    def close(self) -> None:
+        """Leave the connection to its owner."""
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            if self._borrowed.closed:
+                raise OutcomeUnknown("the connection was lost") from error
+            # Without a password: libpq leaves it out of what it tells about itself.
+            raise translate(Database(self._borrowed.info.dsn), error) from error
+
+
+def borrowed(connection: psycopg.Connection[Any]) -> Producing:
+    """Return the statements of producers over a caller's own connection."""
+    return Producing(BorrowedLink(connection))
+
+
+def _columns(options: JobOptions) -> dict[str, object]:
+    # Not dataclasses.asdict: it copies deeply, and this is called for each job.
+    return {name: getattr(options, name) for name in _NAMES}

@@ -1,0 +1,515 @@
+"""Every shared flag, variable, default and help text, once.
+
+A flag's variable is derived from it (`--lease-seconds` → `PGFLOW_LEASE_SECONDS`) unless the operators' documents name
+another. Stack a setting on a command as a decorator; one without a flag is asked for its `value()`.
+"""
+
+from __future__ import annotations
+
+import stat
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgflow_cli import output
+from pgflow_cli.configuration import Found
+from pgflow_cli.errors import ConfigurationError, UsageError
+from pgflow_cli.options import COMMAND_LINE, Session, Setting, stack
+from pgflow_cli.parameters import (
+    NAME,
+    QUEUE,
+    TYPE,
+    Choice,
+    Duration,
+    InstantType,
+    Json,
+    Number,
+    QueueList,
+)
+
+__all__ = [
+    "NAME",
+    "QUEUE",
+    "TYPE",
+    "Choice",
+    "Duration",
+    "InstantType",
+    "Json",
+    "Number",
+    "QueueList",
+    "Session",
+]
+
+DEV_FOLDER = Path(".pgflow")
+_DAY = 86_400.0
+_WAYS_OUT = (
+    "Set DATABASE_URL (or DATABASE_URL_FILE), like postgres://user@host:5432/dbname",
+    "or start a private server here:  pgflow dev",
+    "or only look at pgflow at work:  pgflow demo",
+)
+
+
+def _flag(
+    *flags: str, help: str, variable: bool | str = False, **more: Any  # noqa: A002
+) -> Setting:
+    """Declare a setting; with `variable=True` the name of its variable is derived from the flag."""
+    derived = f"PGFLOW_{Setting(flags, help).name.upper()}"
+    name = derived if variable is True else variable or None
+    return Setting(flags, help, variable=name, **more)
+
+
+def _flattened(
+    _ctx: click.Context, _param: click.Parameter, value: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(value)))
+
+
+# The options that stand before or after every sub-command.
+
+GLOBAL = (
+    _flag(
+        "--database-url",
+        help="Where the database is.",
+        variable="DATABASE_URL",
+        metavar="URL",
+        is_global=True,
+    ),
+    _flag(
+        "--database-url-file",
+        help="A file that holds the URL of the database.",
+        variable="DATABASE_URL_FILE",
+        metavar="FILE",
+        is_global=True,
+    ),
+    _flag(
+        "--profile",
+        help="Use [profile.NAME] of the configuration file.",
+        variable=True,
+        metavar="NAME",
+        is_global=True,
+        is_eager=True,
+    ),
+    _flag(
+        "--config",
+        help="The configuration file, instead of pgflow/config.toml in XDG_CONFIG_HOME.",
+        variable=True,
+        metavar="FILE",
+        is_global=True,
+        is_eager=True,
+    ),
+    _flag(
+        "--env-file",
+        help="Read variables from this file instead of ./.env.",
+        metavar="FILE",
+        is_global=True,
+        is_eager=True,
+    ),
+    _flag(
+        "-o",
+        "--output",
+        help="How rows are written.",
+        kind=Choice(output.FORMATS),
+        is_global=True,
+        show_default="table on a terminal, plain elsewhere",
+    ),
+    _flag(
+        "--color",
+        help="Whether to write in colour; auto heeds NO_COLOR, FORCE_COLOR and TERM.",
+        kind=Choice(("auto", "always", "never")),
+        default="auto",
+        is_global=True,
+        is_eager=True,
+    ),
+    _flag(
+        "--time",
+        help="How times are written.",
+        kind=Choice(output.TIMES),
+        is_global=True,
+        show_default="relative on a terminal, iso elsewhere",
+    ),
+    _flag("--no-pager", help="Never start a pager.", is_flag=True, is_global=True),
+    _flag("--quiet", help="Leave out counts and hints.", is_flag=True, is_global=True),
+    _flag("-v", "--verbose", help="Say more; twice: more still.", count=True, is_global=True),
+    _flag(
+        "--debug",
+        help="Print the traceback of an error.",
+        is_flag=True,
+        is_global=True,
+        is_eager=True,
+    ),
+    _flag(
+        "--log-format",
+        help="How log lines are written; auto: text on a terminal, json elsewhere.",
+        variable=True,
+        kind=Choice(("auto", "text", "json")),
+        default="auto",
+        is_global=True,
+    ),
+    _flag(
+        "--log-level",
+        help="Which log lines are written.",
+        variable=True,
+        kind=Choice(("debug", "info", "warning", "error"), case_sensitive=False),
+        default="info",
+        is_global=True,
+    ),
+    _flag(
+        "--timeout",
+        help="Longest time a statement may take.",
+        kind=Duration(0.001, _DAY),
+        default="30s",
+        is_global=True,
+    ),
+    _flag(
+        "--connect-timeout",
+        help="Longest time to try to connect.",
+        kind=Duration(0.1, 3600),
+        default="5s",
+        is_global=True,
+    ),
+    _flag("--no-input", help="Never ask; refuse instead.", is_flag=True, is_global=True),
+)
+
+# Options that several commands share.
+
+queue_name = _flag("-q", "--queue", help="The queue.", kind=QUEUE, metavar="NAME")
+columns = _flag(
+    "--columns", help="Only these columns, in this order.", metavar="A,B", is_global=True
+)
+no_headers = _flag(
+    "--no-headers", help="Leave out the line of headings.", is_flag=True, is_global=True
+)
+app = _flag(
+    "--app",
+    help="Where the handlers are: MODULE, MODULE:ATTR or FILE.py; repeatable.",
+    variable=True,
+    multiple=True,
+    metavar="MODULE[:ATTR]",
+)
+pg_bin = _flag(
+    "--pg-bin",
+    help="The folder with the programs of PostgreSQL (initdb, postgres).",
+    variable=True,
+    metavar="DIR",
+    show_default="the newest one found",
+)
+
+# What `work` takes.
+
+exec_ = _flag(
+    "--exec",
+    "executables",
+    help="Run a command for a job type, the payload on its stdin; repeatable.",
+    multiple=True,
+    metavar="TYPE=CMD",
+)
+exec_env = _flag(
+    "--exec-env", help="Let those commands see DATABASE_URL.", is_flag=True
+)
+handlers_dir = _flag(
+    "--handlers-dir",
+    help="Run the executable files of this folder, each for the job type it is named after.",
+    kind=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+)
+on_unknown = _flag(
+    "--on-unknown",
+    help="What to do with job types nobody handles here: leave them to others, or move them to the DLQ.",
+    kind=Choice(("leave", "dlq")),
+    default="leave",
+)
+simulate = _flag(
+    "--simulate",
+    help="Register the demo handlers, if there are no others.",
+    variable=True,
+    is_flag=True,
+)
+queues = _flag(
+    "-q",
+    "--queue",
+    help="The queues to serve, with commas between them; '*' for all.",
+    variable=True,
+    kind=QueueList(),
+    multiple=True,
+    default=("default",),
+    metavar="A,B|'*'",
+    callback=_flattened,
+)
+concurrency = _flag(
+    "-c",
+    "--concurrency",
+    help="How many jobs a process runs at once.",
+    variable=True,
+    kind=Number(1, 1000),
+    default=8,
+)
+processes = _flag(
+    "--processes",
+    help="How many processes run jobs.",
+    variable=True,
+    kind=Number(1, 256),
+    default=1,
+)
+batch_size = _flag(
+    "--batch-size",
+    help="How many jobs to lease at most in one statement.",
+    variable="PGFLOW_DEQUEUE_BATCH_SIZE",
+    kind=Number(1, 10_000),
+    default=256,
+)
+pool_size = _flag(
+    "--pool-size",
+    help="How many connections a process opens at most.",
+    variable="PGFLOW_DB_MAX_CONNECTIONS",
+    kind=Number(1, 1000),
+    show_default="as many as it uses",
+)
+worker_id = _flag(
+    "--worker-id",
+    help="The name of this worker.",
+    variable=True,
+    kind=NAME,
+    metavar="NAME",
+    show_default="hostname-pid",
+)
+lease_seconds = _flag(
+    "--lease-seconds",
+    help="How long a job stays with a worker that has gone silent.",
+    variable=True,
+    kind=Number(1, 86_400),
+    default=10,
+)
+heartbeat = _flag(
+    "--heartbeat",
+    help="How often leases are renewed; at most a third of the lease.",
+    kind=Duration(0.05, 28_800),
+    show_default="a third of the lease",
+)
+reap_interval = _flag(
+    "--reap-interval",
+    help="How often expired leases are looked for; the variable counts milliseconds.",
+    variable="PGFLOW_REAP_INTERVAL_MS",
+    kind=Duration(0.05, 3600),
+    default="5s",
+    milliseconds=True,
+)
+crash_budget = _flag(
+    "--crash-budget",
+    help="Move a job to the DLQ that was lost so often with its worker.",
+    kind=Number(1, 1000),
+    default=3,
+)
+poll = _flag(
+    "--poll",
+    help="How often an idle worker looks for jobs.",
+    kind=Duration(0.01, 3600),
+    default="250ms",
+)
+listen = _flag(
+    "--listen/--no-listen",
+    help="Whether idle workers are also woken by NOTIFY.",
+    is_flag=True,
+    default=True,
+)
+migrate = _flag(
+    "--migrate",
+    help="Bring the schema up to date first.",
+    variable="PGFLOW_MIGRATE_ON_STARTUP",
+    is_flag=True,
+)
+shutdown_timeout = _flag(
+    "--shutdown-timeout",
+    help="How long running jobs may take to end after SIGTERM.",
+    variable=True,
+    kind=Duration(0, _DAY),
+    default="30s",
+)
+drain = _flag("--drain", help="Exit 0 when nothing is left to run.", is_flag=True)
+once = _flag("--once", help="Run one batch, then exit.", is_flag=True)
+max_jobs = _flag(
+    "--max-jobs", help="Exit after so many jobs.", kind=Number(1, 10**15)
+)
+max_runtime = _flag("--max-runtime", help="Exit after so long.", kind=Duration(0.1))
+idle_timeout = _flag(
+    "--idle-timeout", help="Exit after so long without a job.", kind=Duration(0.1)
+)
+log_jobs = _flag(
+    "--log-jobs",
+    help="Log each job that ends.",
+    variable="PGFLOW_VERBOSE_JOB_LOGS",
+    is_flag=True,
+)
+code_version = _flag(
+    "--code-version",
+    help="The version of the handlers, for the history of attempts.",
+    variable=True,
+    kind=NAME,
+    metavar="TEXT",
+)
+check = _flag(
+    "--check", help="Print handlers, queues and limits, then exit.", is_flag=True
+)
+
+WORK = (
+    app,
+    exec_,
+    exec_env,
+    handlers_dir,
+    on_unknown,
+    simulate,
+    queues,
+    concurrency,
+    processes,
+    batch_size,
+    pool_size,
+    worker_id,
+    lease_seconds,
+    heartbeat,
+    reap_interval,
+    crash_budget,
+    poll,
+    listen,
+    migrate,
+    shutdown_timeout,
+    drain,
+    once,
+    max_jobs,
+    max_runtime,
+    idle_timeout,
+    log_jobs,
+    code_version,
+    check,
+)
+work_options = stack(*WORK)
+list_options = stack(columns, no_headers)
+
+# Variables without a flag.
+
+max_payload_bytes = _flag(
+    help="The largest payload, where the queue's policy says nothing.",
+    variable="PGFLOW_MAX_PAYLOAD_BYTES",
+    kind=Number(1, 16_777_216),
+    default=262_144,
+)
+max_enqueue_per_minute = _flag(
+    help="How many jobs a minute may be enqueued, where the queue's policy says nothing; 0: any number.",
+    variable="PGFLOW_MAX_ENQUEUE_PER_MINUTE",
+    kind=Number(0, 2_147_483_647),
+    default=0,
+)
+environment = _flag(
+    help="What this installation is for; anything but dev forbids the URL dev:.",
+    variable="PGFLOW_ENV",
+)
+pager = _flag(help="The pager; off for none.", variable="PGFLOW_PAGER", default="less")
+production = _flag(
+    help="Ask before changes of a single job, too; for a profile.",
+    variable="PGFLOW_PRODUCTION",
+    is_flag=True,
+    default=False,
+)
+
+VARIABLE_ONLY = (
+    max_payload_bytes,
+    max_enqueue_per_minute,
+    environment,
+    pager,
+    production,
+)
+ALL = (*GLOBAL, queue_name, columns, no_headers, pg_bin, *WORK, *VARIABLE_ONLY)
+VARIABLES = frozenset(setting.variable for setting in ALL if setting.variable)
+
+
+def given(name: str) -> Any:
+    """Return a global option as it is in force, such as `given("timeout")`."""
+    return Session.current().given.get(name)
+
+
+def heartbeat_seconds(lease: int, wanted: float | None) -> float:
+    """Return how often to renew leases; more than a third of the lease is refused."""
+    if wanted is not None and wanted > lease / 3:
+        raise UsageError(
+            f"--heartbeat is longer than a third of the lease ({lease}s)",
+            "A worker that misses one heartbeat would lose its jobs.",
+        )
+    return lease / 3 if wanted is None else wanted
+
+
+def database_url() -> str:
+    """Return the URL of the database; none at all is exit 78 with the ways out."""
+    session = Session.current()
+    url = _nearest(session)
+    if url is None:
+        raise ConfigurationError("no database URL is set", *_dev_server(), *_WAYS_OUT)
+    _warn_of_unheeded_profile(session)
+    return _local(url) if url.startswith("dev:") else url
+
+
+def _nearest(session: Session) -> str | None:
+    """Return the URL or the content of its file, whichever was set nearer to the command line."""
+    url, path = session.given.get("database_url"), session.given.get("database_url_file")
+    if not path:
+        return url or None
+    ranks = [_rank(session, name) for name in ("database_url", "database_url_file")]
+    if url and ranks == [-1, -1]:
+        raise UsageError("--database-url and --database-url-file exclude each other")
+    return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
+
+
+def _rank(session: Session, name: str) -> int:
+    found = session.origins.get(name)
+    if found is None or found.origin == COMMAND_LINE:
+        return -1
+    return session.sources.rank(found)
+
+
+def _secret(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+        mode = path.stat().st_mode
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}", "It should hold the database URL."
+        ) from None
+    if not text:
+        raise ConfigurationError(f"{path} is empty; it should hold the database URL")
+    if mode & stat.S_IROTH:
+        output.warn(f"others can read {path}; try: chmod o-r {path}")
+    return text
+
+
+def _warn_of_unheeded_profile(session: Session) -> None:
+    if "profile" not in session.origins:
+        return
+    found: Found | None = session.origins.get("database_url") or session.origins.get(
+        "database_url_file"
+    )
+    theirs = session.sources.profile_value("DATABASE_URL")
+    if theirs is not None and found is not None and found.origin != theirs.origin:
+        output.warn(f"the database comes from {found.key} ({found.origin}), not from the profile")
+
+
+def _dev_server() -> tuple[str, ...]:
+    if not DEV_FOLDER.is_dir():
+        return ()
+    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+
+    if local_server.running_url(DEV_FOLDER) is None:
+        return ()
+    return ("A dev server runs here:  export DATABASE_URL=$(pgflow dev --print-url)",)
+
+
+def _local(url: str) -> str:
+    """Return the URL of the private server of this folder, which is started if need be."""
+    if environment.value() not in (None, "dev"):
+        raise ConfigurationError(
+            "the URL dev: is for development only, and PGFLOW_ENV says this is not",
+            "Set DATABASE_URL to the database of this environment.",
+        )
+    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+
+    return local_server.url_of_dev(Path(url.removeprefix("dev:") or DEV_FOLDER))

@@ -1,0 +1,195 @@
+"""What the terminal can do and what was asked of it: colour, width, pager, questions, bars."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from pgflow_cli import escaping
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_META = "pgflow_cli.terminal.display"
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How the operator wants to see things; `format` and `times` are None until somebody says."""
+
+    format: str | None = None
+    times: str | None = None
+    color: str = "auto"
+    columns: tuple[str, ...] = ()
+    headers: bool = True
+    pager: str | None = None
+    quiet: bool = False
+    ask: bool = True
+
+    def keep(self, ctx: click.Context) -> None:
+        """Make this the display of the running command."""
+        ctx.meta[_META] = self
+
+
+def display() -> Display:
+    """Return the display of the running command; outside of one, the default."""
+    ctx = click.get_current_context(silent=True)
+    found = ctx.meta.get(_META) if ctx is not None else None
+    return found if isinstance(found, Display) else Display()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a person sees the stream; a closed one has nobody."""
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def colored(stream: TextIO, wanted: str = "auto") -> bool:
+    """Return whether to write in colour: the option, then NO_COLOR, FORCE_COLOR, TERM, then who reads."""
+    if wanted != "auto":
+        return wanted == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return os.environ.get("TERM") != "dumb" and is_terminal(stream)
+
+
+def knows_ascii_only(stream: TextIO) -> bool:
+    """Return whether the reader asked for plain ASCII, or the stream cannot carry more."""
+    asked = os.environ.get("LC_ALL") in ("C", "POSIX") and is_terminal(stream)
+    encoding = (stream.encoding or "ascii").lower().replace("-", "")
+    return asked or not encoding.startswith("utf")
+
+
+def make_robust(stream: TextIO) -> None:
+    """Let a character that the stream cannot carry be shown as an escape, not end the program."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def console(stream: TextIO) -> Console:
+    """Return rich's view of a stream, with pgflow's rules for colour and nothing taken for markup."""
+    from rich.console import Console  # noqa: PLC0415 - start-up stays quick
+
+    tty = is_terminal(stream)
+    color = colored(stream, display().color)
+    return Console(
+        file=stream,
+        force_terminal=tty or color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if tty else shutil.get_terminal_size().columns,
+        legacy_windows=False,
+        safe_box=knows_ascii_only(stream),
+    )
+
+
+def show(text: str) -> None:
+    """Write a whole screen to stdout, through the pager if it overflows and persons sit at both ends."""
+    command = display().pager
+    between_terminals = is_terminal(sys.stdin) and is_terminal(sys.stdout)
+    overflows = text.count("\n") >= shutil.get_terminal_size().lines
+    if command and between_terminals and overflows and _paged(text, command):
+        return
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _paged(text: str, command: str) -> bool:
+    try:
+        words = shlex.split(command)
+        pager = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            env={**os.environ, "LESS": "FIRX"},
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    except (OSError, ValueError):
+        return False
+    try:
+        pager.communicate(text)
+    except KeyboardInterrupt:
+        # The pager takes Ctrl-C for itself; it ends with q.
+        pager.wait()
+    return True
+
+
+def ask(question: str) -> str:
+    """Return what a person types on the line after the question, which goes to stderr; at the end of input, nothing."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def can_ask() -> bool:
+    """Return whether there is a person to ask."""
+    return display().ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Hand out a function that counts on; a bar appears on a terminal's stderr after a second."""
+    if display().quiet or not is_terminal(sys.stderr):
+        yield lambda _steps: None
+        return
+    bar = _Bar(label, total)
+    try:
+        yield bar.advance
+    finally:
+        bar.end()
+
+
+class _Bar:
+    """A bar that loads rich when it first shows."""
+
+    PATIENCE = 1.0
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total = escaping.neutral(label), total
+        self._done = 0
+        self._since = time.monotonic()
+        self._shown: Any = None
+        self._task: Any = None
+
+    def advance(self, steps: int) -> None:
+        self._done += steps
+        if self._shown is not None:
+            self._shown.update(self._task, completed=self._done)
+        elif time.monotonic() - self._since >= self.PATIENCE:
+            self._show()
+
+    def end(self) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def _show(self) -> None:
+        from rich import progress as rich_progress  # noqa: PLC0415 - start-up stays quick
+
+        self._shown = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}", markup=False),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            console=console(sys.stderr),
+            transient=True,
+        )
+        self._task = self._shown.add_task(self._label, total=self._total, completed=self._done)
+        self._shown.start()
