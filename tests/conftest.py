@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from pgflow_cli import sqlfiles
+from pgflow_cli import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.servers import Database, Server, running_server
@@ -146,7 +146,7 @@ def _name(kind: str) -> str:
 
 
 def _migrate(database: Database) -> None:
-    with database.connect() as connection, connection.transaction():
-        connection.execute("create schema pgflow")
-        for migration in sqlfiles.migrations():
-            connection.execute(migration.text.encode())
+    repository = Repository.of(DatabaseSettings(database.url))
+    migrations.migrate(repository)
+    migrations.ensure_partitions(repository)
+    repository.close()

@@ -90,4 +90,5 @@ def audit(connection: Connection) -> tuple[int, int]:
     statement = sqlfiles.statement("audit_jobs")
     row = connection.execute(statement.text).fetchone()
     assert row is not None
+    assert row[2] == 0, f"{row[2]} places name a job that does not exist"
     return int(row[0]), int(row[1])

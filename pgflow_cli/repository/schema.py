@@ -16,7 +16,7 @@ from pgflow_cli.models import (
 from pgflow_cli.repository.base import Part
 
 # What `if not exists` still raises when two sessions make the same thing at once.
-_MADE_BY_SOMEBODY_ELSE = {"23505", "42P06", "42P07", "42710"}
+_MADE_BY_SOMEBODY_ELSE = {"23505", "40001", "42P06", "42P07", "42710"}
 _CANCELED = "57014"
 
 
@@ -43,9 +43,11 @@ class Schema(Part):
         """Be the one who changes the schema until the transaction ends.
 
         First in its transaction. Raises `Contention` after waiting `lock_wait` seconds;
-        from then on every lock may take `lock_timeout` seconds.
+        from then on every lock may take `lock_timeout` seconds, and a statement as long
+        as it needs.
         """
         self.link.execute("begin_schema_change", None, None)
+        self._limit_statements(0)
         self._limit_lock_waits(lock_wait)
         self.link.count("lock_schema")
         self._limit_lock_waits(lock_timeout)
@@ -63,6 +65,10 @@ class Schema(Part):
     def find_schema_version(self) -> int:
         """Return the newest version that has been applied."""
         return int(self.link.tuples("find_schema_version")[0][0])
+
+    def run_migration(self, text: str) -> None:
+        """Run the statements of a migration's file."""
+        self.link.run_text(text)
 
     def record_migration(self, version: int, name: str, checksum: str) -> None:
         """Remember that a version has been applied; in the transaction that did it."""
@@ -86,7 +92,7 @@ class Schema(Part):
         In a transaction that has begun a schema change. Raises `Contention` when time
         ran out: then nothing was made.
         """
-        self.link.count("limit_statements", {"milliseconds": round(patience * 1000)})
+        self._limit_statements(patience)
         try:
             for statement in statements:
                 self.link.run_text(statement)
@@ -94,6 +100,9 @@ class Schema(Part):
             if _sqlstate(error) != _CANCELED:
                 raise
             raise Contention("there are more rows to move than time") from error
+
+    def _limit_statements(self, seconds: float) -> None:
+        self.link.tuples("limit_statements", {"milliseconds": round(seconds * 1000)})
 
     def _limit_lock_waits(self, seconds: float) -> None:
         self.link.tuples("limit_lock_waits", {"milliseconds": round(seconds * 1000)})

@@ -78,7 +78,14 @@ def drain(binaries: str, url: str, *, jobs: int, batch: int, clients: int) -> fl
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script(batch, "{noop}"))
         file.flush()
-        command = [str(Path(binaries) / "pgbench"), "-n", "-M", "prepared", "-f", file.name]
+        command = [
+            str(Path(binaries) / "pgbench"),
+            "-n",
+            "-M",
+            "prepared",
+            "-f",
+            file.name,
+        ]
         command += ["-c", str(clients), "-j", str(min(clients, 2)), "-t", str(turns)]
         command += [*variables, url]
         options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"

@@ -1,0 +1,352 @@
+"""Brings the schema to this program's version, and makes day partitions ahead."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.errors import (
+    CheckFailed,
+    ConfigurationError,
+    Contention,
+    DatabaseUnavailable,
+    TryLater,
+    UsageError,
+)
+from pgflow_cli.models import AppliedMigration, MigrationStatus, PartitionPlan
+from pgflow_cli.repository import Repository
+from pgflow_cli.sqlfiles import MigrationFile
+
+OLDEST_SERVER = 150000
+DAYS_AHEAD = 3
+MOST_STRAYS = 20_000  # rows that are moved out of a default partition in one go
+
+# Whoever waits for us waits no longer than this; see `ensure_partitions`.
+_PARTITION_LOCK_TIMEOUT = 0.5
+_PARTITION_PATIENCE = 1.5
+
+_TRIES = 5  # of one version, when its locks are not to be had
+_SLICE = 1.0  # of a wait: a lock is waited for in several steps, each up to its timeout
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+def wait_for_database(repository: Repository, seconds: float) -> None:
+    """Wait until the database answers; raise what it says when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            repository.inspect_server()
+        except DatabaseUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            repository.close()
+            time.sleep(min(0.25, max(0.0, deadline - time.monotonic())))
+        else:
+            return
+
+
+def migrate(
+    repository: Repository,
+    *,
+    target: int | None = None,
+    lock_wait: float = 60.0,
+    lock_timeout: float = 5.0,
+    say: Callable[[str], None] = _silent,
+) -> list[MigrationFile]:
+    """Apply what is pending, each version in a transaction of its own; return it.
+
+    Any number may run at once, and each may be killed anywhere and run again. Raises
+    `TryLater` if another one holds the schema for more than `lock_wait` seconds.
+    """
+    _check_target(target)
+    _bootstrap(repository)
+    applied: list[MigrationFile] = []
+    while step := _apply_next(repository, target, lock_wait, lock_timeout, say):
+        applied.append(step)
+        say(f"applied {step.version:04d}_{step.name}")
+    return applied
+
+
+def list_status(repository: Repository) -> list[MigrationStatus]:
+    """Return every version, applied or pending, and which files were edited since."""
+    applied = {migration.version: migration for migration in _applied(repository)}
+    files = {file.version: file for file in sqlfiles.migrations()}
+    return [
+        _status(files.get(version), applied.get(version))
+        for version in sorted(files.keys() | applied.keys())
+    ]
+
+
+def list_pending(
+    repository: Repository, *, target: int | None = None
+) -> list[MigrationFile]:
+    """Return what `migrate` would apply; refuse what it would refuse."""
+    _check_target(target)
+    _check_server(repository)
+    return _pending(_applied(repository), target)
+
+
+def check(repository: Repository) -> None:
+    """Raise `CheckFailed` if a version is pending."""
+    pending = list_pending(repository)
+    if pending:
+        raise CheckFailed(
+            f"the schema is at version {pending[0].version - 1}, and this program "
+            f"needs {sqlfiles.latest_version()}",
+            "Try: pgflow migrate",
+        )
+
+
+def require_current(repository: Repository) -> None:
+    """Raise `ConfigurationError` unless the schema is at least this program's version.
+
+    A newer one is accepted: during an upgrade the last release works on the new schema.
+    """
+    expected = sqlfiles.latest_version()
+    found = repository.find_schema_version()
+    if found < expected:
+        raise ConfigurationError(
+            f"the schema is at version {found}, and this program needs {expected}",
+            "Try: pgflow migrate",
+        )
+
+
+def script(*, after: int = 0, up_to: int | None = None) -> str:
+    """Return the SQL that brings a schema from one version to another, for psql."""
+    _check_target(up_to)
+    steps = [
+        file
+        for file in sqlfiles.migrations()
+        if after < file.version <= (up_to or sqlfiles.latest_version())
+    ]
+    parts = [] if after else [_bootstrap_script()]
+    return "\n\n".join([*parts, *(_step_script(file) for file in steps)]) + "\n"
+
+
+def ensure_partitions(
+    repository: Repository, days_ahead: int = DAYS_AHEAD
+) -> list[str]:
+    """Make the day partitions that are missing, from yesterday on; return their names.
+
+    Nobody waits for this for more than a second or two. Raises `TryLater` when somebody
+    holds a lock that is needed: until the next try the default partition takes the rows.
+    """
+    made = []
+    for plan in _plans(repository, days_ahead):
+        try:
+            if _make_partition(repository, days_ahead, plan.name):
+                made.append(plan.name)
+        except Contention as error:
+            raise TryLater(
+                f"partition {plan.name} cannot be made at the moment: {error}",
+                "A transaction that has used the default partition must end first.",
+            ) from error
+    return made
+
+
+def _plans(repository: Repository, days_ahead: int) -> list[PartitionPlan]:
+    """Return the partitions to make; a day with too many strays stays where it is."""
+    plans = repository.plan_partitions(days_ahead=days_ahead, most_strays=MOST_STRAYS)
+    return [plan for plan in plans if plan.strays <= MOST_STRAYS]
+
+
+def _make_partition(repository: Repository, days_ahead: int, name: str) -> bool:
+    with repository.transaction():
+        repository.begin_schema_change(
+            lock_wait=_PARTITION_LOCK_TIMEOUT, lock_timeout=_PARTITION_LOCK_TIMEOUT
+        )
+        # Planned again under the lock: another runner may have made it meanwhile.
+        for plan in repository.plan_partitions(
+            days_ahead=days_ahead, most_strays=MOST_STRAYS, name=name
+        ):
+            repository.make_partition(plan.statements, patience=_PARTITION_PATIENCE)
+            return True
+    return False
+
+
+def _check_target(target: int | None) -> None:
+    latest = sqlfiles.latest_version()
+    if target is not None and not 1 <= target <= latest:
+        raise UsageError(
+            f"there is no version {target}; this program has 1 to {latest}"
+        )
+
+
+def _check_server(repository: Repository) -> None:
+    facts = repository.inspect_server()
+    if facts.version_number < OLDEST_SERVER:
+        raise ConfigurationError(
+            f"the server is PostgreSQL {facts.version}; pgflow needs 15 or newer"
+        )
+    if facts.encoding != "UTF8":
+        raise ConfigurationError(
+            f'database "{facts.database}" is encoded in {facts.encoding}, '
+            "and pgflow needs UTF8",
+            f"Try: create database {facts.database}_utf8 encoding 'UTF8' "
+            "template template0",
+        )
+    if facts.in_recovery:
+        raise DatabaseUnavailable(
+            f'database "{facts.database}" is in recovery and takes no writes'
+        )
+
+
+def _bootstrap(repository: Repository) -> None:
+    """Make the schema, its table of versions and the row to lock, whoever else does."""
+    _check_server(repository)
+    while not repository.inspect_server().has_schema:
+        repository.create_schema()
+    while not repository.inspect_server().has_migrations:
+        repository.create_migrations_table()
+    while not repository.create_schema_lock():
+        pass
+
+
+def _apply_next(
+    repository: Repository,
+    target: int | None,
+    lock_wait: float,
+    lock_timeout: float,
+    say: Callable[[str], None],
+) -> MigrationFile | None:
+    """Apply the first version that is pending, if any."""
+    deadline = time.monotonic() + lock_wait
+    tries = 0
+    while True:
+        elected = False
+        try:
+            with repository.transaction():
+                wait = min(_SLICE, max(0.0, deadline - time.monotonic()))
+                repository.begin_schema_change(
+                    lock_wait=wait, lock_timeout=lock_timeout
+                )
+                elected = True
+                return _apply_first(repository, target)
+        except Contention as error:
+            tries += elected
+            if tries >= _TRIES:
+                raise TryLater(
+                    f"the locks of a migration were not to be had within "
+                    f"{lock_timeout:g} s, {tries} times: {error}",
+                    "End long transactions, or try: pgflow migrate --lock-timeout 30s",
+                ) from error
+        if elected:
+            # Those who waited behind us get their turn.
+            time.sleep(random.uniform(0.2, 1.0) * tries)  # noqa: S311
+        else:
+            _report_holder(repository, deadline, say)
+
+
+def _apply_first(repository: Repository, target: int | None) -> MigrationFile | None:
+    pending = _pending(repository.list_applied_migrations(), target)
+    if not pending:
+        return None
+    step = pending[0]
+    repository.run_migration(step.text)
+    repository.record_migration(step.version, step.name, step.checksum)
+    return step
+
+
+def _report_holder(
+    repository: Repository, deadline: float, say: Callable[[str], None]
+) -> None:
+    holder = repository.find_schema_lock_holder()
+    who = "another migrate"
+    if holder is not None:
+        name = f" ({holder.application_name})" if holder.application_name else ""
+        since = f" since {holder.since} UTC" if holder.since else ""
+        who = f"pid {holder.pid}{name}{since}"
+    if time.monotonic() >= deadline:
+        raise TryLater(
+            f"the schema is being changed by {who}",
+            "Try again when it has ended, or wait longer: pgflow migrate --lock-wait 5m",
+        )
+    say(f"waiting for {who}, which is changing the schema")
+
+
+def _applied(repository: Repository) -> list[AppliedMigration]:
+    if not repository.inspect_server().has_migrations:
+        return []
+    return repository.list_applied_migrations()
+
+
+def _pending(
+    applied: list[AppliedMigration], target: int | None
+) -> list[MigrationFile]:
+    """Return what is left to apply; refuse a schema that is not ours to change."""
+    files = sqlfiles.migrations()
+    newest = max((migration.version for migration in applied), default=0)
+    if newest > files[-1].version:
+        raise ConfigurationError(
+            f"the schema is at version {newest}, newer than this program's "
+            f"{files[-1].version}",
+            "Run the release that made it, or a newer one.",
+        )
+    for migration in applied:
+        _refuse_drift(migration, files[migration.version - 1])
+    if target is not None and target < newest:
+        raise UsageError(
+            f"the schema is at version {newest} and cannot go back to {target}",
+            "Migrations go forward only; to go back, restore a backup.",
+        )
+    done = {migration.version for migration in applied}
+    last = target or files[-1].version
+    return [f for f in files if f.version not in done and f.version <= last]
+
+
+def _refuse_drift(applied: AppliedMigration, file: MigrationFile) -> None:
+    if applied.checksum != file.checksum:
+        raise ConfigurationError(
+            f"migration {applied.version:04d}_{applied.name} was edited after it was "
+            "applied",
+            f"recorded {applied.checksum}",
+            f"found    {file.checksum}",
+            "Put the file back as it was; a change belongs in a new migration.",
+        )
+
+
+def _status(
+    file: MigrationFile | None, applied: AppliedMigration | None
+) -> MigrationStatus:
+    known = file or applied
+    assert known is not None
+    return MigrationStatus(
+        version=known.version,
+        name=known.name,
+        applied_at=applied and applied.applied_at,
+        applied_by=applied and applied.applied_by,
+        drift=bool(file and applied and file.checksum != applied.checksum),
+        pending=applied is None,
+    )
+
+
+def _bootstrap_script() -> str:
+    names = ("create_schema", "create_migrations_table", "create_schema_lock")
+    return "\n".join(f"{_text(name, ())};" for name in names)
+
+
+def _step_script(file: MigrationFile) -> str:
+    record = _text("record_migration", (file.version, file.name, file.checksum))
+    return "\n\n".join(
+        [
+            f"-- {file.version:04d}_{file.name}",
+            "begin;",
+            f"{_text('lock_schema', ())};",
+            file.text.strip(),
+            f"{record};",
+            "commit;",
+        ]
+    )
+
+
+def _text(name: str, values: tuple[int | str, ...]) -> str:
+    """Return a statement with literals for its parameters; values have no quotes."""
+    text = sqlfiles.statement(name).text.decode()
+    for number, value in enumerate(values, start=1):
+        text = text.replace(f"${number}", f"'{value}'")
+    return text

@@ -1,0 +1,296 @@
+"""Migrations: many at once, killed anywhere, refused where they would do harm."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from pgflow_cli import migrations, sqlfiles
+from pgflow_cli.errors import (
+    CheckFailed,
+    ConfigurationError,
+    DatabaseUnavailable,
+    TryLater,
+    UsageError,
+)
+from pgflow_cli.models import ServerFacts
+from pgflow_cli.repository import Database, Repository
+from tests.schemas import describe_schema
+
+LATEST = sqlfiles.latest_version()
+
+
+@pytest.fixture
+def opened(empty_database):
+    """A repository on a database that was never migrated."""
+    repository = Repository.of(Database(empty_database.url))
+    yield repository
+    repository.close()
+
+
+def test_migrating_twice_changes_nothing(opened, empty_database):
+    assert [m.version for m in migrations.migrate(opened)] == [*range(1, LATEST + 1)]
+    before = describe_schema(empty_database)
+    assert migrations.migrate(opened) == []
+    assert describe_schema(empty_database) == before
+
+
+def test_twelve_at_once_apply_each_version_once(empty_database, template):
+    start = threading.Barrier(12)
+
+    def run(_: int) -> list[int]:
+        repository = Repository.of(Database(empty_database.url))
+        try:
+            start.wait(timeout=30)
+            return [m.version for m in migrations.migrate(repository)]
+        finally:
+            repository.close()
+
+    with ThreadPoolExecutor(12) as pool:
+        applied = sorted(v for done in pool.map(run, range(12)) for v in done)
+    assert applied == [*range(1, LATEST + 1)]
+    assert describe_schema(empty_database) == describe_schema(template)
+
+
+def test_twelve_at_once_apply_each_version_once_under_serializable(empty_database):
+    with empty_database.connect() as connection:
+        connection.execute(
+            f'alter database "{empty_database.name}" '
+            "set default_transaction_isolation = 'serializable'"
+        )
+    test_twelve_at_once_apply_each_version_once(empty_database, empty_database)
+
+
+class Severed(Exception):
+    """The migrator was killed here."""
+
+
+def test_killed_before_or_after_any_statement_and_run_again_it_is_the_same_schema(
+    server, template, monkeypatch
+):
+    expected = describe_schema(template)
+    boundary = 0
+    while True:
+        database = server.create(f"{template.name}_killed_{boundary}")
+        try:
+            ended = _migrate_but_die_at(Database(database.url), boundary, monkeypatch)
+            again = Repository.of(Database(database.url))
+            migrations.migrate(again)
+            again.close()
+            assert describe_schema(database) == expected, f"killed at {boundary}"
+        finally:
+            server.drop(database)
+        if ended:
+            break
+        boundary += 1
+    # Two for each statement; at the least those of the bootstrap and of each version.
+    assert boundary > 2 * (5 + 6 * LATEST)
+
+
+def _migrate_but_die_at(database: Database, boundary: int, monkeypatch) -> bool:
+    """Migrate, losing the connection at a statement boundary; say if it ended first."""
+    repository = Repository.of(database)
+    passed = 0
+
+    def die_here(call):
+        def run(*arguments, **options):
+            for act in (lambda: None, lambda: call(*arguments, **options)):
+                nonlocal passed
+                result = act()
+                if passed == boundary:
+                    repository.link.sever()
+                    raise Severed
+                passed += 1
+            return result
+
+        return run
+
+    monkeypatch.setattr(repository.link, "execute", die_here(repository.link.execute))
+    monkeypatch.setattr(repository.link, "run_text", die_here(repository.link.run_text))
+    try:
+        migrations.migrate(repository)
+    except (Severed, DatabaseUnavailable):
+        return False
+    finally:
+        repository.close()
+    return True
+
+
+def test_the_commit_is_all_or_nothing(opened, empty_database):
+    """A file whose last statement fails leaves nothing of the statements before it."""
+    with pytest.raises(Exception, match="no_such_table"), opened.transaction():
+        opened.run_migration("create table planted (); select 1 from no_such_table")
+    with empty_database.connect() as connection:
+        assert connection.execute("select to_regclass('planted')").fetchone() == (None,)
+
+
+def test_who_waits_too_long_for_another_migrator_is_told_whom(opened, empty_database):
+    migrations.migrate(opened, target=1)
+    holder = empty_database.connect(autocommit=False)
+    holder.execute("set application_name = 'the other one'")
+    holder.execute("select from pgflow.migrations where version = 0 for update")
+    said: list[str] = []
+    with pytest.raises(TryLater) as caught:
+        migrations.migrate(opened, lock_wait=1.5, say=said.append)
+    assert caught.value.exit_code == 75
+    assert f"pid {holder.info.backend_pid} (the other one) since 20" in str(
+        caught.value
+    )
+    assert "waiting for" in said[0]
+    holder.rollback()
+    assert len(migrations.migrate(opened, lock_wait=1.5)) == LATEST - 1
+
+
+def test_a_table_in_use_is_waited_for_again_and_again(
+    opened, empty_database, monkeypatch
+):
+    migrations.migrate(opened)
+    holder = empty_database.connect(autocommit=False)
+    holder.execute("lock table pgflow.canceled_jobs in access share mode")
+    step = sqlfiles.MigrationFile(
+        LATEST + 1, "planted", "alter table pgflow.canceled_jobs add planted int", "-"
+    )
+    monkeypatch.setattr(
+        sqlfiles, "migrations", lambda found=sqlfiles.migrations(): (*found, step)
+    )
+    with pytest.raises(TryLater, match="5 times"):
+        migrations.migrate(opened, lock_timeout=0.01)
+    release = threading.Timer(0.5, holder.rollback)
+    release.start()
+    assert migrations.migrate(opened, lock_timeout=0.2) == [step]
+    release.join()
+
+
+def test_an_edited_file_is_refused_by_its_checksums(repository, connection):
+    connection.execute("update pgflow.migrations set checksum = 'x' where version = 1")
+    for refused in (migrations.migrate, migrations.list_pending, migrations.check):
+        with pytest.raises(ConfigurationError) as caught:
+            refused(repository)
+        assert "migration 0001_core was edited" in caught.value.message
+        assert caught.value.hints[0] == "recorded x"
+        assert sqlfiles.migrations()[0].checksum in caught.value.hints[1]
+    drifted = [row.version for row in migrations.list_status(repository) if row.drift]
+    assert drifted == [1]
+
+
+def test_a_newer_schema_is_refused(repository, connection):
+    connection.execute(
+        "insert into pgflow.migrations values (%s, 'later', 'x')", [LATEST + 1]
+    )
+    with pytest.raises(ConfigurationError, match=f"version {LATEST + 1}, newer than"):
+        migrations.migrate(repository)
+    later = migrations.list_status(repository)[-1]
+    assert (later.version, later.name, later.pending) == (LATEST + 1, "later", False)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_is_not_utf8_is_refused_before_anything_is_made(
+    server, encoding
+):
+    database = server.create(f"{encoding.lower()}_{id(server)}", encoding=encoding)
+    repository = Repository.of(Database(database.url))
+    try:
+        with pytest.raises(ConfigurationError, match=encoding):
+            migrations.migrate(repository)
+        assert not repository.inspect_server().has_schema
+    finally:
+        repository.close()
+        server.drop(database)
+
+
+@pytest.mark.parametrize(
+    ("number", "in_recovery", "exit_code"), [(140012, False, 78), (150000, True, 69)]
+)
+def test_a_server_that_is_too_old_or_in_recovery_is_refused(
+    opened, monkeypatch, number, in_recovery, exit_code
+):
+    facts = ServerFacts(number, "14.12", "app", "UTF8", in_recovery, False, False)
+    monkeypatch.setattr(opened, "inspect_server", lambda: facts)
+    with pytest.raises((ConfigurationError, DatabaseUnavailable)) as caught:
+        migrations.migrate(opened)
+    assert caught.value.exit_code == exit_code
+
+
+def test_versions_are_applied_up_to_the_target_and_never_back(opened):
+    assert [m.version for m in migrations.migrate(opened, target=1)] == [1]
+    assert [m.version for m in migrations.list_pending(opened)] == [
+        *range(2, LATEST + 1)
+    ]
+    migrations.migrate(opened)
+    with pytest.raises(UsageError, match="cannot go back to 1"):
+        migrations.migrate(opened, target=1)
+    for unknown in (0, LATEST + 1):
+        with pytest.raises(UsageError, match=f"there is no version {unknown}"):
+            migrations.migrate(opened, target=unknown)
+
+
+def test_before_the_first_run_everything_is_pending(opened):
+    status = migrations.list_status(opened)
+    assert [row.version for row in status] == [*range(1, LATEST + 1)]
+    assert all(row.pending and row.applied_at is None for row in status)
+    with pytest.raises(CheckFailed, match="at version 0"):
+        migrations.check(opened)
+    assert not opened.inspect_server().has_schema, "looking makes nothing"
+
+
+def test_a_program_wants_its_own_version_or_a_newer_one(opened):
+    with pytest.raises(ConfigurationError, match="schema is missing"):
+        migrations.require_current(opened)
+    migrations.migrate(opened, target=1)
+    with pytest.raises(ConfigurationError, match=f"version 1, and .* needs {LATEST}"):
+        migrations.require_current(opened)
+    migrations.migrate(opened)
+    migrations.require_current(opened)
+    # The last release goes on while the new one is rolled out.
+    opened.record_migration(LATEST + 1, "later", "x")
+    migrations.require_current(opened)
+
+
+def test_the_printed_script_makes_the_same_schema(empty_database, template, repository):
+    with empty_database.connect() as connection:
+        connection.execute(migrations.script().encode())
+    assert describe_schema(empty_database) == describe_schema(template)
+    opened = Repository.of(Database(empty_database.url))
+    assert migrations.list_pending(opened) == []
+    opened.close()
+    assert migrations.script(after=LATEST).strip() == ""
+
+
+def test_waiting_for_a_database_ends_with_its_own_error(empty_database):
+    nowhere = Repository.of(Database("postgresql://localhost:1/nothing"))
+    with pytest.raises(DatabaseUnavailable, match="cannot connect"):
+        migrations.wait_for_database(nowhere, 0.3)
+
+
+def test_a_role_without_the_right_is_told_so(server, empty_database):
+    role = f"stranger_{empty_database.name}"
+    with empty_database.connect() as connection:
+        connection.execute(f'create role "{role}" login')
+        try:
+            url = empty_database.url.replace("postgres@", f"{role}@")
+            stranger = Repository.of(Database(url))
+            with pytest.raises(Exception, match="permission denied") as caught:
+                migrations.migrate(stranger)
+            assert caught.value.exit_code == 77
+            stranger.close()
+        finally:
+            connection.execute(f'drop role "{role}"')
+
+
+def test_a_migration_is_not_cut_off_by_a_statement_timeout(empty_database):
+    hasty = Repository.of(Database(empty_database.url, statement_timeout=0.05))
+    with hasty.transaction():
+        migrations._bootstrap(hasty)  # noqa: SLF001
+    with hasty.transaction():
+        hasty.begin_schema_change(lock_wait=1, lock_timeout=1)
+        hasty.run_migration("select pg_sleep(0.1)")
+    hasty.close()
+
+
+def test_statement_errors_that_are_nobodys_fault_are_not_hidden(opened):
+    with pytest.raises(Exception, match="syntax error") as caught:
+        opened.run_migration("alter tabel")
+    assert isinstance(caught.value.__cause__, psycopg.errors.SyntaxError)
