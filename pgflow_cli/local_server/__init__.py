@@ -7,7 +7,13 @@ started it: a guard ends it when that process is killed.
 from __future__ import annotations
 
 from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
-from pgflow_cli.local_server.lookup import find_running, running_url, url_of_dev
+from pgflow_cli.local_server.lookup import (
+    find_running,
+    folders,
+    running_url,
+    url_of_dev,
+    user_folder,
+)
 from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
 
 __all__ = [
@@ -17,6 +23,8 @@ __all__ = [
     "LocalServer",
     "ServerStatus",
     "find_running",
+    "folders",
     "running_url",
     "url_of_dev",
+    "user_folder",
 ]

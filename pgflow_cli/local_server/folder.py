@@ -17,9 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable
 from pgflow_cli.local_server import identity
-from pgflow_cli.local_server.binaries import ROOTS_FOLDER, Account, Binaries, runs_as
+from pgflow_cli.local_server.binaries import (
+    ROOTS_FOLDER,
+    Account,
+    Binaries,
+    runs_as,
+    server_account,
+)
 
 DEFAULT_FOLDER = Path(".pgflow")
 USER = "pgflow"
@@ -108,6 +114,13 @@ class Folder:
         """Tell others who owns the server."""
         write_private(self.path / "server.json", json.dumps(asdict(record)))
 
+    def programs(self) -> Binaries:
+        """Return the programs that the last owner ran the server with."""
+        record = self.record()
+        if record is None:
+            raise ConfigurationError(f"{self.path} does not say how its server ran")
+        return Binaries(Path(record.binaries), record.version, server_account())
+
     def owner(self) -> int | None:
         """Return the process that started the server and still lives."""
         record = self.record()
@@ -136,6 +149,28 @@ class Folder:
         password = self.password.read_text(encoding="ascii")
         host = quote(record.sockets, safe="")
         return f"postgresql://{USER}:{password}@{host}:{PORT}/postgres"
+
+    def client(self) -> tuple[list[str], dict[str, str]]:
+        """Return psql's command line for this server, and the variables it needs.
+
+        Raises `ConfigurationError` where there is no psql, `DatabaseUnavailable` where
+        no server runs.
+        """
+        record = self.record()
+        if record is None or not self.is_ready():
+            raise DatabaseUnavailable(
+                f"no server runs in {self.path}", "Try: pgflow dev"
+            )
+        beside = os.path.join(record.binaries, "psql")
+        program = beside if os.access(beside, os.X_OK) else shutil.which("psql")
+        if program is None:
+            raise ConfigurationError(
+                f"there is no psql in {record.binaries}, nor in PATH"
+            )
+        command = [program, "-h", record.sockets, "-p", str(PORT), "-U", USER]
+        # Not on the command line, which everybody can read.
+        password = self.password.read_text(encoding="ascii")
+        return [*command, "postgres"], {"PGPASSWORD": password}
 
     def status(self) -> ServerStatus:
         """Return what `dev status` shows."""

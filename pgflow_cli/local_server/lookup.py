@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from pathlib import Path
 
-from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.local_server.binaries import server_account
 from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder
 from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
@@ -14,17 +14,22 @@ from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
 _PATIENCE_SECONDS = 60.0
 
 
-def find_running(data_dir: Path = DEFAULT_FOLDER) -> Folder | None:
-    """Return the folder of the server that was started for a data directory, or None.
+def user_folder() -> Path:
+    """Return the data directory of a user's one server for all working directories."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "pgflow"
 
-    It may be the lasting one or the ephemeral one.
-    """
+
+def folders(data_dir: Path = DEFAULT_FOLDER) -> tuple[Folder, Folder]:
+    """Return where the lasting and the ephemeral server of a data directory stand."""
     account = server_account()
-    for ephemeral in (False, True):
-        folder = Folder.of(data_dir, account, ephemeral=ephemeral)
-        if folder.is_ready():
-            return folder
-    return None
+    ephemeral = Folder.of(data_dir, account, ephemeral=True)
+    return Folder.of(data_dir, account), ephemeral
+
+
+def find_running(data_dir: Path = DEFAULT_FOLDER) -> Folder | None:
+    """Return the folder of the server that runs for a data directory, or None."""
+    return next((f for f in folders(data_dir) if f.is_ready()), None)
 
 
 def running_url(data_dir: Path = DEFAULT_FOLDER) -> str | None:
@@ -33,23 +38,12 @@ def running_url(data_dir: Path = DEFAULT_FOLDER) -> str | None:
     return folder.url() if folder else None
 
 
-def url_of_dev(
-    data_dir: Path = DEFAULT_FOLDER,
-    *,
-    environment: str | None = None,
-    pg_bin: Path | None = None,
-) -> str:
+def url_of_dev(data_dir: Path = DEFAULT_FOLDER) -> str:
     """Return what the URL `dev:` stands for, starting the server if need be.
 
-    A server started here ends with this process. Raises `ConfigurationError` in an
-    environment that is not for development.
+    A server started here ends with this process.
     """
-    if environment not in (None, "", "dev"):
-        raise ConfigurationError(
-            f"the URL dev: is refused because PGFLOW_ENV is {environment}",
-            "Set DATABASE_URL to that environment's server.",
-        )
-    server = LocalServer(data_dir, pg_bin=pg_bin)
+    server = LocalServer(data_dir)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if found := running_url(data_dir):

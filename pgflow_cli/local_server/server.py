@@ -153,12 +153,10 @@ class LocalServer:
 
     def _remove_abandoned(self) -> None:
         for folder, lock in abandoned(self._account):
-            record = folder.record()
-            if record is None:
+            if folder.record() is None:
                 shutil.rmtree(folder.path, ignore_errors=True)
             else:
-                binaries = Path(record.binaries)
-                folder.end(Binaries(binaries, record.version, self._account))
+                folder.end(folder.programs())
             os.close(lock)
 
     def _guarded_start(self, found: Binaries, lock: int) -> None:
