@@ -1,0 +1,171 @@
+"""Runs a job by a program: payload on stdin, exit status as outcome (WORKER.md §4)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pgflow_cli import backoff, fingerprints, programs
+from pgflow_cli.handlers import Handler, Job, Outcome, conclude, failed, released
+from pgflow_cli.handlers.outcomes import SUCCEEDED
+from pgflow_cli.handlers.signals import seconds
+from pgflow_cli.handlers.texts import excerpt
+from pgflow_cli.programs import CannotStart, Ending
+
+TAIL = 2048  # bytes of stderr that become the error message
+
+_CODES = {
+    64: "NON_RETRYABLE",
+    65: "BAD_PAYLOAD",
+    69: "DEPENDENCY_DOWN",
+    75: "DEPENDENCY_DOWN",
+    78: "NON_RETRYABLE",
+    124: "TIMEOUT",
+}
+_MAY_SAY_WHEN = (69, 75)
+
+# Besides the worker's own settings; what --exec-env allows comes back as `environment`.
+_WITHHELD = {"DATABASE_URL", "DATABASE_URL_FILE", "PGPASSWORD", "TRACEPARENT"}
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def run(
+    handler: Handler, job: Job, environment: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run a job's program to its end. Never raises.
+
+    `environment` is added to the program's: so --exec-env hands over DATABASE_URL. A
+    program that cannot be started (no descriptors, no processes, no such file) is no
+    fault of the job's: it is released. So is one that `job.canceled` stops.
+    """
+    command = handler.command or (handler.job_type,)
+    job.begin()
+    try:
+        with _control_file() as control:
+            ending = programs.run(
+                command,
+                data=job.leased.payload.encode(errors="replace"),
+                environment=_environment(job, control, environment),
+                timeout=job.timeout,
+                is_canceled=job.canceled.is_set,
+                keep=TAIL,
+            )
+            return _outcome(handler, job, ending, _retry_after(control))
+    except CannotStart as error:
+        # Shortages pass, and a missing program may be on its way: again soon, not at
+        # once.
+        reason = f"cannot start {command[0]}: {error}"
+        return released(reason, delay=backoff.delay(1))
+    # One job's end, never its thread's.
+    except BaseException as error:
+        return conclude(handler, job, error)
+
+
+@contextlib.contextmanager
+def _control_file() -> Iterator[Path]:
+    """Make an empty file, in a directory of its own that goes away with it."""
+    try:
+        directory = tempfile.mkdtemp(prefix="pgflow-")
+        control = Path(directory, "control")
+        control.touch(0o600)
+    except OSError as error:
+        raise CannotStart(error.strerror or str(error)) from error
+    try:
+        yield control
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _environment(
+    job: Job, control: Path, added: Mapping[str, str] | None
+) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _WITHHELD and not name.startswith("PGFLOW_")
+    }
+    own = {
+        "PGFLOW_JOB_ID": job.id,
+        "PGFLOW_JOB_TYPE": job.type,
+        "PGFLOW_QUEUE": job.queue,
+        "PGFLOW_ATTEMPT_NO": str(job.attempt_no),
+        "PGFLOW_MAX_ATTEMPTS": str(job.max_attempts),
+        "PGFLOW_DEADLINE": job.deadline.isoformat(timespec="seconds"),
+        "PGFLOW_CONTROL_FILE": str(control),
+    }
+    trace = job.meta.get("traceparent")
+    if isinstance(trace, str) and _TRACEPARENT.fullmatch(trace):
+        own["TRACEPARENT"] = trace
+    return {**inherited, **(added or {}), **own}
+
+
+def _outcome(
+    handler: Handler, job: Job, ending: Ending, retry_after: float | None
+) -> Outcome:
+    words = _words(ending.status)
+    job.log.debug("program ended: %s", words, extra={"stdout": _shown(ending.stdout)})
+    if ending.stopped == "canceled":
+        return released("the program was stopped before it ended")
+    if ending.status == 0 and ending.stopped is None:
+        return SUCCEEDED
+    said = _shown(ending.stderr)
+    if ending.stopped == "timeout":
+        code, words, last = "TIMEOUT", "timeout", ""
+        message = f"no result within {job.timeout:g} s\n{said}".strip()
+    else:
+        code = "PANIC" if ending.status < 0 else _CODES.get(ending.status, "UNKNOWN")
+        message = said or f"{words}, and nothing on stderr"
+        # Programs say last what ended them; what they say before differs from run to
+        # run.
+        last = said.rpartition("\n")[2]
+    return failed(
+        handler,
+        job.leased,
+        code,
+        message,
+        delay=retry_after if ending.status in _MAY_SAY_WHEN else None,
+        fingerprint=fingerprints.fingerprint(
+            job.type, code, error_class=words, message=last
+        ),
+    )
+
+
+def _words(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _shown(tail: bytes) -> str:
+    """Return the last bytes a program printed as text, from a whole character on."""
+    if len(tail) > TAIL:
+        tail = tail[-TAIL:]
+        while tail and tail[0] & 0xC0 == 0x80:
+            tail = tail[1:]
+    return excerpt(tail).strip()
+
+
+def _retry_after(control: Path) -> float | None:
+    """Read `retry_after=5m` from the control file, whatever was made of it."""
+    try:
+        # No link to follow, no FIFO to wait for.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+        with open(os.open(control, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            lines = file.read(TAIL).decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    pairs = (line.partition("=") for line in lines)
+    settings = {name.strip(): value.strip() for name, _, value in pairs}
+    return seconds(settings.get("retry_after"))

@@ -1,0 +1,50 @@
+"""Handlers: what an application declares, and how one job of it runs.
+
+No database, no worker. Inside, a module imports only what stands to its left:
+
+texts, codes, signals → payload_types → declaration → outcomes → jobs → running
+→ app → loading
+"""
+
+from pgflow_cli.handlers.app import App, declared_codes
+from pgflow_cli.handlers.codes import BUILT_IN, ErrorCode
+from pgflow_cli.handlers.declaration import UNKNOWN_TYPE as UNKNOWN
+from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.jobs import Hooks, Job, JobFields, prepare
+from pgflow_cli.handlers.loading import load
+from pgflow_cli.handlers.outcomes import (
+    Outcome,
+    conclude,
+    failed,
+    log_outcome,
+    released,
+    timed_out,
+)
+from pgflow_cli.handlers.running import run, run_async
+from pgflow_cli.handlers.signals import Fail, PayloadError, Retry, Snooze
+
+__all__ = [
+    "BUILT_IN",
+    "UNKNOWN",
+    "App",
+    "ErrorCode",
+    "Fail",
+    "Handler",
+    "Hooks",
+    "Job",
+    "JobFields",
+    "Outcome",
+    "PayloadError",
+    "Retry",
+    "Snooze",
+    "conclude",
+    "declared_codes",
+    "failed",
+    "load",
+    "log_outcome",
+    "prepare",
+    "released",
+    "run",
+    "run_async",
+    "timed_out",
+]

@@ -1,0 +1,276 @@
+"""The job as its handler sees it."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from pgflow_cli.handlers import outcomes
+from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.signals import PayloadError
+from pgflow_cli.models import LeasedJob
+
+_log = logging.getLogger("pgflow.jobs")
+
+current: contextvars.ContextVar[Job | None] = contextvars.ContextVar(
+    "pgflow_job", default=None
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a worker lends to a running job.
+
+    Without them progress stays with the job, and followers go with its outcome.
+    """
+
+    report_progress: Callable[[float, float], None] | None = None
+    enqueue_now: Callable[[list[dict[str, object]]], list[str]] | None = None
+
+
+_ALONE = Hooks()
+
+
+class Job:
+    """One attempt of one job.
+
+    `canceled` is set when the result no longer counts: at the timeout, when the lease
+    is lost, when the worker stops. A handler that takes long looks at it, or waits on
+    it instead of sleeping.
+    """
+
+    __slots__ = (
+        "_followers",
+        "_hooks",
+        "_log",
+        "_started",
+        "argument",
+        "canceled",
+        "handler",
+        "leased",
+        "meta",
+        "payload",
+        "progress_made",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        handler: Handler,
+        leased: LeasedJob,
+        *,
+        payload: Any,
+        meta: dict[str, Any],
+        argument: Any,
+        timeout: float,
+        hooks: Hooks,
+    ) -> None:
+        self.handler = handler
+        self.leased = leased
+        self.payload = payload
+        self.meta = meta
+        self.argument = (
+            argument  # the payload as the handler's second parameter wants it
+        )
+        self.timeout = timeout
+        self.canceled = threading.Event()
+        self.progress_made: tuple[float, float] | None = None
+        self._hooks = hooks
+        self._log: JobLog | None = None
+        self._followers: list[dict[str, object]] = []
+        self._started = time.time()
+
+    def __repr__(self) -> str:
+        return f"<Job {self.type} {self.id} attempt {self.attempt_no}>"
+
+    @property
+    def id(self) -> str:
+        return self.leased.job_id
+
+    @property
+    def type(self) -> str:
+        return self.leased.job_type
+
+    @property
+    def queue(self) -> str:
+        return self.leased.queue
+
+    @property
+    def attempt_no(self) -> int:
+        return self.leased.attempt_no
+
+    @property
+    def max_attempts(self) -> int:
+        return self.leased.max_attempts
+
+    @property
+    def failed_attempts(self) -> int:
+        """How many attempts have failed before this one: what `max_attempts` limits."""
+        return self.leased.failed_attempts
+
+    @property
+    def run_at(self) -> datetime:
+        return datetime.fromisoformat(self.leased.run_at).replace(tzinfo=UTC)
+
+    @property
+    def replay_of(self) -> str | None:
+        """The id of the dead letter this job is a replay of."""
+        return self.leased.replay_of_job_id
+
+    @property
+    def deadline(self) -> datetime:
+        """When this attempt's time is over, by the worker's clock."""
+        return datetime.fromtimestamp(self._started, UTC) + timedelta(
+            seconds=self.timeout
+        )
+
+    @property
+    def log(self) -> JobLog:
+        """A logger whose lines carry the job's id, type, queue and attempt."""
+        if self._log is None:
+            self._log = JobLog(_log, fields(self))
+        return self._log
+
+    @property
+    def followers(self) -> tuple[dict[str, object], ...]:
+        """The jobs to enqueue with this one's success, as bodies of `POST /jobs`."""
+        return tuple(self._followers)
+
+    def progress(self, n: float, total: float) -> None:
+        """Show how far the job is: `n` of `total`."""
+        self.progress_made = (float(n), float(total))
+        if self._hooks.report_progress is not None:
+            self._hooks.report_progress(*self.progress_made)
+
+    def enqueue(
+        self,
+        type: str,  # noqa: A002 - named like the property
+        payload: Any = None,
+        *,
+        queue: str | None = None,
+        run_at: datetime | str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        timeout: float | None = None,
+        meta: Mapping[str, object] | None = None,
+        now: bool = False,
+    ) -> str | None:
+        """Enqueue a job that follows from this one.
+
+        It is written in the statement that records this job's success: an attempt that
+        fails adds none. With `now` it is written at once, whatever becomes of this
+        attempt, and its id is returned. Raises TypeError or ValueError for a payload
+        that JSON cannot hold.
+        """
+        payload = {} if payload is None else payload
+        json.dumps(
+            payload, allow_nan=False
+        )  # refused here, where the traceback names the line
+        declared = self.handler.siblings.get(type)
+        body: dict[str, object] = {
+            "job_type": type,
+            "payload_json": payload,
+            "queue": queue or (declared and declared.queue),
+            "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at,
+            "priority": priority,
+            "max_attempts": max_attempts or (declared and declared.max_attempts),
+            "job_timeout": timeout,
+            "meta": None if meta is None else dict(meta),
+        }
+        body = {name: value for name, value in body.items() if value is not None}
+        if now and self._hooks.enqueue_now is not None:
+            return self._hooks.enqueue_now([body])[0]
+        self._followers.append(body)
+        return None
+
+    def begin(self) -> None:
+        """Start the attempt's time."""
+        self._started = time.time()
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job's fields to each line, and keeps those a call brings itself."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class JobFields(logging.Filter):
+    """Gives every line written inside a job the job's fields, whoever wrote it.
+
+    Put it on a log handler.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        job = current.get()
+        if job is not None:
+            for name, value in fields(job).items():
+                record.__dict__.setdefault(name, value)
+        return True
+
+
+def fields(job: Job) -> dict[str, object]:
+    return {
+        "job_id": job.id,
+        "job_type": job.type,
+        "queue": job.queue,
+        "attempt_no": job.attempt_no,
+    }
+
+
+def prepare(
+    handler: Handler,
+    leased: LeasedJob,
+    hooks: Hooks = _ALONE,
+    *,
+    timeout: float | None = None,
+) -> Job:
+    """Decode a leased job for its handler.
+
+    Raises PayloadError, which `conclude` makes BAD_PAYLOAD of.
+    """
+    payload = _decoded(leased.payload, "payload")
+    meta = {} if leased.meta is None else _decoded(leased.meta, "meta")
+    argument = None
+    if handler.decode is not None:
+        try:
+            argument = handler.decode(payload, "payload")
+        except RecursionError:
+            raise PayloadError("the payload is nested too deeply") from None
+    return Job(
+        handler,
+        leased,
+        payload=payload,
+        meta=meta,
+        argument=argument,
+        timeout=outcomes.time_limit(handler, leased) if timeout is None else timeout,
+        hooks=hooks,
+    )
+
+
+def _decoded(text: str, name: str) -> Any:
+    # jsonb holds what Python does not: nesting beyond its stack, integers of more than
+    # 4,300 digits.
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise PayloadError(f"the {name} is nested too deeply") from None
+    except ValueError as error:
+        raise PayloadError(f"the {name} cannot be decoded: {error}") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)

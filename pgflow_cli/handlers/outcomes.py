@@ -1,0 +1,231 @@
+"""How an attempt ended, and what that means for its job."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from pgflow_cli import backoff, fingerprints
+from pgflow_cli.handlers import codes, texts
+from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.signals import (
+    Fail,
+    PayloadError,
+    Retry,
+    Snooze,
+    UnknownJobType,
+    seconds,
+)
+from pgflow_cli.models import LeasedJob
+
+NON_RETRYABLE = "NON_RETRYABLE"
+MAX_ATTEMPTS_EXCEEDED = "MAX_ATTEMPTS_EXCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: `status` is succeeded, failed, snoozed or released.
+
+    A failed job either has a `delay` in seconds and runs again, or a `dlq_reason_code`
+    and does not. A released job was not at fault: its attempt is recorded and not
+    counted. `followers` are jobs to enqueue with the success, as bodies.
+    """
+
+    status: str
+    delay: float | None = None
+    dlq_reason_code: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_fingerprint: str | None = None
+    followers: tuple[dict[str, object], ...] = ()
+
+
+SUCCEEDED = Outcome("succeeded")
+
+
+def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt that ended with an exception.
+
+    Never raises, whatever the exception does. `job` is a Job or the LeasedJob it was made of.
+    """
+    leased: LeasedJob = getattr(job, "leased", job)
+    try:
+        return _concluded(handler, leased, error)
+    except BaseException as failure:
+        message = f"an exception that cannot be examined: {texts.class_name(failure)}"
+        return failed(handler, leased, codes.UNKNOWN, message)
+
+
+def timed_out(handler: Handler, job: Any) -> Outcome:
+    """Return the outcome of an attempt whose time is over; tells a Job so."""
+    leased: LeasedJob = getattr(job, "leased", job)
+    if leased is not job:
+        job.canceled.set()
+    return failed(
+        handler,
+        leased,
+        "TIMEOUT",
+        f"no result within {time_limit(handler, leased):g} s",
+    )
+
+
+def released(message: str, *, delay: float = 0.0) -> Outcome:
+    """Return the outcome of an attempt that ended through no fault of the job."""
+    return Outcome("released", delay=delay, error_message=texts.excerpt(message))
+
+
+def failed(
+    handler: Handler,
+    leased: LeasedJob,
+    code: str,
+    message: object,
+    *,
+    retried: bool | None = None,
+    delay: float | None = None,
+    fingerprint: str | None = None,
+) -> Outcome:
+    """Return the outcome of a failed attempt: a retry or a dead letter.
+
+    `retried` None asks the code's class, `delay` None the back-off.
+    """
+    if retried is None:
+        retried = codes.is_retried(code, handler.declared)
+    text = texts.excerpt(message)
+    reason = None
+    if not retried:
+        reason, delay = NON_RETRYABLE, None
+    elif leased.failed_attempts + 1 >= leased.max_attempts:
+        reason, delay = MAX_ATTEMPTS_EXCEEDED, None
+    elif delay is None:
+        delay = _backoff(handler, leased.failed_attempts + 1)
+    return Outcome(
+        "failed",
+        delay=delay,
+        dlq_reason_code=reason,
+        error_code=code,
+        error_message=text,
+        error_fingerprint=fingerprint
+        or fingerprints.fingerprint(leased.job_type, code, message=text),
+    )
+
+
+def time_limit(handler: Handler, leased: LeasedJob) -> float:
+    """Return the seconds one attempt may take: the job's own limit wins."""
+    return handler.timeout if leased.timeout_ms is None else leased.timeout_ms / 1000
+
+
+def log_outcome(
+    log: logging.Logger, leased: LeasedJob, outcome: Outcome, seconds: float
+) -> None:
+    """Write one line on how a job's attempt ended.
+
+    Its fields are the event; the message is the same in words.
+    """
+    words, level = _in_words(outcome)
+    log.log(
+        level,
+        "%s attempt %d %s",
+        leased.job_type,
+        leased.attempt_no,
+        words,
+        extra={
+            "event": "job_" + outcome.status,
+            "job_id": leased.job_id,
+            "job_type": leased.job_type,
+            "queue": leased.queue,
+            "attempt_no": leased.attempt_no,
+            "duration_ms": round(seconds * 1000, 1),
+            **{
+                name: value
+                for name in ("error_code", "error_message", "dlq_reason_code", "delay")
+                if (value := getattr(outcome, name)) is not None
+            },
+        },
+    )
+
+
+def _in_words(outcome: Outcome) -> tuple[str, int]:
+    after = "" if outcome.delay is None else f", again in {outcome.delay:.1f} s"
+    if outcome.status == "failed":
+        end = f", dead: {outcome.dlq_reason_code}" if outcome.dlq_reason_code else after
+        text = f"failed with {outcome.error_code}{end}: {outcome.error_message}"
+        return text, logging.ERROR if outcome.dlq_reason_code else logging.WARNING
+    if outcome.status == "released":
+        return f"was given back: {outcome.error_message}", logging.WARNING
+    return outcome.status + after, logging.INFO
+
+
+def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
+    if isinstance(error, Snooze):
+        delay = seconds(error.delay)
+        return Outcome("snoozed", delay=backoff.delay(1) if delay is None else delay)
+    given, retried, delay = _verdict(handler, error)
+    message = _message(error)
+    code = given if codes.is_code(given) else codes.UNKNOWN
+    if code is not given:
+        shown = texts.excerpt(given, limit=200)
+        message = f"{message} (its error code {shown!r} is not of the form A-Z0-9_)"
+    return failed(
+        handler,
+        leased,
+        code,
+        message,
+        retried=retried,
+        delay=delay,
+        fingerprint=fingerprints.fingerprint(
+            leased.job_type,
+            code,
+            error_class=texts.class_name(error),
+            frames=fingerprints.frames_of(error.__traceback__, home=handler.home),
+            message=message,
+        ),
+    )
+
+
+def _verdict(
+    handler: Handler, error: BaseException
+) -> tuple[object, bool | None, float | None]:
+    """Return an exception's code, whether it is retried, and the delay it asks for.
+
+    None: by the code's class, by the back-off.
+    """
+    if isinstance(error, Fail):
+        return _given(error.code, NON_RETRYABLE), False, None
+    if isinstance(error, Retry):
+        return _given(error.code, "RATE_LIMIT"), True, seconds(error.after)
+    if isinstance(error, PayloadError):
+        return "BAD_PAYLOAD", None, None
+    if isinstance(error, UnknownJobType):
+        return "UNKNOWN_JOB_TYPE", None, None
+    return codes.code_of(error, handler.errors), None, None
+
+
+def _given(code: object, default: str) -> object:
+    return default if code is None else code
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, Fail | Retry):
+        # `raise Retry(…) from error` explains itself by the error.
+        if error.message in ("", None) and error.__cause__ is not None:
+            return texts.describe(error.__cause__)
+        return texts.excerpt(error.message or "")
+    if isinstance(error, PayloadError | UnknownJobType):
+        return texts.excerpt(error)
+    return texts.describe(error)
+
+
+def _backoff(handler: Handler, failures: int) -> float:
+    """Return the handler's own delay if that can be used, else the built-in one."""
+    if handler.backoff is not None:
+        try:
+            own = seconds(handler.backoff(failures))
+        except Exception:
+            logging.getLogger("pgflow.jobs").exception(
+                "the back-off of %s failed; the built-in one is used", handler.job_type
+            )
+            own = None
+        if own is not None:
+            return own
+    return backoff.delay(failures)

@@ -1,0 +1,98 @@
+"""Runs one prepared job; whatever its handler does becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+from typing import Any
+
+from pgflow_cli.handlers import outcomes
+from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.jobs import Job, current
+from pgflow_cli.handlers.outcomes import Outcome
+from pgflow_cli.handlers.signals import PayloadError, Signal
+
+
+def run(handler: Handler, job: Job) -> Outcome:
+    """Run a job's function in this thread. Never raises.
+
+    SystemExit and RecursionError, too, end one job. The time limit is the caller's
+    business, for a thread cannot be stopped from within.
+    """
+    # In a context of its own: what a handler leaves in context variables must not reach
+    # the thread's next job.
+    return contextvars.copy_context().run(_run, handler, job)
+
+
+async def run_async(handler: Handler, job: Job) -> Outcome:
+    """Run a job's coroutine and cancel it at its time limit. Never raises.
+
+    Canceled from outside, it cancels the handler and returns a released outcome once
+    that has ended.
+    """
+    current.set(job)
+    job.begin()
+    try:
+        async with asyncio.timeout(job.timeout) as limit:
+            ended = _ended(handler, job, await _call(handler, job))
+    except BaseException as error:
+        if limit.expired():
+            return outcomes.timed_out(handler, job)
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            job.canceled.set()
+            return outcomes.released("the attempt was stopped before it ended")
+        return _failed(handler, job, error)
+    # A handler that swallowed the cancellation had no more time for what it did after.
+    return outcomes.timed_out(handler, job) if limit.expired() else ended
+
+
+def _run(handler: Handler, job: Job) -> Outcome:
+    current.set(job)
+    job.begin()
+    try:
+        return _ended(handler, job, _call(handler, job))
+    except BaseException as error:
+        return _failed(handler, job, error)
+
+
+def _call(handler: Handler, job: Job) -> Any:
+    if handler.function is None:
+        raise TypeError("a program is run by executables.run")
+    if handler.decode is None:
+        return handler.function(job)
+    return handler.function(job, job.argument)
+
+
+def _ended(handler: Handler, job: Job, result: object) -> Outcome:
+    """Return the outcome of a function that returned.
+
+    What it returned is ignored, unless that must be a mistake.
+    """
+    if result is None:
+        pass
+    elif isinstance(result, Signal):
+        raise result  # returned instead of raised; a success would hide it
+    elif inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("the handler returned an awaitable; declare it with async def")
+    if not job.followers:
+        return outcomes.SUCCEEDED
+    return Outcome("succeeded", followers=job.followers)
+
+
+def _failed(handler: Handler, job: Job, error: BaseException) -> Outcome:
+    outcome = outcomes.conclude(handler, job, error)
+    if not isinstance(error, Signal | PayloadError):
+        # The traceback is for the log; the message in the database stays a sentence.
+        with contextlib.suppress(Exception):
+            job.log.warning(
+                "handler raised: %s",
+                outcome.error_message,
+                exc_info=error,
+                extra={"event": "handler_error", "error_code": outcome.error_code},
+            )
+    return outcome

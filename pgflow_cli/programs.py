@@ -1,0 +1,255 @@
+"""Runs a program to its end: feeds it, drains it, stops it when its time is over.
+
+A program gets a process group of its own, so that a stop reaches what it has started,
+and nothing of the group outlives the call. On Linux it dies with this process. POSIX
+only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+GRACE = 5.0  # seconds between TERM and KILL
+
+_LOOK = 0.05  # seconds between looks at the clock and at `canceled`
+_CHUNK = 65536
+_LAST_READS = 64  # of what is still in the pipes when the program has ended
+
+# Looked up here: after the fork of a process with threads, a child may do very little.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+class CannotStart(Exception):  # noqa: N818 - says what happened
+    """The system refused what a program needs to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a program ended: `status` as wait(2) has it, minus the signal that killed it.
+
+    `stopped` is "timeout" or "canceled" if it was told to end. `stdout` and `stderr`
+    are the last bytes of each, one more than was asked for if there were more.
+    """
+
+    status: int
+    stopped: str | None
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    command: Sequence[str],
+    *,
+    data: bytes,
+    environment: Mapping[str, str],
+    timeout: float,
+    is_canceled: Callable[[], bool],
+    keep: int,
+) -> Ending:
+    """Run a program with `data` on stdin; raises CannotStart.
+
+    After `timeout` seconds, or when `is_canceled` says so, its group gets TERM, and
+    KILL five seconds later.
+    """
+    with _started(command, environment, data, keep) as program:
+        stopped = _follow(program, timeout, is_canceled)
+        _end_group(program.process)
+        return Ending(
+            program.process.returncode,
+            stopped,
+            bytes(program.tails["stdout"]),
+            bytes(program.tails["stderr"]),
+        )
+
+
+@dataclass(slots=True)
+class _Program:
+    process: subprocess.Popen[bytes]
+    selector: selectors.BaseSelector
+    rest: memoryview  # of what it has yet to read
+    keep: int
+    tails: dict[str, bytearray] = field(
+        default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()}
+    )
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], data: bytes, keep: int
+) -> Iterator[_Program]:
+    """Start a program; leave no process and no descriptor of it behind."""
+    with contextlib.ExitStack() as stack:
+        try:
+            # First: it needs a descriptor, which may be the last.
+            selector = stack.enter_context(selectors.DefaultSelector())
+            process = _start(command, environment)
+        except OSError as error:
+            raise CannotStart(error.strerror or str(error)) from error
+        except (subprocess.SubprocessError, ValueError) as error:
+            raise CannotStart(str(error)) from error
+        stack.callback(_close_pipes, process)
+        stack.callback(_end_group, process)
+        _register(selector, process, stack)
+        yield _Program(process, selector, memoryview(data), keep)
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=environment,
+        start_new_session=True,
+        # A worker process ignores TERM and INT, and what is ignored stays ignored in a
+        # program: a shell could not even trap it. Only a function in the child can
+        # change that, or ask for its death with this process. It takes no lock.
+        preexec_fn=_child_preparation(os.getpid()),  # noqa: PLW1509 - see above
+    )
+
+
+def _child_preparation(parent: int) -> Callable[[], None]:
+    def prepare() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before it could be asked
+                os._exit(1)
+
+    return prepare
+
+
+def _register(
+    selector: selectors.BaseSelector,
+    process: subprocess.Popen[bytes],
+    stack: contextlib.ExitStack,
+) -> None:
+    for name, events in (
+        ("stdin", selectors.EVENT_WRITE),
+        ("stdout", selectors.EVENT_READ),
+        ("stderr", selectors.EVENT_READ),
+    ):
+        pipe = getattr(process, name)
+        os.set_blocking(pipe.fileno(), False)
+        selector.register(pipe, events, name)
+    if hasattr(os, "pidfd_open"):
+        # Without one, the end of a program whose pipes another holds open is seen at
+        # the next look.
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(process.pid)
+            stack.callback(os.close, descriptor)
+            selector.register(descriptor, selectors.EVENT_READ, "end")
+
+
+def _follow(
+    program: _Program, timeout: float, is_canceled: Callable[[], bool]
+) -> str | None:
+    """Serve the program until it ends; return why it was told to, if it was."""
+    deadline = time.monotonic() + timeout
+    stopped: str | None = None
+    while not _has_ended(program.process):
+        now = time.monotonic()
+        if stopped is not None:
+            if now >= deadline:
+                _signal_group(program.process, signal.SIGKILL)
+                deadline = now + GRACE
+        elif now >= deadline or is_canceled():
+            stopped = "timeout" if now >= deadline else "canceled"
+            _signal_group(program.process, signal.SIGTERM)
+            deadline = now + GRACE
+        _pump(program, min(_LOOK, max(deadline - now, 0.0)))
+    # What it wrote last is still in the pipes. Whoever inherited them may keep them
+    # open, and even write for ever.
+    for _ in range(_LAST_READS):
+        if not _pump(program, 0.0):
+            break
+    return stopped
+
+
+def _pump(program: _Program, patience: float) -> bool:
+    """Move what can be moved through the pipes; tell whether anything was read."""
+    moved = False
+    for key, _ in program.selector.select(patience):
+        if key.data == "end":
+            program.selector.unregister(key.fileobj)
+        elif key.data == "stdin":
+            _write(program, key.fileobj)
+        else:
+            moved = _read(program, key.fileobj, program.tails[key.data]) or moved
+    return moved
+
+
+def _write(program: _Program, pipe: Any) -> None:
+    try:
+        if program.rest:
+            written = os.write(pipe.fileno(), program.rest[:_CHUNK])
+            program.rest = program.rest[written:]
+    except BlockingIOError:
+        return
+    except OSError:
+        program.rest = memoryview(b"")  # it reads no further, which is its own affair
+    if not program.rest:
+        program.selector.unregister(pipe)
+        pipe.close()
+
+
+def _read(program: _Program, pipe: Any, tail: bytearray) -> bool:
+    try:
+        data = os.read(pipe.fileno(), _CHUNK)
+    except BlockingIOError:
+        return False
+    if not data:
+        program.selector.unregister(pipe)
+        return False
+    tail += data
+    del tail[: -(program.keep + 1)]
+    return True
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether the program has ended, and leave it a zombie.
+
+    While it is one, the number of its group cannot be given to another.
+    """
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    try:
+        return os.waitid(os.P_PID, process.pid, options) is not None
+    except ChildProcessError:
+        return True
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group, and reap the program."""
+    if process.returncode is None:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
