@@ -1,9 +1,8 @@
-"""The executable: its commands, loaded when they are called, and the one place where errors are explained."""
+"""The executable: its commands, each loaded when it is called, and its exit codes."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -29,11 +28,13 @@ SECTIONS = {
         "version": "Print the versions of everything that takes part.",
     },
 }
-COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
+COMMANDS = {
+    name: summary for section in SECTIONS.values() for name, summary in section.items()
+}
 
 
 class Program(Group):
-    """A group whose commands live in pgflow_cli.commands, each loaded when it is called."""
+    """A group whose commands are modules, each loaded when it is called."""
 
     hide_global_options = False
 
@@ -46,10 +47,21 @@ class Program(Group):
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         name = cmd_name.replace("-", "_")
-        loaded: click.Command = getattr(import_module(f"pgflow_cli.commands.{name}"), name)
+        loaded: click.Command = getattr(
+            import_module(f"pgflow_cli.commands.{name}"), name
+        )
         return loaded
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List the commands before the many options."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         """List the commands without loading one."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):
@@ -80,7 +92,9 @@ class Program(Group):
         sys.exit(code)
 
 
-@click.group("pgflow", cls=Program, epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, …")
+@click.group(
+    "pgflow", cls=Program, epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, …"
+)
 def program() -> None:
     """Operate pgflow, a PostgreSQL job queue, from a terminal.
 

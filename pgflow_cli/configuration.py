@@ -1,4 +1,4 @@
-"""Where the value of a setting may come from besides the command line, nearest first; pure but for reading files."""
+"""Where values come from besides the command line: variables, files; nearest first."""
 
 from __future__ import annotations
 
@@ -51,13 +51,17 @@ class Sources:
         return [level.origin for level in self.levels].index(found.origin)
 
     def profile_value(self, variable: str) -> Found | None:
-        """Return what the chosen profile itself says, whether or not something nearer wins."""
-        ours = (level for level in self.levels if level.origin.endswith(f"[profile.{self.profile}]"))
+        """Return what the chosen profile says, whether or not something nearer wins."""
+        ours = (
+            level
+            for level in self.levels
+            if level.origin.endswith(f"[profile.{self.profile}]")
+        )
         return _find(tuple(ours), variable)
 
 
 def key_of(variable: str) -> str:
-    """Return the key of a variable in a file: `PGFLOW_LEASE_SECONDS` is `lease_seconds`."""
+    """Return a variable's key in files: `lease_seconds` for `PGFLOW_LEASE_SECONDS`."""
     return variable.removeprefix(_PREFIX).lower()
 
 
@@ -70,17 +74,23 @@ def load(
     config: Path | None = None,
     profile: str | None = None,
 ) -> Sources:
-    """Read every place. An unknown key, a file that cannot be read and an unknown profile raise ConfigurationError."""
+    """Read every place.
+
+    Raises ConfigurationError for an unknown key or profile, and for a file that cannot
+    be read.
+    """
     keys = {key_of(variable): variable for variable in variables}
     levels = [
         Level("environment", dict(_from_variables(environ, variables, "environment"))),
-        *_dotenv(env_file or directory / ".env", variables, wanted=env_file is not None),
+        *_dotenv(
+            env_file or directory / ".env", variables, wanted=env_file is not None
+        ),
         *_project(directory, keys),
     ]
     named = _find(tuple(levels), "PGFLOW_CONFIG")
     path = config or (Path(str(named.value)) if named else None)
     user = _toml(path or _user_file(environ), wanted=path is not None)
-    profiles = user.pop("profile", {}) if isinstance(user.get("profile"), dict) else {}
+    profiles = user.pop("profile") if isinstance(user.get("profile"), dict) else {}
     origin = str(path or _user_file(environ))
     top = Level(origin, dict(_from_table(user, keys, origin)))
     if profile is None:
@@ -108,7 +118,7 @@ def _from_variables(
 
 
 def _dotenv(path: Path, variables: Collection[str], *, wanted: bool) -> Iterator[Level]:
-    """Read `KEY=value` lines; the file belongs to the application, so what is not ours is passed over."""
+    """Read `KEY=value` lines; what is not ours belongs to the application."""
     text = _text(path, wanted=wanted)
     if text is None:
         return
@@ -119,14 +129,18 @@ def _dotenv(path: Path, variables: Collection[str], *, wanted: bool) -> Iterator
             single, double, bare = match[2], match[3], match[4]
             if double is not None:
                 double = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), double)
-            values[match[1]] = next((v for v in (single, double, bare) if v is not None), "")
+            values[match[1]] = next(
+                (v for v in (single, double, bare) if v is not None), ""
+            )
     yield Level(str(path), dict(_from_variables(values, variables, str(path))))
 
 
 def _project(directory: Path, keys: Mapping[str, str]) -> Iterator[Level]:
     own = directory / "pgflow.toml"
     if own.is_file():
-        yield Level(str(own), dict(_from_table(_toml(own, wanted=True), keys, str(own))))
+        yield Level(
+            str(own), dict(_from_table(_toml(own, wanted=True), keys, str(own)))
+        )
         return
     shared = directory / "pyproject.toml"
     if not shared.is_file():
@@ -139,13 +153,15 @@ def _project(directory: Path, keys: Mapping[str, str]) -> Iterator[Level]:
 
 
 def _profile(
-    profiles: Mapping[str, object], name: str, keys: Mapping[str, str], origin: str
+    profiles: object, name: str, keys: Mapping[str, str], origin: str
 ) -> Level:
+    assert isinstance(profiles, dict)
     table = profiles.get(name)
     if not isinstance(table, dict):
         known = ", ".join(sorted(profiles)) or "none"
         raise ConfigurationError(
-            f"there is no profile of the chosen name in {origin}", f"Profiles there: {known}."
+            f"there is no profile of the chosen name in {origin}",
+            f"Profiles there: {known}.",
         )
     place = f"{origin} [profile.{name}]"
     return Level(place, dict(_from_table(table, keys, place)))
@@ -171,7 +187,8 @@ def _toml(path: Path, *, wanted: bool) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        # The sentence of tomllib may repeat what it stumbled over; the position is enough.
+        # The sentence of tomllib may repeat what it stumbled over; the position is
+        # enough.
         where = re.search(r"\(at .*\)$", str(error))
         position = f" {where[0]}" if where else ""
         raise ConfigurationError(f"{path} is not valid TOML{position}") from None

@@ -1,4 +1,4 @@
-"""Hands each command what it works with: global options, the database, an open repository."""
+"""Hands each command the global options, the database, an open repository."""
 
 from __future__ import annotations
 
@@ -29,9 +29,16 @@ class _Outfitted(click.Command):
     hide_global_options = True
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
-        attributes["context_settings"] = {**_HELP, **(attributes.get("context_settings") or {})}
+        attributes["context_settings"] = {
+            **_HELP,
+            **(attributes.get("context_settings") or {}),
+        }
         super().__init__(*args, **attributes)
-        own = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
+        own = {
+            flag
+            for param in self.params
+            for flag in (*param.opts, *param.secondary_opts)
+        }
         for setting in settings.GLOBAL:
             if not own.intersection(setting.flags):
                 self.params.append(setting.option(hidden=self.hide_global_options))
@@ -54,17 +61,21 @@ class _Outfitted(click.Command):
         session = ctx.find_object(Session)
         if session is not None and not isinstance(self, click.Group):
             _display(session).keep(ctx)
-            ctx.color = terminal.colored(sys.stdout, session.given.get("color") or "auto")
+            ctx.color = terminal.colored(
+                sys.stdout, session.given.get("color") or "auto"
+            )
         return super().invoke(ctx)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         """List the command's own options; a line points to the others."""
         super().format_options(ctx, formatter)
         if self.hide_global_options:
             with formatter.section("Global options"):
                 formatter.write_text(
-                    "-o/--output, --database-url [DATABASE_URL], --quiet, --debug and the"
-                    " others that `pgflow --help` lists go here, too."
+                    "-o/--output, --database-url [DATABASE_URL], --quiet, --debug and"
+                    " the others that `pgflow --help` lists go here, too."
                 )
 
 
@@ -73,7 +84,7 @@ class Command(_Outfitted):
 
 
 class Group(_Outfitted, click.Group):
-    """A group of commands of pgflow; without arguments its help goes to stderr, exit 2."""
+    """A group of commands; without arguments its help goes to stderr, exit 2."""
 
     command_class = Command
 
@@ -101,9 +112,9 @@ def database() -> Database:
 
 
 @contextmanager
-def open_repository() -> Iterator[Repository]:
+def open_repository(*, tries: int = 3) -> Iterator[Repository]:
     """Hand out a repository that is connected, and close it afterwards."""
-    repository = _connected(database())
+    repository = _connected(database(), tries)
     try:
         yield repository
     finally:
@@ -131,31 +142,38 @@ def pass_database(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _connected(wanted: Database) -> Repository:
-    """Connect, up to three times within --connect-timeout; the last reason is the one to tell."""
+def _connected(wanted: Database, tries: int) -> Repository:
+    """Connect within --connect-timeout; the last reason is the one to tell."""
     from pgflow_cli.repository import Repository  # noqa: PLC0415 - start-up stays quick
 
     budget = wanted.connect_timeout
     began = time.monotonic()
-    attempt_timeout = max(_SHORTEST_CONNECT, budget / 3)
-    for attempt in (1, 2, 3):
-        repository = Repository.of(replace(wanted, connect_timeout=attempt_timeout))
+    patience = replace(wanted, connect_timeout=max(_SHORTEST_CONNECT, budget / tries))
+    for attempt in range(1, tries + 1):
+        repository = Repository.of(patience)
         try:
             repository.link.raw()
         except DatabaseUnavailable as error:
             took = time.monotonic() - began
             pause = attempt * budget / 5
-            if attempt == 3 or took + pause > budget:
-                tries = "once" if attempt == 1 else f"{attempt} times"
-                raise DatabaseUnavailable(
-                    error.message,
-                    f"The server is not reachable from this host (tried {tries} in {took:.0f}s).",
-                    *error.hints,
-                ) from None
+            if attempt == tries or took + pause > budget:
+                raise _unreachable(error, attempt, took) from None
             time.sleep(pause)
         else:
+            repository.link.database = wanted
             return repository
-    raise AssertionError("the third attempt returns or raises")
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _unreachable(
+    error: DatabaseUnavailable, tries: int, took: float
+) -> DatabaseUnavailable:
+    often = "once" if tries == 1 else f"{tries} times"
+    return DatabaseUnavailable(
+        error.message,
+        f"The server is not reachable from this host (tried {often} in {took:.0f}s).",
+        *error.hints,
+    )
 
 
 def _display(session: Session) -> terminal.Display:
@@ -168,7 +186,9 @@ def _display(session: Session) -> terminal.Display:
         color=given.get("color") or "auto",
         columns=tuple(name for name in columns.split(",") if name.strip()),
         headers=not given.get("no_headers"),
-        pager=None if given.get("no_pager") or command in ("off", "0", "no") else command,
+        pager=None
+        if given.get("no_pager") or command in ("off", "0", "no")
+        else command,
         quiet=bool(given.get("quiet")),
         ask=not given.get("no_input"),
     )

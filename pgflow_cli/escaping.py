@@ -1,19 +1,22 @@
-"""Makes text that comes from data harmless: for terminals, for spreadsheets, and without passwords."""
+"""Makes text from data harmless for terminals and spreadsheets, and masks passwords."""
 
 from __future__ import annotations
 
 import re
 
-# C0, DEL and C1; the marks that turn the direction of writing; two characters that end a line for many readers; and
-# halves of surrogate pairs, which no stream can encode.
+# C0, DEL and C1; the marks that turn the direction of writing; two characters that end
+# a line for many readers; and halves of surrogate pairs, which no stream can encode.
 _DANGEROUS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_DANGEROUS_EXCEPT_NEWLINE = re.compile(_DANGEROUS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_DANGEROUS_EXCEPT_NEWLINE = re.compile(
+    _DANGEROUS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f")
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-# The user's part may hold anything but a slash or an at sign; the password may hold an at sign, if somebody forgot to
-# encode it, so everything up to the last one of the word goes.
+# The user's part may hold anything but a slash or an at sign; the password may hold an
+# at sign, if somebody forgot to encode it, so everything up to the last one of the word
+# goes.
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
 _PASSWORD_IN_PAIR = re.compile(
     r"(?i)\b((?:\w*password|\w*passwd|\w*secret|\w*token)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)"
@@ -21,12 +24,12 @@ _PASSWORD_IN_PAIR = re.compile(
 
 
 def neutral(text: str) -> str:
-    """Return one line in which nothing commands a terminal: control characters are shown as `\\xNN`."""
+    """Return one line that commands no terminal: control characters become `\\xNN`."""
     return _DANGEROUS.sub(_shown, text)
 
 
 def neutral_lines(text: str) -> str:
-    """Return the text with its line breaks, and nothing else that commands a terminal."""
+    """Return the text, its line breaks kept, that commands no terminal."""
     return _DANGEROUS_EXCEPT_NEWLINE.sub(_shown, text.replace("\r\n", "\n"))
 
 
@@ -37,7 +40,7 @@ def ascii_only(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return the text so that no spreadsheet takes it for a formula; line breaks stay."""
+    """Return the text so that no spreadsheet takes it for a formula."""
     cell = neutral_lines(text)
     return f"'{cell}" if text.startswith(_FORMULA) else cell
 

@@ -29,12 +29,14 @@ def explain(error: BaseException, *, debug: bool) -> int:
         _close_quietly()
         return BROKEN_PIPE
     if debug and not isinstance(error, click.ClickException):
-        output.warn(escaping.redact(_traceback_of(error)))
+        output.tell(escaping.redact(_traceback_of(error)))
     if isinstance(error, click.ClickException):
         _explain_usage(error)
         return error.exit_code
     if isinstance(error, PgflowError):
-        output.complain(escaping.redact(error.message), *map(escaping.redact, error.hints))
+        output.complain(
+            escaping.redact(error.message), *map(escaping.redact, error.hints)
+        )
         return error.exit_code
     if not isinstance(error, Exception):
         raise error
@@ -50,7 +52,7 @@ def _code_of_exit(error: SystemExit) -> int:
 
 def _explain_usage(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        output.complain_plainly(error.format_message())
+        output.tell(error.format_message())
         return
     ctx = getattr(error, "ctx", None)
     hints = (f"Try: {ctx.command_path} --help",) if ctx is not None else ()
@@ -64,7 +66,7 @@ def _explain_bug(error: Exception) -> None:
         _save(path, escaping.redact(_traceback_of(error)))
         where = f"The traceback is in {path}; please report it."
     except OSError as failure:
-        where = f"The traceback could not be saved in {path}: {failure.strerror}. Try: --debug"
+        where = f"Its traceback is not in {path}: {failure.strerror}. Try: --debug"
     output.complain(f"this is a bug in pgflow or a handler: {summary}", where)
 
 
@@ -78,15 +80,18 @@ def _last_error_log() -> Path:
 
 
 def _save(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read, in place of an older one of any mode."""
+    """Write a new file that only its owner can read, in place of any older one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+    with os.fdopen(
+        descriptor, "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(text)
 
 
 def _close_quietly() -> None:
-    # Python flushes stdout once more at its end, and would complain of the pipe a second time.
+    # Python flushes stdout once more at its end, and would complain of the pipe a
+    # second time.
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

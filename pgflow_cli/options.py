@@ -1,4 +1,4 @@
-"""An option that also looks into variables and files, and remembers where it found its value."""
+"""An option that also looks into variables and files, and knows where it looked."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _BOOLEANS = {
 class Session:
     """What one run of the program was told; `ctx.obj` of every command.
 
-    `given` holds the global options by name: first as typed before the sub-command, in the end as they are in force.
-    `origins` says where each value came from; what is missing there is the default.
+    `given` holds the global options by name: first as typed before the sub-command, in
+    the end as they are in force. `origins` says where each value came from; what is
+    missing there is the default.
     """
 
     variables: Collection[str] = ()
@@ -62,10 +63,10 @@ class Session:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A flag with its variable, its default and its help text; stacked on a command as a decorator.
+    """A flag with its variable, its default and its help text; decorates a command.
 
-    A global one is not handed to the command: it is asked for in the session. With `milliseconds` the variable counts
-    them, where the flag takes a duration.
+    A global one is not handed to the command: it is asked for in the session. With
+    `milliseconds` the variable counts them, where the flag takes a duration.
     """
 
     flags: tuple[str, ...]
@@ -85,12 +86,16 @@ class Setting:
 
     def __call__(self, function: F) -> F:
         """Add the option to a command."""
-        added = click.option(*self.flags, cls=SettingOption, setting=self, **self._attributes())
+        added = click.option(
+            *self.flags, cls=SettingOption, setting=self, **self._attributes()
+        )
         return added(function)
 
     def option(self, *, hidden: bool = False) -> SettingOption:
         """Return the option by itself."""
-        return SettingOption(self.flags, setting=self, hidden=hidden, **self._attributes())
+        return SettingOption(
+            self.flags, setting=self, hidden=hidden, **self._attributes()
+        )
 
     @property
     def name(self) -> str:
@@ -115,7 +120,7 @@ class Setting:
             raise self.refusal(session.origins[self.name]) from None
 
     def look_up(self, session: Session) -> Any:
-        """Return what a variable or file says, ready for `kind` to convert; None: nothing does."""
+        """Return what a variable or file says, for `kind` to convert; None: nothing."""
         found = session.sources.find(self.variable) if self.variable else None
         if found is None:
             return None
@@ -123,8 +128,10 @@ class Setting:
         return self._boolean(found) if self.is_flag else self._written(found)
 
     def refusal(self, found: Found) -> ConfigurationError:
-        """Return the error for a bad value: it names the key and the place, and never repeats the value."""
-        expects = "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
+        """Return the error for a bad value; it names key and place, never the value."""
+        expects = (
+            "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
+        )
         if self.milliseconds:
             expects += "; the variable counts milliseconds"
         return ConfigurationError(f"{found.key} ({found.origin}) is not {expects}")
@@ -151,10 +158,17 @@ class Setting:
         return value
 
     def _attributes(self) -> dict[str, Any]:
+        # click would put words that stand for a default into parentheses.
+        told = isinstance(self.show_default, str)
+        words = (
+            self.help,
+            f"[{self.variable}]" if self.variable else "",
+            f"[default: {self.show_default}]" if told else "",
+        )
         attributes: dict[str, Any] = {
-            "help": self.help + (f"  [{self.variable}]" if self.variable else ""),
+            "help": "  ".join(filter(None, words)),
             "default": self.default,
-            "show_default": self.show_default,
+            "show_default": not told,
             "is_eager": self.is_eager,
             "expose_value": not self.is_global,
             "callback": self.callback,
@@ -168,19 +182,24 @@ class Setting:
 
 
 class SettingOption(click.Option):
-    """The option of a setting; click asks it for a value where the command line is silent."""
+    """The option of a setting, which click asks where the command line is silent."""
 
     def __init__(self, *args: Any, setting: Setting, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.setting = setting
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
-        """Return what was typed before the sub-command, or what a variable or file says."""
+        """Return what was typed before the sub-command, or a variable or file says."""
         session = _session_of(ctx)
         if self.setting.is_global and self.setting.name in session.given:
             return session.given[self.setting.name]
-        # An outer command only takes note of what is typed. The eager ones say which files to read.
-        if isinstance(ctx.command, click.Group) or ctx.resilient_parsing or self.is_eager:
+        # An outer command only takes note of what is typed. The eager ones say which
+        # files to read.
+        if (
+            isinstance(ctx.command, click.Group)
+            or ctx.resilient_parsing
+            or self.is_eager
+        ):
             return None
         return self.setting.look_up(session)
 
@@ -197,7 +216,9 @@ class SettingOption(click.Option):
             if typed or found is None or found.origin == COMMAND_LINE:
                 raise
             raise self.setting.refusal(found) from None
-        if self.setting.is_global and (typed or not isinstance(ctx.command, click.Group)):
+        if self.setting.is_global and (
+            typed or not isinstance(ctx.command, click.Group)
+        ):
             session.given[name] = result
         return result
 
@@ -215,5 +236,7 @@ def stack(*settings: Setting) -> Callable[[F], F]:
 
 def _session_of(ctx: click.Context) -> Session:
     session = ctx.find_object(Session)
-    assert session is not None, "a setting belongs on a command made with pgflow_cli.context"
+    assert session is not None, (
+        "a setting belongs on a command made with pgflow_cli.context"
+    )
     return session

@@ -1,4 +1,4 @@
-"""The kinds of values an option takes, each with the sentence that says what it expects."""
+"""The kinds of values an option takes, each with the words for what it expects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Number(Kind):
 
 
 class Duration(Kind):
-    """A length of time between two bounds in seconds, both included; given on as seconds."""
+    """A length of time between two bounds, all in seconds."""
 
     name = "duration"
 
@@ -155,6 +155,18 @@ class Choice(click.Choice[str]):
         return f"one of {', '.join(self.choices)}"
 
 
-QUEUE = Name("queue", _QUEUE, "1 to 63 letters, digits, _ . - that starts with a letter or a digit")
-TYPE = Name("type", _NAME, "1 to 128 letters, digits, _ . : - that starts with a letter or a digit")
-NAME = Name("name", _NAME, "1 to 128 letters, digits, _ . : - that starts with a letter or a digit")
+QUEUE = Name(
+    "queue",
+    _QUEUE,
+    "1 to 63 letters, digits, _ . - that starts with a letter or a digit",
+)
+TYPE = Name(
+    "type",
+    _NAME,
+    "1 to 128 letters, digits, _ . : - that starts with a letter or a digit",
+)
+NAME = Name(
+    "name",
+    _NAME,
+    "1 to 128 letters, digits, _ . : - that starts with a letter or a digit",
+)

@@ -1,7 +1,8 @@
 """Every shared flag, variable, default and help text, once.
 
-A flag's variable is derived from it (`--lease-seconds` → `PGFLOW_LEASE_SECONDS`) unless the operators' documents name
-another. Stack a setting on a command as a decorator; one without a flag is asked for its `value()`.
+A flag's variable is derived from it (`--lease-seconds` → `PGFLOW_LEASE_SECONDS`) unless
+the operators' documents name another. Stack a setting on a command as a decorator; one
+without a flag is asked for its `value()`.
 """
 
 from __future__ import annotations
@@ -52,9 +53,12 @@ _WAYS_OUT = (
 
 
 def _flag(
-    *flags: str, help: str, variable: bool | str = False, **more: Any  # noqa: A002
+    *flags: str,
+    help: str,  # noqa: A002 - named as in click
+    variable: bool | str = False,
+    **more: Any,
 ) -> Setting:
-    """Declare a setting; with `variable=True` the name of its variable is derived from the flag."""
+    """Declare a setting; `variable=True` derives the variable from the flag."""
     derived = f"PGFLOW_{Setting(flags, help).name.upper()}"
     name = derived if variable is True else variable or None
     return Setting(flags, help, variable=name, **more)
@@ -93,7 +97,7 @@ GLOBAL = (
     ),
     _flag(
         "--config",
-        help="The configuration file, instead of pgflow/config.toml in XDG_CONFIG_HOME.",
+        help="The configuration file, not pgflow/config.toml in XDG_CONFIG_HOME.",
         variable=True,
         metavar="FILE",
         is_global=True,
@@ -131,7 +135,13 @@ GLOBAL = (
     ),
     _flag("--no-pager", help="Never start a pager.", is_flag=True, is_global=True),
     _flag("--quiet", help="Leave out counts and hints.", is_flag=True, is_global=True),
-    _flag("-v", "--verbose", help="Say more; twice: more still.", count=True, is_global=True),
+    _flag(
+        "-v",
+        "--verbose",
+        help="Say more; twice: more still.",
+        count=True,
+        is_global=True,
+    ),
     _flag(
         "--debug",
         help="Print the traceback of an error.",
@@ -169,14 +179,19 @@ GLOBAL = (
         default="5s",
         is_global=True,
     ),
-    _flag("--no-input", help="Never ask; refuse instead.", is_flag=True, is_global=True),
+    _flag(
+        "--no-input", help="Never ask; refuse instead.", is_flag=True, is_global=True
+    ),
 )
 
 # Options that several commands share.
 
 queue_name = _flag("-q", "--queue", help="The queue.", kind=QUEUE, metavar="NAME")
 columns = _flag(
-    "--columns", help="Only these columns, in this order.", metavar="A,B", is_global=True
+    "--columns",
+    help="Only these columns, in this order.",
+    metavar="A,B",
+    is_global=True,
 )
 no_headers = _flag(
     "--no-headers", help="Leave out the line of headings.", is_flag=True, is_global=True
@@ -210,13 +225,13 @@ exec_env = _flag(
 )
 handlers_dir = _flag(
     "--handlers-dir",
-    help="Run the executable files of this folder, each for the job type it is named after.",
+    help="Run this folder's executable files, each for the type it is named after.",
     kind=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
 )
 on_unknown = _flag(
     "--on-unknown",
-    help="What to do with job types nobody handles here: leave them to others, or move them to the DLQ.",
+    help="Leave job types without a handler to other workers, or move them to the DLQ.",
     kind=Choice(("leave", "dlq")),
     default="leave",
 )
@@ -328,9 +343,7 @@ shutdown_timeout = _flag(
 )
 drain = _flag("--drain", help="Exit 0 when nothing is left to run.", is_flag=True)
 once = _flag("--once", help="Run one batch, then exit.", is_flag=True)
-max_jobs = _flag(
-    "--max-jobs", help="Exit after so many jobs.", kind=Number(1, 10**15)
-)
+max_jobs = _flag("--max-jobs", help="Exit after so many jobs.", kind=Number(1, 10**15))
 max_runtime = _flag("--max-runtime", help="Exit after so long.", kind=Duration(0.1))
 idle_timeout = _flag(
     "--idle-timeout", help="Exit after so long without a job.", kind=Duration(0.1)
@@ -394,7 +407,7 @@ max_payload_bytes = _flag(
     default=262_144,
 )
 max_enqueue_per_minute = _flag(
-    help="How many jobs a minute may be enqueued, where the queue's policy says nothing; 0: any number.",
+    help="Most jobs a minute, where the queue's policy says nothing; 0: no limit.",
     variable="PGFLOW_MAX_ENQUEUE_PER_MINUTE",
     kind=Number(0, 2_147_483_647),
     default=0,
@@ -437,6 +450,11 @@ def heartbeat_seconds(lease: int, wanted: float | None) -> float:
     return lease / 3 if wanted is None else wanted
 
 
+def names_a_database() -> bool:
+    """Return whether a URL is set, wherever."""
+    return bool(given("database_url") or given("database_url_file"))
+
+
 def database_url() -> str:
     """Return the URL of the database; none at all is exit 78 with the ways out."""
     session = Session.current()
@@ -448,8 +466,11 @@ def database_url() -> str:
 
 
 def _nearest(session: Session) -> str | None:
-    """Return the URL or the content of its file, whichever was set nearer to the command line."""
-    url, path = session.given.get("database_url"), session.given.get("database_url_file")
+    """Return the URL or what its file holds, whichever was set nearer to the user."""
+    url, path = (
+        session.given.get("database_url"),
+        session.given.get("database_url_file"),
+    )
     if not path:
         return url or None
     ranks = [_rank(session, name) for name in ("database_url", "database_url_file")]
@@ -490,7 +511,9 @@ def _warn_of_unheeded_profile(session: Session) -> None:
     )
     theirs = session.sources.profile_value("DATABASE_URL")
     if theirs is not None and found is not None and found.origin != theirs.origin:
-        output.warn(f"the database comes from {found.key} ({found.origin}), not from the profile")
+        output.warn(
+            f"the database comes from {found.key} ({found.origin}), not the profile"
+        )
 
 
 def _dev_server() -> tuple[str, ...]:
@@ -504,7 +527,7 @@ def _dev_server() -> tuple[str, ...]:
 
 
 def _local(url: str) -> str:
-    """Return the URL of the private server of this folder, which is started if need be."""
+    """Return the URL of this folder's private server, which is started if need be."""
     if environment.value() not in (None, "dev"):
         raise ConfigurationError(
             "the URL dev: is for development only, and PGFLOW_ENV says this is not",

@@ -1,4 +1,4 @@
-"""What the terminal can do and what was asked of it: colour, width, pager, questions, bars."""
+"""What the terminal can do and was asked for: colour, width, pager, questions, bars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _META = "pgflow_cli.terminal.display"
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """How the operator wants to see things; `format` and `times` are None until somebody says."""
+    """How the operator wants to see things; None leaves it to who reads."""
 
     format: str | None = None
     times: str | None = None
@@ -57,7 +57,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def colored(stream: TextIO, wanted: str = "auto") -> bool:
-    """Return whether to write in colour: the option, then NO_COLOR, FORCE_COLOR, TERM, then who reads."""
+    """Ask the option, then NO_COLOR, FORCE_COLOR and TERM, then who reads."""
     if wanted != "auto":
         return wanted == "always"
     if os.environ.get("NO_COLOR"):
@@ -68,21 +68,21 @@ def colored(stream: TextIO, wanted: str = "auto") -> bool:
 
 
 def knows_ascii_only(stream: TextIO) -> bool:
-    """Return whether the reader asked for plain ASCII, or the stream cannot carry more."""
+    """Return whether the reader wants ASCII, or the stream cannot carry more."""
     asked = os.environ.get("LC_ALL") in ("C", "POSIX") and is_terminal(stream)
     encoding = (stream.encoding or "ascii").lower().replace("-", "")
     return asked or not encoding.startswith("utf")
 
 
 def make_robust(stream: TextIO) -> None:
-    """Let a character that the stream cannot carry be shown as an escape, not end the program."""
+    """Show a character that the stream cannot carry as an escape, and go on."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
 
 
 def console(stream: TextIO) -> Console:
-    """Return rich's view of a stream, with pgflow's rules for colour and nothing taken for markup."""
+    """Return rich's view of a stream; colour by our rules, nothing taken for markup."""
     from rich.console import Console  # noqa: PLC0415 - start-up stays quick
 
     tty = is_terminal(stream)
@@ -102,7 +102,7 @@ def console(stream: TextIO) -> Console:
 
 
 def show(text: str) -> None:
-    """Write a whole screen to stdout, through the pager if it overflows and persons sit at both ends."""
+    """Write a screen; between two terminals, through a pager if it overflows."""
     command = display().pager
     between_terminals = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     overflows = text.count("\n") >= shutil.get_terminal_size().lines
@@ -133,7 +133,7 @@ def _paged(text: str, command: str) -> bool:
 
 
 def ask(question: str) -> str:
-    """Return what a person types on the line after the question, which goes to stderr; at the end of input, nothing."""
+    """Put a question on stderr and return the line that is typed."""
     sys.stderr.write(question)
     sys.stderr.flush()
     return sys.stdin.readline().strip()
@@ -146,7 +146,7 @@ def can_ask() -> bool:
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Hand out a function that counts on; a bar appears on a terminal's stderr after a second."""
+    """Hand out a function that counts; after 1 s a terminal's stderr shows a bar."""
     if display().quiet or not is_terminal(sys.stderr):
         yield lambda _steps: None
         return
@@ -191,5 +191,7 @@ class _Bar:
             console=console(sys.stderr),
             transient=True,
         )
-        self._task = self._shown.add_task(self._label, total=self._total, completed=self._done)
+        self._task = self._shown.add_task(
+            self._label, total=self._total, completed=self._done
+        )
         self._shown.start()

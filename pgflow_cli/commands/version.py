@@ -2,6 +2,57 @@
 
 from __future__ import annotations
 
-from pgflow_cli import output
-from pgflow_cli.context import command
-from pgflow_cli import versions
+import platform
+from importlib.metadata import version as version_of
+
+from pgflow_cli import output, settings, sqlfiles
+from pgflow_cli.context import command, open_repository
+from pgflow_cli.errors import PgflowError
+
+COLUMNS = (
+    output.Column("pgflow"),
+    output.Column("schema_expected"),
+    output.Column("schema_found"),
+    output.Column("server"),
+    output.Column("python"),
+    output.Column("psycopg"),
+    output.Column("click"),
+)
+
+
+@command("version")
+def version() -> None:
+    """Print the versions of the program, of its parts, and of the database.
+
+    The database is asked only if a URL is set; if it does not answer, its versions are
+    left out and the reason goes to stderr.
+
+    \b
+    Examples:
+      pgflow version
+      pgflow version -o json
+    """
+    server, schema = _of_the_database()
+    versions = {
+        "pgflow": version_of("pgflow"),
+        "schema_expected": sqlfiles.latest_version(),
+        "schema_found": schema,
+        "server": server,
+        "python": platform.python_version(),
+        "psycopg": version_of("psycopg"),
+        "click": version_of("click"),
+    }
+    output.write_record(versions, COLUMNS)
+
+
+def _of_the_database() -> tuple[str | None, int | None]:
+    if not settings.names_a_database():
+        return None, None
+    try:
+        with open_repository(tries=1) as repository:
+            facts = repository.inspect_server()
+            found = repository.find_schema_version() if facts.has_migrations else None
+            return facts.version, found
+    except PgflowError as error:
+        output.warn(error.message)
+        return None, None

@@ -1,0 +1,127 @@
+"""Turns a row's values into text: for persons, for programs, for spreadsheets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from pgflow_cli import escaping, times
+
+SHORT_ID = 8
+_TIMES = {
+    "iso": times.format_iso,
+    "local": times.format_local,
+    "unix": times.format_unix,
+}
+
+Kind = Literal["text", "id", "number", "time", "ms", "seconds", "json"]
+Row = Any
+"""A frozen dataclass, or a mapping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: the field of the row (also the JSON key), its heading, its kind.
+
+    The first column of kind "id" is what `-o ids` prints. `ms` and `seconds` are
+    lengths of time. A wide column is left out of table, plain and md.
+    """
+
+    field: str
+    heading: str = ""
+    kind: Kind = "text"
+    wide: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return the heading; without one of its own, the field in capitals."""
+        return self.heading or self.field.replace("_", " ").upper()
+
+    def of(self, row: Row) -> Any:
+        """Return this column's value of a row."""
+        return (
+            row.get(self.field)
+            if isinstance(row, Mapping)
+            else getattr(row, self.field)
+        )
+
+
+def readable(
+    column: Column, row: Row, now: datetime, *, short: bool, wanted: str | None
+) -> str:
+    """Return what a person reads in a cell: one line without control characters."""
+    value = column.of(row)
+    if value is None:
+        return ""
+    if column.kind == "id" and short:
+        return escaping.neutral(text_of(value)[-SHORT_ID:])
+    if column.kind == "time":
+        return escaping.neutral(
+            _time(value, now, wanted or ("relative" if short else "iso"))
+        )
+    if column.kind in ("ms", "seconds") and isinstance(value, int | float):
+        return times.format_duration(value / 1000 if column.kind == "ms" else value)
+    if column.kind == "number" and short and type(value) is int:
+        return f"{value:,}"
+    return escaping.neutral(text_of(value))
+
+
+def _time(value: Any, now: datetime, wanted: str) -> str:
+    if not isinstance(value, datetime):
+        # Infinite or beyond the year 9999: the database's own words.
+        return text_of(value)
+    if wanted == "relative":
+        return times.format_relative(value, now)
+    return _TIMES[wanted](value)
+
+
+def text_of(value: Any) -> str:
+    """Return a value as a program wants to read it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return times.format_iso(value)
+    if isinstance(value, timedelta):
+        return str(value.total_seconds())
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return json_of(value)
+    if isinstance(value, str | int | float | Decimal | UUID | date):
+        return str(value)
+    raise TypeError(f"no way to write a {type(value).__name__}")
+
+
+def separated(value: Any) -> str:
+    # A number is no formula, even with its sign.
+    if isinstance(value, int | float | Decimal):
+        return text_of(value)
+    return escaping.csv_cell(text_of(value))
+
+
+def json_of(value: Any, indent: int | None = None) -> str:
+    return json.dumps(
+        _jsonable(value), ensure_ascii=True, allow_nan=False, indent=indent
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(part) for part in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
+    return text_of(value)
