@@ -27,7 +27,7 @@ def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) 
     The first signal drains the worker, a second one makes it leave at once; then the
     server stops. Return the worker's exit code.
     """
-    with _noted_signals() as signals, server:
+    with noted_signals() as signals, server:
         for note in server.notes:
             say(note)
         migrate(server.url)
@@ -44,7 +44,7 @@ def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) 
 
 def follow(folder: Folder) -> None:
     """Wait for a signal, or for the end of a server that another process owns."""
-    with _noted_signals() as signals:
+    with noted_signals() as signals:
         while not signals and folder.is_ready():
             time.sleep(_LOOK_SECONDS)
 
@@ -127,7 +127,7 @@ def _stop(folder: Folder) -> bool:
 
 
 @contextmanager
-def _noted_signals() -> Iterator[list[int]]:
+def noted_signals() -> Iterator[list[int]]:
     """Hand out a list that grows with each signal to stop."""
     received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

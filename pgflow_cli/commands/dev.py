@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgflow_cli import output, settings
-from pgflow_cli.context import Group, group
+from pgflow_cli.context import Group
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ user = click.option(
 )
 
 
-@group("dev", cls=WithDefault)
+@click.group("dev", cls=WithDefault)
 def dev() -> None:
     """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
 

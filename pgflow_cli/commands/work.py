@@ -1,0 +1,114 @@
+"""Lease and run jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import command, pass_database
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database
+    from pgflow_cli.workplan import WorkPlan
+
+
+@command("work")
+@settings.work_options
+@pass_database
+def work(database: Database, **options: Any) -> None:
+    """Lease and run jobs, until told to stop.
+
+    \b
+    Examples:
+      pgflow work --app myapp.jobs --queue emails,default --processes 2
+      pgflow work --handlers-dir ./handlers --drain
+    """
+    from pgflow_cli import logs, migrations  # noqa: PLC0415 - these load psycopg
+    from pgflow_cli.supervisor import Supervisor  # noqa: PLC0415
+
+    plan = _plan(database, options)
+    if options["check"]:
+        _check(plan)
+        return
+    logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
+    Supervisor(plan).run()
+
+
+def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
+    from pgflow_cli.supervisor import worker_name  # noqa: PLC0415
+    from pgflow_cli.workplan import WorkPlan  # noqa: PLC0415
+
+    lease = options["lease_seconds"]
+    heartbeat = options["heartbeat"] or lease / 3
+    if heartbeat > lease / 3:
+        raise settings.UsageError(
+            f"--heartbeat {heartbeat:g}s is more than a third of --lease-seconds;"
+            f" at most {lease / 3:g}s"
+        )
+    queues = options["queue"]
+    return WorkPlan(
+        url=database.url,
+        name=worker_name(options["worker_id"]),
+        queues=None if "*" in queues else list(queues),
+        apps=tuple(options["app"]),
+        exec_specs=tuple(options["executables"]),
+        handlers_dir=options["handlers_dir"],
+        exec_environment={"DATABASE_URL": database.url} if options["exec_env"] else None,
+        heartbeat=heartbeat,
+        max_payload_bytes=settings.max_payload_bytes.value(),
+        max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
+        log_format=settings.given("log_format"),
+        log_level=settings.given("log_level"),
+        connect_timeout=settings.given("connect_timeout"),
+        connections=min(2, options["pool_size"] or 2),
+        **{name: options[name] for name in _PASSED_ON},
+    )
+
+
+_PASSED_ON = (
+    "on_unknown",
+    "simulate",
+    "concurrency",
+    "processes",
+    "batch_size",
+    "lease_seconds",
+    "reap_interval",
+    "crash_budget",
+    "poll",
+    "listen",
+    "shutdown_timeout",
+    "drain",
+    "once",
+    "max_jobs",
+    "max_runtime",
+    "idle_timeout",
+    "log_jobs",
+    "code_version",
+)
+
+HANDLER_COLUMNS = (
+    output.Column("job_type", "TYPE"),
+    output.Column("kind", "RUNS AS"),
+    output.Column("queue"),
+    output.Column("timeout", kind="seconds"),
+    output.Column("concurrency", "LIMIT", kind="number"),
+    output.Column("max_attempts", "ATTEMPTS", kind="number"),
+)
+
+
+def _check(plan: WorkPlan) -> None:
+    """Print what would be run, and connect to nothing."""
+    from pgflow_cli import handlers  # noqa: PLC0415
+
+    app = handlers.load(
+        plan.apps,
+        handlers_dir=plan.handlers_dir,
+        exec_specs=plan.exec_specs,
+        simulate=plan.simulate,
+    )
+    output.write(list(app.handlers.values()), HANDLER_COLUMNS)
+    queues = "every queue" if plan.queues is None else ", ".join(plan.queues)
+    output.hint(
+        f"Queues: {queues}; {plan.processes} x {plan.concurrency} slots,"
+        f" lease {plan.lease_seconds:g}s, heartbeat {plan.heartbeat:g}s"
+    )
