@@ -1,1 +1,49 @@
-"""pgflow: a PostgreSQL job queue that is operated from a terminal."""
+"""pgflow: a PostgreSQL job queue that is operated from a terminal.
+
+    from pgflow_cli import App, Fail, Retry, Snooze, enqueue, enqueue_many
+
+Nothing is loaded before it is asked for: `pgflow --help` needs no database driver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgflow_cli.handlers import App, Fail, Job, Retry, Snooze
+    from pgflow_cli.producer import enqueue, enqueue_many, new_job_id, record_refusal
+
+_HOMES = {
+    "App": "handlers",
+    "Fail": "handlers",
+    "Job": "handlers",
+    "Retry": "handlers",
+    "Snooze": "handlers",
+    "enqueue": "producer",
+    "enqueue_many": "producer",
+    "new_job_id": "producer",
+    "record_refusal": "producer",
+}
+
+__all__ = [
+    "App",
+    "Fail",
+    "Job",
+    "Retry",
+    "Snooze",
+    "enqueue",
+    "enqueue_many",
+    "new_job_id",
+    "record_refusal",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

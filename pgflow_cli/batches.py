@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import BinaryIO
 
-from pgflow_cli import payloads, producer
+from pgflow_cli import payloads, producer, submissions
 from pgflow_cli.errors import OutcomeUnknown, PgflowError, Refused, UsageError
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
 
+BYTES_PER_CALL = 4_194_304
 # The body of a job whose payload just fits.
 LONGEST_LINE = payloads.MAX_BYTES + 65_536
 
@@ -38,17 +40,23 @@ class Plan:
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the lines; `first_id` and `last_id` are of those enqueued."""
+    """What became of the lines; `last_id` is of those enqueued."""
 
     enqueued: int = 0
     refused: int = 0
-    first_id: str | None = None
     last_id: str | None = None
+
+    def sentence(self, *, dry_run: bool = False) -> str:
+        """Say it in one line."""
+        done = "would enqueue" if dry_run else "enqueued"
+        left_out = f", refused {self.refused:,} lines" if self.refused else ""
+        not_asked = "; the queues' guards were not asked" if dry_run else ""
+        return f"{done} {self.enqueued:,} jobs{left_out}{not_asked}"
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Lines for one call, with their numbers in the file, and the lines that are bad."""
+    """Lines for one call, with their numbers in the file; and lines that are bad."""
 
     numbers: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -60,19 +68,23 @@ Told = Callable[[int, str], object]
 """Is told a line's number and why it was refused."""
 
 
-def enqueue_lines(
+def run(
     repository: Repository,
     stream: BinaryIO,
     plan: Plan,
     *,
     refused: Told,
     enqueued: Callable[[list[str]], object],
+    dry_run: bool = False,
 ) -> Summary:
     """Enqueue every line of a stream; `enqueued` is told the ids of each call.
 
-    If the plan is atomic, the first bad line raises UsageError or Refused, and nothing
-    is enqueued; `enqueued` is then only told of what could still be undone.
+    If the plan is atomic, the first bad line raises UsageError or Refused and nothing
+    is enqueued, whatever `enqueued` was told before. A dry run checks every line as far
+    as that is possible without the database.
     """
+    if dry_run:
+        return _check_lines(stream, plan, refused)
     sender = _Sender(repository, plan, refused, enqueued)
     chunks = _ahead(read(stream, plan))
     if not plan.atomic:
@@ -84,15 +96,14 @@ def enqueue_lines(
             for chunk in chunks:
                 sender.send_all(chunk)
     except Refused as error:
-        producer.record_quietly(repository, error)
+        submissions.record_quietly(repository, error)
         raise
     except OutcomeUnknown as error:
         _settle_doubt(repository, sender.summary.last_id, error)
     return sender.summary
 
 
-def check_lines(stream: BinaryIO, plan: Plan, *, refused: Told) -> Summary:
-    """Check every line as far as that is possible without the database."""
+def _check_lines(stream: BinaryIO, plan: Plan, refused: Told) -> Summary:
     summary = Summary()
     for chunk in read(stream, plan):
         summary.enqueued += len(chunk.lines)
@@ -114,7 +125,7 @@ def read(stream: BinaryIO, plan: Plan) -> Iterator[Chunk]:
         except UsageError as error:
             chunk.refused.append((number, error.message))
         else:
-            if chunk.lines and chunk.size + len(raw) > producer.BYTES_PER_CALL:
+            if chunk.lines and chunk.size + len(raw) > BYTES_PER_CALL:
                 yield chunk
                 chunk = Chunk()
             chunk.numbers.append(number)
@@ -164,10 +175,10 @@ class _Sender:
         ids = producer.new_job_ids(len(chunk.lines))
         while chunk.lines:
             try:
-                sent = producer.persistently(lambda c=chunk, i=ids: self._call(c, i))
+                sent = submissions.persistently(partial(self._call, chunk, ids))
             except (UsageError, Refused) as error:
                 if isinstance(error, Refused):
-                    producer.record_quietly(self.repository, error)
+                    submissions.record_quietly(self.repository, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
             else:
                 self._counted(sent)
@@ -192,7 +203,6 @@ class _Sender:
 
     def _counted(self, ids: list[str]) -> None:
         if ids:
-            self.summary.first_id = self.summary.first_id or ids[0]
             self.summary.last_id = ids[-1]
         self.summary.enqueued += len(ids)
         self._sent += len(ids)
@@ -231,7 +241,7 @@ def _reasons(error: UsageError | Refused) -> dict[int, str]:
         if isinstance(ordinals, list) and isinstance(problems, list):
             return dict(zip(ordinals, problems, strict=True))
         return {}
-    reasons = {}
+    reasons: dict[int, str] = {}
     refused = error.details.get("refused")
     for part in refused if isinstance(refused, list) else []:
         reason = _sentence(part)

@@ -16,7 +16,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models import AppliedMigration, MigrationStatus, PartitionPlan
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Database, Repository
 from pgflow_cli.sqlfiles import MigrationFile
 
 OLDEST_SERVER = 150000
@@ -35,19 +35,19 @@ def _silent(message: str) -> None:
     pass
 
 
-def wait_for_database(repository: Repository, seconds: float) -> None:
-    """Wait until the database answers; raise what it says when the time is over."""
+def wait_for_database(database: Database, seconds: float) -> None:
+    """Wait until the database answers; when the time is over, so be it."""
     deadline = time.monotonic() + seconds
-    while True:
+    while time.monotonic() < deadline:
+        repository = Repository.of(database)
         try:
             repository.inspect_server()
         except DatabaseUnavailable:
-            if time.monotonic() >= deadline:
-                raise
-            repository.close()
             time.sleep(min(0.25, max(0.0, deadline - time.monotonic())))
         else:
             return
+        finally:
+            repository.close()
 
 
 def migrate(
@@ -119,6 +119,8 @@ def require_current(repository: Repository) -> None:
 def script(*, after: int = 0, up_to: int | None = None) -> str:
     """Return the SQL that brings a schema from one version to another, for psql."""
     _check_target(up_to)
+    if after:
+        _check_target(after)
     steps = [
         file
         for file in sqlfiles.migrations()

@@ -12,6 +12,7 @@ from pgflow_cli import times
 from pgflow_cli.times import Direction, Instant
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_RATE = re.compile(r"(\d{1,7}(?:\.\d{1,2})?)/s", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 
@@ -70,6 +71,21 @@ class Duration(Kind):
         if not self.least <= seconds <= self.most:
             self.refuse(param, ctx)
         return seconds
+
+
+class Rate(Kind):
+    """So many a second, such as 20/s; given on as a number."""
+
+    name = "rate"
+    expects = "a rate from 0.01/s to 1000000/s, such as 20/s"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = _RATE.fullmatch(str(value).strip())
+        if match is None or not 0.01 <= float(match[1]) <= 1_000_000:
+            self.refuse(param, ctx)
+        return float(match[1])
 
 
 class InstantType(Kind):

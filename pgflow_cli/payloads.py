@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -47,10 +47,11 @@ _UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 )
 _TIME = re.compile(
-    r"[2-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
-    r"[Tt ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)",
+    r"[2-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])[Tt ](?:[01]\d|2[0-3]):"
+    r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)",
     re.ASCII,
 )
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _DURATION = re.compile(
     r"(?=\d)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?",
     re.ASCII,
@@ -169,6 +170,11 @@ def check_run_at(text: object) -> None:
         raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
 
 
+def is_traceparent(text: str) -> bool:
+    """Whether a text is a W3C trace context, and so worth keeping."""
+    return bool(_TRACEPARENT.fullmatch(text))
+
+
 def seconds_of(text: str, *, what: str) -> float:
     """Read a duration such as 500ms, 30s, 5m, 2h, 7d or 1h30m."""
     match = _DURATION.fullmatch(text)
@@ -219,7 +225,7 @@ def _check_optional(fields: dict[str, Any]) -> None:
         _OPTIONAL[name](value)
 
 
-_OPTIONAL = {
+_OPTIONAL: dict[str, Callable[[Any], None]] = {
     "queue": check_queue,
     "run_at": check_run_at,
     "priority": check_priority,

@@ -9,25 +9,16 @@ written down. So whoever enqueues records the refusal afterwards, with
 from __future__ import annotations
 
 import os
-import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import payloads, repository
-from pgflow_cli.errors import (
-    Contention,
-    DatabaseUnavailable,
-    PgflowError,
-    Refused,
-    TryLater,
-    UsageError,
-)
-from pgflow_cli.models import JobOptions, JobOutcome
+from pgflow_cli.errors import Refused, UsageError
+from pgflow_cli.models import JobOptions
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,11 +26,7 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Producing
 
 JOBS_PER_CALL = 1000
-BYTES_PER_CALL = 4_194_304
-ATTEMPTS = 5
-"""How often something is sent whose reply was lost, or that met another transaction."""
 
-Result = TypeVar("Result")
 Duration = float | timedelta | str
 
 _CLIENT_FIELDS = frozenset(
@@ -146,83 +133,6 @@ def refusals_of(refused: Refused) -> list[dict[str, object]]:
 
 
 _NO_EVIDENCE = frozenset({"queue", "reason_code", "jobs", "ordinals", "refused"})
-
-
-def record_quietly(producing: Producing, refused: Refused) -> None:
-    """Count a refusal if the role may; it never hides the refusal itself."""
-    with suppress(PgflowError):
-        producing.record_ingest_decisions(refusals_of(refused))
-
-
-def enqueue_once(
-    producing: Producing,
-    job_type: str,
-    payload: str,
-    *,
-    options: JobOptions,
-    job_id: str,
-    pause: Callable[[float], object] = time.sleep,
-) -> str:
-    """Enqueue one job in a transaction of its own, exactly once.
-
-    A lost reply is answered by sending again with the same id. A refusal is recorded as
-    an ingest decision, then raised.
-    """
-
-    def send() -> str:
-        return producing.enqueue(job_type, payload, options=options, job_id=job_id)
-
-    try:
-        return persistently(send, pause=pause)
-    except Refused as refused:
-        record_quietly(producing, refused)
-        raise
-
-
-def persistently(
-    send: Callable[[], Result], *, pause: Callable[[float], object] = time.sleep
-) -> Result:
-    """Call until the database answers, a few times; for what may happen twice."""
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return send()
-        except (DatabaseUnavailable, Contention):
-            # Full jitter: many producers lose their connection in the same instant.
-            pause(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
-    return send()
-
-
-def wait_for_outcomes(
-    producing: Producing,
-    job_ids: Sequence[str],
-    *,
-    seconds: float,
-    pause: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> list[JobOutcome]:
-    """Wait until jobs have ended and return how, in the order of their ids.
-
-    Raises TryLater if some have not after so many seconds.
-    """
-    deadline = clock() + seconds
-    ended: dict[str, JobOutcome] = {}
-    interval = 0.05
-    while open_ids := [job_id for job_id in job_ids if job_id not in ended]:
-        for start in range(0, len(open_ids), JOBS_PER_CALL):
-            part = open_ids[start : start + JOBS_PER_CALL]
-            for outcome in producing.list_outcomes(part):
-                ended[outcome.job_id] = outcome
-        remaining = deadline - clock()
-        if len(ended) < len(set(job_ids)):
-            if remaining <= 0:
-                raise TryLater(
-                    f"{len(set(job_ids)) - len(ended)} of {len(set(job_ids))} jobs "
-                    f"have not ended after {seconds:g} s",
-                    f"Try: pgflow explain {open_ids[0]}",
-                )
-            pause(min(interval, max(0.0, remaining)))
-            interval = min(1.0, interval * 1.5)
-    return [ended[job_id] for job_id in job_ids]
 
 
 def new_job_id() -> str:

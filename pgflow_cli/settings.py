@@ -207,6 +207,7 @@ pg_bin = _flag(
     "--pg-bin",
     help="The folder with the programs of PostgreSQL (initdb, postgres).",
     variable=True,
+    kind=click.Path(path_type=Path),
     metavar="DIR",
     show_default="the newest one found",
 )
@@ -403,7 +404,7 @@ list_options = stack(columns, no_headers)
 max_payload_bytes = _flag(
     help="The largest payload, where the queue's policy says nothing.",
     variable="PGFLOW_MAX_PAYLOAD_BYTES",
-    kind=Number(1, 16_777_216),
+    kind=Number(2, 16_777_216),
     default=262_144,
 )
 max_enqueue_per_minute = _flag(
@@ -489,6 +490,11 @@ def _nearest(session: Session) -> str | None:
     return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
 
 
+def traceparent() -> str | None:
+    """Return the trace context of the process that called us; no setting, but a convention."""
+    return os.environ.get("TRACEPARENT")
+
+
 def _rank(session: Session, name: str) -> int:
     found = session.origins.get(name)
     if found is None or found.origin == COMMAND_LINE:
@@ -538,11 +544,10 @@ def _dev_server() -> tuple[str, ...]:
 
 def _local(url: str) -> str:
     """Return the URL of this folder's private server, which is started if need be."""
-    if environment.value() not in (None, "dev"):
-        raise ConfigurationError(
-            "the URL dev: is for development only, and PGFLOW_ENV says this is not",
-            "Set DATABASE_URL to the database of this environment.",
-        )
-    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import local_server
 
-    return local_server.url_of_dev(Path(url.removeprefix("dev:") or DEV_FOLDER))
+    return local_server.url_of_dev(
+        Path(url.removeprefix("dev:") or DEV_FOLDER),
+        environment=environment.value(),
+        pg_bin=pg_bin.value(),
+    )

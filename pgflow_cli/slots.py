@@ -153,12 +153,12 @@ class Slots:
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
         for run in list(self._running):
+            if not run.started:
+                continue  # taken by a thread that has not begun it yet
             late = now - run.started - run.timeout
             if late >= GRACE and run.task is not None:
                 # It ignores cancellation, or another coroutine holds up the loop.
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
-            elif late >= 0 and run.task is not None:
-                self._cancel(run, handlers.timed_out(run.handler, run.leased))
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif now >= self._board.valid_until(run.leased.lease_id):

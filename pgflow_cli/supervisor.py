@@ -150,6 +150,8 @@ class Supervisor:
         child.pipe.close()
         code = child.process.exitcode
         if not child.ready:
+            if self._ending_at is None:
+                log.error("%s ended before it was ready: %s", child.name, cause(code))
             self._postpone()
             return
         killed = self._released_at is not None

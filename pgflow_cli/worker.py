@@ -8,6 +8,7 @@ its leases, watches its deadlines from outside, and settles what it held if it d
 from __future__ import annotations
 
 import faulthandler
+import json
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from pgflow_cli.cursors import Cursors
 from pgflow_cli.cycle import Cycle
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models import JobOptions, LeasedJob
 from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.slots import Run, Slots
 from pgflow_cli.workplan import WorkPlan
@@ -63,7 +64,10 @@ class Worker:
             watchdog=Watchdog(),
         )
         self.slots = Slots(
-            plan.concurrency, board, self._enqueue_now, plan.exec_environment
+            plan.concurrency,
+            board,
+            self._enqueue_now,
+            exec_environment=plan.exec_environment,
         )
         self.job_types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
         self.quiet = not app.handlers
@@ -178,7 +182,11 @@ class Worker:
         with self._enqueue_lock:
             if self._enqueuer is None:
                 self._enqueuer = Repository.of(self.database)
-            return self._enqueuer.enqueue_many(bodies)
+            guards = JobOptions(
+                max_payload_bytes=self.plan.max_payload_bytes,
+                max_enqueue_per_minute=self.plan.max_enqueue_per_minute,
+            )
+            return self._enqueuer.enqueue_many(json.dumps(bodies), options=guards)
 
     # Life.
 

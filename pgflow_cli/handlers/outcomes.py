@@ -47,7 +47,7 @@ SUCCEEDED = Outcome("succeeded")
 def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
     """Return the outcome of an attempt that ended with an exception.
 
-    Never raises, whatever the exception does. `job` is a Job or the LeasedJob it was made of.
+    Never raises, whatever the exception does. `job` is a Job or its LeasedJob.
     """
     leased: LeasedJob = getattr(job, "leased", job)
     try:

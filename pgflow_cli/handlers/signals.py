@@ -36,8 +36,8 @@ class Fail(Signal):
 class Retry(Signal):
     """Fail this attempt and try again, after a delay of the handler's choice.
 
-    The code defaults to RATE_LIMIT. The last attempt a job has is still its last. `after`
-    is in seconds, or "30s", or a timedelta; without one, or with one that cannot be
+    The code defaults to RATE_LIMIT. The last attempt a job has is still its last.
+    `after` is in seconds, or "30s", or a timedelta; without one, or with one that cannot be
     read, the back-off decides. A negative delay is none; the longest is ten years.
     """
 

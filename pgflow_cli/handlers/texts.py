@@ -47,8 +47,8 @@ def _text(value: object, limit: int) -> tuple[str, int]:
     """Return the beginning of a value's text, and the length of the whole."""
     try:
         if isinstance(value, bytes | bytearray):
-            whole = len(value)
-            return bytes(value[: limit + 1]).decode(errors="replace"), whole
+            text = bytes(value[: limit + 1]).decode(errors="replace")
+            return text, len(text) + max(len(value) - limit - 1, 0)
         text = str(value)
         # Of str itself: a subclass may have methods of its own.
         return str.__getitem__(text, slice(limit + 1)), str.__len__(text)

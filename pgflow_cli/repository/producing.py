@@ -54,7 +54,7 @@ class Producing(Part):
         job_type: str | None = None,
         job_ids: Sequence[str] | None = None,
     ) -> list[str]:
-        """Enqueue a JSON array of at most 1,000 jobs, all or none, and return their ids.
+        """Enqueue a JSON array of at most 1,000 jobs, all or none; return their ids.
 
         `options`, `job_type` and `job_ids` are for elements without the field. Errors
         are those of `enqueue`; their details list the ordinals of what was refused.
@@ -85,7 +85,7 @@ class Producing(Part):
 
 
 class BorrowedLink(Link):
-    """A connection of the caller's: never opened, prepared, committed or closed here."""
+    """A connection of the caller's: never opened, committed or closed here."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         if not isinstance(connection, psycopg.Connection):

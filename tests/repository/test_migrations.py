@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -259,10 +260,12 @@ def test_the_printed_script_makes_the_same_schema(empty_database, template, repo
     assert migrations.script(after=LATEST).strip() == ""
 
 
-def test_waiting_for_a_database_ends_with_its_own_error(empty_database):
-    nowhere = Repository.of(Database("postgresql://localhost:1/nothing"))
-    with pytest.raises(DatabaseUnavailable, match="cannot connect"):
-        migrations.wait_for_database(nowhere, 0.3)
+def test_waiting_for_a_database_ends_when_it_answers(empty_database):
+    begun = time.monotonic()
+    migrations.wait_for_database(Database(empty_database.url), 60)
+    assert time.monotonic() - begun < 30
+    migrations.wait_for_database(Database("postgresql://localhost:1/nothing"), 0.3)
+    assert time.monotonic() - begun > 0.3
 
 
 def test_a_role_without_the_right_is_told_so(server, empty_database):

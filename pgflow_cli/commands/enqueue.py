@@ -1,0 +1,282 @@
+"""Add jobs to a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import command, pass_repository
+from pgflow_cli.errors import NotFound, Refused, UsageError
+from pgflow_cli.models import JobOptions
+from pgflow_cli.parameters import Rate
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Repository
+
+COLUMNS = (
+    output.Column("job_id", "ID", kind="id"),
+    output.Column("status"),
+    output.Column("error_code", "ERROR"),
+)
+TRIAL = (
+    output.Column("job_type", "TYPE"),
+    output.Column("queue"),
+    output.Column("priority", kind="number"),
+    output.Column("max_attempts", kind="number"),
+    output.Column("run_at", kind="time"),
+    output.Column("delay", kind="seconds"),
+    output.Column("job_timeout", kind="seconds"),
+    output.Column("payload_bytes", kind="number"),
+)
+
+
+@command("enqueue")
+@click.argument("job_type", metavar="[TYPE]", required=False)
+@click.argument("payload", required=False)
+@click.option(
+    "-F",
+    "strings",
+    metavar="KEY=TEXT",
+    multiple=True,
+    help="A field of the payload, as text; repeatable.",
+)
+@click.option(
+    "-J",
+    "documents",
+    metavar="KEY=JSON",
+    multiple=True,
+    help="A field of the payload, as JSON; repeatable.",
+)
+@click.option(
+    "-q",
+    "--queue",
+    type=settings.QUEUE,
+    default="default",
+    show_default=True,
+    help="The queue.",
+)
+@click.option(
+    "--priority",
+    type=settings.Number(-100, 100),
+    default=0,
+    show_default=True,
+    help="Higher runs first.",
+)
+@click.option(
+    "--max-attempts",
+    type=settings.Number(1, 10_000),
+    default=25,
+    show_default=True,
+    help="Failed attempts that make it a dead letter.",
+)
+@click.option(
+    "--run-at", type=settings.InstantType("future"), help="Not before this time."
+)
+@click.option(
+    "--in",
+    "delay",
+    type=settings.Duration(0, 3_153_600_000),
+    help="Not before so long from now.",
+)
+@click.option(
+    "--job-timeout",
+    type=settings.Duration(0.001, 2_592_000),
+    help="Limit of one attempt, instead of the handler's.",
+)
+@click.option(
+    "--meta",
+    "pairs",
+    metavar="KEY=TEXT",
+    multiple=True,
+    help="Kept beside the payload; repeatable.",
+)
+@click.option(
+    "--id", "job_id", metavar="UUID", help="A UUIDv7; the same twice is one job."
+)
+@click.option(
+    "--batch",
+    metavar="FILE",
+    help="One job per line, each a body of POST /jobs; - is stdin.",
+)
+@click.option(
+    "--rate",
+    type=Rate(),
+    metavar="N/s",
+    help="With --batch: space run_at so that N become due a second.",
+)
+@click.option(
+    "--atomic/--no-atomic",
+    default=True,
+    show_default=True,
+    help="With --batch: all lines or none, or all that are accepted.",
+)
+@click.option("--wait", is_flag=True, help="Wait for the end; exit 1 if it failed.")
+@click.option(
+    "--wait-timeout",
+    type=settings.Duration(0, 31_536_000),
+    default="75s",
+    show_default=True,
+    help="Wait no longer; then exit 75.",
+)
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Change nothing; tell what would be done."
+)
+@pass_repository
+def enqueue(repository: Repository, /, **given: Any) -> int:
+    """Add a job to a queue, or a file of jobs.
+
+    PAYLOAD is JSON, @FILE, or - for stdin; without it and without -F and -J it is {}.
+    The job's id goes to stdout. A job that a guard of its queue refuses is exit 4: its
+    policy, else PGFLOW_MAX_PAYLOAD_BYTES and PGFLOW_MAX_ENQUEUE_PER_MINUTE.
+
+    \b
+    Examples:
+      pgflow enqueue email_send '{"to": "a@example.org"}' -q emails
+      pgflow enqueue report_build -F name=march -J pages=12 --in 10m --wait
+      pgflow enqueue thumbnail @payload.json --priority 10
+      pgflow enqueue --batch jobs.jsonl --no-atomic
+    """
+    options = _options(given)
+    try:
+        if given["batch"] is None:
+            return _enqueue_one(repository, options, given)
+        return _enqueue_batch(repository, options, given)
+    except Refused as refused:
+        raise _naming_the_setting(refused) from None
+
+
+def _enqueue_one(
+    repository: Repository, options: JobOptions, given: dict[str, Any]
+) -> int:
+    from pgflow_cli import payloads, producer, submissions  # noqa: PLC0415
+
+    if given["rate"] is not None or not given["atomic"]:
+        raise UsageError("--rate and --no-atomic belong to --batch")
+    payloads.check_job_type(given["job_type"])
+    job_id = given["job_id"] or producer.new_job_id()
+    payloads.check_job_id(job_id)
+    text = submissions.payload_text(
+        given["payload"],
+        strings=given["strings"],
+        documents=given["documents"],
+        stdin=click.get_binary_stream("stdin"),
+    )
+    job_type = str(given["job_type"])
+    if given["dry_run"]:
+        fields = submissions.try_out(
+            repository, job_type, text, options=options, job_id=job_id
+        )
+        output.say("DRY RUN, nothing changed. Would enqueue:")
+        output.write_record(fields, TRIAL)
+        return 0
+    submissions.enqueue_once(repository, job_type, text, options=options, job_id=job_id)
+    return _finish(repository, [job_id], given)
+
+
+def _enqueue_batch(
+    repository: Repository, options: JobOptions, given: dict[str, Any]
+) -> int:
+    from pgflow_cli import batches  # noqa: PLC0415 - start-up stays quick
+
+    single = ("payload", "strings", "documents", "job_id")
+    if any(given[name] for name in single):
+        raise UsageError("--batch brings payloads and ids itself")
+    plan = batches.Plan(options, given["job_type"], given["atomic"], given["rate"])
+    ids: list[str] = []
+    keep = given["wait"] or output.is_machine()
+    with (
+        _opened(given["batch"]) as stream,
+        output.progress("enqueue", total=None) as advance,
+    ):
+
+        def enqueued(some: list[str]) -> None:
+            advance(len(some))
+            if keep:
+                ids.extend(some)
+
+        summary = batches.run(
+            repository,
+            stream,
+            plan,
+            refused=lambda number, reason: output.warn(f"line {number}: {reason}"),
+            enqueued=enqueued,
+            dry_run=given["dry_run"],
+        )
+    output.say(summary.sentence(dry_run=given["dry_run"]))
+    code = _finish(repository, ids, given) if ids else 0
+    return code or int(summary.refused > 0)
+
+
+def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> int:
+    """Print ids, or with --wait how the jobs have ended; 1 if one has failed."""
+    from pgflow_cli import submissions  # noqa: PLC0415 - start-up stays quick
+
+    if not given["wait"]:
+        if output.is_machine():
+            output.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
+        else:
+            output.write_text(ids)
+        return 0
+    output.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
+    outcomes = submissions.wait_for_outcomes(
+        repository, ids, seconds=given["wait_timeout"]
+    )
+    output.write(outcomes, COLUMNS)
+    return int(any(outcome.status != "succeeded" for outcome in outcomes))
+
+
+def _options(given: dict[str, Any]) -> JobOptions:
+    from pgflow_cli import submissions  # noqa: PLC0415 - start-up stays quick
+
+    if given["run_at"] is not None and given["delay"] is not None:
+        raise UsageError("--run-at and --in exclude each other")
+    options = JobOptions(
+        queue=given["queue"],
+        priority=given["priority"],
+        max_attempts=given["max_attempts"],
+        delay=given["delay"],
+        job_timeout=given["job_timeout"],
+        meta=submissions.meta_text(given["pairs"], traceparent=settings.traceparent()),
+        max_payload_bytes=settings.max_payload_bytes.value(),
+        max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
+    )
+    when = given["run_at"]
+    if when is None:
+        return options
+    if when.offset is not None:
+        return replace(options, delay=when.offset.total_seconds())
+    return replace(options, run_at=when.at)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield click.get_binary_stream("stdin")
+        return
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115 - closed below; the error is ours
+    except OSError as error:
+        raise NotFound(f"cannot read {name}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def _naming_the_setting(refused: Refused) -> Refused:
+    """Let the refusal say where its limit comes from."""
+    by_reason = {
+        "PAYLOAD_TOO_LARGE": settings.max_payload_bytes,
+        "ENQUEUE_RATE_EXCEEDED": settings.max_enqueue_per_minute,
+    }
+    if refused.reason_code not in by_reason:
+        return refused
+    source = by_reason[refused.reason_code].variable
+    if refused.details.get("from_policy"):
+        source = f'the policy of queue "{refused.details.get("queue")}"'
+    refused.hints = (f"{refused.reason_code}: the limit is set by {source}.",)
+    return refused

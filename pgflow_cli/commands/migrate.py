@@ -1,0 +1,167 @@
+"""Bring the database's schema up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import (
+    Group,
+    group,
+    open_repository,
+    pass_database,
+    pass_repository,
+)
+from pgflow_cli.errors import TryLater
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database, Repository
+
+APPLIED = (
+    output.Column("version", kind="number"),
+    output.Column("name"),
+)
+STATUS = (
+    *APPLIED,
+    output.Column("applied_at", "APPLIED", kind="time"),
+    output.Column("drift"),
+    output.Column("pending"),
+    output.Column("applied_by", "BY", wide=True),
+)
+
+
+class _UpByDefault(Group):
+    """A group that takes its arguments for those of `up`, unless they name a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not {*self.commands, *ctx.help_option_names}.intersection(args):
+            args.insert(0, "up")
+        return super().parse_args(ctx, args)
+
+
+@click.group("migrate", cls=_UpByDefault)
+def migrate() -> None:
+    """Bring the database's schema up to date.
+
+    Any number may run at once, and each may be killed and run again. `pgflow migrate`
+    alone means `pgflow migrate up`, with all its options.
+
+    \b
+    Examples:
+      pgflow migrate
+      pgflow migrate --check
+      pgflow migrate status
+    """
+
+
+@migrate.command("up")
+@click.option("--target", type=int, metavar="N", help="Stop at this version.")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would be applied.")
+@click.option("--check", is_flag=True, help="Exit 5 if anything is pending.")
+@click.option(
+    "--wait-for-db",
+    type=settings.Duration(),
+    default="0s",
+    show_default=True,
+    help="Wait so long for the database to answer.",
+)
+@click.option(
+    "--lock-wait",
+    type=settings.Duration(),
+    default="60s",
+    show_default=True,
+    help="Wait so long for another migrate, then exit 75.",
+)
+@click.option(
+    "--lock-timeout",
+    type=settings.Duration(0.001),
+    default="5s",
+    show_default=True,
+    help="Hold up nobody for longer than this; try again later.",
+)
+@pass_database
+def up(
+    database: Database,
+    target: int | None,
+    dry_run: bool,
+    check: bool,
+    wait_for_db: float,
+    lock_wait: float,
+    lock_timeout: float,
+) -> None:
+    """Apply every pending version, each in a transaction of its own.
+
+    \b
+    Examples:
+      pgflow migrate
+      pgflow migrate --wait-for-db 60s --lock-timeout 2s
+      pgflow migrate up --dry-run
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.wait_for_database(database, wait_for_db)
+    with open_repository() as repository:
+        if check:
+            migrations.check(repository)
+        elif dry_run:
+            output.write(migrations.list_pending(repository, target=target), APPLIED)
+            output.say("dry run, nothing was changed")
+        else:
+            applied = migrations.migrate(
+                repository,
+                target=target,
+                lock_wait=lock_wait,
+                lock_timeout=lock_timeout,
+                say=output.say,
+            )
+            output.write(applied, APPLIED)
+            _make_partitions(repository)
+
+
+@migrate.command("status")
+@pass_repository
+def status(repository: Repository) -> None:
+    """List every version: when it was applied, whether its file was edited since.
+
+    \b
+    Examples:
+      pgflow migrate status
+      pgflow migrate status -o json
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    output.write(migrations.list_status(repository), STATUS)
+
+
+@migrate.command("sql")
+@click.option(
+    "--from", "after", type=int, default=0, metavar="A", help="The version it is at."
+)
+@click.option(
+    "--to", "up_to", type=int, metavar="B", help="The version to bring it to."
+)
+def sql(after: int, up_to: int | None) -> None:
+    """Print the SQL that migrates, for psql; no database is needed.
+
+    \b
+    Examples:
+      pgflow migrate sql
+      pgflow migrate sql --from 1 --to 2
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    output.write_text(migrations.script(after=after, up_to=up_to).splitlines())
+
+
+def _make_partitions(repository: Repository) -> None:
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    try:
+        made = migrations.ensure_partitions(repository)
+    except TryLater as error:
+        output.warn("\n  ".join((error.message, *error.hints)))
+    else:
+        if made:
+            output.say(f"partitions made: {', '.join(made)}")

@@ -1,0 +1,203 @@
+"""Sends what an operator asked to enqueue, once and for all, and waits for its end."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from pgflow_cli import payloads, producer
+from pgflow_cli.errors import (
+    Contention,
+    DatabaseUnavailable,
+    NotFound,
+    PgflowError,
+    Refused,
+    TryLater,
+    UsageError,
+)
+from pgflow_cli.models import JobOptions, JobOutcome
+from pgflow_cli.repository import Producing
+
+ATTEMPTS = 5
+"""How often something is sent whose reply was lost, or that met another transaction."""
+
+Result = TypeVar("Result")
+
+
+def payload_text(
+    given: str | None,
+    *,
+    strings: Sequence[str] = (),
+    documents: Sequence[str] = (),
+    stdin: BinaryIO,
+) -> str:
+    """Return the payload an operator typed: JSON, `@file`, `-`, or single fields.
+
+    `strings` are KEY=TEXT, `documents` KEY=JSON. The text has been checked, and is
+    otherwise what was typed.
+    """
+    if given is not None and (strings or documents):
+        raise UsageError("a payload and -F or -J exclude each other")
+    if given is None:
+        text = _object(strings, documents)
+    elif given == "-":
+        text = payloads.text_of(stdin.read(payloads.MAX_BYTES + 1))
+    elif given.startswith("@"):
+        text = payloads.text_of(_content(Path(given[1:])))
+    else:
+        text = given
+    payloads.check_payload(text)
+    return text
+
+
+def meta_text(pairs: Sequence[str], *, traceparent: str | None = None) -> str | None:
+    """Return the meta of a job from KEY=TEXT; a trace context joins it if it is one."""
+    meta = dict(_split(pair, "--meta") for pair in pairs)
+    if traceparent and payloads.is_traceparent(traceparent):
+        meta.setdefault("traceparent", traceparent)
+    return payloads.written(meta, what="meta") if meta else None
+
+
+def try_out(
+    producing: Producing,
+    job_type: str,
+    payload: str,
+    *,
+    options: JobOptions,
+    job_id: str,
+) -> dict[str, object]:
+    """Enqueue a job and undo it; raise what that raises, return the job's fields."""
+    with suppress(_Undone), producing.transaction():
+        producing.enqueue(job_type, payload, options=options, job_id=job_id)
+        raise _Undone
+    return {
+        "job_type": job_type,
+        "queue": options.queue,
+        "priority": options.priority,
+        "max_attempts": options.max_attempts,
+        "run_at": options.run_at,
+        "delay": options.delay,
+        "job_timeout": options.job_timeout,
+        "payload_bytes": len(payload.encode()),
+    }
+
+
+class _Undone(Exception):
+    """No error: it ends a trial."""
+
+
+def record_quietly(producing: Producing, refused: Refused) -> None:
+    """Count a refusal if the role may; it never hides the refusal itself."""
+    with suppress(PgflowError):
+        producing.record_ingest_decisions(producer.refusals_of(refused))
+
+
+def enqueue_once(
+    producing: Producing,
+    job_type: str,
+    payload: str,
+    *,
+    options: JobOptions,
+    job_id: str,
+    pause: Callable[[float], object] = time.sleep,
+) -> str:
+    """Enqueue one job in a transaction of its own, exactly once.
+
+    A lost reply is answered by sending again with the same id. A refusal is recorded as
+    an ingest decision, then raised.
+    """
+
+    def send() -> str:
+        return producing.enqueue(job_type, payload, options=options, job_id=job_id)
+
+    try:
+        return persistently(send, pause=pause)
+    except Refused as refused:
+        record_quietly(producing, refused)
+        raise
+
+
+def persistently(
+    send: Callable[[], Result], *, pause: Callable[[float], object] = time.sleep
+) -> Result:
+    """Call until the database answers, a few times; for what may happen twice."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return send()
+        except (DatabaseUnavailable, Contention):
+            # Full jitter: many producers lose their connection in the same instant.
+            pause(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+    return send()
+
+
+def wait_for_outcomes(
+    producing: Producing,
+    job_ids: Sequence[str],
+    *,
+    seconds: float,
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[JobOutcome]:
+    """Wait until jobs have ended and return how, in the order of their ids.
+
+    Raises TryLater if some have not after so many seconds.
+    """
+    deadline = clock() + seconds
+    ended: dict[str, JobOutcome] = {}
+    interval = 0.05
+    while open_ids := [job_id for job_id in job_ids if job_id not in ended]:
+        for start in range(0, len(open_ids), producer.JOBS_PER_CALL):
+            part = open_ids[start : start + producer.JOBS_PER_CALL]
+            for outcome in producing.list_outcomes(part):
+                ended[outcome.job_id] = outcome
+        remaining = deadline - clock()
+        if len(ended) < len(set(job_ids)):
+            if remaining <= 0:
+                raise TryLater(
+                    f"{len(set(job_ids)) - len(ended)} of {len(set(job_ids))} jobs "
+                    f"have not ended after {seconds:g} s",
+                    f"Try: pgflow explain {open_ids[0]}",
+                )
+            pause(min(interval, max(0.0, remaining)))
+            interval = min(1.0, interval * 1.5)
+    return [ended[job_id] for job_id in job_ids]
+
+
+def _object(strings: Sequence[str], documents: Sequence[str]) -> str:
+    """Return an object of fields; the JSON of a field stays as it was typed."""
+    fields: dict[str, str] = {}
+    for pair in strings:
+        name, value = _split(pair, "-F")
+        _add(fields, name, json.dumps(value))
+    for pair in documents:
+        name, value = _split(pair, "-J")
+        payloads.check(value, what=f'the value of field "{name}"')
+        _add(fields, name, value)
+    return f"{{{', '.join(f'{json.dumps(k)}: {v}' for k, v in fields.items())}}}"
+
+
+def _add(fields: dict[str, str], name: str, value: str) -> None:
+    if name in fields:
+        raise UsageError(f'field "{name}" is given twice')
+    fields[name] = value
+
+
+def _split(pair: str, option: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not name or not equals:
+        # The text is not repeated: it may be payload.
+        raise UsageError(f"{option} takes KEY=VALUE")
+    return name, value
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(payloads.MAX_BYTES + 1)
+    except OSError as error:
+        raise NotFound(f"cannot read {path}: {error.strerror}") from None
