@@ -138,6 +138,7 @@ def running(
             server = stack.enter_context(LocalServer(pg_bin=pg_bin, say=say))
             for note in server.notes:
                 say(note)
+            say("It does not wait for the disk (fsync=off), and goes when this ends.")
             url = server.url
         repository = Repository.of(Database(url, application_name="pgflow demo"))
         stack.callback(repository.close)
@@ -198,7 +199,7 @@ def mixed_jobs(jobs: int, *, seconds: float) -> list[dict[str, Any]]:
         for number in range(rest // 3)
     ]
     easy = rest - len(emails)
-    each = max(50, min(3000, round(seconds * 0.6 * _SLOTS * _PROCESSES / easy * 1000)))
+    each = max(50, min(3000, round(seconds * 0.4 * _SLOTS * _PROCESSES / easy * 1000)))
     work = [_job("demo_ok", "default", {"ms": each}) for _ in range(easy)]
     return [*bad, *flaky, *slow, *emails, *work]
 

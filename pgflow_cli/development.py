@@ -35,6 +35,8 @@ def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) 
         if worker_options is not None:
             worker = LocalWorker(server.url, worker_options, server=server)
         say(f"PostgreSQL runs in {server.folder.path}; Ctrl-C stops it.")
+        if server.folder.ephemeral:
+            say("It does not wait for the disk (fsync=off), and its data go with it.")
         try:
             return _attend(server, worker, signals)
         finally:
@@ -80,7 +82,7 @@ def reset(data_dir: Path) -> list[Path]:
                 f"the server in {folder.path} runs; nothing was deleted",
                 "Try: pgflow dev stop",
             )
-        folder.remove_data()
+        folder.remove()
         os.close(lock)
         deleted.append(folder.path)
     return deleted

@@ -227,7 +227,7 @@ class DeadLetter:
     job_id: str
     queue: str
     job_type: str
-    died_at: str
+    died_at: datetime
     failed_attempts: int
     attempt_no: int
     max_attempts: int | None

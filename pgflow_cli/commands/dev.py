@@ -100,6 +100,8 @@ def run(**options: Any) -> int:
         click.echo(_running(where).url())
         return 0
     binaries = options["pg_bin"]
+    elsewhere = "" if where == settings.DEV_FOLDER else f" --data-dir {where}"
+    output.hint(f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})")
     server = LocalServer(
         where,
         ephemeral=options["ephemeral"],
@@ -110,9 +112,8 @@ def run(**options: Any) -> int:
     found = find_running(where)
     if found is None:
         try:
-            return development.run(
-                server, None if options["no_worker"] else apps, say=_tell
-            )
+            worker = None if options["no_worker"] else apps
+            return development.run(server, worker, say=output.say)
         except AlreadyRunning:
             found = _running(where)
     output.say(
@@ -207,7 +208,3 @@ def _running(where: Path) -> Folder:
             f"no server runs for {where}", "Start one in another terminal: pgflow dev"
         )
     return found
-
-
-def _tell(text: str) -> None:
-    output.say(text)

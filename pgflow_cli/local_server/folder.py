@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -248,6 +249,17 @@ class Folder:
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("password", "postgres.log", "server.json"):
             (self.path / name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the data, and the folder unless it holds something else.
+
+        Only for the holder of the lock, which is void afterwards.
+        """
+        self.remove_data()
+        for name in (".gitignore", "lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def make(self) -> None:
         """Make the folder, or see that it is one of ours.

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.local_server.binaries import server_account
 from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder
 from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
@@ -38,12 +39,23 @@ def running_url(data_dir: Path = DEFAULT_FOLDER) -> str | None:
     return folder.url() if folder else None
 
 
-def url_of_dev(data_dir: Path = DEFAULT_FOLDER) -> str:
+def url_of_dev(
+    data_dir: Path = DEFAULT_FOLDER,
+    *,
+    environment: str | None = None,
+    pg_bin: Path | str | None = None,
+) -> str:
     """Return what the URL `dev:` stands for, starting the server if need be.
 
-    A server started here ends with this process.
+    A server started here ends with this process. Raises `ConfigurationError` in an
+    environment that is not for development.
     """
-    server = LocalServer(data_dir)
+    if environment not in (None, "", "dev"):
+        raise ConfigurationError(
+            f"the URL dev: is for development, and PGFLOW_ENV says {environment}",
+            "Set DATABASE_URL to the database of that environment.",
+        )
+    server = LocalServer(data_dir, pg_bin=Path(pg_bin) if pg_bin else None)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if found := running_url(data_dir):

@@ -3,7 +3,7 @@ select
   dead.job_id::text as job_id,
   dead.queue,
   dead.job_type,
-  to_char(dead.died_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as died_at,
+  dead.died_at,
   dead.failed_attempts,
   dead.attempt_no,
   jobs.max_attempts,

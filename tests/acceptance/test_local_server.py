@@ -291,7 +291,7 @@ def test_data_of_another_version_are_served_by_their_own_programs_or_refused(
 
 
 def test_the_dev_url_is_refused_outside_development(data_dir: Path) -> None:
-    with pytest.raises(ConfigurationError, match="PGFLOW_ENV is prod"):
+    with pytest.raises(ConfigurationError, match="PGFLOW_ENV says prod"):
         url_of_dev(data_dir, environment="prod")
     assert not data_dir.exists()
 

@@ -211,7 +211,9 @@ def test_the_nearest_class_of_the_mapping_wins(
     assert (found.error_code, found.dlq_reason_code is None) == (code, retried)
 
 
-@pytest.mark.parametrize("code", ["bad code", "", "1A", "É", "A" * 65, 7, b"X", "A\x00"])
+@pytest.mark.parametrize(
+    "code", ["bad code", "", "1A", "É", "A" * 65, 7, b"X", "A\x00"]
+)
 @pytest.mark.parametrize("signal", [Fail, Retry])
 def test_a_code_that_is_none_is_unknown_and_says_so(signal: Any, code: Any) -> None:
     found = ending(signal(code=code, message="stop"))
@@ -463,7 +465,11 @@ def test_an_outcome_is_one_line_with_its_fields(
     ("outcome", "level", "words"),
     [
         (Outcome("succeeded"), "INFO", "try attempt 1 succeeded"),
-        (Outcome("snoozed", delay=30), "INFO", "try attempt 1 snoozed, again in 30.0 s"),
+        (
+            Outcome("snoozed", delay=30),
+            "INFO",
+            "try attempt 1 snoozed, again in 30.0 s",
+        ),
         (handlers.released("stop"), "WARNING", "try attempt 1 was given back: stop"),
         (
             Outcome("failed", delay=2.0, error_code="TIMEOUT", error_message="slow"),
