@@ -31,6 +31,7 @@ def work(database: Database, **options: Any) -> None:
         _check(plan)
         return
     logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
+    migrations.prepare(database, migrate=options["migrate"])
     Supervisor(plan).run()
 
 
