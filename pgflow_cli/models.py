@@ -326,3 +326,34 @@ class FoundJob:
     job_id: str
     place: str
     queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCounts:
+    """The jobs of one queue and type, counted by status; `attempts` are those of all."""
+
+    queue: str
+    job_type: str
+    queued: int
+    scheduled: int
+    running: int
+    succeeded: int
+    dlq: int
+    canceled: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that will not run again by itself."""
+
+    job_id: str
+    queue: str
+    job_type: str
+    died_at: datetime
+    failed_attempts: int
+    attempt_no: int
+    max_attempts: int | None
+    dlq_reason_code: str
+    error_code: str | None
+    error_message: str | None
