@@ -492,7 +492,7 @@ def _nearest(session: Session) -> str | None:
 
 
 def traceparent() -> str | None:
-    """Return the trace context of the process that called us; no setting, but a convention."""
+    """Return the caller's trace context: no setting of ours, but a convention."""
     return os.environ.get("TRACEPARENT")
 
 

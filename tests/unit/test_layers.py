@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +19,8 @@ LAYERS = (
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {"payloads", "configuration", "logs", "board", "cursors", "workplan"},
     {"repository"},
-    {
-        "handlers",
-        "explanation",
-        "producer",
-        "migrations",
-        "local_server",
-        "submissions",
-    },
+    {"handlers", "explanation", "producer", "migrations", "local_server"},
+    {"submissions"},
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
@@ -88,9 +83,8 @@ def test_only_settings_names_variables(module: Path) -> None:
     if part(module) in {"settings", "executables", "handlers", "programs"}:
         return  # what an executable finds in its environment is no setting
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-        reads = isinstance(node, ast.Call | ast.Subscript) and "environ" in ast.unparse(
-            node
-        )
+        looks_up = isinstance(node, ast.Call | ast.Subscript)
+        reads = looks_up and re.search(r"os\.environ|getenv", ast.unparse(node))
         names = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
         ours = {str(n) for n in names if str(n).startswith(("PGFLOW_", "DATABASE_URL"))}
         assert not (reads and ours), ours
