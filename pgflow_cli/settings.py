@@ -7,6 +7,7 @@ without a flag is asked for its `value()`.
 
 from __future__ import annotations
 
+import os
 import stat
 from itertools import chain
 from pathlib import Path
