@@ -28,6 +28,11 @@ SECTIONS = {
         "version": "Print the versions of everything that takes part.",
     },
 }
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 check failed,"
+    " 69 database unavailable, 70 bug, 74 i/o, 75 try later, 77 permission,"
+    " 78 configuration, 130 and 143 signals."
+)
 COMMANDS = {
     name: summary for section in SECTIONS.values() for name, summary in section.items()
 }
@@ -98,13 +103,11 @@ class Program(Group):
             sys.stdout.flush()
             code = result if type(result) is int else 0
         except BaseException as error:
-            code = failures.explain(error, debug=bool(session.given.get("debug")))
+            code = failures.explain(error, session.given)
         sys.exit(code)
 
 
-@click.group(
-    "pgflow", cls=Program, epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, …"
-)
+@click.group("pgflow", cls=Program, epilog=EXIT_CODES)
 def program() -> None:
     """Operate pgflow, a PostgreSQL job queue, from a terminal.
 

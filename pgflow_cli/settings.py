@@ -467,6 +467,16 @@ def database_url() -> str:
     return _local(url) if url.startswith("dev:") else url
 
 
+def typed_database_url() -> str | None:
+    """Return the URL if it stands on the command line itself; no variable or file counts."""
+    session = Session.current()
+    found = session.origins.get("database_url")
+    if found is None or found.origin != COMMAND_LINE:
+        return None
+    url = str(session.given["database_url"])
+    return _local(url) if url.startswith("dev:") else url
+
+
 def _nearest(session: Session) -> str | None:
     """Return the URL or what its file holds, whichever was set nearer to the user."""
     url, path = (
@@ -535,7 +545,7 @@ def _dev_server() -> tuple[str, ...]:
 
 def _local(url: str) -> str:
     """Return the URL of this folder's private server, which is started if need be."""
-    from pgflow_cli import local_server
+    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
 
     return local_server.url_of_dev(
         Path(url.removeprefix("dev:") or DEV_FOLDER),

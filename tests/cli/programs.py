@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.testing import CliRunner, Result
 
-from pgflow_cli import output, settings
+from pgflow_cli import cli, output, settings
 from pgflow_cli.cli import Program
 from pgflow_cli.context import command, pass_database, pass_repository
 from pgflow_cli.options import Session, Setting
@@ -22,8 +22,8 @@ def run(
     variables: Mapping[str, str] | None = None,
     typed: str | None = None,
 ) -> Result:
-    """Run a program that has these commands besides its own."""
-    program = Program("pgflow", commands=list(commands), no_args_is_help=True)
+    """Run the program, or one that has these commands besides its own."""
+    program = Program("pgflow", commands=commands) if commands else cli.program
     runner = CliRunner()
     return runner.invoke(
         program, arguments, env=dict(variables or {}), input=typed, prog_name="pgflow"

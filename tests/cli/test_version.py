@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 from pgflow_cli import sqlfiles
+from pgflow_cli.repository import Repository
 from tests.cli.programs import run
 from tests.conftest import RunsPgflow
 
@@ -32,9 +33,13 @@ def test_a_database_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
     assert "secret" not in result.output
 
 
-def test_the_server_and_its_schema_are_told(pgflow: RunsPgflow) -> None:
+def test_the_server_and_its_schema_are_told(
+    pgflow: RunsPgflow, repository: Repository
+) -> None:
     result = pgflow("version", "-o", "json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["schema_found"] == document["schema_expected"]
-    assert int(document["server"].split(".")[0]) >= 15
+    facts = repository.inspect_server()
+    found = repository.find_schema_version() if facts.has_migrations else None
+    assert document["server"] == facts.version
+    assert document["schema_found"] == found

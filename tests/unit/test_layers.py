@@ -26,7 +26,7 @@ LAYERS = (
         "local_server",
         "submissions",
     },
-    {"batches", "programs", "simulation"},
+    {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
     {"cycle"},
