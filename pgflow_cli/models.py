@@ -327,3 +327,12 @@ class FoundJob:
     job_id: str
     place: str
     queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Jobs in no place, jobs in two places, and places that name a job that is not."""
+
+    in_no_place: int
+    in_two_places: int
+    without_job: int
