@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedJob:
+class LeasedJob(NamedTuple):
     """A job as a worker receives it. Everything is text or number: nothing here can
-    fail to decode.
+    fail to decode. A tuple, because it is made for every job.
 
     `run_at` is UTC, `YYYY-MM-DD HH:MM:SS.ffffff`, so that it sorts as text.
     `failed_attempts` and `lost_attempts` are what the ledger holds so far; `attempt_no`
@@ -33,10 +32,9 @@ class LeasedJob:
     lost_attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it
-    is sent.
+    is sent. A tuple, because it is made for every job.
 
     `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given
     back as it was. A failed job with `dlq_reason_code` is dead-lettered, one with a
@@ -58,7 +56,8 @@ class Settlement:
     run_at: str | None = None
 
     def as_json(self) -> dict[str, object]:
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields that are set, as the statement reads them."""
+        fields = self._asdict()
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -336,3 +335,34 @@ class Audit:
     in_no_place: int
     in_two_places: int
     without_job: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCounts:
+    """The jobs of one queue and type, counted by status; `attempts` are those of all."""
+
+    queue: str
+    job_type: str
+    queued: int
+    scheduled: int
+    running: int
+    succeeded: int
+    dlq: int
+    canceled: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that will not run again by itself."""
+
+    job_id: str
+    queue: str
+    job_type: str
+    died_at: datetime
+    failed_attempts: int
+    attempt_no: int
+    max_attempts: int | None
+    dlq_reason_code: str
+    error_code: str | None
+    error_message: str | None

@@ -18,7 +18,6 @@ import click
 
 from pgflow_cli import escaping, terminal
 from pgflow_cli.cells import (
-    SHORT_ID,
     Column,
     Row,
     json_of,
@@ -324,17 +323,24 @@ def _rich_table(
     )
     ascii_only = terminal.knows_ascii_only(sys.stdout)
     for column in columns:
+        # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
             justify="right" if column.kind == "number" else "left",
-            no_wrap=True,
-            # Ids and times stay whole; text gives way, from its end.
-            min_width=SHORT_ID if column.kind == "id" else None,
-            overflow="crop" if ascii_only else "ellipsis",
+            no_wrap=column.kind != "text",
         )
     for row in rows:
         table.add_row(
-            *(Text(_shown(column, row, now, short=True)) for column in columns)
+            *(
+                # Without wrapping, but only here: rich does not narrow a column that
+                # may not wrap.
+                Text(
+                    _shown(column, row, now, short=True),
+                    no_wrap=True,
+                    overflow="crop" if ascii_only else "ellipsis",
+                )
+                for column in columns
+            )
         )
     return table
 

@@ -7,6 +7,7 @@ without a flag is asked for its `value()`.
 
 from __future__ import annotations
 
+import os
 import stat
 from itertools import chain
 from pathlib import Path
@@ -463,6 +464,16 @@ def database_url() -> str:
     if url is None:
         raise ConfigurationError("no database URL is set", *_dev_server(), *_WAYS_OUT)
     _warn_of_unheeded_profile(session)
+    return _local(url) if url.startswith("dev:") else url
+
+
+def typed_database_url() -> str | None:
+    """Return the URL if it stands on the command line itself; no variable or file counts."""
+    session = Session.current()
+    found = session.origins.get("database_url")
+    if found is None or found.origin != COMMAND_LINE:
+        return None
+    url = str(session.given["database_url"])
     return _local(url) if url.startswith("dev:") else url
 
 

@@ -61,7 +61,9 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
         own_server.start()
     with connect(url, wait_until) as connection:
         wait_until(
-            lambda: outcomes(connection, jobs) == {"succeeded"}, "all are settled", seconds=60
+            lambda: outcomes(connection, jobs) == {"succeeded"},
+            "all are settled",
+            seconds=60,
         )
         row = connection.execute(
             "select count(*) - count(distinct job_id) from pgflow.job_attempts"
@@ -79,7 +81,10 @@ def test_a_worker_started_before_its_database_waits_for_it(
     url = own_server.migrated()
     own_server.kill()
     worker = start_worker(url=url)
-    wait_until(lambda: "unavailable" in worker.log or "cannot connect" in worker.log, "it waits")
+    wait_until(
+        lambda: "unavailable" in worker.log or "cannot connect" in worker.log,
+        "it waits",
+    )
     assert worker.process.poll() is None
     own_server.start()
     with connect(url, wait_until) as connection:
@@ -105,7 +110,11 @@ def test_terminated_backends_are_replaced(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and application_name like 'pgflow%'"
         )
-    wait_until(lambda: outcomes(connection, jobs) == {"succeeded"}, "all are settled", seconds=60)
+    wait_until(
+        lambda: outcomes(connection, jobs) == {"succeeded"},
+        "all are settled",
+        seconds=60,
+    )
     assert worker.process.poll() is None
     assert audit(connection) == (0, 0)
 
@@ -124,7 +133,9 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
         wait_until(lambda: outcomes(connection, jobs) == {"succeeded"}, "they run")
         wait_until(lambda: "LISTEN delivers nothing" in worker.log, "it says so")
         late = plant(connection, 3, job_type="quick")
-        wait_until(lambda: outcomes(connection, late) == {"succeeded"}, "polling finds them")
+        wait_until(
+            lambda: outcomes(connection, late) == {"succeeded"}, "polling finds them"
+        )
         assert worker.log.count("LISTEN delivers nothing") == 1
     assert worker.process.poll() is None
 
@@ -137,7 +148,9 @@ def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
     worker = start_worker("--lease-seconds", "1", url=url)
     with connect(url, wait_until) as connection:
         wait_until(
-            lambda: connection.execute("select 1 from pgflow.workers where idle").fetchone(),
+            lambda: connection.execute(
+                "select 1 from pgflow.workers where idle"
+            ).fetchone(),
             "it is idle",
         )
         backends = connection.execute(
@@ -149,7 +162,9 @@ def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
         wait_until(lambda: "was lost" in worker.log, "the calls are freed")
         with connect(url, wait_until) as connection:
             jobs = plant(connection, 3, job_type="quick")
-            wait_until(lambda: outcomes(connection, jobs) == {"succeeded"}, "others answer")
+            wait_until(
+                lambda: outcomes(connection, jobs) == {"succeeded"}, "others answer"
+            )
     finally:
         for (pid,) in backends:
             subprocess.run(["kill", "-CONT", str(pid)], check=False)

@@ -165,7 +165,9 @@ def test_async_jobs_run_side_by_side(
     tmp_path: Path,
 ) -> None:
     gate = tmp_path / "gate"
-    jobs = plant(connection, 20, job_type="gated_async", payload=f'{{"gate": "{gate}"}}')
+    jobs = plant(
+        connection, 20, job_type="gated_async", payload=f'{{"gate": "{gate}"}}'
+    )
     start_worker("--concurrency", "20")
     wait_until(lambda: all(witness(j) for j in jobs), "all run at once")
     gate.touch()
@@ -253,7 +255,9 @@ def test_an_idle_worker_is_woken_by_a_notification(
     """The poll is ten minutes away, so only a notification can have done it."""
     worker = start_worker("--poll", "10m")
     wait_until(
-        lambda: connection.execute("select 1 from pgflow.workers where idle").fetchone(),
+        lambda: connection.execute(
+            "select 1 from pgflow.workers where idle"
+        ).fetchone(),
         "it is idle",
     )
     wait_until(
@@ -273,7 +277,9 @@ def test_without_notifications_polling_finds_the_job(
 ) -> None:
     start_worker("--no-listen")
     wait_until(
-        lambda: connection.execute("select 1 from pgflow.workers where idle").fetchone(),
+        lambda: connection.execute(
+            "select 1 from pgflow.workers where idle"
+        ).fetchone(),
         "it is idle",
     )
     [job] = plant(connection, job_type="quick")
@@ -293,7 +299,9 @@ def test_two_workers_with_one_name_never_share_a_job(
 def test_every_queue_is_served_when_asked_for_all(
     connection: Connection, start_worker: Start, wait_until: Wait
 ) -> None:
-    jobs = [plant(connection, queue=q, job_type="quick")[0] for q in ("a", "b.c", "NULL")]
+    jobs = [
+        plant(connection, queue=q, job_type="quick")[0] for q in ("a", "b.c", "NULL")
+    ]
     start_worker("--queue", "*")
     wait_until(settled(connection, *jobs), "all are settled")
 
@@ -314,7 +322,7 @@ def test_an_executable_runs_a_job(
     folder = tmp_path / "handlers"
     folder.mkdir()
     script = folder / "shout"
-    script.write_text("#!/bin/sh\ncat > out.json\necho \"$PGFLOW_JOB_TYPE\" > type\n")
+    script.write_text('#!/bin/sh\ncat > out.json\necho "$PGFLOW_JOB_TYPE" > type\n')
     script.chmod(0o755)
     [job] = plant(connection, job_type="shout", payload='{"text": "hello"}')
     start_worker("--handlers-dir", str(folder), app=False)

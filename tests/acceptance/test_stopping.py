@@ -86,7 +86,9 @@ def test_a_quiet_worker_runs_on_and_leases_nothing(
     wait_until(lambda: witness(running), "it starts")
     worker.send(signal.SIGUSR1)
     wait_until(
-        lambda: connection.execute("select 1 from pgflow.workers where quiet").fetchone(),
+        lambda: connection.execute(
+            "select 1 from pgflow.workers where quiet"
+        ).fetchone(),
         "it says that it is quiet",
     )
     [late] = plant(connection, job_type="quick")

@@ -1,4 +1,4 @@
-"""Typed payloads: what a handler's second parameter receives, and what is BAD_PAYLOAD."""
+"""Typed payloads: what a second parameter receives, and what is BAD_PAYLOAD."""
 
 from __future__ import annotations
 
@@ -102,6 +102,8 @@ def decoded(annotation: Any, value: Any) -> Any:
         (int | None, None, None),
         (Union[int, str], "x", "x"),  # noqa: UP007 - both spellings are in use
         (Literal["a", 1], 1, 1),
+        (Literal[1, True], True, True),
+        (Literal[True, 1], 1, 1),
         (Isbn, "978", "978"),
         (Size, "l", Size.LARGE),
         (Decimal, "1.10", Decimal("1.10")),
@@ -154,7 +156,11 @@ LINE = {"isbn": "978"}
         (Size, "xl", "payload: not one of the values of Size"),
         (Decimal, "1,1", "payload: expected a number in the string"),
         (datetime, "soon", "payload: the string is not a date and time"),
-        (datetime, 5, "payload: expected a date and time as a string, found an integer"),
+        (
+            datetime,
+            5,
+            "payload: expected a date and time as a string, found an integer",
+        ),
         (UUID, "x", "payload: the string is not a UUID"),
         (Line, [], "payload: expected an object, found an array"),
         (Line, {}, "payload.isbn: missing"),
@@ -169,7 +175,11 @@ LINE = {"isbn": "978"}
             {"number": 1, "lines": [], "checked": True},
             "payload: unknown field 'checked'",
         ),
-        (Order, {"number": 1, "lines": [], "placed": "x"}, "payload.placed: the string"),
+        (
+            Order,
+            {"number": 1, "lines": [], "placed": "x"},
+            "payload.placed: the string",
+        ),
         (
             Tree,
             {"name": "a", "children": [{"name": "b", "children": [{}]}]},
@@ -191,7 +201,16 @@ def test_a_payload_of_another_shape_names_the_field(
 
 def test_a_message_never_holds_a_value() -> None:
     secret = "hunter2"
-    for annotation in (int, Size, UUID, datetime, Decimal, Literal["a"], Line, int | None):
+    for annotation in (
+        int,
+        Size,
+        UUID,
+        datetime,
+        Decimal,
+        Literal["a"],
+        Line,
+        int | None,
+    ):
         with pytest.raises(PayloadError) as raised:
             decoded(annotation, secret)
         assert secret not in str(raised.value)

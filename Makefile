@@ -1,0 +1,50 @@
+# Needs Python ≥ 3.11 with pip and venv, and make; everything else comes into .venv.
+PYTHON ?= python3
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test acceptance check format lint types bench clean
+
+SOURCES := $(shell find pgflow_cli sql -type f -name '*.py' -o -type f -name '*.sql')
+# pip before 25.1 cannot read dependency groups.
+DEV_TOOLS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.demo  ## start a private PostgreSQL and watch jobs run; nothing is left behind
+	@.venv/bin/pgflow demo $(ARGS)
+
+test: .venv/.dev  ## run every test (ARGS="-k replay" for some)
+	@.venv/bin/python -m pytest -n 2 $(ARGS)
+
+acceptance: .venv/.dev  ## run the tests that start the real executable
+	@.venv/bin/python -m pytest -n 2 tests/acceptance $(ARGS)
+
+check: format lint types test  ## format, lint, types, tests
+
+format: .venv/.dev  ## bring the code into shape
+	@.venv/bin/ruff format .
+
+lint: .venv/.dev  ## ruff: rules and shape
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types: .venv/.dev  ## mypy --strict
+	@.venv/bin/mypy
+
+bench: .venv/.dev  ## measure against pgbench on this machine
+	@.venv/bin/python -m tests.benchmarks $(ARGS)
+
+clean:  ## remove the virtual environment and what tools left
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# What a newcomer's `pip install` gives. A .venv for development has it already, from the tree itself.
+.venv/.demo: pyproject.toml $(SOURCES)
+	@test -e .venv/.dev || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q '.[embedded]'; }
+	@touch $@
+
+.venv/.dev: pyproject.toml
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -c '$(DEV_TOOLS)' > .venv/dev.txt
+	@.venv/bin/pip install -q -e '.[embedded]' -r .venv/dev.txt
+	@touch $@

@@ -1,0 +1,87 @@
+"""Show pgflow at work on a private server, and leave nothing behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import output, settings, terminal
+from pgflow_cli.context import command
+
+if TYPE_CHECKING:
+    from pgflow_cli.demonstration import Demonstration
+
+COUNTS = (
+    output.Column("queue"),
+    output.Column("job_type", "TYPE"),
+    output.Column("queued", kind="number"),
+    output.Column("scheduled", "SCHED", kind="number"),
+    output.Column("running", "RUN", kind="number"),
+    output.Column("succeeded", "OK", kind="number"),
+    output.Column("dlq", kind="number"),
+    output.Column("attempts", kind="number"),
+)
+DEAD = (
+    output.Column("job_id", "ID", kind="id"),
+    output.Column("job_type", "TYPE"),
+    output.Column("dlq_reason_code", "REASON"),
+    output.Column("error_code", "ERROR"),
+    output.Column("error_message", "MESSAGE"),
+)
+
+
+@command("demo")
+@click.option(
+    "--jobs",
+    type=click.IntRange(12, 1000),
+    default=40,
+    show_default=True,
+    help="How many jobs to run.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(4, 600),
+    default=12,
+    show_default=True,
+    help="How long the jobs shall take, about.",
+)
+@click.option("--keep", is_flag=True, help="Keep the server running until Ctrl-C.")
+@settings.pg_bin
+def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
+    """Show pgflow at work on a private server, and leave nothing behind.
+
+    Some jobs succeed, some are tried again, and some become dead letters; one kills its
+    worker. DATABASE_URL in the environment is not heeded.
+
+    \b
+    Examples:
+      pgflow demo
+      pgflow demo --jobs 200 --seconds 30 --keep
+    """
+    from pgflow_cli import demonstration  # noqa: PLC0415 - it loads psycopg
+
+    with demonstration.running(
+        jobs=jobs,
+        seconds=seconds,
+        url=settings.typed_database_url(),
+        pg_bin=Path(pg_bin) if pg_bin else None,
+        say=output.say,
+    ) as shown:
+        _show(shown)
+        if keep:
+            shown.wait_for_signal()
+
+
+def _show(shown: Demonstration) -> None:
+    with output.live(COUNTS, title="pgflow demo") as show:
+        for progress in shown.progress():
+            show(progress.counts)
+            # On a terminal the table itself moves, and lines would tear it.
+            if progress.is_news and not terminal.is_terminal(sys.stdout):
+                output.say(str(progress))
+    dead = shown.dead_letters()
+    output.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
+    output.write(dead, DEAD)

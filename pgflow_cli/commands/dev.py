@@ -1,0 +1,210 @@
+"""Run a private server and a worker in this folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import Group
+from pgflow_cli.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pgflow_cli.local_server import Folder
+
+STATUS = (
+    output.Column("running"),
+    output.Column("version"),
+    output.Column("pid"),
+    output.Column("owner"),
+    output.Column("data"),
+    output.Column("log"),
+)
+
+
+class WithDefault(Group):
+    """A group that runs its command `run` unless another one is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` before what belongs to it."""
+        named = args and (args[0] in self.commands or args[0] in ("-h", "--help"))
+        return super().parse_args(ctx, args if named else ["run", *args])
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List the options of `run`, then the other commands."""
+        click.Command.format_options(self.commands["run"], ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _data_dir(_ctx: click.Context, _param: click.Parameter, given: Path | None) -> Path:
+    return given or settings.DEV_FOLDER
+
+
+data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    callback=_data_dir,
+    show_default=str(settings.DEV_FOLDER),
+    help="Where the data are.",
+)
+user = click.option(
+    "--user", is_flag=True, help="Use the data of your account, not of this folder."
+)
+
+
+@click.group("dev", cls=WithDefault)
+def dev() -> None:
+    """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
+
+    The server is reached by this user only, ends with this command and keeps its data
+    in .pgflow. Where one runs already, this attaches to it.
+
+    \b
+    Examples:
+      pgflow dev --app myapp.jobs
+      export DATABASE_URL=$(pgflow dev --print-url)
+      pgflow dev stop
+    """
+
+
+@dev.command("run", hidden=True)
+@settings.app
+@data_dir
+@user
+@click.option("--ephemeral", is_flag=True, help="Fast, and forget the data at the end.")
+@click.option("--no-worker", is_flag=True, help="Only the server.")
+@click.option("--print-url", is_flag=True, help="Print the running server's URL.")
+@settings.pg_bin
+def run(**options: Any) -> int:
+    """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
+
+    \b
+    Examples:
+      pgflow dev --app myapp.jobs
+    """
+    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
+    from pgflow_cli.local_server import (  # noqa: PLC0415
+        AlreadyRunning,
+        LocalServer,
+        find_running,
+    )
+
+    where = _chosen(options["data_dir"], user=options["user"])
+    if options["print_url"]:
+        click.echo(_running(where).url())
+        return 0
+    binaries = options["pg_bin"]
+    elsewhere = "" if where == settings.DEV_FOLDER else f" --data-dir {where}"
+    output.hint(f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})")
+    server = LocalServer(
+        where,
+        ephemeral=options["ephemeral"],
+        pg_bin=Path(binaries) if binaries else None,
+        say=output.say,
+    )
+    apps = [word for app in options["app"] for word in ("--app", app)]
+    found = find_running(where)
+    if found is None:
+        try:
+            worker = None if options["no_worker"] else apps
+            return development.run(server, worker, say=output.say)
+        except AlreadyRunning:
+            found = _running(where)
+    output.say(
+        f"attached to the server that runs in {found.path}: it is not ours to stop"
+    )
+    development.follow(found)
+    return 0
+
+
+@dev.command("stop")
+@data_dir
+@user
+def stop(data_dir: Path, user: bool) -> None:
+    """Stop the server and the worker, after the jobs that run.
+
+    \b
+    Examples:
+      pgflow dev stop
+    """
+    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
+
+    stopped = development.stop(_chosen(data_dir, user=user))
+    output.say("stopped" if stopped else "no server runs here")
+
+
+@dev.command("status")
+@data_dir
+@user
+def status(data_dir: Path, user: bool) -> None:
+    """Show whether a server runs, and where its files are.
+
+    \b
+    Examples:
+      pgflow dev status -o json
+    """
+    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+
+    where = _chosen(data_dir, user=user)
+    folder = local_server.find_running(where) or local_server.folders(where)[0]
+    output.write_record(folder.status(), STATUS)
+
+
+@dev.command("psql", context_settings={"ignore_unknown_options": True})
+@data_dir
+@user
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(data_dir: Path, user: bool, arguments: tuple[str, ...]) -> None:
+    """Open psql on the running server; further arguments are psql's.
+
+    \b
+    Examples:
+      pgflow dev psql
+      pgflow dev psql -- -c 'select * from pgflow.job_overview'
+    """
+    command, variables = _running(_chosen(data_dir, user=user)).client()
+    os.execve(command[0], [*command, *arguments], {**os.environ, **variables})  # noqa: S606
+
+
+@dev.command("reset")
+@data_dir
+@user
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def reset(data_dir: Path, user: bool, yes: bool) -> None:
+    """Delete the data of a server that does not run.
+
+    \b
+    Examples:
+      pgflow dev reset --yes
+    """
+    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
+
+    where = _chosen(data_dir, user=user)
+    output.confirm(f"delete the jobs and all data in {where}", yes=yes)
+    deleted = development.reset(where)
+    output.say(
+        "\n".join(f"deleted the data in {path}" for path in deleted) or "no data"
+    )
+
+
+def _chosen(data_dir: Path, *, user: bool) -> Path:
+    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+
+    return local_server.user_folder() if user else data_dir
+
+
+def _running(where: Path) -> Folder:
+    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+
+    found = local_server.find_running(where)
+    if found is None:
+        raise ConfigurationError(
+            f"no server runs for {where}", "Start one in another terminal: pgflow dev"
+        )
+    return found

@@ -1,0 +1,235 @@
+"""Shows pgflow at work on a private server: real jobs, real failures, nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pgflow_cli import development
+from pgflow_cli.errors import PgflowError, Refused
+from pgflow_cli.handlers import App, Job
+from pgflow_cli.local_server import LocalServer
+from pgflow_cli.local_worker import LocalWorker
+from pgflow_cli.models import DeadLetter, JobOptions, TypeCounts
+from pgflow_cli.repository import Database, Repository
+
+_LOOK_SECONDS = 0.25
+_NEWS_SECONDS = 1.0
+_SLOTS = 4
+_PROCESSES = 2
+_PATIENCE_SECONDS = 60.0  # beyond the time that the jobs shall take
+
+app = App()
+
+
+@app.handler("poison")
+def poison(job: Job) -> None:
+    """Kill the process that runs it, as a bug in a C extension would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the demonstration is."""
+
+    counts: Sequence[TypeCounts]
+    seconds: float
+    is_news: bool = False  # more is done than a second ago
+
+    @property
+    def total(self) -> int:
+        """Return how many jobs there are."""
+        return self.final + sum(c.queued + c.scheduled + c.running for c in self.counts)
+
+    @property
+    def final(self) -> int:
+        """Return how many jobs will not run again."""
+        return sum(c.succeeded + c.dlq + c.canceled for c in self.counts)
+
+    def __str__(self) -> str:
+        """Return one line for a log."""
+        running = sum(c.running for c in self.counts)
+        dead = sum(c.dlq for c in self.counts)
+        retrying = sum(c.scheduled for c in self.counts)
+        return (
+            f"{self.seconds:4.1f}s  {self.final} of {self.total} jobs done, "
+            f"{running} running, {retrying} to be tried again, {dead} dead letters"
+        )
+
+
+class Demonstration:
+    """A server, a worker and some jobs; made by `demonstration.running`."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        worker: LocalWorker,
+        worker_log: Path,
+        *,
+        patience: float,
+    ) -> None:
+        self.repository = repository
+        self._patience = patience
+        self._worker = worker
+        self._worker_log = worker_log
+
+    def progress(self) -> Iterator[Progress]:
+        """Yield how far it is, until every job is final."""
+        began = time.monotonic()
+        told, told_at = -1, -_NEWS_SECONDS
+        while True:
+            counts = self.repository.count_jobs_by_type()
+            now = Progress(counts, time.monotonic() - began)
+            over = now.final == now.total
+            news = now.final != told and now.seconds - told_at >= _NEWS_SECONDS
+            if news or over:
+                told, told_at = now.final, now.seconds
+            yield replace(now, is_news=news or over)
+            if over:
+                return
+            self._check_worker(now)
+            time.sleep(_LOOK_SECONDS)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return the jobs that failed for good, the latest first."""
+        return self.repository.list_dead_letters(limit=50)
+
+    def wait_for_signal(self) -> None:
+        """Keep everything as it is until Ctrl-C or SIGTERM."""
+        with development.noted_signals() as signals:
+            while not signals:
+                time.sleep(_LOOK_SECONDS)
+
+    def _check_worker(self, now: Progress) -> None:
+        code = self._worker.exit_code
+        if code is None and now.seconds < self._patience:
+            return
+        lines = self._worker_log.read_text(errors="replace").splitlines()[-5:]
+        if code is not None:
+            raise PgflowError(f"the demo's worker ended with exit code {code}", *lines)
+        raise PgflowError(f"the demo's jobs did not end: {now}", *lines)
+
+
+@contextmanager
+def running(
+    *,
+    jobs: int,
+    seconds: float,
+    url: str | None = None,
+    pg_bin: Path | None = None,
+    say: Callable[[str], None],
+) -> Iterator[Demonstration]:
+    """Hand out a demonstration whose jobs run; nothing is left of it afterwards.
+
+    It has a server of its own, unless a URL is given: then its database must not hold
+    anything of pgflow, and keeps what is made there.
+    """
+    with ExitStack() as stack:
+        server = None
+        if url is None:
+            server = stack.enter_context(LocalServer(pg_bin=pg_bin, say=say))
+            for note in server.notes:
+                say(note)
+            say("It does not wait for the disk (fsync=off), and goes when this ends.")
+            url = server.url
+        repository = Repository.of(Database(url, application_name="pgflow demo"))
+        stack.callback(repository.close)
+        if repository.holds_any_relation():
+            raise Refused(
+                "the database already holds a pgflow schema; the demo changes none",
+                "Without --database-url it starts a private server.",
+            )
+        development.migrate(url)
+        enqueue(repository, jobs=jobs, seconds=seconds)
+        say(f"enqueued {jobs} jobs; starting {_PROCESSES} worker processes")
+        folder = stack.enter_context(_log_folder(server))
+        log = stack.enter_context((folder / "worker.log").open("wb"))
+        worker = LocalWorker(
+            url,
+            _worker_options(),
+            server=server,
+            log=log,
+            environment=_environment(folder),
+        )
+        stack.callback(worker.kill)
+        yield Demonstration(
+            repository,
+            worker,
+            folder / "worker.log",
+            patience=seconds + _PATIENCE_SECONDS,
+        )
+        worker.drain()
+        worker.wait(30)
+
+
+def enqueue(repository: Repository, *, jobs: int, seconds: float) -> None:
+    """Enqueue the demonstration's jobs in one call."""
+    text = json.dumps(mixed_jobs(jobs, seconds=seconds))
+    repository.enqueue_many(text, options=JobOptions())
+
+
+def mixed_jobs(jobs: int, *, seconds: float) -> list[dict[str, Any]]:
+    """Return so many jobs that keep the workers busy for about so long.
+
+    Each way to fail is there once or a few times; the others succeed.
+    """
+    bad = [
+        _job("poison", "imports", {"file": "prices.csv"}),
+        _job("email_send", "emails", {"subject": "no address"}),
+        _job("email_send", "emails", {"to": "nobody@example.invalid"}),
+        _job("fail_me", "default", {}),
+        _job("fail_me", "default", {"retry": True}, max_attempts=2),
+    ]
+    slow = [_job("demo_slow", "reports", {"seconds": seconds / 4}) for _ in range(2)]
+    flaky = [
+        _job("demo_flaky", "imports", {"succeeds_on": 2 + number % 2})
+        for number in range(max(1, jobs // 8))
+    ]
+    rest = jobs - len(bad) - len(slow) - len(flaky)
+    emails = [
+        _job("email_send", "emails", {"to": f"user{number}@example.org"})
+        for number in range(rest // 3)
+    ]
+    easy = rest - len(emails)
+    each = max(50, min(3000, round(seconds * 0.4 * _SLOTS * _PROCESSES / easy * 1000)))
+    work = [_job("demo_ok", "default", {"ms": each}) for _ in range(easy)]
+    return [*bad, *flaky, *slow, *emails, *work]
+
+
+def _job(
+    job_type: str, queue: str, payload: dict[str, object], **more: object
+) -> dict[str, Any]:
+    return {"job_type": job_type, "queue": queue, "payload_json": payload, **more}
+
+
+def _worker_options() -> list[str]:
+    return [
+        *("--app", "pgflow_cli.simulation:app", "--app", f"{__name__}:app"),
+        *("--queue", "default,emails,imports,reports"),
+        *("--processes", str(_PROCESSES), "--concurrency", str(_SLOTS)),
+        *("--lease-seconds", "2", "--reap-interval", "500ms", "--crash-budget", "3"),
+        *("--log-format", "text", "--log-level", "info"),
+    ]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment without the operator's settings, who has real queues."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("PGFLOW_")}
+    return {**kept, "XDG_CONFIG_HOME": str(folder)}
+
+
+@contextmanager
+def _log_folder(server: LocalServer | None) -> Iterator[Path]:
+    if server is not None:
+        yield server.folder.path  # goes with the server, whatever happens to us
+        return
+    with TemporaryDirectory(prefix="pgflow-demo-") as made:
+        yield Path(made)

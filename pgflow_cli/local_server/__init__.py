@@ -1,0 +1,30 @@
+"""A PostgreSQL server of our own, for `dev`, `demo`, tests and the URL `dev:`.
+
+It listens on a socket that only its user reaches, and lives as long as the process that
+started it: a guard ends it when that process is killed.
+"""
+
+from __future__ import annotations
+
+from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
+from pgflow_cli.local_server.lookup import (
+    find_running,
+    folders,
+    running_url,
+    url_of_dev,
+    user_folder,
+)
+from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
+
+__all__ = [
+    "DEFAULT_FOLDER",
+    "AlreadyRunning",
+    "Folder",
+    "LocalServer",
+    "ServerStatus",
+    "find_running",
+    "folders",
+    "running_url",
+    "url_of_dev",
+    "user_folder",
+]

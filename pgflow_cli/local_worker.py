@@ -1,0 +1,72 @@
+"""A `pgflow work` beside a local server, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import pgflow_cli
+from pgflow_cli.local_server import LocalServer
+
+
+class LocalWorker:
+    """A worker that ends with us, whatever happens to us.
+
+    It leads a group of its own: Ctrl-C reaches us alone, and we tell it in our order.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: Sequence[str],
+        *,
+        server: LocalServer | None = None,
+        log: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        # The URL holds a password, and everybody can read a command line.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pgflow_cli", "work", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={
+                **(os.environ if environment is None else environment),
+                "DATABASE_URL": url,
+                "PYTHONPATH": _search_path(),
+            },
+        )
+        if server is not None:
+            server.mind(self._process)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return how it ended, None while it runs."""
+        return self._process.poll()
+
+    def drain(self) -> None:
+        """Have it end its jobs and stop; the second time, leave them at once."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait for its end and return its exit code."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """Kill it and its processes."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _search_path() -> str:
+    """Return where this very program is, for a tree that is not installed."""
+    found = [str(Path(pgflow_cli.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return os.pathsep.join(part for part in found if part)

@@ -1,0 +1,257 @@
+"""`pgflow dev`: a server and a worker in the foreground, found by everybody else here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from pgflow_cli.local_server import Folder
+from pgflow_cli.local_server.binaries import ROOTS_FOLDER, server_account
+
+PROGRAM = str(Path(sys.executable).with_name("pgflow"))
+WaitUntil = Callable[..., Any]
+Process = subprocess.Popen[str]
+
+
+class Directory:
+    """A working directory in which `pgflow dev` is typed."""
+
+    def __init__(self, path: Path, wait_until: WaitUntil) -> None:
+        self.path = path
+        self.wait_until = wait_until
+        self.started: list[Process] = []
+        account = server_account()
+        self.folders = [
+            Folder.of(path / ".pgflow", account, ephemeral=ephemeral)
+            for ephemeral in (False, True)
+        ]
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            cwd=self.path,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def start(self, *arguments: str) -> Process:
+        """Start `pgflow dev` in a process group of its own, as a shell does."""
+        process = subprocess.Popen(
+            [PROGRAM, "dev", *arguments],
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+        self.started.append(process)
+        return process
+
+    def url(self) -> str:
+        def printed() -> str:
+            return self.run("dev", "--print-url").stdout.strip()
+
+        url = self.wait_until(printed, "dev prints a URL")
+        assert isinstance(url, str)
+        return url
+
+    def wait_for_worker(self, url: str) -> None:
+        def registered() -> bool:
+            with suppress(psycopg.Error), psycopg.connect(url) as connection:
+                row = connection.execute("select count(*) from pgflow.workers")
+                return row.fetchone() != (0,)
+            return False
+
+        self.wait_until(registered, "a worker registers")
+
+    def processes(self) -> list[str]:
+        lines = [
+            " ".join(process.info["cmdline"] or [])
+            for process in psutil.process_iter(["cmdline"])
+        ]
+        return [
+            line for line in lines if any(str(f.path) in line for f in self.folders)
+        ]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Directory]:
+    made = Directory(tmp_path, wait_until)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not made.processes(), "every server has ended")
+    for folder in made.folders:
+        shutil.rmtree(folder.path, ignore_errors=True)
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            ROOTS_FOLDER.rmdir()
+
+
+def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> None:
+    handlers = directory.path / "slow.py"
+    handlers.write_text(
+        "import time\n"
+        "from pgflow_cli import App\n"
+        "app = App()\n"
+        "@app.handler('slow')\n"
+        "def slow(job):\n"
+        "    open('began', 'w').close()\n"
+        "    time.sleep(1.5)\n"
+        "    open('ended', 'w').close()\n"
+    )
+    dev = directory.start("--app", "slow.py")
+    url = directory.url()
+    directory.wait_for_worker(url)
+    assert directory.run("enqueue", "slow", DATABASE_URL=url).returncode == 0
+    directory.wait_until((directory.path / "began").exists, "the job begins")
+
+    os.killpg(dev.pid, signal.SIGINT)  # as the terminal does: the whole group
+
+    output, _ = dev.communicate(timeout=30)
+    assert dev.returncode == 0, output
+    assert (directory.path / "ended").exists()
+    assert directory.processes() == []
+    password = url.split(":")[2].split("@")[0]
+    assert password not in output
+
+
+def test_the_url_reaches_a_migrated_database(directory: Directory) -> None:
+    directory.start("--no-worker")
+    url = directory.url()
+    check = directory.run("migrate", "--check", DATABASE_URL=url)
+    assert check.returncode == 0, check.stderr
+    assert not any("password" in line or url in line for line in directory.processes())
+
+
+def test_without_a_running_server_there_is_no_url(directory: Directory) -> None:
+    done = directory.run("dev", "--print-url")
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert "pgflow dev" in done.stderr
+
+
+def test_a_second_dev_attaches_and_leaves_the_server_alone(
+    directory: Directory,
+) -> None:
+    first = directory.start("--no-worker")
+    url = directory.url()
+    second = directory.start()
+    assert second.stdout is not None
+    said = next(line for line in second.stdout if "attached" in line)
+    assert str(directory.folders[0].path) in said
+
+    second.send_signal(signal.SIGINT)
+
+    assert second.wait(10) == 0
+    assert first.poll() is None
+    psycopg.connect(url).close()
+
+
+def test_a_second_dev_ends_with_the_first(directory: Directory) -> None:
+    first = directory.start("--no-worker")
+    directory.url()
+    second = directory.start()
+    assert second.stdout is not None
+    next(line for line in second.stdout if "attached" in line)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+    assert second.wait(10) == 0
+
+
+def test_dev_stop_ends_it_from_another_terminal(directory: Directory) -> None:
+    dev = directory.start()
+    directory.wait_for_worker(directory.url())
+    assert directory.run("dev", "stop").returncode == 0
+    assert dev.wait(10) == 0
+    again = directory.run("dev", "stop")
+    assert again.returncode == 0
+    assert "no server runs here" in again.stderr
+
+
+def test_dev_status_tells_owner_and_files(directory: Directory) -> None:
+    dev = directory.start("--no-worker")
+    directory.url()
+    status = json.loads(directory.run("dev", "status", "-o", "json").stdout)
+    assert status["running"] is True
+    assert status["owner"] == dev.pid
+    assert psutil.Process(status["pid"]).name() == "postgres"
+    assert status["data"] == str(directory.folders[0].data)
+
+
+def test_a_killed_dev_takes_server_and_worker_with_it(directory: Directory) -> None:
+    dev = directory.start()
+    directory.wait_for_worker(directory.url())
+    family = psutil.Process(dev.pid).children(recursive=True)
+    dev.kill()
+    dev.wait()
+    directory.wait_until(
+        lambda: not any(p.is_running() and p.status() != "zombie" for p in family),
+        "server, worker and guard end",
+    )
+    status = json.loads(directory.run("dev", "status", "-o", "json").stdout)
+    assert status["running"] is False
+
+
+def test_an_ephemeral_dev_is_found_and_forgets(directory: Directory) -> None:
+    dev = directory.start("--ephemeral", "--no-worker")
+    with psycopg.connect(directory.url()) as connection:
+        assert connection.execute("show fsync").fetchone() == ("off",)
+    dev.send_signal(signal.SIGINT)
+    output, _ = dev.communicate(timeout=30)
+    assert "fsync=off" in output
+    assert not directory.folders[1].path.exists()
+
+
+def test_dev_psql_passes_its_arguments_on(directory: Directory) -> None:
+    directory.start("--no-worker")
+    directory.url()
+    done = directory.run("dev", "psql", "--", "-XAtc", "select 6 * 7")
+    assert done.stdout == "42\n", done.stderr
+
+
+def test_dev_reset_deletes_data_but_not_under_a_running_server(
+    directory: Directory,
+) -> None:
+    dev = directory.start("--no-worker")
+    directory.url()
+    refused = directory.run("dev", "reset", "--yes")
+    assert refused.returncode == 4, refused.stderr
+    assert directory.run("dev", "stop").returncode == 0
+    dev.wait(10)
+    assert directory.run("dev", "reset").returncode == 4  # nobody to ask
+    assert directory.folders[0].data.exists()
+    assert directory.run("dev", "reset", "--yes").returncode == 0
+    assert not directory.folders[0].path.exists()
+
+
+def test_the_url_dev_starts_a_server_for_one_command(directory: Directory) -> None:
+    done = directory.run("migrate", DATABASE_URL="dev:")
+    assert done.returncode == 0, done.stderr
+    assert directory.processes() == []
+    assert directory.run("migrate", "--check", DATABASE_URL="dev:").returncode == 0
+
+
+def test_the_url_dev_is_refused_outside_development(directory: Directory) -> None:
+    done = directory.run("migrate", "--check", DATABASE_URL="dev:", PGFLOW_ENV="prod")
+    assert done.returncode == 78
+    assert "PGFLOW_ENV" in done.stderr
+    assert not any(folder.path.exists() for folder in directory.folders)
