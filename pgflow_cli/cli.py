@@ -28,6 +28,11 @@ SECTIONS = {
         "version": "Print the versions of everything that takes part.",
     },
 }
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 check failed,"
+    " 69 database unavailable, 70 bug, 74 i/o, 75 try later, 77 permission,"
+    " 78 configuration, 130 and 143 signals."
+)
 COMMANDS = {
     name: summary for section in SECTIONS.values() for name, summary in section.items()
 }
@@ -77,6 +82,16 @@ class Program(Group):
             ctx.fail(f"there is no command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Make the context, which may already print help."""
+        with failures.pipes_told_apart():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with failures.pipes_told_apart():
+            return super().invoke(ctx)
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the program and end it with the documented exit code."""
         session = Session(settings.VARIABLES)
@@ -86,15 +101,13 @@ class Program(Group):
             extra.update(standalone_mode=False, obj=session)
             result = super().main(*args, **extra)
             sys.stdout.flush()
-            code = result if isinstance(result, int) else 0
+            code = result if type(result) is int else 0
         except BaseException as error:
-            code = failures.explain(error, debug=bool(session.given.get("debug")))
+            code = failures.explain(error, session.given)
         sys.exit(code)
 
 
-@click.group(
-    "pgflow", cls=Program, epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, …"
-)
+@click.group("pgflow", cls=Program, epilog=EXIT_CODES)
 def program() -> None:
     """Operate pgflow, a PostgreSQL job queue, from a terminal.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import stat
@@ -17,6 +16,7 @@ from pgflow_cli.handlers import Handler, Job, Outcome, conclude, failed, release
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.handlers.signals import seconds
 from pgflow_cli.handlers.texts import excerpt
+from pgflow_cli.payloads import is_traceparent
 from pgflow_cli.programs import CannotStart, Ending
 
 TAIL = 2048  # bytes of stderr that become the error message
@@ -33,7 +33,6 @@ _MAY_SAY_WHEN = (69, 75)
 
 # Besides the worker's own settings; what --exec-env allows comes back as `environment`.
 _WITHHELD = {"DATABASE_URL", "DATABASE_URL_FILE", "PGPASSWORD", "TRACEPARENT"}
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def run(
@@ -101,7 +100,7 @@ def _environment(
         "PGFLOW_CONTROL_FILE": str(control),
     }
     trace = job.meta.get("traceparent")
-    if isinstance(trace, str) and _TRACEPARENT.fullmatch(trace):
+    if isinstance(trace, str) and is_traceparent(trace):
         own["TRACEPARENT"] = trace
     return {**inherited, **(added or {}), **own}
 

@@ -6,8 +6,10 @@ import errno
 import os
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,29 +21,51 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-def explain(error: BaseException, *, debug: bool) -> int:
-    """Tell what went wrong, never with a password in it, and return the exit code."""
+class PipeClosed(Exception):
+    """Whoever reads stdout has had enough; click would make exit 1 of it."""
+
+
+@contextmanager
+def pipes_told_apart() -> Iterator[None]:
+    """Turn a broken pipe into `PipeClosed`, which click leaves alone."""
+    try:
+        yield
+    except OSError as error:
+        if _is_broken_pipe(error):
+            raise PipeClosed from None
+        raise
+
+
+def explain(error: BaseException, given: Mapping[str, Any]) -> int:
+    """Tell what went wrong, never with a password in it, and return the exit code.
+
+    `given` are the global options as far as they had been read.
+    """
+    color = given.get("color")
     if isinstance(error, SystemExit):
         return _code_of_exit(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+    if isinstance(error, PipeClosed) or _is_broken_pipe(error):
         _close_quietly()
         return BROKEN_PIPE
-    if debug and not isinstance(error, click.ClickException):
+    if given.get("debug") and not isinstance(error, click.ClickException):
         output.tell(escaping.redact(_traceback_of(error)))
     if isinstance(error, click.ClickException):
-        _explain_usage(error)
+        _explain_usage(error, color)
         return error.exit_code
     if isinstance(error, PgflowError):
-        output.complain(
-            escaping.redact(error.message), *map(escaping.redact, error.hints)
-        )
+        hints = map(escaping.redact, error.hints)
+        output.complain(escaping.redact(error.message), *hints, color=color)
         return error.exit_code
     if not isinstance(error, Exception):
         raise error
-    _explain_bug(error)
+    _explain_bug(error, color)
     return SOFTWARE
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
 def _code_of_exit(error: SystemExit) -> int:
@@ -50,16 +74,16 @@ def _code_of_exit(error: SystemExit) -> int:
     return 0 if error.code is None else 1
 
 
-def _explain_usage(error: click.ClickException) -> None:
+def _explain_usage(error: click.ClickException, color: str | None) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         output.tell(error.format_message())
         return
     ctx = getattr(error, "ctx", None)
     hints = (f"Try: {ctx.command_path} --help",) if ctx is not None else ()
-    output.complain(escaping.redact(error.format_message()), *hints)
+    output.complain(escaping.redact(error.format_message()), *hints, color=color)
 
 
-def _explain_bug(error: Exception) -> None:
+def _explain_bug(error: Exception, color: str | None) -> None:
     path = _last_error_log()
     summary = escaping.redact(f"{type(error).__name__}: {error}")
     try:
@@ -67,7 +91,7 @@ def _explain_bug(error: Exception) -> None:
         where = f"The traceback is in {path}; please report it."
     except OSError as failure:
         where = f"Its traceback is not in {path}: {failure.strerror}. Try: --debug"
-    output.complain(f"this is a bug in pgflow or a handler: {summary}", where)
+    output.complain(f"this is a bug in pgflow: {summary}", where, color=color)
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -135,8 +135,8 @@ def ensure_partitions(
 ) -> list[str]:
     """Make the day partitions that are missing, from yesterday on; return their names.
 
-    Nobody waits for this for more than a second or two. Raises `TryLater` when somebody
-    holds a lock that is needed: until the next try the default partition takes the rows.
+    Nobody waits for this for more than a second or two. Raises `TryLater` when a lock
+    is not to be had: until the next try the default partition takes the rows.
     """
     made = []
     for plan in _plans(repository, days_ahead):
@@ -266,7 +266,7 @@ def _report_holder(
     if time.monotonic() >= deadline:
         raise TryLater(
             f"the schema is being changed by {who}",
-            "Try again when it has ended, or wait longer: pgflow migrate --lock-wait 5m",
+            "Try again when it has ended, or: pgflow migrate --lock-wait 5m",
         )
     say(f"waiting for {who}, which is changing the schema")
 
@@ -320,8 +320,8 @@ def _status(
     return MigrationStatus(
         version=known.version,
         name=known.name,
-        applied_at=applied and applied.applied_at,
-        applied_by=applied and applied.applied_by,
+        applied_at=applied.applied_at if applied else None,
+        applied_by=applied.applied_by if applied else None,
         drift=bool(file and applied and file.checksum != applied.checksum),
         pending=applied is None,
     )

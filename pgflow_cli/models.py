@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedJob:
+class LeasedJob(NamedTuple):
     """A job as a worker receives it. Everything is text or number: nothing here can
-    fail to decode.
+    fail to decode. A tuple, because it is made for every job.
 
     `run_at` is UTC, `YYYY-MM-DD HH:MM:SS.ffffff`, so that it sorts as text.
     `failed_attempts` and `lost_attempts` are what the ledger holds so far; `attempt_no`
@@ -32,10 +32,9 @@ class LeasedJob:
     lost_attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it
-    is sent.
+    is sent. A tuple, because it is made for every job.
 
     `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given
     back as it was. A failed job with `dlq_reason_code` is dead-lettered, one with a
@@ -57,7 +56,8 @@ class Settlement:
     run_at: str | None = None
 
     def as_json(self) -> dict[str, object]:
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields that are set, as the statement reads them."""
+        fields = self._asdict()
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -161,7 +161,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class AppliedMigration:
-    """A version of the schema that has been applied; `applied_at` is UTC in ISO 8601."""
+    """A version of the schema that has been applied; `applied_at` is ISO 8601, UTC."""
 
     version: int
     name: str
@@ -172,7 +172,7 @@ class AppliedMigration:
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """A version and whether it has been applied; `drift`: its file was edited afterwards."""
+    """A version and whether it has been applied; `drift`: its file was edited since."""
 
     version: int
     name: str
@@ -184,7 +184,7 @@ class MigrationStatus:
 
 @dataclass(frozen=True, slots=True)
 class SchemaLockHolder:
-    """Who is changing the schema at the moment; `since` is UTC, or empty where it may not be seen."""
+    """Who is changing the schema; `since` is UTC, or empty where it may not be seen."""
 
     pid: int
     application_name: str
@@ -197,12 +197,135 @@ class SchemaLockHolder:
 class PartitionPlan:
     """A missing day partition and the statements that make it.
 
-    `strays` is how many rows of that day the default partition holds, counted no further than may be moved.
+    `strays` is how many rows of that day the default partition holds, counted no
+    further than may be moved.
     """
 
     name: str
     strays: int
     statements: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDescription:
+    """Everything that explains a job but its attempts.
+
+    Instants are text in ISO 8601 UTC; `due_in` and `lease_expires_in` are seconds,
+    below zero for what is past. `status` is None for a job that is in no place. `rank`
+    is None unless it waits.
+    """
+
+    as_of: str
+    job_id: str
+    queue: str
+    job_type: str
+    status: str | None
+    priority: int
+    max_attempts: int
+    attempt_no: int
+    created_at: str
+    run_at: str
+    due_in: float
+    rank: int | None
+    replay_of_job_id: str | None
+    last_error_code: str | None
+    last_error_message: str | None
+    dlq_reason_code: str | None
+    fingerprint: str | None
+    suggested_action: str | None
+    attempts: int
+    failed_attempts: int
+    lost_attempts: int
+    worker_name: str | None
+    lease_expires_at: str | None
+    lease_expires_in: float | None
+    dlq_at: str | None
+    resolved_at: str | None
+    resolution: str | None
+    replay_job_id: str | None
+    canceled_at: str | None
+    canceled_by: str | None
+    cancel_note: str | None
+    paused: bool
+    paused_until: str | None
+    paused_by: str | None
+    pause_note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How one attempt ended; `next_in` is the seconds from its end to the next run."""
+
+    attempt_no: int
+    status: str
+    started_at: str
+    finished_at: str
+    latency_ms: float
+    next_in: float | None
+    worker_id: str
+    error_code: str | None
+    error_message: str | None
+    suggested_action: str | None
+    code_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """A worker process; `queues` and `job_types` are None for all of them."""
+
+    name: str
+    host: str
+    pid: int
+    alive: bool
+    silent_for: float
+    quiet: bool
+    slots: int
+    busy_slots: int
+    queues: list[str] | None
+    job_types: list[str] | None
+    code_version: str | None
+
+    def serves(self, queue: str) -> bool:
+        """Say whether it leases jobs of the queue at all."""
+        leases = self.alive and not self.quiet
+        return leases and (self.queues is None or queue in self.queues)
+
+    def takes(self, queue: str, job_type: str) -> bool:
+        """Say whether it leases such jobs."""
+        knows = self.job_types is None or job_type in self.job_types
+        return self.serves(queue) and knows
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many due jobs stand before one, and how many are due in its queue in all.
+
+    Both are counted no further than `LIMIT` + 1.
+    """
+
+    LIMIT: ClassVar[int] = 10_000
+
+    ahead: int
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What is known of one job at one instant; `backlog` only of a job that is due."""
+
+    job: JobDescription
+    attempts: list[Attempt]
+    workers: list[WorkerProcess]
+    backlog: Backlog | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """A job whose id ends as was asked, and where it was found."""
+
+    job_id: str
+    place: str
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ class Setting:
         if self.count:
             return {**attributes, "count": True, "show_default": False}
         if self.is_flag:
-            return {**attributes, "is_flag": True}
+            return {**attributes, "is_flag": True, "default": bool(self.default)}
         more = {"type": self.kind, "multiple": self.multiple, "metavar": self.metavar}
         return {**attributes, **more}
 

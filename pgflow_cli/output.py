@@ -18,7 +18,6 @@ import click
 
 from pgflow_cli import escaping, terminal
 from pgflow_cli.cells import (
-    SHORT_ID,
     Column,
     Row,
     json_of,
@@ -172,9 +171,9 @@ def warn(text: str) -> None:
     _tell(text, label="Warning", fg="yellow")
 
 
-def complain(text: str, *hints: str) -> None:
-    """Tell why the program ends, on stderr."""
-    _tell(text, label="Error", fg="red")
+def complain(text: str, *hints: str, color: str | None = None) -> None:
+    """Tell why the program ends, on stderr; no command runs any more to ask."""
+    _tell(text, label="Error", fg="red", color=color)
     for line in hints:
         _tell(f"  {line}")
 
@@ -217,11 +216,16 @@ def _answer(question: str, way_out: str) -> str:
 
 
 def _tell(
-    text: str, *, label: str = "", fg: str | None = None, dim: bool = False
+    text: str,
+    *,
+    label: str = "",
+    fg: str | None = None,
+    dim: bool = False,
+    color: str | None = None,
 ) -> None:
     readable = _for_reader(sys.stderr)
     line = readable(escaping.neutral_lines(text))
-    if terminal.colored(sys.stderr, terminal.display().color):
+    if terminal.colored(sys.stderr, color or terminal.display().color):
         line = click.style(line, dim=True) if dim else line
         label = click.style(label, fg=fg, bold=True) if label else label
     sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
@@ -319,17 +323,24 @@ def _rich_table(
     )
     ascii_only = terminal.knows_ascii_only(sys.stdout)
     for column in columns:
+        # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
             justify="right" if column.kind == "number" else "left",
-            no_wrap=True,
-            # Ids and times stay whole; text gives way, from its end.
-            min_width=SHORT_ID if column.kind == "id" else None,
-            overflow="crop" if ascii_only else "ellipsis",
+            no_wrap=column.kind != "text",
         )
     for row in rows:
         table.add_row(
-            *(Text(_shown(column, row, now, short=True)) for column in columns)
+            *(
+                # Without wrapping, but only here: rich does not narrow a column that
+                # may not wrap.
+                Text(
+                    _shown(column, row, now, short=True),
+                    no_wrap=True,
+                    overflow="crop" if ascii_only else "ellipsis",
+                )
+                for column in columns
+            )
         )
     return table
 

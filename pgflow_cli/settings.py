@@ -7,6 +7,7 @@ without a flag is asked for its `value()`.
 
 from __future__ import annotations
 
+import os
 import stat
 from itertools import chain
 from pathlib import Path
@@ -544,7 +545,7 @@ def _dev_server() -> tuple[str, ...]:
 
 def _local(url: str) -> str:
     """Return the URL of this folder's private server, which is started if need be."""
-    from pgflow_cli import local_server
+    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
 
     return local_server.url_of_dev(
         Path(url.removeprefix("dev:") or DEV_FOLDER),

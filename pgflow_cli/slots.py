@@ -22,6 +22,9 @@ from pgflow_cli.models import LeasedJob
 
 log = logging.getLogger("pgflow.worker")
 
+SHORT = 0.0002  # seconds of waiting in a job that only computes, on average
+SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
+WEIGHT = 0.05  # of the newest job in a moving mean
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
 
 
@@ -38,6 +41,7 @@ class Run:
     timeout: float
     started: float = 0.0
     ended: float = 0.0
+    worked: float = 0.0  # seconds of the processor
     place: int = -1
     job: Job | None = None
     task: asyncio.Task[None] | None = None
@@ -83,9 +87,13 @@ class Slots:
         self._changed = threading.Condition()
         self._threads = 0
         self._sleeping = 0
+        self._active = 0
+        self._taken = 0
+        self._sentry = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds = 0.0  # a moving mean of how long a job takes
+        self._waits = 0.0  # the same, of how long it waits for something but the processor
 
     # What the cycle asks.
 
@@ -185,27 +193,59 @@ class Slots:
             run = self._exchange(run)
             if run is None:
                 return
+            began = time.thread_time()
             self._run_here(run)
+            run.worked = time.thread_time() - began
 
     def _exchange(self, ended: Run | None) -> Run | None:
-        """Hand in what has ended and take the next job, under one lock; None when there
-        is nothing more to do.
+        """Hand in what has ended and take the next job, under one lock.
+
+        None when there is nothing more for this thread to do.
         """
         with self._changed:
-            if ended is not None and ended.over:
-                return None  # abandoned while it ran: this thread has been counted out
             if ended is not None:
+                if ended.over:
+                    return None  # abandoned while it ran: counted out already
+                self._active -= 1
                 self._finish(ended)
-            while True:
-                if self._stopping:
-                    self._threads -= 1
-                    return None
-                run = self._take(self._waiting.threads)
+            while not self._stopping:
+                run = self._next()
                 if run is not None:
+                    self._active += 1
+                    self._taken += 1
                     return run
-                self._sleeping += 1
-                self._changed.wait()
-                self._sleeping -= 1
+            self._threads -= 1
+            return None
+
+    def _next(self) -> Run | None:
+        """Return a job that this thread should run now; sleep, and return None, if there is none.
+
+        Handlers that only compute gain nothing from a second thread and lose by waking
+        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it has
+        met one that takes longer.
+        """
+        waiting = self._waiting.threads
+        computing = self._waits < SHORT and self._active > 0
+        if waiting and not computing:
+            run = self._take(waiting)
+            if run is not None:
+                if waiting and self._sleeping:
+                    self._changed.notify()
+                return run
+        elif waiting and not self._sentry:
+            taken = self._taken
+            self._sentry = True
+            self._changed.wait(SENTRY)
+            self._sentry = False
+            if self._taken == taken and waiting:
+                if self._sleeping:
+                    self._changed.notify()  # the next sentry
+                return self._take(waiting)
+            return None
+        self._sleeping += 1
+        self._changed.wait()
+        self._sleeping -= 1
+        return None
 
     def _run_here(self, run: Run) -> None:
         job = self._prepare(run)
@@ -313,7 +353,8 @@ class Slots:
         run.over = True
         self._vacate(run)
         took = run.ended - run.started
-        self._seconds += (took - self._seconds) * 0.05 if self._seconds else took
+        self._seconds += (took - self._seconds) * WEIGHT if self._seconds else took
+        self._waits += (max(0.0, took - run.worked) - self._waits) * WEIGHT
         run.deliver(run)
         if self._waiting.coroutines or self._limited:
             self._wake()
@@ -328,6 +369,8 @@ class Slots:
         waiting = len(self._waiting.threads)
         if waiting:
             wanted = min(waiting, self._free())
+            if self._waits < SHORT:
+                wanted = min(wanted, 2)  # one to run them, and a sentry
             self._changed.notify(wanted)
             missing = min(wanted - self._sleeping, self.concurrency - self._threads)
             for _ in range(missing):
@@ -366,7 +409,9 @@ class Slots:
             run.outcome, run.ended = outcome, time.monotonic()
             self._finish(run)
             if run.task is None:
-                self._threads -= 1  # this one ends when its handler returns
+                # This thread ends when its handler returns.
+                self._threads -= 1
+                self._active -= 1
             if run.handler.kind != "executable":
                 # A thread cannot be stopped. Its place is gone until the process is
                 # replaced.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import socket
 import threading
@@ -20,11 +21,11 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors
+from pgflow_cli import errors, migrations
 from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
-from pgflow_cli.repository import Database
+from pgflow_cli.repository import Database, Repository
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -314,6 +315,27 @@ class Supervisor:
         self._upkeep.stopped.set()
         for thread in threads:
             thread.join(timeout=self.plan.lease_seconds / 3 + 1)
+
+
+def await_database(database: Database, *, migrate: bool) -> None:
+    """Wait until the database answers, however long; then see to its schema.
+
+    Raises ConfigurationError if the schema is missing or older than this program.
+    """
+    repository = Repository.of(database)
+    try:
+        while True:
+            try:
+                if migrate:
+                    migrations.migrate(repository)
+                migrations.require_current(repository)
+            except errors.DatabaseUnavailable as error:
+                log.warning("database unavailable, waiting for it: %s", error)
+                time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
+            else:
+                return
+    finally:
+        repository.close()
 
 
 def worker_name(given: str | None) -> str:

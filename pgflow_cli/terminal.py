@@ -108,7 +108,9 @@ def show(text: str) -> None:
     overflows = text.count("\n") >= shutil.get_terminal_size().lines
     if command and between_terminals and overflows and _paged(text, command):
         return
-    sys.stdout.write(text)
+    # Line by line: with PYTHONUNBUFFERED one long write that a closing pipe cuts short
+    # passes for a whole one.
+    sys.stdout.writelines(text.splitlines(keepends=True))
     sys.stdout.flush()
 
 

@@ -9,7 +9,6 @@ import click
 from pgflow_cli import output, settings
 from pgflow_cli.context import (
     Group,
-    group,
     open_repository,
     pass_database,
     pass_repository,
@@ -33,7 +32,7 @@ STATUS = (
 
 
 class _UpByDefault(Group):
-    """A group that takes its arguments for those of `up`, unless they name a command."""
+    """A group that takes its arguments for those of `up` unless they name another."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not {*self.commands, *ctx.help_option_names}.intersection(args):

@@ -23,15 +23,15 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --app myapp.jobs --queue emails,default --processes 2
       pgflow work --handlers-dir ./handlers --drain
     """
-    from pgflow_cli import logs, migrations  # noqa: PLC0415 - these load psycopg
-    from pgflow_cli.supervisor import Supervisor  # noqa: PLC0415
+    from pgflow_cli import logs  # noqa: PLC0415 - only what is run is loaded
+    from pgflow_cli.supervisor import Supervisor, await_database  # noqa: PLC0415
 
     plan = _plan(database, options)
     if options["check"]:
         _check(plan)
         return
     logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
-    migrations.prepare(database, migrate=options["migrate"])
+    await_database(database, migrate=options["migrate"])
     Supervisor(plan).run()
 
 

@@ -2,8 +2,8 @@
 
 No database, no worker. Inside, a module imports only what stands to its left:
 
-texts, codes, signals → payload_types → declaration → outcomes → jobs → running
-→ app → loading
+texts, codes, signals → payload_values → payload_types → declaration → outcomes
+→ jobs → running → app → loading
 """
 
 from pgflow_cli.handlers.app import App, declared_codes

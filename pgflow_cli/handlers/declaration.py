@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli import payloads
+from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.handlers import codes, payload_types
 from pgflow_cli.handlers.codes import ErrorCode
+from pgflow_cli.handlers.payload_values import Decode
 from pgflow_cli.handlers.signals import UnknownJobType, seconds
 
 DEFAULT_TIMEOUT = 60.0
 LONGEST_TIMEOUT = 30 * 86400.0
-
-_JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 Backoff = Callable[[int], float]
 
@@ -60,7 +58,7 @@ class Handler:
         return payload_types.resolve(self.function, parameter, self.namespace)
 
     @cached_property
-    def decode(self) -> payload_types.Decode | None:
+    def decode(self) -> Decode | None:
         """What makes a payload the second argument; None if there is none.
 
         Raises ConfigurationError if the annotation cannot be understood.
@@ -116,8 +114,8 @@ def declare(
             raise ConfigurationError(
                 f"{name} of {job_type} must be between 1 and {most:,}, not {value!r}"
             )
-    if queue is not None and not (isinstance(queue, str) and _QUEUE.fullmatch(queue)):
-        raise ConfigurationError(f"queue {queue!r} of {job_type} is not a queue name")
+    if queue is not None:
+        _check_name(payloads.check_queue, queue, source)
     handler = Handler(
         job_type,
         function,
@@ -137,11 +135,15 @@ def declare(
 
 
 def check_job_type(job_type: object, source: str) -> None:
-    if not (isinstance(job_type, str) and _JOB_TYPE.fullmatch(job_type)):
-        raise ConfigurationError(
-            f"{job_type!r} ({source}) cannot be a job type: at most 128 letters, digits"
-            " and _ . : -, and the first a letter or digit"
-        )
+    """Raise ConfigurationError if a handler cannot have this job type."""
+    _check_name(payloads.check_job_type, job_type, source)
+
+
+def _check_name(check: Callable[[str], None], name: object, source: str) -> None:
+    try:
+        check(str(name))
+    except UsageError as error:
+        raise ConfigurationError(f"{name!r} of {source}: {error.message}") from error
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -159,7 +161,7 @@ def _bound_early(handler: Handler, namespace: Mapping[str, Any] | None) -> Handl
     A name that does not exist yet may be defined further down the module: then the
     first use looks again.
     """
-    early = Handler(**{**vars(handler), "namespace": namespace})
+    early = replace(handler, namespace=namespace)
     try:
         payload_type, decode = early.payload_type, early.decode
     except (ConfigurationError, NameError):

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from pgflow_cli import payloads
+from pgflow_cli.errors import UsageError
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
-from pgflow_cli.handlers.signals import PayloadError
+from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
 from pgflow_cli.models import LeasedJob
 
 _log = logging.getLogger("pgflow.jobs")
@@ -158,7 +160,7 @@ class Job:
         run_at: datetime | str | None = None,
         priority: int | None = None,
         max_attempts: int | None = None,
-        timeout: float | None = None,
+        job_timeout: Delay | None = None,
         meta: Mapping[str, object] | None = None,
         now: bool = False,
     ) -> str | None:
@@ -166,33 +168,46 @@ class Job:
 
         It is written in the statement that records this job's success: an attempt that
         fails adds none. With `now` it is written at once, whatever becomes of this
-        attempt, and its id is returned. Raises TypeError or ValueError for a payload
-        that JSON cannot hold.
+        attempt, and its id is returned. Raises UsageError for what is unacceptable.
         """
-        payload = {} if payload is None else payload
-        json.dumps(
-            payload, allow_nan=False
-        )  # refused here, where the traceback names the line
         declared = self.handler.siblings.get(type)
-        body: dict[str, object] = {
+        body = {
             "job_type": type,
-            "payload_json": payload,
+            "payload_json": {} if payload is None else payload,
             "queue": queue or (declared and declared.queue),
             "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at,
             "priority": priority,
             "max_attempts": max_attempts or (declared and declared.max_attempts),
-            "job_timeout": timeout,
+            "job_timeout": None if job_timeout is None else _milliseconds(job_timeout),
             "meta": None if meta is None else dict(meta),
         }
-        body = {name: value for name, value in body.items() if value is not None}
+        checked = _checked({k: v for k, v in body.items() if v is not None})
         if now and self._hooks.enqueue_now is not None:
-            return self._hooks.enqueue_now([body])[0]
-        self._followers.append(body)
+            return self._hooks.enqueue_now([checked])[0]
+        self._followers.append(checked)
         return None
 
     def begin(self) -> None:
         """Start the attempt's time."""
         self._started = time.time()
+
+
+def _checked(body: dict[str, Any]) -> dict[str, object]:
+    """Return a body as JSON has it, if the gate can take it.
+
+    Checked here, where the traceback names the line, and copied: what the handler does
+    to its payload afterwards must not spoil the settlement.
+    """
+    copy: dict[str, object] = json.loads(payloads.written(body, what="a job"))
+    payloads.check_job(copy)
+    return copy
+
+
+def _milliseconds(length: Delay) -> str:
+    found = seconds(length)
+    if found is None:
+        raise UsageError("job_timeout must be seconds, a timedelta, or text such as 5m")
+    return f"{round(found * 1000)}ms"
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

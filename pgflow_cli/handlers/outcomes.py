@@ -60,14 +60,11 @@ def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
 def timed_out(handler: Handler, job: Any) -> Outcome:
     """Return the outcome of an attempt whose time is over; tells a Job so."""
     leased: LeasedJob = getattr(job, "leased", job)
+    limit = time_limit(handler, leased)
     if leased is not job:
         job.canceled.set()
-    return failed(
-        handler,
-        leased,
-        "TIMEOUT",
-        f"no result within {time_limit(handler, leased):g} s",
-    )
+        limit = job.timeout
+    return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s")
 
 
 def released(message: str, *, delay: float = 0.0) -> Outcome:

@@ -12,30 +12,16 @@ import enum
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any, Union
-from uuid import UUID
 
+from pgflow_cli.handlers import payload_values as values
+from pgflow_cli.handlers.payload_values import Decode
 from pgflow_cli.handlers.signals import PayloadError
 
-Decode = Callable[[Any, str], Any]
 
-
-class UnsupportedType(Exception):  # noqa: N818 - caught by the declaration that holds the type
+class UnsupportedType(Exception):
     """There is no rule for an annotation."""
-
-
-_KINDS = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    type(None): "null",
-}
 
 
 def resolve(function: Any, parameter: Any, namespace: Mapping[str, Any] | None) -> Any:
@@ -90,16 +76,16 @@ class _Compiler:
         raise UnsupportedType(str(annotation))
 
     def _class(self, cls: type) -> Decode:
-        if cls in _SCALARS:
-            return _SCALARS[cls]
+        if cls in values.SCALARS:
+            return values.SCALARS[cls]
         if cls in (dict, list, tuple, set, frozenset):
             return self._generic(cls, (), cls)
         if issubclass(cls, enum.Enum):
-            return _choice(cls, {member.value: member for member in cls})
+            return values.choice(cls.__name__, [(m.value, m) for m in cls])
         if callable(getattr(cls, "model_validate", None)):
-            return _pydantic(cls)
+            return values.pydantic_model(cls)
         if hasattr(cls, "__struct_fields__"):
-            return _msgspec(cls)
+            return values.msgspec_struct(cls)
         if dataclasses.is_dataclass(cls):
             return self._dataclass(cls)
         raise UnsupportedType(cls.__qualname__)
@@ -110,12 +96,12 @@ class _Compiler:
         if origin in (Union, types.UnionType):
             return self._union(arguments)
         if origin is typing.Literal:
-            return _choice(annotation, {value: value for value in arguments})
+            return values.choice("Literal", [(value, value) for value in arguments])
         if origin is tuple and arguments and arguments[-1] is not Ellipsis:
-            return _fixed(tuple(self.decoder(a) for a in arguments))
-        if origin in _ARRAYS:
-            return _array(
-                _ARRAYS[origin], self.decoder(arguments[0] if arguments else Any)
+            return values.fixed(tuple(self.decoder(a) for a in arguments))
+        if origin in values.ARRAYS:
+            return values.array(
+                values.ARRAYS[origin], self.decoder(arguments[0] if arguments else Any)
             )
         if origin in (dict, abc.Mapping, abc.MutableMapping):
             key, item = arguments or (str, Any)
@@ -123,7 +109,7 @@ class _Compiler:
                 raise UnsupportedType(
                     f"{annotation}: the keys of a JSON object are strings"
                 )
-            return _object(self.decoder(item))
+            return values.mapping(self.decoder(item))
         if isinstance(origin, type) and not arguments:
             return self._class(origin)
         raise UnsupportedType(str(annotation))
@@ -142,7 +128,9 @@ class _Compiler:
                     return member(value, path)
                 except PayloadError:
                     continue
-            raise PayloadError(f"{path}: none of the allowed types fits {_kind(value)}")
+            raise PayloadError(
+                f"{path}: none of the allowed types fits {values.kind_of(value)}"
+            )
 
         return decode
 
@@ -153,7 +141,7 @@ class _Compiler:
         required: set[str] = set()
 
         def decode(value: Any, path: str) -> Any:
-            _expect(dict, value, path)
+            values.expect(dict, value, path)
             for name in value:
                 if name not in members:
                     raise PayloadError(f"{path}: unknown field {name[:64]!r}")
@@ -161,7 +149,7 @@ class _Compiler:
                 if name not in value:
                     raise PayloadError(f"{path}.{name}: missing")
             arguments = {n: members[n](v, f"{path}.{n}") for n, v in value.items()}
-            return _constructed(cls, arguments, path)
+            return values.constructed(cls, arguments, path)
 
         self._known[cls] = decode
         hints = typing.get_type_hints(cls, localns=self._namespace)
@@ -175,161 +163,3 @@ class _Compiler:
             ):
                 required.add(part.name)
         return decode
-
-
-def _constructed(cls: type, arguments: dict[str, Any], path: str) -> Any:
-    """Construct a dataclass, whose __post_init__ may have rules of its own."""
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise PayloadError(f"{path}: {error}") from error
-
-
-def _pydantic(cls: Any) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        try:
-            return cls.model_validate(value)
-        except ValueError as error:
-            problems = getattr(error, "errors", None)
-            if not callable(problems):
-                raise PayloadError(f"{path}: {error}") from error
-            # Its own text repeats the input.
-            first = problems(include_input=False, include_url=False)[0]
-            place = "".join(f".{part}" for part in first["loc"])
-            raise PayloadError(f"{path}{place}: {first['msg']}") from error
-
-    return decode
-
-
-def _msgspec(cls: Any) -> Decode:
-    import msgspec  # noqa: PLC0415 - only an application that uses it has it
-
-    def decode(value: Any, path: str) -> Any:
-        try:
-            return msgspec.convert(value, cls)
-        except msgspec.ValidationError as error:
-            raise PayloadError(f"{path}: {error}") from error
-
-    return decode
-
-
-def _expect(cls: type, value: Any, path: str) -> None:
-    if type(value) is not cls:
-        raise PayloadError(f"{path}: expected {_KINDS[cls]}, found {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), type(value).__name__)
-
-
-def _exactly(cls: type) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        _expect(cls, value, path)
-        return value
-
-    return decode
-
-
-def _number(value: Any, path: str) -> float:
-    if type(value) not in (int, float):
-        raise PayloadError(f"{path}: expected a number, found {_kind(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise PayloadError(f"{path}: the number is too large") from None
-
-
-def _decimal(value: Any, path: str) -> Decimal:
-    if type(value) not in (int, float, str):
-        raise PayloadError(f"{path}: expected a number, found {_kind(value)}")
-    try:
-        return Decimal(str(value))
-    except ArithmeticError:
-        raise PayloadError(f"{path}: expected a number in the string") from None
-
-
-def _parsed(parse: Callable[[str], Any], what: str) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        if type(value) is not str:
-            raise PayloadError(
-                f"{path}: expected {what} as a string, found {_kind(value)}"
-            )
-        try:
-            return parse(value)
-        except ValueError:
-            raise PayloadError(f"{path}: the string is not {what}") from None
-
-    return decode
-
-
-def _choice(annotation: Any, members: dict[Any, Any]) -> Decode:
-    name = getattr(annotation, "__name__", str(annotation))
-
-    def decode(value: Any, path: str) -> Any:
-        for known, member in members.items():
-            # 1 == True == 1.0 for Python, not for JSON.
-            if type(known) is type(value) and known == value:
-                return member
-        raise PayloadError(f"{path}: not one of the values of {name}")
-
-    return decode
-
-
-def _array(make: Callable[[list[Any]], Any], item: Decode) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        _expect(list, value, path)
-        try:
-            return make([item(v, f"{path}[{n}]") for n, v in enumerate(value)])
-        except TypeError:
-            raise PayloadError(
-                f"{path}: arrays and objects cannot be in a set"
-            ) from None
-
-    return decode
-
-
-def _fixed(items: tuple[Decode, ...]) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        _expect(list, value, path)
-        if len(value) != len(items):
-            raise PayloadError(
-                f"{path}: expected {len(items)} items, found {len(value)}"
-            )
-        pairs = zip(items, value, strict=True)
-        return tuple(item(v, f"{path}[{n}]") for n, (item, v) in enumerate(pairs))
-
-    return decode
-
-
-def _object(item: Decode) -> Decode:
-    def decode(value: Any, path: str) -> Any:
-        _expect(dict, value, path)
-        return {k: item(v, f"{path}.{k[:64]}") for k, v in value.items()}
-
-    return decode
-
-
-_ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
-    list: list,
-    tuple: tuple,
-    set: set,
-    frozenset: frozenset,
-    abc.Sequence: list,
-    abc.MutableSequence: list,
-    abc.Iterable: list,
-    abc.Collection: list,
-    abc.Set: frozenset,
-}
-
-_SCALARS: dict[Any, Decode] = {
-    str: _exactly(str),
-    int: _exactly(int),
-    bool: _exactly(bool),
-    type(None): _exactly(type(None)),
-    float: _number,
-    Decimal: _decimal,
-    UUID: _parsed(UUID, "a UUID"),
-    datetime: _parsed(datetime.fromisoformat, "a date and time"),
-    date: _parsed(date.fromisoformat, "a date"),
-    time: _parsed(time.fromisoformat, "a time of day"),
-}

@@ -8,7 +8,7 @@ import contextvars
 import inspect
 from typing import Any
 
-from pgflow_cli.handlers import outcomes
+from pgflow_cli.handlers import outcomes, texts
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.jobs import Job, current
 from pgflow_cli.handlers.outcomes import Outcome
@@ -92,7 +92,17 @@ def _failed(handler: Handler, job: Job, error: BaseException) -> Outcome:
             job.log.warning(
                 "handler raised: %s",
                 outcome.error_message,
-                exc_info=error,
+                exc_info=_loggable(error, outcome.error_message or ""),
                 extra={"event": "handler_error", "error_code": outcome.error_code},
             )
     return outcome
+
+
+def _loggable(error: BaseException, message: str) -> BaseException:
+    """Return what to show in the log: the exception, or its place and excerpt.
+
+    One whose text is huge, or cannot be written, would take the log line with it.
+    """
+    if len(message) < texts.LIMIT // 4 and "\ufffd" not in message:
+        return error
+    return RuntimeError(message).with_traceback(error.__traceback__)

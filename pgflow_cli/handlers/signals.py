@@ -14,7 +14,7 @@ MAX_DELAY = (
 Delay = float | int | str | timedelta
 
 
-class Signal(Exception):  # noqa: N818 - an instruction, not an error
+class Signal(Exception):
     """An end of an attempt that the handler decides itself.
 
     Constructing one never fails, whatever it is given.
@@ -37,7 +37,7 @@ class Retry(Signal):
     """Fail this attempt and try again, after a delay of the handler's choice.
 
     The code defaults to RATE_LIMIT. The last attempt a job has is still its last.
-    `after` is in seconds, or "30s", or a timedelta; without one, or with one that cannot be
+    `after` is in seconds, or "30s", or a timedelta; without one, or if it cannot be
     read, the back-off decides. A negative delay is none; the longest is ten years.
     """
 
@@ -71,7 +71,7 @@ class PayloadError(Exception):
     """
 
 
-class UnknownJobType(Exception):  # noqa: N818 - named after its error code
+class UnknownJobType(Exception):
     """No handler takes this type of job, and such jobs are to be dead letters."""
 
 

@@ -49,7 +49,7 @@ class Leases(Part):
         cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
-        jobs = [LeasedJob(*row) for row in rows if row[6] is not None]
+        jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
         return CycleReply(scanned_at=rows[0][4], lost=lost, jobs=jobs)
 
     def settle_and_enqueue(

@@ -6,13 +6,14 @@ from typing import Self
 
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.producing import Producing
 from pgflow_cli.repository.schema import Schema
 
 
-class Repository(DeadLetters, Leases, Overviews, Producing, Schema):
+class Repository(DeadLetters, Inspection, Leases, Overviews, Producing, Schema):
     """Every statement of pgflow over one connection, which opens at the first call."""
 
     @classmethod

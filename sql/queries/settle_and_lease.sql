@@ -69,7 +69,7 @@ unstarted as (
 ),
 -- What found no fence, or found its own row. Materialized: nearly always empty, and only then looked up.
 refused as materialized (
-  select lease_id, job_id, attempt_no
+  select lease_id, job_id, attempt_no, status
   from reported
   where not exists (
       select from settled
@@ -224,6 +224,8 @@ where not exists (
   where earlier.job_id = refused.job_id
     and earlier.attempt_no = refused.attempt_no
     and earlier.lease_id = refused.lease_id
+    -- A reaper writes under the same lease, but writes that the attempt was lost.
+    and earlier.status = refused.status
 )
 union all
 (

@@ -45,9 +45,8 @@ def settle(
 
 
 def success(job: LeasedJob, **changes: Any) -> Settlement:
-    return replace(
-        Settlement(job.lease_id, job.job_id, job.attempt_no, "succeeded"), **changes
-    )
+    ended = Settlement(job.lease_id, job.job_id, job.attempt_no, "succeeded")
+    return ended._replace(**changes)
 
 
 def failure(job: LeasedJob, **changes: Any) -> Settlement:

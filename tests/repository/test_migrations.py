@@ -154,9 +154,8 @@ def test_a_table_in_use_is_waited_for_again_and_again(
     step = sqlfiles.MigrationFile(
         LATEST + 1, "planted", "alter table pgflow.canceled_jobs add planted int", "-"
     )
-    monkeypatch.setattr(
-        sqlfiles, "migrations", lambda found=sqlfiles.migrations(): (*found, step)
-    )
+    files = (*sqlfiles.migrations(), step)
+    monkeypatch.setattr(sqlfiles, "migrations", lambda: files)
     with pytest.raises(TryLater, match="5 times"):
         migrations.migrate(opened, lock_timeout=0.01)
     release = threading.Timer(0.5, holder.rollback)
@@ -286,7 +285,7 @@ def test_a_role_without_the_right_is_told_so(server, empty_database):
 def test_a_migration_is_not_cut_off_by_a_statement_timeout(empty_database):
     hasty = Repository.of(Database(empty_database.url, statement_timeout=0.05))
     with hasty.transaction():
-        migrations._bootstrap(hasty)  # noqa: SLF001
+        migrations._bootstrap(hasty)
     with hasty.transaction():
         hasty.begin_schema_change(lock_wait=1, lock_timeout=1)
         hasty.run_migration("select pg_sleep(0.1)")

@@ -26,7 +26,7 @@ _PLAIN = LeasedJob(
 )
 
 
-def leased(payload: Any = None, **changes: Any) -> LeasedJob:
-    """Return a leased job; `payload` is a value, `changes` are fields."""
-    text = {} if payload is None else {"payload": json.dumps(payload)}
-    return replace(_PLAIN, **{**text, **changes})
+def leased(value: Any = None, **changes: Any) -> LeasedJob:
+    """Return a leased job; `value` is its payload, `changes` are fields of the row."""
+    payload = {} if value is None else {"payload": json.dumps(value)}
+    return replace(_PLAIN, **{**payload, **changes})

@@ -17,7 +17,7 @@ CONTROLS = {
     *"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
 }
 anything = st.text(st.characters(exclude_categories=())) | st.text(
-    st.sampled_from(sorted(CONTROLS) + ["a", "=", "-", '"', ",", "\ud800"])
+    st.sampled_from([*sorted(CONTROLS), *'a=-",\ud800'])
 )
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_cli import fingerprints
 from pgflow_cli.fingerprints import Frame, blanked, fingerprint, frames_of
 
 
+@settings(deadline=None)
 @given(st.text(max_size=3000), st.text(max_size=20))
 def test_it_is_a_version_and_eight_hex_digits_of_any_message(
     message: str, name: str
@@ -79,12 +80,14 @@ def test_words_are_kept(pair: tuple[str, str]) -> None:
     assert blanked(pair[0]) != blanked(pair[1])
 
 
+@settings(deadline=2_000)
 @given(
     st.sampled_from(["'", '"', "/", "a1", "x@", "f", "0x", "://", "1.", "-"]),
     st.integers(1, 4000),
 )
 def test_no_message_is_expensive(piece: str, times: int) -> None:
-    # Exponential or cubic rules would not end; the test's own deadline is the assertion.
+    # Exponential or cubic rules would not end; the test's own deadline is the
+    # assertion.
     assert isinstance(blanked(piece * times), str)
 
 
@@ -114,7 +117,7 @@ def module(tmp_path: Path, source: str, release: str = "r1") -> ModuleType:
 def frames(function: object, *arguments: object) -> list[Frame]:
     try:
         function(*arguments)  # type: ignore[operator]
-    except Exception as error:  # noqa: BLE001 - any
+    except Exception as error:
         return frames_of(error.__traceback__, home="shop")
     raise AssertionError("nothing was raised")
 

@@ -12,8 +12,7 @@ import pgflow_cli
 
 ROOT = Path(pgflow_cli.__file__).parent
 
-# From the bottom to the top; the modules of one line do not know each other, unless they
-# are a package. What is not here yet belongs to a part that is still being built.
+# From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "models"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
@@ -27,7 +26,7 @@ LAYERS = (
         "local_server",
         "submissions",
     },
-    {"batches", "programs", "simulation"},
+    {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
     {"cycle"},

@@ -185,29 +185,29 @@ def test_the_code_of_an_exception(
     assert found.dlq_reason_code == (None if retried else "NON_RETRYABLE")
 
 
-class Declined(Exception):
+class DeclinedError(Exception):
     pass
 
 
-class DeclinedForGood(Declined, TimeoutError):
+class DeclinedForGoodError(DeclinedError, TimeoutError):
     pass
 
 
 @pytest.mark.parametrize(
     ("errors", "code", "retried"),
     [
-        ({Declined: "CARD_DECLINED"}, "CARD_DECLINED", False),
+        ({DeclinedError: "CARD_DECLINED"}, "CARD_DECLINED", False),
         ({Exception: "WAREHOUSE_BUSY"}, "WAREHOUSE_BUSY", True),
-        ({Declined: "NEVER_DECLARED"}, "NEVER_DECLARED", True),
-        ({Exception: "A", Declined: "B", TimeoutError: "C"}, "B", True),
-        ({Declined: "BAD_PAYLOAD"}, "BAD_PAYLOAD", False),
+        ({DeclinedError: "NEVER_DECLARED"}, "NEVER_DECLARED", True),
+        ({Exception: "A", DeclinedError: "B", TimeoutError: "C"}, "B", True),
+        ({DeclinedError: "BAD_PAYLOAD"}, "BAD_PAYLOAD", False),
         ({KeyError: "A"}, "TIMEOUT", True),
     ],
 )
 def test_the_nearest_class_of_the_mapping_wins(
     errors: dict[type[BaseException], str], code: str, retried: bool
 ) -> None:
-    found = ending(DeclinedForGood(), errors=errors)
+    found = ending(DeclinedForGoodError(), errors=errors)
     assert (found.error_code, found.dlq_reason_code is None) == (code, retried)
 
 
@@ -285,6 +285,7 @@ def test_a_delay_that_cannot_be_read_is_the_back_off_s(delay: Any) -> None:
         assert 1.6 <= found.delay <= 2.4
 
 
+@settings(deadline=None)
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.binary(), st.none()))
 def test_whatever_the_delay_the_job_has_an_outcome(delay: Any) -> None:
     for error in (Retry(after=delay), Snooze(delay)):
@@ -329,7 +330,7 @@ def storable(outcome: Outcome) -> None:
     json.dumps(outcome.error_message)
 
 
-class Hostile(Exception):
+class HostileError(Exception):
     """An exception whose methods run a program of their own."""
 
     def __init__(self, act: Any) -> None:
@@ -341,16 +342,16 @@ class Hostile(Exception):
     __repr__ = __str__
 
 
-def _exit(error: Hostile) -> str:
+def _exit(error: HostileError) -> str:
     raise SystemExit(9)
 
 
-def _interrupt(error: Hostile) -> str:
+def _interrupt(error: HostileError) -> str:
     raise KeyboardInterrupt
 
 
-def _again(error: Hostile) -> str:
-    raise Hostile(error.act)
+def _again(error: HostileError) -> str:
+    raise HostileError(error.act)
 
 
 class _Text(str):
@@ -379,11 +380,11 @@ class _Text(str):
     ],
 )
 def test_an_exception_that_cannot_be_read_still_ends_its_job(act: Any) -> None:
-    found = ending(Hostile(act))
+    found = ending(HostileError(act))
     assert found.status == "failed"
     assert found.error_code == "UNKNOWN"
     assert found.error_message
-    assert found.error_message.startswith("Hostile")
+    assert found.error_message.startswith("HostileError")
     storable(found)
 
 
@@ -406,7 +407,7 @@ def test_properties_that_raise_do_not_matter() -> None:
 any_text = st.text(st.characters(exclude_categories=()))
 
 
-@settings(max_examples=2_000)
+@settings(deadline=None, max_examples=2_000)
 @given(
     st.one_of(any_text, st.binary(), st.integers(), st.none()),
     st.sampled_from([Fail, Retry]),
@@ -417,6 +418,7 @@ def test_every_message_can_be_stored(message: Any, signal: Any) -> None:
     storable(found)
 
 
+@settings(deadline=None)
 @given(any_text, st.integers(0, 20_000))
 def test_a_message_is_cut_at_8_kb_and_marked(text: str, times: int) -> None:
     whole = text * times

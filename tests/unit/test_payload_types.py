@@ -1,4 +1,4 @@
-"""Typed payloads: what a handler's second parameter receives, and what is BAD_PAYLOAD."""
+"""Typed payloads: what a second parameter receives, and what is BAD_PAYLOAD."""
 
 from __future__ import annotations
 
@@ -102,6 +102,8 @@ def decoded(annotation: Any, value: Any) -> Any:
         (int | None, None, None),
         (Union[int, str], "x", "x"),  # noqa: UP007 - both spellings are in use
         (Literal["a", 1], 1, 1),
+        (Literal[1, True], True, True),
+        (Literal[True, 1], 1, 1),
         (Isbn, "978", "978"),
         (Size, "l", Size.LARGE),
         (Decimal, "1.10", Decimal("1.10")),

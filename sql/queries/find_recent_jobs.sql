@@ -1,0 +1,12 @@
+-- Jobs enqueued within some time whose id ends so.
+select id::text as job_id, 'recent' as place, queue
+from pgflow.jobs
+-- The first 48 bits of a UUIDv7 are its milliseconds: days before that are not opened.
+where id >= rpad(
+    lpad(to_hex(greatest(
+      (date_part('epoch', coalesce(%(at)s::timestamptz, now() + %(offset)s::interval)) * 1000)::bigint, 0
+    )), 12, '0'), 32, '0'
+  )::uuid
+  and right(id::text, length(%(suffix)s::text)) = %(suffix)s::text
+order by id desc
+limit %(limit)s::integer

@@ -1,0 +1,45 @@
+-- How many jobs of a queue a lease would take before one of them, and how many are due; both counted up to a limit.
+--
+-- By the same order and conditions as settle_and_lease: rank by rank, so that no job of the future is walked over.
+select
+  (
+    select count(*)
+    from (
+      select
+      from pgflow.queue_ranks as ranks
+      cross join lateral (
+        select
+        from pgflow.pending
+        where pending.queue = ranks.queue
+          and pending.rank = ranks.rank
+          and pending.run_at <= now()
+          and (
+            ranks.rank < %(rank)s::smallint
+            or (pending.run_at, pending.job_id) < (%(run_at)s::timestamptz, %(job_id)s::uuid)
+          )
+          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        limit %(limit)s::integer + 1
+      ) as entry
+      where ranks.queue = %(queue)s::text
+        and ranks.rank <= %(rank)s::smallint
+      limit %(limit)s::integer + 1
+    ) as counted
+  ) as ahead,
+  (
+    select count(*)
+    from (
+      select
+      from pgflow.queue_ranks as ranks
+      cross join lateral (
+        select
+        from pgflow.pending
+        where pending.queue = ranks.queue
+          and pending.rank = ranks.rank
+          and pending.run_at <= now()
+          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        limit %(limit)s::integer + 1
+      ) as entry
+      where ranks.queue = %(queue)s::text
+      limit %(limit)s::integer + 1
+    ) as counted
+  ) as due

@@ -1,0 +1,101 @@
+"""A pseudo-terminal of a size, for programs that behave otherwise on one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PREAMBLE = """
+import sys
+from pgflow_cli import output, settings
+from pgflow_cli.cli import Program
+from pgflow_cli.context import command
+from datetime import UTC, datetime, timedelta
+
+@command("run")
+@settings.list_options
+def run():
+    {body}
+
+Program("pgflow", commands=[run])(["run", *sys.argv[1:]], prog_name="pgflow")
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a person saw on the terminal, and the exit code."""
+
+    text: str
+    code: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines without their colours."""
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.text)
+        return plain.replace("\r\n", "\n").splitlines()
+
+
+def program(body: str) -> list[str]:
+    """Return the words that run a program whose one command has this body."""
+    indented = body.strip().replace("\n", "\n    ")
+    return [sys.executable, "-c", PREAMBLE.replace("{body}", indented)]
+
+
+def on_a_terminal(
+    words: list[str],
+    *,
+    variables: Mapping[str, str] | None = None,
+    size: tuple[int, int] = (24, 80),
+    typed: str = "",
+    stdout: int | None = None,
+) -> Seen:
+    """Run a program on a terminal of rows and columns, typing a text at once."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    silent = termios.tcgetattr(theirs)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(theirs, termios.TCSANOW, silent)
+    process = subprocess.Popen(
+        words,
+        stdin=theirs,
+        stdout=theirs if stdout is None else stdout,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(variables or {})},
+    )
+    os.close(theirs)
+    try:
+        os.write(ours, typed.encode())
+        text = _everything(ours)
+    finally:
+        os.close(ours)
+        if process.poll() is None and not text:
+            process.kill()
+    return Seen(text, process.wait(timeout=30))
+
+
+def _everything(descriptor: int) -> str:
+    """Read until the last program has closed the terminal."""
+    parts = []
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([descriptor], [], [], 1)
+        if not ready:
+            continue
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:  # Linux: nobody holds the other end any more
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts).decode("utf-8", "replace")

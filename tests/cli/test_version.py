@@ -1,0 +1,45 @@
+"""`version` tells what takes part, with or without a database."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.repository import Repository
+from tests.cli.programs import run
+from tests.conftest import RunsPgflow
+
+
+def test_without_a_database_its_versions_are_left_out() -> None:
+    result = run("version", "-o", "json")
+    document = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert document["pgflow"] == "0.1.0"
+    assert document["schema_expected"] == sqlfiles.latest_version()
+    assert document["python"] == platform.python_version()
+    assert document["server"] is None
+    assert document["schema_found"] is None
+
+
+def test_a_database_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
+    url = f"postgres://app:secret@/app?host={tmp_path}"
+    result = run(
+        "version", "--connect-timeout", "100ms", variables={"DATABASE_URL": url}
+    )
+    assert result.exit_code == 0
+    assert "Warning: cannot connect to app@" in result.stderr
+    assert "secret" not in result.output
+
+
+def test_the_server_and_its_schema_are_told(
+    pgflow: RunsPgflow, repository: Repository
+) -> None:
+    result = pgflow("version", "-o", "json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    facts = repository.inspect_server()
+    found = repository.find_schema_version() if facts.has_migrations else None
+    assert document["server"] == facts.version
+    assert document["schema_found"] == found
