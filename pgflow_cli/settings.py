@@ -468,7 +468,7 @@ def database_url() -> str:
 
 
 def typed_database_url() -> str | None:
-    """Return the URL if it stands on the command line itself; no variable or file counts."""
+    """Return the URL if it was typed; one from a variable or file does not count."""
     session = Session.current()
     found = session.origins.get("database_url")
     if found is None or found.origin != COMMAND_LINE:
