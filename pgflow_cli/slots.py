@@ -94,7 +94,9 @@ class Slots:
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds = 0.0  # a moving mean of how long a job takes
-        self._waits = 0.0  # the same, of how long it waits for something but the processor
+        self._waits = (
+            0.0  # the same, of how long it waits for something but the processor
+        )
 
     # What the cycle asks.
 
@@ -219,11 +221,12 @@ class Slots:
             return None
 
     def _next(self) -> Run | None:
-        """Return a job that this thread should run now; sleep, and return None, if there is none.
+        """Return a job that this thread should run now; sleep, and return None, if
+        there is none.
 
         Handlers that only compute gain nothing from a second thread and lose by waking
-        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it has
-        met one that takes longer.
+        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it
+        has met one that takes longer.
         """
         waiting = self._waiting.threads
         computing = self._waits < SHORT and self._active > 0
