@@ -48,6 +48,7 @@ class Run:
     outcome: Outcome | None = None
     over: bool = False
     submitted: bool = False
+    stale: bool = False  # its lease had run out before it ended
 
 
 @dataclass(slots=True)
@@ -93,7 +94,9 @@ class Slots:
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds = 0.0  # a moving mean of how long a job takes
-        self._waits = 0.0  # the same, of how long it waits for something but the processor
+        self._waits = (
+            0.0  # the same, of how long it waits for something but the processor
+        )
 
     # What the cycle asks.
 
@@ -218,11 +221,12 @@ class Slots:
             return None
 
     def _next(self) -> Run | None:
-        """Return a job that this thread should run now; sleep, and return None, if there is none.
+        """Return a job that this thread should run now; sleep, and return None, if
+        there is none.
 
         Handlers that only compute gain nothing from a second thread and lose by waking
-        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it has
-        met one that takes longer.
+        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it
+        has met one that takes longer.
         """
         waiting = self._waiting.threads
         computing = self._waits < SHORT and self._active > 0
@@ -399,10 +403,10 @@ class Slots:
             self._loop.call_soon_threadsafe(run.task.cancel)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
-        """Decide a running job's outcome from outside; what its handler still does no
-        longer counts.
+        """Decide a running job's outcome from outside.
+
+        What its handler still does no longer counts.
         """
-        self._cancel(run, outcome)
         with self._changed:
             if run.over:
                 return
@@ -413,6 +417,8 @@ class Slots:
                 self._threads -= 1
                 self._active -= 1
             if run.handler.kind != "executable":
-                # A thread cannot be stopped. Its place is gone until the process is
+                # A thread cannot be stopped: its place is gone until the process is
                 # replaced.
                 self.stuck += 1
+        # Only now: told earlier, the handler could still hand in an outcome of its own.
+        self._cancel(run, outcome)

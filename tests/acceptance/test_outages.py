@@ -1,10 +1,11 @@
-"""An outage of the database costs time; it never ends a worker and never loses a job."""
+"""An outage of the database costs time; it never ends a worker and never
+loses a job.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -124,9 +125,8 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
     database: Database,
     start_worker: Start,
     wait_until: Wait,
-    tmp_path: Path,
 ) -> None:
-    with pgbouncer(database, tmp_path) as url:
+    with pgbouncer(database) as url:
         connection = database.connect()
         jobs = plant(connection, 500, job_type="quick")
         worker = start_worker(url=url)

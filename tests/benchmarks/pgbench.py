@@ -1,7 +1,9 @@
-"""Lets pgbench send the settle-and-lease statement, so that a worker can be held against it.
+"""Lets pgbench send the settle-and-lease statement, so that a worker can be held
+against it.
 
-The statement is the worker's own text. Only its last part is folded into one row, because pgbench's `\\gset` takes one
-row: the jobs' payloads are still read, and the next turn settles what this one leased.
+The statement is the worker's own text. Only its last part is folded into one row,
+because pgbench's `\\gset` takes one row: the jobs' payloads are still read, and the
+next turn settles what this one leased.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def script(batch: int, job_types: str) -> str:
 
 
 def drain(binaries: str, url: str, *, jobs: int, batch: int, clients: int) -> float:
-    """Return jobs per second of pgbench clients that lease and settle; the jobs must be there."""
+    """Return jobs per second of pgbench clients that lease and settle; the jobs must be
+    there.
+    """
     turns = jobs // (batch * clients)
     variables = [
         f"-D{name}={{}}"
