@@ -172,7 +172,7 @@ def test_a_bad_byte_is_refused_with_its_position() -> None:
         2**53 + 1,
         object(),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_value_that_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(UsageError) as raised:
