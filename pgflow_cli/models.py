@@ -339,7 +339,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class TypeCounts:
-    """The jobs of one queue and type, counted by status; `attempts` are those of all."""
+    """The jobs of one queue and type, by status; `attempts` are those of all."""
 
     queue: str
     job_type: str

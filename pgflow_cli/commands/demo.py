@@ -85,3 +85,5 @@ def _show(shown: Demonstration) -> None:
     dead = shown.dead_letters()
     output.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
     output.write(dead, DEAD)
+    output.say("Why one of them is there (pgflow explain ID):")
+    output.write_text(shown.explain(dead))

@@ -266,8 +266,11 @@ class Folder:
 
         What stands in it is removed by `dev reset`, and hidden from git.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self.path.parent == ROOTS_FOLDER:
+                make_open_folder(ROOTS_FOLDER)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700)
         except FileExistsError:
             names = {path.name for path in self.path.iterdir()}
@@ -319,6 +322,13 @@ def make_folder(path: Path, account: Account | None) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
     if account is not None:
         os.chown(path, account.uid, account.gid)
+
+
+def make_open_folder(path: Path) -> None:
+    """Make a folder that everybody may enter, whatever our umask is."""
+    with suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:

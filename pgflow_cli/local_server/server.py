@@ -135,9 +135,6 @@ class LocalServer:
             self._remove_abandoned()
             self._folder = make_ephemeral(self._account)
         else:
-            if self._account is not None and not ROOTS_FOLDER.exists():
-                ROOTS_FOLDER.mkdir(parents=True)
-                ROOTS_FOLDER.chmod(0o755)  # whatever our umask is
             self._folder.make()
         lock = self._folder.lock()
         if lock is None:

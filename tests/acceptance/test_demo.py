@@ -1,4 +1,4 @@
-"""`pgflow demo` shows real failures on a server of its own and leaves nothing behind."""
+"""`pgflow demo` shows real failures on a server of its own and leaves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pgflow dev`: a server and a worker in the foreground, found by everybody else here."""
+"""`pgflow dev`: a server and a worker in the foreground, found by other commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.local_server import Folder
-from pgflow_cli.local_server.binaries import ROOTS_FOLDER, server_account
+from pgflow_cli.local_server.binaries import server_account
 
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
 WaitUntil = Callable[..., Any]
@@ -101,9 +101,6 @@ def directory(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Directory]:
     wait_until(lambda: not made.processes(), "every server has ended")
     for folder in made.folders:
         shutil.rmtree(folder.path, ignore_errors=True)
-    with suppress(OSError):
-        if os.geteuid() == 0:
-            ROOTS_FOLDER.rmdir()
 
 
 def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from pgflow_cli.local_server import (
     url_of_dev,
 )
 from pgflow_cli.local_server.binaries import (
-    ROOTS_FOLDER,
     Account,
     runs_as,
     server_account,
@@ -121,9 +119,6 @@ def data_dir(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Path]:
         folder = Folder.of(data, server_account(), ephemeral=ephemeral)
         wait_until(lambda path=folder.path: not processes_of(path), "all has ended")
         shutil.rmtree(folder.path, ignore_errors=True)
-    with suppress(OSError):
-        if IS_ROOT:
-            ROOTS_FOLDER.rmdir()
 
 
 def processes_of(path: Path | str) -> list[str]:

