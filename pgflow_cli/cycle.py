@@ -233,7 +233,8 @@ class Cycle:
                 "unstarted",
                 run_at=f"{leased.run_at}+00",
             )
-        if run.ended >= self._worker.board.valid_until(leased.lease_id):
+        run.stale = run.ended >= self._worker.board.valid_until(leased.lease_id)
+        if run.stale:
             return None
         return Settlement(
             leased.lease_id,
@@ -310,18 +311,17 @@ class Cycle:
     def _note(self, runs: list[Run], reply: CycleReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
-        plan = self._worker.plan
         for run in runs:
             outcome = run.outcome
-            if run.leased.job_id in lost and outcome is not None:
+            if outcome is None:
+                continue
+            if run.leased.job_id in lost or run.stale:
                 log.warning(
                     "outcome of job %s thrown away: its lease is gone",
                     run.leased.job_id,
                     extra={"event": "stale_outcome", "job_id": run.leased.job_id},
                 )
-            elif outcome is None:
-                continue
-            elif outcome.status != "succeeded" or plan.log_jobs:
+            elif outcome.status != "succeeded" or self._worker.plan.log_jobs:
                 handlers.log_outcome(log, run.leased, outcome, run.ended - run.started)
 
     # Trouble.

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pgflow_cli import migrations
 from pgflow_cli.board import GONE, Board
-from pgflow_cli.errors import PgflowError
+from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
@@ -101,6 +101,7 @@ class Upkeep:
     """
 
     PARTITION_INTERVAL = 3600.0
+    PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     BATCH = 100
 
@@ -160,7 +161,13 @@ class Upkeep:
         return 0.0 if len(reaped) >= self.BATCH else self.plan.reap_interval
 
     def _partitions(self, repository: Repository) -> float:
-        made = migrations.ensure_partitions(repository)
+        try:
+            made = migrations.ensure_partitions(repository)
+        except TryLater as error:
+            # Somebody holds a lock; the default partition takes the rows meanwhile. Not
+            # at once again: each try makes others wait.
+            log.warning("%s", error)
+            return self.PARTITION_RETRY
         if made:
             log.info("partitions made: %s", ", ".join(made))
         return self.PARTITION_INTERVAL

@@ -329,6 +329,15 @@ class FoundJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """Jobs in no place, jobs in two places, and places that name a job that is not."""
+
+    in_no_place: int
+    in_two_places: int
+    without_job: int
+
+
+@dataclass(frozen=True, slots=True)
 class TypeCounts:
     """The jobs of one queue and type, by status; `attempts` are those of all."""
 

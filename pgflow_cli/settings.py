@@ -468,7 +468,7 @@ def database_url() -> str:
 
 
 def typed_database_url() -> str | None:
-    """Return the URL if it was typed; one from a variable or file does not count."""
+    """Return the URL if it was typed; no variable or file counts."""
     session = Session.current()
     found = session.origins.get("database_url")
     if found is None or found.origin != COMMAND_LINE:
@@ -492,7 +492,7 @@ def _nearest(session: Session) -> str | None:
 
 
 def traceparent() -> str | None:
-    """Return the trace context of the process that called us; no setting, but a convention."""
+    """Return the caller's trace context: no setting of ours, but a convention."""
     return os.environ.get("TRACEPARENT")
 
 

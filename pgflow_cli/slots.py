@@ -48,6 +48,7 @@ class Run:
     outcome: Outcome | None = None
     over: bool = False
     submitted: bool = False
+    stale: bool = False  # its lease had run out before it ended
 
 
 @dataclass(slots=True)
@@ -399,10 +400,10 @@ class Slots:
             self._loop.call_soon_threadsafe(run.task.cancel)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
-        """Decide a running job's outcome from outside; what its handler still does no
-        longer counts.
+        """Decide a running job's outcome from outside.
+
+        What its handler still does no longer counts.
         """
-        self._cancel(run, outcome)
         with self._changed:
             if run.over:
                 return
@@ -413,6 +414,8 @@ class Slots:
                 self._threads -= 1
                 self._active -= 1
             if run.handler.kind != "executable":
-                # A thread cannot be stopped. Its place is gone until the process is
+                # A thread cannot be stopped: its place is gone until the process is
                 # replaced.
                 self.stuck += 1
+        # Only now: told earlier, the handler could still hand in an outcome of its own.
+        self._cancel(run, outcome)

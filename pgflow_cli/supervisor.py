@@ -50,6 +50,7 @@ class Supervisor:
         self._quick_deaths = 0
         self._start_again = 0.0
         self._quiet = False
+        self._ran_once = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
         self._idle_since = self._began = time.monotonic()
@@ -99,8 +100,7 @@ class Supervisor:
                 )
 
     def _spent(self) -> bool:
-        once_done = self.plan.once and any(c.done for c in self._children)
-        return once_done or self._remaining.value == 0
+        return self._ran_once or self._remaining.value == 0
 
     def _listen_to_children(self, woken: socket.socket) -> None:
         pipes = {c.pipe: c for c in self._children}
@@ -139,6 +139,7 @@ class Supervisor:
             child.retiring = True
         elif kind == "done":
             child.done = True
+            self._ran_once = self.plan.once
         elif kind == "failed":
             code, message, hints = values
             self._failure = errors.of_exit_code(code, message, *hints)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,17 +62,16 @@ def private_server() -> Iterator[PrivateServer]:
 
 
 @contextmanager
-def pgbouncer(database: servers.Database, folder: Path) -> Iterator[str]:
+def pgbouncer(database: servers.Database) -> Iterator[str]:
     """Yield the URL of a PgBouncer in transaction mode in front of a database."""
     program = needs_tool("pgbouncer")
     with psycopg.connect(database.url) as connection:
         info = connection.info
         host, port, name, user = info.host, info.port, info.dbname, info.user
-    home = folder / "pgbouncer"
-    home.mkdir()
-    for path in (folder, home):
-        path.chmod(0o755)
-    shutil.chown(home, "nobody")
+    home = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
+    owner = servers.owner()
+    if owner:
+        os.chown(home, owner["user"], owner["group"])
     users = home / "users.txt"
     users.write_text(f'"{user}" ""\n')
     settings = home / "pgbouncer.ini"
@@ -81,7 +82,7 @@ def pgbouncer(database: servers.Database, folder: Path) -> Iterator[str]:
         f"logfile = {home}/log\npidfile = {home}/pid\n"
         "max_client_conn = 50\ndefault_pool_size = 3\n"
     )
-    process = subprocess.Popen([program, "-u", "nobody", str(settings)], cwd="/")
+    process = subprocess.Popen([program, str(settings)], cwd="/", **owner)
     try:
         url = f"postgresql://{user}@/{name}?host={quote(str(home))}&port=6432"
         while not (home / ".s.PGSQL.6432").exists():
@@ -92,3 +93,4 @@ def pgbouncer(database: servers.Database, folder: Path) -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         process.kill()
         process.wait()
+        shutil.rmtree(home)

@@ -168,7 +168,10 @@ def psql(data_dir: Path, user: bool, arguments: tuple[str, ...]) -> None:
       pgflow dev psql
       pgflow dev psql -- -c 'select * from pgflow.job_overview'
     """
-    command, variables = _running(_chosen(data_dir, user=user)).client()
+    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+
+    found = _running(_chosen(data_dir, user=user))
+    command, variables = local_server.psql(found)
     os.execve(command[0], [*command, *arguments], {**os.environ, **variables})  # noqa: S606
 
 

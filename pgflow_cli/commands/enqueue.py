@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -165,7 +166,7 @@ def _enqueue_one(
         given["payload"],
         strings=given["strings"],
         documents=given["documents"],
-        stdin=click.get_binary_stream("stdin"),
+        stdin=sys.stdin.buffer,
     )
     job_type = str(given["job_type"])
     if given["dry_run"]:
@@ -257,7 +258,7 @@ def _options(given: dict[str, Any]) -> JobOptions:
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == "-":
-        yield click.get_binary_stream("stdin")
+        yield sys.stdin.buffer
         return
     try:
         file = Path(name).open("rb")  # noqa: SIM115 - closed below; the error is ours

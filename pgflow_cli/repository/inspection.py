@@ -9,6 +9,7 @@ from datetime import timedelta
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.models import (
     Attempt,
+    Audit,
     Backlog,
     FoundJob,
     JobDescription,
@@ -79,6 +80,10 @@ class Inspection(Part):
     def read_payload(self, job_id: str) -> str:
         """Return a job's payload as text."""
         return str(self.link.tuples("read_payload", {"job_id": job_id})[0][0])
+
+    def audit_jobs(self) -> Audit:
+        """Count jobs that are not in exactly one place; all is well if none is."""
+        return self.link.rows("audit_jobs", Audit)[0]
 
     def _backlog(self, job: JobDescription, workers: list[WorkerProcess]) -> Backlog:
         rows = self.link.rows(

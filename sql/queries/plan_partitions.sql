@@ -1,4 +1,4 @@
--- The day partitions missing from yesterday to some days ahead, with the statements that make each; or one, by its name.
+-- The day partitions missing from yesterday to some days ahead, or one by its name, with the statements that make each.
 --
 -- A table is made by itself and then attached. `create table … partition of` would lock its parent against everybody,
 -- and wait, with all of them behind it, for the longest transaction that has touched it.

@@ -16,7 +16,7 @@ import pytest
 from tests.jobs import audit
 from tests.servers import Database
 
-APP = Path(__file__).with_name("handlers_under_test.py")
+APP = Path(__file__).with_name("trial_handlers.py")
 Connection = psycopg.Connection[Any]
 
 

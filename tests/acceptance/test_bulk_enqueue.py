@@ -25,10 +25,18 @@ def test_twenty_thousand_lines_are_enqueued_with_flat_memory(
     file = tmp_path / "jobs.jsonl"
     with file.open("w") as lines:
         for n in range(LINES):
-            body = {"job_type": f"type{n % 7}", "payload_json": {"n": n, "x": "y" * 500}}
+            body = {
+                "job_type": f"type{n % 7}",
+                "payload_json": {"n": n, "x": "y" * 500},
+            }
             lines.write(json.dumps(body) + "\n")
     ended = subprocess.Popen(
-        [str(Path(sys.executable).with_name("pgflow")), "enqueue", "--batch", str(file)],
+        [
+            str(Path(sys.executable).with_name("pgflow")),
+            "enqueue",
+            "--batch",
+            str(file),
+        ],
         env={**os.environ, "DATABASE_URL": database.url},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -124,9 +124,8 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
     database: Database,
     start_worker: Start,
     wait_until: Wait,
-    tmp_path: Path,
 ) -> None:
-    with pgbouncer(database, tmp_path) as url:
+    with pgbouncer(database) as url:
         connection = database.connect()
         jobs = plant(connection, 500, job_type="quick")
         worker = start_worker(url=url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -215,8 +216,10 @@ def finish(connection: Connection, statement: str) -> threading.Thread:
     """End the job as soon as it is there."""
 
     def end() -> None:
+        deadline = time.monotonic() + 20
         while not connection.execute("select from pgflow.pending").fetchall():
-            pass
+            if time.monotonic() > deadline:
+                return
         with connection.transaction():
             connection.execute(statement)
             connection.execute("delete from pgflow.pending")

@@ -74,7 +74,7 @@ def test_the_document_has_the_keys_of_the_api(pgflow, dead):
 
 def test_a_payload_that_python_cannot_hold_is_shown_as_text(pgflow, connection):
     [job_id] = plant(connection)
-    connection.execute("update pgflow.jobs set payload = '{\"n\": 1e400}'")
+    connection.execute("update pgflow.jobs set payload = '{\"n\": 1e5000}'")
     result = pgflow("explain", job_id, "--payload", "-o", "json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["payload_json"].startswith('{"n": 1000000')

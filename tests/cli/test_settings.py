@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import settings
+from pgflow_cli import local_server, settings
 from pgflow_cli.errors import UsageError
 from pgflow_cli.options import Setting
 from tests.cli.programs import calling, run, showing, where, write_file
@@ -364,6 +364,21 @@ def test_without_a_url_there_are_three_ways_out() -> None:
         assert way in result.stderr
 
 
+def test_a_dev_server_that_runs_here_is_named_among_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = "export DATABASE_URL=$(pgflow dev --print-url)"
+    (tmp_path / ".pgflow").mkdir()
+    assert way not in run("where", commands=[where]).stderr
+    # Whether one runs is local_server's to find out, and tested there.
+    monkeypatch.setattr(
+        local_server, "running_url", lambda folder: f"postgres:///{folder}"
+    )
+    result = run("where", commands=[where])
+    assert result.exit_code == 78
+    assert way in result.stderr
+
+
 def test_a_profile_that_is_not_heeded_is_warned_of(tmp_path: Path) -> None:
     write_file(
         tmp_path / "config" / "pgflow" / "config.toml",
@@ -379,7 +394,6 @@ def test_a_profile_that_is_not_heeded_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_the_url_dev_is_refused_where_it_is_not_development() -> None:
-    pytest.importorskip("pgflow_cli.local_server")
     result = run(
         "where",
         commands=[where],

@@ -338,16 +338,6 @@ def test_counts_of_the_backlog_stop_where_they_say(connection, repository, monke
     assert "position 5+ of 5+" in explain(repository, jobs[7]).summary[0]
 
 
-def test_the_place_of_a_job_is_found_by_index_in_a_long_queue(connection, repository):
-    jobs = plant(connection, 20_000)
-    plant(connection, 20_000, due_in="1 hour", priority=1)
-    connection.execute("analyze pgflow.pending")
-    job = repository.describe_job(jobs[-1]).job
-    backlog = repository.describe_job(jobs[-1]).backlog
-    assert (backlog.ahead, backlog.due) == (10_001, 10_001)
-    assert job.rank == 0
-
-
 def test_the_end_of_an_id_is_enough(connection, repository):
     pending, running, dead, done = plant(connection, 4)
     for job_id in (running, dead, done):

@@ -19,6 +19,7 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.models import ServerFacts
 from pgflow_cli.repository import Database, Repository
+from tests.private_servers import pgbouncer
 from tests.schemas import describe_schema
 
 LATEST = sqlfiles.latest_version()
@@ -296,3 +297,26 @@ def test_statement_errors_that_are_nobodys_fault_are_not_hidden(opened):
     with pytest.raises(Exception, match="syntax error") as caught:
         opened.run_migration("alter tabel")
     assert isinstance(caught.value.__cause__, psycopg.errors.SyntaxError)
+
+
+def test_eight_at_once_behind_a_pooler_in_transaction_mode(
+    empty_database, template, tmp_path
+):
+    with pgbouncer(empty_database, tmp_path) as url:
+        start = threading.Barrier(8)
+
+        def run(_: int) -> list[int]:
+            repository = Repository.of(Database(url))
+            try:
+                start.wait(timeout=30)
+                return [m.version for m in migrations.migrate(repository)]
+            finally:
+                repository.close()
+
+        with ThreadPoolExecutor(8) as pool:
+            applied = sorted(v for done in pool.map(run, range(8)) for v in done)
+        repository = Repository.of(Database(url))
+        assert len(migrations.ensure_partitions(repository)) == 10
+        repository.close()
+    assert applied == [*range(1, LATEST + 1)]
+    assert describe_schema(empty_database) == describe_schema(template)

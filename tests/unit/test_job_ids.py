@@ -18,5 +18,3 @@ def test_ids_are_version_7_of_now_and_ascend() -> None:
     assert all(before <= i.int >> 80 <= after for i in parsed)
     assert ids == sorted(ids)
     assert len(set(ids)) == 5000
-
-

@@ -1,4 +1,4 @@
-"""Handlers for the trials: `pgflow work --app …/handlers_under_test.py`.
+"""Handlers for the trials: `pgflow work --app …/trial_handlers.py`.
 
 Each start and end is written to a witness table on a connection of the handler's own, so that what really ran can be
 held against what pgflow says of it. `gate` in a payload names a file to wait for: trials wait for conditions.

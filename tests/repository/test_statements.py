@@ -1,0 +1,77 @@
+"""Every statement file is valid, is used, and is the only place where SQL stands."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pgflow_cli
+from pgflow_cli import sqlfiles
+
+FILES = sorted((sqlfiles.root() / "queries").glob("*.sql"))
+NAMES = {path.stem for path in FILES}
+MODULES = sorted(Path(pgflow_cli.__file__).parent.glob("repository/*.py"))
+RUNNERS = {"execute", "rows", "tuples", "count", "statement", "_made"}
+
+
+def statements_run() -> Iterator[tuple[str, str]]:
+    """Yield the name of each statement that the repository runs, and by what method."""
+    for module in MODULES:
+        for method in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(method, ast.FunctionDef):
+                for call in ast.walk(method):
+                    if isinstance(call, ast.Call) and call.args:
+                        name = getattr(call.func, "attr", "")
+                        first = call.args[0]
+                        if name in RUNNERS and isinstance(first, ast.Constant):
+                            yield str(first.value), method.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_statement_prepares_on_the_migrated_schema(path, connection):
+    text = sqlfiles.statement(path.stem).text
+    result = connection.pgconn.prepare(b"", text)
+    assert result.error_message == b""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_statement_says_first_what_it_does(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("-- ")
+    assert max(len(line) for line in lines) <= 120
+    assert "%" not in sqlfiles.statement(path.stem).text.decode()
+    assert all("select *" not in line for line in lines)
+
+
+def test_the_repository_runs_every_statement_and_no_other():
+    assert {name for name, _ in statements_run()} == NAMES
+
+
+def test_a_method_of_one_statement_has_its_name():
+    """But for private ones, and those that lock first and then look."""
+    methods: dict[str, set[str]] = {}
+    for name, method in statements_run():
+        methods.setdefault(method, set()).add(name)
+    single = {m: names for m, names in methods.items() if len(names) == 1}
+    misnamed = {m for m, names in single.items() if names != {m}}
+    assert {m for m in misnamed if not m.startswith("_")} <= several_statements()
+
+
+def several_statements() -> set[str]:
+    """Return the methods that open a transaction for what they run."""
+    return {
+        method.name
+        for module in MODULES
+        for method in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(method, ast.FunctionDef)
+        and "transaction()" in ast.unparse(method)
+    }
+
+
+def test_migrations_count_from_one_without_a_gap():
+    files = sorted((sqlfiles.root() / "migrations").iterdir())
+    assert [int(path.name[:4]) for path in files] == [*range(1, len(files) + 1)]
+    assert sqlfiles.latest_version() == len(files)
