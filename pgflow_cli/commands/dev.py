@@ -116,10 +116,7 @@ def run(**options: Any) -> int:
             return development.run(server, worker, say=output.say)
         except AlreadyRunning:
             found = _running(where)
-    output.say(
-        f"attached to the server that runs in {found.path}: it is not ours to stop"
-    )
-    development.follow(found)
+    development.follow(found, say=output.say)
     return 0
 
 
