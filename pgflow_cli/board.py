@@ -86,7 +86,9 @@ class Board:
             self._free.append(place)
 
     def valid_until(self, lease_id: str) -> float:
-        """Return until when the lease is certainly ours; `GONE` once it has been lost."""
+        """Return until when the lease is certainly ours; `GONE` once it has
+        been lost.
+        """
         place = self._places.get(lease_id)
         if place is None:
             return GONE

@@ -293,11 +293,10 @@ class Cycle:
             if settlement is not None:
                 try:
                     self._exchange(0, [settlement], closed)
-                except StatementFailed as refused:
-                    log.error(
-                        "the outcome of job %s cannot be recorded, its lease will run out: %s",
+                except StatementFailed:
+                    log.exception(
+                        "the outcome of job %s cannot be recorded; its lease runs out",
                         run.leased.job_id,
-                        refused,
                     )
             self._worker.confirm(0, 0, 1)
             self._forget(Counter({run.leased.lease_id: 1}), closed)

@@ -196,7 +196,8 @@ class WakeUps:
                 if not listener.hears_itself():
                     if not told:
                         log.warning(
-                            "LISTEN delivers nothing here (a pooler in transaction mode?): polling every %g s",
+                            "LISTEN delivers nothing here (a transaction pooler?):"
+                            " polling every %g s",
                             self.plan.poll,
                         )
                         told = True

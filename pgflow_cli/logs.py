@@ -1,4 +1,6 @@
-"""Log lines: one line per event, as text for people or as JSON for machines, on stderr."""
+"""Log lines: one line per event, as text for people or as JSON for machines,
+on stderr.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from pgflow_cli import escaping
+from pgflow_cli.handlers import JobFields
+
 # What every record has of itself; anything else was given as `extra` and is a field.
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
-_CONTROL = {c: f"\\x{c:02x}" for c in [*range(0x20), 0x7F, *range(0x80, 0xA0)]}
 
 
 def set_up(form: str, level: str, **fields: str) -> None:
@@ -19,6 +23,7 @@ def set_up(form: str, level: str, **fields: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextLines() if as_text else JsonLines(**fields))
+    handler.addFilter(JobFields())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -53,14 +58,16 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone()
-        text = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d} {record.levelname.lower():7} {record.getMessage()}"
+        milliseconds = at.microsecond // 1000
+        level = record.levelname.lower()
+        text = f"{at:%H:%M:%S}.{milliseconds:03d} {level:7} {record.getMessage()}"
         job = getattr(record, "job_id", None)
         if job and str(job) not in text:
             text += f"  job={job}"
-        text = text.translate(_CONTROL)
+        lines = [text]
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
+            lines += self.formatException(record.exc_info).splitlines()
+        return "\n".join(escaping.neutral(line) for line in lines)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

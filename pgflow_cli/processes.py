@@ -163,7 +163,7 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
                 dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
                 failed_attempts=failed,
                 error_code="TIMEOUT",
-                error_message="the handler did not end at its deadline and held up its process",
+                error_message="the handler held up its process past its deadline",
             )
         )
     return Cycle(

@@ -8,6 +8,7 @@ its `deliver`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -78,13 +79,17 @@ class Slots:
         self.concurrency = concurrency
         self.stuck = 0
         self._board = board
-        self._enqueue_now = enqueue_now
         self._environment = exec_environment
         self._waiting = _Waiting()
         self._running: set[Run] = set()
         self._by_type: Counter[str] = Counter()
         self._limited = False
         self._places = list(range(concurrency))
+        # For each place once, not for each job.
+        self._hooks = [
+            Hooks(functools.partial(board.progress, place), enqueue_now)
+            for place in self._places
+        ]
         self._changed = threading.Condition()
         self._threads = 0
         self._sleeping = 0
@@ -94,7 +99,9 @@ class Slots:
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds = 0.0  # a moving mean of how long a job takes
-        self._waits = 0.0  # the same, of how long it waits for something but the processor
+        self._waits = (
+            0.0  # the same, of how long it waits for something but the processor
+        )
 
     # What the cycle asks.
 
@@ -219,18 +226,20 @@ class Slots:
             return None
 
     def _next(self) -> Run | None:
-        """Return a job that this thread should run now; sleep, and return None, if there is none.
+        """Return a job that this thread should run now; sleep, and return None, if
+        there is none.
 
         Handlers that only compute gain nothing from a second thread and lose by waking
-        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it has
-        met one that takes longer.
+        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it
+        has met one that takes longer.
         """
         waiting = self._waiting.threads
         computing = self._waits < SHORT and self._active > 0
         if waiting and not computing:
             run = self._take(waiting)
             if run is not None:
-                if waiting and self._sleeping:
+                alone = self._waits < SHORT and self._sentry
+                if waiting and self._sleeping and not alone:
                     self._changed.notify()
                 return run
         elif waiting and not self._sentry:
@@ -276,14 +285,10 @@ class Slots:
             deadline,
             (leased.attempt_no, leased.failed_attempts, leased.max_attempts),
         )
-        hooks = Hooks(
-            report_progress=lambda done, total: self._board.progress(
-                run.place, done, total
-            ),
-            enqueue_now=self._enqueue_now,
-        )
         try:
-            run.job = handlers.prepare(run.handler, leased, hooks, timeout=run.timeout)
+            run.job = handlers.prepare(
+                run.handler, leased, self._hooks[run.place], timeout=run.timeout
+            )
         except Exception as error:
             run.outcome = handlers.conclude(run.handler, leased, error)
             run.ended = time.monotonic()

@@ -31,7 +31,8 @@ from pgflow_cli.workplan import WorkPlan
 log = logging.getLogger("pgflow.supervisor")
 
 TICK = 0.1  # seconds between two looks at the processes
-OUTSIDE_GRACE = 7.0  # seconds past its deadline before a job's process is killed: it had its own five
+# Seconds past its deadline before a job's process is killed: the process had five.
+OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
@@ -67,7 +68,9 @@ class Supervisor:
         self._wake_ups = WakeUps(plan, database, self._wake)
 
     def run(self) -> None:
-        """Work. Raises what a worker process could not start for, after all have ended."""
+        """Work. Raises what a worker process could not start for, after all
+        have ended.
+        """
         with self._watching_signals() as woken:
             threads = self._start_duties()
             while not self._ended():
@@ -129,7 +132,8 @@ class Supervisor:
             self._upkeep.urgent.put(lambda r: r.declare_error_codes(codes))
             if child.job_types == []:
                 log.warning(
-                    "no handlers: nothing will be leased (--app, --handlers-dir, --exec, --simulate)"
+                    "no handlers: nothing will be leased"
+                    " (--app, --handlers-dir, --exec, --simulate)"
                 )
             if child.quiet:
                 child.say("quiet")
@@ -146,7 +150,9 @@ class Supervisor:
             self._end()
 
     def _bury(self, child: Child) -> None:
-        """Settle what a dead process held, at once; decide when its successor starts."""
+        """Settle what a dead process held, at once; decide when its successor
+        starts.
+        """
         self._children.remove(child)
         child.process.join()
         child.pipe.close()
@@ -221,11 +227,16 @@ class Supervisor:
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if (plan.max_runtime and now - self._began >= plan.max_runtime) or (idle and plan.drain) or (
-                idle
-                and plan.idle_timeout
-                and now - self._idle_since >= plan.idle_timeout
-            ) or (self._spent() and not self._children):
+            if (
+                (plan.max_runtime and now - self._began >= plan.max_runtime)
+                or (idle and plan.drain)
+                or (
+                    idle
+                    and plan.idle_timeout
+                    and now - self._idle_since >= plan.idle_timeout
+                )
+                or (self._spent() and not self._children)
+            ):
                 self._end()
             return
         if self._released_at is None and now - self._ending_at >= plan.shutdown_timeout:
@@ -299,12 +310,12 @@ class Supervisor:
     # Duties.
 
     def _start_duties(self) -> list[threading.Thread]:
-        duties = [("heartbeat", self._heartbeat), ("upkeep", self._upkeep)]
+        duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
         if self.plan.listen:
-            duties.append(("listener", self._wake_ups))  # type: ignore[arg-type]
+            duties["listener"] = self._wake_ups.run
         threads = [
-            threading.Thread(target=duty.run, name=f"pgflow-{name}", daemon=True)
-            for name, duty in duties
+            threading.Thread(target=duty, name=f"pgflow-{name}", daemon=True)
+            for name, duty in duties.items()
         ]
         for thread in threads:
             thread.start()

@@ -75,7 +75,8 @@ class Worker:
         self.woken = threading.Event()
         self.more = threading.Event()  # there is work for a second connection
         self.idle = False
-        self._remaining = remaining  # jobs it may still lease, shared by all processes; -1: any number
+        # Jobs that all processes together may still lease; -1: any number.
+        self._remaining = remaining
         self._lock = threading.Lock()
         self._in_flight = 0
         self._reserved = 0
@@ -202,7 +203,7 @@ class Worker:
             self._give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self.ending:
             log.warning(
-                "a handler ignored its timeout; this process ends when its other jobs have"
+                "a handler ignored its timeout; this process ends after its other jobs"
             )
             self.ending = True
 

@@ -69,7 +69,7 @@ def pgbouncer(database: servers.Database) -> Iterator[str]:
         info = connection.info
         host, port, name, user = info.host, info.port, info.dbname, info.user
     home = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
-    owner = servers.owner()
+    owner = servers.server_owner()
     if owner:
         os.chown(home, owner["user"], owner["group"])
     users = home / "users.txt"

@@ -152,7 +152,7 @@ def find_binaries() -> Path:
     return Path(on_path).resolve().parent
 
 
-def owner() -> dict[str, Any]:
+def server_owner() -> dict[str, Any]:
     """Return whom the server runs as: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -166,7 +166,7 @@ def own_folder(binaries: Path) -> Iterator[Path]:
     """Yield a folder for a server; both go with this process, even if it is killed."""
     # Not in the user's own temporary folder: a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
-    owner = owner()
+    owner = server_owner()
     if owner:
         os.chown(folder, owner["user"], owner["group"])
     guardian = subprocess.Popen(
@@ -213,5 +213,5 @@ def _run(command: list[Any]) -> None:
         stdout=subprocess.DEVNULL,
         cwd="/",
         env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-        **owner(),
+        **server_owner(),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import output, settings
 from pgflow_cli.context import command, pass_database
+from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -42,7 +43,7 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
     lease = options["lease_seconds"]
     heartbeat = options["heartbeat"] or lease / 3
     if heartbeat > lease / 3:
-        raise settings.UsageError(
+        raise UsageError(
             f"--heartbeat {heartbeat:g}s is more than a third of --lease-seconds;"
             f" at most {lease / 3:g}s"
         )
@@ -54,7 +55,9 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
         apps=tuple(options["app"]),
         exec_specs=tuple(options["executables"]),
         handlers_dir=options["handlers_dir"],
-        exec_environment={"DATABASE_URL": database.url} if options["exec_env"] else None,
+        exec_environment={"DATABASE_URL": database.url}
+        if options["exec_env"]
+        else None,
         heartbeat=heartbeat,
         max_payload_bytes=settings.max_payload_bytes.value(),
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),

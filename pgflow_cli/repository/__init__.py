@@ -1,4 +1,6 @@
-"""Every statement, one method each; the methods of a noun stand together in a module."""
+"""Every statement, one method each; the methods of a noun stand together in a
+module.
+"""
 
 from __future__ import annotations
 
@@ -7,4 +9,12 @@ from pgflow_cli.repository.listening import Listener
 from pgflow_cli.repository.producing import Producing, borrowed
 from pgflow_cli.repository.repository import Repository
 
-__all__ = ["Database", "Link", "Listener", "Producing", "Repository", "Watchdog", "borrowed"]
+__all__ = [
+    "Database",
+    "Link",
+    "Listener",
+    "Producing",
+    "Repository",
+    "Watchdog",
+    "borrowed",
+]

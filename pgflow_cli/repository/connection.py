@@ -46,6 +46,7 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.DuplicatePreparedStatement,
     sqlstate.InvalidSqlStatementName,
 )
+_IS_IT_UP = "Check that the server runs and that the URL names it."
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 _STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
@@ -134,7 +135,8 @@ class Database:
             # psycopg repeats parts of a malformed URL, perhaps the password.
             raise ConfigurationError(
                 "the database URL cannot be read",
-                "It looks like postgres://user:password@host:5432/dbname; special characters are percent-encoded.",
+                "It looks like postgres://user:password@host:5432/dbname;"
+                " special characters are percent-encoded.",
             ) from None
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
@@ -178,7 +180,9 @@ class Link:
 
     @property
     def prepares(self) -> bool:
-        """Whether statements are prepared; a pooler in transaction mode may forbid it."""
+        """Whether statements are prepared; a pooler in transaction mode may
+        forbid it.
+        """
         return self._prepare
 
     def raw(self) -> psycopg.Connection[Any]:
@@ -258,9 +262,8 @@ class Link:
         connection = self.raw()
         with self._translated(), connection.transaction():
             if self.database.statement_timeout is not None:
-                self.run_text(
-                    f"set local statement_timeout = {int(self.database.statement_timeout * 1000)}"
-                )
+                milliseconds = int(self.database.statement_timeout * 1000)
+                self.run_text(f"set local statement_timeout = {milliseconds}")
             self._in_transaction = True
             try:
                 yield
@@ -346,20 +349,20 @@ class Link:
         except psycopg.Error as error:
             connection = self._connection
             broken = connection is None or connection.closed or self._severed
-            if (
-                broken
-                or (isinstance(error, psycopg.OperationalError)
-                and not error.sqlstate)
+            if broken or (
+                isinstance(error, psycopg.OperationalError) and not error.sqlstate
             ):
                 self.close()
                 raise OutcomeUnknown(
                     f"the connection to {self.database.display()} was lost",
-                    "Try: pgflow doctor",
+                    _IS_IT_UP,
                 ) from error
             raise translate(self.database, error) from error
 
 
-def translate(database: Database, error: psycopg.Error) -> PgflowError:
+def translate(  # noqa: PLR0911 - one return for each kind of error
+    database: Database, error: psycopg.Error
+) -> PgflowError:
     """Return what an operator reads instead of a server error; `StatementFailed` if it
     is a bug of ours.
 
@@ -420,6 +423,4 @@ def _connection_error(database: Database, error: psycopg.Error) -> PgflowError:
         return PermissionDenied(f"cannot connect to {where}: {reason}")
     if reason.startswith('database "'):
         return ConfigurationError(f"cannot connect to {where}: {reason}")
-    return DatabaseUnavailable(
-        f"cannot connect to {where}: {reason}", "Try: pgflow doctor"
-    )
+    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", _IS_IT_UP)

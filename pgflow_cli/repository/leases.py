@@ -8,7 +8,14 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.models import Cycle, CycleReply, EndedJob, LeasedJob, Scan
+from pgflow_cli.models import (
+    Cycle,
+    CycleReply,
+    EndedJob,
+    LeasedJob,
+    Scan,
+    Settlement,
+)
 from pgflow_cli.repository.base import Part
 
 _NO_ATTEMPT_YET = 0
@@ -219,7 +226,9 @@ def _array(values: Iterable[str]) -> str:
 
 
 def _names(values: Iterable[str]) -> str:
-    """Return an array literal of names and times, quoted: a queue may be called NULL."""
+    """Return an array literal of names and times, quoted: a queue may be
+    called NULL.
+    """
     return "{" + ",".join(f'"{value}"' for value in values) + "}"
 
 

@@ -36,7 +36,9 @@ class Listener:
         return False
 
     def wait(self, seconds: float) -> list[str]:
-        """Return what was notified, at the first notification or after so many seconds."""
+        """Return what was notified, at the first notification or after so
+        many seconds.
+        """
         return self._link.notifications(seconds)
 
     def close(self) -> None:

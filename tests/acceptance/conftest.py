@@ -32,7 +32,9 @@ class Worker:
         return self.log_file.read_text(encoding="utf-8")
 
     def children(self) -> list[psutil.Process]:
-        """Return the worker processes: those that run pgflow's code, not multiprocessing's tracker."""
+        """Return the worker processes: those that run pgflow's code, not
+        multiprocessing's tracker.
+        """
         try:
             found = psutil.Process(self.pid).children()
             return [c for c in found if "resource_tracker" not in " ".join(c.cmdline())]

@@ -1,10 +1,11 @@
-"""An outage of the database costs time; it never ends a worker and never loses a job."""
+"""An outage of the database costs time; it never ends a worker and never
+loses a job.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg

@@ -1,7 +1,8 @@
 """Handlers for the trials: `pgflow work --app …/trial_handlers.py`.
 
-Each start and end is written to a witness table on a connection of the handler's own, so that what really ran can be
-held against what pgflow says of it. `gate` in a payload names a file to wait for: trials wait for conditions.
+Each start and end is written to a witness table on a connection of the handler's own,
+so that what really ran can be held against what pgflow says of it. `gate` in a payload
+names a file to wait for: trials wait for conditions.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ WITNESS = os.environ["WITNESS_URL"]
 def witness(job, event):
     with psycopg.connect(WITNESS, autocommit=True) as connection:
         connection.execute(
-            "insert into witness (job_id, attempt_no, event, pid) values (%s, %s, %s, %s)",
+            "insert into witness (job_id, attempt_no, event, pid)"
+            " values (%s, %s, %s, %s)",
             (job.id, job.attempt_no, event, os.getpid()),
         )
 
