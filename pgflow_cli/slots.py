@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import statistics
 import threading
 import time
 from collections import Counter, deque
@@ -23,9 +24,9 @@ from pgflow_cli.models import LeasedJob
 
 log = logging.getLogger("pgflow.worker")
 
-SHORT = 0.0002  # seconds of waiting in a job that only computes, on average
+# Seconds that a job may wait and still be one that only computes.
+SHORT = 0.0002
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
-WEIGHT = 0.05  # of the newest job in a moving mean
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
 
 
@@ -98,10 +99,12 @@ class Slots:
         self._sentry = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seconds = 0.0  # a moving mean of how long a job takes
-        self._waits = (
-            0.0  # the same, of how long it waits for something but the processor
-        )
+        # The newest jobs, in seconds: how long they took, and how much of it they
+        # waited. Medians are taken of them: now and then any job waits for the
+        # interpreter, and that says nothing of its kind.
+        self._took: deque[float] = deque(maxlen=31)
+        self._waited: deque[float] = deque([0.0], maxlen=31)
+        self._computing = True
 
     # What the cycle asks.
 
@@ -116,9 +119,11 @@ class Slots:
         A job that waits in memory is one that nobody else can run: slow handlers
         prefetch nothing.
         """
-        if not self._seconds:
+        if not self._took:
             return self.concurrency
-        return min(most, int(self.concurrency * horizon / self._seconds))
+        self._computing = statistics.median(self._waited) < SHORT
+        seconds = max(statistics.median(self._took), 1e-6)
+        return min(most, int(self.concurrency * horizon / seconds))
 
     def full_types(self) -> set[str]:
         """Return the job types that are at their own limit, or wait for it: no more of
@@ -234,11 +239,10 @@ class Slots:
         has met one that takes longer.
         """
         waiting = self._waiting.threads
-        computing = self._waits < SHORT and self._active > 0
-        if waiting and not computing:
+        if waiting and not (self._computing and self._active):
             run = self._take(waiting)
             if run is not None:
-                alone = self._waits < SHORT and self._sentry
+                alone = self._computing and self._sentry
                 if waiting and self._sleeping and not alone:
                     self._changed.notify()
                 return run
@@ -359,8 +363,8 @@ class Slots:
         run.over = True
         self._vacate(run)
         took = run.ended - run.started
-        self._seconds += (took - self._seconds) * WEIGHT if self._seconds else took
-        self._waits += (max(0.0, took - run.worked) - self._waits) * WEIGHT
+        self._took.append(took)
+        self._waited.append(took - run.worked)
         run.deliver(run)
         if self._waiting.coroutines or self._limited:
             self._wake()
@@ -375,7 +379,7 @@ class Slots:
         waiting = len(self._waiting.threads)
         if waiting:
             wanted = min(waiting, self._free())
-            if self._waits < SHORT:
+            if self._computing:
                 wanted = min(wanted, 2)  # one to run them, and a sentry
             self._changed.notify(wanted)
             missing = min(wanted - self._sleeping, self.concurrency - self._threads)
