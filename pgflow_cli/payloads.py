@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -324,6 +325,12 @@ def _number(text: str) -> float:
         raise _NumberRefused("has a number outside float64; write it as a string")
     if value == 0 and re.match(r"-?[0.]*[1-9]", text):
         raise _NumberRefused("has a number too small for float64")
+    if abs(value) >= LARGEST_WHOLE_NUMBER:
+        exact = Decimal(text)
+        whole = exact == exact.to_integral_value()
+        # Written with an exponent or a point, it is the same whole number to jsonb.
+        if whole and exact != Decimal(repr(value)):
+            raise _NumberRefused("has a whole number beyond 2^53; write it as a string")
     return value
 
 
