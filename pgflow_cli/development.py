@@ -44,9 +44,10 @@ def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) 
                 worker.kill()
 
 
-def follow(folder: Folder) -> None:
+def follow(folder: Folder, *, say: Say) -> None:
     """Wait for a signal, or for the end of a server that another process owns."""
     with noted_signals() as signals:
+        say(f"attached to the server that runs in {folder.path}: it stays when we end")
         while not signals and folder.is_ready():
             time.sleep(_LOOK_SECONDS)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pgflow_cli import migrations
 from pgflow_cli.board import GONE, Board
-from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
@@ -101,6 +101,7 @@ class Upkeep:
     """
 
     PARTITION_INTERVAL = 3600.0
+    PERMISSION_RETRY = 3600.0
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     BATCH = 100
@@ -132,6 +133,11 @@ class Upkeep:
         """Run a duty; return in how many seconds it is due again."""
         try:
             return duty()
+        except PermissionDenied as error:
+            # New partitions need the owner of the tables: migrate and maintain make
+            # them, then.
+            log.warning("upkeep left to others, this role may not do it: %s", error)
+            return self.PERMISSION_RETRY
         except PgflowError as error:
             log.warning("upkeep failed: %s", error)
             return 1.0
@@ -141,6 +147,8 @@ class Upkeep:
     ) -> bool:
         try:
             task(repository)
+        except StatementFailed:
+            log.exception("cannot settle for a process that ended; its leases run out")
         except PgflowError as error:
             log.warning("cannot settle for a process that ended: %s", error)
             return self.stopped.wait(0.2)  # when stopping, their leases will run out
@@ -196,7 +204,7 @@ class WakeUps:
                 if not listener.hears_itself():
                     if not told:
                         log.warning(
-                            "LISTEN delivers nothing here (a pooler in transaction mode?):"
+                            "LISTEN delivers nothing here (a transaction pooler?):"
                             " polling every %g s",
                             self.plan.poll,
                         )
@@ -204,6 +212,7 @@ class WakeUps:
                     listener.close()
                     self.stopped.wait(60)
                     continue
+                self.wake()  # what was notified during the test
                 self._listen(listener)
             except PgflowError as error:
                 log.info("listening again: %s", error)
@@ -217,5 +226,12 @@ class WakeUps:
         while time.monotonic() < until and not self.stopped.is_set():
             heard = listener.wait(0.5)
             queues = self.plan.queues
-            if any(queues is None or queue in queues for queue in heard):
+            if any(_is_for(queue, queues) for queue in heard):
                 self.wake()
+
+
+def _is_for(payload: str, queues: list[str] | None) -> bool:
+    """Say whether a notification concerns these queues; None means all of them."""
+    if payload.startswith(Listener.TEST):
+        return False
+    return queues is None or payload in queues

@@ -29,18 +29,17 @@ class LocalWorker:
         log: IO[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        # The URL holds a password, and everybody can read a command line.
+        variables = dict(os.environ if environment is None else environment)
+        # Not an option: it holds a password, and everybody can read a command line.
+        variables["DATABASE_URL"] = url
+        variables["PYTHONPATH"] = _search_path()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pgflow_cli", "work", *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={
-                **(os.environ if environment is None else environment),
-                "DATABASE_URL": url,
-                "PYTHONPATH": _search_path(),
-            },
+            env=variables,
         )
         if server is not None:
             server.mind(self._process)

@@ -8,6 +8,7 @@ its `deliver`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -78,13 +79,17 @@ class Slots:
         self.concurrency = concurrency
         self.stuck = 0
         self._board = board
-        self._enqueue_now = enqueue_now
         self._environment = exec_environment
         self._waiting = _Waiting()
         self._running: set[Run] = set()
         self._by_type: Counter[str] = Counter()
         self._limited = False
         self._places = list(range(concurrency))
+        # For each place once, not for each job.
+        self._hooks = [
+            Hooks(functools.partial(board.progress, place), enqueue_now)
+            for place in self._places
+        ]
         self._changed = threading.Condition()
         self._threads = 0
         self._sleeping = 0
@@ -233,7 +238,8 @@ class Slots:
         if waiting and not computing:
             run = self._take(waiting)
             if run is not None:
-                if waiting and self._sleeping:
+                alone = self._waits < SHORT and self._sentry
+                if waiting and self._sleeping and not alone:
                     self._changed.notify()
                 return run
         elif waiting and not self._sentry:
@@ -279,14 +285,10 @@ class Slots:
             deadline,
             (leased.attempt_no, leased.failed_attempts, leased.max_attempts),
         )
-        hooks = Hooks(
-            report_progress=lambda done, total: self._board.progress(
-                run.place, done, total
-            ),
-            enqueue_now=self._enqueue_now,
-        )
         try:
-            run.job = handlers.prepare(run.handler, leased, hooks, timeout=run.timeout)
+            run.job = handlers.prepare(
+                run.handler, leased, self._hooks[run.place], timeout=run.timeout
+            )
         except Exception as error:
             run.outcome = handlers.conclude(run.handler, leased, error)
             run.ended = time.monotonic()

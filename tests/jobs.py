@@ -51,7 +51,8 @@ def expire_leases(connection: Connection) -> None:
 def make_due(connection: Connection, job_id: str) -> None:
     """Let a scheduled job be due now, and its history agree."""
     connection.execute(
-        "update pgflow.pending set run_at = now() - interval '1 second' where job_id = %s",
+        "update pgflow.pending set run_at = now() - interval '1 second'"
+        " where job_id = %s",
         (job_id,),
     )
     connection.execute(
@@ -79,8 +80,8 @@ def attempts_of(
 ) -> list[tuple[int, str, str | None]]:
     """Return number, status and error code of each attempt."""
     return connection.execute(
-        "select attempt_no, status, error_code from pgflow.job_attempts where job_id = %s"
-        " order by attempt_no",
+        "select attempt_no, status, error_code from pgflow.job_attempts"
+        " where job_id = %s order by attempt_no",
         (job_id,),
     ).fetchall()
 

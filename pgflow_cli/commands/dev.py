@@ -116,10 +116,7 @@ def run(**options: Any) -> int:
             return development.run(server, worker, say=output.say)
         except AlreadyRunning:
             found = _running(where)
-    output.say(
-        f"attached to the server that runs in {found.path}: it is not ours to stop"
-    )
-    development.follow(found)
+    development.follow(found, say=output.say)
     return 0
 
 
@@ -168,7 +165,10 @@ def psql(data_dir: Path, user: bool, arguments: tuple[str, ...]) -> None:
       pgflow dev psql
       pgflow dev psql -- -c 'select * from pgflow.job_overview'
     """
-    command, variables = _running(_chosen(data_dir, user=user)).client()
+    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+
+    found = _running(_chosen(data_dir, user=user))
+    command, variables = local_server.psql(found)
     os.execve(command[0], [*command, *arguments], {**os.environ, **variables})  # noqa: S606
 
 

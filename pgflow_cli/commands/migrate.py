@@ -163,4 +163,4 @@ def _make_partitions(repository: Repository) -> None:
         output.warn("\n  ".join((error.message, *error.hints)))
     else:
         if made:
-            output.say(f"partitions made: {', '.join(made)}")
+            output.say(f"made {len(made)} day partitions, {made[0]} to {made[-1]}")

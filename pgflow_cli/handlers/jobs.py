@@ -20,6 +20,7 @@ from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
 from pgflow_cli.models import LeasedJob
 
 _log = logging.getLogger("pgflow.jobs")
+_one_event_only = threading.Lock()
 
 current: contextvars.ContextVar[Job | None] = contextvars.ContextVar(
     "pgflow_job", default=None
@@ -49,12 +50,12 @@ class Job:
     """
 
     __slots__ = (
+        "_canceled",
         "_followers",
         "_hooks",
         "_log",
         "_started",
         "argument",
-        "canceled",
         "handler",
         "leased",
         "meta",
@@ -82,7 +83,7 @@ class Job:
             argument  # the payload as the handler's second parameter wants it
         )
         self.timeout = timeout
-        self.canceled = threading.Event()
+        self._canceled: threading.Event | None = None
         self.progress_made: tuple[float, float] | None = None
         self._hooks = hooks
         self._log: JobLog | None = None
@@ -95,6 +96,18 @@ class Job:
     @property
     def id(self) -> str:
         return self.leased.job_id
+
+    @property
+    def canceled(self) -> threading.Event:
+        """Set when the result no longer counts.
+
+        Made when it is first asked for: an event takes longer to make than the rest of
+        a job, and few handlers look at it.
+        """
+        if self._canceled is None:
+            with _one_event_only:
+                self._canceled = self._canceled or threading.Event()
+        return self._canceled
 
     @property
     def type(self) -> str:

@@ -10,6 +10,7 @@ from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
 from pgflow_cli.local_server.lookup import (
     find_running,
     folders,
+    psql,
     running_url,
     url_of_dev,
     user_folder,
@@ -24,6 +25,7 @@ __all__ = [
     "ServerStatus",
     "find_running",
     "folders",
+    "psql",
     "running_url",
     "url_of_dev",
     "user_folder",

@@ -10,31 +10,27 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
-import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable
+from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.local_server import identity
 from pgflow_cli.local_server.binaries import (
     ROOTS_FOLDER,
     Account,
     Binaries,
-    runs_as,
     server_account,
 )
 
 DEFAULT_FOLDER = Path(".pgflow")
 USER = "pgflow"
 PORT = 5432
-_PREFIX = "pgflow-server-"
 _EPHEMERAL = "ephemeral"
 _LONGEST_SOCKET_PATH = 103  # macOS; Linux allows four more
-_ABANDONED_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +147,6 @@ class Folder:
         host = quote(record.sockets, safe="")
         return f"postgresql://{USER}:{password}@{host}:{PORT}/postgres"
 
-    def client(self) -> tuple[list[str], dict[str, str]]:
-        """Return psql's command line for this server, and the variables it needs.
-
-        Raises `ConfigurationError` where there is no psql, `DatabaseUnavailable` where
-        no server runs.
-        """
-        record = self.record()
-        if record is None or not self.is_ready():
-            raise DatabaseUnavailable(
-                f"no server runs in {self.path}", "Try: pgflow dev"
-            )
-        beside = os.path.join(record.binaries, "psql")
-        program = beside if os.access(beside, os.X_OK) else shutil.which("psql")
-        if program is None:
-            raise ConfigurationError(
-                f"there is no psql in {record.binaries}, nor in PATH"
-            )
-        command = [program, "-h", record.sockets, "-p", str(PORT), "-U", USER]
-        # Not on the command line, which everybody can read.
-        password = self.password.read_text(encoding="ascii")
-        return [*command, "postgres"], {"PGPASSWORD": password}
-
     def status(self) -> ServerStatus:
         """Return what `dev status` shows."""
         return ServerStatus(
@@ -231,10 +205,7 @@ class Folder:
         """
         record = self.record()
         if self.postmaster() is not None:
-            for mode in ("immediate",) if self.ephemeral else ("fast", "immediate"):
-                stop = ("-D", str(self.data), "-m", mode, "-t", "30", "-w", "stop")
-                if binaries.run("pg_ctl", *stop).returncode == 0:
-                    break
+            self._stop(binaries)
         # If its number is another process's now, PostgreSQL would refuse to start.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         if record is not None:
@@ -285,6 +256,15 @@ class Folder:
                 "Name another folder: --data-dir DIR",
             ) from None
 
+    def _stop(self, binaries: Binaries) -> None:
+        for mode in ("immediate",) if self.ephemeral else ("fast", "immediate"):
+            stop = ("-D", str(self.data), "-m", mode, "-t", "30", "-w", "stop")
+            with suppress(FileNotFoundError):  # somebody removed the programs
+                if binaries.run("pg_ctl", *stop).returncode == 0:
+                    return
+        if (pid := self.postmaster()) is not None:
+            os.kill(pid, signal.SIGQUIT)
+
     def _pid_file(self) -> tuple[int, float, str]:
         """Return the server's number, when it started, and how far it is."""
         try:
@@ -292,29 +272,6 @@ class Folder:
             return int(lines[0]), float(lines[2]), "".join(lines[7:8]).strip()
         except (OSError, ValueError, IndexError):
             return 0, 0.0, ""
-
-
-def make_ephemeral(account: Account | None) -> Folder:
-    """Make a temporary folder that the server's account reaches."""
-    root = _temporary_root(account)
-    return Folder(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root)), ephemeral=True)
-
-
-def abandoned(account: Account | None) -> Iterator[tuple[Folder, int]]:
-    """Yield ephemeral folders, and their locks, whose owner and guard are gone."""
-    for path in Path(_temporary_root(account)).glob(f"{_PREFIX}*"):
-        try:
-            stat = path.lstat()
-            fresh = time.time() - stat.st_mtime < _ABANDONED_SECONDS
-            ours = stat.st_uid == os.geteuid()
-            if not ours or (fresh and not (path / "lock").exists()):
-                continue
-            folder = Folder(path, ephemeral=True)
-            lock = folder.lock()
-        except OSError:
-            continue  # somebody else was faster
-        if lock is not None:
-            yield folder, lock
 
 
 def make_folder(path: Path, account: Account | None) -> None:
@@ -341,16 +298,3 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
         if account is not None:
             os.fchown(file.fileno(), account.uid, account.gid)
     partial.replace(path)
-
-
-def _temporary_root(account: Account | None) -> str:
-    usual = tempfile.gettempdir()
-    if account is None:
-        return usual
-    for folder in (usual, "/tmp", "/var/tmp"):  # noqa: S108
-        if runs_as(account, "/bin/sh", "-c", 'cd "$0"', folder):
-            return folder
-    raise ConfigurationError(
-        f"{account.name}, who runs PostgreSQL for root, can enter no temporary folder",
-        "Set TMPDIR to one that everybody may enter.",
-    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import time
 from pathlib import Path
 
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable
 from pgflow_cli.local_server.binaries import server_account
-from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder
+from pgflow_cli.local_server.folder import DEFAULT_FOLDER, PORT, USER, Folder
 from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
 
 _PATIENCE_SECONDS = 60.0
@@ -37,6 +38,26 @@ def running_url(data_dir: Path = DEFAULT_FOLDER) -> str | None:
     """Return the URL of the server that runs for a data directory, or None."""
     folder = find_running(data_dir)
     return folder.url() if folder else None
+
+
+def psql(folder: Folder) -> tuple[list[str], dict[str, str]]:
+    """Return psql's command line for a server that runs, and the variables it needs.
+
+    Raises `ConfigurationError` where there is no psql.
+    """
+    record = folder.record()
+    if record is None:
+        raise DatabaseUnavailable(f"no server runs in {folder.path}")
+    beside = os.path.join(record.binaries, "psql")
+    program = beside if os.access(beside, os.X_OK) else shutil.which("psql")
+    if program is None:
+        raise ConfigurationError(
+            f"there is no psql in {record.binaries}, nor in PATH",
+            "Install PostgreSQL's client programs.",
+        )
+    command = [program, "-h", record.sockets, "-p", str(PORT), "-U", USER, "postgres"]
+    # Not on the command line, which everybody can read.
+    return command, {"PGPASSWORD": folder.password.read_text(encoding="ascii")}
 
 
 def url_of_dev(

@@ -16,13 +16,12 @@ from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable, TryLater
 from pgflow_cli.local_server import binaries as programs
 from pgflow_cli.local_server import identity
 from pgflow_cli.local_server.binaries import ROOTS_FOLDER, Binaries, server_account
+from pgflow_cli.local_server.ephemeral import abandoned, make_ephemeral
 from pgflow_cli.local_server.folder import (
     PORT,
     USER,
     Folder,
     Record,
-    abandoned,
-    make_ephemeral,
     make_folder,
     write_private,
 )

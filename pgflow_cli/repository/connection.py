@@ -315,6 +315,9 @@ class Link:
         connection.prepare_threshold = (
             None  # prepared when asked to, never behind our back
         )
+        # For transactions of two statements, whatever the role's default: the second
+        # statement must see what the first has waited for.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection

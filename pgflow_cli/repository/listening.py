@@ -13,7 +13,7 @@ class Listener:
     hold up the server's queue.
     """
 
-    CHANNEL = "pgflow"
+    TEST = "test:"  # no queue has a colon
     TEST_INTERVAL = 30.0  # seconds between two tests of the line
 
     def __init__(self, database: Database) -> None:
@@ -27,7 +27,7 @@ class Listener:
         if not self._listening:
             self._link.execute("listen", None, None)
             self._listening = True
-        token = f"test:{uuid.uuid4()}"
+        token = f"{self.TEST}{uuid.uuid4()}"
         self._link.execute("notify", {"payload": token}, None)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:

@@ -61,8 +61,8 @@ def test_a_dead_letter_says_why(
     start_worker("--code-version", "4f2a9c")
     wait_until(settled(connection, job), "it is settled")
     row = connection.execute(
-        "select dlq_reason_code, error_code, error_message, failed_attempts, code_version,"
-        " error_fingerprint from pgflow.dead_letters"
+        "select dlq_reason_code, error_code, error_message, failed_attempts,"
+        " code_version, error_fingerprint from pgflow.dead_letters"
     ).fetchone()
     assert row is not None
     assert row[:2] == ("MAX_ATTEMPTS_EXCEEDED", "DEPENDENCY_DOWN")
@@ -262,7 +262,8 @@ def test_an_idle_worker_is_woken_by_a_notification(
     )
     wait_until(
         lambda: connection.execute(
-            "select 1 from pg_stat_activity where application_name like 'pgflow supervisor%'"
+            "select 1 from pg_stat_activity"
+            " where application_name like 'pgflow supervisor%'"
             " and query like 'select pg_notify%' and state = 'idle'"
         ).fetchone(),
         "it listens",

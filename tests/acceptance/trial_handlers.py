@@ -24,7 +24,8 @@ WITNESS = os.environ["WITNESS_URL"]
 def witness(job, event):
     with psycopg.connect(WITNESS, autocommit=True) as connection:
         connection.execute(
-            "insert into witness (job_id, attempt_no, event, pid) values (%s, %s, %s, %s)",
+            "insert into witness (job_id, attempt_no, event, pid)"
+            " values (%s, %s, %s, %s)",
             (job.id, job.attempt_no, event, os.getpid()),
         )
 

@@ -22,8 +22,9 @@ select
   coalesce('{' || max(leased.lease_id::text) || '}', '{}') as fence_ids,
   coalesce('{' || max(leased.lease_id::text) || '}', '{}') as closed_ids,
   '{' || coalesce(string_agg(leased.lease_id::text, ','), '') || '}' as lease_ids,
-  '{' || coalesce(string_agg(taken.job_id::text, ',' order by rank, run_at, job_id), '')
-    || '}' as job_ids,
+  '{' || coalesce(
+    string_agg(taken.job_id::text, ',' order by rank, run_at, job_id), ''
+  ) || '}' as job_ids,
   '{' || coalesce(string_agg((taken.attempt_no + 1)::text, ','), '') || '}' as attempt_nos,
   '{' || coalesce(string_agg('0.002', ','), '') || '}' as started_ago,
   '{' || coalesce(string_agg('0.001', ','), '') || '}' as ended_ago,
@@ -31,7 +32,8 @@ select
   case when count(*) > 0 then '{0}' else '{}' end as cursor_ranks,
   coalesce('{"' || max(taken.run_at)::text || '"}', '{}') as cursor_run_ats,
   coalesce(
-    '{' || (array_agg(taken.job_id order by rank, run_at, job_id))[count(*)] || '}', '{}'
+    '{' || (array_agg(taken.job_id order by rank, run_at, job_id))[count(*)] || '}',
+    '{}'
   ) as cursor_job_ids,
   sum(length(job.payload)) as bytes, (select count(*) from refused) as refused
 from taken
@@ -72,13 +74,11 @@ def drain(binaries: str, url: str, *, jobs: int, batch: int, clients: int) -> fl
     there.
     """
     turns = jobs // (batch * clients)
-    variables = [
-        f"-D{name}={{}}"
-        for name in (
-            "fence_ids", "closed_ids", "lease_ids", "job_ids", "attempt_nos", "started_ago", "ended_ago",
-            "cursor_queues", "cursor_ranks", "cursor_run_ats", "cursor_job_ids",
-        )
-    ]  # fmt: skip
+    kept = (
+        "fence_ids closed_ids lease_ids job_ids attempt_nos started_ago ended_ago"
+        " cursor_queues cursor_ranks cursor_run_ats cursor_job_ids"
+    )
+    variables = [f"-D{name}={{}}" for name in kept.split()]
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script(batch, "{noop}"))
         file.flush()

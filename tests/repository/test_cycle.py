@@ -119,7 +119,8 @@ def test_a_paused_queue_is_passed_over_until_it_is_not(
 ) -> None:
     plant(connection)
     connection.execute(
-        "insert into pgflow.queue_policies (queue, paused_until) values ('default', 'infinity')"
+        "insert into pgflow.queue_policies (queue, paused_until)"
+        " values ('default', 'infinity')"
     )
     assert lease(repository) == []
     connection.execute("update pgflow.queue_policies set paused_until = now()")
@@ -197,8 +198,8 @@ def test_a_success_is_settled_and_its_lease_closed(
     assert status_of(connection, a.job_id) == "succeeded"
     assert leases(connection) == 0
     took = connection.execute(
-        "select extract(epoch from finished_at - started_at)::float8 from pgflow.job_attempts"
-        " where job_id = %s",
+        "select extract(epoch from finished_at - started_at)::float8"
+        " from pgflow.job_attempts where job_id = %s",
         (a.job_id,),
     ).fetchone()
     assert took is not None
@@ -479,7 +480,8 @@ def test_a_heartbeat_extends_a_lease_and_drops_what_has_settled(
     settle(repository, success(a))
     assert beat(repository, a.lease_id) == {a.lease_id}
     row = connection.execute(
-        "select job_ids::text[], expires_at > now() + interval '50 seconds' from pgflow.leases"
+        "select job_ids::text[], expires_at > now() + interval '50 seconds'"
+        " from pgflow.leases"
     ).fetchone()
     assert row == ([b.job_id], True)
     assert settle(repository, success(b), closed=[b.lease_id]).lost == []
