@@ -15,7 +15,13 @@ from functools import partial
 from typing import BinaryIO
 
 from pgflow_cli import payloads, producer, submissions
-from pgflow_cli.errors import OutcomeUnknown, PgflowError, Refused, UsageError
+from pgflow_cli.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    PgflowError,
+    Refused,
+    UsageError,
+)
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
 
@@ -91,14 +97,20 @@ def run(
         for chunk in chunks:
             sender.send_what_passes(chunk)
         return sender.summary
+    complete = False
     try:
         with repository.transaction():
             for chunk in chunks:
                 sender.send_all(chunk)
+            complete = True
     except Refused as error:
         submissions.record_quietly(repository, error)
         raise
     except OutcomeUnknown as error:
+        if not complete:
+            raise DatabaseUnavailable(
+                f"{error.message}; nothing of the batch was enqueued", *error.hints
+            ) from error
         _settle_doubt(repository, sender.summary.last_id, error)
     return sender.summary
 
