@@ -132,23 +132,23 @@ class Cycle:
             reply = self._exchange(room, settlements, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
-            worker.confirm(room, 0, 0)
+            worker.confirm(room, len(runs))
             self._settle_singly(runs, error)
             return
         except PgflowError:
-            worker.confirm(room, 0, 0)
+            worker.confirm(room, len(runs))
             raise
-        worker.confirm(room, leased, len(runs))
+        worker.confirm(room, len(runs), leased=leased, settled=len(runs))
         self._forget(settled, closed)
         self._note(runs, reply)
 
     def _room(self, settling: int) -> int:
         worker = self._worker
-        if self._primary:
-            return worker.reserve(settling)
-        if not worker.more.is_set():
-            return 0
-        return worker.reserve(settling, at_least=worker.plan.batch_size // 4)
+        least = 1
+        if not self._primary:
+            batch = worker.plan.batch_size
+            least = batch // 4 if worker.more.is_set() else batch + 1
+        return worker.reserve(settling, at_least=least)
 
     def _exchange(
         self, room: int, settlements: list[Settlement], closed: list[str]
@@ -298,7 +298,7 @@ class Cycle:
                         "the outcome of job %s cannot be recorded; its lease runs out",
                         run.leased.job_id,
                     )
-            self._worker.confirm(0, 0, 1)
+            self._worker.confirm(0, 0, settled=1)
             self._forget(Counter({run.leased.lease_id: 1}), closed)
 
     def _forget(self, settled: Counter[str], closed: list[str]) -> None:

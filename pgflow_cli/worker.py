@@ -80,6 +80,7 @@ class Worker:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._reserved = 0
+        self._settling = 0  # outcomes on their way to the database
         self._suspects: deque[Run] = deque()
         self._enqueuer: Repository | None = None
         self._enqueue_lock = threading.Lock()
@@ -96,25 +97,29 @@ class Worker:
         return self._in_flight
 
     def reserve(self, settling: int, at_least: int = 1) -> int:
-        """Reserve room for a lease that settles so many jobs at the same time; 0 when
-        less than `at_least` is free.
+        """Announce outcomes that are on their way, and reserve room for a lease that
+        goes with them; 0 when less than `at_least` is free. `confirm` must follow.
         """
         with self._lock:
+            self._settling += settling
             if not self._may_lease():
                 return 0
             capacity = self.plan.concurrency - self.slots.stuck
             capacity += self.slots.prefetch(HORIZON, 2 * self.plan.batch_size)
-            room = capacity - (self._in_flight - settling) - self._reserved
+            room = capacity - (self._in_flight - self._settling) - self._reserved
             room = min(room, self.plan.batch_size, self._allowed())
             if room < at_least:
                 return 0
             self._reserved += room
             return room
 
-    def confirm(self, room: int, leased: int, settled: int) -> None:
-        """Turn a reservation into what came of it."""
+    def confirm(
+        self, room: int, settling: int, *, leased: int = 0, settled: int = 0
+    ) -> None:
+        """Turn what was announced and reserved into what came of it."""
         with self._lock:
             self._reserved -= room
+            self._settling -= settling
             self._in_flight += leased - settled
             if self._remaining.value > 0:
                 with self._remaining.get_lock():

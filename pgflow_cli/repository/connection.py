@@ -49,7 +49,7 @@ _STALE_PREPARED_STATEMENT = (
 _IS_IT_UP = "Check that the server runs and that the URL names it."
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
-_STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+_STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
 
 _KEEPALIVE = {
     "keepalives_idle": "10",
@@ -312,9 +312,8 @@ class Link:
             connection = self._open(parameters)
         except psycopg.Error as error:
             raise _connection_error(self.database, error) from None
-        connection.prepare_threshold = (
-            None  # prepared when asked to, never behind our back
-        )
+        # None would forbid what `prepare=True` asks for.
+        connection.prepare_threshold = 5 if self._prepare else None
         # For transactions of two statements, whatever the role's default: the second
         # statement must see what the first has waited for.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
