@@ -22,6 +22,7 @@ from pgflow_cli.errors import (
     StatementFailed,
     UsageError,
 )
+from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, Scan, Settlement
 from pgflow_cli.repository import Repository
@@ -124,7 +125,7 @@ class Cycle:
         if not runs and not room:
             self._next_poll = time.monotonic() + worker.plan.poll
             return
-        settlements = [s for run in runs if (s := self._settlement(run)) is not None]
+        settlements = self._settlements(runs)
         settled = Counter(run.leased.lease_id for run in runs)
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         leased = 0
@@ -217,32 +218,30 @@ class Cycle:
 
     # Outcomes.
 
-    def _settlement(self, run: Run) -> Settlement | None:
-        """Return what to write of a job that left the slots; None if its lease had run
-        out before it ended.
+    def _settlement(
+        self, run: Run, now: float, valid_until: float
+    ) -> Settlement | None:
+        """Return what to write of a job that left the slots.
+
+        None if its lease had run out before it ended: that outcome is thrown away.
         """
         leased, outcome = run.leased, run.outcome
-        now = time.monotonic()
         if outcome is None:
-            if run.started and run.ended > run.started and run.job is not None:
-                return None
-            return Settlement(
-                leased.lease_id,
-                leased.job_id,
-                leased.attempt_no,
-                "unstarted",
-                run_at=f"{leased.run_at}+00",
-            )
-        run.stale = run.ended >= self._worker.board.valid_until(leased.lease_id)
+            return self._unstarted(run)
+        run.stale = run.ended >= valid_until
         if run.stale:
             return None
-        return Settlement(
+        settlement = Settlement(
             leased.lease_id,
             leased.job_id,
             leased.attempt_no,
             outcome.status,
-            started_ago=now - run.started,
-            ended_ago=now - run.ended,
+            now - run.started,
+            now - run.ended,
+        )
+        if outcome.status == "succeeded":
+            return settlement
+        return settlement._replace(
             delay=outcome.delay,
             dlq_reason_code=outcome.dlq_reason_code,
             failed_attempts=leased.failed_attempts + (outcome.status == "failed"),
@@ -250,6 +249,26 @@ class Cycle:
             error_message=outcome.error_message,
             error_fingerprint=outcome.error_fingerprint,
         )
+
+    def _unstarted(self, run: Run) -> Settlement | None:
+        """Return what gives a job back; None if it had started and lost its lease."""
+        if run.job is not None:
+            return None
+        leased = run.leased
+        return Settlement(
+            leased.lease_id,
+            leased.job_id,
+            leased.attempt_no,
+            "unstarted",
+            run_at=f"{leased.run_at}+00",
+        )
+
+    def _settlements(self, runs: list[Run]) -> list[Settlement]:
+        now = time.monotonic()
+        leases = {run.leased.lease_id for run in runs}
+        valid = {lease: self._worker.board.valid_until(lease) for lease in leases}
+        made = (self._settlement(r, now, valid[r.leased.lease_id]) for r in runs)
+        return [settlement for settlement in made if settlement is not None]
 
     def _settle_followers(self, runs: list[Run]) -> None:
         """Settle the jobs that enqueued others, each with its own in one commit.
@@ -262,13 +281,13 @@ class Cycle:
             outcome = run.outcome
             if outcome is None or not outcome.followers:
                 continue
-            settlement = self._settlement(run)
-            if settlement is None:
+            settlements = self._settlements([run])
+            if not settlements:
                 continue
             try:
                 self._repository.settle_and_enqueue(
                     self._request,
-                    settlement,
+                    settlements[0],
                     outcome.followers,
                     max_payload_bytes=plan.max_payload_bytes,
                     max_enqueue_per_minute=plan.max_enqueue_per_minute,
@@ -287,12 +306,12 @@ class Cycle:
             return
         log.error("an outcome was not accepted, trying them one by one: %s", error)
         for run in runs:
-            settlement = self._settlement(run)
+            settlements = self._settlements([run])
             closing = self._open[run.leased.lease_id] == 1
             closed = [run.leased.lease_id] if closing else []
-            if settlement is not None:
+            if settlements:
                 try:
-                    self._exchange(0, [settlement], closed)
+                    self._exchange(0, settlements, closed)
                 except StatementFailed:
                     log.exception(
                         "the outcome of job %s cannot be recorded; its lease runs out",
@@ -310,6 +329,8 @@ class Cycle:
     def _note(self, runs: list[Run], reply: CycleReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
+        if not self._worker.plan.log_jobs and not lost:
+            runs = [r for r in runs if r.outcome is not SUCCEEDED or r.stale]
         for run in runs:
             outcome = run.outcome
             if outcome is None:

@@ -68,7 +68,7 @@ class Child:
         board = Board.create(
             CONTEXT,
             runs=plan.concurrency,
-            leases=plan.concurrency + 3 * plan.batch_size + 16,
+            leases=plan.concurrency + (worker.BATCHES + 1) * plan.batch_size,
         )
         board.renew(time.monotonic())
         board.turn()

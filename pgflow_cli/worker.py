@@ -35,6 +35,8 @@ log = logging.getLogger("pgflow.worker")
 
 TICK = 0.05  # seconds between two looks at deadlines and leases
 HORIZON = 0.1  # seconds of work that may wait in memory
+# At most so many batches wait: for each connection one that runs, one on its way.
+BATCHES = 4
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
 
 
@@ -105,7 +107,7 @@ class Worker:
             if not self._may_lease():
                 return 0
             capacity = self.plan.concurrency - self.slots.stuck
-            capacity += self.slots.prefetch(HORIZON, 2 * self.plan.batch_size)
+            capacity += self.slots.prefetch(HORIZON, BATCHES * self.plan.batch_size)
             room = capacity - (self._in_flight - self._settling) - self._reserved
             room = min(room, self.plan.batch_size, self._allowed())
             if room < at_least:

@@ -39,11 +39,11 @@ class Leases(Part):
             "fence_ids": _array(
                 {s.lease_id for s in cycle.settlements} | {*cycle.closed}
             ),
-            "lease_ids": _array(s.lease_id for s in successes),
-            "job_ids": _array(s.job_id for s in successes),
-            "attempt_nos": _array(str(s.attempt_no) for s in successes),
-            "started_ago": _array(f"{s.started_ago:.6f}" for s in successes),
-            "ended_ago": _array(f"{s.ended_ago:.6f}" for s in successes),
+            "lease_ids": _array([s.lease_id for s in successes]),
+            "job_ids": _array([s.job_id for s in successes]),
+            "attempt_nos": _array([str(s.attempt_no) for s in successes]),
+            "started_ago": _array([f"{s.started_ago:.6f}" for s in successes]),
+            "ended_ago": _array([f"{s.ended_ago:.6f}" for s in successes]),
             "others": json.dumps(others),
             "closed_ids": _array(cycle.closed),
             "room": str(cycle.room),
