@@ -11,6 +11,7 @@ it also sweeps from the front. The promise: no due job is passed over for longer
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 from pgflow_cli.models import CycleReply, Place, Position, Scan
@@ -46,7 +47,9 @@ class Cursors:
         self._positions: dict[Place, Position] = {}
         self._last_queue = ""
         self._swept_at = float("-inf")
-        self._cost = 0.0
+        # Seconds that the newest sweeps took. The least of them counts: a flush or a
+        # neighbour may hold up any one of them, dead entries hold up all.
+        self._costs: deque[float] = deque([0.0], maxlen=3)
         self._reached_end = True
 
     def begin(self, now: float, room: int, *, woken: bool = False) -> Started:
@@ -57,10 +60,11 @@ class Cursors:
         (`woken`).
         """
         with self._lock:
-            pause = self.SHARE * self._cost
+            cost = min(self._costs)
+            pause = self.SHARE * cost
             if not (self._reached_end or woken):
                 pause = max(self.INTERVAL, pause)
-            elif self._cost < self.CHEAP:
+            elif cost < self.CHEAP:
                 pause = 0.0
             sweep = room > 0 and now >= self._swept_at + pause
             if sweep:
@@ -75,7 +79,7 @@ class Cursors:
         with self._lock:
             if started.sweep:
                 self._swept_at = now
-                self._cost = now - started.at
+                self._costs.append(now - started.at)
             self._reached_end = len(reply.jobs) < started.room
             for job in reply.jobs:
                 place = (job.queue, job.rank)

@@ -60,11 +60,27 @@ def test_a_busy_worker_sweeps_once_the_interval_is_over() -> None:
     assert cursors.begin(100.252, room=1).sweep
 
 
+def expensive(seconds: float, *, at: float, room: int = 1) -> Cursors:
+    """Return cursors whose last three sweeps took so long; the last ended at `at`."""
+    cursors = Cursors()
+    for earlier in (2000.0, 1000.0, 0.0):
+        end = at - earlier
+        started = cursors.begin(end - seconds, room=room)
+        assert started.sweep
+        cursors.end(started, reply(job("2024", "a")), end)
+    return cursors
+
+
 def test_sweeping_takes_at_most_a_twentieth_of_the_time() -> None:
+    cursors = expensive(1.0, at=5000.0)
+    assert not cursors.begin(5019.9, room=1).sweep
+    assert cursors.begin(5020.1, room=1).sweep
+
+
+def test_one_sweep_that_was_held_up_delays_nothing() -> None:
     cursors = Cursors()
     cursors.end(cursors.begin(100.0, room=1), reply(job("t1", "a")), 101.0)
-    assert not cursors.begin(120.9, room=1).sweep
-    assert cursors.begin(121.1, room=1).sweep
+    assert cursors.begin(101.3, room=1).sweep
 
 
 def test_a_scan_that_came_back_short_is_followed_by_a_sweep() -> None:
@@ -74,20 +90,16 @@ def test_a_scan_that_came_back_short_is_followed_by_a_sweep() -> None:
 
 
 def test_a_short_scan_after_an_expensive_sweep_waits_for_its_share() -> None:
-    cursors = Cursors()
-    cursors.end(cursors.begin(100.0, room=5), reply(job("t1", "a")), 100.1)
-    assert not cursors.begin(101.0, room=5, woken=True).sweep
-    assert cursors.begin(102.2, room=5).sweep
+    cursors = expensive(0.1, at=5000.0, room=5)
+    assert not cursors.begin(5001.0, room=5, woken=True).sweep
+    assert cursors.begin(5002.1, room=5).sweep
 
 
 def test_a_short_scan_moves_every_cursor_to_the_instant_of_the_scan() -> None:
-    cursors = Cursors()
-    cursors.end(
-        cursors.begin(100.0, room=5),
-        reply(job("2025-01-01 00:00:00.000000", "a")),
-        100.1,
-    )
-    position = cursors.begin(100.2, room=5).scan.cursors[("default", 0)]
+    cursors = expensive(0.1, at=5000.0)
+    scan = cursors.begin(5000.3, room=5)
+    cursors.end(scan, reply(job("2025-01-01 00:00:00.000000", "b")), 5000.4)
+    position = cursors.begin(5000.5, room=5).scan.cursors[("default", 0)]
     assert position == (
         "2026-01-01 00:00:09.000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
