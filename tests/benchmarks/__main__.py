@@ -1,4 +1,4 @@
-"""Runs every benchmark, or those named: `python -m tests.benchmarks work --jobs 50000`."""
+"""Runs every benchmark, or one: `python -m tests.benchmarks work --jobs 50000`."""
 
 from __future__ import annotations
 

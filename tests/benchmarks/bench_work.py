@@ -77,7 +77,8 @@ class Bench:
             (jobs,),
         )
         self.connection.execute(
-            "insert into pgflow.queue_ranks values ('default', 0) on conflict do nothing"
+            "insert into pgflow.queue_ranks values ('default', 0)"
+            " on conflict do nothing"
         )
         self.connection.execute("vacuum analyze")
         self.connection.execute("checkpoint")
@@ -146,7 +147,7 @@ def settled(bench: Bench) -> int:
 def drain(
     bench: Bench, jobs: int, *options: str, backlog: int = 0
 ) -> tuple[float, int]:
-    """Return jobs per second and WAL bytes per job of a worker that drains the queue."""
+    """Return jobs per second and WAL bytes per job of a worker that drains a queue."""
     bench.renew()
     bench.load(jobs + backlog)
     before = bench.wal()

@@ -25,7 +25,8 @@ select
   '{' || coalesce(
     string_agg(taken.job_id::text, ',' order by rank, run_at, job_id), ''
   ) || '}' as job_ids,
-  '{' || coalesce(string_agg((taken.attempt_no + 1)::text, ','), '') || '}' as attempt_nos,
+  '{' || coalesce(string_agg((taken.attempt_no + 1)::text, ','), '') || '}'
+    as attempt_nos,
   '{' || coalesce(string_agg('0.002', ','), '') || '}' as started_ago,
   '{' || coalesce(string_agg('0.001', ','), '') || '}' as ended_ago,
   case when count(*) > 0 then '{default}' else '{}' end as cursor_queues,
