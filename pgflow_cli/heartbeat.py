@@ -60,6 +60,9 @@ class Heartbeat:
             self.stopped.wait(pause)
         repository.close()
 
+    def stop(self) -> None:
+        self.stopped.set()
+
     def beat(self, repository: Repository) -> None:
         """Send one heartbeat and tell the processes what came of it."""
         processes = list(self.processes())
@@ -128,6 +131,10 @@ class Upkeep:
             if not self._settle(task, repository):
                 self.urgent.put(task)
         repository.close()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.urgent.put(lambda _: None)  # so that it stops waiting for one
 
     def _attempt(self, duty: Callable[[], float]) -> float:
         """Run a duty; return in how many seconds it is due again."""
@@ -219,6 +226,9 @@ class WakeUps:
                 listener.close()
                 self.stopped.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter
         listener.close()
+
+    def stop(self) -> None:
+        self.stopped.set()
 
     def _listen(self, listener: Listener) -> None:
         """Pass on what is heard, until it is time to test the line again."""

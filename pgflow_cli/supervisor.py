@@ -322,9 +322,8 @@ class Supervisor:
         return threads
 
     def _stop_duties(self, threads: list[threading.Thread]) -> None:
-        self._wake_ups.stopped.set()
-        self._heartbeat.stopped.set()
-        self._upkeep.stopped.set()
+        for duty in (self._wake_ups, self._heartbeat, self._upkeep):
+            duty.stop()
         for thread in threads:
             thread.join(timeout=self.plan.lease_seconds / 3 + 1)
 
