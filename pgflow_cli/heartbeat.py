@@ -34,6 +34,10 @@ class Process(Protocol):
         """Return its row of the workers table."""
         ...
 
+    def say(self, command: str) -> None:
+        """Tell it something."""
+        ...
+
 
 @dataclass
 class Heartbeat:
@@ -46,10 +50,13 @@ class Heartbeat:
     supervisor_id: str
     processes: Callable[[], Sequence[Process]]
     stopped: threading.Event = field(default_factory=threading.Event)
+    hurried: threading.Event = field(default_factory=threading.Event)
+    registered: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         repository = Repository.of(self.database)
         while not self.stopped.is_set():
+            self.hurried.clear()
             pause = self.plan.heartbeat
             try:
                 self.beat(repository)
@@ -57,11 +64,16 @@ class Heartbeat:
                 log.warning("heartbeat failed: %s", error)
                 # Soon again, but not all supervisors at once.
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
-            self.stopped.wait(pause)
+            self.hurried.wait(pause)
         repository.close()
+
+    def hurry(self) -> None:
+        """Send a heartbeat now: a process is ready and not yet registered."""
+        self.hurried.set()
 
     def stop(self) -> None:
         self.stopped.set()
+        self.hurried.set()
 
     def beat(self, repository: Repository) -> None:
         """Send one heartbeat and tell the processes what came of it."""
@@ -87,6 +99,11 @@ class Heartbeat:
             for lease_id, place in held[process.worker_id].items():
                 until = sent + self.plan.lease_seconds if lease_id in alive else GONE
                 process.board.extend(lease_id, place, until)
+            if process.worker_id not in self.registered:
+                # Known to producers from now on: look once more for what they enqueued
+                # before.
+                self.registered.add(process.worker_id)
+                process.say("wake")
 
 
 def _extendable(board: Board, now: float) -> dict[str, int]:

@@ -129,6 +129,7 @@ class Supervisor:
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
+            self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.declare_error_codes(codes))
             if child.job_types == []:
                 log.warning(

@@ -64,7 +64,8 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
         connect_timeout=settings.given("connect_timeout"),
-        connections=min(2, options["pool_size"] or 2),
+        # One batch is one connection's business.
+        connections=1 if options["once"] else min(2, options["pool_size"] or 2),
         **{name: options[name] for name in _PASSED_ON},
     )
 

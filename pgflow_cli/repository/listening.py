@@ -21,14 +21,21 @@ class Listener:
         self._listening = False
 
     def hears_itself(self, patience: float = 3.0) -> bool:
-        """Say whether a notification to oneself arrives; behind a pooler LISTEN is
-        accepted and delivers nothing.
+        """Say whether a notification to oneself arrives.
+
+        It is sent over another connection: behind a pooler LISTEN is accepted, and the
+        server connection that took it may even answer a NOTIFY sent through it, but
+        delivers nothing that others send.
         """
         if not self._listening:
             self._link.execute("listen", None, None)
             self._listening = True
         token = f"{self.TEST}{uuid.uuid4()}"
-        self._link.execute("notify", {"payload": token}, None)
+        speaker = Link(self._link.database)
+        try:
+            speaker.execute("notify", {"payload": token}, None)
+        finally:
+            speaker.close()
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if token in self.wait(deadline - time.monotonic()):

@@ -264,7 +264,7 @@ def test_an_idle_worker_is_woken_by_a_notification(
         lambda: connection.execute(
             "select 1 from pg_stat_activity"
             " where application_name like 'pgflow supervisor%'"
-            " and query like 'select pg_notify%' and state = 'idle'"
+            " and query like 'listen%' and state = 'idle'"
         ).fetchone(),
         "it listens",
     )

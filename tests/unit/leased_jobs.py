@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from pgflow_cli.models import LeasedJob
@@ -29,4 +28,4 @@ _PLAIN = LeasedJob(
 def leased(value: Any = None, **changes: Any) -> LeasedJob:
     """Return a leased job; `value` is its payload, `changes` are fields of the row."""
     payload = {} if value is None else {"payload": json.dumps(value)}
-    return replace(_PLAIN, **{**payload, **changes})
+    return _PLAIN._replace(**{**payload, **changes})

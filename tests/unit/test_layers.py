@@ -17,10 +17,10 @@ ROOT = Path(pgflow_cli.__file__).parent
 LAYERS = (
     {"errors", "models"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
-    {"payloads", "configuration", "logs", "board", "cursors", "workplan"},
+    {"payloads", "configuration", "board", "cursors", "workplan"},
     {"repository"},
     {"handlers", "explanation", "producer", "migrations", "local_server"},
-    {"submissions"},
+    {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
