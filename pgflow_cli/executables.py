@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import tempfile
@@ -71,15 +70,20 @@ def run(
 def _control_file() -> Iterator[Path]:
     """Make an empty file, in a directory of its own that goes away with it."""
     try:
-        directory = tempfile.mkdtemp(prefix="pgflow-")
-        control = Path(directory, "control")
-        control.touch(0o600)
+        control = Path(tempfile.mkdtemp(prefix="pgflow-"), "control")
     except OSError as error:
         raise CannotStart(error.strerror or str(error)) from error
     try:
+        try:
+            control.touch(0o600)
+        except OSError as error:
+            raise CannotStart(error.strerror or str(error)) from error
         yield control
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        # Without shutil: rmtree needs a descriptor, and there may be none left.
+        with contextlib.suppress(OSError):
+            control.unlink(missing_ok=True)
+            control.parent.rmdir()
 
 
 def _environment(

@@ -93,6 +93,7 @@ def _started(
         try:
             # First: it needs a descriptor, which may be the last.
             selector = stack.enter_context(selectors.DefaultSelector())
+            _need_descriptors(8)
             process = _start(command, environment)
         except OSError as error:
             raise CannotStart(error.strerror or str(error)) from error
@@ -102,6 +103,21 @@ def _started(
         stack.callback(_end_group, process)
         _register(selector, process, stack)
         yield _Program(process, selector, memoryview(data), keep)
+
+
+def _need_descriptors(count: int) -> None:
+    """Raise OSError unless so many can be had.
+
+    A Popen that runs out of them half-way leaves its first pipes open before Python
+    3.11.4, and a worker would never recover.
+    """
+    taken: list[int] = []
+    try:
+        while len(taken) < count:
+            taken += os.pipe()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 def _start(

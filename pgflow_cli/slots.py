@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import statistics
 import threading
 import time
 from collections import Counter, deque
@@ -21,12 +20,10 @@ from pgflow_cli import executables, handlers
 from pgflow_cli.board import Board
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.models import LeasedJob
+from pgflow_cli.pace import Pace
 
 log = logging.getLogger("pgflow.worker")
 
-# Seconds that a job may wait and still be one that only computes.
-SHORT = 0.0002
-SAMPLED = 8  # one job in so many is measured: the clock of a thread is a system call
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
 
@@ -92,20 +89,20 @@ class Slots:
             Hooks(functools.partial(board.progress, place), enqueue_now)
             for place in self._places
         ]
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        # The sentry waits apart, so that nobody who calls a sleeper wakes it instead.
+        self._watch = threading.Condition(lock)
         self._threads = 0
         self._sleeping = 0
+        self._called = 0  # of the sleeping ones, those that are about to wake
         self._active = 0
         self._taken = 0
         self._sentry = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        # The newest jobs, in seconds: how long they took, and how much of it they
-        # waited. Medians are taken of them: now and then any job waits for the
-        # interpreter, and that says nothing of its kind.
-        self._took: deque[float] = deque(maxlen=31)
-        self._waited: deque[float] = deque([0.0], maxlen=31)
-        self._computing = True
+        self._pace = Pace()
+        self._crowded = False
 
     # What the cycle asks.
 
@@ -120,11 +117,12 @@ class Slots:
         A job that waits in memory is one that nobody else can run: slow handlers
         prefetch nothing.
         """
-        if not self._took:
+        if self._crowded:
+            return 0
+        each = self._pace.look()
+        if each is None:
             return self.concurrency
-        self._computing = statistics.median(self._waited) < SHORT
-        seconds = max(statistics.median(self._took), 1e-6)
-        return min(most, int(self.concurrency * horizon / seconds))
+        return min(most, int(self.concurrency * horizon / each))
 
     def full_types(self) -> set[str]:
         """Return the job types that are at their own limit, or wait for it: no more of
@@ -170,6 +168,8 @@ class Slots:
             ]
             for run in chosen:
                 self._remove(run)
+            # Whoever waited in vain would only wait again, until a job ends.
+            self._crowded = self._crowded or bool(waiting_since and chosen)
             return chosen
 
     def stop_late(self, now: float) -> None:
@@ -195,6 +195,7 @@ class Slots:
         """Let idle threads end; what runs is left alone."""
         with self._changed:
             self._stopping = True
+            self._called = self._sleeping
             self._changed.notify_all()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -207,7 +208,7 @@ class Slots:
             run = self._exchange(run)
             if run is None:
                 return
-            if self._taken % SAMPLED:
+            if self._taken % Pace.SAMPLED:
                 self._run_here(run)
                 continue
             began = time.thread_time()
@@ -243,26 +244,26 @@ class Slots:
         has met one that takes longer.
         """
         waiting = self._waiting.threads
-        if waiting and not (self._computing and self._active):
+        if waiting and not (self._pace.computing and self._active):
             run = self._take(waiting)
             if run is not None:
-                alone = self._computing and self._sentry
-                if waiting and self._sleeping and not alone:
-                    self._changed.notify()
+                alone = self._pace.computing and self._sentry
+                if waiting and not alone:
+                    self._call_thread()
                 return run
         elif waiting and not self._sentry:
             taken = self._taken
             self._sentry = True
-            self._changed.wait(SENTRY)
+            self._watch.wait(SENTRY)
             self._sentry = False
             if self._taken == taken and waiting:
-                if self._sleeping:
-                    self._changed.notify()  # the next sentry
+                self._call_thread()  # the next sentry
                 return self._take(waiting)
             return None
         self._sleeping += 1
         self._changed.wait()
         self._sleeping -= 1
+        self._called -= 1
         return None
 
     def _run_here(self, run: Run) -> None:
@@ -321,6 +322,7 @@ class Slots:
 
     async def _run_async(self, run: Run) -> None:
         job = self._prepare(run)
+        run.worked = 0.0  # one thread runs them all: a coroutine is there to wait
         if job is not None:
             outcome = await handlers.run_async(run.handler, job)
             run.outcome = run.outcome or outcome
@@ -366,10 +368,8 @@ class Slots:
             return
         run.over = True
         self._vacate(run)
-        if run.worked is not None:
-            took = run.ended - run.started
-            self._took.append(took)
-            self._waited.append(took - run.worked)
+        self._crowded = False
+        self._pace.note(run.ended - run.started, run.worked)
         run.deliver(run)
         if self._waiting.coroutines or self._limited:
             self._wake()
@@ -384,19 +384,25 @@ class Slots:
         waiting = len(self._waiting.threads)
         if waiting:
             wanted = min(waiting, self._free())
-            if self._computing:
+            if self._pace.computing:
                 wanted = min(wanted, 2)  # one to run them, and a sentry
-            self._changed.notify(wanted)
-            missing = min(wanted - self._sleeping, self.concurrency - self._threads)
-            for _ in range(missing):
-                self._threads += 1
-                threading.Thread(
-                    target=self._thread, name="pgflow-slot", daemon=True
-                ).start()
+            for _ in range(wanted):
+                self._call_thread()
         if self._waiting.coroutines:
             if self._loop is None:
                 self._loop = self._start_loop()
             self._loop.call_soon_threadsafe(self._pump)
+
+    def _call_thread(self) -> None:
+        """Wake a thread that sleeps; start one if none does and there may be more."""
+        if self._sleeping > self._called:
+            self._called += 1
+            self._changed.notify()
+        elif self._threads < self.concurrency:
+            self._threads += 1
+            threading.Thread(
+                target=self._thread, name="pgflow-slot", daemon=True
+            ).start()
 
     # From outside.
 

@@ -4,10 +4,11 @@ module.
 
 from __future__ import annotations
 
-from pgflow_cli.repository.connection import Database, Link, Watchdog
+from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.listening import Listener
 from pgflow_cli.repository.producing import Producing, borrowed
 from pgflow_cli.repository.repository import Repository
+from pgflow_cli.repository.watchdog import Watchdog
 
 __all__ = [
     "Database",

@@ -7,11 +7,9 @@ are qualified, and server-side timeouts are `set local` or belong to the role.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,31 +21,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import (
-    ConfigurationError,
-    Contention,
-    DatabaseUnavailable,
-    OutcomeUnknown,
-    PermissionDenied,
-    PgflowError,
-    Refused,
-    StatementFailed,
-    UsageError,
-)
+from pgflow_cli.errors import ConfigurationError, OutcomeUnknown
+from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
+from pgflow_cli.repository.watchdog import Watchdog
 
 Row = TypeVar("Row")
 Parameters = Mapping[str, object]
 
-# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
-# catalogue.
-_OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
-_CONTENTION = {"40001", "40P01", "55P03"}
 _STALE_PREPARED_STATEMENT = (
     sqlstate.DuplicatePreparedStatement,
     sqlstate.InvalidSqlStatementName,
 )
-_IS_IT_UP = "Check that the server runs and that the URL names it."
-_NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 _STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
 
@@ -57,54 +41,6 @@ _KEEPALIVE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-
-
-class Watchdog:
-    """Frees threads whose call has passed its deadline, by shutting their socket.
-
-    No libpq or server timeout bounds a peer that stays silent; this does, within `TICK`
-    seconds. One thread serves every connection of a process and starts with the first
-    call that has a deadline.
-    """
-
-    TICK = 0.1
-
-    def __init__(self) -> None:
-        self._guarded: dict[Link, float] = {}
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def guard(self, link: Link, seconds: float | None) -> Iterator[None]:
-        """Sever the link if the block takes longer than `seconds`; None: no limit."""
-        if seconds is None:
-            yield
-            return
-        if self._thread is None:
-            self._start()
-        # A plain dict: assigning and deleting one key are atomic, so the hot path takes
-        # no lock.
-        self._guarded[link] = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            self._guarded.pop(link, None)
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name="pgflow-watchdog", daemon=True
-                )
-                self._thread.start()
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(self.TICK)
-            now = time.monotonic()
-            for link, deadline in list(self._guarded.items()):
-                if now >= deadline and self._guarded.pop(link, None) is not None:
-                    link.sever()
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +247,7 @@ class Link:
         try:
             connection = self._open(parameters)
         except psycopg.Error as error:
-            raise _connection_error(self.database, error) from None
+            raise connection_error(self.database.display(), error) from None
         # None would forbid what `prepare=True` asks for.
         connection.prepare_threshold = 5 if self._prepare else None
         # For transactions of two statements, whatever the role's default: the second
@@ -357,72 +293,6 @@ class Link:
                 self.close()
                 raise OutcomeUnknown(
                     f"the connection to {self.database.display()} was lost",
-                    _IS_IT_UP,
+                    IS_IT_UP,
                 ) from error
-            raise translate(self.database, error) from error
-
-
-def translate(  # noqa: PLR0911 - one return for each kind of error
-    database: Database, error: psycopg.Error
-) -> PgflowError:
-    """Return what an operator reads instead of a server error; `StatementFailed` if it
-    is a bug of ours.
-
-    A server's DETAIL may print a whole row, payload and all: it is passed on only from
-    our own functions, whose details are numbers and names.
-    """
-    code = error.sqlstate or ""
-    primary = error.diag.message_primary or str(error)
-    if code.startswith("PF"):
-        return _refusal(code, primary, error.diag.message_detail)
-    if code in _CONTENTION:
-        return Contention(f"the database asked to try again: {primary}")
-    if code == "57014":
-        return DatabaseUnavailable(
-            f"the statement was canceled: {primary}",
-            "Try: --timeout with a larger value",
-        )
-    if code.startswith(_OUTAGE):
-        return DatabaseUnavailable(
-            f"{database.display()} does not take the statement: {primary}"
-        )
-    if code in ("42501", "28000", "28P01"):
-        return PermissionDenied(primary)
-    if code in _NO_SUCH_OBJECT and "pgflow" in primary:
-        return ConfigurationError(
-            f"the schema is missing or of another version: {primary}",
-            "Try: pgflow migrate",
-        )
-    return StatementFailed(f"{primary} (SQLSTATE {code})")
-
-
-def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
-    """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest
-    is a guard.
-    """
-    details = json.loads(detail) if detail else {}
-    if code.startswith("PF4"):
-        return UsageError(primary, details=details)
-    reason = details.pop("reason_code", "REFUSED")
-    return Refused(primary, reason_code=reason, details=details)
-
-
-def _connection_error(database: Database, error: psycopg.Error) -> PgflowError:
-    # The text of libpq may repeat the connection string; only its last clause is ours
-    # to show.
-    lines = str(error).strip().splitlines()
-    reason = (
-        lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
-        if lines
-        else "no answer"
-    )
-    where = database.display()
-    if (
-        "password authentication" in reason
-        or "no pg_hba.conf entry" in reason
-        or "role " in reason
-    ):
-        return PermissionDenied(f"cannot connect to {where}: {reason}")
-    if reason.startswith('database "'):
-        return ConfigurationError(f"cannot connect to {where}: {reason}")
-    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", _IS_IT_UP)
+            raise translate(self.database.display(), error) from error

@@ -15,7 +15,8 @@ from pgflow_cli import sqlfiles
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.models import JobOptions, JobOutcome
 from pgflow_cli.repository.base import Part
-from pgflow_cli.repository.connection import Database, Link, Parameters, translate
+from pgflow_cli.repository.connection import Database, Link, Parameters
+from pgflow_cli.repository.translation import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,8 @@ class BorrowedLink(Link):
             if self._borrowed.closed:
                 raise OutcomeUnknown("the connection was lost") from error
             # Without a password: libpq leaves it out of what it tells about itself.
-            raise translate(Database(self._borrowed.info.dsn), error) from error
+            where = Database(self._borrowed.info.dsn).display()
+            raise translate(where, error) from error
 
 
 def borrowed(connection: psycopg.Connection[Any]) -> Producing:

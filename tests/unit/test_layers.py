@@ -17,7 +17,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 LAYERS = (
     {"errors", "models"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
-    {"payloads", "configuration", "board", "cursors", "workplan"},
+    {"payloads", "configuration", "board", "cursors", "pace", "workplan"},
     {"repository"},
     {"handlers", "explanation", "producer", "migrations", "local_server"},
     {"logs", "submissions"},

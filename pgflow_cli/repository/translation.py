@@ -1,0 +1,89 @@
+"""Turns the errors of psycopg and the server into sentences for an operator."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+
+from pgflow_cli.errors import (
+    ConfigurationError,
+    Contention,
+    DatabaseUnavailable,
+    PermissionDenied,
+    PgflowError,
+    Refused,
+    StatementFailed,
+    UsageError,
+)
+
+IS_IT_UP = "Check that the server runs and that the URL names it."
+
+# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
+# catalogue.
+_OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
+_CONTENTION = {"40001", "40P01", "55P03"}
+_NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
+
+
+def translate(  # noqa: PLR0911 - one return for each kind of error
+    where: str, error: psycopg.Error
+) -> PgflowError:
+    """Return what an operator reads instead of a server error; `StatementFailed` if it
+    is a bug of ours.
+
+    A server's DETAIL may print a whole row, payload and all: it is passed on only from
+    our own functions, whose details are numbers and names.
+    """
+    code = error.sqlstate or ""
+    primary = error.diag.message_primary or str(error)
+    if code.startswith("PF"):
+        return _refusal(code, primary, error.diag.message_detail)
+    if code in _CONTENTION:
+        return Contention(f"the database asked to try again: {primary}")
+    if code == "57014":
+        return DatabaseUnavailable(
+            f"the statement was canceled: {primary}",
+            "Try: --timeout with a larger value",
+        )
+    if code.startswith(_OUTAGE):
+        return DatabaseUnavailable(f"{where} does not take the statement: {primary}")
+    if code in ("42501", "28000", "28P01"):
+        return PermissionDenied(primary)
+    if code in _NO_SUCH_OBJECT and "pgflow" in primary:
+        return ConfigurationError(
+            f"the schema is missing or of another version: {primary}",
+            "Try: pgflow migrate",
+        )
+    return StatementFailed(f"{primary} (SQLSTATE {code})")
+
+
+def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
+    """Turn an error of our enqueue functions into ours; `PF4xx` is bad input, the rest
+    is a guard.
+    """
+    details = json.loads(detail) if detail else {}
+    if code.startswith("PF4"):
+        return UsageError(primary, details=details)
+    reason = details.pop("reason_code", "REFUSED")
+    return Refused(primary, reason_code=reason, details=details)
+
+
+def connection_error(where: str, error: psycopg.Error) -> PgflowError:
+    # The text of libpq may repeat the connection string; only its last clause is ours
+    # to show.
+    lines = str(error).strip().splitlines()
+    reason = (
+        lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
+        if lines
+        else "no answer"
+    )
+    if (
+        "password authentication" in reason
+        or "no pg_hba.conf entry" in reason
+        or "role " in reason
+    ):
+        return PermissionDenied(f"cannot connect to {where}: {reason}")
+    if reason.startswith('database "'):
+        return ConfigurationError(f"cannot connect to {where}: {reason}")
+    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", IS_IT_UP)

@@ -1,0 +1,185 @@
+"""Slots run what they are given, and no more at once than they may."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pgflow_cli.board import Board
+from pgflow_cli.handlers import App, Job
+from pgflow_cli.slots import Run, Slots
+from tests.unit.leased_jobs import leased
+
+LEASE = str(uuid.uuid4())
+Wait = Callable[..., Any]
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def slots() -> Iterator[Callable[..., Slots]]:
+    """Make slots whose board holds one lease that does not run out."""
+    made: list[Slots] = []
+
+    def make(concurrency: int) -> Slots:
+        context = multiprocessing.get_context("spawn")
+        board = Board.create(context, runs=concurrency, leases=1)
+        board.hold(LEASE, time.monotonic() + 3600)
+        made.append(Slots(concurrency, board, lambda _: []))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def runs(app: App, job_type: str, count: int, ended: list[Run]) -> list[Run]:
+    job = leased(job_type=job_type, lease_id=LEASE)
+    handler = app.handlers[job_type]
+    now = time.monotonic()
+    return [Run(job, handler, ended.append, now, handler.timeout) for _ in range(count)]
+
+
+def test_every_job_is_delivered_once(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    app.handler("quick")(lambda job: None)
+    ended: list[Run] = []
+    given = runs(app, "quick", 500, ended)
+    slots(4).submit(given)
+    wait_until(lambda: len(ended) == 500, "all are delivered")
+    assert set(map(id, ended)) == set(map(id, given))
+    assert {r.outcome.status for r in ended if r.outcome} == {"succeeded"}
+
+
+def test_no_more_jobs_run_at_once_than_there_are_slots(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate, inside, most = threading.Event(), set[int](), []
+
+    @app.handler("gated")
+    def gated(job: Job) -> None:
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        gate.wait()
+        inside.discard(threading.get_ident())
+
+    ended: list[Run] = []
+    slots(3).submit(runs(app, "gated", 9, ended))
+    wait_until(lambda: len(inside) == 3, "every slot is busy")
+    gate.set()
+    wait_until(lambda: len(ended) == 9, "all end")
+    assert max(most) == 3
+
+
+def test_a_job_that_takes_long_does_not_hold_up_those_that_only_compute(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate = threading.Event()
+    app.handler("quick")(lambda job: None)
+    app.handler("gated")(lambda job: bool(gate.wait()) and None)
+    slow: list[Run] = []
+    quick: list[Run] = []
+    some = slots(2)
+    some.submit([*runs(app, "gated", 1, slow), *runs(app, "quick", 100, quick)])
+    wait_until(lambda: len(quick) == 100, "the others end")
+    assert slow == []
+    gate.set()
+    wait_until(lambda: len(slow) == 1, "so does the slow one")
+
+
+def test_a_type_runs_no_more_often_at_once_than_its_limit(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate, inside = threading.Event(), []
+
+    @app.handler("limited", concurrency=1)
+    def limited(job: Job) -> None:
+        inside.append(1)
+        gate.wait()
+
+    ended: list[Run] = []
+    some = slots(4)
+    some.submit(runs(app, "limited", 3, ended))
+    wait_until(lambda: inside, "one runs")
+    assert some.full_types() == {"limited"}
+    assert some.busy == 1
+    gate.set()
+    wait_until(lambda: len(ended) == 3, "one after the other")
+
+
+def test_jobs_that_waited_in_vain_are_not_asked_for_again_until_one_ends(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate = threading.Event()
+    app.handler("gated")(lambda job: bool(gate.wait()) and None)
+    ended: list[Run] = []
+    some = slots(1)
+    assert some.prefetch(0.1, 100) == 1
+    some.submit(runs(app, "gated", 3, ended))
+    wait_until(lambda: some.busy == 1, "one runs")
+    assert some.give_back(waiting_since=0.0) == []
+    assert len(some.give_back(waiting_since=time.monotonic())) == 2
+    assert some.prefetch(0.1, 100) == 0
+    gate.set()
+    wait_until(lambda: len(ended) == 1, "it ends")
+    assert some.prefetch(3600.0, 100) == 100
+
+
+def test_slow_jobs_are_not_prefetched_and_quick_ones_are(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    app.handler("quick")(lambda job: None)
+    ended: list[Run] = []
+    some = slots(2)
+    some.submit(runs(app, "quick", 50, ended))
+    wait_until(lambda: len(ended) == 50, "all end")
+    assert some.prefetch(1e-9, 100) == 0
+    assert some.prefetch(1e9, 100) == 100
+
+
+def test_a_thread_that_ignores_its_timeout_is_counted_out(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate = threading.Event()
+
+    @app.handler("stuck", timeout=0.001)
+    def stuck(job: Job) -> None:
+        gate.wait()
+
+    ended: list[Run] = []
+    some = slots(1)
+    some.submit(runs(app, "stuck", 1, ended))
+    wait_until(lambda: some.busy == 1, "it runs")
+    some.stop_late(time.monotonic() + 1)
+    [run] = ended
+    assert run.outcome is not None
+    assert run.outcome.error_code == "TIMEOUT"
+    assert run.job is not None
+    assert run.job.canceled.is_set()
+    assert some.stuck == 1
+    gate.set()
+    assert len(ended) == 1
+
+
+def test_a_job_whose_lease_has_run_out_is_not_begun(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    begun = []
+    app.handler("quick")(begun.append)
+    ended: list[Run] = []
+    [run] = runs(app, "quick", 1, ended)
+    run.leased = run.leased._replace(lease_id=str(uuid.uuid4()))
+    slots(1).submit([run])
+    wait_until(lambda: ended, "it is handed back")
+    assert begun == []
+    assert run.outcome is None
