@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -80,7 +81,8 @@ def _control_file() -> Iterator[Path]:
             raise CannotStart(error.strerror or str(error)) from error
         yield control
     finally:
-        # Without shutil: rmtree needs a descriptor, and there may be none left.
+        shutil.rmtree(control.parent, ignore_errors=True)
+        # It needs a descriptor, and there may be none left. This does not.
         with contextlib.suppress(OSError):
             control.unlink(missing_ok=True)
             control.parent.rmdir()
