@@ -360,7 +360,7 @@ def test_descriptors_are_not_leaked() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can promise it")
 def test_a_program_dies_with_its_worker(
-    pids: Callable[[str], int], wait_until: WaitUntil
+    pids: Callable[[str], int], wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     code = (
         "from tests.unit.test_executables import run\n"
@@ -368,7 +368,8 @@ def test_a_program_dies_with_its_worker(
     )
     root = Path(__file__).parents[2]
     worker = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},
     )
     try:
         wait_until(lambda: pids("own.pid") > 0, "the program runs")
