@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import Counter, deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pgflow_cli import handlers
 from pgflow_cli.errors import (
@@ -23,13 +22,11 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.handlers.outcomes import SUCCEEDED
+from pgflow_cli.intake import Intake
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.slots import Run
-
-if TYPE_CHECKING:
-    from pgflow_cli.worker import Worker
 
 log = logging.getLogger("pgflow.worker")
 
@@ -47,20 +44,26 @@ class Cycle:
     """
 
     def __init__(
-        self, worker: Worker, repository: Repository, *, primary: bool
+        self,
+        intake: Intake,
+        repository: Repository,
+        *,
+        worker_id: str,
+        worker_name: str,
+        primary: bool,
     ) -> None:
         self.event = threading.Event()
-        self._worker, self._repository, self._primary = worker, repository, primary
+        self._intake, self._repository, self._primary = intake, repository, primary
         self._results: deque[Run] = deque()
         self._wanted = 1
         self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
         self._unconfirmed: list[str] = []  # batches whose reply was lost
         self._next_poll = 0.0
         self._failures = 0
-        plan = worker.plan
+        self._plan = plan = intake.plan
         self._request = CycleRequest(
-            worker_id=worker.worker_id,
-            worker_name=worker.name,
+            worker_id=worker_id,
+            worker_name=worker_name,
             code_version=plan.code_version,
             batch_id="",
             lease_seconds=plan.lease_seconds,
@@ -71,6 +74,8 @@ class Cycle:
             settlements=[],
             closed=[],
         )
+        if not primary:
+            intake.offer_help(self.event)
 
     def deliver(self, run: Run) -> None:
         """Take a job that ended, or one given back; from any thread."""
@@ -98,7 +103,7 @@ class Cycle:
         if not self._results:
             self._wait(1, self._pause())
         unsettled = self._open.total()
-        company = min(unsettled, self._worker.plan.batch_size // 2)
+        company = min(unsettled, self._plan.batch_size // 2)
         if 0 < len(self._results) < company:
             self._wait(company, LINGER)
         return [self._results.popleft() for _ in range(len(self._results))]
@@ -118,12 +123,12 @@ class Cycle:
     # Speaking.
 
     def _turn(self, runs: list[Run]) -> None:
-        worker = self._worker
+        intake = self._intake
         self._clear_doubt()
         self._settle_followers(runs)
         room = self._room(len(runs))
         if not runs and not room:
-            self._next_poll = time.monotonic() + worker.plan.poll
+            self._next_poll = time.monotonic() + self._plan.poll
             return
         settlements = self._settlements(runs)
         settled = Counter(run.leased.lease_id for run in runs)
@@ -133,36 +138,36 @@ class Cycle:
             reply = self._exchange(room, settlements, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
-            worker.confirm(room, len(runs))
+            intake.confirm(room, len(runs))
             self._settle_singly(runs, error)
             return
         except PgflowError:
-            worker.confirm(room, len(runs))
+            intake.confirm(room, len(runs))
             raise
-        worker.confirm(room, len(runs), leased=leased, settled=len(runs))
+        intake.confirm(room, len(runs), leased=leased, settled=len(runs))
         self._forget(settled, closed)
         self._note(runs, reply)
 
     def _room(self, settling: int) -> int:
-        worker = self._worker
+        intake = self._intake
         least = 1
         if not self._primary:
-            batch = worker.plan.batch_size
-            least = batch // 4 if worker.more.is_set() else batch + 1
-        return worker.reserve(settling, at_least=least)
+            batch = self._plan.batch_size
+            least = batch // 4 if intake.more else batch + 1
+        return intake.reserve(settling, at_least=least)
 
     def _exchange(
         self, room: int, settlements: list[Settlement], closed: list[str]
     ) -> CycleReply:
-        worker = self._worker
+        intake = self._intake
         sent = time.monotonic()
-        woken = worker.woken.is_set()
-        worker.woken.clear()
-        scan = worker.cursors.begin(sent, room, woken=woken)
+        woken = intake.woken.is_set()
+        intake.woken.clear()
+        scan = intake.cursors.begin(sent, room, woken=woken)
         request = replace(
             self._request,
             batch_id=str(uuid.uuid4()),
-            job_types=worker.leasable_types() if room else [],
+            job_types=intake.leasable_types() if room else [],
             room=room,
             scan=scan.scan,
             settlements=settlements,
@@ -173,24 +178,24 @@ class Cycle:
         except DatabaseUnavailable:
             if room:
                 self._unconfirmed.append(request.batch_id)
-            worker.cursors.forget()
+            intake.cursors.forget()
             raise
         now = time.monotonic()
         if room:
-            worker.cursors.end(scan, reply, now)
+            intake.cursors.end(scan, reply, now)
             self._plan_next(reply, room, now, swept=scan.sweep)
         self._take(reply, sent, now)
         return reply
 
     def _take(self, reply: CycleReply, sent: float, now: float) -> None:
-        worker = self._worker
+        intake = self._intake
         for job in reply.jobs:
             if not self._open[job.lease_id]:
                 # Counted from before the statement was sent: never longer than the
                 # database counts.
-                worker.board.hold(job.lease_id, sent + worker.plan.lease_seconds)
+                intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
             self._open[job.lease_id] += 1
-        worker.accept(reply.jobs, self, now)
+        intake.accept(reply.jobs, self.deliver, now)
 
     def _plan_next(
         self, reply: CycleReply, room: int, now: float, *, swept: bool
@@ -198,23 +203,21 @@ class Cycle:
         """Decide when to look again: at once while there is more, else at the next
         poll.
         """
-        worker = self._worker
+        intake = self._intake
         found = len(reply.jobs)
-        became_idle = not found and not worker.idle
+        became_idle = not found and not intake.idle
         if found == room:
-            worker.more.set()
-            for other in worker.cycles[1:]:
-                other.event.set()
+            intake.more = True
             self._next_poll = now
         elif found or not swept or became_idle:
             # Once more, from the front: what a producer committed while this worker was
             # not yet known to be idle.
-            worker.more.clear()
+            intake.more = False
             self._next_poll = now
         else:
-            worker.more.clear()
-            self._next_poll = now + worker.plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-        worker.idle = not found and swept and worker.in_flight == 0
+            intake.more = False
+            self._next_poll = now + self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        intake.idle = not found and swept and intake.in_flight == 0
 
     # Outcomes.
 
@@ -266,7 +269,7 @@ class Cycle:
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
         now = time.monotonic()
         leases = {run.leased.lease_id for run in runs}
-        valid = {lease: self._worker.board.valid_until(lease) for lease in leases}
+        valid = {lease: self._intake.board.valid_until(lease) for lease in leases}
         made = (self._settlement(r, now, valid[r.leased.lease_id]) for r in runs)
         return [settlement for settlement in made if settlement is not None]
 
@@ -276,7 +279,7 @@ class Cycle:
         The next cycle settles them once more, finds them settled, and closes their
         leases. One whose followers are refused becomes a failure.
         """
-        plan = self._worker.plan
+        plan = self._plan
         for run in runs:
             outcome = run.outcome
             if outcome is None or not outcome.followers:
@@ -317,19 +320,19 @@ class Cycle:
                         "the outcome of job %s cannot be recorded; its lease runs out",
                         run.leased.job_id,
                     )
-            self._worker.confirm(0, 0, settled=1)
+            self._intake.confirm(0, 0, settled=1)
             self._forget(Counter({run.leased.lease_id: 1}), closed)
 
     def _forget(self, settled: Counter[str], closed: list[str]) -> None:
         self._open.subtract(settled)
         for lease_id in closed:
             del self._open[lease_id]
-            self._worker.board.drop(lease_id)
+            self._intake.board.drop(lease_id)
 
     def _note(self, runs: list[Run], reply: CycleReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
-        if not self._worker.plan.log_jobs and not lost:
+        if not self._plan.log_jobs and not lost:
             runs = [r for r in runs if r.outcome is not SUCCEEDED or r.stale]
         for run in runs:
             outcome = run.outcome
@@ -341,7 +344,7 @@ class Cycle:
                     run.leased.job_id,
                     extra={"event": "stale_outcome", "job_id": run.leased.job_id},
                 )
-            elif outcome.status != "succeeded" or self._worker.plan.log_jobs:
+            elif outcome.status != "succeeded" or self._plan.log_jobs:
                 handlers.log_outcome(log, run.leased, outcome, run.ended - run.started)
 
     # Trouble.
@@ -352,7 +355,7 @@ class Cycle:
         """
         while self._unconfirmed:
             self._repository.give_back_batch(
-                self._worker.worker_id, self._unconfirmed[-1]
+                self._request.worker_id, self._unconfirmed[-1]
             )
             self._unconfirmed.pop()
 

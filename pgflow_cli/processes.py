@@ -17,7 +17,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, worker
+from pgflow_cli import backoff, intake, worker
 from pgflow_cli.board import Board, RunningJob
 from pgflow_cli.models import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
@@ -68,7 +68,7 @@ class Child:
         board = Board.create(
             CONTEXT,
             runs=plan.concurrency,
-            leases=plan.concurrency + (worker.BATCHES + 1) * plan.batch_size,
+            leases=plan.concurrency + (intake.BATCHES + 1) * plan.batch_size,
         )
         board.renew(time.monotonic())
         board.turn()

@@ -16,34 +16,28 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pgflow_cli import handlers, logs
 from pgflow_cli.board import Board
-from pgflow_cli.cursors import Cursors
 from pgflow_cli.cycle import Cycle
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
-from pgflow_cli.models import JobOptions, LeasedJob
+from pgflow_cli.intake import Intake
+from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
-from pgflow_cli.slots import Run, Slots
+from pgflow_cli.slots import Slots
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.worker")
 
 TICK = 0.05  # seconds between two looks at deadlines and leases
-HORIZON = 0.1  # seconds of work that may wait in memory
-# At most so many batches wait: for each connection one that runs, one on its way.
-BATCHES = 4
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
 
 
 class Worker:
-    """What the connections, the slots and the supervisor's commands share in one
-    process.
-    """
+    """One process at work: its slots, its connections, and what it is told."""
 
     def __init__(
         self,
@@ -54,10 +48,8 @@ class Worker:
         app: App,
         remaining: Any,
     ) -> None:
-        self.plan, self.worker_id, self.name = plan, worker_id, name
-        self.board, self.app = board, app
-        self.cursors = Cursors()
-        self.database = Database(
+        self._plan, self._board = plan, board
+        self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
             connect_timeout=plan.connect_timeout,
@@ -65,134 +57,33 @@ class Worker:
             steady_plans=True,
             watchdog=Watchdog(),
         )
+        self._enqueuer: Repository | None = None
+        self._enqueue_lock = threading.Lock()
         self.slots = Slots(
             plan.concurrency,
             board,
             self._enqueue_now,
             exec_environment=plan.exec_environment,
         )
-        self.job_types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
-        self.quiet = not app.handlers
-        self.ending = False
-        self.woken = threading.Event()
-        self.more = threading.Event()  # there is work for a second connection
-        self.idle = False
-        # Jobs that all processes together may still lease; -1: any number.
-        self._remaining = remaining
-        self._lock = threading.Lock()
-        self._in_flight = 0
-        self._reserved = 0
-        self._settling = 0  # outcomes on their way to the database
-        self._suspects: deque[Run] = deque()
-        self._enqueuer: Repository | None = None
-        self._enqueue_lock = threading.Lock()
-        self.cycles = [
-            Cycle(self, Repository.of(self.database), primary=number == 0)
+        self._intake = Intake(plan, board, app, self.slots, remaining)
+        self._cycles = [
+            Cycle(
+                self._intake,
+                Repository.of(self._database),
+                worker_id=worker_id,
+                worker_name=name,
+                primary=number == 0,
+            )
             for number in range(plan.connections)
         ]
-
-    # Room.
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs leased and not yet settled, as far as the database has confirmed."""
-        return self._in_flight
-
-    def reserve(self, settling: int, at_least: int = 1) -> int:
-        """Announce outcomes that are on their way, and reserve room for a lease that
-        goes with them; 0 when less than `at_least` is free. `confirm` must follow.
-        """
-        with self._lock:
-            self._settling += settling
-            if not self._may_lease():
-                return 0
-            capacity = self.plan.concurrency - self.slots.stuck
-            capacity += self.slots.prefetch(HORIZON, BATCHES * self.plan.batch_size)
-            room = capacity - (self._in_flight - self._settling) - self._reserved
-            room = min(room, self.plan.batch_size, self._allowed())
-            if room < at_least:
-                return 0
-            self._reserved += room
-            return room
-
-    def confirm(
-        self, room: int, settling: int, *, leased: int = 0, settled: int = 0
-    ) -> None:
-        """Turn what was announced and reserved into what came of it."""
-        with self._lock:
-            self._reserved -= room
-            self._settling -= settling
-            self._in_flight += leased - settled
-            if self._remaining.value > 0:
-                with self._remaining.get_lock():
-                    self._remaining.value = max(0, self._remaining.value - leased)
-            if self.plan.once and room:
-                self.ending = True
-
-    def _may_lease(self) -> bool:
-        healthy = self.board.renewed_at() + self.plan.lease_seconds > time.monotonic()
-        return healthy and not (self.quiet or self.ending or self._suspects)
-
-    def _allowed(self) -> int:
-        remaining: int = self._remaining.value
-        return self.plan.batch_size if remaining < 0 else remaining
-
-    def leasable_types(self) -> list[str] | None:
-        """Return the job types to lease now; None: any."""
-        if self.job_types is None:
-            return None
-        full = self.slots.full_types()
-        return [t for t in self.job_types if t not in full] if full else self.job_types
-
-    # Jobs.
-
-    def accept(self, jobs: list[LeasedJob], cycle: Cycle, now: float) -> None:
-        """Queue leased jobs. One that has nearly spent its crash budget waits until it
-        can run alone.
-        """
-        runs = []
-        for job in jobs:
-            handler = self.app.handlers.get(job.job_type) or handlers.UNKNOWN
-            timeout = (
-                handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
-            )
-            run = Run(job, handler, cycle.deliver, now, timeout)
-            if job.lost_attempts >= self.plan.crash_budget - 1:
-                self._suspects.append(run)
-            else:
-                runs.append(run)
-        self.slots.submit(runs)
-
-    def _isolate(self) -> None:
-        """Run a suspect with no neighbour in this process, so that its crash can cost
-        nobody else an attempt.
-        """
-        if not self._suspects:
-            return
-        self._give_back(self.slots.give_back())
-        while len(self._suspects) > 1:
-            self._give_back([self._suspects.pop()])
-        suspect = self._suspects[0]
-        if suspect.over:
-            self._suspects.popleft()
-        elif not suspect.submitted and self._in_flight == 1 and not self._reserved:
-            suspect.submitted = True
-            self.slots.submit([suspect])
-        elif self.ending and not suspect.submitted:
-            self._suspects.popleft()
-            self._give_back([suspect])
-
-    def _give_back(self, runs: list[Run]) -> None:
-        for run in runs:
-            run.deliver(run)
 
     def _enqueue_now(self, bodies: list[dict[str, object]]) -> list[str]:
         with self._enqueue_lock:
             if self._enqueuer is None:
-                self._enqueuer = Repository.of(self.database)
+                self._enqueuer = Repository.of(self._database)
             guards = JobOptions(
-                max_payload_bytes=self.plan.max_payload_bytes,
-                max_enqueue_per_minute=self.plan.max_enqueue_per_minute,
+                max_payload_bytes=self._plan.max_payload_bytes,
+                max_enqueue_per_minute=self._plan.max_enqueue_per_minute,
             )
             return self._enqueuer.enqueue_many(json.dumps(bodies), options=guards)
 
@@ -201,40 +92,36 @@ class Worker:
     def tick(self) -> None:
         """Look after deadlines, leases and jobs that wait too long; often."""
         now = time.monotonic()
-        self.board.turn()
+        self._board.turn()
         self.slots.stop_late(now)
-        self._isolate()
-        if self.ending or self.slots.stuck:
-            self._give_back(self.slots.give_back())
+        self._intake.isolate()
+        if self._intake.ending or self.slots.stuck:
+            self._intake.give_back(self.slots.give_back())
         else:
-            self._give_back(self.slots.give_back(waiting_since=now - PATIENCE))
-        if self.slots.stuck and not self.ending:
+            self._intake.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
+        if self.slots.stuck and not self._intake.ending:
             log.warning(
                 "a handler ignored its timeout; this process ends after its other jobs"
             )
-            self.ending = True
+            self._intake.ending = True
 
     def wake(self) -> None:
         """Look for jobs now."""
-        self.woken.set()
-        self.cycles[0].event.set()
-
-    def finished(self) -> bool:
-        spent = self._remaining.value == 0
-        return (self.ending or spent) and self._in_flight == 0 and not self._reserved
+        self._intake.woken.set()
+        self._cycles[0].event.set()
 
     def run(self, pipe: Connection) -> None:
         """Serve until the supervisor or a limit ends it."""
-        for cycle in self.cycles:
+        for cycle in self._cycles:
             threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
         told_idle = told_retiring = False
-        while not self.finished():
+        while not self._intake.finished():
             if pipe.poll(TICK):
                 while pipe.poll():
                     self._obey(pipe.recv())
             self.tick()
-            if self.idle != told_idle:
-                told_idle = self.idle
+            if self._intake.idle != told_idle:
+                told_idle = self._intake.idle
                 pipe.send(("idle", told_idle))
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
@@ -245,12 +132,12 @@ class Worker:
         if command == "wake":
             self.wake()
         elif command == "quiet":
-            self.quiet = True
+            self._intake.quiet = True
         elif command == "drain":
-            self.ending = True
+            self._intake.ending = True
         elif command == "release":
-            self.ending = True
-            self._give_back(self.slots.give_back())
+            self._intake.ending = True
+            self._intake.give_back(self.slots.give_back())
             self.slots.release("the worker was stopped before the job ended")
         elif command == "dump":
             faulthandler.dump_traceback(file=sys.stderr)
@@ -286,7 +173,8 @@ def main(
         pipe.send(("failed", error.exit_code, error.message, error.hints))
         return
     worker = Worker(plan, worker_id, name, board, app, remaining)
-    pipe.send(("ready", worker.job_types, handlers.declared_codes(app)))
+    types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+    pipe.send(("ready", types, handlers.declared_codes(app)))
     try:
         worker.run(pipe)
         pipe.send(("done",))

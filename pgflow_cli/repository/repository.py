@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.overviews import Overviews
-from pgflow_cli.repository.producing import Producing
+from pgflow_cli.repository.producing import BorrowedLink, Producing
 from pgflow_cli.repository.schema import Schema
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class Repository(DeadLetters, Inspection, Leases, Overviews, Producing, Schema):
@@ -20,3 +23,8 @@ class Repository(DeadLetters, Inspection, Leases, Overviews, Producing, Schema):
     def of(cls, database: Database) -> Self:
         """Return a repository with a connection of its own."""
         return cls(Link(database))
+
+    @classmethod
+    def over(cls, connection: psycopg.Connection[Any]) -> Self:
+        """Return a repository over a caller's own connection, in its transaction."""
+        return cls(BorrowedLink(connection))

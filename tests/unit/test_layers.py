@@ -24,6 +24,7 @@ LAYERS = (
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
+    {"intake"},
     {"cycle"},
     {"worker"},
     {"processes"},

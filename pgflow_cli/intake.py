@@ -1,0 +1,173 @@
+"""What one worker process holds, and what it may still take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from pgflow_cli import handlers
+from pgflow_cli.board import Board
+from pgflow_cli.cursors import Cursors
+from pgflow_cli.handlers import App
+from pgflow_cli.models import LeasedJob
+from pgflow_cli.slots import Run, Slots
+from pgflow_cli.workplan import WorkPlan
+
+HORIZON = 0.1  # seconds of work that may wait in memory
+# At most so many batches wait: for each connection one that runs, one on its way.
+BATCHES = 4
+
+
+class Intake:
+    """The account that a process's connections share: room, jobs in flight, suspects.
+
+    `quiet` leases no more; `ending` also gives back what has not started. `woken` is
+    set when somebody says that there is something new, `idle` when a sweep found
+    nothing.
+    """
+
+    def __init__(
+        self, plan: WorkPlan, board: Board, app: App, slots: Slots, remaining: Any
+    ) -> None:
+        self.plan, self.board, self.slots = plan, board, slots
+        self.cursors = Cursors()
+        self.quiet = not app.handlers
+        self.ending = False
+        self.idle = False
+        self.woken = threading.Event()
+        self._handlers = app.handlers
+        self._types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+        # Jobs that all processes together may still lease; -1: any number.
+        self._remaining = remaining
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._reserved = 0
+        self._settling = 0  # outcomes on their way to the database
+        self._suspects: deque[Run] = deque()
+        self._more = False
+        self._helpers: list[threading.Event] = []
+
+    # Help.
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more to lease than one connection can carry."""
+        return self._more
+
+    @more.setter
+    def more(self, more: bool) -> None:
+        self._more = more
+        if more:
+            for helper in self._helpers:
+                helper.set()
+
+    def offer_help(self, event: threading.Event) -> None:
+        """Set the event whenever there is more."""
+        self._helpers.append(event)
+
+    # Room.
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs leased and not yet settled, as far as the database has confirmed."""
+        return self._in_flight
+
+    def reserve(self, settling: int, at_least: int = 1) -> int:
+        """Announce outcomes that are on their way, and reserve room for a lease that
+        goes with them; 0 when less than `at_least` is free. `confirm` must follow.
+        """
+        with self._lock:
+            self._settling += settling
+            if not self._may_lease():
+                return 0
+            capacity = self.plan.concurrency - self.slots.stuck
+            capacity += self.slots.prefetch(HORIZON, BATCHES * self.plan.batch_size)
+            room = capacity - (self._in_flight - self._settling) - self._reserved
+            room = min(room, self.plan.batch_size, self._allowed())
+            if room < at_least:
+                return 0
+            self._reserved += room
+            return room
+
+    def confirm(
+        self, room: int, settling: int, *, leased: int = 0, settled: int = 0
+    ) -> None:
+        """Turn what was announced and reserved into what came of it."""
+        with self._lock:
+            self._reserved -= room
+            self._settling -= settling
+            self._in_flight += leased - settled
+            if self._remaining.value > 0:
+                with self._remaining.get_lock():
+                    self._remaining.value = max(0, self._remaining.value - leased)
+            if self.plan.once and room:
+                self.ending = True
+
+    def _may_lease(self) -> bool:
+        healthy = self.board.renewed_at() + self.plan.lease_seconds > time.monotonic()
+        return healthy and not (self.quiet or self.ending or self._suspects)
+
+    def _allowed(self) -> int:
+        remaining: int = self._remaining.value
+        return self.plan.batch_size if remaining < 0 else remaining
+
+    def leasable_types(self) -> list[str] | None:
+        """Return the job types to lease now; None: any."""
+        if self._types is None:
+            return None
+        full = self.slots.full_types()
+        return [t for t in self._types if t not in full] if full else self._types
+
+    # Jobs.
+
+    def accept(
+        self, jobs: list[LeasedJob], deliver: Callable[[Run], None], now: float
+    ) -> None:
+        """Queue leased jobs. One that has nearly spent its crash budget waits until it
+        can run alone.
+        """
+        runs = []
+        for job in jobs:
+            handler = self._handlers.get(job.job_type) or handlers.UNKNOWN
+            timeout = (
+                handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
+            )
+            run = Run(job, handler, deliver, now, timeout)
+            if job.lost_attempts >= self.plan.crash_budget - 1:
+                self._suspects.append(run)
+            else:
+                runs.append(run)
+        self.slots.submit(runs)
+
+    def isolate(self) -> None:
+        """Run a suspect with no neighbour in this process, so that its crash can cost
+        nobody else an attempt.
+        """
+        if not self._suspects:
+            return
+        suspect = self._suspects[0]
+        if suspect.over:
+            self._suspects.popleft()
+        elif not suspect.submitted:
+            self.give_back(self.slots.give_back())
+            self.give_back(list(self._suspects)[1:])
+            if self.ending:
+                self.give_back([suspect])
+            elif self._in_flight == 1 and not self._reserved:
+                suspect.submitted = True
+                self.slots.submit([suspect])
+
+    def give_back(self, runs: list[Run]) -> None:
+        """Hand in jobs that have not started, for others to run."""
+        for run in runs:
+            if run in self._suspects:
+                self._suspects.remove(run)
+            run.deliver(run)
+
+    def finished(self) -> bool:
+        """Say whether nothing is held and nothing more will be taken."""
+        spent = self._remaining.value == 0
+        return (self.ending or spent) and self._in_flight == 0 and not self._reserved
