@@ -40,7 +40,7 @@ class Intake:
         self.woken = threading.Event()
         self._handlers = app.handlers
         self._types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
-        # Jobs that all processes together may still lease; -1: any number.
+        # Jobs that all processes together may still lease; -1 without a limit.
         self._remaining = remaining
         self._lock = threading.Lock()
         self._in_flight = 0
@@ -86,9 +86,10 @@ class Intake:
             capacity = self.plan.concurrency - self.slots.stuck
             capacity += self.slots.prefetch(HORIZON, BATCHES * self.plan.batch_size)
             room = capacity - (self._in_flight - self._settling) - self._reserved
-            room = min(room, self.plan.batch_size, self._allowed())
+            room = min(room, self.plan.batch_size)
             if room < at_least:
                 return 0
+            room = self._spend(room)
             self._reserved += room
             return room
 
@@ -100,9 +101,7 @@ class Intake:
             self._reserved -= room
             self._settling -= settling
             self._in_flight += leased - settled
-            if self._remaining.value > 0:
-                with self._remaining.get_lock():
-                    self._remaining.value = max(0, self._remaining.value - leased)
+            self._spend(leased - room)
             if self.plan.once and room:
                 self.ending = True
 
@@ -110,9 +109,18 @@ class Intake:
         healthy = self.board.renewed_at() + self.plan.lease_seconds > time.monotonic()
         return healthy and not (self.quiet or self.ending or self._suspects)
 
-    def _allowed(self) -> int:
-        remaining: int = self._remaining.value
-        return self.plan.batch_size if remaining < 0 else remaining
+    def _spend(self, jobs: int) -> int:
+        """Take so many from what all processes may still lease, or give some back.
+
+        Returns how many there were to take. Taken when room is reserved: two
+        connections must not both lease the last job.
+        """
+        if not self.plan.max_jobs:
+            return jobs
+        with self._remaining.get_lock():
+            taken = min(jobs, self._remaining.value)
+            self._remaining.value -= taken
+            return int(taken)
 
     def leasable_types(self) -> list[str] | None:
         """Return the job types to lease now; None: any."""

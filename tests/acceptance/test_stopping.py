@@ -132,11 +132,11 @@ def test_once_on_an_empty_queue_ends_too(start_worker: Start) -> None:
 def test_no_more_than_max_jobs_are_run_by_all_processes_together(
     connection: Connection, start_worker: Start
 ) -> None:
-    plant(connection, 50, job_type="quick")
-    worker = start_worker("--max-jobs", "20", "--processes", "2")
+    plant(connection, 3000, job_type="quick")
+    worker = start_worker("--max-jobs", "2900", "--processes", "2")
     assert worker.wait() == 0
-    assert count(connection, "job_attempts") == 20
-    assert count(connection, "pending") == 30
+    assert count(connection, "job_attempts") == 2900
+    assert count(connection, "pending") == 100
 
 
 def test_an_idle_worker_ends_after_its_idle_timeout(start_worker: Start) -> None:
