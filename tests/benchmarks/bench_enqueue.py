@@ -2,7 +2,7 @@
 
 Run it with `python -m tests.benchmarks.bench_enqueue`. The ratios of one run are what
 counts: another machine, or a neighbour, changes every absolute figure. The server is a
-private one with its usual durability (fsync on) unless PGFLOW_TEST_URL names another.
+private one with its usual durability (fsync on).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import psycopg
 import pgflow_cli
 from pgflow_cli import sqlfiles
 from pgflow_cli.producer import new_job_id, new_job_ids
-from tests.servers import Database, running_server
+from tests.benchmarks.durable import durable_server
+from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 JOB_TYPE = "email_send"
@@ -214,13 +215,13 @@ def measured(
     say(f"peak memory of the command: {max(peaks):.0f} MiB; of 1,000 lines {few:.0f}")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Print figures and their ratios in one run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    with running_server() as server:
+    given = parser.parse_args(arguments)
+    with durable_server() as server:
         database = server.create(f"pgflow_bench_{os.getpid()}")
         try:
             with database.connect() as connection, connection.transaction():
@@ -239,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

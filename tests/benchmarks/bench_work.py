@@ -22,29 +22,22 @@ import psycopg
 
 from pgflow_cli import migrations
 from pgflow_cli.repository import Database, Repository
-from tests import servers
 from tests.benchmarks import pgbench
+from tests.benchmarks.durable import durable_server
 from tests.jobs import audit
+from tests.servers import Server
 
 APP = Path(__file__).with_name("noop_handlers.py")
-SETTINGS = {
-    "fsync": "on",
-    "full_page_writes": "on",
-    "wal_level": "replica",
-    "shared_buffers": "1GB",
-    "max_wal_size": "16GB",
-    "checkpoint_timeout": "30min",
-}
 Connection = psycopg.Connection[Any]
 
 
 class Bench:
     """A server of the benchmark's own, and what has been measured on it."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self.binaries = binaries
-        self._admin = f"postgresql://postgres@/postgres?host={folder}"
-        self.url = f"postgresql://postgres@/bench?host={folder}"
+    def __init__(self, server: Server) -> None:
+        self.binaries = server.binaries
+        self._admin = server.url
+        self.url = server.url_of("bench")
         self.connection: Connection
 
     def renew(self) -> None:
@@ -236,11 +229,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--samples", type=int, default=400)
     given = parser.parse_args(arguments)
-    binaries = servers.find_binaries()
-    with servers.own_folder(binaries) as folder:
-        servers.initialise(binaries, folder, **SETTINGS)
-        servers.start(binaries, folder)
-        _run(Bench(binaries, folder), given)
+    with durable_server() as server:
+        _run(Bench(server), given)
 
 
 def _run(bench: Bench, given: argparse.Namespace) -> None:

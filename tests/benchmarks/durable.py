@@ -1,0 +1,28 @@
+"""A server as it should be measured: with its usual durability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests import servers
+from tests.servers import Server
+
+SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",
+    "shared_buffers": "1GB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "30min",
+}
+
+
+@contextmanager
+def durable_server() -> Iterator[Server]:
+    """Start a server that flushes its commits; it and its folder go with the block."""
+    binaries = servers.find_binaries()
+    with servers.own_folder(binaries) as folder:
+        servers.initialise(binaries, folder, **SETTINGS)
+        servers.start(binaries, folder)
+        yield Server(f"postgresql://postgres@/postgres?host={folder}", binaries)
