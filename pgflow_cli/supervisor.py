@@ -132,6 +132,7 @@ class Supervisor:
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.declare_error_codes(codes))
             if child.job_types == []:
+                child.idle = True
                 log.warning(
                     "no handlers: nothing will be leased"
                     " (--app, --handlers-dir, --exec, --simulate)"

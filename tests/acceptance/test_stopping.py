@@ -118,6 +118,14 @@ def test_drain_ends_when_nothing_is_runnable(
     assert status_of(connection, future) == "scheduled"
 
 
+def test_drain_ends_when_there_is_nothing_here_that_could_run(
+    connection: Connection, start_worker: Start
+) -> None:
+    [job] = plant(connection, job_type="quick")
+    assert start_worker("--drain", app=False).wait() == 0
+    assert status_of(connection, job) == "queued"
+
+
 def test_once_runs_one_batch(connection: Connection, start_worker: Start) -> None:
     plant(connection, 10, job_type="quick")
     worker = start_worker("--once", "--batch-size", "4")
