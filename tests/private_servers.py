@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -94,3 +96,76 @@ def pgbouncer(database: servers.Database) -> Iterator[str]:
         process.kill()
         process.wait()
         shutil.rmtree(home)
+
+
+class StallingProxy:
+    """Stands before a server's socket, and can fall silent: what is sent then goes
+    nowhere, and nobody hangs up.
+
+    Stopping a backend is not the same: it may hold a lock that the others need.
+    """
+
+    def __init__(self, server: Path, folder: Path) -> None:
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._flows: list[threading.Event] = []
+        self._sockets = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stall(self) -> None:
+        """Fall silent on every connection there is; new ones are served."""
+        for flow in self._flows:
+            flow.clear()
+
+    def close(self) -> None:
+        for opened in self._sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+        for flow in self._flows:
+            flow.set()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(str(self._server))
+                self._sockets += [client, server]
+                flow = threading.Event()
+                flow.set()
+                self._flows.append(flow)
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(
+                        target=self._pump, args=(source, target, flow), daemon=True
+                    ).start()
+
+    @staticmethod
+    def _pump(
+        source: socket.socket, target: socket.socket, flow: threading.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                flow.wait()
+                target.sendall(data)
+        flow.wait()
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def stalling_proxy(database: servers.Database) -> Iterator[tuple[str, StallingProxy]]:
+    """Yield the URL of a proxy before a database, and the proxy."""
+    with psycopg.connect(database.url) as connection:
+        info = connection.info
+        real = Path(info.host) / f".s.PGSQL.{info.port}"
+        name, user = info.dbname, info.user
+    folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
+    proxy = StallingProxy(real, folder)
+    try:
+        yield f"postgresql://{user}@/{name}?host={folder}", proxy
+    finally:
+        proxy.close()
+        shutil.rmtree(folder)

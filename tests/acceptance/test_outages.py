@@ -4,7 +4,6 @@ loses a job.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,12 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.jobs import audit, plant, status_of
-from tests.private_servers import PrivateServer, pgbouncer, private_server
+from tests.private_servers import (
+    PrivateServer,
+    pgbouncer,
+    private_server,
+    stalling_proxy,
+)
 from tests.servers import Database
 
 Start = Callable[..., Worker]
@@ -142,29 +146,22 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
 
 @pytest.mark.slow
 def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
-    own_server: PrivateServer, start_worker: Start, wait_until: Wait
+    database: Database, start_worker: Start, wait_until: Wait
 ) -> None:
-    url = own_server.migrated()
-    worker = start_worker("--lease-seconds", "1", url=url)
-    with connect(url, wait_until) as connection:
+    connection = database.connect()
+    with stalling_proxy(database) as (url, proxy):
+        worker = start_worker("--lease-seconds", "1", url=url)
         wait_until(
             lambda: connection.execute(
                 "select 1 from pgflow.workers where idle"
             ).fetchone(),
             "it is idle",
         )
-        backends = connection.execute(
-            "select pid from pg_stat_activity where application_name like 'pgflow%'"
-        ).fetchall()
-    for (pid,) in backends:
-        subprocess.run(["kill", "-STOP", str(pid)], check=True)
-    try:
+        proxy.stall()
         wait_until(lambda: "was lost" in worker.log, "the calls are freed")
-        with connect(url, wait_until) as connection:
-            jobs = plant(connection, 3, job_type="quick")
-            wait_until(
-                lambda: outcomes(connection, jobs) == {"succeeded"}, "others answer"
-            )
-    finally:
-        for (pid,) in backends:
-            subprocess.run(["kill", "-CONT", str(pid)], check=False)
+        jobs = plant(connection, 3, job_type="quick")
+        wait_until(
+            lambda: outcomes(connection, jobs) == {"succeeded"}, "it has connected anew"
+        )
+        assert worker.process.poll() is None
+        assert audit(connection) == (0, 0)
