@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_ctrl_c_ends_a_demo_and_leaves_nothing(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert not any(p.is_running() for p in family)
+    _wait_until_gone(family)
 
 
 def test_the_demo_changes_no_database_that_holds_pgflow(
@@ -121,3 +122,18 @@ def test_the_jobs_are_as_many_as_asked_and_of_every_kind() -> None:
         assert len(jobs) == count
         types = {job["job_type"] for job in jobs}
         assert types >= {"poison", "fail_me", "email_send", "demo_flaky", "demo_ok"}
+
+
+def _wait_until_gone(family: list[psutil.Process]) -> None:
+    """Wait until processes have ended; whoever reaps them may still be about to."""
+    deadline = time.monotonic() + 30
+    while left := [p for p in family if not _is_gone(p)]:
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.02)
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
