@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -94,7 +95,7 @@ class Program(Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the program and end it with the documented exit code."""
-        session = Session(settings.VARIABLES)
+        session = Session(settings.VARIABLES, arguments=_typed(*args, **extra))
         for stream in (sys.stdout, sys.stderr):
             terminal.make_robust(stream)
         try:
@@ -105,6 +106,11 @@ class Program(Group):
         except BaseException as error:
             code = failures.explain(error, session.given)
         sys.exit(code)
+
+
+def _typed(args: Sequence[str] | None = None, **_extra: Any) -> tuple[str, ...]:
+    """Return the words that click is about to parse."""
+    return tuple(sys.argv[1:] if args is None else args)
 
 
 @click.group("pgflow", cls=Program, epilog=EXIT_CODES)

@@ -186,6 +186,7 @@ def _display(session: Session) -> terminal.Display:
         color=given.get("color") or "auto",
         columns=tuple(name for name in columns.split(",") if name.strip()),
         headers=not given.get("no_headers"),
+        sort=given.get("sort"),
         pager=None
         if given.get("no_pager") or command in ("off", "0", "no")
         else command,

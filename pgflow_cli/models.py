@@ -366,3 +366,12 @@ class DeadLetter:
     dlq_reason_code: str
     error_code: str | None
     error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who changes something, by what command, and what they noted; nothing secret."""
+
+    actor: str
+    command: str
+    note: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,10 +30,11 @@ class Session:
 
     `given` holds the global options by name: first as typed before the sub-command, in
     the end as they are in force. `origins` says where each value came from; what is
-    missing there is the default.
+    missing there is the default. `arguments` are the words that were typed.
     """
 
     variables: Collection[str] = ()
+    arguments: Sequence[str] = ()
     given: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Found] = field(default_factory=dict)
     loaded: Sources | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ __all__ = [
     "say",
     "tell",
     "warn",
+    "watch",
     "write",
     "write_record",
     "write_text",
@@ -81,6 +83,7 @@ def write(
     """
     form = chosen_format()
     picked = _picked(columns, form)
+    rows = _sorted(rows, columns)
     moment = now or datetime.now(UTC)
     if form == "json":
         _write_document(rows, picked, cursor)
@@ -152,6 +155,37 @@ def live(
         yield lambda rows: screen.update(
             _rich_table(rows, shown, datetime.now(UTC), title), refresh=True
         )
+
+
+def watch(
+    fetch: Callable[[], Iterable[Row]],
+    columns: Sequence[Column],
+    *,
+    seconds: float,
+    title: str = "",
+) -> None:
+    """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
+
+    What is shown is fetched anew every so many seconds.
+    """
+    if not terminal.is_terminal(sys.stdout) or is_machine():
+        picked = _picked(columns, "jsonl")
+        while True:
+            for row in fetch():
+                sys.stdout.write(json_of(_object(row, picked)) + "\n")
+            sys.stdout.flush()
+            time.sleep(seconds)
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+
+    picked = _picked(columns, chosen_format())
+    with Live(
+        console=terminal.console(sys.stdout), screen=True, auto_refresh=False
+    ) as screen:
+        while True:
+            rows = _sorted(fetch(), columns)
+            now = datetime.now(UTC)
+            screen.update(_rich_table(rows, picked, now, title), refresh=True)
+            time.sleep(seconds)
 
 
 def say(text: str) -> None:
@@ -236,11 +270,34 @@ def _for_reader(stream: Any) -> Callable[[str], str]:
     return escaping.ascii_only if terminal.knows_ascii_only(stream) else str
 
 
+def _sorted(rows: Iterable[Row], columns: Sequence[Column]) -> Iterable[Row]:
+    """Return the rows as --sort asks: what has no value comes last."""
+    wanted = terminal.display().sort
+    if not wanted:
+        return rows
+    name, _, direction = wanted.partition(":")
+    if direction not in ("", "asc", "desc"):
+        raise UsageError("--sort takes FIELD, FIELD:asc or FIELD:desc")
+    [column] = _named(columns, [name])
+    every = list(rows)
+    known = [row for row in every if column.of(row) is not None]
+    known.sort(key=lambda row: _sortable(column.of(row)), reverse=direction == "desc")
+    return known + [row for row in every if column.of(row) is None]
+
+
+def _sortable(value: Any) -> Any:
+    return value if isinstance(value, int | float | datetime) else text_of(value)
+
+
 def _picked(columns: Sequence[Column], form: str) -> list[Column]:
     wanted = terminal.display().columns
     if not wanted:
         whole = form == "wide" or form in _MACHINE
         return [column for column in columns if whole or not column.wide]
+    return _named(columns, wanted)
+
+
+def _named(columns: Sequence[Column], wanted: Iterable[str]) -> list[Column]:
     by_name = {
         _folded(name): column
         for column in columns

@@ -197,6 +197,20 @@ columns = _flag(
 no_headers = _flag(
     "--no-headers", help="Leave out the line of headings.", is_flag=True, is_global=True
 )
+sort = _flag(
+    "--sort",
+    help="Sort the rows of this page by a column; :desc for the other way round.",
+    metavar="FIELD[:desc]",
+    is_global=True,
+)
+actor = _flag(
+    "--as",
+    "actor",
+    help="Who makes this change, for the audit.",
+    variable="PGFLOW_ACTOR",
+    metavar="NAME",
+    show_default="user@host",
+)
 app = _flag(
     "--app",
     help="Where the handlers are: MODULE, MODULE:ATTR or FILE.py; repeatable.",
@@ -398,7 +412,7 @@ WORK = (
     check,
 )
 work_options = stack(*WORK)
-list_options = stack(columns, no_headers)
+list_options = stack(sort, columns, no_headers)
 
 # Variables without a flag.
 
@@ -433,7 +447,17 @@ VARIABLE_ONLY = (
     pager,
     production,
 )
-ALL = (*GLOBAL, queue_name, columns, no_headers, pg_bin, *WORK, *VARIABLE_ONLY)
+ALL = (
+    *GLOBAL,
+    queue_name,
+    sort,
+    columns,
+    no_headers,
+    actor,
+    pg_bin,
+    *WORK,
+    *VARIABLE_ONLY,
+)
 VARIABLES = frozenset(setting.variable for setting in ALL if setting.variable)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
@@ -34,7 +35,7 @@ class Statement:
 
 @cache
 def root() -> Path:
-    """Return the folder that holds `migrations` and `queries`."""
+    """Return the folder that holds `migrations`, `queries` and `fragments`."""
     packaged = _HERE / "sql"
     return packaged if packaged.is_dir() else _HERE.parent / "sql"
 
@@ -43,10 +44,12 @@ def root() -> Path:
 def statement(name: str) -> Statement:
     """Return the statement of `queries/NAME.sql`.
 
-    Its parameters are numbered as PostgreSQL wants them: psycopg would parse a text of
-    more than 4 KiB at every call.
+    A line `-- include: NAME` stands for `fragments/NAME.sql`: what several statements
+    must ask in the same words. Parameters are numbered as PostgreSQL wants them:
+    psycopg would parse a text of more than 4 KiB at every call.
     """
     text = (root() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    text = _INCLUDE.sub(lambda match: _fragment(match[1]), text)
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     names: list[str] = []
 
@@ -57,6 +60,11 @@ def statement(name: str) -> Statement:
 
     numbered = _PARAMETER.sub(number, "\n".join(line for line in lines if line.strip()))
     return Statement(name, numbered.encode(), tuple(names))
+
+
+@cache
+def _fragment(name: str) -> str:
+    return (root() / "fragments" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache

@@ -32,6 +32,7 @@ class Display:
     color: str = "auto"
     columns: tuple[str, ...] = ()
     headers: bool = True
+    sort: str | None = None
     pager: str | None = None
     quiet: bool = False
     ask: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.inspection import Inspection
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     import psycopg
 
 
-class Repository(DeadLetters, Inspection, Leases, Overviews, Producing, Schema):
+class Repository(
+    Actions,
+    DeadLetters,
+    Inspection,
+    Leases,
+    Overviews,
+    Producing,
+    Schema,
+):
     """Every statement of pgflow over one connection, which opens at the first call."""
 
     @classmethod

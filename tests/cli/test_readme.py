@@ -25,7 +25,8 @@ def settings_table() -> list[str]:
     for setting in settings.ALL:
         if setting.variable is None:
             continue
-        flags = ", ".join(f"`{flag}`" for flag in setting.flags)
+        named = [flag for flag in setting.flags if flag.startswith("-")]
+        flags = ", ".join(f"`{flag}`" for flag in named)
         cells = (f"`{setting.variable}`", flags, _default(setting), setting.help)
         rows.append(
             "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,215 @@
+"""What every change by an operator shares: preview, question, limit, and who it was."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pgflow_cli import escaping, output, settings
+from pgflow_cli.errors import NotFound, Refused, UsageError
+from pgflow_cli.models import Operator
+from pgflow_cli.options import Session
+from pgflow_cli.selection import JobFilter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LONGEST_NOTE = 1000
+_DRY = ("-n", "--dry-run")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a change was asked for; `everything` is --all, `most` is --max."""
+
+    dry_run: bool
+    yes: bool
+    operator: Operator
+    everything: bool = False
+    most: int = 10_000
+    batch_size: int = 500
+
+    def require_selection(self, ids: Sequence[str], chosen: JobFilter) -> None:
+        """Refuse a change of nothing in particular, and one that is said twice."""
+        if ids and (self.everything or not chosen.is_empty):
+            raise UsageError("give ids, or filters, or --all: not several of them")
+        if not ids and chosen.is_empty and not self.everything:
+            raise UsageError(
+                "which jobs? give ids, a filter such as --queue, or --all",
+                "Try it with --dry-run first.",
+            )
+        if self.everything and not chosen.is_empty:
+            raise UsageError("--all and a filter exclude each other")
+
+    def require_at_most(self, count: int) -> None:
+        """Refuse a change of more jobs than --max."""
+        if count > self.most:
+            raise Refused(
+                f"that are {count:,} jobs, more than --max {self.most:,}; nothing was "
+                "changed",
+                f"Narrow it with a filter, or try: --max {count}",
+                reason_code="TOO_MANY",
+            )
+
+    def confirm(self, question: str, *, count: int = 1) -> None:
+        """Ask before a change of several jobs, of one in production; else go on.
+
+        `question` has no question mark; where the jobs are is added. "No" is exit 1,
+        nobody to ask is exit 4.
+        """
+        if count > 1 or settings.production.value():
+            output.confirm(f"{question} ({where()})", yes=self.yes)
+
+
+def where() -> str:
+    """Return the database and the profile, as questions and previews name them."""
+    from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
+
+    name = Database(settings.database_url()).display()
+    profile = settings.given("profile")
+    return f"database {name}" + (f", profile {profile}" if profile else "")
+
+
+def command_line(*, run: bool = False) -> str:
+    """Return the command as it was typed, without secrets.
+
+    `run`: as it does what its dry run has shown.
+    """
+    words = list(Session.current().arguments)
+    if run:
+        words = [word for word in words if word not in _DRY]
+        words += [] if "--yes" in words or "-y" in words else ["--yes"]
+    return shlex.join(["pgflow", *_without_secrets(words)])
+
+
+def tell_dry_run() -> None:
+    """Say on stderr that nothing was changed, and print the command that does it."""
+    output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
+    output.write_text([f"Run      {command_line(run=True)}"])
+
+
+def read_ids(given: Iterable[str]) -> list[str]:
+    """Return ids as given, with `-` and `@file` replaced by the lines they hold.
+
+    Each comes once, in the order given. Empty lines and lines with # are passed over.
+    """
+    return list(dict.fromkeys(_each_id(given)))
+
+
+def change_options(*, bulk: bool = False, preview: bool = True) -> Callable[[F], F]:
+    """Give a command the options of a change; it is called with `change`.
+
+    `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
+    adds --dry-run.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **options: Any) -> Any:
+            asked = {
+                "dry_run": options.pop("dry_run", False),
+                "yes": options.pop("yes"),
+                "operator": _operator(options.pop("note"), options.pop("actor")),
+            }
+            if bulk:
+                asked["everything"] = options.pop("everything")
+                asked["most"] = options.pop("most")
+                asked["batch_size"] = options.pop("batch_size")
+            return function(*args, change=Change(**asked), **options)
+
+        command: Any = settings.actor(wrapped)
+        for flags, attributes in reversed([*_options(bulk, preview)]):
+            command = click.option(*flags, **attributes)(command)
+        return command  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _options(
+    bulk: bool, preview: bool
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if preview:
+        yield _DRY, {"is_flag": True, "help": "Change nothing; say what would be."}
+    yield ("-y", "--yes"), {"is_flag": True, "help": "Do not ask."}
+    if bulk:
+        yield ("--all", "everything"), {"is_flag": True, "help": "Really all of them."}
+    yield (
+        ("--note",),
+        {"metavar": "TEXT", "help": "Why; it stands in the audit."},
+    )
+    if bulk:
+        yield (
+            ("--max", "most"),
+            {
+                "type": settings.Number(1, 100_000_000),
+                "default": 10_000,
+                "show_default": True,
+                "metavar": "N",
+                "help": "Refuse to change more jobs than this.",
+            },
+        )
+        yield (
+            ("--batch-size",),
+            {
+                "type": settings.Number(1, 5_000),
+                "default": 500,
+                "show_default": True,
+                "metavar": "N",
+                "help": "How many jobs to change in one transaction.",
+            },
+        )
+
+
+def _operator(note: str | None, actor: str | None) -> Operator:
+    if note is not None and (len(note) > _LONGEST_NOTE or "\0" in note):
+        raise UsageError(f"--note takes up to {_LONGEST_NOTE} characters, no NUL")
+    return Operator(actor or _somebody(), command_line(), note or None)
+
+
+def _somebody() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _each_id(given: Iterable[str]) -> Iterator[str]:
+    for word in given:
+        if word == "-":
+            yield from _lines(sys.stdin.read())
+        elif word.startswith("@"):
+            yield from _lines(_text_of(Path(word[1:])))
+        else:
+            yield word
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        raise NotFound(f"cannot read {path}: {error.strerror}") from None
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        word = line.strip()
+        if word and not word.startswith("#"):
+            yield word
+
+
+def _without_secrets(words: Sequence[str]) -> Iterator[str]:
+    hide = False
+    for word in words:
+        yield "***" if hide else escaping.redact(word)
+        hide = word == "--database-url"
