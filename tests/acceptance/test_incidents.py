@@ -207,7 +207,8 @@ def test_a_dlq_spike_is_grouped_and_replayed_by_canary(
     wait_until(
         lambda: (
             connection.execute(
-                "select count(*) = 40 from pgflow.job_attempts where status = 'succeeded'"
+                "select count(*) = 40 from pgflow.job_attempts"
+                " where status = 'succeeded'"
             ).fetchone()
             == (True,)
         ),

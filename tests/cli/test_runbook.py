@@ -23,15 +23,36 @@ STAND_INS = {
     "$NEW_DATABASE_URL": "postgres://postgres@127.0.0.1:1/copy",
 }
 # What the seed names, but for commands of PowerShell that are repeated whole.
-NAMES_OF_THE_SEED = """
-    DATABASE_URL PGFLOW_WORKER_ID PGFLOW_QUEUE PGFLOW_LEASE_SECONDS PGFLOW_ADMIN_ADDR
-    PGFLOW_MIGRATE_ON_STARTUP PGFLOW_MAX_PAYLOAD_BYTES PGFLOW_MAX_ENQUEUE_PER_MINUTE
-    ARCHIVE_SUCCEEDED_AFTER_DAYS PRUNE_HISTORY_AFTER_DAYS MAINTENANCE_INTERVAL_SECS
-    /health /metrics /metrics/prom /dlq /ingest/decisions /jobs/:id/timeline
-    /jobs/:id/explain runnable_queue_depth jobs_per_sec retry_rate queue_policies
-    policy_decisions reap_expired_locks dlq_reason_code last_error_code
-    PAYLOAD_TOO_LARGE ENQUEUE_RATE_EXCEEDED
-""".split()
+NAMES_OF_THE_SEED = [
+    "DATABASE_URL",
+    "PGFLOW_WORKER_ID",
+    "PGFLOW_QUEUE",
+    "PGFLOW_LEASE_SECONDS",
+    "PGFLOW_ADMIN_ADDR",
+    "PGFLOW_MIGRATE_ON_STARTUP",
+    "PGFLOW_MAX_PAYLOAD_BYTES",
+    "PGFLOW_MAX_ENQUEUE_PER_MINUTE",
+    "ARCHIVE_SUCCEEDED_AFTER_DAYS",
+    "PRUNE_HISTORY_AFTER_DAYS",
+    "MAINTENANCE_INTERVAL_SECS",
+    "/health",
+    "/metrics",
+    "/metrics/prom",
+    "/dlq",
+    "/ingest/decisions",
+    "/jobs/:id/timeline",
+    "/jobs/:id/explain",
+    "runnable_queue_depth",
+    "jobs_per_sec",
+    "retry_rate",
+    "queue_policies",
+    "policy_decisions",
+    "reap_expired_locks",
+    "dlq_reason_code",
+    "last_error_code",
+    "PAYLOAD_TOO_LARGE",
+    "ENQUEUE_RATE_EXCEEDED",
+]
 SENTENCES_OF_THE_SEED = (
     "docker compose up --build -d",
     "docker compose --profile worker up -d --scale worker=4",
