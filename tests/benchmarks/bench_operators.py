@@ -136,9 +136,10 @@ def add_days(connection: psycopg.Connection[Any]) -> None:
             )::uuid;
             foreach parent in array array['jobs', 'job_attempts'] loop
               execute format(
-                'create table pgflow.%I partition of pgflow.%I'
-                  ' for values from (%L) to (%L)',
-                parent || to_char(day at time zone 'UTC', '_YYYYMMDD'), parent, low, high
+                'create table pgflow.%I partition of pgflow.%I for values'
+                  ' from (%L) to (%L)',
+                parent || to_char(day at time zone 'UTC', '_YYYYMMDD'), parent,
+                low, high
               );
             end loop;
           end loop;
@@ -193,8 +194,9 @@ def add_jobs(connection: psycopg.Connection[Any], options: argparse.Namespace) -
         """,
         """
         insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
-        select queue, 0, case when n % 10 = 0 then now() + interval '1 hour' * n / 1000000
-          else at end, id, job_type
+        select queue, 0,
+          case when n % 10 = 0 then now() + interval '1 hour' * n / 1000000
+            else at end, id, job_type
         from planted where place = 'pending'
         """,
         """
@@ -285,7 +287,7 @@ def some_ids(url: str) -> dict[str, str]:
             "dead_suffix": dead[-8:],
             "queued": one(
                 "select job_id from pgflow.pending where queue = 'emails'"
-                " and run_at < now() order by run_at offset 100000 limit 1"
+                " and run_at < now() order by run_at offset 1000 limit 1"
             ),
             "scheduled": one(
                 "select job_id from pgflow.pending where run_at > now() limit 1"
