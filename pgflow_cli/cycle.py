@@ -148,7 +148,8 @@ class Cycle:
         except PgflowError:
             intake.confirm(room, len(runs))
             raise
-        intake.confirm(room, len(runs), leased=leased, settled=len(runs))
+        batch = leased > 0 or not reply.limited_open
+        intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
         self._forget(settled, closed)
         self._note(runs, reply)
         if reply.limited_open or kept:
@@ -221,7 +222,7 @@ class Cycle:
         except Contention as error:
             log.info("queues with a limit, again at the next turn: %s", error)
         finally:
-            intake.confirm(room, 0, leased=len(jobs), batch=bool(jobs))
+            intake.confirm(room, 0, leased=len(jobs))
         if jobs:
             self._last_limited = jobs[-1].queue
             intake.idle = False

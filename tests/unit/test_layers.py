@@ -22,6 +22,7 @@ LAYERS = (
         "configuration",
         "board",
         "cursors",
+        "drain",
         "pace",
         "selection",
         "workplan",
