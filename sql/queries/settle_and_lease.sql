@@ -176,11 +176,8 @@ taken as (
     cross join lateral (
       select pending.ctid
       from pgflow.pending
-      where pending.queue = place.queue
-        and pending.rank = place.rank
-        and pending.run_at <= now()
+      -- include: due_entries
         and (pending.run_at, pending.job_id) >= (place.run_at, place.job_id)
-        and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
       -- Every column of the index, to its last: otherwise the whole backlog is sorted.
       order by pending.queue, pending.rank, pending.run_at, pending.job_id
       limit %(room)s::integer
@@ -213,17 +210,14 @@ limited as materialized (
     and (%(queues)s::text[] is null or gate.queue = any(%(queues)s::text[]))
     and exists (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.queue_ranks as place
       cross join lateral (
         select
         from pgflow.pending
-        where pending.queue = ranks.queue
-          and pending.rank = ranks.rank
-          and pending.run_at <= now()
-          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        -- include: due_entries
         limit 1
       ) as entry
-      where ranks.queue = gate.queue
+      where place.queue = gate.queue
     )
 ),
 -- An idle worker is told of new jobs; a busy one looks by itself. Written only when it changes.
