@@ -1,4 +1,4 @@
-"""Decides whether a database is the one whose jobs it holds, from its two identities.
+"""Which database this is, and whether that lets its jobs run.
 
 A restored or cloned database must not run again what was finished elsewhere.
 """
@@ -8,13 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+# A failover changes none of it; a major upgrade changes the server.
+_DIFFERENCES = {
+    "NOT_RECORDED": "its identity is not recorded",
+    "OTHER_SERVER": "it is on another server than it was recorded on",
+    "OTHER_DATABASE": "it is a copy of the database it was recorded in",
+    "OTHER_TABLES": "its tables were made anew, as a restore does",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseIdentity:
     """What was recorded of a database, and what it is at present.
 
     A system identifier is None where it may not be read; every recorded field is None
-    where the row is missing.
+    where the row is missing. `difference` is a code, None where there is none.
     """
 
     recorded_system_identifier: int | None
@@ -28,34 +36,37 @@ class DatabaseIdentity:
     fenced_at: datetime | None
     fenced_by: str | None
     fence_reason: str | None
+    difference: str | None
+    fenced: bool
 
     @property
-    def difference(self) -> str | None:
-        """Say what tells the present database from the recorded one; None: nothing.
-
-        A failover changes nothing of it. A restore makes the tables anew, a clone the
-        database, a move to another server or a major upgrade the system identifier.
-        """
-        if self.recorded_database_oid is None:
-            return "its identity is not recorded"
-        recorded, present = (
-            self.recorded_system_identifier,
-            self.present_system_identifier,
-        )
-        if recorded is not None and present is not None and recorded != present:
-            return "it is on another server than it was recorded on"
-        if self.recorded_database_oid != self.present_database_oid:
-            return "it is a copy of the database it was recorded in"
-        if self.recorded_table_oid != self.present_table_oid:
-            return "its tables were made anew, as a restore does"
-        return None
+    def moved(self) -> str | None:
+        """Say what tells the present database from the recorded one; None: nothing."""
+        return _DIFFERENCES[self.difference] if self.difference else None
 
     @property
     def reason(self) -> str | None:
         """Say why nothing may be leased; None: the fence is down."""
-        return self.fence_reason if self.fenced_at is not None else self.difference
+        return self.fence_reason or self.moved
 
-    @property
-    def fenced(self) -> bool:
-        """Whether nothing may be leased until an operator accepts the database."""
-        return self.reason is not None
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What an acceptance would touch: jobs that ran, queues to pause, workers to
+    leave alone.
+    """
+
+    jobs: int
+    queues: int
+    live_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What an acceptance has done; `action_id` is its row of the audit."""
+
+    action_id: int
+    epoch: str
+    jobs: int
+    paused: int
+    workers_forgotten: int

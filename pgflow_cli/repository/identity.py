@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli.fence import DatabaseIdentity
+from pgflow_cli.fence import DatabaseIdentity, Interrupted
 from pgflow_cli.repository.base import Part
 
 
@@ -12,6 +12,10 @@ class Identity(Part):
     def read_identity(self) -> DatabaseIdentity:
         """Return what was recorded of the database, and what it is at present."""
         return self.link.rows("read_identity", DatabaseIdentity)[0]
+
+    def lock_identity(self) -> None:
+        """Be the one who accepts the database, until the transaction ends."""
+        self.link.tuples("lock_identity")
 
     def record_identity(self) -> str:
         """Take the present identity for the right one; return the new epoch."""
@@ -30,3 +34,16 @@ class Identity(Part):
             {"reason": reason, "fenced_by": fenced_by, "seen_epoch": seen_epoch},
         )
         return bool(rows)
+
+    def count_interrupted(self) -> Interrupted:
+        """Count what an acceptance of the database would touch."""
+        return self.link.rows("count_interrupted", Interrupted)[0]
+
+    def forget_workers_of_before(self) -> int:
+        """Remove the workers that nobody has heard of since the fence was raised."""
+        return self.link.count("forget_workers_of_before")
+
+    def pause_every_queue(self, *, actor: str, note: str) -> list[str]:
+        """Pause the queues that are not paused without an end; return their names."""
+        rows = self.link.tuples("pause_every_queue", {"actor": actor, "note": note})
+        return [row[0] for row in rows]

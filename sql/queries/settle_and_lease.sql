@@ -168,6 +168,8 @@ taken as (
           where policy.queue = ranks.queue
             and policy.paused_until > now()
         )
+        -- A restored or cloned database: its jobs may have been finished elsewhere.
+        and not exists (select from pgflow.fence where closed)
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
     ) as place
