@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgflow_cli import migrations
+from pgflow_cli import fencing, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
 from pgflow_cli.repository import Database, Listener, Repository
@@ -116,14 +116,15 @@ def _extendable(board: Board, now: float) -> dict[str, int]:
 
 @dataclass
 class Upkeep:
-    """Reaps expired leases, makes partitions ahead, and settles what dead processes
-    held.
+    """Reaps expired leases, makes partitions ahead, settles what dead processes held,
+    and sees whether the database is still the one it was.
     """
 
     PARTITION_INTERVAL = 3600.0
     PERMISSION_RETRY = 3600.0
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
+    FENCE_INTERVAL = 10.0
     BATCH = 100
 
     plan: WorkPlan
@@ -132,10 +133,16 @@ class Upkeep:
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
+    fenced: bool = False
 
     def run(self) -> None:
         repository = Repository.of(self.database)
-        due = {self._reap: 0.0, self._partitions: 0.0, self._forget: 0.0}
+        due = {
+            self._fence: 0.0,
+            self._reap: 0.0,
+            self._partitions: 0.0,
+            self._forget: 0.0,
+        }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
             for duty, at in due.items():
@@ -177,6 +184,19 @@ class Upkeep:
             log.warning("cannot settle for a process that ended: %s", error)
             return self.stopped.wait(0.2)  # when stopping, their leases will run out
         return True
+
+    def _fence(self, repository: Repository) -> float:
+        identity = fencing.watch(repository)
+        if identity.fenced and not self.fenced:
+            log.error(
+                "the database is fenced, nothing is leased: %s (pgflow fence status)",
+                identity.reason,
+                extra={"event": "fenced"},
+            )
+        elif self.fenced and not identity.fenced:
+            log.info("the fence is down: leasing again", extra={"event": "unfenced"})
+        self.fenced = identity.fenced
+        return self.FENCE_INTERVAL
 
     def _reap(self, repository: Repository) -> float:
         reaped = repository.reap_expired_locks(

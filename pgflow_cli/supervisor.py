@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, migrations
+from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
@@ -333,7 +333,8 @@ class Supervisor:
 def await_database(database: Database, *, migrate: bool) -> None:
     """Wait until the database answers, however long; then see to its schema.
 
-    Raises ConfigurationError if the schema is missing or older than this program.
+    Raises ConfigurationError if the schema is missing or older than this program, or if
+    the database is fenced.
     """
     repository = Repository.of(database)
     try:
@@ -342,6 +343,7 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 if migrate:
                     migrations.migrate(repository)
                 migrations.require_current(repository)
+                fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
                 log.warning("database unavailable, waiting for it: %s", error)
                 time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter

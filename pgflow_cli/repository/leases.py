@@ -197,6 +197,32 @@ class Leases(Part):
                 error_message=None,
             )
 
+    def end_interrupted_leases(
+        self,
+        *,
+        status: str,
+        error_code: str | None,
+        error_message: str,
+        bury_as: str | None = None,
+        canceled_by: str | None = None,
+    ) -> list[EndedJob]:
+        """End the leases of workers that are not known, each job with an attempt.
+
+        Their jobs go back to their queue, unless they are to be buried or canceled.
+        """
+        with self.transaction():
+            locked = self.link.tuples("lock_interrupted_leases")
+            return self._end(
+                [row[0] for row in locked],
+                status=status,
+                started=None,
+                crash_budget=_NO_ATTEMPT_YET,
+                error_code=error_code,
+                error_message=error_message,
+                bury_as=bury_as,
+                canceled_by=canceled_by,
+            )
+
     def _end(
         self,
         lease_ids: Sequence[str],
@@ -206,6 +232,8 @@ class Leases(Part):
         crash_budget: int,
         error_code: str | None,
         error_message: str | None,
+        bury_as: str | None = None,
+        canceled_by: str | None = None,
     ) -> list[EndedJob]:
         if not lease_ids:
             return []
@@ -219,6 +247,8 @@ class Leases(Part):
                 "crash_budget": crash_budget,
                 "error_code": error_code,
                 "error_message": error_message,
+                "bury_as": bury_as,
+                "canceled_by": canceled_by,
             },
         )
 

@@ -15,7 +15,7 @@ taken as (
     from (
       select queue, room
       from quota
-      where not exists (select from pgflow.database_identity where fenced_at is not null)
+      where not exists (select from pgflow.fence where closed)
       -- Queues take turns, beginning after the one served last.
       order by queue <= %(last_queue)s::text, queue
     ) as turn

@@ -169,7 +169,8 @@ taken as (
           where gate.queue = ranks.queue
             and (gate.paused or gate.limited)
         )
-        and not exists (select from pgflow.database_identity where fenced_at is not null)
+        -- A restored or cloned database: its jobs may have been finished elsewhere.
+        and not exists (select from pgflow.fence where closed)
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
     ) as place

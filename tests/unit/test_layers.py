@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "models"},
+    {"errors", "fence", "models"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -29,7 +29,14 @@ LAYERS = (
     },
     {"phrases", "repository"},
     {"gates", "story"},
-    {"handlers", "explanation", "producer", "migrations", "local_server"},
+    {
+        "handlers",
+        "explanation",
+        "fencing",
+        "producer",
+        "migrations",
+        "local_server",
+    },
     {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
