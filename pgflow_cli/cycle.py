@@ -24,7 +24,7 @@ from pgflow_cli.errors import (
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.intake import Intake
 from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, Scan, Settlement
+from pgflow_cli.models import CycleReply, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.slots import Run
 
@@ -60,6 +60,8 @@ class Cycle:
         self._unconfirmed: list[str] = []  # batches whose reply was lost
         self._next_poll = 0.0
         self._failures = 0
+        self._owed = False  # queues with a limit had jobs, and there was no room left
+        self._last_limited = ""
         self._plan = plan = intake.plan
         self._request = CycleRequest(
             worker_id=worker_id,
@@ -127,6 +129,8 @@ class Cycle:
         self._clear_doubt()
         self._settle_followers(runs)
         room = self._room(len(runs))
+        # Kept free for queues with a limit, if the others left them nothing last time.
+        kept = min(room, self._plan.concurrency) if self._owed else 0
         if not runs and not room:
             self._next_poll = time.monotonic() + self._plan.poll
             return
@@ -135,7 +139,7 @@ class Cycle:
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         leased = 0
         try:
-            reply = self._exchange(room, settlements, closed)
+            reply = self._exchange(room - kept, settlements, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
             intake.confirm(room, len(runs))
@@ -144,9 +148,13 @@ class Cycle:
         except PgflowError:
             intake.confirm(room, len(runs))
             raise
-        intake.confirm(room, len(runs), leased=leased, settled=len(runs))
+        batch = leased > 0 or not reply.limited_open
+        intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
         self._forget(settled, closed)
         self._note(runs, reply)
+        if reply.limited_open or kept:
+            # After the settlements: what has ended counts no more.
+            self._owed = not self._lease_limited()
 
     def _room(self, settling: int) -> int:
         intake = self._intake
@@ -184,18 +192,52 @@ class Cycle:
         if room:
             intake.cursors.end(scan, reply, now)
             self._plan_next(reply, room, now, swept=scan.sweep)
-        self._take(reply, sent, now)
+        self._take(reply.jobs, sent, now)
         return reply
 
-    def _take(self, reply: CycleReply, sent: float, now: float) -> None:
+    def _lease_limited(self) -> bool:
+        """Lease from queues with a limit, in a transaction of its own.
+
+        Returns whether there was room to try. An outage is the next turn's to deal
+        with: this one has settled already.
+        """
         intake = self._intake
-        for job in reply.jobs:
+        room = intake.reserve_slots()
+        if not room:
+            return False
+        sent = time.monotonic()
+        request = replace(
+            self._request,
+            batch_id=str(uuid.uuid4()),
+            job_types=intake.leasable_types(),
+            room=room,
+            scan=Scan(last_queue=self._last_limited),
+        )
+        jobs: list[LeasedJob] = []
+        try:
+            jobs = self._repository.lease_limited(request)
+        except DatabaseUnavailable as error:
+            self._unconfirmed.append(request.batch_id)
+            log.warning("queues with a limit were not leased from: %s", error)
+        except Contention as error:
+            log.info("queues with a limit, again at the next turn: %s", error)
+        finally:
+            intake.confirm(room, 0, leased=len(jobs))
+        if jobs:
+            self._last_limited = jobs[-1].queue
+            intake.idle = False
+            self._take(jobs, sent, time.monotonic())
+        return True
+
+    def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
+        intake = self._intake
+        for job in jobs:
             if not self._open[job.lease_id]:
                 # Counted from before the statement was sent: never longer than the
                 # database counts.
                 intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
             self._open[job.lease_id] += 1
-        intake.accept(reply.jobs, self.deliver, now)
+        intake.accept(jobs, self.deliver, now)
 
     def _plan_next(
         self, reply: CycleReply, room: int, now: float, *, swept: bool
@@ -217,7 +259,9 @@ class Cycle:
         else:
             intake.more = False
             self._next_poll = now + self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-        intake.idle = not found and swept and intake.in_flight == 0
+        # Jobs that a limit holds back will run: the queue is not drained.
+        nothing = not found and swept and not reply.limited_waiting
+        intake.idle = nothing and intake.in_flight == 0
 
     # Outcomes.
 

@@ -93,16 +93,38 @@ class Intake:
             self._reserved += room
             return room
 
+    def reserve_slots(self) -> int:
+        """Reserve room for jobs that count against a limit while they wait in memory.
+
+        As many as could start at once, but one even so: they must not starve beside
+        a queue that fills the memory. `confirm` must follow.
+        """
+        room = self.reserve(0)
+        capacity = self.plan.concurrency - self.slots.stuck
+        free = capacity - (self._in_flight - self._settling)
+        spare = room - min(room, max(1, free))
+        self.confirm(spare, 0, batch=False)
+        return room - spare
+
     def confirm(
-        self, room: int, settling: int, *, leased: int = 0, settled: int = 0
+        self,
+        room: int,
+        settling: int,
+        *,
+        leased: int = 0,
+        settled: int = 0,
+        batch: bool = True,
     ) -> None:
-        """Turn what was announced and reserved into what came of it."""
+        """Turn what was announced and reserved into what came of it.
+
+        `batch`: this was the one batch that --once asks for.
+        """
         with self._lock:
             self._reserved -= room
             self._settling -= settling
             self._in_flight += leased - settled
             self._spend(leased - room)
-            if self.plan.once and room:
+            if self.plan.once and room and batch:
                 self.ending = True
 
     def _may_lease(self) -> bool:

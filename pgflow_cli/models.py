@@ -98,11 +98,16 @@ class Cycle:
 class CycleReply:
     """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose
     outcome came too late.
+
+    Of queues with a limit and a due job, `limited_open` may be asked by `lease_limited`
+    now, and `limited_waiting` may give jobs at some time.
     """
 
     scanned_at: str
     lost: list[str]
     jobs: list[LeasedJob]
+    limited_open: int = 0
+    limited_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

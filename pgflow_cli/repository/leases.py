@@ -34,8 +34,6 @@ class Leases(Part):
         successes = [s for s in cycle.settlements if s.status == "succeeded"]
         others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
         parameters = {
-            "worker_id": cycle.worker_id,
-            "worker_name": cycle.worker_name,
             "code_version": cycle.code_version,
             "fence_ids": _array(
                 {s.lease_id for s in cycle.settlements} | {*cycle.closed}
@@ -47,18 +45,41 @@ class Leases(Part):
             "ended_ago": _array([f"{s.ended_ago:.6f}" for s in successes]),
             "others": json.dumps(others),
             "closed_ids": _array(cycle.closed),
-            "room": str(cycle.room),
-            "batch_id": cycle.batch_id,
-            "lease_seconds": str(cycle.lease_seconds),
-            "queues": None if cycle.queues is None else _names(cycle.queues),
-            "job_types": None if cycle.job_types is None else _names(cycle.job_types),
+            **_wanted(cycle),
             **_scan(cycle.scan),
         }
         cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
         jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
-        return CycleReply(scanned_at=rows[0][4], lost=lost, jobs=jobs)
+        return CycleReply(
+            scanned_at=rows[0][4],
+            lost=lost,
+            jobs=jobs,
+            limited_open=rows[0][5],
+            limited_waiting=rows[0][8],
+        )
+
+    def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
+        """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
+
+        Two statements in one transaction: the count must be newer than the lock. A
+        queue whose policy somebody else has locked is passed over.
+        """
+        wanted = _wanted(cycle)
+        with self.transaction():
+            locked = self.link.tuples("lock_limited_queues", wanted)
+            if not locked:
+                return []
+            parameters = {
+                **wanted,
+                "queues": _names(row[0] for row in locked),
+                "last_queue": cycle.scan.last_queue,
+            }
+            return [
+                LeasedJob._make(row)
+                for row in self.link.tuples("lease_limited", parameters)
+            ]
 
     def settle_and_enqueue(
         self,
@@ -234,6 +255,19 @@ def _names(values: Iterable[str]) -> str:
     called NULL.
     """
     return "{" + ",".join(f'"{value}"' for value in values) + "}"
+
+
+def _wanted(cycle: Cycle) -> dict[str, object]:
+    """Return who leases, for how long, and what."""
+    return {
+        "worker_id": cycle.worker_id,
+        "worker_name": cycle.worker_name,
+        "batch_id": cycle.batch_id,
+        "lease_seconds": str(cycle.lease_seconds),
+        "queues": None if cycle.queues is None else _names(cycle.queues),
+        "job_types": None if cycle.job_types is None else _names(cycle.job_types),
+        "room": str(cycle.room),
+    }
 
 
 def _scan(scan: Scan) -> dict[str, object]:

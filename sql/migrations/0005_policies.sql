@@ -22,6 +22,7 @@ select
   queue,
   coalesce(paused_until > now(), false) as paused,
   max_in_flight is not null or max_attempts_per_minute is not null as limited,
+  coalesce(least(max_in_flight, max_attempts_per_minute) = 0, false) as closed,
   coalesce(throttled_until > now(), false) as throttled
 from pgflow.queue_policies;
 

@@ -167,11 +167,13 @@ taken as (
         %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
       ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
       where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
+        -- Limits are counted under a lock, by lease_limited.
         and not exists (
-          select from pgflow.queue_policies as policy
-          where policy.queue = ranks.queue
-            and policy.paused_until > now()
+          select from pgflow.queue_gates as gate
+          where gate.queue = ranks.queue
+            and (gate.paused or gate.limited)
         )
+        and not exists (select from pgflow.database_identity where fenced_at is not null)
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
     ) as place
@@ -203,6 +205,31 @@ leased as (
   group by queue
   returning lease_id, queue
 ),
+-- Queues with a limit where something is due: how many may be asked now, and how many may ever give a job.
+limited as materialized (
+  select
+    count(*) filter (where not gate.throttled)::integer as open,
+    count(*) filter (where not gate.closed)::integer as waiting
+  from pgflow.queue_gates as gate
+  where gate.limited
+    and not gate.paused
+    and %(room)s::integer > 0
+    and (%(queues)s::text[] is null or gate.queue = any(%(queues)s::text[]))
+    and exists (
+      select
+      from pgflow.queue_ranks as ranks
+      cross join lateral (
+        select
+        from pgflow.pending
+        where pending.queue = ranks.queue
+          and pending.rank = ranks.rank
+          and pending.run_at <= now()
+          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        limit 1
+      ) as entry
+      where ranks.queue = gate.queue
+    )
+),
 -- An idle worker is told of new jobs; a busy one looks by itself. Written only when it changes.
 marked as (
   update pgflow.workers
@@ -212,13 +239,14 @@ marked as (
     and %(room)s::integer > 0
     and idle = exists (select from taken)
 )
--- First the instant of the scan, then outcomes that came too late, then the jobs.
+-- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
 select
   null::uuid::text as lease_id, null::uuid::text as job_id, null::text as queue, 0::smallint as rank,
   to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
-  0 as attempt_no, null::text as job_type, null::text as payload, 0 as max_attempts,
+  limited.open as attempt_no, null::text as job_type, null::text as payload, limited.waiting as max_attempts,
   null::bigint as timeout_ms, null::text as meta, null::text as replay_of_job_id,
   0::bigint as failed_attempts, 0::bigint as lost_attempts
+from limited
 union all
 select
   lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0
@@ -233,29 +261,5 @@ where not exists (
 )
 union all
 (
-  select
-    leased.lease_id::text, taken.job_id::text, taken.queue, taken.rank,
-    to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
-    taken.attempt_no + 1, taken.job_type, job.payload, job.max_attempts,
-    job.timeout_ms, job.meta, job.replay_of_job_id,
-    coalesce(history.failed, 0), coalesce(history.lost, 0)
-  from taken
-  join leased using (queue)
-  cross join lateral (
-    -- Text: a number or a time that Python cannot hold must spoil its own job, not the batch.
-    select payload::text, meta::text, max_attempts, timeout_ms, replay_of_job_id::text
-    from pgflow.jobs
-    where id = taken.job_id
-    offset 0
-  ) as job
-  left join lateral (
-    select
-      count(*) filter (where status = 'failed') as failed,
-      count(*) filter (where status = 'lost') as lost
-    from pgflow.job_attempts
-    where job_attempts.job_id = taken.job_id
-      -- False for nearly every job: then no partition is opened.
-      and taken.attempt_no > 0
-  ) as history on true
-  order by leased.lease_id, taken.rank, taken.run_at, taken.job_id
+-- include: leased_jobs
 )

@@ -74,6 +74,13 @@ def failing(job):
     raise ConnectionError("smtp.example: connection refused")
 
 
+@app.handler("depends", max_attempts=1)
+def depends(job):
+    """Fails until what it depends on is there."""
+    if not Path(job.payload["gate"]).exists():
+        raise ConnectionError(f"smtp.example: refused job {job.id}")
+
+
 @app.handler("gives_up")
 def gives_up(job):
     raise Fail(code="NON_RETRYABLE", message="no such customer")

@@ -1,0 +1,26 @@
+-- The jobs that a statement has just leased, with what their workers must know; none of it can fail to decode.
+select
+  leased.lease_id::text as lease_id, taken.job_id::text as job_id, taken.queue, taken.rank,
+  to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
+  taken.attempt_no + 1 as attempt_no, taken.job_type, job.payload, job.max_attempts,
+  job.timeout_ms, job.meta, job.replay_of_job_id,
+  coalesce(history.failed, 0) as failed_attempts, coalesce(history.lost, 0) as lost_attempts
+from taken
+join leased using (queue)
+cross join lateral (
+  -- Text: a number or a time that Python cannot hold must spoil its own job, not the batch.
+  select payload::text, meta::text, max_attempts, timeout_ms, replay_of_job_id::text
+  from pgflow.jobs
+  where id = taken.job_id
+  offset 0
+) as job
+left join lateral (
+  select
+    count(*) filter (where status = 'failed') as failed,
+    count(*) filter (where status = 'lost') as lost
+  from pgflow.job_attempts
+  where job_attempts.job_id = taken.job_id
+    -- False for nearly every job: then no partition is opened.
+    and taken.attempt_no > 0
+) as history on true
+order by leased.lease_id, taken.rank, taken.run_at, taken.job_id
