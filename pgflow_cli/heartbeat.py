@@ -9,13 +9,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgflow_cli import fencing, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
@@ -38,6 +39,10 @@ class Process(Protocol):
         """Tell it something."""
         ...
 
+    def hush(self) -> None:
+        """Have it lease no more, now and after it has been replaced."""
+        ...
+
 
 @dataclass
 class Heartbeat:
@@ -52,6 +57,7 @@ class Heartbeat:
     stopped: threading.Event = field(default_factory=threading.Event)
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # canceled jobs, of leases still held
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -87,7 +93,7 @@ class Heartbeat:
             for run in process.board.running():
                 if run.progress[1]:
                     progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
-        alive = repository.beat(
+        reply = repository.beat(
             supervisor_id=self.supervisor_id,
             workers=[p.row() for p in processes],
             lease_ids=[lease for leases in held.values() for lease in leases],
@@ -97,13 +103,31 @@ class Heartbeat:
         for process in processes:
             process.board.renew(sent)
             for lease_id, place in held[process.worker_id].items():
-                until = sent + self.plan.lease_seconds if lease_id in alive else GONE
+                exists = lease_id in reply.leases
+                until = sent + self.plan.lease_seconds if exists else GONE
                 process.board.extend(lease_id, place, until)
+            self._pass_on(reply, process, held[process.worker_id])
             if process.worker_id not in self.registered:
                 # Known to producers from now on: look once more for what they enqueued
                 # before.
                 self.registered.add(process.worker_id)
                 process.say("wake")
+        self.told &= {job for jobs in reply.canceled.values() for job in jobs}
+
+    def _pass_on(
+        self, reply: BeatReply, process: Process, leases: Iterable[str]
+    ) -> None:
+        """Tell a process what operators want of it.
+
+        Each job is named once: a frozen process does not empty its pipe, and a full one
+        would hold up the heartbeat of all.
+        """
+        if process.worker_id in reply.quiet:
+            process.hush()
+        canceled = {job for lease in leases for job in reply.canceled.get(lease, ())}
+        if new := canceled - self.told:
+            self.told |= new
+            process.say(f"cancel {' '.join(sorted(new))}")
 
 
 def _extendable(board: Board, now: float) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg.rows import tuple_row
 
 from pgflow_cli.models import (
+    BeatReply,
     Cycle,
     CycleReply,
     EndedJob,
@@ -121,10 +122,8 @@ class Leases(Part):
         lease_ids: Sequence[str],
         lease_seconds: float,
         progress: Mapping[str, object],
-    ) -> set[str]:
-        """Say that the workers live and extend the leases; return the leases that still
-        exist.
-        """
+    ) -> BeatReply:
+        """Say that the workers live and extend the leases; return what came of it."""
         rows = self.link.tuples(
             "beat",
             {
@@ -135,7 +134,12 @@ class Leases(Part):
                 "progress": json.dumps(progress),
             },
         )
-        return {row[0] for row in rows}
+        leases = {row[1]: row[2] for row in rows if row[0] == "lease"}
+        return BeatReply(
+            leases=set(leases),
+            canceled={lease: jobs for lease, jobs in leases.items() if jobs},
+            quiet={row[1] for row in rows if row[0] == "quiet"},
+        )
 
     def reap_expired_locks(self, *, limit: int, crash_budget: int) -> list[EndedJob]:
         """Return jobs to their queue whose worker has gone silent.

@@ -19,9 +19,11 @@ unsettled as materialized (
 judged as materialized (
   select
     unsettled.lease_id, unsettled.leased_at, unsettled.worker_name, unsettled.job_id, unsettled.attempt_no,
-    unsettled.started, job.queue, job.job_type, job.priority, history.failed,
-    -- Where the attempt before this one sent the job; if there was none, where its producer did.
-    coalesce(history.next_run_at, job.run_at) as run_at,
+    unsettled.started, job.queue, job.job_type, coalesce(moved.rank, -job.priority) as rank, history.failed,
+    -- Where an operator put the job since the attempt before this one; else where that one did; else its producer.
+    coalesce(
+      case when moved.attempt_no = unsettled.attempt_no - 1 then moved.run_at end, history.next_run_at, job.run_at
+    ) as run_at,
     %(bury_as)s::text is not null
       or (%(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer) as condemned,
     -- All that is not condemned: who cancels a lease decides about each of its jobs.
@@ -41,6 +43,12 @@ judged as materialized (
     from pgflow.job_attempts
     where job_id = unsettled.job_id
   ) as history
+  left join lateral (
+    select rank, run_at, attempt_no
+    from pgflow.moved_jobs
+    where job_id = unsettled.job_id
+    offset 0
+  ) as moved on true
 ),
 recorded as (
   insert into pgflow.job_attempts (
@@ -57,7 +65,7 @@ recorded as (
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select
-    queue, -priority, case when started then now() else run_at end, job_id,
+    queue, rank, case when started then now() else run_at end, job_id,
     -- A job that had not started keeps its number.
     case when started then attempt_no else attempt_no - 1 end, job_type
   from judged

@@ -84,7 +84,11 @@ refused as materialized (
 ),
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
-  select job.queue, -job.priority, back.run_at, back.job_id, back.attempt_no, job.job_type
+  select
+    job.queue,
+    -- An operator's new priority outlives the attempt.
+    coalesce((select moved.rank from pgflow.moved_jobs as moved where moved.job_id = back.job_id), -job.priority),
+    back.run_at, back.job_id, back.attempt_no, job.job_type
   from (
     select job_id, next_run_at as run_at, attempt_no
     from settled
