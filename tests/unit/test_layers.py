@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "fence", "models"},
+    {"errors", "fence", "models", "oversight"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -35,6 +35,8 @@ LAYERS = (
         "fencing",
         "producer",
         "migrations",
+        "queue_changes",
+        "workforce",
         "local_server",
     },
     {"logs", "submissions"},
