@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,6 +30,7 @@ SECTIONS = {
     "Operate": {
         "health": "Say whether a worker, the database or a server is well.",
         "fence": "Keep a restored database from running finished work again.",
+        "config": "See which settings are in force and where they come from.",
         "audit": "See what operators have changed.",
     },
     "Try": {
@@ -36,6 +38,8 @@ SECTIONS = {
         "dev": "Run a private server and a worker in this folder.",
     },
     "Meta": {
+        "completion": "Print or install what a shell needs to complete names.",
+        "help": "Explain a command, or a topic that concerns all of them.",
         "version": "Print the versions of everything that takes part.",
     },
 }
@@ -108,6 +112,9 @@ class Program(Group):
         session = Session(settings.VARIABLES, arguments=_typed(*args, **extra))
         for stream in (sys.stdout, sys.stderr):
             terminal.make_robust(stream)
+        if "_PGFLOW_COMPLETE" in os.environ:
+            # Only a shell asks so: everybody else starts without this module.
+            import_module("pgflow_cli.shells").register()
         try:
             extra.update(standalone_mode=False, obj=session)
             result = super().main(*args, **extra)

@@ -12,7 +12,7 @@ import click
 
 from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind
+from pgflow_cli.parameters import Kind, Known
 from pgflow_cli.selection import (
     MOST_ROWS,
     JobFilter,
@@ -30,9 +30,12 @@ _FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 
-class _Pattern(Kind):
-    def __init__(self, name: str, pattern: re.Pattern[str], expects: str) -> None:
-        self.name, self.pattern, self.expects = name, pattern, expects
+class _Pattern(Known):
+    def __init__(
+        self, name: str, pattern: re.Pattern[str], expects: str, suggests: str = ""
+    ) -> None:
+        super().__init__(name, suggests)
+        self.pattern, self.expects = pattern, expects
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -58,7 +61,9 @@ class _Meta(Kind):
 
 
 CODE = _Pattern("code", _CODE, "a code of capitals, digits and _, such as TIMEOUT")
-QUEUE_GLOB = _Pattern("queue", _GLOB, "a queue's name, or a glob such as emails.*")
+QUEUE_GLOB = _Pattern(
+    "queue", _GLOB, "a queue's name, or a glob such as emails.*", "queue"
+)
 FINGERPRINT = _Pattern("fingerprint", _FINGERPRINT, "a fingerprint such as f1-3ac91b20")
 
 _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {

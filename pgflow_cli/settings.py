@@ -20,9 +20,11 @@ from pgflow_cli.configuration import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting, stack
 from pgflow_cli.parameters import (
+    JOB_ID,
     NAME,
     QUEUE,
     TYPE,
+    WORKER,
     Choice,
     Duration,
     InstantType,
@@ -32,9 +34,11 @@ from pgflow_cli.parameters import (
 )
 
 __all__ = [
+    "JOB_ID",
     "NAME",
     "QUEUE",
     "TYPE",
+    "WORKER",
     "Choice",
     "Duration",
     "InstantType",

@@ -52,7 +52,7 @@ class _HowMany(Kind):
 
 
 @command("explain")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=settings.JOB_ID)
 @click.option("--timeline", is_flag=True, help="Only what happened to it, as rows.")
 @click.option("--payload", is_flag=True, help="Its payload, too.")
 @click.option(
