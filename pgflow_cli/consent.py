@@ -90,10 +90,13 @@ def command_line(*, run: bool = False) -> str:
     return shlex.join(["pgflow", *_without_secrets(words)])
 
 
-def tell_dry_run() -> None:
-    """Say on stderr that nothing was changed, and print the command that does it."""
+def tell_dry_run(preview: Iterable[str] = ()) -> None:
+    """Say on stderr that nothing was changed, and print the command that does it.
+
+    `preview` are lines that stand before the command.
+    """
     output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    output.write_text([f"Run      {command_line(run=True)}"])
+    output.write_text([*preview, f"Run      {command_line(run=True)}"])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:

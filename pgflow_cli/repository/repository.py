@@ -11,6 +11,7 @@ from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.producing import BorrowedLink, Producing
+from pgflow_cli.repository.replays import Replays
 from pgflow_cli.repository.schema import Schema
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Repository(
     Leases,
     Overviews,
     Producing,
+    Replays,
     Schema,
 ):
     """Every statement of pgflow over one connection, which opens at the first call."""

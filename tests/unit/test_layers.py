@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "models"},
+    {"errors", "letters", "models", "plans"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
