@@ -78,25 +78,30 @@ def where() -> str:
     return f"database {name}" + (f", profile {profile}" if profile else "")
 
 
-def command_line(*, run: bool = False) -> str:
+def command_line(*, run: bool = False, confirm: str | None = None) -> str:
     """Return the command as it was typed, without secrets.
 
-    `run`: as it does what its dry run has shown.
+    `run`: as it does what its dry run has shown; a severe one with `confirm`.
     """
     words = list(Session.current().arguments)
     if run:
         words = [word for word in words if word not in _DRY]
-        words += [] if "--yes" in words or "-y" in words else ["--yes"]
+        consent = ["--yes"] if confirm is None else ["--confirm", confirm]
+        words += [] if {"--yes", "-y", "--confirm"} & set(words) else consent
     return shlex.join(["pgflow", *_without_secrets(words)])
 
 
-def tell_dry_run(preview: Iterable[str] = ()) -> None:
+def tell_dry_run(
+    preview: Iterable[str] = (), *, confirm: str | None = None
+) -> None:
     """Say on stderr that nothing was changed, and print the command that does it.
 
-    `preview` are lines that stand before the command.
+    `preview` are lines that stand before the command, `confirm` is the name that a
+    severe change asks for.
     """
     output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    output.write_text([*preview, f"Run      {command_line(run=True)}"])
+    run = command_line(run=True, confirm=confirm)
+    output.write_text([*preview, f"Run      {run}"])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:
@@ -107,11 +112,13 @@ def read_ids(given: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(_each_id(given)))
 
 
-def change_options(*, bulk: bool = False, preview: bool = True) -> Callable[[F], F]:
+def change_options(
+    *, bulk: bool = False, preview: bool = True, yes: bool = True
+) -> Callable[[F], F]:
     """Give a command the options of a change; it is called with `change`.
 
     `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
-    adds --dry-run.
+    adds --dry-run, `yes` adds --yes: a severe change has --confirm NAME instead.
     """
 
     def decorate(function: F) -> F:
@@ -119,7 +126,7 @@ def change_options(*, bulk: bool = False, preview: bool = True) -> Callable[[F],
         def wrapped(*args: Any, **options: Any) -> Any:
             asked = {
                 "dry_run": options.pop("dry_run", False),
-                "yes": options.pop("yes"),
+                "yes": options.pop("yes", False),
                 "operator": _operator(options.pop("note"), options.pop("actor")),
             }
             if bulk:
@@ -129,7 +136,7 @@ def change_options(*, bulk: bool = False, preview: bool = True) -> Callable[[F],
             return function(*args, change=Change(**asked), **options)
 
         command: Any = settings.actor(wrapped)
-        for flags, attributes in reversed([*_options(bulk, preview)]):
+        for flags, attributes in reversed([*_options(bulk, preview, yes)]):
             command = click.option(*flags, **attributes)(command)
         return command  # type: ignore[no-any-return]
 
@@ -137,11 +144,12 @@ def change_options(*, bulk: bool = False, preview: bool = True) -> Callable[[F],
 
 
 def _options(
-    bulk: bool, preview: bool
+    bulk: bool, preview: bool, yes: bool
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if preview:
         yield _DRY, {"is_flag": True, "help": "Change nothing; say what would be."}
-    yield ("-y", "--yes"), {"is_flag": True, "help": "Do not ask."}
+    if yes:
+        yield ("-y", "--yes"), {"is_flag": True, "help": "Do not ask."}
     if bulk:
         yield ("--all", "everything"), {"is_flag": True, "help": "Really all of them."}
     yield (

@@ -9,13 +9,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgflow_cli import migrations
+from pgflow_cli import fencing, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
@@ -38,6 +39,10 @@ class Process(Protocol):
         """Tell it something."""
         ...
 
+    def hush(self) -> None:
+        """Have it lease no more, now and after it has been replaced."""
+        ...
+
 
 @dataclass
 class Heartbeat:
@@ -52,6 +57,7 @@ class Heartbeat:
     stopped: threading.Event = field(default_factory=threading.Event)
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # canceled jobs, of leases still held
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -87,7 +93,7 @@ class Heartbeat:
             for run in process.board.running():
                 if run.progress[1]:
                     progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
-        alive = repository.beat(
+        reply = repository.beat(
             supervisor_id=self.supervisor_id,
             workers=[p.row() for p in processes],
             lease_ids=[lease for leases in held.values() for lease in leases],
@@ -97,13 +103,31 @@ class Heartbeat:
         for process in processes:
             process.board.renew(sent)
             for lease_id, place in held[process.worker_id].items():
-                until = sent + self.plan.lease_seconds if lease_id in alive else GONE
+                exists = lease_id in reply.leases
+                until = sent + self.plan.lease_seconds if exists else GONE
                 process.board.extend(lease_id, place, until)
+            self._pass_on(reply, process, held[process.worker_id])
             if process.worker_id not in self.registered:
                 # Known to producers from now on: look once more for what they enqueued
                 # before.
                 self.registered.add(process.worker_id)
                 process.say("wake")
+        self.told &= {job for jobs in reply.canceled.values() for job in jobs}
+
+    def _pass_on(
+        self, reply: BeatReply, process: Process, leases: Iterable[str]
+    ) -> None:
+        """Tell a process what operators want of it.
+
+        Each job is named once: a frozen process does not empty its pipe, and a full one
+        would hold up the heartbeat of all.
+        """
+        if process.worker_id in reply.quiet:
+            process.hush()
+        canceled = {job for lease in leases for job in reply.canceled.get(lease, ())}
+        if new := canceled - self.told:
+            self.told |= new
+            process.say(f"cancel {' '.join(sorted(new))}")
 
 
 def _extendable(board: Board, now: float) -> dict[str, int]:
@@ -116,14 +140,15 @@ def _extendable(board: Board, now: float) -> dict[str, int]:
 
 @dataclass
 class Upkeep:
-    """Reaps expired leases, makes partitions ahead, and settles what dead processes
-    held.
+    """Reaps expired leases, makes partitions ahead, settles what dead processes held,
+    and sees whether the database is still the one it was.
     """
 
     PARTITION_INTERVAL = 3600.0
     PERMISSION_RETRY = 3600.0
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
+    FENCE_INTERVAL = 10.0
     BATCH = 100
 
     plan: WorkPlan
@@ -132,10 +157,16 @@ class Upkeep:
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
+    fenced: bool = False
 
     def run(self) -> None:
         repository = Repository.of(self.database)
-        due = {self._reap: 0.0, self._partitions: 0.0, self._forget: 0.0}
+        due = {
+            self._fence: 0.0,
+            self._reap: 0.0,
+            self._partitions: 0.0,
+            self._forget: 0.0,
+        }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
             for duty, at in due.items():
@@ -177,6 +208,19 @@ class Upkeep:
             log.warning("cannot settle for a process that ended: %s", error)
             return self.stopped.wait(0.2)  # when stopping, their leases will run out
         return True
+
+    def _fence(self, repository: Repository) -> float:
+        identity = fencing.watch(repository)
+        if identity.fenced and not self.fenced:
+            log.error(
+                "the database is fenced, nothing is leased: %s (pgflow fence status)",
+                identity.reason,
+                extra={"event": "fenced"},
+            )
+        elif self.fenced and not identity.fenced:
+            log.info("the fence is down: leasing again", extra={"event": "unfenced"})
+        self.fenced = identity.fenced
+        return self.FENCE_INTERVAL
 
     def _reap(self, repository: Repository) -> float:
         reaped = repository.reap_expired_locks(

@@ -197,6 +197,18 @@ class Intake:
                 self._suspects.remove(run)
             run.deliver(run)
 
+    def cancel(self, job_ids: set[str]) -> None:
+        """Stop jobs that an operator has canceled, started or not."""
+        doomed = [
+            run
+            for run in self._suspects
+            if run.leased.job_id in job_ids and not run.submitted
+        ]
+        for run in doomed:
+            run.outcome = handlers.CANCELED
+        self.give_back(doomed)
+        self.slots.cancel(job_ids)
+
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
         spent = self._remaining.value == 0

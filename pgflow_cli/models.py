@@ -111,6 +111,17 @@ class CycleReply:
 
 
 @dataclass(frozen=True, slots=True)
+class BeatReply:
+    """What came of a heartbeat: `leases` still exist, `canceled` jobs of them are to
+    stop, by lease; the workers in `quiet` are to lease no more.
+    """
+
+    leases: set[str]
+    canceled: dict[str, list[str]]
+    quiet: set[str]
+
+
+@dataclass(frozen=True, slots=True)
 class EndedJob:
     """A job that a lease still held when the lease was ended for it."""
 

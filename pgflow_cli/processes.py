@@ -56,6 +56,13 @@ class Child:
             except (BrokenPipeError, ConnectionResetError, OSError):
                 log.debug("%s does not listen any more", self.name)
 
+    def hush(self) -> None:
+        """Have it lease no more, now and after it has been replaced."""
+        if not self.quiet:
+            self.quiet = True
+            log.info("%s: quiet, leasing no more", self.name)
+            self.say("quiet")
+
     @classmethod
     def start(
         cls, plan: WorkPlan, number: int, remaining: Any, *, quiet: bool

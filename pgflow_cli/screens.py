@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator
 
 from pgflow_cli import times
-from pgflow_cli.explanation import Event, Explanation
+from pgflow_cli.explanation import Explanation
+from pgflow_cli.story import Event
 
 _MARKS = {
     "queued": " ",

@@ -186,6 +186,26 @@ class Slots:
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
 
+    def cancel(self, job_ids: set[str]) -> None:
+        """Stop jobs that an operator has canceled.
+
+        A coroutine is canceled, a program gets TERM and then KILL, a function sees
+        `job.canceled`. Whatever still comes of them, they have ended already.
+        """
+        with self._changed:
+            waiting = [r for r in self._unstarted() if r.leased.job_id in job_ids]
+            for run in waiting:
+                self._remove(run)
+            running = [r for r in self._running if r.leased.job_id in job_ids]
+        for run in (*waiting, *running):
+            # Before `run.job` is looked at: a thread that is about to begin it makes
+            # the job first, and then looks here.
+            run.outcome = handlers.CANCELED
+        for run in waiting:
+            run.deliver(run)
+        for run in running:
+            self._cancel(run, handlers.CANCELED)
+
     def release(self, error: str) -> None:
         """Give every running job back, uncharged: the worker stops first."""
         for run in list(self._running):
@@ -271,10 +291,12 @@ class Slots:
         if job is None:
             return
         if run.handler.kind == "executable":
-            run.outcome = executables.run(run.handler, job, self._environment)
+            outcome = executables.run(run.handler, job, self._environment)
         else:
-            run.outcome = handlers.run(run.handler, job)
-        run.ended = time.monotonic()
+            outcome = handlers.run(run.handler, job)
+        # Decided from outside meanwhile: that counts.
+        run.outcome = run.outcome or outcome
+        run.ended = run.ended or time.monotonic()
 
     def _prepare(self, run: Run) -> Job | None:
         """Start a job: show it on the board and decode it. None if it ended there and
@@ -301,6 +323,9 @@ class Slots:
         except Exception as error:
             run.outcome = handlers.conclude(run.handler, leased, error)
             run.ended = time.monotonic()
+            return None
+        if run.outcome is not None:
+            run.ended = time.monotonic()  # canceled just now
             return None
         return run.job
 
@@ -427,7 +452,7 @@ class Slots:
         with self._changed:
             if run.over:
                 return
-            run.outcome, run.ended = outcome, time.monotonic()
+            run.outcome, run.ended = run.outcome or outcome, time.monotonic()
             self._finish(run)
             if run.task is None:
                 # This thread ends when its handler returns.

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, migrations
+from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
@@ -51,6 +51,7 @@ class Supervisor:
         self._quick_deaths = 0
         self._start_again = 0.0
         self._quiet = False
+        self._hushed: set[int] = set()  # numbers of processes that were quiet
         self._ran_once = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
@@ -98,8 +99,9 @@ class Supervisor:
         taken = {c.number for c in self._children if not c.retiring}
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
+                quiet = self._quiet or number in self._hushed
                 self._children.append(
-                    Child.start(self.plan, number, self._remaining, quiet=self._quiet)
+                    Child.start(self.plan, number, self._remaining, quiet=quiet)
                 )
 
     def _spent(self) -> bool:
@@ -155,7 +157,7 @@ class Supervisor:
         """Settle what a dead process held, at once; decide when its successor
         starts.
         """
-        self._children.remove(child)
+        self._remove(child)
         child.process.join()
         child.pipe.close()
         code = child.process.exitcode
@@ -180,6 +182,11 @@ class Supervisor:
             if time.monotonic() - child.started > 30:
                 self._quick_deaths = 0
             self._postpone()
+
+    def _remove(self, child: Child) -> None:
+        self._children.remove(child)
+        if child.quiet:
+            self._hushed.add(child.number)
 
     def _postpone(self) -> None:
         """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
@@ -211,7 +218,7 @@ class Supervisor:
             if late and child.process.is_alive():
                 log.error("a handler holds up %s past its deadline: killed", child.name)
                 child.kill()
-                self._children.remove(child)
+                self._remove(child)
                 child.pipe.close()
                 self._settle_dead(
                     child,
@@ -300,11 +307,10 @@ class Supervisor:
                 log.info("%s: leasing no more, waiting for what runs", name)
                 self._end()
             elif name in _QUIET:
-                log.info("%s: quiet, leasing no more", name)
+                log.info("%s: all are quiet", name)
                 self._quiet = True
                 for child in self._children:
-                    child.quiet = True
-                    child.say("quiet")
+                    child.hush()
             else:
                 for child in self._children:
                     child.say("dump")
@@ -333,7 +339,8 @@ class Supervisor:
 def await_database(database: Database, *, migrate: bool) -> None:
     """Wait until the database answers, however long; then see to its schema.
 
-    Raises ConfigurationError if the schema is missing or older than this program.
+    Raises ConfigurationError if the schema is missing or older than this program, or if
+    the database is fenced.
     """
     repository = Repository.of(database)
     try:
@@ -342,6 +349,7 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 if migrate:
                     migrations.migrate(repository)
                 migrations.require_current(repository)
+                fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
                 log.warning("database unavailable, waiting for it: %s", error)
                 time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter

@@ -139,6 +139,8 @@ class Worker:
             self._intake.ending = True
             self._intake.give_back(self.slots.give_back())
             self.slots.release("the worker was stopped before the job ended")
+        elif command.startswith("cancel "):
+            self._intake.cancel(set(command.split()[1:]))
         elif command == "dump":
             faulthandler.dump_traceback(file=sys.stderr)
 

@@ -73,6 +73,7 @@ def database(server: Server, template: Database) -> Iterator[Database]:
     """A migrated database of this test's own."""
     made = server.create(_name("test"), template=template.name)
     try:
+        _accept(made)
         yield made
     finally:
         server.drop(made)
@@ -143,6 +144,13 @@ def pgflow(database: Database, tmp_path: Path) -> RunsPgflow:
 def _name(kind: str) -> str:
     """Return a database's name that no other process of this server uses."""
     return f"pgflow_{kind}_{os.getpid()}_{next(_numbers)}"
+
+
+def _accept(database: Database) -> None:
+    """Take a clone for the database itself: else it is fenced."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    repository.record_identity()
+    repository.close()
 
 
 def _migrate(database: Database) -> None:

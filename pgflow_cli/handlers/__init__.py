@@ -13,6 +13,7 @@ from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.jobs import Hooks, Job, JobFields, prepare
 from pgflow_cli.handlers.loading import load
 from pgflow_cli.handlers.outcomes import (
+    CANCELED,
     Outcome,
     conclude,
     failed,
@@ -25,6 +26,7 @@ from pgflow_cli.handlers.signals import Fail, PayloadError, Retry, Snooze
 
 __all__ = [
     "BUILT_IN",
+    "CANCELED",
     "UNKNOWN",
     "App",
     "ErrorCode",

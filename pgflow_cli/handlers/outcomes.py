@@ -25,11 +25,11 @@ MAX_ATTEMPTS_EXCEEDED = "MAX_ATTEMPTS_EXCEEDED"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: `status` is succeeded, failed, snoozed or released.
+    """How an attempt ended: `status` is succeeded, failed, snoozed, released, canceled.
 
     A failed job either has a `delay` in seconds and runs again, or a `dlq_reason_code`
     and does not. A released job was not at fault: its attempt is recorded and not
-    counted. `followers` are jobs to enqueue with the success, as bodies.
+    counted. A canceled one was settled by the operator who canceled it. `followers` are jobs to enqueue with the success, as bodies.
     """
 
     status: str
@@ -42,6 +42,7 @@ class Outcome:
 
 
 SUCCEEDED = Outcome("succeeded")
+CANCELED = Outcome("canceled")
 
 
 def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg.rows import tuple_row
 
 from pgflow_cli.models import (
+    BeatReply,
     Cycle,
     CycleReply,
     EndedJob,
@@ -121,10 +122,8 @@ class Leases(Part):
         lease_ids: Sequence[str],
         lease_seconds: float,
         progress: Mapping[str, object],
-    ) -> set[str]:
-        """Say that the workers live and extend the leases; return the leases that still
-        exist.
-        """
+    ) -> BeatReply:
+        """Say that the workers live and extend the leases; return what came of it."""
         rows = self.link.tuples(
             "beat",
             {
@@ -135,7 +134,12 @@ class Leases(Part):
                 "progress": json.dumps(progress),
             },
         )
-        return {row[0] for row in rows}
+        leases = {row[1]: row[2] for row in rows if row[0] == "lease"}
+        return BeatReply(
+            leases=set(leases),
+            canceled={lease: jobs for lease, jobs in leases.items() if jobs},
+            quiet={row[1] for row in rows if row[0] == "quiet"},
+        )
 
     def reap_expired_locks(self, *, limit: int, crash_budget: int) -> list[EndedJob]:
         """Return jobs to their queue whose worker has gone silent.
@@ -197,6 +201,32 @@ class Leases(Part):
                 error_message=None,
             )
 
+    def end_interrupted_leases(
+        self,
+        *,
+        status: str,
+        error_code: str | None,
+        error_message: str,
+        bury_as: str | None = None,
+        canceled_by: str | None = None,
+    ) -> list[EndedJob]:
+        """End the leases of workers that are not known, each job with an attempt.
+
+        Their jobs go back to their queue, unless they are to be buried or canceled.
+        """
+        with self.transaction():
+            locked = self.link.tuples("lock_interrupted_leases")
+            return self._end(
+                [row[0] for row in locked],
+                status=status,
+                started=None,
+                crash_budget=_NO_ATTEMPT_YET,
+                error_code=error_code,
+                error_message=error_message,
+                bury_as=bury_as,
+                canceled_by=canceled_by,
+            )
+
     def _end(
         self,
         lease_ids: Sequence[str],
@@ -206,6 +236,8 @@ class Leases(Part):
         crash_budget: int,
         error_code: str | None,
         error_message: str | None,
+        bury_as: str | None = None,
+        canceled_by: str | None = None,
     ) -> list[EndedJob]:
         if not lease_ids:
             return []
@@ -219,6 +251,8 @@ class Leases(Part):
                 "crash_budget": crash_budget,
                 "error_code": error_code,
                 "error_message": error_message,
+                "bury_as": bury_as,
+                "canceled_by": canceled_by,
             },
         )
 

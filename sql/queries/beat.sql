@@ -1,4 +1,5 @@
--- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them.
+-- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them. What an
+-- operator wants of them comes back: which are to lease no more, which jobs are canceled.
 with alive as (
   insert into pgflow.workers (
     worker_id, supervisor_id, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version, queues, job_types
@@ -13,8 +14,10 @@ with alive as (
   on conflict (worker_id) do update
   set last_heartbeat = now(),
       busy_slots = excluded.busy_slots,
-      quiet = excluded.quiet,
+      -- An operator may have said so, and the process not know it yet.
+      quiet = workers.quiet or excluded.quiet,
       job_types = excluded.job_types
+  returning worker_id, quiet
 ),
 -- Locked in the order that everybody locks them in.
 held as materialized (
@@ -23,23 +26,38 @@ held as materialized (
   where lease_id = any(%(lease_ids)s::uuid[])
   order by lease_id
   for no key update
-)
-update pgflow.leases
-set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
-    progress = %(progress)s::jsonb -> leases.lease_id::text,
-    -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row is
-    -- read again.
-    (job_ids, attempt_nos) = (
-      select
-        coalesce(array_agg(entry.job_id order by entry.place), '{}'),
-        coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
-      from unnest(leases.job_ids, leases.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
-      where not exists (
-        select from pgflow.job_attempts
-        where job_attempts.job_id = entry.job_id
-          and job_attempts.attempt_no = entry.attempt_no
+),
+extended as (
+  update pgflow.leases
+  set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
+      progress = %(progress)s::jsonb -> leases.lease_id::text,
+      -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row is
+      -- read again.
+      (job_ids, attempt_nos) = (
+        select
+          coalesce(array_agg(entry.job_id order by entry.place), '{}'),
+          coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
+        from unnest(leases.job_ids, leases.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
+        where not exists (
+          select from pgflow.job_attempts
+          where job_attempts.job_id = entry.job_id
+            and job_attempts.attempt_no = entry.attempt_no
+        )
       )
-    )
-from held
-where leases.lease_id = held.lease_id
-returning leases.lease_id::text
+  from held
+  where leases.lease_id = held.lease_id
+  returning leases.lease_id
+)
+select
+  'lease' as kind,
+  lease_id::text as id,
+  array(
+    select canceled.job_id::text
+    from pgflow.canceled_jobs as canceled
+    where canceled.lease_id = extended.lease_id
+  ) as canceled
+from extended
+union all
+select 'quiet', worker_id::text, '{}'
+from alive
+where quiet

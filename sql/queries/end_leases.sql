@@ -1,4 +1,4 @@
--- End leases that are locked: record the attempts they held, and send their jobs back or bury them.
+-- End leases that are locked: record the attempts they held, and send their jobs back, bury them or cancel them.
 with ended as (
   delete from pgflow.leases
   where lease_id = any(%(lease_ids)s::uuid[])
@@ -19,10 +19,15 @@ unsettled as materialized (
 judged as materialized (
   select
     unsettled.lease_id, unsettled.leased_at, unsettled.worker_name, unsettled.job_id, unsettled.attempt_no,
-    unsettled.started, job.queue, job.job_type, job.priority, history.failed,
-    -- Where the attempt before this one sent the job; if there was none, where its producer did.
-    coalesce(history.next_run_at, job.run_at) as run_at,
-    %(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer as condemned
+    unsettled.started, job.queue, job.job_type, coalesce(moved.rank, -job.priority) as rank, history.failed,
+    -- Where an operator put the job since the attempt before this one; else where that one did; else its producer.
+    coalesce(
+      case when moved.attempt_no = unsettled.attempt_no - 1 then moved.run_at end, history.next_run_at, job.run_at
+    ) as run_at,
+    %(bury_as)s::text is not null
+      or (%(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer) as condemned,
+    -- All that is not condemned: who cancels a lease decides about each of its jobs.
+    %(canceled_by)s::text is not null as canceled
   from unsettled
   cross join lateral (
     select queue, job_type, priority, run_at
@@ -38,14 +43,20 @@ judged as materialized (
     from pgflow.job_attempts
     where job_id = unsettled.job_id
   ) as history
+  left join lateral (
+    select rank, run_at, attempt_no
+    from pgflow.moved_jobs
+    where job_id = unsettled.job_id
+    offset 0
+  ) as moved on true
 ),
 recorded as (
   insert into pgflow.job_attempts (
     job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message
   )
   select
-    job_id, lease_id, leased_at, now(), case when not condemned then now() end, attempt_no, %(status)s::text,
-    worker_name, %(error_code)s::text, %(error_message)s::text
+    job_id, lease_id, least(leased_at, now()), now(), case when not (condemned or canceled) then now() end, attempt_no,
+    %(status)s::text, worker_name, %(error_code)s::text, %(error_message)s::text
   from judged
   where started
   on conflict (job_id, attempt_no) do nothing
@@ -54,22 +65,31 @@ recorded as (
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select
-    queue, -priority, case when started then now() else run_at end, job_id,
+    queue, rank, case when started then now() else run_at end, job_id,
     -- A job that had not started keeps its number.
     case when started then attempt_no else attempt_no - 1 end, job_type
   from judged
   where not started
-    or (not condemned and job_id in (select job_id from recorded))
+    or (not (condemned or canceled) and job_id in (select job_id from recorded))
 ),
 buried as (
   insert into pgflow.dead_letters (
     job_id, attempt_no, failed_attempts, queue, job_type, dlq_reason_code, error_code, error_message
   )
   select
-    job_id, attempt_no, failed, queue, job_type, 'CRASH_LOOP', %(error_code)s::text, %(error_message)s::text
+    job_id, attempt_no, failed, queue, job_type, coalesce(%(bury_as)s::text, 'CRASH_LOOP'),
+    %(error_code)s::text, %(error_message)s::text
   from judged
   where started
     and condemned
+    and job_id in (select job_id from recorded)
+),
+canceled as (
+  insert into pgflow.canceled_jobs (job_id, queue, canceled_by, note)
+  select job_id, queue, %(canceled_by)s::text, %(error_message)s::text
+  from judged
+  where started
+    and canceled
     and job_id in (select job_id from recorded)
 )
 select job_id::text, queue, job_type, attempt_no, worker_name, started, started and condemned as dead_lettered

@@ -15,7 +15,7 @@ taken as (
     from (
       select queue, room
       from quota
-      where not exists (select from pgflow.database_identity where fenced_at is not null)
+      where not exists (select from pgflow.fence where closed)
       -- Queues take turns, beginning after the one served last.
       order by queue <= %(last_queue)s::text, queue
     ) as turn
@@ -30,10 +30,7 @@ taken as (
       cross join lateral (
         select pending.ctid
         from pgflow.pending
-        where pending.queue = place.queue
-          and pending.rank = place.rank
-          and pending.run_at <= now()
-          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        -- include: due_entries
         -- Every column of the index, to its last: otherwise the whole backlog is sorted.
         order by pending.queue, pending.rank, pending.run_at, pending.job_id
         limit turn.room
@@ -96,20 +93,17 @@ held as materialized (
   ) as used
   cross join lateral (
     select due.job_id
-    from pgflow.queue_ranks as ranks
+    from pgflow.queue_ranks as place
     cross join lateral (
       select pending.job_id
       from pgflow.pending
-      where pending.queue = ranks.queue
-        and pending.rank = ranks.rank
-        and pending.run_at <= now()
-        and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+      -- include: due_entries
         and not exists (select from taken where taken.job_id = pending.job_id)
       order by pending.queue, pending.rank, pending.run_at, pending.job_id
       limit 1
     ) as due
-    where ranks.queue = quota.queue
-    order by ranks.rank
+    where place.queue = quota.queue
+    order by place.rank
     limit 1
   ) as waiting
   where used.jobs >= quota.room

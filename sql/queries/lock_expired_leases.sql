@@ -3,6 +3,8 @@
 select lease_id::text
 from pgflow.leases
 where expires_at < now()
+  -- Behind the fence, whoever accepts the database decides what becomes of them.
+  and not exists (select from pgflow.fence where closed)
 order by lease_id
 limit %(limit)s::integer
 for update skip locked

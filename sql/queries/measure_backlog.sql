@@ -6,22 +6,19 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.queue_ranks as place
       cross join lateral (
         select
         from pgflow.pending
-        where pending.queue = ranks.queue
-          and pending.rank = ranks.rank
-          and pending.run_at <= now()
+        -- include: due_entries
           and (
-            ranks.rank < %(rank)s::smallint
+            place.rank < %(rank)s::smallint
             or (pending.run_at, pending.job_id) < (%(run_at)s::timestamptz, %(job_id)s::uuid)
           )
-          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
         limit %(limit)s::integer + 1
       ) as entry
-      where ranks.queue = %(queue)s::text
-        and ranks.rank <= %(rank)s::smallint
+      where place.queue = %(queue)s::text
+        and place.rank <= %(rank)s::smallint
       limit %(limit)s::integer + 1
     ) as counted
   ) as ahead,
@@ -29,17 +26,14 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.queue_ranks as place
       cross join lateral (
         select
         from pgflow.pending
-        where pending.queue = ranks.queue
-          and pending.rank = ranks.rank
-          and pending.run_at <= now()
-          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        -- include: due_entries
         limit %(limit)s::integer + 1
       ) as entry
-      where ranks.queue = %(queue)s::text
+      where place.queue = %(queue)s::text
       limit %(limit)s::integer + 1
     ) as counted
   ) as due

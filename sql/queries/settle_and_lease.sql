@@ -84,7 +84,11 @@ refused as materialized (
 ),
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
-  select job.queue, -job.priority, back.run_at, back.job_id, back.attempt_no, job.job_type
+  select
+    job.queue,
+    -- An operator's new priority outlives the attempt.
+    coalesce((select moved.rank from pgflow.moved_jobs as moved where moved.job_id = back.job_id), -job.priority),
+    back.run_at, back.job_id, back.attempt_no, job.job_type
   from (
     select job_id, next_run_at as run_at, attempt_no
     from settled
@@ -169,18 +173,16 @@ taken as (
           where gate.queue = ranks.queue
             and (gate.paused or gate.limited)
         )
-        and not exists (select from pgflow.database_identity where fenced_at is not null)
+        -- A restored or cloned database: its jobs may have been finished elsewhere.
+        and not exists (select from pgflow.fence where closed)
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
     ) as place
     cross join lateral (
       select pending.ctid
       from pgflow.pending
-      where pending.queue = place.queue
-        and pending.rank = place.rank
-        and pending.run_at <= now()
+      -- include: due_entries
         and (pending.run_at, pending.job_id) >= (place.run_at, place.job_id)
-        and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
       -- Every column of the index, to its last: otherwise the whole backlog is sorted.
       order by pending.queue, pending.rank, pending.run_at, pending.job_id
       limit %(room)s::integer
@@ -213,17 +215,14 @@ limited as materialized (
     and (%(queues)s::text[] is null or gate.queue = any(%(queues)s::text[]))
     and exists (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.queue_ranks as place
       cross join lateral (
         select
         from pgflow.pending
-        where pending.queue = ranks.queue
-          and pending.rank = ranks.rank
-          and pending.run_at <= now()
-          and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
+        -- include: due_entries
         limit 1
       ) as entry
-      where ranks.queue = gate.queue
+      where place.queue = gate.queue
     )
 ),
 -- An idle worker is told of new jobs; a busy one looks by itself. Written only when it changes.

@@ -20,15 +20,16 @@ keyed as materialized (
     where job.id = chunk.new_job_id
     offset 0
   ) as job
+  left join pgflow.moved_jobs as moved on moved.job_id = chunk.new_job_id
   join pgflow.queue_ranks as ranks on ranks.queue = job.queue
   join pgflow.pending
     on pending.queue = ranks.queue
     and pending.rank = ranks.rank
-    and pending.run_at = job.run_at
+    and pending.run_at = coalesce(moved.run_at, job.run_at)
     and pending.job_id = chunk.new_job_id
   where pending.attempt_no = 0
 ),
--- Whoever moved a job by hand leaves no trace of its key: then it is searched for, and only then.
+-- Whoever moves a job in SQL leaves no trace of its key: then it is searched for, and only then.
 missing as materialized (
   select new_job_id
   from chunk

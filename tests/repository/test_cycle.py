@@ -10,7 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.models import Cycle, CycleReply, LeasedJob, Scan, Settlement
+from pgflow_cli.models import (
+    BeatReply,
+    Cycle,
+    CycleReply,
+    LeasedJob,
+    Scan,
+    Settlement,
+)
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
 
@@ -460,7 +467,7 @@ def test_a_batch_whose_reply_was_lost_is_given_back_uncharged(
     assert attempts_of(connection, a.job_id) == []
 
 
-def beat(repository: Repository, *lease_ids: str) -> set[str]:
+def beat(repository: Repository, *lease_ids: str) -> BeatReply:
     row = {"worker_id": WORKER, "pid": 1, "slots": 8, "busy_slots": 1}
     row |= {"lease_seconds": 10, "quiet": False, "name": "worker-1", "host": "h"}
     return repository.beat(
@@ -478,7 +485,7 @@ def test_a_heartbeat_extends_a_lease_and_drops_what_has_settled(
     plant(connection, 2)
     a, b = lease(repository)
     settle(repository, success(a))
-    assert beat(repository, a.lease_id) == {a.lease_id}
+    assert beat(repository, a.lease_id).leases == {a.lease_id}
     row = connection.execute(
         "select job_ids::text[], expires_at > now() + interval '50 seconds'"
         " from pgflow.leases"
@@ -493,7 +500,7 @@ def test_a_heartbeat_says_which_leases_are_gone(
     plant(connection)
     [job] = lease(repository)
     gone = str(uuid.uuid4())
-    assert beat(repository, job.lease_id, gone) == {job.lease_id}
+    assert beat(repository, job.lease_id, gone).leases == {job.lease_id}
 
 
 def test_a_heartbeat_that_waited_for_a_job_given_back_does_not_bring_it_back(

@@ -15,19 +15,28 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "letters", "models", "plans"},
+    {"errors", "fence", "letters", "models", "plans"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
         "configuration",
         "board",
         "cursors",
+        "drain",
         "pace",
         "selection",
         "workplan",
     },
-    {"repository"},
-    {"handlers", "explanation", "producer", "migrations", "local_server"},
+    {"phrases", "repository"},
+    {"gates", "story"},
+    {
+        "handlers",
+        "explanation",
+        "fencing",
+        "producer",
+        "migrations",
+        "local_server",
+    },
     {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},

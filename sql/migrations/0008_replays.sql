@@ -64,7 +64,7 @@ create index replay_items_of_source on pgflow.replay_items (source_job_id, plan_
 create index replay_items_waiting on pgflow.replay_items (plan_id, place) where state = 'waiting';
 
 -- What --include-resolved lists, and what a list counts as hidden.
-create index dead_letters_resolved on pgflow.dead_letters (died_at, job_id) where resolved_at is not null;
+create index dead_letters_resolved_by_death on pgflow.dead_letters (died_at, job_id) where resolved_at is not null;
 
 -- RFC 7396: objects are merged, null removes, everything else replaces.
 create function pgflow.merge_patch(target jsonb, patch jsonb) returns jsonb

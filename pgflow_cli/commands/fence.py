@@ -1,0 +1,179 @@
+"""Keep a restored or cloned database from running finished work again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import consent, output, settings
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import group, pass_repository
+
+if TYPE_CHECKING:
+    from pgflow_cli.fence import DatabaseIdentity
+    from pgflow_cli.repository import Repository
+
+STATUS = (
+    output.Column("fenced"),
+    output.Column("reason"),
+    output.Column("fenced_at", kind="time"),
+    output.Column("fenced_by"),
+    output.Column("epoch"),
+    output.Column("recorded_at", kind="time"),
+    output.Column("recorded_system_identifier", "RECORDED SYSTEM"),
+    output.Column("present_system_identifier", "PRESENT SYSTEM"),
+    output.Column("recorded_database_oid", "RECORDED DATABASE"),
+    output.Column("present_database_oid", "PRESENT DATABASE"),
+    output.Column("recorded_table_oid", "RECORDED TABLES"),
+    output.Column("present_table_oid", "PRESENT TABLES"),
+)
+
+
+@group("fence")
+def fence() -> None:
+    """Keep a restored or cloned database from running finished work again.
+
+    A database is known by its server and its own numbers. Where they are not those that
+    were recorded, nothing is leased until somebody accepts it.
+
+    \b
+    Examples:
+      pgflow fence status
+      pgflow fence accept --interrupted requeue
+    """
+
+
+@fence.command("status")
+@click.option("--exit-code", is_flag=True, help="Exit 5 if the fence is up.")
+@pass_repository
+def status(repository: Repository, exit_code: bool) -> int:
+    """Show whether the fence is up, and why.
+
+    \b
+    Examples:
+      pgflow fence status
+      pgflow fence status --exit-code -o json
+    """
+    identity = repository.read_identity()
+    output.write_record(identity, STATUS)
+    if identity.fenced:
+        _tell_what_waits(repository)
+    return 5 if exit_code and identity.fenced else 0
+
+
+@fence.command("raise")
+@change_options()
+@pass_repository
+def raise_(repository: Repository, change: Change) -> None:
+    """Let nothing be leased until somebody accepts the database.
+
+    The first thing to do after a point-in-time recovery, which the identity of a
+    database cannot show. Jobs that run go on.
+
+    \b
+    Examples:
+      pgflow fence raise --note "recovered to 14:05"
+    """
+    from pgflow_cli import fencing  # noqa: PLC0415 - start-up stays quick
+
+    if change.dry_run:
+        consent.tell_dry_run()
+        return
+    output.confirm(f"stop all leasing ({consent.where()})", yes=change.yes)
+    raised = fencing.raise_fence(repository, change.operator)
+    output.say(f"the fence is up (epoch {raised.epoch})")
+    _tell_what_waits(repository)
+
+
+@fence.command("accept")
+@click.option(
+    "--interrupted",
+    type=settings.Choice(("dlq", "requeue", "cancel")),
+    default="dlq",
+    show_default=True,
+    help="What becomes of jobs that ran when the database was dumped.",
+)
+@click.option(
+    "--pause/--no-pause",
+    default=True,
+    show_default=True,
+    help="Whether every queue is paused, to be resumed one by one.",
+)
+@click.option("--confirm", metavar="NAME", help="The database's name; do not ask.")
+@change_options(yes=False)
+@pass_repository
+def accept(
+    repository: Repository,
+    interrupted: str,
+    pause: bool,
+    confirm: str | None,
+    change: Change,
+) -> None:
+    """Take a restored or cloned database for the right one, and let its jobs run.
+
+    Jobs finished elsewhere since it was dumped run again: see first what waits. Nothing
+    else may work on the database it was made from, or both run the same jobs.
+
+    \b
+    Examples:
+      pgflow fence accept
+      pgflow fence accept --interrupted requeue --no-pause --confirm app
+    """
+    from pgflow_cli import fencing  # noqa: PLC0415 - start-up stays quick
+
+    identity = repository.read_identity()
+    if not identity.fenced:
+        output.say("the fence is down; nothing was changed")
+        return
+    _preview(repository, identity, interrupted, pause=pause)
+    if change.dry_run:
+        consent.tell_dry_run(confirm=repository.inspect_server().database)
+        return
+    output.confirm_name(
+        f"Let the jobs of {consent.where()} run",
+        repository.inspect_server().database,
+        given=confirm,
+    )
+    done = fencing.accept(repository, change.operator, fate=interrupted, pause=pause)
+    if done is None:
+        output.say("somebody else has accepted it; nothing was changed")
+        return
+    output.say(
+        f"accepted: {done.jobs:,} interrupted jobs ({interrupted}), {done.paused:,} "
+        f"queues paused, {done.workers_forgotten:,} workers forgotten "
+        f"(action {done.action_id})"
+    )
+    if done.paused:
+        output.hint("Next: pgflow queues list  |  pgflow queues resume NAME")
+
+
+_BECOMES = {
+    "dlq": "go to the DLQ (RESTORED)",
+    "requeue": "go back to their queues",
+    "cancel": "are canceled",
+}
+
+
+def _preview(
+    repository: Repository, identity: DatabaseIdentity, fate: str, *, pause: bool
+) -> None:
+    found = repository.count_interrupted()
+    output.say(f"Fenced: {identity.reason}.")
+    output.say(
+        f"{found.jobs:,} jobs ran when it was dumped or cloned: they {_BECOMES[fate]}."
+    )
+    if pause:
+        output.say(f"{found.queues:,} queues are paused until somebody resumes them.")
+    else:
+        output.warn("no queue is paused: what is due runs at once")
+    if found.live_workers:
+        output.say(f"{found.live_workers:,} workers live here and keep their jobs.")
+
+
+def _tell_what_waits(repository: Repository) -> None:
+    found = repository.count_interrupted()
+    output.hint(
+        f"Nothing is leased. {found.jobs:,} interrupted jobs wait for a decision.\n"
+        "Next: pgflow fence accept --dry-run"
+    )

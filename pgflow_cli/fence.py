@@ -1,0 +1,72 @@
+"""Which database this is, and whether that lets its jobs run.
+
+A restored or cloned database must not run again what was finished elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+# A failover changes none of it; a major upgrade changes the server.
+_DIFFERENCES = {
+    "NOT_RECORDED": "its identity is not recorded",
+    "OTHER_SERVER": "it is on another server than it was recorded on",
+    "OTHER_DATABASE": "it is a copy of the database it was recorded in",
+    "OTHER_TABLES": "its tables were made anew, as a restore does",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseIdentity:
+    """What was recorded of a database, and what it is at present.
+
+    A system identifier is None where it may not be read; every recorded field is None
+    where the row is missing. `difference` is a code, None where there is none.
+    """
+
+    recorded_system_identifier: int | None
+    present_system_identifier: int | None
+    recorded_database_oid: int | None
+    present_database_oid: int
+    recorded_table_oid: int | None
+    present_table_oid: int
+    epoch: str | None
+    recorded_at: datetime | None
+    fenced_at: datetime | None
+    fenced_by: str | None
+    fence_reason: str | None
+    difference: str | None
+    fenced: bool
+
+    @property
+    def moved(self) -> str | None:
+        """Say what tells the present database from the recorded one; None: nothing."""
+        return _DIFFERENCES[self.difference] if self.difference else None
+
+    @property
+    def reason(self) -> str | None:
+        """Say why nothing may be leased; None: the fence is down."""
+        return self.fence_reason or self.moved
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What an acceptance would touch: jobs that ran, queues to pause, workers to
+    leave alone.
+    """
+
+    jobs: int
+    queues: int
+    live_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What an acceptance has done; `action_id` is its row of the audit."""
+
+    action_id: int
+    epoch: str
+    jobs: int
+    paused: int
+    workers_forgotten: int

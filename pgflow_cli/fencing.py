@@ -1,0 +1,107 @@
+"""Raises the fence around a database that is not the one it was, and takes it down."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from pgflow_cli.errors import ConfigurationError, PermissionDenied
+from pgflow_cli.fence import Acceptance, DatabaseIdentity
+from pgflow_cli.models import Operator
+from pgflow_cli.repository import Repository
+
+FATES = ("dlq", "requeue", "cancel")
+_MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"
+_PAUSE_NOTE = "the database was restored or cloned: look first, then resume"
+
+
+def watch(repository: Repository) -> DatabaseIdentity:
+    """Look whether the fence is up; write it down if nobody has yet.
+
+    Nothing is leased anyway: what is written is when, and by whom it was seen.
+    """
+    identity = repository.read_identity()
+    if identity.moved is None or identity.fenced_at is not None:
+        return identity
+    try:
+        repository.raise_fence(
+            identity.moved,
+            fenced_by=f"pgflow on {socket.gethostname()}",
+            seen_epoch=identity.epoch,
+        )
+    except PermissionDenied:
+        return identity  # a role that may only read; the fence is up all the same
+    return repository.read_identity()
+
+
+def require_open(repository: Repository) -> None:
+    """Raise `ConfigurationError` if the database is fenced."""
+    identity = watch(repository)
+    if identity.fenced:
+        database = repository.inspect_server().database
+        raise ConfigurationError(
+            f'database "{database}" is fenced, so nothing is leased: {identity.reason}',
+            "What was finished elsewhere since would run again.",
+            "Look: pgflow fence status   Then: pgflow fence accept",
+        )
+
+
+def raise_fence(repository: Repository, operator: Operator) -> DatabaseIdentity:
+    """Raise the fence by hand, in a new epoch."""
+    reason = operator.note or "it was raised by hand"
+    with repository.transaction():
+        before = repository.read_identity()
+        repository.raise_fence(reason, fenced_by=operator.actor)
+        after = repository.read_identity()
+        action = repository.begin_action(
+            operator,
+            "fence.raise",
+            details={"epoch": after.epoch, "epoch_before": before.epoch},
+        )
+        repository.finish_action(action)
+    return after
+
+
+def accept(
+    repository: Repository, operator: Operator, *, fate: str, pause: bool
+) -> Acceptance | None:
+    """Take the database for the right one: one transaction, in a new epoch.
+
+    Jobs that ran when it was dumped get the `fate`; those of a worker that has been
+    heard of since stay with it. None if the fence was down.
+    """
+    with repository.transaction():
+        repository.lock_identity()
+        before = watch(repository)
+        if not before.fenced:
+            return None
+        action = repository.begin_action(
+            operator,
+            "fence.accept",
+            details={"reason": before.reason, "interrupted": fate, "pause": pause},
+        )
+        paused = []
+        if pause:
+            note = operator.note or _PAUSE_NOTE
+            paused = repository.pause_every_queue(actor=operator.actor, note=note)
+        forgotten = repository.forget_workers_of_before()
+        ended = repository.end_interrupted_leases(
+            error_message=_MESSAGE, **_ending(fate, operator)
+        )
+        epoch = repository.record_identity()
+        repository.extend_action(action, job_ids=[job.job_id for job in ended])
+        repository.finish_action(action, details={"epoch": epoch, "paused": paused})
+    return Acceptance(action, epoch, len(ended), len(paused), forgotten)
+
+
+def _ending(fate: str, operator: Operator) -> dict[str, Any]:
+    """Return how an interrupted attempt is recorded; a requeued one is not counted."""
+    if fate == "dlq":
+        return {"status": "lost", "error_code": "WORKER_LOST", "bury_as": "RESTORED"}
+    if fate == "cancel":
+        return {
+            "status": "canceled",
+            "error_code": None,
+            "canceled_by": operator.actor,
+        }
+    return {"status": "released", "error_code": None}

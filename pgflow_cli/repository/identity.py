@@ -1,0 +1,49 @@
+"""Statements about which database this is."""
+
+from __future__ import annotations
+
+from pgflow_cli.fence import DatabaseIdentity, Interrupted
+from pgflow_cli.repository.base import Part
+
+
+class Identity(Part):
+    """The fence around a database that was restored or cloned."""
+
+    def read_identity(self) -> DatabaseIdentity:
+        """Return what was recorded of the database, and what it is at present."""
+        return self.link.rows("read_identity", DatabaseIdentity)[0]
+
+    def lock_identity(self) -> None:
+        """Be the one who accepts the database, until the transaction ends."""
+        self.link.tuples("lock_identity")
+
+    def record_identity(self) -> str:
+        """Take the present identity for the right one; return the new epoch."""
+        return str(self.link.tuples("record_identity")[0][0])
+
+    def raise_fence(
+        self, reason: str, *, fenced_by: str, seen_epoch: str | None = None
+    ) -> bool:
+        """Let nothing be leased until somebody accepts the database.
+
+        With `seen_epoch` only if nobody has raised or accepted the fence since it was
+        read; say whether it was raised.
+        """
+        rows = self.link.tuples(
+            "raise_fence",
+            {"reason": reason, "fenced_by": fenced_by, "seen_epoch": seen_epoch},
+        )
+        return bool(rows)
+
+    def count_interrupted(self) -> Interrupted:
+        """Count what an acceptance of the database would touch."""
+        return self.link.rows("count_interrupted", Interrupted)[0]
+
+    def forget_workers_of_before(self) -> int:
+        """Remove the workers that nobody has heard of since the fence was raised."""
+        return self.link.count("forget_workers_of_before")
+
+    def pause_every_queue(self, *, actor: str, note: str) -> list[str]:
+        """Pause the queues that are not paused without an end; return their names."""
+        rows = self.link.tuples("pause_every_queue", {"actor": actor, "note": note})
+        return [row[0] for row in rows]

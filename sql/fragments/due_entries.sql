@@ -1,0 +1,5 @@
+-- The entries of a place (a queue and a rank) that somebody with these handlers may take by now.
+where pending.queue = place.queue
+  and pending.rank = place.rank
+  and pending.run_at <= now()
+  and (%(job_types)s::text[] is null or pending.job_type = any(%(job_types)s::text[]))
