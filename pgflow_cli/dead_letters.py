@@ -14,6 +14,7 @@ from pgflow_cli.selection import JobFilter
 
 LIMIT = 10_000  # no count goes further
 _LOOKED_UP = 5_000  # ids in one statement
+_COMPLAINTS = 20
 _CAUSES = 5  # error codes that a list names
 
 Names = dict[str, str]
@@ -29,6 +30,17 @@ class Sought:
     job_ids: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, PgflowError] = field(default_factory=dict)
+
+    def complaints(self) -> Iterator[str]:
+        """Yield what an operator should know of those that are left out."""
+        for short, error in islice(self.failed.items(), _COMPLAINTS):
+            yield f"{short}: {error.message}"
+        if len(self.failed) > _COMPLAINTS:
+            yield f"{len(self.failed) - _COMPLAINTS:,} more failed"
+        for short, reason in islice(self.skipped.items(), 1):
+            rest = len(self.skipped) - 1
+            others = f", and so it is with {rest:,} more" if rest else ""
+            yield f"{short} is skipped: {reason}{others}"
 
 
 def seek(
@@ -88,6 +100,16 @@ def require_the_one(given: Sequence[str], sought: Sought) -> None:
         raise Refused(f"nothing to do for job {short}: {reason}")
 
 
+def require(repository: Repository, given: str) -> str:
+    """Return the full id of a dead letter; raise if it is anything else."""
+    job_id = repository.find_job(given)
+    [job] = repository.look_up_jobs([job_id])
+    problem = _problem(job, "shown here", any_status=False)
+    if problem is not None:
+        raise problem
+    return job_id
+
+
 def discard(
     repository: Repository,
     job_ids: Sequence[str],
@@ -125,6 +147,21 @@ def count(number: int) -> str:
     return f"{LIMIT:,}+" if number > LIMIT else f"{number:,}"
 
 
+def footer(
+    repository: Repository, chosen: JobFilter, shown: int, *, include_resolved: bool
+) -> Iterator[str]:
+    """Yield how many there are beside those shown, and what they died of."""
+    tallies = repository.count_dead_letters(chosen, limit=LIMIT + 1)
+    total, resolved = totals(tallies)
+    if include_resolved:
+        yield f"{shown:,} of {count(total + resolved)} shown."
+    else:
+        hidden = f", {count(resolved)} resolved are hidden" if resolved else ""
+        yield f"{shown:,} of {count(total)} shown{hidden}."
+    if total:
+        yield f"By error: {causes(tallies)}"
+
+
 def totals(tallies: Iterable[DeathTally]) -> tuple[int, int]:
     """Return how many are open and how many resolved."""
     rows = list(tallies)
@@ -150,7 +187,7 @@ def batches(job_ids: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def _full_ids(repository: Repository, given: Sequence[str], sought: Sought) -> Names:
-    """Return full ids and what was given for each; what is no id of a job has failed."""
+    """Return full ids and what was given for each; what is no job's id has failed."""
     names: Names = {}
     for short in given:
         try:

@@ -28,9 +28,7 @@ _JSON = ("meta", "payload")  # JSON texts, last
 Write = Callable[[ExportedLetter], None]
 
 
-def export(
-    repository: Repository, chosen: JobFilter, *, form: str, target: str
-) -> int:
+def export(repository: Repository, chosen: JobFilter, *, form: str, target: str) -> int:
     """Write every open dead letter of a filter; return how many they are.
 
     `target` is a path, or `-` for stdout. Raises OutputFailed if it cannot be written;

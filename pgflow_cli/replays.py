@@ -311,9 +311,7 @@ def _locked(repository: Repository, plan_id: int) -> ReplayPlan:
 
 def _known(plan_id: int, found: Plan | None) -> Plan:
     if found is None:
-        raise NotFound(
-            f"there is no replay plan {plan_id}", "Try: pgflow replay list"
-        )
+        raise NotFound(f"there is no replay plan {plan_id}", "Try: pgflow replay list")
     return found
 
 

@@ -108,9 +108,7 @@ class DeadLetters(Part):
     ) -> list[str]:
         """Resolve those that are open as discarded; return which."""
         parameters = {"job_ids": list(job_ids), "action_id": action_id}
-        return [
-            row[0] for row in self.link.tuples("discard_dead_letters", parameters)
-        ]
+        return [row[0] for row in self.link.tuples("discard_dead_letters", parameters)]
 
     def delete_dead_letters(self, job_ids: Sequence[str]) -> list[str]:
         """Remove those that are open, their jobs and attempts; return which."""
