@@ -20,6 +20,8 @@ SECTIONS = {
         "migrate": "Bring the database's schema up to date.",
         "work": "Lease and run jobs.",
         "enqueue": "Add jobs to a queue.",
+        "dlq": "Look at dead letters, export them, discard them.",
+        "replay": "Run dead letters again, as new jobs.",
         "explain": "Explain why a job is where it is.",
     },
     "Inspect": {

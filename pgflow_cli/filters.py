@@ -27,6 +27,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
+# What dead letters are filtered by, wherever they are chosen.
+DEAD_LETTERS = (
+    "queues", "job_types", "error_codes", "reasons", "fingerprints", "worker",
+    "code_version", "since", "until", "match", "payload_contains", "meta", "replay_of",
+)  # fmt: skip
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 

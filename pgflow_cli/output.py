@@ -55,6 +55,7 @@ __all__ = [
 FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
 TIMES = ("relative", "iso", "local", "unix")
 _UNCONFIRMED = "CONFIRMATION_REQUIRED"
+_RIGHT = {"number", "share"}
 _MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
 
 
@@ -158,7 +159,7 @@ def live(
 
 
 def watch(
-    fetch: Callable[[], Iterable[Row]],
+    fetch: Callable[[], Iterable[Row] | None],
     columns: Sequence[Column],
     *,
     seconds: float,
@@ -166,25 +167,27 @@ def watch(
 ) -> None:
     """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
 
-    What is shown is fetched anew every so many seconds.
+    What is shown is fetched anew every so many seconds; None ends it.
     """
     if not terminal.is_terminal(sys.stdout) or is_machine():
         picked = _picked(columns, "jsonl")
-        while True:
-            for row in fetch():
+        while (rows := fetch()) is not None:
+            for row in rows:
                 sys.stdout.write(json_of(_object(row, picked)) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
+        return
     from rich.live import Live  # noqa: PLC0415 - start-up stays quick
 
     picked = _picked(columns, chosen_format())
     with Live(
         console=terminal.console(sys.stdout), screen=True, auto_refresh=False
     ) as screen:
-        while True:
-            rows = _sorted(fetch(), columns)
-            now = datetime.now(UTC)
-            screen.update(_rich_table(rows, picked, now, title), refresh=True)
+        while (rows := fetch()) is not None:
+            shown = _rich_table(
+                _sorted(rows, columns), picked, datetime.now(UTC), title
+            )
+            screen.update(shown, refresh=True)
             time.sleep(seconds)
 
 
@@ -383,7 +386,7 @@ def _rich_table(
         # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
-            justify="right" if column.kind == "number" else "left",
+            justify="right" if column.kind in _RIGHT else "left",
             no_wrap=column.kind != "text",
         )
     for row in rows:
@@ -423,7 +426,7 @@ def _tabulated(
         # infinity.
         disable_numparse=True,
         colalign=tuple(
-            "right" if column.kind == "number" else "left" for column in columns
+            "right" if column.kind in _RIGHT else "left" for column in columns
         )
         if cells or headings
         else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import output, settings
+from pgflow_cli import output, portraits, settings
 from pgflow_cli.context import command, pass_repository
 from pgflow_cli.parameters import Kind
 
@@ -22,18 +22,6 @@ STORY = (
     output.Column("took_ms", "TOOK", kind="ms"),
     output.Column("detail"),
 )
-RECORD = (
-    output.Column("job_id", kind="id"),
-    *(
-        output.Column(name)
-        for name in (
-            "status", "queue", "job_type", "verdict", "summary", "attempts",
-            "failed_attempts", "max_attempts", "next_run_at", "last_error",
-            "dlq_reason_code", "suggested_action", "as_of", "gates", "fingerprint",
-            "replays", "timeline", "payload_json",
-        )
-    ),
-)  # fmt: skip
 
 
 class _HowMany(Kind):
@@ -92,11 +80,7 @@ def explain(
       pgflow explain 9c41e07b --timeline --attempts all
       pgflow explain 9c41e07b -o json --exit-code
     """
-    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
-        explanation,
-        migrations,
-        screens,
-    )
+    from pgflow_cli import explanation, migrations  # noqa: PLC0415 - start-up stays quick
 
     migrations.require_current(repository)
     found = repository.find_job(job_id, since=since)
@@ -105,8 +89,6 @@ def explain(
     text = repository.read_payload(found) if payload else None
     if timeline:
         output.write(explained.story, STORY)
-    elif output.is_machine():
-        output.write_record(screens.record(explained, payload=text), RECORD)
     else:
-        output.write_text(screens.lines(explained, gates=gates, payload=text))
+        portraits.show(explained, payload=text, gates=gates)
     return 5 if exit_code and not explained.in_order else 0

@@ -14,6 +14,7 @@ from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.policies import Policies
 from pgflow_cli.repository.producing import BorrowedLink, Producing
+from pgflow_cli.repository.replays import Replays
 from pgflow_cli.repository.schema import Schema
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Repository(
     Overviews,
     Policies,
     Producing,
+    Replays,
     Schema,
 ):
     """Every statement of pgflow over one connection, which opens at the first call."""
