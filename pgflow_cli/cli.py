@@ -21,6 +21,9 @@ SECTIONS = {
         "enqueue": "Add jobs to a queue.",
         "explain": "Explain why a job is where it is.",
     },
+    "Inspect": {
+        "timeline": "Tell what happened to a job.",
+    },
     "Operate": {
         "fence": "Keep a restored database from running finished work again.",
     },

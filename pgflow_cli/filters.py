@@ -215,6 +215,20 @@ def page_options(function: F) -> F:
     return command  # type: ignore[no-any-return]
 
 
+def watch_option(function: F) -> F:
+    """Give a command -w/--watch; it is called with `watch`, seconds or None."""
+    option = click.option(
+        "-w",
+        "--watch",
+        type=settings.Duration(0.2, 3600),
+        is_flag=False,
+        flag_value="2s",
+        metavar="[SECS]",
+        help="Show it again and again; every 2s, unless told.",
+    )
+    return option(function)
+
+
 def _filter(values: dict[str, Any]) -> JobFilter:
     meta = values.pop("meta", ())
     if meta:

@@ -16,7 +16,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "models"},
-    {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
+    {"sqlfiles", "backoff", "facts", "times", "escaping", "fingerprints"},
     {
         "payloads",
         "configuration",
@@ -38,7 +38,7 @@ LAYERS = (
         "local_server",
     },
     {"logs", "submissions"},
-    {"batches", "programs", "screens", "simulation"},
+    {"batches", "bundles", "documents", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
     {"intake"},
@@ -52,9 +52,11 @@ LAYERS = (
     {"cells"},
     {"terminal"},
     {"output"},
+    {"portraits"},
     {"parameters", "options"},
     {"settings"},
     {"consent", "filters"},
+    {"inquiry"},
     {"context"},
     {"failures"},
     {"commands"},
