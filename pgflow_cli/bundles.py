@@ -22,11 +22,9 @@ def write(target: str, document: Mapping[str, Any]) -> None:
     """
     if target == "-":
         raise UsageError("--bundle takes the name of a file; for stdout use -o json")
-    partial = Path(f"{target}.partial")
     text = json.dumps(masked(document), indent=2, default=str, allow_nan=False)
     try:
-        _write(partial, text + "\n")
-        partial.replace(target)
+        _replace(target, text + "\n")
     except OSError as error:
         raise OutputFailed(
             f"cannot write {target}: {error.strerror or error}",
@@ -51,7 +49,8 @@ def masked(value: Any) -> Any:
     return value
 
 
-def _write(partial: Path, text: str) -> None:
+def _replace(target: str, text: str) -> None:
+    partial = Path(f"{target}.partial")
     partial.unlink(missing_ok=True)
     # Never through a link that somebody has put there, and readable by its owner only.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -60,6 +59,7 @@ def _write(partial: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
+        partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -12,7 +12,7 @@ import click
 
 from pgflow_cli import settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind
+from pgflow_cli.parameters import Kind, Seconds
 from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, position_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -220,7 +220,7 @@ def watch_option(function: F) -> F:
     option = click.option(
         "-w",
         "--watch",
-        type=settings.Duration(0.2, 3600),
+        type=Seconds(0.2, 3600),
         is_flag=False,
         flag_value="2s",
         metavar="[SECS]",
