@@ -42,10 +42,6 @@ def test_a_dead_letter_tells_its_story(pgflow, dead):
     assert len(lines[2]) < 600
     headings = "TIME (UTC) AFTER EVENT WORKER TOOK DETAIL"
     assert " ".join(lines[3].split()) == headings
-        "TIME",
-        "(UTC)",
-        *["AFTER", "EVENT", "WORKER", "TOOK", "DETAIL"],
-    ]
     assert [" ".join(line.split()[3:5]) for line in lines[4:6]] == [
         "enqueued priority",
         "attempt 1",
