@@ -28,6 +28,7 @@ SECTIONS = {
         "queues": "See queues, limit them, pause them, empty them.",
         "workers": "See worker processes, empty one, forget dead ones.",
         "decisions": "See what policies held back and what the gate refused.",
+        "timeline": "Tell what happened to a job.",
     },
     "Operate": {
         "health": "Say whether a worker, the database or a server is well.",

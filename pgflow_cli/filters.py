@@ -12,7 +12,7 @@ import click
 
 from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind, Known
+from pgflow_cli.parameters import Kind, Known, Seconds
 from pgflow_cli.selection import (
     MOST_ROWS,
     JobFilter,
@@ -237,7 +237,7 @@ def watch_option(function: F) -> F:
     option = click.option(
         "-w",
         "--watch",
-        type=settings.Duration(0.2, 3600),
+        type=Seconds(0.2, 3600),
         is_flag=False,
         flag_value="2s",
         metavar="[SECS]",

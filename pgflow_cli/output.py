@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,7 +48,10 @@ __all__ = [
     "tell",
     "warn",
     "watch",
+    "watch_text",
+    "width",
     "write",
+    "write_line",
     "write_record",
     "write_text",
 ]
@@ -124,6 +128,18 @@ def write_record(
         )
 
 
+def write_line(row: Row, columns: Sequence[Column]) -> None:
+    """Write one object on a line of its own, as jsonl does, whatever was asked for."""
+    sys.stdout.write(json_of(_object(row, _picked(columns, "jsonl"))) + "\n")
+    sys.stdout.flush()
+
+
+def width() -> int | None:
+    """Return how wide the terminal is that shows stdout; None: it goes elsewhere."""
+    tty = terminal.is_terminal(sys.stdout)
+    return shutil.get_terminal_size().columns if tty else None
+
+
 def write_text(lines: Iterable[str]) -> None:
     """Write a screen of lines, paged if it overflows."""
     readable = _for_reader(sys.stdout)
@@ -189,6 +205,25 @@ def watch(
             )
             screen.update(shown, refresh=True)
             time.sleep(seconds)
+
+
+@contextmanager
+def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Hand out a function that shows lines in place of the ones before.
+
+    On the terminal's other screen: what stood there comes back at the end.
+    """
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+    from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+    readable = _for_reader(sys.stdout)
+    with Live(
+        console=terminal.console(sys.stdout), screen=True, auto_refresh=False
+    ) as screen:
+        yield lambda lines: screen.update(
+            Text("\n".join(readable(escaping.neutral(line)) for line in lines)),
+            refresh=True,
+        )
 
 
 def say(text: str) -> None:

@@ -12,6 +12,7 @@ from pgflow_cli import times
 from pgflow_cli.times import Direction, Instant
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_BARE = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 _RATE = re.compile(r"(\d{1,7}(?:\.\d{1,2})?)/s", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
@@ -79,6 +80,18 @@ class Duration(Kind):
         if not self.least <= seconds <= self.most:
             self.refuse(param, ctx)
         return seconds
+
+
+class Seconds(Duration):
+    """A length of time that may be a bare number, of seconds."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        bare = isinstance(value, str) and _BARE.fullmatch(value)
+        return super().convert(f"{value}s" if bare else value, param, ctx)
 
 
 class Rate(Kind):

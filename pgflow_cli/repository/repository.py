@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 class Repository(
     Actions,
     DeadLetters,
+    Evidence,
     Identity,
     Inspection,
     Leases,

@@ -16,7 +16,15 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "letters", "models", "oversight", "plans"},
-    {"sqlfiles", "backoff", "times", "escaping", "fingerprints", "status_files"},
+    {
+        "sqlfiles",
+        "backoff",
+        "facts",
+        "times",
+        "escaping",
+        "fingerprints",
+        "status_files",
+    },
     {
         "payloads",
         "configuration",
@@ -43,7 +51,9 @@ LAYERS = (
     {"logs", "submissions"},
     {
         "batches",
+        "bundles",
         "dead_letters",
+        "documents",
         "previews",
         "programs",
         "replays",
@@ -69,7 +79,7 @@ LAYERS = (
     {"parameters"},
     {"settings"},
     {"consent", "filters", "inventory", "shells"},
-    {"topics"},
+    {"inquiry", "topics"},
     {"context", "reruns"},
     {"failures"},
     {"commands"},
