@@ -20,9 +20,11 @@ SECTIONS = {
         "work": "Lease and run jobs.",
         "enqueue": "Add jobs to a queue.",
         "explain": "Explain why a job is where it is.",
+        "backup": "Take a backup that is proven.",
     },
     "Operate": {
         "fence": "Keep a restored database from running finished work again.",
+        "restore": "Restore a backup, behind the fence.",
     },
     "Try": {
         "demo": "Show pgflow at work on a private server, and leave nothing behind.",

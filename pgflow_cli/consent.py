@@ -78,7 +78,9 @@ def where() -> str:
     return f"database {name}" + (f", profile {profile}" if profile else "")
 
 
-def command_line(*, run: bool = False, confirm: str | None = None) -> str:
+def command_line(
+    *, run: bool = False, confirm: str | None = None, asks: bool = True
+) -> str:
     """Return the command as it was typed, without secrets.
 
     `run`: as it does what its dry run has shown; a severe one with `confirm`.
@@ -87,17 +89,23 @@ def command_line(*, run: bool = False, confirm: str | None = None) -> str:
     if run:
         words = [word for word in words if word not in _DRY]
         consent = ["--yes"] if confirm is None else ["--confirm", confirm]
-        words += [] if {"--yes", "-y", "--confirm"} & set(words) else consent
+        given = {"--yes", "-y", "--confirm"} & set(words)
+        words += consent if asks and not given else []
     return shlex.join(["pgflow", *_without_secrets(words)])
 
 
-def tell_dry_run(*, confirm: str | None = None) -> None:
+def tell_dry_run(
+    *, confirm: str | None = None, place: str | None = None, asks: bool = True
+) -> None:
     """Say on stderr that nothing was changed, and print the command that does it.
 
-    `confirm` is the name that a severe change asks for.
+    `confirm` is the name that a severe change asks for, `place` the database if it is
+    not the usual one. A change that never asks takes no --yes.
     """
-    output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    output.write_text([f"Run      {command_line(run=True, confirm=confirm)}"])
+    changed = where() if place is None else f"database {place}"
+    output.say(f"DRY RUN, nothing changed. {changed.capitalize()}")
+    command = command_line(run=True, confirm=confirm, asks=asks)
+    output.write_text([f"Run      {command}"])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "models"},
+    {"manifests"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -38,7 +39,11 @@ LAYERS = (
         "local_server",
     },
     {"logs", "submissions"},
-    {"batches", "programs", "screens", "simulation"},
+    {"archives", "batches", "programs", "screens", "simulation"},
+    {"clients"},
+    {"dumps"},
+    {"verification"},
+    {"backups", "restores"},
     {"executables", "heartbeat"},
     {"slots"},
     {"intake"},
