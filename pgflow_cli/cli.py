@@ -23,6 +23,7 @@ SECTIONS = {
         "dlq": "Look at dead letters, export them, discard them.",
         "replay": "Run dead letters again, as new jobs.",
         "explain": "Explain why a job is where it is.",
+        "backup": "Take a backup that is proven.",
     },
     "Inspect": {
         "queues": "See queues, limit them, pause them, empty them.",
@@ -33,6 +34,7 @@ SECTIONS = {
     "Operate": {
         "health": "Say whether a worker, the database or a server is well.",
         "fence": "Keep a restored database from running finished work again.",
+        "restore": "Restore a backup, behind the fence.",
         "config": "See which settings are in force and where they come from.",
         "audit": "See what operators have changed.",
     },

@@ -78,7 +78,9 @@ def where() -> str:
     return f"database {name}" + (f", profile {profile}" if profile else "")
 
 
-def command_line(*, run: bool = False, confirm: str | None = None) -> str:
+def command_line(
+    *, run: bool = False, confirm: str | None = None, asks: bool = True
+) -> str:
     """Return the command as it was typed, without secrets.
 
     `run`: as it does what its dry run has shown; a severe one with `confirm`.
@@ -87,18 +89,27 @@ def command_line(*, run: bool = False, confirm: str | None = None) -> str:
     if run:
         words = [word for word in words if word not in _DRY]
         consent = ["--yes"] if confirm is None else ["--confirm", confirm]
-        words += [] if {"--yes", "-y", "--confirm"} & set(words) else consent
+        given = {"--yes", "-y", "--confirm"} & set(words)
+        words += consent if asks and not given else []
     return shlex.join(["pgflow", *_without_secrets(words)])
 
 
-def tell_dry_run(preview: Iterable[str] = (), *, confirm: str | None = None) -> None:
+def tell_dry_run(
+    preview: Iterable[str] = (),
+    *,
+    confirm: str | None = None,
+    place: str | None = None,
+    asks: bool = True,
+) -> None:
     """Say on stderr that nothing was changed, and print the command that does it.
 
     `preview` are lines that stand before the command, `confirm` is the name that a
-    severe change asks for.
+    severe change asks for, `place` the database if it is not the usual one. A change
+    that never asks takes no --yes.
     """
-    output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    run = command_line(run=True, confirm=confirm)
+    changed = where() if place is None else f"database {place}"
+    output.say(f"DRY RUN, nothing changed. {changed.capitalize()}")
+    run = command_line(run=True, confirm=confirm, asks=asks)
     output.write_text([*preview, f"Run      {run}"])
 
 

@@ -135,11 +135,11 @@ def group(
     return click.group(name, cls=Group, **attributes)
 
 
-def database() -> Database:
+def database(url: str | None = None) -> Database:
     """Return where the database is and how long to wait for it, not connected."""
     from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
 
-    url = settings.database_url()
+    url = url or settings.database_url()
     return Database(
         url,
         connect_timeout=settings.given("connect_timeout"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.actions import Actions
+from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.evidence import Evidence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 class Repository(
     Actions,
+    Backups,
     DeadLetters,
     Evidence,
     Identity,

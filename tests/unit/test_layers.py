@@ -16,6 +16,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "letters", "models", "oversight", "plans"},
+    {"manifests"},
     {
         "sqlfiles",
         "backoff",
@@ -50,6 +51,7 @@ LAYERS = (
     },
     {"logs", "submissions"},
     {
+        "archives",
         "batches",
         "bundles",
         "dead_letters",
@@ -60,6 +62,10 @@ LAYERS = (
         "screens",
         "simulation",
     },
+    {"clients"},
+    {"dumps"},
+    {"verification"},
+    {"backups", "restores"},
     {"executables", "heartbeat"},
     {"slots"},
     {"intake"},
