@@ -3,9 +3,9 @@ select wanted.id::text as job_id, ended.status, ended.error_code
 from unnest(%(job_ids)s::text::uuid[]) as wanted (id)
 cross join lateral (
   select 'succeeded' as status, null::text as error_code
-  from pgflow.job_attempts
-  where job_attempts.job_id = wanted.id
-    and job_attempts.status = 'succeeded'
+  from pgflow.any_attempts as attempt
+  where attempt.job_id = wanted.id
+    and attempt.status = 'succeeded'
   union all
   select 'dlq', dead_letters.error_code
   from pgflow.dead_letters
