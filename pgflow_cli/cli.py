@@ -18,6 +18,7 @@ SECTIONS = {
     "Core": {
         "migrate": "Bring the database's schema up to date.",
         "work": "Lease and run jobs.",
+        "maintain": "Archive, prune, reap: what the tables need from time to time.",
         "enqueue": "Add jobs to a queue.",
         "explain": "Explain why a job is where it is.",
     },

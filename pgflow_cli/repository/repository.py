@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.actions import Actions
+from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.maintaining import Maintaining
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.producing import BorrowedLink, Producing
 from pgflow_cli.repository.schema import Schema
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 
 class Repository(
     Actions,
+    Archiving,
     DeadLetters,
     Inspection,
     Leases,
+    Maintaining,
     Overviews,
     Producing,
     Schema,

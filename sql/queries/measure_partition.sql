@@ -1,6 +1,15 @@
--- How many jobs or attempts a day of the archive holds: counted to some number, beyond it as the server estimates.
+-- How many rows a day of some table holds: counted to some number, beyond it as the server estimates.
 select
-  case parent when 'jobs_archive' then (
+  case parent when 'jobs' then (
+    select count(*)
+    from (
+      select
+      from pgflow.jobs
+      where id >= %(first_id)s::uuid
+        and id < %(end_id)s::uuid
+      limit %(limit)s::integer
+    ) as few
+  ) when 'jobs_archive' then (
     select count(*)
     from (
       select

@@ -15,8 +15,8 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "models"},
-    {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
+    {"errors", "models", "upkeep"},
+    {"sqlfiles", "backoff", "times", "escaping", "fingerprints", "turns"},
     {
         "payloads",
         "configuration",
@@ -27,9 +27,16 @@ LAYERS = (
         "workplan",
     },
     {"repository"},
-    {"handlers", "explanation", "producer", "migrations", "local_server"},
-    {"logs", "submissions"},
-    {"batches", "programs", "screens", "simulation"},
+    {
+        "handlers",
+        "explanation",
+        "producer",
+        "migrations",
+        "local_server",
+        "archiving",
+    },
+    {"logs", "submissions", "pruning"},
+    {"batches", "programs", "screens", "simulation", "maintenance"},
     {"executables", "heartbeat"},
     {"slots"},
     {"intake"},
