@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.actions import Actions
+from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
@@ -12,6 +13,7 @@ from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.maintaining import Maintaining
 from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.policies import Policies
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 
 class Repository(
     Actions,
+    Archiving,
     Backups,
     DeadLetters,
     Evidence,
     Identity,
     Inspection,
     Leases,
+    Maintaining,
     Oversight,
     Overviews,
     Policies,

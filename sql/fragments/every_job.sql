@@ -1,4 +1,4 @@
--- Every job, wherever it is kept. An archive is added here.
+-- Every job, wherever it is kept.
 select
   id, run_at, created_at, replay_of_job_id, timeout_ms, max_attempts, priority, queue, job_type, payload, meta
-from pgflow.jobs
+from pgflow.any_jobs

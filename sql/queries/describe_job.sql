@@ -75,7 +75,7 @@ cross join lateral (
     count(*) as attempts,
     count(*) filter (where status = 'failed') as failed_attempts,
     count(*) filter (where status = 'lost') as lost_attempts
-  from pgflow.job_attempts
+  from pgflow.any_attempts
   where job_id = job.id
 ) as history
 where job.id = %(job_id)s::uuid

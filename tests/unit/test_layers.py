@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "fence", "letters", "models", "oversight", "plans"},
+    {"errors", "fence", "letters", "models", "oversight", "plans", "upkeep"},
     {"manifests"},
     {
         "sqlfiles",
@@ -25,6 +25,7 @@ LAYERS = (
         "escaping",
         "fingerprints",
         "status_files",
+        "turns",
     },
     {
         "payloads",
@@ -39,6 +40,7 @@ LAYERS = (
     {"phrases", "repository"},
     {"gates", "story"},
     {
+        "archiving",
         "handlers",
         "explanation",
         "fencing",
@@ -49,13 +51,14 @@ LAYERS = (
         "workforce",
         "local_server",
     },
-    {"logs", "submissions"},
+    {"logs", "pruning", "submissions"},
     {
         "archives",
         "batches",
         "bundles",
         "dead_letters",
         "documents",
+        "maintenance",
         "previews",
         "programs",
         "replays",
