@@ -21,6 +21,9 @@ SECTIONS = {
         "enqueue": "Add jobs to a queue.",
         "explain": "Explain why a job is where it is.",
     },
+    "Inspect": {
+        "jobs": "List jobs, wait for them, cancel them, run them now.",
+    },
     "Try": {
         "demo": "Show pgflow at work on a private server, and leave nothing behind.",
         "dev": "Run a private server and a worker in this folder.",

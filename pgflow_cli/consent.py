@@ -93,7 +93,11 @@ def command_line(*, run: bool = False) -> str:
 def tell_dry_run() -> None:
     """Say on stderr that nothing was changed, and print the command that does it."""
     output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    output.write_text([f"Run      {command_line(run=True)}"])
+    run = f"Run      {command_line(run=True)}"
+    if output.is_machine():
+        output.say(run)
+    else:
+        output.write_text([run])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:

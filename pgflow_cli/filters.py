@@ -5,15 +5,23 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import settings
+from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
 from pgflow_cli.parameters import Kind
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, position_of
+from pgflow_cli.selection import (
+    MOST_ROWS,
+    JobFilter,
+    Page,
+    Position,
+    position_of,
+    token,
+)
+from pgflow_cli.times import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -213,6 +221,53 @@ def page_options(function: F) -> F:
     ):
         command = click.option(*flags, **attributes)(command)
     return command  # type: ignore[no-any-return]
+
+
+def watch_option(function: F) -> F:
+    """Give a command --watch; it is called with `watch`, seconds or None."""
+    return click.option(
+        "-w",
+        "--watch",
+        is_flag=False,
+        flag_value="2",
+        type=_Seconds(),
+        metavar="[SECS]",
+        help="Show it again and again, every 2 seconds; as jsonl when piped.",
+    )(function)
+
+
+def show_page(
+    page: Page,
+    fetch: Callable[[int, Position | None], Sequence[Any]],
+    columns: Sequence[output.Column],
+    *,
+    watch: float | None = None,
+) -> None:
+    """Write a page of rows that know their `position`, and say how to get the next."""
+    if watch is not None:
+        output.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+    rows, more = page.read(fetch, lambda row: row.position)
+    output.write(rows, columns, cursor=more)
+    if more is not None:
+        output.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
+
+
+class _Seconds(Kind):
+    name = "seconds"
+    expects = "a number of seconds from 0.1 to 3600, such as 2 or 500ms"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        bare = re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text, re.ASCII)
+        try:
+            found = float(text) if bare else parse_duration(text).total_seconds()
+        except ValueError:
+            self.refuse(param, ctx)
+        if not 0.1 <= found <= 3600:
+            self.refuse(param, ctx)
+        return found
 
 
 def _filter(values: dict[str, Any]) -> JobFilter:

@@ -71,7 +71,7 @@ def record(explained: Explanation, *, payload: str | None = None) -> dict[str, o
         "fingerprint": job.fingerprint,
         "replays": {"of": job.replay_of_job_id, "by": job.replay_job_id},
         "timeline": [event for event in explained.story if event.at],
-        "payload_json": None if payload is None else _decoded(payload),
+        "payload_json": None if payload is None else decoded(payload),
     }
     return found
 
@@ -116,7 +116,8 @@ def _replays(explained: Explanation) -> Iterator[str]:
         yield f"this job is replayed by {job.replay_job_id}"
 
 
-def _decoded(payload: str) -> object:
+def decoded(payload: str) -> object:
+    """Return JSON as an object, or the text where Python cannot hold it."""
     try:
         value = json.loads(payload)
         return value if _is_finite(value) else payload

@@ -8,6 +8,7 @@ from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.inspection import Inspection
+from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.producing import BorrowedLink, Producing
@@ -21,6 +22,7 @@ class Repository(
     Actions,
     DeadLetters,
     Inspection,
+    Jobs,
     Leases,
     Overviews,
     Producing,

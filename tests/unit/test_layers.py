@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "models"},
+    {"errors", "models", "listings"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -28,6 +28,8 @@ LAYERS = (
     },
     {"repository"},
     {"handlers", "explanation", "producer", "migrations", "local_server"},
+    {"endings", "joblists"},
+    {"jobchanges"},
     {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
     {"executables", "heartbeat"},
@@ -43,6 +45,7 @@ LAYERS = (
     {"cells"},
     {"terminal"},
     {"output"},
+    {"scrolling", "jobcolumns"},
     {"parameters", "options"},
     {"settings"},
     {"consent", "filters"},
