@@ -23,6 +23,11 @@ SECTIONS = {
     },
     "Inspect": {
         "jobs": "List jobs, wait for them, cancel them, run them now.",
+        "workers": "List worker processes; have one lease no more.",
+        "decisions": "List what guards refused and policies held back.",
+    },
+    "Operate": {
+        "audit": "List what operators have changed.",
     },
     "Try": {
         "demo": "Show pgflow at work on a private server, and leave nothing behind.",

@@ -68,3 +68,87 @@ class EndedAttempt:
     error_code: str | None
     error_message: str | None
     code_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWorker:
+    """A worker process; `worker_id` is its name, `incarnation` its own alone.
+
+    `state` is alive, quiet or silent; `queues` and `job_types` are None for all.
+    """
+
+    incarnation: str
+    worker_id: str
+    state: str
+    busy_slots: int
+    slots: int
+    queues: list[str] | None
+    last_heartbeat: datetime
+    code_version: str | None
+    host: str
+    pid: int
+    job_types: list[str] | None
+    last_leased_at: datetime | None
+    started_at: datetime
+    lease_seconds: int
+    supervisor_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a guard refused or a policy held back in one minute of a queue."""
+
+    id: int
+    kind: str
+    queue: str
+    decision: str
+    reason_code: str
+    count: int
+    minute: datetime
+    created_at: datetime
+    last_at: datetime
+    sample_job_id: str | None
+    details_json: dict[str, object]
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in its list it stands."""
+        return self.minute, f"{self.kind}-{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionGroup:
+    """All decisions of a queue for one reason."""
+
+    kind: str
+    queue: str
+    reason_code: str
+    count: int
+    minutes: int
+    first_at: datetime
+    last_at: datetime
+    sample_job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAction:
+    """What an operator did; `state` is done or unfinished."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    queue: str | None
+    jobs: int
+    state: str
+    note: str | None
+    role: str
+    command: str
+    finished_at: datetime | None
+    plan_id: int | None
+    details_json: dict[str, object]
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in its list it stands."""
+        return self.at, str(self.id)

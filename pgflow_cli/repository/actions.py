@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from pgflow_cli.listings import RecordedAction
 from pgflow_cli.models import Operator
 from pgflow_cli.repository.base import Part
-from pgflow_cli.selection import JobFilter
+from pgflow_cli.selection import JobFilter, Position, after_parameters
 
 
 class Actions(Part):
@@ -62,6 +63,27 @@ class Actions(Part):
         self.link.count(
             "finish_action",
             {"action_id": action_id, "details": json.dumps(details or {})},
+        )
+
+    def list_actions(
+        self,
+        chosen: JobFilter,
+        *,
+        limit: int,
+        after: Position | None,
+        actor: str | None = None,
+        action: str | None = None,
+        job_id: str | None = None,
+    ) -> list[RecordedAction]:
+        """Return what operators did, the latest first.
+
+        `action` may be the beginning of one, such as `jobs`.
+        """
+        wanted = {"limit": limit, "actor": actor, "action": action, "job_id": job_id}
+        return self.link.rows(
+            "list_actions",
+            RecordedAction,
+            {**chosen.parameters(), **after_parameters(after), **wanted},
         )
 
     def resolve_queues(self, chosen: JobFilter) -> JobFilter:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.decisions import Decisions
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.producing import BorrowedLink, Producing
 from pgflow_cli.repository.schema import Schema
+from pgflow_cli.repository.workers import Workers
 
 if TYPE_CHECKING:
     import psycopg
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 class Repository(
     Actions,
     DeadLetters,
+    Decisions,
     Inspection,
     Jobs,
     Leases,
     Overviews,
     Producing,
     Schema,
+    Workers,
 ):
     """Every statement of pgflow over one connection, which opens at the first call."""
 

@@ -28,7 +28,7 @@ LAYERS = (
     },
     {"repository"},
     {"handlers", "explanation", "producer", "migrations", "local_server"},
-    {"endings", "joblists"},
+    {"crew", "endings", "joblists"},
     {"jobchanges"},
     {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
