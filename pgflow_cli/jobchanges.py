@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from pgflow_cli import listings
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.joblists import JobList
 from pgflow_cli.listings import ListedJob
@@ -197,8 +198,8 @@ def counted(jobs: Sequence[ListedJob]) -> list[dict[str, object]]:
             "job_type": job_type,
             "status": status,
             "jobs": len(group),
-            "oldest": min(job.created_at for job in group),
-            "newest": max(job.created_at for job in group),
+            "oldest": min(listings.time_of(job.id) for job in group),
+            "newest": max(listings.time_of(job.id) for job in group),
         }
         for (queue, job_type, status), group in sorted(groups.items())
     ]

@@ -29,7 +29,7 @@ class ListedJob:
     last_error_code: str | None
     last_error_message: str | None
     dlq_reason_code: str | None
-    created_at: datetime
+    created_at: datetime | None
     updated_at: datetime
     short_id: str
     attempt_no: int
@@ -44,7 +44,7 @@ class ListedJob:
     @property
     def position(self) -> tuple[datetime, str]:
         """Where in its list it stands."""
-        return self.at or time_of(self.id), self.id
+        return self.at or self.created_at or time_of(self.id), self.id
 
 
 def time_of(job_id: str) -> datetime:

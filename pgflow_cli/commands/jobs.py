@@ -295,7 +295,7 @@ def reprioritize(
     if not _agreed(repository, change, f"give priority {priority} to", wanted):
         return 0
     plan = jobchanges.reordering(repository, change.operator, priority)
-    word = f"of priority {priority} now"
+    word = f"now of priority {priority}"
     done = _run(plan, wanted, change.batch_size, word)
     return _report(done, word)
 
@@ -354,7 +354,8 @@ def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
     if by_id and len(done.left) == 1 and not done.job_ids:
         raise jobchanges.why_left(done, word)
     if done.action_id is not None:
-        output.say(f"{len(done.job_ids):,} {word} (action {done.action_id})")
+        noun = "job" if len(done.job_ids) == 1 else "jobs"
+        output.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
     if done.left:
         output.warn(f"left alone: {jobchanges.by_state(done.left.values())}")
     return int(bool(done.left) and by_id)
