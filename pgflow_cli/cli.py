@@ -27,6 +27,7 @@ SECTIONS = {
         "backup": "Take a backup that is proven.",
     },
     "Inspect": {
+        "jobs": "List jobs, wait for them, cancel them, run them now.",
         "queues": "See queues, limit them, pause them, empty them.",
         "workers": "See worker processes, empty one, forget dead ones.",
         "decisions": "See what policies held back and what the gate refused.",

@@ -41,7 +41,7 @@ def explanation(explained: Explanation, *, payload: str | None = None) -> Docume
         "timeline": [
             dataclasses.asdict(event) for event in explained.story if event.at
         ],
-        "payload_json": None if payload is None else _decoded(payload),
+        "payload_json": None if payload is None else decoded(payload),
         "similar": dataclasses.asdict(facts.similar) if facts.similar else None,
         "position": _position(facts),
         "drain": _drain(facts),
@@ -154,7 +154,8 @@ def _drain(facts: JobFacts) -> Document | None:
     }
 
 
-def _decoded(payload: str) -> object:
+def decoded(payload: str) -> object:
+    """Return JSON as a value; what Python cannot hold stays text."""
     try:
         value = json.loads(payload)
         return value if _is_finite(value) else payload

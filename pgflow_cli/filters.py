@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -246,10 +246,20 @@ def watch_option(function: F) -> F:
     return option(function)
 
 
-def tell_cursor(last: Position | None) -> None:
-    """Say where the next page begins, if there is one."""
-    if last is not None:
-        output.hint(f"Next page: --cursor {token(last)}")
+def show_page(
+    page: Page,
+    fetch: Callable[[int, Position | None], Sequence[Any]],
+    columns: Sequence[output.Column],
+    *,
+    watch: float | None = None,
+) -> None:
+    """Write a page of rows that know their `position`, and say how to get the next."""
+    if watch is not None:
+        output.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+    rows, more = page.read(fetch, lambda row: row.position)
+    output.write(rows, columns, cursor=more)
+    if more is not None:
+        output.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
 
 
 def _filter(values: dict[str, Any]) -> JobFilter:

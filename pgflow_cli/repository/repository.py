@@ -12,6 +12,7 @@ from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.inspection import Inspection
+from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.maintaining import Maintaining
 from pgflow_cli.repository.oversight import Oversight
@@ -33,6 +34,7 @@ class Repository(
     Evidence,
     Identity,
     Inspection,
+    Jobs,
     Leases,
     Maintaining,
     Oversight,

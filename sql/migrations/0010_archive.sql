@@ -77,7 +77,7 @@ select
   jobs.queue,
   jobs.job_type,
   place.status,
-  coalesce(waiting.run_at, jobs.run_at) as run_at,
+  coalesce(waiting.run_at, moved.run_at, jobs.run_at) as run_at,
   coalesce(-moved.rank, jobs.priority) as priority,
   jobs.max_attempts,
   coalesce(dead.error_code, failure.error_code) as last_error_code,

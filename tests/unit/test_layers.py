@@ -15,7 +15,16 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "fence", "letters", "models", "oversight", "plans", "upkeep"},
+    {
+        "errors",
+        "fence",
+        "letters",
+        "listings",
+        "models",
+        "oversight",
+        "plans",
+        "upkeep",
+    },
     {"manifests"},
     {
         "sqlfiles",
@@ -51,6 +60,8 @@ LAYERS = (
         "workforce",
         "local_server",
     },
+    {"endings", "joblists"},
+    {"jobchanges"},
     {"logs", "pruning", "submissions"},
     {
         "archives",
@@ -82,7 +93,7 @@ LAYERS = (
     {"cells"},
     {"exports", "terminal"},
     {"output"},
-    {"portraits"},
+    {"jobcolumns", "portraits", "scrolling"},
     {"options"},
     {"candidates"},
     {"parameters"},
