@@ -21,8 +21,14 @@ SECTIONS = {
         "enqueue": "Add jobs to a queue.",
         "explain": "Explain why a job is where it is.",
     },
+    "Inspect": {
+        "queues": "See queues, limit them, pause them, empty them.",
+        "workers": "See worker processes, empty one, forget dead ones.",
+        "decisions": "See what policies held back and what the gate refused.",
+    },
     "Operate": {
         "fence": "Keep a restored database from running finished work again.",
+        "audit": "See what operators have changed.",
     },
     "Try": {
         "demo": "Show pgflow at work on a private server, and leave nothing behind.",

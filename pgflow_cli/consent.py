@@ -109,12 +109,17 @@ def read_ids(given: Iterable[str]) -> list[str]:
 
 
 def change_options(
-    *, bulk: bool = False, preview: bool = True, yes: bool = True
+    *,
+    bulk: bool = False,
+    preview: bool = True,
+    yes: bool = True,
+    everything: bool = True,
 ) -> Callable[[F], F]:
     """Give a command the options of a change; it is called with `change`.
 
     `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
     adds --dry-run, `yes` adds --yes: a severe change has --confirm NAME instead.
+    Without `everything` there is no --all, because it is always all of something.
     """
 
     def decorate(function: F) -> F:
@@ -126,13 +131,13 @@ def change_options(
                 "operator": _operator(options.pop("note"), options.pop("actor")),
             }
             if bulk:
-                asked["everything"] = options.pop("everything")
+                asked["everything"] = options.pop("everything", False)
                 asked["most"] = options.pop("most")
                 asked["batch_size"] = options.pop("batch_size")
             return function(*args, change=Change(**asked), **options)
 
         command: Any = settings.actor(wrapped)
-        for flags, attributes in reversed([*_options(bulk, preview, yes)]):
+        for flags, attributes in reversed([*_options(bulk, preview, yes, everything)]):
             command = click.option(*flags, **attributes)(command)
         return command  # type: ignore[no-any-return]
 
@@ -140,13 +145,13 @@ def change_options(
 
 
 def _options(
-    bulk: bool, preview: bool, yes: bool
+    bulk: bool, preview: bool, yes: bool, everything: bool
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if preview:
         yield _DRY, {"is_flag": True, "help": "Change nothing; say what would be."}
     if yes:
         yield ("-y", "--yes"), {"is_flag": True, "help": "Do not ask."}
-    if bulk:
+    if bulk and everything:
         yield ("--all", "everything"), {"is_flag": True, "help": "Really all of them."}
     yield (
         ("--note",),

@@ -10,10 +10,17 @@ from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import settings
+from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
 from pgflow_cli.parameters import Kind
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, position_of
+from pgflow_cli.selection import (
+    MOST_ROWS,
+    JobFilter,
+    Page,
+    Position,
+    position_of,
+    token,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -213,6 +220,26 @@ def page_options(function: F) -> F:
     ):
         command = click.option(*flags, **attributes)(command)
     return command  # type: ignore[no-any-return]
+
+
+def watch_option(function: F) -> F:
+    """Give a command -w/--watch; it is called with `watch`, seconds or None."""
+    option = click.option(
+        "-w",
+        "--watch",
+        type=settings.Duration(0.2, 3600),
+        is_flag=False,
+        flag_value="2s",
+        metavar="[SECS]",
+        help="Show it again and again; every 2s, unless told.",
+    )
+    return option(function)
+
+
+def tell_cursor(last: Position | None) -> None:
+    """Say where the next page begins, if there is one."""
+    if last is not None:
+        output.hint(f"Next page: --cursor {token(last)}")
 
 
 def _filter(values: dict[str, Any]) -> JobFilter:

@@ -10,7 +10,9 @@ from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
+from pgflow_cli.repository.policies import Policies
 from pgflow_cli.repository.producing import BorrowedLink, Producing
 from pgflow_cli.repository.schema import Schema
 
@@ -24,7 +26,9 @@ class Repository(
     Identity,
     Inspection,
     Leases,
+    Oversight,
     Overviews,
+    Policies,
     Producing,
     Schema,
 ):

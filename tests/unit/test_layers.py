@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "fence", "models"},
+    {"errors", "fence", "models", "oversight"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -37,6 +37,8 @@ LAYERS = (
         "ledger",
         "producer",
         "migrations",
+        "queue_changes",
+        "workforce",
         "local_server",
     },
     {"logs", "submissions"},
