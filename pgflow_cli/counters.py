@@ -19,6 +19,7 @@ WAITS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 OUTCOMES = (
     "succeeded", "retried", "dlq", "snoozed", "released", "lost", "canceled",
 )  # fmt: skip
+TIMED = ("succeeded", "failed")  # attempts whose length says how long a handler takes
 MOST_VALUES = 200  # of a label; what comes later is `other`
 OTHER = "other"
 

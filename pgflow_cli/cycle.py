@@ -447,7 +447,7 @@ class Cycle:
 
 def _counted(run: Run, outcome: Outcome) -> tuple[counters.Attempt, float | None]:
     """Return what a settled job counts as, and how long its attempt took if it ran."""
-    ran = outcome.status in ("succeeded", "failed")
+    ran = outcome.status in counters.TIMED
     attempt = counters.attempt_of(
         run.leased,
         outcome.status,
