@@ -27,6 +27,7 @@ SECTIONS = {
         "decisions": "See what policies held back and what the gate refused.",
     },
     "Operate": {
+        "health": "Say whether a worker, the database or a server is well.",
         "fence": "Keep a restored database from running finished work again.",
         "audit": "See what operators have changed.",
     },

@@ -515,6 +515,13 @@ def _nearest(session: Session) -> str | None:
     return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
 
 
+def status_folders() -> list[Path]:
+    """Return where workers of this user write their status, the first choice first."""
+    from pgflow_cli import status_files  # noqa: PLC0415 - start-up stays quick
+
+    return status_files.folders(os.environ.get("XDG_STATE_HOME"))
+
+
 def traceparent() -> str | None:
     """Return the caller's trace context: no setting of ours, but a convention."""
     return os.environ.get("TRACEPARENT")

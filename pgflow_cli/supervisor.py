@@ -26,6 +26,7 @@ from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.status_files import StatusFile
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -67,6 +68,7 @@ class Supervisor:
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
         self._upkeep = Upkeep(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
+        self._status = StatusFile(plan.name, plan.status_folders)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -80,7 +82,9 @@ class Supervisor:
                 self._listen_to_children(woken)
                 self._look_at_deadlines()
                 self._look_at_limits()
+                self._status.write([child.board for child in self._living()])
             self._stop_duties(threads)
+            self._status.remove()
         if self._failure is not None:
             raise self._failure
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,4 @@ class WorkPlan:
     log_format: str = "auto"
     log_level: str = "info"
     code_version: str | None = None
+    status_folders: tuple[Path, ...] = ()

@@ -63,6 +63,7 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
+        status_folders=tuple(settings.status_folders()),
         connect_timeout=settings.given("connect_timeout"),
         # One batch is one connection's business.
         connections=1 if options["once"] else min(2, options["pool_size"] or 2),

@@ -16,7 +16,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "models", "oversight"},
-    {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
+    {"sqlfiles", "backoff", "times", "escaping", "fingerprints", "status_files"},
     {
         "payloads",
         "configuration",
@@ -38,6 +38,7 @@ LAYERS = (
         "producer",
         "migrations",
         "queue_changes",
+        "probes",
         "workforce",
         "local_server",
     },
