@@ -25,6 +25,8 @@ SECTIONS = {
         "queues": "See queues, limit them, pause them, empty them.",
         "workers": "See worker processes, empty one, forget dead ones.",
         "decisions": "See what policies held back and what the gate refused.",
+        "metrics": "Print the metrics of every queue, also for Prometheus.",
+        "top": "Watch queues, workers and the database.",
     },
     "Operate": {
         "health": "Say whether a worker, the database or a server is well.",

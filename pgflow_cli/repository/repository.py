@@ -8,8 +8,8 @@ from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.identity import Identity
-from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.measuring import Measuring
 from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.policies import Policies
@@ -24,8 +24,8 @@ class Repository(
     Actions,
     DeadLetters,
     Identity,
-    Inspection,
     Leases,
+    Measuring,
     Oversight,
     Overviews,
     Policies,

@@ -16,6 +16,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {"errors", "fence", "models", "oversight"},
+    {"measures"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints", "status_files"},
     {
         "payloads",
@@ -24,14 +25,16 @@ LAYERS = (
         "counters",
         "cursors",
         "drain",
+        "families",
         "pace",
         "selection",
         "workplan",
     },
-    {"phrases", "repository"},
+    {"phrases", "queue_status", "repository"},
     {"gates", "story"},
     {
         "handlers",
+        "census",
         "explanation",
         "fencing",
         "ledger",
@@ -44,7 +47,7 @@ LAYERS = (
     },
     {"logs", "submissions"},
     {"batches", "programs", "screens", "simulation"},
-    {"executables", "heartbeat"},
+    {"executables", "heartbeat", "metrics"},
     {"slots"},
     {"intake"},
     {"cycle"},
@@ -55,6 +58,8 @@ LAYERS = (
     {"development"},
     {"demonstration"},
     {"cells"},
+    {"alerts", "queue_tables"},
+    {"dashboard"},
     {"terminal"},
     {"output"},
     {"parameters", "options"},
