@@ -31,6 +31,8 @@ SECTIONS = {
         "queues": "See queues, limit them, pause them, empty them.",
         "workers": "See worker processes, empty one, forget dead ones.",
         "decisions": "See what policies held back and what the gate refused.",
+        "metrics": "Print the metrics of every queue, also for Prometheus.",
+        "top": "Watch queues, workers and the database.",
         "timeline": "Tell what happened to a job.",
     },
     "Operate": {

@@ -16,12 +16,14 @@ from typing import Protocol
 from pgflow_cli import fencing, maintenance, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.ledger import Ledger
 from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 
+FOLDED = 10_000  # rows of counters at a time
 FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
 
 
@@ -58,6 +60,7 @@ class Heartbeat:
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)  # canceled jobs, of leases still held
+    ledger: Ledger = field(default_factory=Ledger)
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -66,11 +69,16 @@ class Heartbeat:
             pause = self.plan.heartbeat
             try:
                 self.beat(repository)
+                self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
                 log.warning("heartbeat failed: %s", error)
                 # Soon again, but not all supervisors at once.
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
             self.hurried.wait(pause)
+        try:
+            self.ledger.flush(repository, self.supervisor_id)
+        except PgflowError as error:
+            log.warning("what was counted last is lost: %s", error)
         repository.close()
 
     def hurry(self) -> None:
@@ -149,6 +157,7 @@ class Upkeep:
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
+    PAUSE_INTERVAL = 60.0
     BATCH = 100
 
     plan: WorkPlan
@@ -166,6 +175,7 @@ class Upkeep:
             self._reap: 0.0,
             self._partitions: 0.0,
             self._forget: 0.0,
+            self._pauses: 0.0,
         }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
@@ -252,7 +262,13 @@ class Upkeep:
         forgotten = repository.forget_silent_workers()
         if forgotten:
             log.info("workers long silent, forgotten: %s", ", ".join(forgotten))
+        repository.fold_counters(limit=FOLDED)
+        repository.prune_queue_rates(limit=FOLDED)
         return self.FORGET_INTERVAL
+
+    def _pauses(self, repository: Repository) -> float:
+        repository.record_pauses()
+        return self.PAUSE_INTERVAL
 
 
 @dataclass

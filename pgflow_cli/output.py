@@ -11,7 +11,7 @@ import io
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,10 @@ from pgflow_cli.cells import (
     Column,
     Row,
     json_of,
+    named,
     readable,
     separated,
+    sorted_rows,
     text_of,
 )
 from pgflow_cli.errors import PgflowError, Refused, UsageError
@@ -51,6 +53,7 @@ __all__ = [
     "watch_text",
     "width",
     "write",
+    "write_document",
     "write_line",
     "write_record",
     "write_text",
@@ -138,6 +141,12 @@ def width() -> int | None:
     """Return how wide the terminal is that shows stdout; None: it goes elsewhere."""
     tty = terminal.is_terminal(sys.stdout)
     return shutil.get_terminal_size().columns if tty else None
+
+
+def write_document(document: Mapping[str, Any]) -> None:
+    """Write one JSON object that is no list of rows."""
+    sys.stdout.write(json_of(document, indent=2) + "\n")
+    sys.stdout.flush()
 
 
 def write_text(lines: Iterable[str]) -> None:
@@ -309,22 +318,7 @@ def _for_reader(stream: Any) -> Callable[[str], str]:
 
 
 def _sorted(rows: Iterable[Row], columns: Sequence[Column]) -> Iterable[Row]:
-    """Return the rows as --sort asks: what has no value comes last."""
-    wanted = terminal.display().sort
-    if not wanted:
-        return rows
-    name, _, direction = wanted.partition(":")
-    if direction not in ("", "asc", "desc"):
-        raise UsageError("--sort takes FIELD, FIELD:asc or FIELD:desc")
-    [column] = _named(columns, [name])
-    every = list(rows)
-    known = [row for row in every if column.of(row) is not None]
-    known.sort(key=lambda row: _sortable(column.of(row)), reverse=direction == "desc")
-    return known + [row for row in every if column.of(row) is None]
-
-
-def _sortable(value: Any) -> Any:
-    return value if isinstance(value, int | float | datetime) else text_of(value)
+    return sorted_rows(rows, columns, terminal.display().sort)
 
 
 def _picked(columns: Sequence[Column], form: str) -> list[Column]:
@@ -332,24 +326,7 @@ def _picked(columns: Sequence[Column], form: str) -> list[Column]:
     if not wanted:
         whole = form == "wide" or form in _MACHINE
         return [column for column in columns if whole or not column.wide]
-    return _named(columns, wanted)
-
-
-def _named(columns: Sequence[Column], wanted: Iterable[str]) -> list[Column]:
-    by_name = {
-        _folded(name): column
-        for column in columns
-        for name in (column.field, column.title)
-    }
-    unknown = [name for name in wanted if _folded(name) not in by_name]
-    if unknown:
-        known = ", ".join(column.field for column in columns)
-        raise UsageError(f"there is no column {unknown[0]}", f"Columns: {known}")
-    return [by_name[_folded(name)] for name in wanted]
-
-
-def _folded(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    return named(columns, wanted)
 
 
 def _identity(columns: Sequence[Column]) -> Column:

@@ -238,3 +238,19 @@ NAME = Name(
     _NAME,
     "1 to 128 letters, digits, _ . : - that starts with a letter or a digit",
 )
+
+
+class OrNone(Kind):
+    """A number or a duration within bounds, or `none`: no limit, given on as -1."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.name = f"{kind.name}|none"
+        self.expects = f"{kind.expects}, or none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if str(value).lower() == "none" or value == -1:
+            return -1
+        return self.kind.convert(value, param, ctx)

@@ -148,6 +148,8 @@ class Supervisor:
                 child.say("quiet")
         elif kind == "idle":
             child.idle = values[0]
+        elif kind == "counted":
+            self._heartbeat.ledger.add(values[0])
         elif kind == "retiring":
             child.retiring = True
         elif kind == "done":

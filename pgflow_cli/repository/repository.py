@@ -11,10 +11,10 @@ from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
-from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.repository.maintaining import Maintaining
+from pgflow_cli.repository.measuring import Measuring
 from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.policies import Policies
@@ -33,10 +33,10 @@ class Repository(
     DeadLetters,
     Evidence,
     Identity,
-    Inspection,
     Jobs,
     Leases,
     Maintaining,
+    Measuring,
     Oversight,
     Overviews,
     Policies,
