@@ -185,7 +185,7 @@ class Pass:
         except DatabaseUnavailable as error:
             result, detail, outage = "failed", str(error), error
         except PgflowError as error:
-            result, detail = "failed", "; ".join([*turn.notes, str(error)])
+            result, detail = "failed", ", ".join([*turn.notes, str(error)])
             log.debug("%s failed", task, exc_info=True)
         seconds = time.monotonic() - began
         self.reports.append(
