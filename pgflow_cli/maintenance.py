@@ -307,10 +307,11 @@ def run_forever(
 ) -> None:
     """Do a pass again and again until stopped; no outage ends it.
 
-    Raises `ConfigurationError` if the schema is missing or older than this program.
+    Raises `ConfigurationError` if from the start the schema is missing or too old.
     `begin` is given each pass before it runs, `tell` when something has been done.
     """
     told: set[tuple[str, str]] = set()
+    begun = False
     while not stopped.is_set():
         began = time.monotonic()
         current = Pass(database, plan, stopped)
@@ -321,10 +322,12 @@ def run_forever(
             log.warning("database unavailable: %s", error)
         except TryLater as error:
             log.debug("%s", error)
-        except ConfigurationError:
-            raise
         except PgflowError as error:
+            if isinstance(error, ConfigurationError) and not begun:
+                raise
             log.warning("maintain failed: %s", error)
+        else:
+            begun = True
         if current.reports:
             _summarize(current, told)
             tell(current)
