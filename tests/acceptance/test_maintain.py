@@ -207,7 +207,7 @@ def test_the_loop_outlives_an_outage_and_ends_at_a_signal(
             "select extract(epoch from last_success_at)::float8"
             " from pgflow.maintenance_tasks where task = 'workers'"
         ).fetchone()
-        return int(row[0] * 1000) if row else 0
+        return int(row[0] * 1000) if row and row[0] else 0
 
     first = wait_until(passes, "a first pass")
     for _ in range(5):

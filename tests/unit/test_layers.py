@@ -35,7 +35,7 @@ LAYERS = (
         "local_server",
         "archiving",
     },
-    {"logs", "submissions", "pruning"},
+    {"logs", "submissions", "pruning", "chores"},
     {"batches", "programs", "screens", "simulation", "maintenance"},
     {"executables", "heartbeat"},
     {"slots"},
