@@ -66,7 +66,7 @@ LAYERS = (
     },
     {"endings", "joblists"},
     {"jobchanges"},
-    {"logs", "pruning", "submissions"},
+    {"chores", "logs", "pruning", "submissions"},
     {
         "archives",
         "batches",
