@@ -99,7 +99,7 @@ LAYERS = (
     {"dashboard"},
     {"terminal"},
     {"output"},
-    {"jobcolumns", "portraits", "scrolling"},
+    {"jobcolumns", "letter_tables", "portraits", "scrolling"},
     {"options"},
     {"candidates"},
     {"parameters"},
