@@ -103,7 +103,7 @@ def tell_dry_run(
     not the usual one. A change that never asks takes no --yes.
     """
     changed = where() if place is None else f"database {place}"
-    output.say(f"DRY RUN, nothing changed. {changed.capitalize()}")
+    output.say(f"DRY RUN, nothing changed. {changed[:1].upper()}{changed[1:]}")
     command = command_line(run=True, confirm=confirm, asks=asks)
     output.write_text([f"Run      {command}"])
 
