@@ -27,6 +27,7 @@ SECTIONS = {
         "decisions": "See what policies held back and what the gate refused.",
     },
     "Operate": {
+        "doctor": "Find what is wrong with a database, its jobs and their upkeep.",
         "fence": "Keep a restored database from running finished work again.",
         "audit": "See what operators have changed.",
     },

@@ -128,6 +128,27 @@ class Setting:
         session.origins[self.name] = found
         return self._boolean(found) if self.is_flag else self._written(found)
 
+    def in_force(self, session: Session) -> tuple[Any, str]:
+        """Return the value as it was written, and its origin; a bad one is refused."""
+        typed = session.origins.get(self.name)
+        if typed is not None and typed.origin == COMMAND_LINE:
+            return session.given.get(self.name), COMMAND_LINE
+        written = self.look_up(session)
+        if written is None:
+            words = isinstance(self.show_default, str)
+            return self.show_default if words else self.default, "default"
+        found = session.origins[self.name]
+        for part in written if isinstance(written, tuple) else (written,):
+            self._check(part, found)
+        return found.value, found.origin
+
+    def _check(self, written: Any, found: Found) -> None:
+        if self.kind is not None and not self.is_flag:
+            try:
+                self.kind.convert(written, None, None)
+            except click.BadParameter:
+                raise self.refusal(found) from None
+
     def refusal(self, found: Found) -> ConfigurationError:
         """Return the error for a bad value; it names key and place, never the value."""
         expects = (

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ __all__ = [
     "tell",
     "warn",
     "watch",
+    "width",
     "write",
     "write_record",
     "write_text",
@@ -123,12 +125,24 @@ def write_record(
         )
 
 
-def write_text(lines: Iterable[str]) -> None:
-    """Write a screen of lines, paged if it overflows."""
+def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) -> None:
+    """Write a screen of lines, paged if it overflows.
+
+    `marks` gives a colour to words that a line may begin with.
+    """
     readable = _for_reader(sys.stdout)
+    coloured = terminal.colored(sys.stdout, terminal.display().color)
     terminal.show(
-        "".join(f"{readable(escaping.neutral(line)).rstrip()}\n" for line in lines)
+        "".join(
+            f"{_marked(text, marks) if marks and coloured else text}\n"
+            for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
+        )
     )
+
+
+def width() -> int:
+    """Return how many columns the reader's screen has."""
+    return shutil.get_terminal_size().columns
 
 
 @contextmanager
@@ -264,6 +278,13 @@ def _tell(
         label = click.style(label, fg=fg, bold=True) if label else label
     sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
     sys.stderr.flush()
+
+
+def _marked(line: str, marks: Mapping[str, str]) -> str:
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if word not in marks:
+        return line
+    return line.replace(word, click.style(word, fg=marks[word], bold=True), 1)
 
 
 def _for_reader(stream: Any) -> Callable[[str], str]:

@@ -84,6 +84,13 @@ class Database:
             defaults["target_session_attrs"] = "read-write"
         return {**defaults, **merged}
 
+    @property
+    def on_socket(self) -> bool:
+        """Whether it is reached over a socket of this host's file system."""
+        parameters = self.parameters()
+        host = parameters.get("host", "")
+        return "hostaddr" not in parameters and (not host or host.startswith("/"))
+
     def display(self) -> str:
         """Return `user@host:port/dbname`, which never holds a secret."""
         p = self.parameters()

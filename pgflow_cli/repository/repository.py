@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.diagnostics import Diagnostics
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.inspection import Inspection
 from pgflow_cli.repository.leases import Leases
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class Repository(
     Actions,
     DeadLetters,
+    Diagnostics,
     Identity,
     Inspection,
     Leases,

@@ -15,7 +15,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
-    {"errors", "fence", "models", "oversight"},
+    {"errors", "fence", "models", "oversight", "symptoms"},
     {"sqlfiles", "backoff", "times", "escaping", "fingerprints"},
     {
         "payloads",
@@ -28,7 +28,7 @@ LAYERS = (
         "workplan",
     },
     {"phrases", "repository"},
-    {"gates", "story"},
+    {"diagnosis", "gates", "story"},
     {
         "handlers",
         "explanation",
@@ -39,8 +39,8 @@ LAYERS = (
         "workforce",
         "local_server",
     },
-    {"logs", "submissions"},
-    {"batches", "programs", "screens", "simulation"},
+    {"logs", "patient", "submissions"},
+    {"batches", "examination", "programs", "reports", "screens", "simulation"},
     {"executables", "heartbeat"},
     {"slots"},
     {"intake"},
@@ -56,7 +56,7 @@ LAYERS = (
     {"output"},
     {"parameters", "options"},
     {"settings"},
-    {"consent", "filters"},
+    {"consent", "filters", "inventory"},
     {"context"},
     {"failures"},
     {"commands"},
