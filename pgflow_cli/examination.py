@@ -99,9 +99,9 @@ CHECKS = (
         lambda p: jobs.long_runs(p.ask(p.repository.list_long_runs)),
     ),
     Check("jobs.oldest-runnable", lambda p: jobs.oldest_runnable(p.due)),
-    Check("jobs.queue-without-worker", lambda p: jobs.queue_workers(p.due, p.workers)),
+    Check("jobs.no-worker", lambda p: jobs.queue_workers(p.due, p.workers)),
     Check(
-        "jobs.type-without-handler",
+        "jobs.no-handler",
         lambda p: jobs.type_handlers(
             p.ask(lambda: p.repository.list_due_types(limit=_FIRST_DUE)), p.workers
         ),
@@ -201,6 +201,8 @@ def _way_in(error: PgflowError) -> str:
 def _schema_obstacle(patient: Patient) -> str:
     try:
         facts = patient.repository.inspect_server()
+    except PermissionDenied:
+        return ""  # each check says itself which right it needs
     except PgflowError as error:
         return _told(error)
     return "" if facts.has_migrations else "there is no schema; try: pgflow migrate"

@@ -147,13 +147,12 @@ class Patient:
             self.holders,
             sees_all=self.instance.sees_all_sessions,
             role=self.instance.role,
-            database=self.repository.inspect_server().database,
+            database=self.instance.database_name,
         )
 
     def held_back(self) -> Iterator[Finding]:
         """Judge dead rows that cannot be removed."""
-        name = self.repository.inspect_server().database
-        return vacuum.held_back(self.tables, self.holders, name)
+        return vacuum.held_back(self.tables, self.holders, self.instance.database_name)
 
     def pg_dump(self) -> Finding:
         """Judge the pg_dump of this host."""

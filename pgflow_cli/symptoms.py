@@ -8,7 +8,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A server's settings and who we are there; names are quoted for SQL.
+    """A server's settings and who we are there; `role` and `database` are quoted for
+    SQL.
 
     `commit_source` is where `synchronous_commit` was set, as pg_settings says.
     `data_directory` is None where it may not be read.
@@ -18,6 +19,7 @@ class Instance:
     version: str
     role: str
     database: str
+    database_name: str
     in_recovery: bool
     fsync: bool
     full_page_writes: bool

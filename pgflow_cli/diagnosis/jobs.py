@@ -76,7 +76,7 @@ def queue_workers(
     seen: Sequence[DueQueue], workers: Sequence[WorkerProcess]
 ) -> Iterator[Finding]:
     """Judge whether each queue with due jobs has a worker that lives."""
-    check = "jobs.queue-without-worker"
+    check = "jobs.no-worker"
     alive = sum(worker.alive for worker in workers)
     idle = [
         queue
@@ -105,7 +105,7 @@ def type_handlers(
 
     A queue without any worker is another check's affair.
     """
-    check = "jobs.type-without-handler"
+    check = "jobs.no-handler"
     orphans = [
         due
         for due in seen

@@ -34,7 +34,9 @@ _OPERATOR: Mapping[str, str] = {
     "operator_actions": "select insert update",
     "workers": "select update delete",
 }
-_TABLE = re.compile(r"create table (?:if not exists )?pgflow\.(\w+) \((.*?)\n\)", re.S)
+_TABLE = re.compile(
+    r"create table (?:if not exists )?pgflow\.(\w+) \((.*?)\n\)( partition by)?", re.S
+)
 _INDEX = re.compile(
     r"create (unique )?index (?:concurrently )?(?:if not exists )?(\w+)\s+on "
     r"(?:only )?pgflow\.(\w+)\s[^;]*;",
@@ -42,7 +44,8 @@ _INDEX = re.compile(
 )
 _KEY = re.compile(
     r"(?:constraint (?P<name>\w+) )?(?P<kind>primary key|unique) "
-    r"\((?P<columns>[^)]*)\)|^\s*(?P<column>\w+) [^\n]*?\bprimary key\b",
+    r"\((?P<columns>[^)]*)\)|"
+    r"^\s*(?!constraint\b)(?P<column>\w+) [^\n]*?\bprimary key\b",
     re.M,
 )
 _DROPPED = re.compile(r"drop (?:index|table) (?:if exists )?pgflow\.(\w+)")
@@ -146,8 +149,8 @@ def expected(migrations: Iterable[str]) -> dict[str, tuple[str, bool, str]]:
     partitioned: set[str] = set()
     for text in migrations:
         code = re.sub(r"--[^\n]*", "", text)
-        for table, body in _TABLE.findall(code):
-            if re.search(rf"pgflow\.{table} \(.*?\n\) partition by", code, re.S):
+        for table, body, by_range in _TABLE.findall(code):
+            if by_range:
                 partitioned.add(table)
             made.update(_keys(table, body))
         for match in _INDEX.finditer(code):

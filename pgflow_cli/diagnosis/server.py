@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, size, warn
 from pgflow_cli.symptoms import Clock, Connections, Disk, Instance
+from pgflow_cli.times import format_duration as length
 
 OLDEST, NEWEST = 15, 18
 SKEW_WARN, SKEW_FAIL = 1.0, 5.0
@@ -45,7 +46,7 @@ def clock(seen: Clock) -> Finding:
     check = "server.clock-skew"
     certain = max(0.0, abs(seen.skew) - seen.round_trip / 2)
     detail = (
-        f"the server's clock is {abs(seen.skew):.3f}s "
+        f"the server's clock is {length(abs(seen.skew))} "
         f"{'ahead of' if seen.skew >= 0 else 'behind'} this host's "
         f"(round trip {seen.round_trip * 1000:.1f}ms)"
     )

@@ -183,11 +183,12 @@ def release(holder: XminHolder, database: str) -> str:
             return ""
         return f"rollback prepared {literal(holder.name)};"
     if holder.kind == "slot":
-        end = f"select pg_terminate_backend({holder.pid}); " if holder.pid else ""
+        end = f"select pg_terminate_backend({holder.pid}, 5000); " if holder.pid else ""
         return f"{end}select pg_drop_replication_slot({literal(holder.name)});"
     if holder.kind == "standby":
         return ""
-    return f"select pg_terminate_backend({holder.pid});"
+    # Waits for its end: what comes next wants to find it gone.
+    return f"select pg_terminate_backend({holder.pid}, 5000);"
 
 
 def _advice(holder: XminHolder) -> str:

@@ -4,6 +4,7 @@ select
   current_setting('server_version') as version,
   quote_ident(current_user) as role,
   quote_ident(current_database()) as database,
+  current_database()::text as database_name,
   pg_is_in_recovery() as in_recovery,
   current_setting('fsync')::boolean as fsync,
   current_setting('full_page_writes')::boolean as full_page_writes,
