@@ -61,7 +61,7 @@ CHECKS = (
     ),
     Check(
         "server.connections",
-        lambda p: server.connections(p.ask(p.repository.count_connections)),
+        lambda p: server.connections(p.ask(p.repository.measure_connections)),
         "server",
         _MONITOR,
     ),

@@ -57,9 +57,9 @@ class Diagnostics(Part):
         """Return the server's clock in seconds since 1970."""
         return float(self.link.tuples("read_clock")[0][0])
 
-    def count_connections(self) -> Connections:
+    def measure_connections(self) -> Connections:
         """Return the connections in use, and how many there may be."""
-        return self.link.rows("count_connections", Connections)[0]
+        return self.link.rows("measure_connections", Connections)[0]
 
     def measure_disk(self) -> Disk:
         """Return what the database takes."""
