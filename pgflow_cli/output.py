@@ -149,11 +149,18 @@ def write_document(document: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def write_text(lines: Iterable[str]) -> None:
-    """Write a screen of lines, paged if it overflows."""
+def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) -> None:
+    """Write a screen of lines, paged if it overflows.
+
+    `marks` gives a colour to words that a line may begin with.
+    """
     readable = _for_reader(sys.stdout)
+    coloured = terminal.colored(sys.stdout, terminal.display().color)
     terminal.show(
-        "".join(f"{readable(escaping.neutral(line)).rstrip()}\n" for line in lines)
+        "".join(
+            f"{_marked(text, marks) if marks and coloured else text}\n"
+            for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
+        )
     )
 
 
@@ -311,6 +318,13 @@ def _tell(
         label = click.style(label, fg=fg, bold=True) if label else label
     sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
     sys.stderr.flush()
+
+
+def _marked(line: str, marks: Mapping[str, str]) -> str:
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if word not in marks:
+        return line
+    return line.replace(word, click.style(word, fg=marks[word], bold=True), 1)
 
 
 def _for_reader(stream: Any) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""The command `dlq`: lists, groups, exports and discards; its formats and exit codes."""
+"""The command `dlq`: lists, groups, exports, discards; its formats and exit codes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ EXAMPLES = [
     ("{}", '{"a":{"bb":{"ccc":null}}}', '{"a":{"bb":{}}}'),
 ]
 # Section 3's longer one.
-DOCUMENT = """{"title": "Goodbye!", "author": {"givenName": "John", "familyName": "Doe"},
+DOCUMENT = """{"title": "Goodbye!",
+  "author": {"givenName": "John", "familyName": "Doe"},
   "tags": ["example", "sample"], "content": "This will be unchanged"}"""
 PATCH = """{"title": "Hello!", "phoneNumber": "+01-123-456-7890",
   "author": {"familyName": null}, "tags": ["example"]}"""

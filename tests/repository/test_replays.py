@@ -1,4 +1,4 @@
-"""Replays: what is created, once only, and how a plan is stopped, resumed and undone."""
+"""Replays: what is created, once only; how a plan is stopped, resumed, undone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -259,10 +260,7 @@ def test_jobs_become_due_at_the_rate_that_was_asked_for(connection, replay):
 
 
 def gaps(times: list[datetime]) -> list[float]:
-    return [
-        (later - earlier).total_seconds()
-        for earlier, later in zip(times, times[1:], strict=False)
-    ]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
 
 
 def test_a_late_rest_of_a_plan_is_no_burst(connection, repository):
