@@ -21,7 +21,7 @@ _TIMES = {
     "unix": times.format_unix,
 }
 
-Kind = Literal["text", "id", "number", "time", "ms", "seconds", "json"]
+Kind = Literal["text", "id", "number", "share", "time", "ms", "seconds", "json"]
 Row = Any
 """A frozen dataclass, or a mapping."""
 
@@ -31,8 +31,8 @@ class Column:
     """One column: the field of the row (also the JSON key), its heading, its kind.
 
     The first column of kind "id" is what `-o ids` prints. `ms` and `seconds` are
-    lengths of time. A wide column is left out of table, plain and md. `order` is the
-    field to sort by, where what is shown are words.
+    lengths of time, a `share` is a part of 1. A wide column is left out of table,
+    plain and md. `order` is the field to sort by, where what is shown are words.
     """
 
     field: str
@@ -112,9 +112,13 @@ def readable(
         )
     if column.kind in ("ms", "seconds") and isinstance(value, int | float):
         return times.format_duration(value / 1000 if column.kind == "ms" else value)
-    if column.kind == "number" and short and type(value) is int:
-        return f"{value:,}"
-    return escaping.neutral(text_of(value))
+    return _number(column.kind, value, short) or escaping.neutral(text_of(value))
+
+
+def _number(kind: Kind, value: Any, short: bool) -> str:
+    if kind == "share" and isinstance(value, int | float):
+        return f"{value:.1%}"
+    return f"{value:,}" if kind == "number" and short and type(value) is int else ""
 
 
 def _time(value: Any, now: datetime, wanted: str) -> str:

@@ -279,8 +279,8 @@ class Cycle:
     ) -> Settlement | None:
         """Return what to write of a job that left the slots.
 
-        None if its lease had run out before it ended: that outcome is thrown away. None,
-        too, if an operator has canceled it: that was written with the order.
+        None if its lease had run out before it ended: that outcome is thrown away.
+        None, too, if an operator has canceled it: that was written with the order.
         """
         leased, outcome = run.leased, run.outcome
         if outcome is None:

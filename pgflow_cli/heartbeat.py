@@ -10,10 +10,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pgflow_cli import fencing, migrations
+from pgflow_cli import fencing, maintenance, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
 from pgflow_cli.ledger import Ledger
@@ -269,6 +269,54 @@ class Upkeep:
     def _pauses(self, repository: Repository) -> float:
         repository.record_pauses()
         return self.PAUSE_INTERVAL
+
+
+@dataclass
+class Maintaining:
+    """Does passes of `maintain`, unless somebody else has done one lately."""
+
+    LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
+
+    plan: WorkPlan
+    database: Database
+    stopped: threading.Event = field(default_factory=threading.Event)
+    current: maintenance.Pass | None = None
+
+    def run(self) -> None:
+        every = self.plan.maintenance_interval
+        # Not at once: a worker that is started again and again would do little else.
+        if self.stopped.wait(every * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+            return
+        try:
+            self._run(every)
+        except PgflowError as error:
+            log.warning("maintenance is left to others: %s", error)
+
+    def _run(self, every: float) -> None:
+        maintenance.run_forever(
+            # A pass has long statements, and nobody's lease depends on it.
+            replace(self.database, call_timeout=600.0),
+            maintenance.MaintenancePlan(
+                archive_after=self.plan.archive_after,
+                prune_after=self.plan.prune_after,
+                crash_budget=self.plan.crash_budget,
+                interval=every * 0.8,
+            ),
+            every=every,
+            stopped=self.stopped,
+            begin=self._begin,
+        )
+
+    def stop(self) -> None:
+        self.stopped.set()
+        threading.Timer(self.LAST_WORDS, self._abandon).start()
+
+    def _begin(self, current: maintenance.Pass) -> None:
+        self.current = current
+
+    def _abandon(self) -> None:
+        if self.current is not None:
+            self.current.abandon()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,8 +50,11 @@ __all__ = [
     "tell",
     "warn",
     "watch",
+    "watch_text",
+    "width",
     "write",
     "write_document",
+    "write_line",
     "write_record",
     "write_text",
 ]
@@ -58,6 +62,7 @@ __all__ = [
 FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
 TIMES = ("relative", "iso", "local", "unix")
 _UNCONFIRMED = "CONFIRMATION_REQUIRED"
+_RIGHT = {"number", "share"}
 _MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
 
 
@@ -132,6 +137,18 @@ def write_document(document: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def write_line(row: Row, columns: Sequence[Column]) -> None:
+    """Write one object on a line of its own, as jsonl does, whatever was asked for."""
+    sys.stdout.write(json_of(_object(row, _picked(columns, "jsonl"))) + "\n")
+    sys.stdout.flush()
+
+
+def width() -> int | None:
+    """Return how wide the terminal is that shows stdout; None: it goes elsewhere."""
+    tty = terminal.is_terminal(sys.stdout)
+    return shutil.get_terminal_size().columns if tty else None
+
+
 def write_text(lines: Iterable[str]) -> None:
     """Write a screen of lines, paged if it overflows."""
     readable = _for_reader(sys.stdout)
@@ -167,7 +184,7 @@ def live(
 
 
 def watch(
-    fetch: Callable[[], Iterable[Row]],
+    fetch: Callable[[], Iterable[Row] | None],
     columns: Sequence[Column],
     *,
     seconds: float,
@@ -175,26 +192,47 @@ def watch(
 ) -> None:
     """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
 
-    What is shown is fetched anew every so many seconds.
+    What is shown is fetched anew every so many seconds; None ends it.
     """
     if not terminal.is_terminal(sys.stdout) or is_machine():
         picked = _picked(columns, "jsonl")
-        while True:
-            for row in fetch():
+        while (rows := fetch()) is not None:
+            for row in rows:
                 sys.stdout.write(json_of(_object(row, picked)) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
+        return
     from rich.live import Live  # noqa: PLC0415 - start-up stays quick
 
     picked = _picked(columns, chosen_format())
     with Live(
         console=terminal.console(sys.stdout), screen=True, auto_refresh=False
     ) as screen:
-        while True:
-            rows = _sorted(fetch(), columns)
-            now = datetime.now(UTC)
-            screen.update(_rich_table(rows, picked, now, title), refresh=True)
+        while (rows := fetch()) is not None:
+            shown = _rich_table(
+                _sorted(rows, columns), picked, datetime.now(UTC), title
+            )
+            screen.update(shown, refresh=True)
             time.sleep(seconds)
+
+
+@contextmanager
+def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Hand out a function that shows lines in place of the ones before.
+
+    On the terminal's other screen: what stood there comes back at the end.
+    """
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+    from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+    readable = _for_reader(sys.stdout)
+    with Live(
+        console=terminal.console(sys.stdout), screen=True, auto_refresh=False
+    ) as screen:
+        yield lambda lines: screen.update(
+            Text("\n".join(readable(escaping.neutral(line)) for line in lines)),
+            refresh=True,
+        )
 
 
 def say(text: str) -> None:
@@ -360,7 +398,7 @@ def _rich_table(
         # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
-            justify="right" if column.kind == "number" else "left",
+            justify="right" if column.kind in _RIGHT else "left",
             no_wrap=column.kind != "text",
         )
     for row in rows:
@@ -400,7 +438,7 @@ def _tabulated(
         # infinity.
         disable_numparse=True,
         colalign=tuple(
-            "right" if column.kind == "number" else "left" for column in columns
+            "right" if column.kind in _RIGHT else "left" for column in columns
         )
         if cells or headings
         else None,

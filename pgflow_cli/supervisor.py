@@ -23,7 +23,7 @@ from typing import Any
 
 from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
-from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
+from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.status_files import StatusFile
@@ -67,6 +67,7 @@ class Supervisor:
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
         self._upkeep = Upkeep(plan, database)
+        self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
 
@@ -264,6 +265,7 @@ class Supervisor:
         """Lease no more; let what runs end."""
         if self._ending_at is None:
             self._ending_at = time.monotonic()
+            self._maintaining.stop()
             for child in self._children:
                 child.say("drain")
 
@@ -327,6 +329,8 @@ class Supervisor:
         duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
         if self.plan.listen:
             duties["listener"] = self._wake_ups.run
+        if self.plan.maintain:
+            duties["maintenance"] = self._maintaining.run
         threads = [
             threading.Thread(target=duty, name=f"pgflow-{name}", daemon=True)
             for name, duty in duties.items()

@@ -12,8 +12,14 @@ select
     where backend_xmin is not null
       and pid <> pg_backend_pid()
   ) as oldest_xmin_age_seconds,
-  -- Not known to this schema yet.
-  null::timestamptz as maintained_at,
-  null::timestamptz as backed_up_at,
-  null::bigint as backup_bytes,
+  (select max(last_success_at) from pgflow.maintenance_tasks) as maintained_at,
+  latest.finished_at as backed_up_at,
+  latest.bytes as backup_bytes,
   (select coalesce(bool_or(fenced_at is not null), true) from pgflow.database_identity) as fenced
+from (values (1)) as one (row)
+left join lateral (
+  select finished_at, bytes
+  from pgflow.backups
+  order by finished_at desc
+  limit 1
+) as latest on true

@@ -1,36 +1,51 @@
--- What became of attempts lately, by queue; `covered` is how many seconds that was.
-with span as (
-  -- Whole steps only: the first one would be counted in part.
-  select date_bin(
-      '10 seconds', now() - %(window)s::float8 * interval '1 second' + interval '10 seconds', '2000-01-01 00:00:00+00'
-    ) as since
+-- How many jobs come into a queue and leave it for good: a sample of the newest, of a window at most.
+--
+-- Where the sample is full it reaches back less far than the window, and the rate is taken over what it covers.
+with fresh as materialized (
+  select queue, created_at
+  from pgflow.jobs
+  order by id desc
+  limit %(limit)s::integer
+),
+settled as materialized (
+  select job_id, finished_at, next_run_at
+  from pgflow.job_attempts
+  order by job_id desc, attempt_no desc
+  limit %(limit)s::integer
+),
+arrivals as (
+  select
+    count(*) filter (
+      where queue = %(queue)s::text
+        and created_at > now() - %(window)s::float8 * interval '1 second'
+    ) as jobs,
+    case
+      when count(*) < %(limit)s::integer then %(window)s::float8
+      else least(%(window)s::float8, date_part('epoch', now()) - date_part('epoch', min(created_at)))
+    end as seconds
+  from fresh
+),
+completions as (
+  select
+    count(*) filter (where job.queue = %(queue)s::text and next_run_at is null) as jobs,
+    case
+      when (select count(*) from settled) < %(limit)s::integer then %(window)s::float8
+      else least(%(window)s::float8, date_part('epoch', now()) - date_part('epoch', min(settled.finished_at)))
+    end as seconds
+  from settled
+  cross join lateral (
+    select queue
+    from pgflow.jobs
+    where id = settled.job_id
+    -- Without this the planner may read every partition.
+    offset 0
+  ) as job
+  where settled.finished_at > now() - %(window)s::float8 * interval '1 second'
 )
 select
-  rate.queue,
-  date_part('epoch', now() - span.since) as covered,
-  sum(rate.succeeded)::bigint as succeeded,
-  sum(rate.retried)::bigint as retried,
-  sum(rate.dlq)::bigint as dlq,
-  sum(rate.canceled)::bigint as canceled,
-  sum(rate.succeeded + rate.retried + rate.dlq + rate.snoozed + rate.released + rate.lost + rate.canceled)::bigint
-    as ended,
-  sum(rate.again)::bigint as again,
-  sum(rate.seconds) as seconds,
-  pgflow.sum_buckets(rate.buckets) as buckets,
-  -- How many were done in each of the last six whole steps, the newest last.
-  array(
-    select coalesce(sum(step.succeeded + step.dlq + step.canceled), 0)::bigint
-    from generate_series(
-      date_bin('10 seconds', now(), '2000-01-01 00:00:00+00') - interval '60 seconds',
-      date_bin('10 seconds', now(), '2000-01-01 00:00:00+00') - interval '10 seconds',
-      interval '10 seconds'
-    ) as instant (since)
-    left join pgflow.queue_rates as step on step.queue = rate.queue and step.since = instant.since
-    group by instant.since
-    order by instant.since
-  ) as steps
-from span
-join pgflow.queue_rates as rate on rate.since >= span.since
-where rate.queue = any(%(queues)s::text[])
-group by rate.queue, span.since
-order by rate.queue
+  arrivals.jobs / greatest(arrivals.seconds, 0.001) as arrivals_per_second,
+  completions.jobs / greatest(coalesce(completions.seconds, 0), 0.001) as completions_per_second,
+  arrivals.jobs + completions.jobs as samples,
+  least(arrivals.seconds, coalesce(completions.seconds, arrivals.seconds)) as "window"
+from arrivals
+cross join completions
