@@ -11,6 +11,7 @@ from pgflow_cli.upkeep import Cuts
 
 _MANY = 100_000  # no further does a dry run count
 _NAMED = 5
+_COUNTERS_AT_ONCE = 10_000
 
 
 def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) -> None:
@@ -59,6 +60,8 @@ def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
         turn.repeat_while_full(
             lambda p=prune: p(limit=limit, dry_run=turn.dry_run)  # type: ignore[misc]
         )
+    if not turn.dry_run:
+        turn.repeat_while_full(lambda: repository.prune_queue_rates(limit=limit))
 
 
 def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
@@ -67,6 +70,7 @@ def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
         turn.rows = repository.count_silent_workers()
         return
     names = repository.forget_silent_workers()
+    repository.fold_counters(limit=_COUNTERS_AT_ONCE)
     turn.rows = len(names)
     if names:
         turn.notes.append(f"forgotten: {_some(names)}")

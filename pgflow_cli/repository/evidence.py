@@ -78,7 +78,7 @@ class Evidence(Part):
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
         wanted = {"queues": [job.queue], "window": _RATE_WINDOW, "limit": SAMPLED}
-        rates = self.link.rows("measure_rates", RateMeasure, wanted)
+        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
         arrivals = self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
         return _rates(job.queue, rates, arrivals)
 
