@@ -89,9 +89,9 @@ def load(
     ]
     named = _find(tuple(levels), "PGFLOW_CONFIG")
     path = config or (Path(str(named.value)) if named else None)
-    user = _toml(path or _user_file(environ), wanted=path is not None)
+    user = _toml(path or user_file(environ), wanted=path is not None)
     profiles = user.pop("profile") if isinstance(user.get("profile"), dict) else {}
-    origin = str(path or _user_file(environ))
+    origin = str(path or user_file(environ))
     top = Level(origin, dict(_from_table(user, keys, origin)))
     if profile is None:
         chosen = _find((*levels, top), "PGFLOW_PROFILE")
@@ -210,6 +210,7 @@ def _text(path: Path, *, wanted: bool) -> str | None:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _user_file(environ: Mapping[str, str]) -> Path:
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Return where the user's own file is, if there is one."""
     base = environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "pgflow" / "config.toml"

@@ -7,7 +7,7 @@ import getpass
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +78,9 @@ def where() -> str:
     return f"database {name}" + (f", profile {profile}" if profile else "")
 
 
-def command_line(*, run: bool = False, confirm: str | None = None) -> str:
+def command_line(
+    *, run: bool = False, confirm: str | None = None, asks: bool = True
+) -> str:
     """Return the command as it was typed, without secrets.
 
     `run`: as it does what its dry run has shown; a severe one with `confirm`.
@@ -87,17 +89,44 @@ def command_line(*, run: bool = False, confirm: str | None = None) -> str:
     if run:
         words = [word for word in words if word not in _DRY]
         consent = ["--yes"] if confirm is None else ["--confirm", confirm]
-        words += [] if {"--yes", "-y", "--confirm"} & set(words) else consent
+        given = {"--yes", "-y", "--confirm"} & set(words)
+        words += consent if asks and not given else []
     return shlex.join(["pgflow", *_without_secrets(words)])
 
 
-def tell_dry_run(*, confirm: str | None = None) -> None:
+def tell_dry_run(
+    preview: Iterable[str] = (),
+    *,
+    confirm: str | None = None,
+    place: str | None = None,
+    asks: bool = True,
+) -> None:
     """Say on stderr that nothing was changed, and print the command that does it.
 
-    `confirm` is the name that a severe change asks for.
+    `preview` are lines that stand before the command, `confirm` is the name that a
+    severe change asks for, `place` the database if it is not the usual one. A change
+    that never asks takes no --yes.
     """
-    output.say(f"DRY RUN, nothing changed. {where().capitalize()}")
-    output.write_text([f"Run      {command_line(run=True, confirm=confirm)}"])
+    changed = where() if place is None else f"database {place}"
+    output.say(f"DRY RUN, nothing changed. {changed.capitalize()}")
+    run = command_line(run=True, confirm=confirm, asks=asks)
+    output.write_text([*preview, f"Run      {run}"])
+
+
+def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None:
+    """Write how a change of many has ended: what was done how often, and where it is
+    recorded; a name that is None is left out.
+
+    `replayed 14, skipped 0, failed 0 (plan 57, action 381)`, or an object.
+    """
+    # Not an error, now that it is done: ids were asked for, and there are none.
+    if output.is_machine() and output.chosen_format() != "ids":
+        row = {**done, **names}
+        output.write_record(row, [output.Column(name) for name in row])
+        return
+    counts = ", ".join(f"{what} {number:,}" for what, number in done.items())
+    known = ", ".join(f"{name} {n}" for name, n in names.items() if n is not None)
+    output.write_text([f"{counts} ({known})" if known else counts])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:

@@ -89,21 +89,57 @@ class Group(_Outfitted, click.Group):
     command_class = Command
 
 
+class GroupWithDefault(Group):
+    """A group that takes words for those of one command unless they name another."""
+
+    def __init__(self, *args: Any, default: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command where the name of a command should stand."""
+        place = self._first_word(args)
+        known = {*self.commands, *ctx.help_option_names, "-V", "--version"}
+        if not known.intersection(args[place : place + 1]):
+            args.insert(place, self.default)
+        return super().parse_args(ctx, args)
+
+    def _first_word(self, args: list[str]) -> int:
+        """Return the place of the first word that is none of the global options'."""
+        takes_a_value = {
+            flag: not getattr(option, "is_flag", False) and option.nargs == 1
+            for option in self.params
+            for flag in option.opts
+            if flag not in ("-V", "--version")
+        }
+        place = 0
+        while place < len(args):
+            flag, equals, _ = args[place].partition("=")
+            if flag not in takes_a_value:
+                break
+            place += 2 if takes_a_value[flag] and not equals else 1
+        return place
+
+
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a command; its docstring is the help."""
     return click.command(name, cls=Command, **attributes)
 
 
-def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Group]:
-    """Make a function a group of commands."""
+def group(
+    name: str, *, default: str | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], Group]:
+    """Make a function a group of commands; `default` is what it does without a name."""
+    if default is not None:
+        return click.group(name, cls=GroupWithDefault, default=default, **attributes)
     return click.group(name, cls=Group, **attributes)
 
 
-def database() -> Database:
+def database(url: str | None = None) -> Database:
     """Return where the database is and how long to wait for it, not connected."""
     from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
 
-    url = settings.database_url()
+    url = url or settings.database_url()
     return Database(
         url,
         connect_timeout=settings.given("connect_timeout"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind
+from pgflow_cli.parameters import Kind, Known, Seconds
 from pgflow_cli.selection import (
     MOST_ROWS,
     JobFilter,
@@ -27,12 +27,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
+# What dead letters are filtered by, wherever they are chosen.
+DEAD_LETTERS = (
+    "queues", "job_types", "error_codes", "reasons", "fingerprints", "worker",
+    "code_version", "since", "until", "match", "payload_contains", "meta", "replay_of",
+)  # fmt: skip
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 
-class _Pattern(Kind):
-    def __init__(self, name: str, pattern: re.Pattern[str], expects: str) -> None:
-        self.name, self.pattern, self.expects = name, pattern, expects
+class _Pattern(Known):
+    def __init__(
+        self, name: str, pattern: re.Pattern[str], expects: str, suggests: str = ""
+    ) -> None:
+        super().__init__(name, suggests)
+        self.pattern, self.expects = pattern, expects
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -58,7 +66,9 @@ class _Meta(Kind):
 
 
 CODE = _Pattern("code", _CODE, "a code of capitals, digits and _, such as TIMEOUT")
-QUEUE_GLOB = _Pattern("queue", _GLOB, "a queue's name, or a glob such as emails.*")
+QUEUE_GLOB = _Pattern(
+    "queue", _GLOB, "a queue's name, or a glob such as emails.*", "queue"
+)
 FINGERPRINT = _Pattern("fingerprint", _FINGERPRINT, "a fingerprint such as f1-3ac91b20")
 
 _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -227,7 +237,7 @@ def watch_option(function: F) -> F:
     option = click.option(
         "-w",
         "--watch",
-        type=settings.Duration(0.2, 3600),
+        type=Seconds(0.2, 3600),
         is_flag=False,
         flag_value="2s",
         metavar="[SECS]",
@@ -236,10 +246,20 @@ def watch_option(function: F) -> F:
     return option(function)
 
 
-def tell_cursor(last: Position | None) -> None:
-    """Say where the next page begins, if there is one."""
-    if last is not None:
-        output.hint(f"Next page: --cursor {token(last)}")
+def show_page(
+    page: Page,
+    fetch: Callable[[int, Position | None], Sequence[Any]],
+    columns: Sequence[output.Column],
+    *,
+    watch: float | None = None,
+) -> None:
+    """Write a page of rows that know their `position`, and say how to get the next."""
+    if watch is not None:
+        output.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+    rows, more = page.read(fetch, lambda row: row.position)
+    output.write(rows, columns, cursor=more)
+    if more is not None:
+        output.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
 
 
 def _filter(values: dict[str, Any]) -> JobFilter:

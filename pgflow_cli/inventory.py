@@ -1,89 +1,142 @@
-"""Every setting as it is in force, its secrets masked; the files that hold secrets."""
+"""Every setting as it is in force: its value, its place, and what is wrong with it."""
 
 from __future__ import annotations
 
-import re
-import stat
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pgflow_cli import escaping, settings
-from pgflow_cli.options import COMMAND_LINE, Session
-from pgflow_cli.symptoms import SecretFile
+import click
 
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD")
-
-
-def password_is_typed() -> bool:
-    """Return whether a password stands on the command line, for everybody to see."""
-    session = Session.current()
-    found = session.origins.get("database_url")
-    if found is None or found.origin != COMMAND_LINE:
-        return False
-    url = str(session.given["database_url"])
-    return escaping.redact(url) != url
-
-
-def secret_files() -> list[SecretFile]:
-    """Return the files that hold a secret of ours, with their modes."""
-    session = Session.current()
-    named = [(session.given.get("database_url_file"), "the database URL")]
-    for level in session.sources.levels:
-        secret = [v for v, found in level.values.items() if is_secret(v, found.value)]
-        named += [(level.origin.split(" [")[0], secret[0])] if secret else []
-    seen = {str(path): what for path, what in named if path}
-    return [
-        SecretFile(path, what, stat.S_IMODE(Path(path).stat().st_mode))
-        for path, what in seen.items()
-        if Path(path).is_file()
-    ]
-
-
-def is_secret(variable: str, value: object) -> bool:
-    """Return whether a value must not be shown as it is."""
-    if _SECRET.search(variable) and not variable.endswith("_FILE"):
-        return True
-    return isinstance(value, str) and escaping.redact(value) != value
-
-
-def masked(variable: str, value: object) -> str:
-    """Return a value for a reader, its secrets masked."""
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        return ",".join(masked(variable, part) for part in value)
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if _SECRET.search(variable) and not variable.endswith("_FILE"):
-        return "***"
-    if variable == "DATABASE_URL" and "://" not in str(value):
-        return escaping.redact(str(value)) if "=" in str(value) else "***"
-    return escaping.redact(str(value))
+from pgflow_cli import configuration, escaping, settings
+from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.options import COMMAND_LINE, Session, Setting
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
-    """A setting as it is in force: its value, masked, and where it came from."""
+class Value:
+    """A setting in force; secrets are masked."""
 
-    setting: str
+    variable: str
+    option: str
     value: str
     origin: str
-    variable: str | None
-    option: str
+    default: str
+    meaning: str
 
 
-def listing() -> list[InForce]:
-    """Return every setting that has a variable or goes with every command."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that is looked into for settings."""
+
+    origin: str
+    path: str
+    found: bool
+
+
+def values() -> list[Value]:
+    """Return every setting with a variable; a bad value is shown as it was written."""
+    return [_value(setting) for setting in _with_variable()]
+
+
+def problems() -> list[str]:
+    """Return a sentence for each setting that is not acceptable; never its value."""
+    return [problem for setting in _with_variable() if (problem := _problem(setting))]
+
+
+def places() -> list[Place]:
+    """Return the places that are looked into, the nearest first."""
+    given = Session.current().given
+    env_file = Path(given.get("env_file") or ".env")
+    user = configuration.user_file(os.environ)
+    files = [
+        (".env", env_file),
+        ("project", Path("pgflow.toml")),
+        ("project [tool.pgflow]", Path("pyproject.toml")),
+        ("user", Path(given.get("config") or user)),
+    ]
+    found = [
+        Place(origin, str(path.absolute()), path.is_file()) for origin, path in files
+    ]
+    return [
+        Place("command line", "", True),
+        Place("environment", "", True),
+        *found,
+        Place("default", "", True),
+    ]
+
+
+def template() -> Iterator[str]:
+    """Yield the lines of a file with every setting as a comment."""
+    yield "# Settings of pgflow. An option beats its variable, a variable beats .env,"
+    yield "# .env beats this file. Secrets belong into DATABASE_URL_FILE or PGPASSFILE."
+    for setting in _with_variable():
+        assert setting.variable is not None
+        default = _default(setting)
+        yield ""
+        yield f"# {setting.help}"
+        yield f"# {configuration.key_of(setting.variable)} = {_toml(setting, default)}"
+
+
+def _with_variable() -> list[Setting]:
+    return [setting for setting in settings.ALL if setting.variable]
+
+
+def _value(setting: Setting) -> Value:
     session = Session.current()
-    rows = {}
-    for setting in settings.ALL:
-        if setting.variable is None and setting not in settings.GLOBAL:
-            continue
-        value, origin = setting.in_force(session)
-        flags = ", ".join(flag for flag in setting.flags if flag.startswith("-"))
-        variable = setting.variable or ""
-        shown = masked(variable or setting.name, value)
-        rows[setting.name] = InForce(
-            setting.name, shown, origin, setting.variable, flags
-        )
-    return list(rows.values())
+    typed = session.origins.get(setting.name)
+    if typed is not None and typed.origin == COMMAND_LINE:
+        written, origin = session.given.get(setting.name), typed.key
+    else:
+        found = session.sources.find(str(setting.variable))
+        written = found.value if found else None
+        origin = found.origin if found else "default"
+    shown = _default(setting) if written is None else _text(written)
+    flags = [flag for flag in setting.flags if flag.startswith("-")]
+    return Value(
+        str(setting.variable),
+        max(flags, key=len, default=""),
+        escaping.redact(shown),
+        origin,
+        _default(setting),
+        setting.help,
+    )
+
+
+def _problem(setting: Setting) -> str | None:
+    session = Session.current()
+    try:
+        written = setting.look_up(session)
+        if written is None or setting.is_flag or setting.kind is None:
+            return None
+        for part in written if isinstance(written, tuple) else [written]:
+            setting.kind.convert(part, None, None)
+    except click.BadParameter:
+        return setting.refusal(session.origins[setting.name]).message
+    except ConfigurationError as error:
+        return error.message
+    return None
+
+
+def _default(setting: Setting) -> str:
+    if isinstance(setting.show_default, str):
+        return setting.show_default
+    if setting.is_flag:
+        return "on" if setting.default else "off"
+    return "" if setting.default is None else _text(setting.default)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _toml(setting: Setting, default: str) -> str:
+    if setting.is_flag:
+        return "true" if default == "on" else "false"
+    return default if default.isdigit() else f'"{default}"'

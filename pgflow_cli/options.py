@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from pgflow_cli.errors import ConfigurationError
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMMAND_LINE = "command line"
+_UNITS = {"ms": "milliseconds", "s": "seconds", "d": "days"}
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -66,8 +69,8 @@ class Session:
 class Setting:
     """A flag with its variable, its default and its help text; decorates a command.
 
-    A global one is not handed to the command: it is asked for in the session. With
-    `milliseconds` the variable counts them, where the flag takes a duration.
+    A global one is not handed to the command: it is asked for in the session. With a
+    `unit` (ms, s or d) the variable counts in it, where the flag takes a duration.
     """
 
     flags: tuple[str, ...]
@@ -82,7 +85,7 @@ class Setting:
     count: bool = False
     show_default: bool | str = True
     metavar: str | None = None
-    milliseconds: bool = False
+    unit: str = ""
     callback: Callable[[click.Context, click.Parameter, Any], Any] | None = None
 
     def __call__(self, function: F) -> F:
@@ -108,11 +111,16 @@ class Setting:
         return named[0] if named else longest.lstrip("-").replace("-", "_")
 
     def value(self) -> Any:
-        """Return the value of a setting that has no flag."""
+        """Return what a variable, a file or the default says; no flag is asked."""
         session = Session.current()
         written = self.look_up(session)
         if written is None:
-            return self.default
+            as_written = self.unit and isinstance(self.default, str)
+            return (
+                self.kind.convert(self.default, None, None)
+                if as_written
+                else (self.default)
+            )
         if self.is_flag or self.kind is None:
             return written
         try:
@@ -128,34 +136,14 @@ class Setting:
         session.origins[self.name] = found
         return self._boolean(found) if self.is_flag else self._written(found)
 
-    def in_force(self, session: Session) -> tuple[Any, str]:
-        """Return the value as it was written, and its origin; a bad one is refused."""
-        typed = session.origins.get(self.name)
-        if typed is not None and typed.origin == COMMAND_LINE:
-            return session.given.get(self.name), COMMAND_LINE
-        written = self.look_up(session)
-        if written is None:
-            words = isinstance(self.show_default, str)
-            return self.show_default if words else self.default, "default"
-        found = session.origins[self.name]
-        for part in written if isinstance(written, tuple) else (written,):
-            self._check(part, found)
-        return found.value, found.origin
-
-    def _check(self, written: Any, found: Found) -> None:
-        if self.kind is not None and not self.is_flag:
-            try:
-                self.kind.convert(written, None, None)
-            except click.BadParameter:
-                raise self.refusal(found) from None
-
     def refusal(self, found: Found) -> ConfigurationError:
         """Return the error for a bad value; it names key and place, never the value."""
         expects = (
             "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
         )
-        if self.milliseconds:
-            expects += "; the variable counts milliseconds"
+        if self.unit:
+            counted = _UNITS[self.unit]
+            expects += f"; the variable counts {counted}: a number without a unit"
         return ConfigurationError(f"{found.key} ({found.origin}) is not {expects}")
 
     def _written(self, found: Found) -> str | tuple[str, ...]:
@@ -168,7 +156,10 @@ class Setting:
             raise self.refusal(found)
         if self.multiple:
             return tuple(part.strip() for part in str(value).split(",") if part.strip())
-        return f"{value}ms" if self.milliseconds else str(value)
+        # A unit of its own would be misread: 5m, and an s behind it.
+        if self.unit and not _NUMBER.fullmatch(str(value).strip()):
+            raise self.refusal(found)
+        return f"{str(value).strip()}{self.unit}" if self.unit else str(value)
 
     def _boolean(self, found: Found) -> bool:
         value = found.value

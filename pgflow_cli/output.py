@@ -23,8 +23,10 @@ from pgflow_cli.cells import (
     Column,
     Row,
     json_of,
+    named,
     readable,
     separated,
+    sorted_rows,
     text_of,
 )
 from pgflow_cli.errors import PgflowError, Refused, UsageError
@@ -48,8 +50,11 @@ __all__ = [
     "tell",
     "warn",
     "watch",
+    "watch_text",
     "width",
     "write",
+    "write_document",
+    "write_line",
     "write_record",
     "write_text",
 ]
@@ -57,6 +62,7 @@ __all__ = [
 FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
 TIMES = ("relative", "iso", "local", "unix")
 _UNCONFIRMED = "CONFIRMATION_REQUIRED"
+_RIGHT = {"number", "share"}
 _MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
 
 
@@ -125,6 +131,24 @@ def write_record(
         )
 
 
+def write_line(row: Row, columns: Sequence[Column]) -> None:
+    """Write one object on a line of its own, as jsonl does, whatever was asked for."""
+    sys.stdout.write(json_of(_object(row, _picked(columns, "jsonl"))) + "\n")
+    sys.stdout.flush()
+
+
+def width() -> int | None:
+    """Return how wide the terminal is that shows stdout; None: it goes elsewhere."""
+    tty = terminal.is_terminal(sys.stdout)
+    return shutil.get_terminal_size().columns if tty else None
+
+
+def write_document(document: Mapping[str, Any]) -> None:
+    """Write one JSON object that is no list of rows."""
+    sys.stdout.write(json_of(document, indent=2) + "\n")
+    sys.stdout.flush()
+
+
 def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) -> None:
     """Write a screen of lines, paged if it overflows.
 
@@ -138,11 +162,6 @@ def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) 
             for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
         )
     )
-
-
-def width() -> int:
-    """Return how many columns the reader's screen has."""
-    return shutil.get_terminal_size().columns
 
 
 @contextmanager
@@ -172,7 +191,7 @@ def live(
 
 
 def watch(
-    fetch: Callable[[], Iterable[Row]],
+    fetch: Callable[[], Iterable[Row] | None],
     columns: Sequence[Column],
     *,
     seconds: float,
@@ -180,26 +199,47 @@ def watch(
 ) -> None:
     """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
 
-    What is shown is fetched anew every so many seconds.
+    What is shown is fetched anew every so many seconds; None ends it.
     """
     if not terminal.is_terminal(sys.stdout) or is_machine():
         picked = _picked(columns, "jsonl")
-        while True:
-            for row in fetch():
+        while (rows := fetch()) is not None:
+            for row in rows:
                 sys.stdout.write(json_of(_object(row, picked)) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
+        return
     from rich.live import Live  # noqa: PLC0415 - start-up stays quick
 
     picked = _picked(columns, chosen_format())
     with Live(
         console=terminal.console(sys.stdout), screen=True, auto_refresh=False
     ) as screen:
-        while True:
-            rows = _sorted(fetch(), columns)
-            now = datetime.now(UTC)
-            screen.update(_rich_table(rows, picked, now, title), refresh=True)
+        while (rows := fetch()) is not None:
+            shown = _rich_table(
+                _sorted(rows, columns), picked, datetime.now(UTC), title
+            )
+            screen.update(shown, refresh=True)
             time.sleep(seconds)
+
+
+@contextmanager
+def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Hand out a function that shows lines in place of the ones before.
+
+    On the terminal's other screen: what stood there comes back at the end.
+    """
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+    from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+    readable = _for_reader(sys.stdout)
+    with Live(
+        console=terminal.console(sys.stdout), screen=True, auto_refresh=False
+    ) as screen:
+        yield lambda lines: screen.update(
+            Text("\n".join(readable(escaping.neutral(line)) for line in lines)),
+            refresh=True,
+        )
 
 
 def say(text: str) -> None:
@@ -292,22 +332,7 @@ def _for_reader(stream: Any) -> Callable[[str], str]:
 
 
 def _sorted(rows: Iterable[Row], columns: Sequence[Column]) -> Iterable[Row]:
-    """Return the rows as --sort asks: what has no value comes last."""
-    wanted = terminal.display().sort
-    if not wanted:
-        return rows
-    name, _, direction = wanted.partition(":")
-    if direction not in ("", "asc", "desc"):
-        raise UsageError("--sort takes FIELD, FIELD:asc or FIELD:desc")
-    [column] = _named(columns, [name])
-    every = list(rows)
-    known = [row for row in every if column.of(row) is not None]
-    known.sort(key=lambda row: _sortable(column.of(row)), reverse=direction == "desc")
-    return known + [row for row in every if column.of(row) is None]
-
-
-def _sortable(value: Any) -> Any:
-    return value if isinstance(value, int | float | datetime) else text_of(value)
+    return sorted_rows(rows, columns, terminal.display().sort)
 
 
 def _picked(columns: Sequence[Column], form: str) -> list[Column]:
@@ -315,24 +340,7 @@ def _picked(columns: Sequence[Column], form: str) -> list[Column]:
     if not wanted:
         whole = form == "wide" or form in _MACHINE
         return [column for column in columns if whole or not column.wide]
-    return _named(columns, wanted)
-
-
-def _named(columns: Sequence[Column], wanted: Iterable[str]) -> list[Column]:
-    by_name = {
-        _folded(name): column
-        for column in columns
-        for name in (column.field, column.title)
-    }
-    unknown = [name for name in wanted if _folded(name) not in by_name]
-    if unknown:
-        known = ", ".join(column.field for column in columns)
-        raise UsageError(f"there is no column {unknown[0]}", f"Columns: {known}")
-    return [by_name[_folded(name)] for name in wanted]
-
-
-def _folded(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    return named(columns, wanted)
 
 
 def _identity(columns: Sequence[Column]) -> Column:
@@ -404,7 +412,7 @@ def _rich_table(
         # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
-            justify="right" if column.kind == "number" else "left",
+            justify="right" if column.kind in _RIGHT else "left",
             no_wrap=column.kind != "text",
         )
     for row in rows:
@@ -444,7 +452,7 @@ def _tabulated(
         # infinity.
         disable_numparse=True,
         colalign=tuple(
-            "right" if column.kind == "number" else "left" for column in columns
+            "right" if column.kind in _RIGHT else "left" for column in columns
         )
         if cells or headings
         else None,

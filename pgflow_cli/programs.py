@@ -134,11 +134,13 @@ def _start(
         # A worker process ignores TERM and INT, and what is ignored stays ignored in a
         # program: a shell could not even trap it. Only a function in the child can
         # change that, or ask for its death with this process. It takes no lock.
-        preexec_fn=_child_preparation(os.getpid()),  # noqa: PLW1509 - see above
+        preexec_fn=child_preparation(os.getpid()),  # noqa: PLW1509 - see above
     )
 
 
-def _child_preparation(parent: int) -> Callable[[], None]:
+def child_preparation(parent: int) -> Callable[[], None]:
+    """Return what a child does before it is a program: hear signals, die with us."""
+
     def prepare() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

@@ -68,6 +68,4 @@ def list_(
     """
     chosen = repository.resolve_queues(chosen)
     fetch = partial(repository.list_actions, chosen, actor=actor, action=action)
-    rows, last = page.read(fetch, lambda row: row.position)
-    output.write(rows, ACTIONS, cursor=last)
-    filters.tell_cursor(last)
+    filters.show_page(page, fetch, ACTIONS)

@@ -92,8 +92,4 @@ def list_(
         output.write(fetch_groups(), GROUPS)
         return
     fetch = partial(repository.list_decisions, chosen, kind)
-    if watch:
-        output.watch(lambda: fetch(page.limit, None), DECISIONS, seconds=watch)
-    rows, last = page.read(fetch, lambda row: row.position)
-    output.write(rows, DECISIONS, cursor=last)
-    filters.tell_cursor(last)
+    filters.show_page(page, fetch, DECISIONS, watch=watch)

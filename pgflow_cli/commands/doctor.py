@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import inventory, output, settings
+from pgflow_cli import exposure, inventory, output, settings
 from pgflow_cli.context import command, pass_database
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli import examination, patient, reports  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import bundles, examination, patient, reports  # noqa: PLC0415 - start-up stays quick
 
     findings = list(
         examination.examine(
             database,
             checks,
             surroundings=patient.Surroundings(
-                inventory.secret_files(), inventory.password_is_typed()
+                exposure.secret_files(), exposure.password_is_typed()
             ),
             audit_seconds=settings.given("timeout")
             if {"audit", "jobs.audit"} & {*checks}
@@ -74,12 +75,15 @@ def doctor(
         )
     )
     if bundle is not None:
-        reports.write(bundle, database, findings, inventory.listing())
+        settings_in_force = [asdict(value) for value in inventory.values()]
+        bundles.write(
+            str(bundle), reports.document(database, findings, settings_in_force)
+        )
         output.say(f"wrote {bundle}: no payload, no secret; read it before you send it")
     if fix_sql:
         output.write_text(reports.script(findings))
     elif output.chosen_format() in ("table", "wide"):
-        output.write_text(reports.lines(findings, output.width()), marks=MARKS)
+        output.write_text(reports.lines(findings, output.width() or 80), marks=MARKS)
     else:
         output.write(findings, COLUMNS)
     output.say(reports.summary(findings))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import consent, output
+from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 from pgflow_cli.filters import watch_option
-from pgflow_cli.settings import list_options
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
@@ -48,7 +47,7 @@ def workers() -> None:
 
 
 @workers.command("list")
-@list_options
+@settings.list_options
 @watch_option
 @pass_repository
 def list_(repository: Repository, watch: float | None) -> None:
@@ -67,7 +66,7 @@ def list_(repository: Repository, watch: float | None) -> None:
 
 
 @workers.command("quiet")
-@click.argument("worker", metavar="ID")
+@click.argument("worker", metavar="ID", type=settings.WORKER)
 @change_options()
 @pass_repository
 def quiet(repository: Repository, worker: str, change: Change) -> None:
@@ -96,7 +95,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
 
 
 @workers.command("forget")
-@click.argument("worker", metavar="ID")
+@click.argument("worker", metavar="ID", type=settings.WORKER)
 @change_options()
 @pass_repository
 def forget(repository: Repository, worker: str, change: Change) -> None:

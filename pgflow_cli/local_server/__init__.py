@@ -6,6 +6,7 @@ started it: a guard ends it when that process is killed.
 
 from __future__ import annotations
 
+from pgflow_cli.local_server.binaries import find as find_binaries
 from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
 from pgflow_cli.local_server.lookup import (
     find_running,
@@ -23,6 +24,7 @@ __all__ = [
     "Folder",
     "LocalServer",
     "ServerStatus",
+    "find_binaries",
     "find_running",
     "folders",
     "psql",

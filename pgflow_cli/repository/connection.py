@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
@@ -90,6 +90,27 @@ class Database:
         parameters = self.parameters()
         host = parameters.get("host", "")
         return "hostaddr" not in parameters and (not host or host.startswith("/"))
+
+    def for_programs(self) -> tuple[str, str | None]:
+        """Return a connection string that may stand in a command line, and the
+        password.
+        """
+        parameters = self.parameters()
+        if "sslpassword" in parameters:
+            raise ConfigurationError(
+                "the database URL holds an sslpassword, which a program would show",
+                "Use a key without one, or put it into a service file: service=NAME",
+            )
+        password = parameters.pop("password", None)
+        return make_conninfo("", **parameters), password
+
+    def of_name(self, name: str) -> Database:
+        """Return another database of the same server."""
+        return replace(self, url=make_conninfo(self.url, dbname=name))
+
+    def name(self) -> str | None:
+        """Return the database's name, if the URL says it."""
+        return self.parameters().get("dbname")
 
     def display(self) -> str:
         """Return `user@host:port/dbname`, which never holds a secret."""

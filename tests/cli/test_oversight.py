@@ -94,14 +94,19 @@ def decided(connection) -> None:
         ("ingest_decisions", "", ""),
     ):
         connection.execute(
-            f"insert into pgflow.{table} (queue, minute, first_at, last_at, count,"
-            f" {columns} decision, reason_code)"
-            " select queue, at, at, at + interval '9 s', 2,"
-            f" {values} 'X', reason from (select"
-            " date_trunc('minute', now()) - n * interval '1 minute' as at, queue, reason"
-            " from unnest(array[1, 2, 3, 5000]) as n,"
-            " unnest(array['emails', 'other']) as queue,"
-            " unnest(array['ONE', 'TWO']) as reason) as rows"
+            f"""
+            insert into pgflow.{table} (
+              queue, minute, first_at, last_at, count, {columns} decision, reason_code
+            )
+            select queue, at, at, at + interval '9 s', 2, {values} 'X', reason
+            from (
+              select date_trunc('minute', now()) - n * interval '1 minute' as at,
+                queue, reason
+              from unnest(array[1, 2, 3, 5000]) as n,
+                unnest(array['emails', 'other']) as queue,
+                unnest(array['ONE', 'TWO']) as reason
+            ) as rows
+            """
         )
 
 

@@ -419,6 +419,9 @@ def test_every_variable_is_named_for_its_flag_or_by_the_documents() -> None:
         "PGFLOW_REAP_INTERVAL_MS",
         "PGFLOW_MIGRATE_ON_STARTUP",
         "PGFLOW_VERBOSE_JOB_LOGS",
+        "MAINTENANCE_INTERVAL_SECS",
+        "ARCHIVE_SUCCEEDED_AFTER_DAYS",
+        "PRUNE_HISTORY_AFTER_DAYS",
     }
     for setting in settings.ALL:
         if setting.flags and setting.variable and setting.variable not in own_names:

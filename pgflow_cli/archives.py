@@ -1,0 +1,223 @@
+"""Where a backup is written: aside, complete, under its name only when it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from pgflow_cli import manifests
+from pgflow_cli.errors import OutputFailed, Refused, TryLater
+from pgflow_cli.manifests import Manifest
+
+try:
+    import fcntl
+except ImportError:  # Windows: what is open cannot be removed there anyway
+    fcntl = None  # type: ignore[assignment]
+
+FOLDER = Path("backups")
+PARTIAL = ".partial"
+_ABANDONED_SECONDS = 600
+
+
+def default_path(database: str, now: datetime, extension: str) -> Path:
+    """Return the file that a backup gets unless one is named."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", database)
+    return FOLDER / f"{safe}-{now:%Y%m%dT%H%M%SZ}{extension}"
+
+
+class Archive:
+    """A backup that is being written; the lock on it says that its writer lives."""
+
+    def __init__(self, path: Path, *, directory: bool) -> None:
+        self.path, self.directory = path, directory
+        self.partial = path.with_name(path.name + PARTIAL)
+        self._lock: int | None = None
+
+    @contextmanager
+    def written(self) -> Iterator[Path]:
+        """Hand out where to write. What was not published is gone afterwards."""
+        with _failing_as_output(self.path):
+            self._make_folder()
+            self._remove_abandoned()
+            self._make()
+        try:
+            yield self.partial
+        finally:
+            self._discard()
+
+    def publish(self, manifest: Manifest, sums: str) -> None:
+        """Let the backup stand under its name, with what belongs beside it.
+
+        Whoever is killed in here leaves the old backup, the new one without its
+        manifest, or all of it: never a manifest of another.
+        """
+        with _failing_as_output(self.path):
+            _flush(self.partial)
+            beside = {
+                manifests.manifest_path(self.path): manifest.text(),
+                manifests.sums_path(self.path): sums,
+            }
+            for path, text in beside.items():
+                _write(path.with_name(path.name + PARTIAL), text)
+            for path in beside:
+                path.unlink(missing_ok=True)
+            self.partial.replace(self.path)
+            for path in beside:
+                path.with_name(path.name + PARTIAL).replace(path)
+            _flush_folder(self.path.parent)
+
+    def _make_folder(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.directory and self.path.exists():
+            raise Refused(
+                f"{self.path} exists; a directory is not written over",
+                "Name another one, or leave the name to pgflow.",
+                reason_code="EXISTS",
+            )
+        if not self.directory and self.path.is_dir():
+            raise Refused(
+                f"{self.path} is a folder; name a file, or try: --format directory",
+                reason_code="EXISTS",
+            )
+
+    def _make(self) -> None:
+        if self.directory:
+            self.partial.mkdir(mode=0o700)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            os.close(os.open(self.partial, flags, 0o600))
+        self._lock = _lock(self.partial)
+        if self._lock is None:  # another run took it for abandoned just now
+            raise self._in_use()
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed runs have left: ours, and those of generated names."""
+        stem = self.path.name.rpartition("-")[0]
+        generated = re.compile(rf"{re.escape(stem)}-\d{{8}}T\d{{6}}Z\.\w+")
+        for path in self.path.parent.glob(f"*{PARTIAL}"):
+            backup = re.sub(r"(\.json|\.sha256)?\.partial$", "", path.name)
+            if backup != self.path.name and not generated.fullmatch(backup):
+                continue
+            if path.name != backup + PARTIAL and _is_young(path):
+                continue  # of a writer that is about to end; it has no lock
+            lock = _lock(path)
+            if lock is None and path == self.partial:
+                raise self._in_use()
+            if lock is not None:
+                _remove(path)
+                _unlock(lock)
+
+    def _in_use(self) -> TryLater:
+        return TryLater(
+            f"another backup is being written to {self.path}",
+            "Try again when it has ended.",
+        )
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            _remove(self.partial)
+        for path in (
+            manifests.manifest_path(self.path),
+            manifests.sums_path(self.path),
+        ):
+            with suppress(OSError):
+                path.with_name(path.name + PARTIAL).unlink(missing_ok=True)
+        if self._lock is not None:
+            _unlock(self._lock)
+            self._lock = None
+
+
+def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
+    """Remove the oldest backups of the same database beside this one; return them.
+
+    Only what has a manifest is ours to remove. The one just written is kept.
+    """
+    same = [
+        (other.finished_at, found)
+        for found, other in manifests.list_manifests(path.parent)
+        if other.database == manifest.database
+        and other.system_identifier in (None, manifest.system_identifier)
+        and found != path
+    ]
+    doomed = [found for _, found in sorted(same, reverse=True)[keep - 1 :]]
+    with _failing_as_output(path.parent):
+        for found in doomed:
+            _remove(found)
+            manifests.sums_path(found).unlink(missing_ok=True)
+            manifests.manifest_path(found).unlink(missing_ok=True)
+    return doomed
+
+
+@contextmanager
+def _failing_as_output(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(f"cannot write {path}: {error.strerror}") from None
+
+
+def _is_young(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime < _ABANDONED_SECONDS
+    return True
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a file or folder as its writer; None if its writer lives."""
+    if fcntl is None:
+        return -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(path: Path) -> None:
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    if path.is_dir():
+        _flush_folder(path)
+
+
+def _flush_folder(path: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

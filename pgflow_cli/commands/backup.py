@@ -1,0 +1,167 @@
+"""Take a backup that is proven."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import output, settings, terminal
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import command, pass_database
+from pgflow_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pgflow_cli.backups import Taken, Wanted
+    from pgflow_cli.repository import Database
+
+TAKEN = (
+    output.Column("path", "FILE"),
+    output.Column("bytes", kind="number"),
+    output.Column("rows", kind="number"),
+    output.Column("verified"),
+    output.Column("verified_on"),
+    output.Column("schema_version", "SCHEMA", kind="number"),
+    output.Column("server_version", "SERVER"),
+    output.Column("pg_dump_version", "PG_DUMP"),
+    output.Column("sha256"),
+)
+
+
+@command("backup")
+@click.argument("file", required=False, metavar="[FILE|-]")
+@click.option(
+    "--format",
+    "dump_format",
+    type=settings.Choice(("custom", "plain", "directory")),
+    default="custom",
+    show_default=True,
+    help="What pg_dump writes.",
+)
+@click.option(
+    "--jobs",
+    type=settings.Number(1, 64),
+    default=1,
+    show_default=True,
+    help="Dump so many tables at once; needs --format directory.",
+)
+@click.option("--compress", type=settings.Number(0, 9), help="How much to compress.")
+@click.option("--schema-only", is_flag=True, help="No rows.")
+@click.option("--data-only", is_flag=True, help="Only rows.")
+@click.option("--exclude-archive", is_flag=True, help="Leave out archived jobs.")
+@click.option("--only-pgflow", is_flag=True, help="Only schema pgflow.")
+@click.option(
+    "--keep",
+    type=settings.Number(1, 10_000),
+    metavar="N",
+    help="Afterwards remove all but the newest N of this database.",
+)
+@click.option(
+    "--verify",
+    type=settings.Choice(("list", "restore", "off")),
+    default="list",
+    show_default=True,
+    help="Read its list, or restore it elsewhere and compare every row.",
+)
+@click.option(
+    "--pg-dump",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The pg_dump to use, not the first that is new enough.",
+)
+@click.option(
+    "--max-runtime", type=settings.Duration(0.1), help="Give up after so long."
+)
+@click.option("--no-record", is_flag=True, help="Do not remember it in the database.")
+@settings.pg_bin
+@change_options(preview=False, yes=False)
+@pass_database
+def backup(database: Database, change: Change, **options: Any) -> None:
+    """Take a backup: dumped, counted, checked, and only then under its name.
+
+    It goes to backups/DATABASE-TIME.dump, its manifest and its checksum beside it. With
+    --verify restore it is restored into a scratch server and every row compared.
+
+    \b
+    Examples:
+      pgflow backup --verify restore --keep 7
+      pgflow backup --format directory --jobs 4 /srv/backups/app
+      pgflow backup - | ssh vault 'cat > app.dump'
+    """
+    from pgflow_cli import backups  # noqa: PLC0415 - start-up stays quick
+
+    wanted = _wanted(options)
+    to_stdout = wanted.path is None and options["file"] == "-"
+    teller = backups.Teller(output.say, output.warn, output.hint, output.progress)
+    taken = backups.take(
+        replace(database, application_name="pgflow backup"),
+        wanted,
+        change.operator,
+        teller,
+        stdout=sys.stdout.buffer if to_stdout else None,
+    )
+    _tell(taken, to_stdout=to_stdout)
+
+
+def _wanted(options: dict[str, Any]) -> Wanted:
+    from pgflow_cli.backups import Wanted  # noqa: PLC0415 - start-up stays quick
+
+    chosen, file, verify = options["dump_format"], options["file"], options["verify"]
+    if options["schema_only"] and options["data_only"]:
+        raise UsageError("--schema-only and --data-only exclude each other")
+    if options["jobs"] > 1 and chosen != "directory":
+        raise UsageError("--jobs needs --format directory")
+    if options["data_only"] and verify == "restore":
+        raise UsageError("rows alone cannot be restored: try --verify list")
+    if file == "-":
+        _require_stdout(chosen, options)
+        verify = "off"
+    content = "schema" if options["schema_only"] else "all"
+    return Wanted(
+        path=None if file in (None, "-") else Path(file),
+        format=chosen,
+        content="data" if options["data_only"] else content,
+        verify=verify,
+        pg_bin=Path(options["pg_bin"]) if options["pg_bin"] else None,
+        record=not options["no_record"],
+        **{name: options[name] for name in _PASSED_ON},
+    )
+
+
+_PASSED_ON = (
+    "jobs",
+    "compress",
+    "exclude_archive",
+    "only_pgflow",
+    "keep",
+    "pg_dump",
+    "max_runtime",
+)
+
+
+def _require_stdout(chosen: str, options: dict[str, Any]) -> None:
+    if chosen == "directory":
+        raise UsageError("a directory cannot go to stdout")
+    if options["verify"] == "restore" or options["keep"]:
+        raise UsageError("--verify restore and --keep need a file")
+    if terminal.is_terminal(sys.stdout):
+        raise UsageError("a dump does not belong on a terminal: name a file")
+
+
+def _tell(taken: Taken, *, to_stdout: bool) -> None:
+    manifest = taken.manifest
+    rows = sum(manifest.tables.values())
+    if to_stdout:
+        output.say(f"dumped {rows:,} rows, {manifest.bytes:,} bytes")
+        return
+    row = {name: getattr(manifest, name, None) for name in (c.field for c in TAKEN)}
+    output.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
+    for path in taken.removed:
+        output.say(f"removed {path}")
+    if manifest.verified != "restore":
+        output.hint(
+            "Proven is a backup that was restored: pgflow backup --verify restore"
+        )

@@ -1,0 +1,133 @@
+"""Restore a backup, behind the fence."""
+
+from __future__ import annotations
+
+import sys
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from pgflow_cli import consent, context, output, settings
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import command
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database
+    from pgflow_cli.restores import Source, Target
+
+
+@command("restore")
+@click.argument("file", metavar="FILE|-")
+@click.option(
+    "--into", metavar="URL", help="The database to restore into, not DATABASE_URL."
+)
+@click.option("--create", is_flag=True, help="Make the database if there is none.")
+@click.option("--clean", is_flag=True, help="Replace the pgflow schema that is there.")
+@click.option(
+    "--jobs",
+    type=settings.Number(1, 64),
+    default=1,
+    show_default=True,
+    help="Restore so many tables at once; then not in one transaction.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Only list what it holds.")
+@click.option("--no-owner", is_flag=True, help="Leave out owners and grants.")
+@click.option("--force", is_flag=True, help="Although workers live there.")
+@click.option("--confirm", metavar="NAME", help="The database's name; do not ask.")
+@click.option(
+    "--pg-dump",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Use the pg_restore and psql beside this pg_dump.",
+)
+@settings.pg_bin
+@change_options(yes=False)
+def restore(file: str, change: Change, **options: Any) -> None:
+    """Restore a backup, custom, directory or plain SQL, into a database.
+
+    Checksum and manifest are compared if they stand beside it. Then the fence is up:
+    nothing runs until `pgflow fence accept`. What a failed restore replaced is back.
+
+    \b
+    Examples:
+      pgflow restore backups/app.dump --into postgres://db/app --create
+      pgflow restore app.dump --clean --confirm app
+      gunzip -c app.sql.gz | pgflow restore -
+    """
+    from pgflow_cli import restores  # noqa: PLC0415 - start-up stays quick
+
+    path = None if file == "-" else Path(file)
+    with output.progress("comparing checksums", _size(path)) as advance:
+        stdin = cast(BufferedReader, sys.stdin.buffer)
+        source = restores.inspect_source(path, stdin, advance)
+    if options["only_list"]:
+        _list(source, options)
+        return
+    database = context.database(options["into"])
+    target = restores.inspect_target(database, create=options["create"])
+    restores.require_restorable(target, clean=options["clean"], force=options["force"])
+    clients = restores.find_clients(
+        target, pg_dump=options["pg_dump"], pg_bin=_folder(options)
+    )
+    _preview(source, database, target)
+    if change.dry_run:
+        consent.tell_dry_run(
+            confirm=target.name if target.held else None,
+            place=database.display(),
+            asks=target.held,
+        )
+        return
+    if target.held:
+        output.confirm_name(
+            f"Replace schema pgflow, and what depends on it, in {database.display()}",
+            target.name,
+            given=options["confirm"],
+        )
+    done = restores.restore(
+        source,
+        database,
+        target,
+        change.operator,
+        clients_=clients,
+        jobs=options["jobs"],
+        owners=not options["no_owner"],
+        say=output.say,
+    )
+    compared = ", as the manifest says" if done.compared else ""
+    output.say(f"restored {done.rows:,} rows in {done.tables} tables{compared}")
+    if done.fenced:
+        output.say("The fence is up: nothing runs before it is accepted.")
+        output.hint("Next: pgflow fence status  |  pgflow fence accept --dry-run")
+
+
+def _size(path: Path | None) -> int | None:
+    return path.stat().st_size if path is not None and path.is_file() else None
+
+
+def _folder(options: dict[str, Any]) -> Path | None:
+    return Path(options["pg_bin"]) if options["pg_bin"] else None
+
+
+def _list(source: Source, options: dict[str, Any]) -> None:
+    from pgflow_cli import clients  # noqa: PLC0415 - start-up stays quick
+
+    # Any version: the programs say themselves what they cannot read.
+    found = clients.find(0, pg_dump=options["pg_dump"], pg_bin=_folder(options))
+    output.write_text(source.dump.contents(found))
+
+
+def _preview(source: Source, database: Database, target: Target) -> None:
+    manifest = source.manifest
+    output.say(f"{source.dump.name} ({source.dump.kind}) into {database.display()}")
+    if manifest is None:
+        output.warn("no manifest or checksum stands beside it: nothing is compared")
+    else:
+        output.say(
+            f"of database {manifest.database}, {manifest.started_at[:19]} UTC, schema "
+            f"{manifest.schema_version}, {sum(manifest.tables.values()):,} rows; its "
+            "checksum is right"
+        )
+    if not target.exists:
+        output.say(f"database {target.name} is made first")

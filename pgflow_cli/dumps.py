@@ -1,0 +1,208 @@
+"""What pg_dump writes: which kind it is, what it holds, and how it is loaded."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from pgflow_cli.clients import Clients, Run
+from pgflow_cli.errors import CheckFailed, PgflowError, Refused
+from pgflow_cli.repository import Database
+
+Kind = Literal["custom", "directory", "tar", "plain"]
+
+EXTENSIONS = {"custom": ".dump", "plain": ".sql", "directory": ".dir"}
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_COMPLETE = b"PostgreSQL database dump complete"
+_BOMS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_DATA = re.compile(r"TABLE DATA (\S+) (\S+)")
+_PLAIN_DATA = re.compile(r"^-- Data for Name: (\S+); Type: TABLE DATA; Schema: (\S+);")
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A dump that stands in a file or a folder, or is read from a stream."""
+
+    kind: Kind
+    path: Path | None = None
+    stream: IO[bytes] | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> Dump:
+        """Return the dump of a file or folder; raises `Refused` if it is none."""
+        if path.is_dir():
+            if not any(path.glob("toc.dat*")):
+                raise Refused(f"{path} is a folder without a dump")
+            return cls("directory", path)
+        with path.open("rb") as file:
+            return cls(_kind(file.read(512)), path)
+
+    @classmethod
+    def of(cls, stream: io.BufferedReader) -> Dump:
+        """Return the dump that a stream holds."""
+        return cls(_kind(stream.peek(512)[:512]), stream=stream)
+
+    @property
+    def name(self) -> str:
+        return "the standard input" if self.path is None else str(self.path)
+
+    def load(
+        self, clients: Clients, database: Database, *, jobs: int, owners: bool
+    ) -> None:
+        """Load it into a database, in one transaction unless with several `jobs`."""
+        if self.kind == "plain":
+            if jobs > 1 or not owners:
+                raise Refused(
+                    f"{self.name} is plain SQL: --jobs and --no-owner need a custom or "
+                    "directory dump"
+                )
+            self._run_sql(clients, database)
+            return
+        if jobs > 1 and (self.path is None or self.kind == "tar"):
+            raise Refused("--jobs needs a custom file or a directory")
+        conninfo = database.for_programs()[0]
+        command = [clients.program("pg_restore"), "--exit-on-error", "-d", conninfo]
+        command += ["--single-transaction"] if jobs == 1 else [f"--jobs={jobs}"]
+        command += [] if owners else ["--no-owner", "--no-acl"]
+        self._feed(command, database)
+
+    def contents(self, clients: Clients) -> list[str]:
+        """Return what it holds, a line for each entry."""
+        if self.kind == "plain":
+            with self._text() as text:
+                found = (_PLAIN_DATA.match(line) for line in text)
+                return [f"TABLE DATA {m[2]} {m[1]}" for m in found if m]
+        lines: list[str] = []
+        command = [clients.program("pg_restore"), "--list"]
+        command += [str(self.path)] if self.path else []
+        stdin = subprocess.DEVNULL if self.path else subprocess.PIPE
+        with Run(command, stdin=stdin, stdout=subprocess.PIPE) as run:
+            if self.path is None:
+                threading.Thread(target=self._pour(run), daemon=True).start()
+            assert run.process.stdout is not None
+            lines = [raw.decode().rstrip() for raw in run.process.stdout]
+            run.wait()
+        return lines
+
+    def tables_with_data(self, clients: Clients) -> set[str]:
+        """Return the tables of schema pgflow whose rows it holds."""
+        found = (_DATA.search(line) for line in self.contents(clients))
+        return {m[2] for m in found if m and m[1] == "pgflow"}
+
+    def require_complete(self) -> None:
+        """Raise `CheckFailed` if plain SQL breaks off: nothing else would show it."""
+        if self.kind != "plain" or self.path is None:
+            return
+        last = b""
+        with self._bytes() as file:
+            if isinstance(file, io.BufferedReader):
+                file.seek(max(0, self.path.stat().st_size - 4096))
+            while chunk := file.read(_CHUNK):
+                last = (last + chunk)[-4096:]
+        if _COMPLETE not in last.replace(b"\0", b""):
+            raise CheckFailed(f"{self.path} breaks off: it has no end of a dump")
+
+    def _run_sql(self, clients: Clients, database: Database) -> None:
+        conninfo = database.for_programs()[0]
+        command = [clients.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
+        command += ["--single-transaction", "-d", conninfo, "-f", "-"]
+        with Run(command, database, stdin=subprocess.PIPE) as run:
+            self._pour(run)()
+            run.wait()
+
+    def _feed(self, command: list[str], database: Database) -> None:
+        if self.path is not None:
+            with Run([*command, str(self.path)], database) as run:
+                run.wait()
+            return
+        with Run(command, database, stdin=subprocess.PIPE) as run:
+            self._pour(run)()
+            run.wait()
+
+    def _pour(self, run: Run) -> Callable[[], None]:
+        """Return what writes the dump to a program that reads it."""
+
+        def pour() -> None:
+            pipe = run.process.stdin
+            assert pipe is not None
+            try:
+                with self._bytes() as file:
+                    for chunk in _as_utf8(file) if self.kind == "plain" else _raw(file):
+                        pipe.write(chunk)
+                pipe.close()
+            except BrokenPipeError:
+                return  # it has failed, and says why
+
+        return pour
+
+    @contextmanager
+    def _bytes(self) -> Iterator[IO[bytes]]:
+        if self.path is None:
+            assert self.stream is not None
+            yield self.stream
+            return
+        with self.path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+            file.seek(0)
+            if not packed:
+                yield file
+                return
+            with gzip.open(file) as unpacked:
+                yield unpacked  # type: ignore[misc]
+
+    @contextmanager
+    def _text(self) -> Iterator[Iterator[str]]:
+        with self._bytes() as file:
+            yield _lines(_as_utf8(file))
+
+
+def _kind(head: bytes) -> Kind:
+    if head.startswith(b"PGDMP"):
+        return "custom"
+    if head[257:262] == b"ustar":
+        return "tar"
+    if not head:
+        raise Refused("the dump is empty", reason_code="EMPTY_DUMP")
+    return "plain"
+
+
+def _raw(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _as_utf8(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield plain SQL as psql reads it: PowerShell's `>` writes UTF-16 with a mark."""
+    chunk = file.read(_CHUNK)
+    encoding = next((_BOMS[bom] for bom in _BOMS if chunk.startswith(bom)), None)
+    if encoding is None:
+        yield chunk.removeprefix(codecs.BOM_UTF8)
+        yield from _raw(file)
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    chunk = chunk[2:]
+    try:
+        while chunk:
+            yield decoder.decode(chunk).encode()
+            chunk = file.read(_CHUNK)
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError:
+        raise PgflowError("the dump is damaged: it is not UTF-16 throughout") from None
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
+    yield rest.decode("utf-8", "replace")

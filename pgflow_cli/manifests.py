@@ -1,0 +1,203 @@
+"""What stands beside a backup: its manifest FILE.json, and FILE.sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pgflow_cli.errors import NotFound, Refused
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DumpSource:
+    """A database that is to be dumped, whatever version its schema has."""
+
+    server_version: str
+    version_number: int
+    database: str
+    in_recovery: bool
+    has_migrations: bool
+    has_identity: bool
+    has_backups: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table that holds rows of its own, and the statements that count them."""
+
+    name: str
+    archived: bool
+    count_statement: str
+    digest_statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableDigest:
+    """How many rows a table has, and the sum of their hashes if it was asked for."""
+
+    rows: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRecord:
+    """A backup that the database remembers."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime
+    file: str
+    bytes: int
+    sha256: str
+    format: str
+    verified: str
+    schema_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds. `tables` are rows per table, those left out excluded.
+
+    `sha256` is that of the file; of a directory, that of its FILE.sha256.
+    """
+
+    database: str
+    system_identifier: int | None
+    epoch: str | None
+    schema_version: int | None
+    server_version: str
+    pg_dump_version: str
+    pgflow_version: str
+    format: str
+    content: str
+    only_pgflow: bool
+    excluded: list[str]
+    tables: dict[str, int]
+    bytes: int
+    sha256: str
+    verified: str
+    verified_on: str | None
+    started_at: str
+    finished_at: str
+
+    def text(self) -> str:
+        """Return it as it stands in its file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def manifest_path(path: Path) -> Path:
+    """Return where the manifest of a backup stands."""
+    return path.with_name(f"{path.name}.json")
+
+
+def sums_path(path: Path) -> Path:
+    """Return where the checksums of a backup stand."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read(path: Path) -> Manifest | None:
+    """Return the manifest of a backup, None if there is none.
+
+    Raises `Refused` if it is not one.
+    """
+    try:
+        document = json.loads(manifest_path(path).read_text(encoding="utf-8"))
+        return Manifest(
+            **{field.name: document[field.name] for field in fields(Manifest)}
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        raise Refused(
+            f"{manifest_path(path)} is not the manifest of a backup",
+            "Without it nothing is compared: move it away.",
+            reason_code="BAD_MANIFEST",
+        ) from None
+
+
+def list_manifests(folder: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the backups of a folder that have a manifest."""
+    for found in sorted(folder.glob("*.json")):
+        path = found.with_name(found.name.removesuffix(".json"))
+        try:
+            manifest = read(path)
+        except Refused:
+            continue  # somebody else's document
+        if manifest is not None and path.exists():
+            yield path, manifest
+
+
+def sums(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
+    """Return the checksums of a backup, a line for each of its files."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return "".join(
+        f"{sha256(file, advance)}  {file.relative_to(path.parent)}\n" for file in files
+    )
+
+
+def sum_of(text: str, *, directory: bool) -> str:
+    """Return what a manifest says of checksums: the one, or the hash of them all."""
+    if directory:
+        return hashlib.sha256(text.encode()).hexdigest()
+    return text.split(maxsplit=1)[0]
+
+
+def sha256(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
+    """Return the SHA-256 of a file; `advance` hears of the bytes that are read."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+            advance(len(chunk))
+    return hashed.hexdigest()
+
+
+def size(path: Path) -> int:
+    """Return how many bytes a backup has."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def check(
+    path: Path, advance: Callable[[int], None] = lambda _: None
+) -> Manifest | None:
+    """Compare a backup with what stands beside it; return its manifest, if any.
+
+    Raises `Refused` where they differ, `NotFound` where there is no backup.
+    """
+    if not path.exists():
+        raise NotFound(f"there is no {path}")
+    manifest = read(path)
+    listed = sums_path(path)
+    if manifest is None and not listed.exists():
+        return None
+    found = sums(path, advance)
+    if listed.exists() and _hashes(listed.read_text(encoding="utf-8")) != _hashes(
+        found
+    ):
+        raise _mismatch(path, listed)
+    if manifest and manifest.sha256 != sum_of(found, directory=path.is_dir()):
+        raise _mismatch(path, manifest_path(path))
+    return manifest
+
+
+def _hashes(text: str) -> dict[str, str]:
+    """Return the hash of each file by its last name: a backup may have moved."""
+    lines: Any = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return {Path(words[-1].lstrip("*")).name: words[0] for words in lines}
+
+
+def _mismatch(path: Path, beside: Path) -> Refused:
+    return Refused(
+        f"{path} is not what {beside.name} says; nothing was changed",
+        "It was changed or damaged since it was written: take another backup.",
+        reason_code="CHECKSUM_MISMATCH",
+    )

@@ -1,0 +1,120 @@
+"""Statements around pg_dump and pg_restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
+from pgflow_cli.manifests import BackupRecord, DumpSource, TableDigest, TablePlan
+from pgflow_cli.repository.base import Part
+
+
+class Backups(Part):
+    """Snapshots, digests, and the memory of backups."""
+
+    def inspect_dump_source(self) -> DumpSource:
+        """Return what must be known of a database before it is dumped."""
+        return self.link.rows("inspect_dump_source", DumpSource)[0]
+
+    def begin_snapshot(self) -> None:
+        """Let the transaction see one instant, and every row as the same text."""
+        self.link.execute("begin_backup_snapshot", None, None)
+        self.link.tuples("fix_text_output")
+
+    def export_snapshot(self) -> str:
+        """Return the name of the transaction's snapshot, for pg_dump."""
+        return str(self.link.tuples("export_snapshot")[0][0])
+
+    def lock_backups(self) -> bool | None:
+        """Be the one who takes a backup until the transaction ends; False: another is.
+
+        None where this role, or a standby, takes no locks.
+        """
+        try:
+            with self.transaction():
+                return bool(self.link.tuples("lock_backups"))
+        except (PermissionDenied, DatabaseUnavailable):
+            return None
+
+    def plan_digests(self) -> list[TablePlan]:
+        """Return the tables of the schema that hold rows of their own."""
+        return self.link.rows("plan_digests", TablePlan)
+
+    def digest_tables(
+        self,
+        plans: list[TablePlan],
+        *,
+        hashes: bool,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> dict[str, TableDigest]:
+        """Count the rows of tables; with `hashes`, sum their hashes too."""
+        found = {}
+        for plan in plans:
+            text = plan.digest_statement if hashes else plan.count_statement
+            row = self.link.run_text(text).fetchone()
+            assert row is not None
+            found[plan.name] = TableDigest(*row)
+            advance(1)
+        return found
+
+    def digest_schema(self) -> dict[str, TableDigest]:
+        """Count and digest every table of the schema, all of one instant."""
+        with self.transaction():
+            self.begin_snapshot()
+            return self.digest_tables(self.plan_digests(), hashes=True)
+
+    def record_backup(self, record: Mapping[str, object]) -> int:
+        """Remember a backup that was taken and checked."""
+        return int(self.link.tuples("record_backup", record)[0][0])
+
+    def find_last_backup(self) -> BackupRecord | None:
+        """Return the backup that was taken last, if any was recorded."""
+        return next(iter(self.link.rows("find_last_backup", BackupRecord)), None)
+
+    def count_live_workers(self) -> int:
+        """Count the worker processes that were heard of within their lease."""
+        return int(self.link.tuples("count_live_workers")[0][0])
+
+    def has_database(self, name: str) -> bool:
+        """Return whether the server has a database of this name."""
+        return bool(self._plan_database(name)[2])
+
+    def create_database(self, name: str) -> None:
+        """Make an empty database."""
+        self.link.run_text(self._plan_database(name)[0])
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.link.run_text(self._plan_database(name)[1])
+
+    def list_replaced_schemas(self) -> list[str]:
+        """Return the schemas that restores have put aside and left."""
+        return list(self._plan_replacement("")[3])
+
+    def park_schema(self, aside: str) -> None:
+        """Put the schema aside under another name."""
+        self.link.run_text(self._plan_replacement(aside)[0])
+
+    def unpark_schema(self, aside: str) -> None:
+        """Bring back the schema that was put aside, in place of a half-made one."""
+        with self.transaction():
+            self.link.run_text(self._plan_replacement(aside)[1])
+
+    def drop_parked_schema(self, aside: str) -> None:
+        """Drop the schema that was put aside."""
+        self.link.run_text(self._plan_replacement(aside)[2])
+
+    def analyze_schema(self) -> None:
+        """Gather statistics of the schema's tables."""
+        for row in self.link.tuples("plan_analysis"):
+            self.link.run_text(row[0])
+
+    def _plan_database(self, name: str) -> tuple[str, str, bool]:
+        create, drop, exists = self.link.tuples("plan_database", {"name": name})[0]
+        return create, drop, exists
+
+    def _plan_replacement(self, aside: str) -> tuple[str, str, str, list[str]]:
+        park, undo, drop, left = self.link.tuples("plan_replacement", {"aside": aside})[
+            0
+        ]
+        return park, undo, drop, left

@@ -1,0 +1,238 @@
+"""Restores a backup into a database, behind the fence."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgflow_cli import clients, manifests, migrations
+from pgflow_cli.clients import Clients
+from pgflow_cli.dumps import Dump
+from pgflow_cli.errors import (
+    CheckFailed,
+    ConfigurationError,
+    NotFound,
+    Refused,
+)
+from pgflow_cli.manifests import Manifest
+from pgflow_cli.models import Operator
+from pgflow_cli.repository import Database, Repository
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A dump that was found and compared with what stands beside it, if anything."""
+
+    dump: Dump
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database as it is before the restore; `held` is what stands in its way."""
+
+    name: str
+    version_number: int
+    exists: bool
+    held: bool
+    live_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore has brought; `fenced` unless it held no schema of ours."""
+
+    rows: int
+    tables: int
+    fenced: bool
+    compared: bool
+
+
+def inspect_source(
+    path: Path | None, stdin: io.BufferedReader, advance: Callable[[int], None]
+) -> Source:
+    """Find a dump and compare it with its checksums and its manifest.
+
+    Raises `NotFound`, or `Refused` where it is not what they say.
+    """
+    if path is None:
+        return Source(Dump.of(stdin), None)
+    if not path.exists():
+        raise NotFound(f"there is no {path}")
+    try:
+        manifest = manifests.check(path, advance)
+        dump = Dump.at(path)
+    except OSError as error:
+        raise NotFound(f"cannot read {path}: {error.strerror}") from None
+    dump.require_complete()
+    return Source(dump, manifest)
+
+
+def inspect_target(database: Database, *, create: bool) -> Target:
+    """Look at the database to restore into.
+
+    One that does not exist is an error, unless it is to be made.
+    """
+    repository = Repository.of(database)
+    try:
+        facts = repository.inspect_server()
+        held = repository.holds_any_relation()
+        workers = _live_workers(repository) if held else 0
+        return Target(facts.database, facts.version_number, True, held, workers)
+    except ConfigurationError:
+        name = database.name()
+        if not create or name is None:
+            raise
+    finally:
+        repository.close()
+    maintenance = Repository.of(database.of_name("postgres"))
+    try:
+        if maintenance.has_database(name):
+            raise ConfigurationError(f'cannot connect to database "{name}"')
+        version = maintenance.inspect_server().version_number
+    finally:
+        maintenance.close()
+    return Target(name, version, False, False, 0)
+
+
+def require_restorable(target: Target, *, clean: bool, force: bool) -> None:
+    """Refuse to restore onto data, and under workers that live."""
+    if target.held and not clean:
+        raise Refused(
+            f'database "{target.name}" holds a pgflow schema; nothing was changed',
+            "Restore into an empty one (--create makes it), or replace it: --clean",
+            reason_code="NOT_EMPTY",
+        )
+    if target.live_workers and not force:
+        raise Refused(
+            f'{target.live_workers} workers live on database "{target.name}"; nothing '
+            "was changed",
+            "Stop them first (pgflow workers list), or try: --force",
+            reason_code="LIVE_WORKERS",
+        )
+
+
+def find_clients(
+    target: Target, *, pg_dump: Path | None, pg_bin: Path | None
+) -> Clients:
+    """Return client programs that suit the server restored into."""
+    return clients.find(target.version_number, pg_dump=pg_dump, pg_bin=pg_bin)
+
+
+def restore(
+    source: Source,
+    database: Database,
+    target: Target,
+    operator: Operator,
+    *,
+    clients_: Clients,
+    jobs: int = 1,
+    owners: bool = True,
+    say: Say,
+) -> Restored:
+    """Restore, raise the fence, compare with the manifest.
+
+    What was there is put aside first, and brought back if the restore fails. Raises
+    `CheckFailed` if the rows are not those of the manifest: they stay, fenced.
+    """
+    database = replace(database, statement_timeout=None)
+    with clients.ending_on_signals():
+        if not target.exists:
+            _create(database, target.name)
+            say(f'made database "{target.name}"')
+        repository = Repository.of(database)
+        try:
+            with _put_aside(repository, target, say):
+                source.dump.load(clients_, database, jobs=jobs, owners=owners)
+                fenced = _raise_fence(repository, source, operator, say)
+            return _compare(repository, source, fenced=fenced, say=say)
+        finally:
+            repository.close()
+
+
+def _live_workers(repository: Repository) -> int:
+    try:
+        return repository.count_live_workers()
+    except ConfigurationError:
+        return 0  # a schema so old, or so broken, that it has no such table
+
+
+def _create(database: Database, name: str) -> None:
+    maintenance = Repository.of(database.of_name("postgres"))
+    try:
+        maintenance.create_database(name)
+    finally:
+        maintenance.close()
+
+
+@contextmanager
+def _put_aside(repository: Repository, target: Target, say: Say) -> Iterator[None]:
+    """Put the schema aside while the block fills another; drop it, or bring it back."""
+    for left in repository.list_replaced_schemas():
+        say(f"schema {left} was left by a restore that was killed; look, then drop it")
+    if not target.held:
+        yield
+        return
+    aside = f"pgflow_replaced_{datetime.now(UTC):%Y%m%dT%H%M%S%f}".lower()
+    repository.park_schema(aside)
+    try:
+        yield
+    except BaseException:
+        repository.unpark_schema(aside)
+        say("what was there before is back")
+        raise
+    repository.drop_parked_schema(aside)
+
+
+def _raise_fence(
+    repository: Repository, source: Source, operator: Operator, say: Say
+) -> bool:
+    """Let nothing run before an operator accepts what was restored, and record it."""
+    if not repository.inspect_server().has_migrations:
+        say("the dump holds no pgflow schema: there is nothing to fence")
+        return False
+    for step in migrations.migrate(repository):
+        say(f"applied {step.version:04d}_{step.name}")
+    name = source.dump.path.name if source.dump.path else "stdin"
+    with repository.transaction():
+        repository.raise_fence(f"restored from {name}", fenced_by=operator.actor)
+        action = repository.begin_action(operator, "restore", details={"file": name})
+        repository.finish_action(action)
+    return True
+
+
+def _compare(
+    repository: Repository, source: Source, *, fenced: bool, say: Say
+) -> Restored:
+    repository.analyze_schema()
+    with repository.transaction():
+        repository.begin_snapshot()
+        found = repository.digest_tables(repository.plan_digests(), hashes=False)
+    rows = sum(digest.rows for digest in found.values())
+    manifest = source.manifest
+    if manifest is None:
+        return Restored(rows, len(found), fenced, compared=False)
+    differing = [
+        f"{name}: {expected:,} rows dumped, {_rows(found, name)} restored"
+        for name, expected in manifest.tables.items()
+        # What the restore itself has written.
+        if name not in ("operator_actions", "migrations")
+        and (name not in found or found[name].rows != expected)
+    ]
+    if differing:
+        raise CheckFailed(
+            f"{len(differing)} tables do not have the rows of the manifest; the "
+            "database is fenced",
+            *differing[:10],
+        )
+    return Restored(rows, len(found), fenced, compared=True)
+
+
+def _rows(found: dict[str, manifests.TableDigest], name: str) -> str:
+    return f"{found[name].rows:,}" if name in found else "no table"

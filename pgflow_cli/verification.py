@@ -1,0 +1,105 @@
+"""Proves a backup: by its table of contents, or by restoring it somewhere else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pgflow_cli.clients import Clients
+from pgflow_cli.dumps import Dump
+from pgflow_cli.errors import CheckFailed, ConfigurationError
+from pgflow_cli.local_server import LocalServer, find_binaries
+from pgflow_cli.manifests import TableDigest
+from pgflow_cli.repository import Database, Repository
+
+Say = Callable[[str], None]
+
+
+def check_contents(dump: Dump, clients: Clients, expected: set[str]) -> None:
+    """Raise `CheckFailed` unless the dump can be read and holds the tables' rows."""
+    dump.require_complete()
+    missing = expected - dump.tables_with_data(clients)
+    if missing:
+        raise CheckFailed(f"{dump.name} lacks the rows of {', '.join(sorted(missing))}")
+
+
+def check_by_restoring(
+    dump: Dump,
+    clients: Clients,
+    source: Database,
+    digests: Mapping[str, TableDigest],
+    *,
+    server: int,
+    pg_bin: Path | None,
+    say: Say,
+) -> str:
+    """Restore the dump into a scratch database and compare every table with its source.
+
+    Return where that was. Raises `CheckFailed` naming the tables that differ.
+    """
+    with _scratch(source, server, pg_bin, say) as (scratch, where):
+        # Roles of the source do not exist on a server of its own.
+        dump.load(clients, scratch, jobs=1, owners=dump.kind == "plain")
+        repository = Repository.of(scratch)
+        try:
+            found = repository.digest_schema()
+        finally:
+            repository.close()
+    _compare(dump.name, digests, found)
+    return where
+
+
+def _compare(
+    name: str, expected: Mapping[str, TableDigest], found: Mapping[str, TableDigest]
+) -> None:
+    differing = [
+        f"{table}: {_rows(expected.get(table))} dumped, {_rows(found.get(table))} found"
+        for table in sorted(expected.keys() | found.keys())
+        if expected.get(table) != found.get(table)
+    ]
+    if differing:
+        raise CheckFailed(
+            f"{name} does not restore to what was dumped: {len(differing)} tables "
+            "differ",
+            *differing[:10],
+        )
+
+
+def _rows(digest: TableDigest | None) -> str:
+    return "no table" if digest is None else f"{digest.rows:,} rows"
+
+
+@contextmanager
+def _scratch(
+    source: Database, server: int, pg_bin: Path | None, say: Say
+) -> Iterator[tuple[Database, str]]:
+    """Hand out an empty database: of a server of its own, else beside the source."""
+    major = server // 10000
+    try:
+        folder = find_binaries(pg_bin, version=major).folder
+    except ConfigurationError:
+        say(f"no PostgreSQL {major} can be started here: restoring beside the source")
+        with _scratch_database(source) as scratch:
+            yield scratch, f"a scratch database of {source.display()}"
+        return
+    with LocalServer(pg_bin=folder) as started:
+        yield (
+            Database(started.url, application_name="pgflow backup"),
+            f"a PostgreSQL {major} server of its own",
+        )
+
+
+@contextmanager
+def _scratch_database(source: Database) -> Iterator[Database]:
+    name = f"pgflow_verify_{secrets.token_hex(6)}"
+    repository = Repository.of(source)
+    try:
+        repository.create_database(name)
+        try:
+            yield source.of_name(name)
+        finally:
+            repository.drop_database(name)
+    finally:
+        repository.close()

@@ -1,0 +1,188 @@
+-- Create the next jobs of a plan whose items are locked, and resolve their sources.
+--
+-- A payload goes from row to row and never leaves the database.
+with
+plan as materialized (
+  select
+    id, again, any_status, to_queue, priority, max_attempts, patch, max_payload_bytes, seconds_apart, action_id,
+    greatest(coalesce(next_run_at, now()), now()) as first_run_at,
+    pgflow.uuid7_ticks() as ticks
+  from pgflow.replay_plans
+  where id = %(plan_id)s::bigint
+    and runner_id = %(runner_id)s::uuid
+    and state = 'running'
+),
+chunk as materialized (
+  select item.place, item.source_job_id, item.prior_job_id, item.prior_resolved_at
+  from plan
+  join pgflow.replay_items as item on item.plan_id = plan.id
+  where item.state = 'waiting'
+  order by item.place
+  limit %(limit)s::integer
+),
+dead as materialized (
+  select job_id, resolved_at, resolution, replay_job_id
+  from pgflow.dead_letters
+  where job_id = any(array(select source_job_id from chunk))
+  order by job_id
+  for update
+),
+sources as materialized (
+  select
+    chunk.place, chunk.source_job_id, chunk.prior_job_id, chunk.prior_resolved_at,
+    dead.job_id is not null as is_dead, dead.resolved_at, dead.resolution, earlier.new_job_id as earlier_job_id,
+    job.id is not null as is_known, job.queue, job.job_type, job.priority, job.max_attempts, job.timeout_ms,
+    job.meta, job.payload
+  from plan
+  cross join chunk
+  left join dead on dead.job_id = chunk.source_job_id
+  left join lateral (
+    select new_job_id
+    from pgflow.replay_items
+    where source_job_id = chunk.source_job_id
+      and state = 'created'
+      and dead.job_id is null
+    order by plan_id desc
+    limit 1
+  ) as earlier on true
+  left join lateral (
+    select
+      id, coalesce(plan.to_queue, queue) as queue, job_type, coalesce(plan.priority, priority) as priority,
+      coalesce(plan.max_attempts, max_attempts) as max_attempts, timeout_ms, meta,
+      case when plan.patch is null then payload else pgflow.merge_patch(payload, plan.patch) end as payload
+    from (
+      -- include: every_job
+    ) as job
+    where job.id = chunk.source_job_id
+    offset 0
+  ) as job on true
+),
+judged as materialized (
+  select
+    sources.place, sources.source_job_id,
+    case
+      when not is_known or not (is_dead or plan.any_status) then 'GONE'
+      -- With --again, too, what others have done since the plan was made is done.
+      when resolved_at is not null and (not plan.again or resolved_at is distinct from prior_resolved_at)
+        then case resolution when 'discarded' then 'DISCARDED' else 'ALREADY_REPLAYED' end
+      when earlier_job_id is not null and (not plan.again or earlier_job_id is distinct from prior_job_id)
+        then 'ALREADY_REPLAYED'
+      when octet_length(payload::text) > coalesce(policy.max_payload_bytes, plan.max_payload_bytes)
+        then 'PAYLOAD_TOO_LARGE'
+      -- What was enqueued is acceptable; what a patch has made of it may not be.
+      when plan.patch is not null and pgflow.payload_problem(payload, octet_length(payload::text)) is not null
+        then 'BAD_PAYLOAD'
+    end as problem
+  from plan
+  cross join sources
+  left join pgflow.queue_policies as policy on policy.queue = sources.queue
+),
+numbered as materialized (
+  select
+    sources.place, sources.source_job_id, sources.is_dead, sources.queue, sources.job_type, sources.priority,
+    sources.max_attempts, sources.timeout_ms, sources.meta, sources.payload,
+    pgflow.uuid7_at(plan.ticks + row_number() over (order by sources.place)) as new_job_id,
+    plan.first_run_at
+      + (row_number() over (order by sources.place) - 1) * plan.seconds_apart * interval '1 second' as run_at
+  from plan
+  cross join sources
+  join judged using (place)
+  where judged.problem is null
+),
+inserted as (
+  insert into pgflow.jobs (
+    id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta, replay_of_job_id
+  )
+  select
+    new_job_id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta, source_job_id
+  from numbered
+),
+waiting as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
+  select queue, -priority, run_at, new_job_id, job_type
+  from numbered
+),
+places as materialized (
+  select queue, -priority as rank, min(run_at) as run_at
+  from numbered
+  group by queue, priority
+),
+ranked as (
+  insert into pgflow.queue_ranks (queue, rank)
+  select queue, rank
+  from places
+  where not exists (
+    select
+    from pgflow.queue_ranks as known
+    where known.queue = places.queue
+      and known.rank = places.rank
+  )
+  -- Two first uses of several new queues wait for each other in one order.
+  order by queue, rank
+  on conflict (queue, rank) do nothing
+),
+resolved as (
+  update pgflow.dead_letters
+  set resolved_at = now(),
+      resolution = 'replayed',
+      replay_job_id = numbered.new_job_id,
+      action_id = plan.action_id
+  from plan, numbered
+  where dead_letters.job_id = numbered.source_job_id
+    and numbered.is_dead
+),
+marked as (
+  update pgflow.replay_items as item
+  set state = case
+        when judged.problem is null then 'created'
+        when judged.problem in ('ALREADY_REPLAYED', 'DISCARDED') then 'skipped'
+        else 'failed'
+      end,
+      problem = judged.problem,
+      new_job_id = numbered.new_job_id,
+      is_canary = %(canary)s::boolean and judged.problem is null
+  from plan, judged
+  left join numbered using (place)
+  where item.plan_id = plan.id
+    and item.place = judged.place
+  returning item.place, item.source_job_id::text, item.new_job_id::text, item.state, item.problem
+),
+advanced as (
+  update pgflow.replay_plans as whole
+  set created = whole.created + tally.created,
+      skipped = whole.skipped + tally.skipped,
+      failed = whole.failed + tally.failed,
+      seen_at = now(),
+      next_run_at = case
+        when whole.next_run_at is not null or plan.seconds_apart > 0
+          then plan.first_run_at + tally.created * plan.seconds_apart * interval '1 second'
+      end
+  from plan
+  cross join (
+    select
+      count(*) filter (where problem is null) as created,
+      count(*) filter (where problem in ('ALREADY_REPLAYED', 'DISCARDED')) as skipped,
+      count(*) filter (where problem is not null and problem not in ('ALREADY_REPLAYED', 'DISCARDED')) as failed
+    from judged
+  ) as tally
+  where whole.id = plan.id
+),
+-- Only idle workers are told, as by pgflow.enqueue.
+told as (
+  select pg_notify('pgflow', due.queue)
+  from (
+    select distinct queue
+    from places
+    where run_at <= now()
+  ) as due
+  where exists (
+    select
+    from pgflow.workers
+    where idle
+      and not quiet
+      and (queues is null or due.queue = any(queues))
+  )
+)
+select source_job_id, new_job_id, state, problem, (select count(*) from told) as told
+from marked
+order by place

@@ -1,0 +1,5 @@
+-- The statements that make and drop a database of this name; template0, so that nothing of the site is in it.
+select
+  'create database ' || quote_ident(%(name)s::text) || ' encoding ''UTF8'' template template0' as create_statement,
+  'drop database if exists ' || quote_ident(%(name)s::text) || ' with (force)' as drop_statement,
+  exists (select from pg_database where datname = %(name)s::text) as exists
