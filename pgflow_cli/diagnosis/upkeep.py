@@ -27,10 +27,14 @@ def maintain(tasks: Sequence[Upkeep]) -> Finding:
         detail += f"; never: {several(never)}"
     if age < MAINTAIN_WARN and not never:
         return ok(check, f"every task succeeded within {times.format_duration(age)}")
+    late = [t.name for t in done if (t.seconds_ago or 0.0) >= MAINTAIN_WARN] + never
+    chosen = "".join(f" --task {name}" for name in late)
     found = fail if age >= MAINTAIN_FAIL else warn
-    tasks_due = {oldest.name, *never} if age >= MAINTAIN_WARN else set(never)
-    chosen = " ".join(f"--task {name}" for name in sorted(tasks_due))
-    return found(check, detail, command=f"pgflow maintain {chosen}")
+    return found(
+        check,
+        detail,
+        command="pgflow maintain" + (chosen if len(late) < len(tasks) else ""),
+    )
 
 
 def backup(last: Upkeep | None) -> Finding:

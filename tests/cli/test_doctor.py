@@ -468,11 +468,11 @@ def test_upkeep_that_was_done_long_ago_is_done_again_by_the_fix(
     check: str, age: str, look: Look, pgflow: RunsPgflow, connection: Connection
 ) -> None:
     assert pgflow(check).returncode == 0
-    connection.execute(
-        f"update pgflow.maintenance_tasks set last_success_at = now() - '{age}'::interval"
-        if check == "maintain"
-        else f"update pgflow.backups set finished_at = now() - '{age}'::interval"
-    )
+    table, column = {
+        "maintain": ("maintenance_tasks", "last_success_at"),
+        "backup": ("backups", "finished_at"),
+    }[check]
+    connection.execute(f"update pgflow.{table} set {column} = now() - interval '{age}'")
     [found] = look(check)
     assert found["result"] == (
         "FAIL" if (check, age) == ("maintain", "2 days") else "WARN"
