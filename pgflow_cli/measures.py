@@ -99,6 +99,15 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MaintenanceFacts:
+    """When a task of maintain last succeeded, and the rows it has treated in all."""
+
+    task: str
+    last_success_at: datetime | None
+    rows_total: int
+
+
+@dataclass(frozen=True, slots=True)
 class CounterSum:
     """One series of all time; see worker_counters for what `metric` may be."""
 
@@ -129,10 +138,11 @@ class Measures:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What Prometheus wants besides: counters, sessions by state, dead rows by table,
-    and estimates of queues too deep to count.
+    estimates of queues too deep to count, and the tasks of maintain.
     """
 
     counters: list[CounterSum]
     connections: Mapping[str, int]
     dead_tuples: Mapping[str, int]
     estimates: Mapping[str, int]
+    maintenance: list[MaintenanceFacts]

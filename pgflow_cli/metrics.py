@@ -237,8 +237,20 @@ def _of_cluster(taken: Census, totals: Totals, skew: float | None) -> Iterator[M
         "table_dead_tuples", "Dead rows, as the statistics have them.", ("table",),
         [((name,), count) for name, count in totals.dead_tuples.items()],
     )  # fmt: skip
-    at = found.backed_up_at
-    backed_up = None if at is None else at.timestamp()
+    yield families.labeled(
+        "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
+        ("task",),
+        [
+            ((task.task,), task.last_success_at.timestamp())
+            for task in totals.maintenance if task.last_success_at
+        ],
+    )  # fmt: skip
+    yield families.counter(
+        "maintenance_rows", "Rows that a task has treated.", ("task",),
+        {(task.task,): float(task.rows_total) for task in totals.maintenance},
+    )  # fmt: skip
+    ended = found.backed_up_at
+    backed_up = None if ended is None else ended.timestamp()
     yield from families.known(
         {
             "db_clock_skew_seconds": ("The database's clock minus ours.", skew),

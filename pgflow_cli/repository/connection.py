@@ -84,13 +84,6 @@ class Database:
             defaults["target_session_attrs"] = "read-write"
         return {**defaults, **merged}
 
-    @property
-    def on_socket(self) -> bool:
-        """Whether it is reached over a socket of this host's file system."""
-        parameters = self.parameters()
-        host = parameters.get("host", "")
-        return "hostaddr" not in parameters and (not host or host.startswith("/"))
-
     def for_programs(self) -> tuple[str, str | None]:
         """Return a connection string that may stand in a command line, and the
         password.
@@ -111,6 +104,13 @@ class Database:
     def name(self) -> str | None:
         """Return the database's name, if the URL says it."""
         return self.parameters().get("dbname")
+
+    @property
+    def on_socket(self) -> bool:
+        """Whether it is reached over a socket of this host's file system."""
+        parameters = self.parameters()
+        host = parameters.get("host", "")
+        return "hostaddr" not in parameters and (not host or host.startswith("/"))
 
     def display(self) -> str:
         """Return `user@host:port/dbname`, which never holds a secret."""

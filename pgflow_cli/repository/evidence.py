@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pgflow_cli.errors import NotFound
 from pgflow_cli.facts import (
@@ -14,6 +14,7 @@ from pgflow_cli.facts import (
     JobDescription,
     JobFacts,
     Kin,
+    Lineage,
     QueueGates,
     Rates,
     Similar,
@@ -77,7 +78,7 @@ class Evidence(Part):
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
         wanted = {"queues": [job.queue], "window": _RATE_WINDOW, "limit": SAMPLED}
-        rates = self.link.rows("measure_rates", RateMeasure, wanted)
+        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
         arrivals = self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
         return _rates(job.queue, rates, arrivals)
 
@@ -94,8 +95,23 @@ class Evidence(Part):
         return self.link.rows("list_actions_of_job", Action, wanted)
 
     def _kin(self, job: JobDescription) -> list[Kin]:
-        wanted = {**_of(job), "limit": _MOST_REPLAYS}
-        return self.link.rows("trace_replays", Kin, wanted)
+        """Follow replays both ways: step by step, because nearly no job has one."""
+        return [
+            *self._line(job.replay_of_job_id, is_source=True),
+            *self._line(job.replay_job_id, is_source=False),
+        ]
+
+    def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[Kin]:
+        step = 0
+        while job_id is not None and step < _MOST_REPLAYS:
+            step += 1
+            found = self.link.rows("find_kin", Lineage, {"job_id": job_id})
+            if not found:
+                yield Kin(is_source, step, job_id, None, None)
+                return
+            [kin] = found
+            yield Kin(is_source, step, job_id, kin.status, kin.created_at)
+            job_id = kin.source_id if is_source else kin.replay_id
 
     def _similar(self, job: JobDescription) -> Similar:
         wanted = {

@@ -10,6 +10,7 @@ from pgflow_cli.measures import (
     ArrivalMeasure,
     ClusterFacts,
     CounterSum,
+    MaintenanceFacts,
     Measures,
     QueueMeasure,
     RateMeasure,
@@ -46,6 +47,7 @@ class Measuring(Inspection):
                 dict(self.link.tuples("count_connections")),
                 dict(self.link.tuples("measure_dead_tuples")),
                 {queue: self._estimate(queue) for queue in deep},
+                self.link.rows("list_maintenance", MaintenanceFacts),
             )
         return measures, totals
 
@@ -59,7 +61,7 @@ class Measuring(Inspection):
     def _measure(self, queues: Sequence[str], window: float, counted: int) -> Measures:
         names = {"queues": list(queues), "window": window}
         [cluster] = self.link.rows("describe_cluster", ClusterFacts)
-        rates = self.link.rows("measure_rates", RateMeasure, names)
+        rates = self.link.rows("measure_queue_rates", RateMeasure, names)
         arrivals = self.link.rows(
             "measure_arrivals", ArrivalMeasure, {"window": window, "limit": SAMPLED}
         )

@@ -67,7 +67,7 @@ LAYERS = (
     },
     {"endings", "joblists"},
     {"jobchanges"},
-    {"logs", "pruning", "submissions"},
+    {"chores", "logs", "pruning", "submissions"},
     {
         "archives",
         "batches",
@@ -102,7 +102,7 @@ LAYERS = (
     {"dashboard"},
     {"terminal"},
     {"output"},
-    {"jobcolumns", "portraits", "scrolling"},
+    {"jobcolumns", "letter_tables", "portraits", "scrolling"},
     {"options"},
     {"candidates"},
     {"parameters"},
