@@ -21,7 +21,7 @@ _TIMES = {
     "unix": times.format_unix,
 }
 
-Kind = Literal["text", "id", "number", "share", "time", "ms", "seconds", "json"]
+Kind = Literal["text", "word", "id", "number", "share", "time", "ms", "seconds", "json"]
 Row = Any
 """A frozen dataclass, or a mapping."""
 
@@ -31,9 +31,10 @@ class Column:
     """One column: the field of the row (also the JSON key), its heading, its kind.
 
     The first column of kind "id" is what `-o ids` prints. `ms` and `seconds` are
-    lengths of time, a `share` is a part of 1. A wide column is left out of table,
-    plain and md. `order` is the field to sort by, where what is shown are words. A
-    `spare` column is left out where the terminal is too narrow, the last one first.
+    lengths of time, a `share` is a part of 1, a `word` is a text that a narrow screen
+    does not cut. A wide column is left out of table, plain and md. `order` is the field
+    to sort by, where what is shown are words. A `spare` column is left out where the
+    terminal is too narrow, the last one first.
     """
 
     field: str

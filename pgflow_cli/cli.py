@@ -36,6 +36,7 @@ SECTIONS = {
         "timeline": "Tell what happened to a job.",
     },
     "Operate": {
+        "doctor": "Find what is wrong with a database, its jobs and their upkeep.",
         "health": "Say whether a worker, the database or a server is well.",
         "fence": "Keep a restored database from running finished work again.",
         "restore": "Restore a backup, behind the fence.",

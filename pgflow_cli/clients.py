@@ -70,16 +70,17 @@ class Clients:
 def find(
     server: int, *, pg_dump: Path | None = None, pg_bin: Path | None = None
 ) -> Clients:
-    """Return programs of the server's major version or newer.
+    """Return programs of the server's major version, else the next newer one.
 
-    `server` is its version number, such as 150018. Raises `Refused` where all are
-    older: pg_dump cannot know what a newer server has.
+    `server` is its version number, such as 150018. What a much newer program writes may
+    not be taken by the server again. Raises `Refused` where all are older: pg_dump
+    cannot know what a newer server has.
     """
     major = server // 10000
     known = [c for c in map(_clients, _candidates(pg_dump, pg_bin)) if c is not None]
-    for found in known:
-        if found.major >= major:
-            return found
+    fitting = [c for c in known if c.major >= major]
+    if fitting:
+        return min(fitting, key=lambda c: c.major)
     if pg_dump is not None and not known:
         raise ConfigurationError(f"{pg_dump} is no pg_dump that runs")
     if not known:
@@ -90,8 +91,8 @@ def find(
         )
     best = max(known, key=lambda c: c.major)
     raise Refused(
-        f"pg_dump {best.version} is older than the server, PostgreSQL {major}; nothing "
-        "was written",
+        f"pg_dump {best.version} is older than PostgreSQL {major}, which it would have "
+        "to know; nothing was written",
         f"It is {best.pg_dump}.",
         f"Install the client programs of PostgreSQL {major}, or try: --pg-dump PATH",
         reason_code="OLD_PG_DUMP",
@@ -133,7 +134,7 @@ def _clients(pg_dump: Path) -> Clients | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"\) ((\d+)\S*)", done.stdout)
+    match = re.search(r"^pg_dump \(.*?\) ((\d+)\S*)", done.stdout)
     if done.returncode != 0 or match is None:
         return None
     return Clients(Path(pg_dump).parent, Path(pg_dump), int(match[2]), match[1])

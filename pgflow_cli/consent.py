@@ -108,7 +108,7 @@ def tell_dry_run(
     that never asks takes no --yes.
     """
     changed = where() if place is None else f"database {place}"
-    output.say(f"DRY RUN, nothing changed. {changed.capitalize()}")
+    output.say(f"DRY RUN, nothing changed. {changed[:1].upper()}{changed[1:]}")
     run = command_line(run=True, confirm=confirm, asks=asks)
     output.write_text([*preview, f"Run      {run}"])
 

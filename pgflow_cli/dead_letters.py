@@ -30,6 +30,7 @@ class Sought:
     job_ids: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, PgflowError] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
 
     def complaints(self) -> Iterator[str]:
         """Yield what an operator should know of those that are left out."""
@@ -57,6 +58,8 @@ def seek(
     is what is to be done to them, such as "replayed".
     """
     sought = Sought()
+    if verb == "replayed":
+        sought.hints = ("Try: --again, to insist",)
     names = _full_ids(repository, given, sought)
     for job in _looked_up(repository, list(names)):
         short = names[job.job_id]
@@ -97,7 +100,7 @@ def require_the_one(given: Sequence[str], sought: Sought) -> None:
     for error in sought.failed.values():
         raise error
     for short, reason in sought.skipped.items():
-        raise Refused(f"nothing to do for job {short}: {reason}")
+        raise Refused(f"nothing to do for job {short}: {reason}", *sought.hints)
 
 
 def require(repository: Repository, given: str) -> str:
@@ -157,7 +160,8 @@ def footer(
         yield f"{shown:,} of {count(total + resolved)} shown."
     else:
         hidden = f", {count(resolved)} resolved are hidden" if resolved else ""
-        yield f"{shown:,} of {count(total)} shown{hidden}."
+        some = f"{shown:,} of {count(total)} shown" if total else "No dead letters"
+        yield f"{some}{hidden}."
     if total:
         yield f"By error: {causes(tallies)}"
 

@@ -24,6 +24,8 @@ EXTENSIONS = {"custom": ".dump", "plain": ".sql", "directory": ".dir"}
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _COMPLETE = b"PostgreSQL database dump complete"
+# Version of the archive's format -> the first major version that writes and reads it.
+_READERS = {(1, 15): 16, (1, 16): 17}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _DATA = re.compile(r"TABLE DATA (\S+) (\S+)")
 _PLAIN_DATA = re.compile(r"^-- Data for Name: (\S+); Type: TABLE DATA; Schema: (\S+);")
@@ -35,7 +37,7 @@ class Dump:
 
     kind: Kind
     path: Path | None = None
-    stream: IO[bytes] | None = None
+    stream: io.BufferedReader | None = None
 
     @classmethod
     def at(cls, path: Path) -> Dump:
@@ -53,13 +55,38 @@ class Dump:
         return cls(_kind(stream.peek(512)[:512]), stream=stream)
 
     @property
+    def oldest_reader(self) -> int:
+        """Return the oldest major version whose pg_restore reads it; 0 for psql."""
+        if self.kind not in ("custom", "directory"):
+            return 0
+        head = self._head()
+        return _READERS.get((head[5], head[6]), 0) if len(head) > 6 else 0
+
+    def _head(self) -> bytes:
+        if self.stream is not None:
+            return self.stream.peek(512)[:512]
+        assert self.path is not None
+        path = self.path / "toc.dat" if self.kind == "directory" else self.path
+        with path.open("rb") as file:
+            return file.read(512)
+
+    @property
     def name(self) -> str:
         return "the standard input" if self.path is None else str(self.path)
 
     def load(
-        self, clients: Clients, database: Database, *, jobs: int, owners: bool
+        self,
+        clients: Clients,
+        database: Database,
+        *,
+        jobs: int = 1,
+        owners: bool = True,
+        clean: bool = False,
     ) -> None:
-        """Load it into a database, in one transaction unless with several `jobs`."""
+        """Load it into a database, in one transaction unless with several `jobs`.
+
+        `clean` drops first what it holds, outside schema pgflow too; plain SQL cannot.
+        """
         if self.kind == "plain":
             if jobs > 1 or not owners:
                 raise Refused(
@@ -74,6 +101,7 @@ class Dump:
         command = [clients.program("pg_restore"), "--exit-on-error", "-d", conninfo]
         command += ["--single-transaction"] if jobs == 1 else [f"--jobs={jobs}"]
         command += [] if owners else ["--no-owner", "--no-acl"]
+        command += ["--clean", "--if-exists"] if clean else []
         self._feed(command, database)
 
     def contents(self, clients: Clients) -> list[str]:

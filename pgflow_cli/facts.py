@@ -166,15 +166,25 @@ class Action:
 class Kin:
     """A job that another one replays (`is_source`), or that replays it, in `step`s.
 
-    `at` is when the replay was made, of a source when that was enqueued. `status` is
-    None if it is nowhere any more.
+    `status` and `created_at` are None if it is nowhere any more.
     """
 
     is_source: bool
     step: int
     job_id: str
     status: str | None
-    at: str | None
+    created_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What one job replays, and what replays it."""
+
+    job_id: str
+    status: str | None
+    source_id: str | None
+    replay_id: str | None
+    created_at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,9 +255,11 @@ def prospects(facts: JobFacts) -> list[str]:
     forecast, rates = forecast_of(facts), facts.rates
     if forecast is None or rates is None or facts.backlog is None:
         return []
-    told = [f"The queue: {drain.sentence(forecast)}"]
+    known = forecast.verdict != drain.UNKNOWN
+    subject = "The queue" if known else "Whether it drains is"
+    told = [f"{subject} {drain.sentence(forecast)}"]
     each = rates.completions_per_second
-    if forecast.verdict != drain.UNKNOWN and each > 0:
+    if known and each > 0:
         turn = facts.backlog.ahead / each
         more = "more than " if facts.backlog.ahead > facts.backlog.LIMIT else "about "
         told.insert(0, f"Its turn is in {more}{length(max(1.0, turn))}")

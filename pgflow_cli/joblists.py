@@ -10,12 +10,14 @@ from pgflow_cli.errors import UsageError
 from pgflow_cli.listings import ListedJob
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import Window, window
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, Position
+from pgflow_cli.selection import JobFilter, Page, Position
 
 # How many jobs a page looks at for those that fit, when the table it starts from cannot
 # tell. What the job itself says costs one look-up each, where it is costs several.
 MOST_LOOKED_AT = 50_000
 MOST_LOOKED_UP = 10_000
+# How many are fetched at once when all of them are wanted: a page begins with a search.
+STREAMED = 10_000
 
 _TIMES = {"since", "until"}
 _OF_PENDING = {"queues", "job_types"}
@@ -81,7 +83,7 @@ class JobList:
     def stream(self, after: Position | None = None) -> Iterator[ListedJob]:
         """Yield all jobs after a position, however far they are apart."""
         while True:
-            listing = self.page(MOST_ROWS, after)
+            listing = self.page(STREAMED, after)
             yield from listing.jobs
             if listing.more is None:
                 return

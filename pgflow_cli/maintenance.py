@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from pgflow_cli import migrations
+from pgflow_cli import chores, migrations
 from pgflow_cli.archiving import archive
 from pgflow_cli.errors import (
     ConfigurationError,
@@ -38,8 +39,6 @@ TASKS = (
     "analyze",
 )
 _LOCK_SLICE = 1.0  # a lock is waited for in steps, so that a signal is heard between
-_NAMED_WORKERS = 5
-_COUNTERS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +180,12 @@ class Pass:
         try:
             if not self.plan.dry_run:
                 self.repository.begin_task(task, runner=self.runner)
-            _DUTIES[task](self, cuts, turn)
+            self._duties()[task](self.repository, cuts, turn)
             result, detail = turn.result, turn.detail
         except DatabaseUnavailable as error:
             result, detail, outage = "failed", str(error), error
         except PgflowError as error:
-            result, detail = "failed", "; ".join([*turn.notes, str(error)])
+            result, detail = "failed", ", ".join([*turn.notes, str(error)])
             log.debug("%s failed", task, exc_info=True)
         seconds = time.monotonic() - began
         self.reports.append(
@@ -201,105 +200,24 @@ class Pass:
                 task, result=result, rows=turn.rows, seconds=seconds, detail=detail
             )
 
+    def _duties(self) -> dict[str, Callable[[Repository, Cuts, Turn], None]]:
+        return {
+            "reap": partial(chores.reap, crash_budget=self.plan.crash_budget),
+            "archive": archive,
+            "prune": prune,
+            "partitions": chores.make_partitions,
+            "rate-counters": chores.prune_counters,
+            "workers": chores.forget_workers,
+            "analyze": chores.analyze,
+        }
+
     def _keep_lock(self) -> None:
         if not self.plan.dry_run:
             self._holder.lock_maintenance()
 
-    # The small tasks.
-
-    def reap(self, _cuts: Cuts, turn: Turn) -> None:
-        """Return jobs to their queue whose worker has gone silent."""
-        if turn.dry_run:
-            count = self.repository.count_expired_leases(limit=10_000)
-            turn.count(count)
-            turn.notes.append(f"{count:,} leases have run out")
-            return
-        gone: set[str] = set()
-
-        def batch() -> tuple[int, bool]:
-            ended = self.repository.reap_expired_locks(
-                limit=turn.batch_size, crash_budget=self.plan.crash_budget
-            )
-            gone.update(job.worker_name for job in ended)
-            return len(ended), bool(ended)
-
-        turn.repeat(batch)
-        if gone:
-            turn.notes.append(f"{len(gone)} workers gone: {_named(gone)}")
-
-    def archive(self, cuts: Cuts, turn: Turn) -> None:
-        """Move what succeeded to the archive."""
-        archive(self.repository, cuts, turn)
-
-    def prune(self, cuts: Cuts, turn: Turn) -> None:
-        """Remove what is past its time."""
-        prune(self.repository, cuts, turn)
-
-    def partitions(self, cuts: Cuts, turn: Turn) -> None:
-        """Make the partitions of the days to come."""
-        if turn.dry_run:
-            plans = self.repository.plan_partitions(
-                days_ahead=migrations.DAYS_AHEAD, most_strays=migrations.MOST_STRAYS
-            )
-            made = [plan.name for plan in plans]
-        else:
-            made = migrations.ensure_partitions(self.repository)
-        turn.rows = len(made)
-        if made:
-            last = max(name[-8:] for name in made)
-            turn.notes.append(f"created up to {last[:4]}-{last[4:6]}-{last[6:]}")
-
-    def rate_counters(self, _cuts: Cuts, turn: Turn) -> None:
-        """Remove counts that no limit looks at any more."""
-        limit = 100_000 if turn.dry_run else turn.batch_size
-        for prune_counters in (
-            self.repository.prune_enqueue_counters,
-            self.repository.prune_attempt_counters,
-        ):
-            turn.repeat_while_full(
-                lambda p=prune_counters: p(limit=limit, dry_run=turn.dry_run)  # type: ignore[misc]
-            )
-        if not turn.dry_run:
-            turn.repeat_while_full(
-                lambda: self.repository.prune_queue_rates(limit=limit)
-            )
-
-    def workers(self, _cuts: Cuts, turn: Turn) -> None:
-        """Forget workers that have long been silent."""
-        if turn.dry_run:
-            turn.count(self.repository.count_silent_workers())
-            return
-        names = self.repository.forget_silent_workers()
-        self.repository.fold_counters(limit=_COUNTERS_AT_ONCE)
-        turn.rows = len(names)
-        if names:
-            turn.notes.append(f"forgotten: {_named(names)}")
-
-    def analyze(self, _cuts: Cuts, turn: Turn) -> None:
-        """Renew statistics that have grown old."""
-        plans = self.repository.plan_analyze()
-        for plan in plans:
-            if not turn.dry_run:
-                if not turn.may_go_on():
-                    return
-                self.repository.run_plan(plan)
-            turn.rows += 1
-            turn.notes.append(plan.name)
-
 
 class _Again(Exception):
     """The lock is still held; there is time to wait for it."""
-
-
-_DUTIES: dict[str, Callable[[Pass, Cuts, Turn], None]] = {
-    "reap": Pass.reap,
-    "archive": Pass.archive,
-    "prune": Pass.prune,
-    "partitions": Pass.partitions,
-    "rate-counters": Pass.rate_counters,
-    "workers": Pass.workers,
-    "analyze": Pass.analyze,
-}
 
 
 def run_forever(
@@ -313,10 +231,11 @@ def run_forever(
 ) -> None:
     """Do a pass again and again until stopped; no outage ends it.
 
-    Raises `ConfigurationError` if the schema is missing or older than this program.
+    Raises `ConfigurationError` if from the start the schema is missing or too old.
     `begin` is given each pass before it runs, `tell` when something has been done.
     """
     told: set[tuple[str, str]] = set()
+    begun = False
     while not stopped.is_set():
         began = time.monotonic()
         current = Pass(database, plan, stopped)
@@ -327,10 +246,12 @@ def run_forever(
             log.warning("database unavailable: %s", error)
         except TryLater as error:
             log.debug("%s", error)
-        except ConfigurationError:
-            raise
         except PgflowError as error:
+            if isinstance(error, ConfigurationError) and not begun:
+                raise
             log.warning("maintain failed: %s", error)
+        else:
+            begun = True
         if current.reports:
             _summarize(current, told)
             tell(current)
@@ -360,10 +281,3 @@ def _summarize(done: Pass, told: set[tuple[str, str]]) -> None:
         ", ".join(worked) or "nothing to do",
         extra={"event": "maintain", "rows": {r.task: r.rows for r in done.reports}},
     )
-
-
-def _named(names: Sequence[str] | set[str]) -> str:
-    listed = sorted(names)
-    more = len(listed) - _NAMED_WORKERS
-    shown = ", ".join(listed[:_NAMED_WORKERS])
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -142,7 +142,8 @@ class Setting:
             "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
         )
         if self.unit:
-            expects += f"; the variable counts {_UNITS[self.unit]}"
+            counted = _UNITS[self.unit]
+            expects += f"; the variable counts {counted}: a number without a unit"
         return ConfigurationError(f"{found.key} ({found.origin}) is not {expects}")
 
     def _written(self, found: Found) -> str | tuple[str, ...]:

@@ -133,12 +133,6 @@ def write_record(
         )
 
 
-def write_document(document: Mapping[str, Any]) -> None:
-    """Write one JSON object that is no list of rows."""
-    sys.stdout.write(json_of(document, indent=2) + "\n")
-    sys.stdout.flush()
-
-
 def write_line(row: Row, columns: Sequence[Column]) -> None:
     """Write one object on a line of its own, as jsonl does, whatever was asked for."""
     sys.stdout.write(json_of(_object(row, _picked(columns, "jsonl"))) + "\n")
@@ -151,11 +145,24 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if tty else None
 
 
-def write_text(lines: Iterable[str]) -> None:
-    """Write a screen of lines, paged if it overflows."""
+def write_document(document: Mapping[str, Any]) -> None:
+    """Write one JSON object that is no list of rows."""
+    sys.stdout.write(json_of(document, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) -> None:
+    """Write a screen of lines, paged if it overflows.
+
+    `marks` gives a colour to words that a line may begin with.
+    """
     readable = _for_reader(sys.stdout)
+    coloured = terminal.colored(sys.stdout, terminal.display().color)
     terminal.show(
-        "".join(f"{readable(escaping.neutral(line)).rstrip()}\n" for line in lines)
+        "".join(
+            f"{_marked(text, marks) if marks and coloured else text}\n"
+            for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
+        )
     )
 
 
@@ -315,6 +322,13 @@ def _tell(
     sys.stderr.flush()
 
 
+def _marked(line: str, marks: Mapping[str, str]) -> str:
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if word not in marks:
+        return line
+    return line.replace(word, click.style(word, fg=marks[word], bold=True), 1)
+
+
 def _for_reader(stream: Any) -> Callable[[str], str]:
     return escaping.ascii_only if terminal.knows_ascii_only(stream) else str
 
@@ -399,7 +413,7 @@ def _rich_table(
     shown = [
         [_shown(column, row, now, short=True) for column in columns] for row in rows
     ]
-    if terminal.is_terminal(sys.stdout):
+    if terminal.is_terminal(sys.stdout) and not terminal.display().columns:
         columns = columns[: fitting(columns, shown, terminal.width(), _GAP)]
     for column in columns:
         # Text gives way when the screen is narrow; everything else stays whole.

@@ -66,7 +66,8 @@ def show(
 
 def present(explained: Explanation, wish: Wish) -> None:
     """Write what is wished for in the format that was asked for."""
-    if wish.timeline and output.chosen_format() not in ("json", "ids"):
+    form = output.chosen_format()
+    if wish.timeline and form not in ("json", "ids", "table"):
         output.write(_rows(explained), STORY)
     elif output.is_machine():
         output.write_record(*_object(explained, wish))

@@ -1,23 +1,30 @@
-"""A replay as its operator sees it: the preview, the run, what has become of it."""
+"""A replay as its operator sees it: its options, the preview, the run, the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgflow_cli import consent, output
+import click
+
+from pgflow_cli import consent, output, payloads, settings
 from pgflow_cli.consent import Change
-from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.errors import PgflowError, TryLater, UsageError
+from pgflow_cli.parameters import Rate
+from pgflow_cli.plans import ReplayOptions
 
 if TYPE_CHECKING:
     from pgflow_cli.dead_letters import Sought
-    from pgflow_cli.plans import ReplayedItem, ReplayOptions, ReplayPlan
+    from pgflow_cli.plans import ReplayedItem, ReplayPlan
     from pgflow_cli.previews import Preview
     from pgflow_cli.replays import Outcome
     from pgflow_cli.repository import Repository
     from pgflow_cli.selection import JobFilter
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _COMPLAINTS = 20
 _SAFER = 5  # jobs of the canary that is proposed
@@ -27,6 +34,130 @@ PREVIEW = tuple(
         "selected", "skipped", "failed", "types", "checks", "eta_seconds", "run",
     )
 )  # fmt: skip
+
+
+_OPTIONS = (
+    click.option("--again", is_flag=True, help="Those that were replayed before, too."),
+    click.option(
+        "--any-status",
+        is_flag=True,
+        help="With ids: jobs that succeeded or were canceled, too.",
+    ),
+    click.option(
+        "--limit",
+        type=settings.Number(1, 100_000_000),
+        metavar="N",
+        help="Replay no more than this.",
+    ),
+    click.option(
+        "--oldest-first/--newest-first",
+        default=None,
+        help="Which deaths of a filter come first.  [default: oldest-first]",
+    ),
+    click.option(
+        "--to-queue",
+        type=settings.QUEUE,
+        metavar="NAME",
+        help="Into this queue, not the one they were in.",
+    ),
+    click.option(
+        "--run-at", type=settings.InstantType("future"), help="Not before this time."
+    ),
+    click.option(
+        "--in",
+        "delay",
+        type=settings.Duration(0, 3_153_600_000),
+        help="Not before so long from now.",
+    ),
+    click.option(
+        "--max-attempts", type=settings.Number(1, 10_000), help="Not what they had."
+    ),
+    click.option(
+        "--priority", type=settings.Number(-100, 100), help="Not what they had."
+    ),
+    click.option(
+        "--patch",
+        metavar="JSON",
+        help="Merge this into each payload (RFC 7396): null removes a field.",
+    ),
+    click.option(
+        "--rate", type=Rate(), metavar="N/s", help="Let N become due in a second."
+    ),
+    click.option(
+        "--spread",
+        type=settings.Duration(1),
+        help="Let them become due over so much time.",
+    ),
+    click.option(
+        "--canary",
+        type=settings.Number(1, 10_000),
+        metavar="N",
+        help="Create N and wait; go on only if they succeed.",
+    ),
+    click.option(
+        "--canary-timeout",
+        type=settings.Duration(0.1, 86_400),
+        default="2m",
+        show_default=True,
+        help="How long they may take; then exit 75.",
+    ),
+)
+
+
+def replay_options(function: F) -> F:
+    """Give a command the options of a replay; `options` and `paced` read them."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def options(
+    given: dict[str, Any], words: Sequence[str], *, batch_size: int
+) -> ReplayOptions:
+    """Return how jobs shall be replayed; what excludes each other is refused."""
+    if given["any_status"] and not words:
+        raise UsageError("--any-status takes ids, not a filter of dead letters")
+    if words and given["oldest_first"] is not None:
+        raise UsageError("ids are replayed in the order in which they are given")
+    if given["patch"] is not None:
+        payloads.check(given["patch"], what="--patch")
+    when, delay = given["run_at"], given["delay"]
+    if when is not None and delay is not None:
+        raise UsageError("--run-at and --in exclude each other")
+    if given["canary"] and (when is not None or delay is not None):
+        raise UsageError("--canary runs now, so it excludes --run-at and --in")
+    if when is not None and when.offset is not None:
+        delay = when.offset.total_seconds()
+    return ReplayOptions(
+        to_queue=given["to_queue"],
+        run_at=when.at if when is not None else None,
+        delay=delay,
+        max_attempts=given["max_attempts"],
+        priority=given["priority"],
+        patch=given["patch"],
+        canary=given["canary"] or 0,
+        canary_seconds=given["canary_timeout"],
+        again=given["again"],
+        any_status=given["any_status"],
+        batch_size=batch_size,
+        max_payload_bytes=settings.max_payload_bytes.value(),
+    )
+
+
+def paced(
+    wanted: ReplayOptions, count: int, *, rate: float | None, spread: float | None
+) -> ReplayOptions:
+    """Return the options with the time between two of so many jobs."""
+    if rate is not None and spread is not None:
+        raise UsageError("--rate and --spread exclude each other")
+    apart = spread / max(1, count) if spread else 1 / rate if rate else 0.0
+    last = max(0, wanted.canary - 1) * apart
+    if last > wanted.canary_seconds:
+        raise UsageError(
+            f"at this rate the canary's last job is due after {last:.0f}s; give it "
+            "longer with --canary-timeout"
+        )
+    return replace(wanted, seconds_apart=apart)
 
 
 def preview(
@@ -167,7 +298,7 @@ def _half_way(plan_id: int) -> Iterator[None]:
 def _raise_unless_finished(outcome: Outcome) -> None:
     plan, plan_id = outcome.plan, outcome.plan.plan_id
     next_steps = (
-        f"Try: pgflow replay status {plan_id}  |  pgflow replay resume {plan_id}  |"
+        f"or:  pgflow replay status {plan_id}  |  pgflow replay resume {plan_id}  |"
         f"  pgflow replay undo {plan_id}"
     )
     if outcome.result == "failed":

@@ -18,7 +18,7 @@ from pgflow_cli.errors import (
     NotFound,
     Refused,
 )
-from pgflow_cli.manifests import Manifest
+from pgflow_cli.manifests import Manifest, TableDigest
 from pgflow_cli.models import Operator
 from pgflow_cli.repository import Database, Repository
 
@@ -85,10 +85,12 @@ def inspect_target(database: Database, *, create: bool) -> Target:
         held = repository.holds_any_relation()
         workers = _live_workers(repository) if held else 0
         return Target(facts.database, facts.version_number, True, held, workers)
-    except ConfigurationError:
+    except ConfigurationError as error:
         name = database.name()
         if not create or name is None:
-            raise
+            missing = "does not exist" in error.message
+            ways_out = ("To make it: --create",) if missing else ()
+            raise ConfigurationError(error.message, *error.hints, *ways_out) from None
     finally:
         repository.close()
     maintenance = Repository.of(database.of_name("postgres"))
@@ -119,10 +121,16 @@ def require_restorable(target: Target, *, clean: bool, force: bool) -> None:
 
 
 def find_clients(
-    target: Target, *, pg_dump: Path | None, pg_bin: Path | None
+    source: Source,
+    target: Target | None = None,
+    *,
+    pg_dump: Path | None,
+    pg_bin: Path | None,
 ) -> Clients:
-    """Return client programs that suit the server restored into."""
-    return clients.find(target.version_number, pg_dump=pg_dump, pg_bin=pg_bin)
+    """Return client programs that read the dump and suit the server restored into."""
+    oldest = source.dump.oldest_reader * 10000
+    server = target.version_number if target else 0
+    return clients.find(max(oldest, server), pg_dump=pg_dump, pg_bin=pg_bin)
 
 
 def restore(
@@ -132,6 +140,7 @@ def restore(
     operator: Operator,
     *,
     clients_: Clients,
+    clean: bool = False,
     jobs: int = 1,
     owners: bool = True,
     say: Say,
@@ -149,9 +158,13 @@ def restore(
         repository = Repository.of(database)
         try:
             with _put_aside(repository, target, say):
-                source.dump.load(clients_, database, jobs=jobs, owners=owners)
+                source.dump.load(
+                    clients_, database, jobs=jobs, owners=owners, clean=clean
+                )
+                found = _count(repository)
                 fenced = _raise_fence(repository, source, operator, say)
-            return _compare(repository, source, fenced=fenced, say=say)
+            repository.analyze_schema()
+            return _compare(found, source, fenced=fenced)
         finally:
             repository.close()
 
@@ -207,13 +220,15 @@ def _raise_fence(
     return True
 
 
-def _compare(
-    repository: Repository, source: Source, *, fenced: bool, say: Say
-) -> Restored:
-    repository.analyze_schema()
+def _count(repository: Repository) -> dict[str, TableDigest]:
     with repository.transaction():
         repository.begin_snapshot()
-        found = repository.digest_tables(repository.plan_digests(), hashes=False)
+        return repository.digest_tables(repository.plan_digests(), hashes=False)
+
+
+def _compare(
+    found: dict[str, TableDigest], source: Source, *, fenced: bool
+) -> Restored:
     rows = sum(digest.rows for digest in found.values())
     manifest = source.manifest
     if manifest is None:
@@ -221,9 +236,7 @@ def _compare(
     differing = [
         f"{name}: {expected:,} rows dumped, {_rows(found, name)} restored"
         for name, expected in manifest.tables.items()
-        # What the restore itself has written.
-        if name not in ("operator_actions", "migrations")
-        and (name not in found or found[name].rows != expected)
+        if name not in found or found[name].rows != expected
     ]
     if differing:
         raise CheckFailed(
@@ -234,5 +247,5 @@ def _compare(
     return Restored(rows, len(found), fenced, compared=True)
 
 
-def _rows(found: dict[str, manifests.TableDigest], name: str) -> str:
+def _rows(found: dict[str, TableDigest], name: str) -> str:
     return f"{found[name].rows:,}" if name in found else "no table"

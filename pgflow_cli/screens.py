@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pgflow_cli import escaping, times
 from pgflow_cli.explanation import Explanation
 from pgflow_cli.facts import Kin
-from pgflow_cli.gates import Gate
 from pgflow_cli.story import Event
 
 _MARKS = {
@@ -21,7 +20,8 @@ _MARKS = {
 }
 _LONGEST_SENTENCE = 400
 _LABEL = 8
-_LONGEST_WORKER = 16
+_SHORTEST_WORKER, _LONGEST_WORKER = 8, 32
+_DETAIL, _NARROWEST_DETAIL = 30, 12  # columns that are left to the last one, if may be
 _NARROWEST = 40
 _HEADINGS = ("TIME (UTC)", "AFTER", "EVENT", "WORKER", "TOOK", "DETAIL")
 _WORDS = re.compile(r"\S+ *")
@@ -48,7 +48,8 @@ def lines(
     if explained.similar:
         yield from _labelled("Same", [explained.similar], wide)
     if gates and explained.gates:
-        yield from _gates(explained.gates, wide)
+        rows = [(gate.gate, gate.result, gate.evidence) for gate in explained.gates]
+        yield from _aligned([("GATE", "RESULT", "EVIDENCE"), *rows], wide)
     if explained.is_final if story is None else story:
         yield from timeline(explained.story, wide)
     yield from _labelled("Replays", list(_replays(explained)), wide)
@@ -61,9 +62,12 @@ def lines(
 def timeline(story: Sequence[Event], width: int | None = None) -> Iterator[str]:
     """Return the events as a table."""
     rows = [_HEADINGS, *(_row(event) for event in story)]
-    if width is not None and max(len(row[3]) for row in rows) > _LONGEST_WORKER:
+    if width is not None:
+        others = [max(len(row[n]) for row in rows if row[0]) for n in (0, 1, 2, 4)]
+        room = width - sum(others) - len(others) * 2 - _DETAIL - 2
+        longest = min(_LONGEST_WORKER, max(_SHORTEST_WORKER, room))
         # Its end is what tells one worker from another.
-        rows = [(*row[:3], _tail(row[3], _LONGEST_WORKER), *row[4:]) for row in rows]
+        rows = [(*row[:3], _tail(row[3], longest), *row[4:]) for row in rows]
     yield from _aligned(rows, width)
 
 
@@ -78,19 +82,6 @@ def headline(explained: Explanation, width: int | None) -> Iterator[str]:
     if explained.gates:
         parts.append(f"as of {job.as_of[11:19]} UTC")
     yield from _chunks(f"Job {job.job_id}  ", "  ", parts, width)
-
-
-def _gates(gates: list[Gate], width: int | None) -> Iterator[str]:
-    """Return the gates as a table whose evidence goes on below."""
-    name = max(len(gate.gate) for gate in gates)
-    indent = name + len("  not reached  ")
-    yield f"{'GATE':<{name}}  {'RESULT':<11}  EVIDENCE"
-    for gate in gates:
-        beginning = f"{gate.gate:<{name}}  {gate.result:<11}  "
-        evidence = escaping.neutral(gate.evidence)[:_LONGEST_SENTENCE]
-        for part in _wrapped(evidence, None if width is None else width - indent):
-            yield f"{beginning}{part}".rstrip()
-            beginning = " " * indent
 
 
 def _replays(explained: Explanation) -> Iterator[str]:
@@ -175,14 +166,18 @@ def _row(event: Event) -> tuple[str, ...]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str]:
+    """Return the rows as a table whose last column goes on below."""
     # A line that stands for hidden ones widens no column.
     full = [row for row in rows if row[0]]
-    widths = [max(len(row[n]) for row in full) for n in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(
-            f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)
-        ).rstrip()
-        yield _cut(escaping.neutral(line), width)
+    widths = [max(len(row[n]) for row in full) for n in range(len(rows[0]) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    room = None if width is None else max(_NARROWEST_DETAIL, width - indent)
+    for *cells, last in rows:
+        padded = zip(cells, widths, strict=True)
+        beginning = "".join(f"{cell:<{size}}  " for cell, size in padded)
+        for part in _wrapped(escaping.neutral(last)[:_LONGEST_SENTENCE], room):
+            yield _cut(f"{beginning}{part}".rstrip(), width)
+            beginning = " " * indent
 
 
 def _cut(text: str, width: int | None) -> str:

@@ -81,7 +81,7 @@ class Turn:
     @property
     def detail(self) -> str:
         """Return everything that was noted, as one line."""
-        return "; ".join([*self.notes, *self.left])
+        return ", ".join([*self.notes, *self.left])
 
     def _leave(self, why: str) -> None:
         self.over = True

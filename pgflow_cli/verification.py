@@ -40,13 +40,9 @@ def check_by_restoring(
     Return where that was. Raises `CheckFailed` naming the tables that differ.
     """
     with _scratch(source, server, pg_bin, say) as (scratch, where):
-        # Roles of the source do not exist on a server of its own.
-        dump.load(clients, scratch, jobs=1, owners=dump.kind == "plain")
-        repository = Repository.of(scratch)
-        try:
+        dump.load(clients, scratch)
+        with _opened(scratch) as repository:
             found = repository.digest_schema()
-        finally:
-            repository.close()
     _compare(dump.name, digests, found)
     return where
 
@@ -84,22 +80,30 @@ def _scratch(
         with _scratch_database(source) as scratch:
             yield scratch, f"a scratch database of {source.display()}"
         return
+    with _opened(source) as repository:
+        roles = repository.list_role_names()
     with LocalServer(pg_bin=folder) as started:
-        yield (
-            Database(started.url, application_name="pgflow backup"),
-            f"a PostgreSQL {major} server of its own",
-        )
+        scratch = Database(started.url, application_name="pgflow backup")
+        with _opened(scratch) as repository:
+            repository.create_roles(roles)
+        yield scratch, f"a PostgreSQL {major} server of its own"
 
 
 @contextmanager
 def _scratch_database(source: Database) -> Iterator[Database]:
     name = f"pgflow_verify_{secrets.token_hex(6)}"
-    repository = Repository.of(source)
-    try:
+    with _opened(source) as repository:
         repository.create_database(name)
         try:
             yield source.of_name(name)
         finally:
             repository.drop_database(name)
+
+
+@contextmanager
+def _opened(database: Database) -> Iterator[Repository]:
+    repository = Repository.of(database)
+    try:
+        yield repository
     finally:
         repository.close()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import consent, output, portraits, settings
+from pgflow_cli import consent, letter_tables, output, portraits, settings
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 from pgflow_cli.errors import UsageError
@@ -25,53 +25,6 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 _MOST_ROWS = 10_000  # of groups and counts, which have no pages
-SCREEN = (
-    output.Column("id", kind="id"),
-    output.Column("queue"),
-    output.Column("job_type", "TYPE"),
-    output.Column("dlq_at", "DIED", kind="time"),
-    output.Column("tries", "ATTEMPTS"),
-    output.Column("dlq_reason_code", "REASON"),
-    output.Column("last_error_code", "ERROR"),
-    output.Column("last_error_message", "MESSAGE"),
-    output.Column("status", wide=True),
-    output.Column("run_at", kind="time", wide=True),
-    output.Column("priority", kind="number", wide=True),
-    output.Column("max_attempts", kind="number", wide=True),
-    output.Column("created_at", kind="time", wide=True),
-    output.Column("updated_at", kind="time", wide=True),
-    output.Column("short_id", wide=True),
-    output.Column("attempt_no", kind="number", wide=True),
-    output.Column("failed_attempts", kind="number", wide=True),
-    output.Column("fingerprint", wide=True),
-    output.Column("code_version", wide=True),
-    output.Column("worker_id", "WORKER", wide=True),
-    output.Column("resolved_at", kind="time", wide=True),
-    output.Column("resolution", wide=True),
-    output.Column("replay_job_id", "REPLAY", kind="id", wide=True),
-    output.Column("replay_of_job_id", "REPLAY OF", kind="id", wide=True),
-)
-# Programs get the numbers that `tries` is made of.
-ITEM = tuple(column for column in SCREEN if column.field != "tries")
-COUNTS = (
-    output.Column("bucket", kind="time"),
-    output.Column("key"),
-    output.Column("count", kind="number"),
-)
-
-
-def _groups(by: str) -> tuple[output.Column, ...]:
-    return (
-        output.Column("key", by.replace("-", " ").upper()),
-        output.Column("count", kind="number"),
-        output.Column("share", kind="share"),
-        output.Column("first_at", "FIRST", kind="time"),
-        output.Column("last_at", "LAST", kind="time"),
-        output.Column("job_type", "TYPE"),
-        output.Column("error_code", "ERROR"),
-        output.Column("sample_job_id", "SAMPLE", kind="id"),
-        output.Column("message"),
-    )
 
 
 @group("dlq")
@@ -140,7 +93,7 @@ def list_(
 
     if by is not None and page.after is not None:
         raise UsageError("--group has no pages; --all-pages shows every group")
-    columns = _groups(by) if by else ITEM if output.is_machine() else SCREEN
+    columns = letter_tables.groups(by) if by else letter_tables.dead_letters()
     if watch is not None:
         output.watch(
             fetch_groups if by else lambda: fetch(page.limit, page.after),
@@ -152,6 +105,11 @@ def list_(
     if by is not None:
         groups = fetch_groups()
         output.write(groups, columns)
+        if groups and by == KEYS[0] and not output.is_machine():
+            output.hint(
+                f"Next: pgflow dlq show {groups[0].sample_job_id[-8:]}  |  "
+                f"pgflow replay --fingerprint {groups[0].key} --dry-run"
+            )
         return 5 if exit_code and groups else 0
     rows, cursor = page.read(fetch, lambda letter: letter.position)
     output.write(rows, columns, cursor=cursor)
@@ -225,7 +183,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
     rows = repository.count_deaths(chosen, by=by, bucket=bucket, limit=_MOST_ROWS)
-    output.write(rows, COUNTS)
+    output.write(rows, letter_tables.COUNTS)
     if len(rows) == _MOST_ROWS:
         output.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
 
@@ -343,16 +301,16 @@ def _footer(
 ) -> None:
     from pgflow_cli import dead_letters  # noqa: PLC0415 - start-up stays quick
 
-    next_page = f"Next page: --cursor {token(cursor)}" if cursor else ""
+    next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
     if output.is_machine():
-        if next_page:
-            output.hint(f"{len(shown):,} shown, there are more. {next_page}")
+        if cursor:
+            output.hint(f"{len(shown):,} shown, there are more.{next_page}")
         return
-    for line in dead_letters.footer(
+    counted, *causes = dead_letters.footer(
         repository, chosen, len(shown), include_resolved=include_resolved
-    ):
-        output.hint(f"{line} {next_page}".rstrip())
-        next_page = ""
+    )
+    for line in (counted + next_page, *causes):
+        output.hint(line)
     if shown:
         again = consent.command_line()
         output.hint(f"Next: pgflow explain {shown[0].short_id}  |  {again} --group")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,15 +10,13 @@ import click
 from pgflow_cli import consent, output, reruns, settings, terminal
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
-from pgflow_cli.errors import UsageError
 from pgflow_cli.filters import (
     DEAD_LETTERS,
     filter_options,
     page_options,
     watch_option,
 )
-from pgflow_cli.parameters import Rate
-from pgflow_cli.plans import ReplayOptions, ReplayPlan, ReplayProgress
+from pgflow_cli.plans import ReplayPlan, ReplayProgress
 from pgflow_cli.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
@@ -28,15 +25,15 @@ if TYPE_CHECKING:
 
 PLANS = (
     output.Column("plan_id", "PLAN", kind="id"),
-    output.Column("state"),
+    output.Column("state", kind="word"),
     output.Column("created_at", "BEGUN", kind="time"),
     output.Column("runner", "BY"),
     output.Column("selected", kind="number"),
     output.Column("created", kind="number"),
     output.Column("remaining", "TO DO", kind="number"),
-    output.Column("skipped", kind="number"),
-    output.Column("refused", kind="number"),
-    output.Column("undone", kind="number"),
+    output.Column("skipped", kind="number", wide=True),
+    output.Column("refused", kind="number", wide=True),
+    output.Column("undone", kind="number", wide=True),
     output.Column("canary_state", "CANARY"),
 )
 STATUS = (
@@ -80,68 +77,7 @@ def replay() -> None:
 @replay.command("run")
 @click.argument("words", metavar="[ID]...", nargs=-1)
 @filter_options(*DEAD_LETTERS)
-@click.option("--again", is_flag=True, help="Those that were replayed before, too.")
-@click.option(
-    "--any-status",
-    is_flag=True,
-    help="With ids: jobs that succeeded or were canceled, too.",
-)
-@click.option(
-    "--limit",
-    type=settings.Number(1, 100_000_000),
-    metavar="N",
-    help="Replay no more than this.",
-)
-@click.option(
-    "--oldest-first/--newest-first",
-    default=None,
-    help="Which of a filter's deaths come first.  [default: oldest-first]",
-)
-@click.option(
-    "--to-queue",
-    type=settings.QUEUE,
-    metavar="NAME",
-    help="Into this queue, not the one they were in.",
-)
-@click.option(
-    "--run-at", type=settings.InstantType("future"), help="Not before this time."
-)
-@click.option(
-    "--in",
-    "delay",
-    type=settings.Duration(0, 3_153_600_000),
-    help="Not before so long from now.",
-)
-@click.option(
-    "--max-attempts", type=settings.Number(1, 10_000), help="Not what they had."
-)
-@click.option("--priority", type=settings.Number(-100, 100), help="Not what they had.")
-@click.option(
-    "--patch",
-    metavar="JSON",
-    help="Merge this into each payload (RFC 7396): null removes a field.",
-)
-@click.option(
-    "--rate", type=Rate(), metavar="N/s", help="Let N become due in a second."
-)
-@click.option(
-    "--spread",
-    type=settings.Duration(1),
-    help="Let them become due over so much time.",
-)
-@click.option(
-    "--canary",
-    type=settings.Number(1, 10_000),
-    metavar="N",
-    help="Create N and wait; go on only if they succeed.",
-)
-@click.option(
-    "--canary-timeout",
-    type=settings.Duration(0.1, 86_400),
-    default="2m",
-    show_default=True,
-    help="How long they may take; then exit 75.",
-)
+@reruns.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
 @change_options(bulk=True)
 @pass_repository
@@ -169,13 +105,11 @@ def run(
     from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
 
     migrations.require_current(repository)
-    options = _options(words, change, given)
+    options = reruns.options(given, words, batch_size=change.batch_size)
     sought = _sought(repository, words, chosen, change, given)
     count = len(sought.job_ids)
     change.require_at_most(count)
-    if given["spread"] is not None:
-        options = replace(options, seconds_apart=given["spread"] / max(1, count))
-    _check_canary(options)
+    options = reruns.paced(options, count, rate=given["rate"], spread=given["spread"])
     for line in sought.complaints():
         output.warn(line)
     if reruns.preview(repository, sought, options, None if words else chosen, change):
@@ -330,45 +264,6 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
     )
 
 
-def _options(
-    words: tuple[str, ...], change: Change, given: dict[str, Any]
-) -> ReplayOptions:
-    from pgflow_cli import payloads  # noqa: PLC0415 - start-up stays quick
-
-    if given["run_at"] is not None and given["delay"] is not None:
-        raise UsageError("--run-at and --in exclude each other")
-    if given["rate"] is not None and given["spread"] is not None:
-        raise UsageError("--rate and --spread exclude each other")
-    if given["any_status"] and not words:
-        raise UsageError("--any-status takes ids, not a filter of dead letters")
-    if words and given["oldest_first"] is not None:
-        raise UsageError("ids are replayed in the order in which they are given")
-    later = given["run_at"] is not None or given["delay"] is not None
-    if given["canary"] and later:
-        raise UsageError("--canary runs now, so it excludes --run-at and --in")
-    if given["patch"] is not None:
-        payloads.check(given["patch"], what="--patch")
-    when = given["run_at"]
-    delay = given["delay"]
-    if when is not None and when.offset is not None:
-        delay = when.offset.total_seconds()
-    return ReplayOptions(
-        to_queue=given["to_queue"],
-        run_at=when.at if when is not None else None,
-        delay=delay,
-        max_attempts=given["max_attempts"],
-        priority=given["priority"],
-        patch=given["patch"],
-        seconds_apart=1 / given["rate"] if given["rate"] else 0.0,
-        canary=given["canary"] or 0,
-        canary_seconds=given["canary_timeout"],
-        again=given["again"],
-        any_status=given["any_status"],
-        batch_size=change.batch_size,
-        max_payload_bytes=settings.max_payload_bytes.value(),
-    )
-
-
 def _sought(
     repository: Repository,
     words: tuple[str, ...],
@@ -395,14 +290,5 @@ def _sought(
         any_status=given["any_status"],
     )
     dead_letters.require_the_one(words, sought)
-    del sought.job_ids[given["limit"] :]
+    sought.job_ids = sought.job_ids[: given["limit"]]
     return sought
-
-
-def _check_canary(options: ReplayOptions) -> None:
-    last = max(0, options.canary - 1) * options.seconds_apart
-    if last > options.canary_seconds:
-        raise UsageError(
-            f"at this rate the canary's last job is due after {last:.0f}s; give it "
-            "longer with --canary-timeout"
-        )

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     "--into", metavar="URL", help="The database to restore into, not DATABASE_URL."
 )
 @click.option("--create", is_flag=True, help="Make the database if there is none.")
-@click.option("--clean", is_flag=True, help="Replace the pgflow schema that is there.")
+@click.option(
+    "--clean", is_flag=True, help="Replace what is there by what the dump holds."
+)
 @click.option(
     "--jobs",
     type=settings.Number(1, 64),
@@ -69,19 +71,20 @@ def restore(file: str, change: Change, **options: Any) -> None:
     target = restores.inspect_target(database, create=options["create"])
     restores.require_restorable(target, clean=options["clean"], force=options["force"])
     clients = restores.find_clients(
-        target, pg_dump=options["pg_dump"], pg_bin=_folder(options)
+        source, target, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
     _preview(source, database, target)
     if change.dry_run:
         consent.tell_dry_run(
-            confirm=target.name if target.held else None,
+            confirm=target.name if options["clean"] else None,
             place=database.display(),
-            asks=target.held,
+            asks=options["clean"],
         )
         return
-    if target.held:
+    if options["clean"]:
         output.confirm_name(
-            f"Replace schema pgflow, and what depends on it, in {database.display()}",
+            "Replace schema pgflow, and what else the dump holds, in "
+            f"{database.display()}",
             target.name,
             given=options["confirm"],
         )
@@ -91,6 +94,7 @@ def restore(file: str, change: Change, **options: Any) -> None:
         target,
         change.operator,
         clients_=clients,
+        clean=options["clean"],
         jobs=options["jobs"],
         owners=not options["no_owner"],
         say=output.say,
@@ -111,10 +115,11 @@ def _folder(options: dict[str, Any]) -> Path | None:
 
 
 def _list(source: Source, options: dict[str, Any]) -> None:
-    from pgflow_cli import clients  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import restores  # noqa: PLC0415 - start-up stays quick
 
-    # Any version: the programs say themselves what they cannot read.
-    found = clients.find(0, pg_dump=options["pg_dump"], pg_bin=_folder(options))
+    found = restores.find_clients(
+        source, pg_dump=options["pg_dump"], pg_bin=_folder(options)
+    )
     output.write_text(source.dump.contents(found))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
 from pgflow_cli.manifests import BackupRecord, DumpSource, TableDigest, TablePlan
@@ -87,9 +87,22 @@ class Backups(Part):
         """Drop a database, whoever is connected to it."""
         self.link.run_text(self._plan_database(name)[1])
 
+    def list_role_names(self) -> list[str]:
+        """Return the roles that may own something or be granted it."""
+        return [row[0] for row in self.link.tuples("list_role_names")]
+
+    def create_roles(self, names: Sequence[str]) -> None:
+        """Make the roles that the server does not have."""
+        for text in self._plan_roles(names):
+            self.link.run_text(text)
+
+    def _plan_roles(self, names: Sequence[str]) -> list[str]:
+        rows = self.link.tuples("plan_roles", {"names": list(names)})
+        return [row[0] for row in rows]
+
     def list_replaced_schemas(self) -> list[str]:
         """Return the schemas that restores have put aside and left."""
-        return list(self._plan_replacement("")[3])
+        return list(self._plan_replacement("-")[3])
 
     def park_schema(self, aside: str) -> None:
         """Put the schema aside under another name."""
@@ -106,8 +119,11 @@ class Backups(Part):
 
     def analyze_schema(self) -> None:
         """Gather statistics of the schema's tables."""
-        for row in self.link.tuples("plan_analysis"):
-            self.link.run_text(row[0])
+        for text in self._plan_analysis():
+            self.link.run_text(text)
+
+    def _plan_analysis(self) -> list[str]:
+        return [row[0] for row in self.link.tuples("plan_analysis")]
 
     def _plan_database(self, name: str) -> tuple[str, str, bool]:
         create, drop, exists = self.link.tuples("plan_database", {"name": name})[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from pgflow_cli.errors import NotFound
 from pgflow_cli.facts import (
     Action,
@@ -12,11 +14,13 @@ from pgflow_cli.facts import (
     JobDescription,
     JobFacts,
     Kin,
+    Lineage,
     QueueGates,
     Rates,
     Similar,
 )
 from pgflow_cli.fence import DatabaseIdentity
+from pgflow_cli.measures import SAMPLED, ArrivalMeasure, RateMeasure
 from pgflow_cli.models import WorkerProcess
 from pgflow_cli.repository.base import Part
 
@@ -26,7 +30,6 @@ _MOST_ACTIONS = 100
 _MOST_REPLAYS = 10
 _LATELY = 7200.0
 _RATE_WINDOW = 600.0
-_RATE_SAMPLES = 5_000
 
 
 class Evidence(Part):
@@ -73,8 +76,11 @@ class Evidence(Part):
         return self.link.rows("measure_backlog", Backlog, wanted)[0]
 
     def _rates(self, job: JobDescription) -> Rates:
-        wanted = {**_of(job), "window": _RATE_WINDOW, "limit": _RATE_SAMPLES}
-        return self.link.rows("measure_rates", Rates, wanted)[0]
+        """Return how fast jobs come and are done, as `pgflow queues` has it."""
+        wanted = {"queues": [job.queue], "window": _RATE_WINDOW, "limit": SAMPLED}
+        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
+        arrivals = self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
+        return _rates(job.queue, rates, arrivals)
 
     def _holders(self, job: JobDescription) -> list[Holder]:
         wanted = {**_of(job), "limit": _MOST_HOLDERS}
@@ -89,8 +95,23 @@ class Evidence(Part):
         return self.link.rows("list_actions_of_job", Action, wanted)
 
     def _kin(self, job: JobDescription) -> list[Kin]:
-        wanted = {**_of(job), "limit": _MOST_REPLAYS}
-        return self.link.rows("trace_replays", Kin, wanted)
+        """Follow replays both ways: step by step, because nearly no job has one."""
+        return [
+            *self._line(job.replay_of_job_id, is_source=True),
+            *self._line(job.replay_job_id, is_source=False),
+        ]
+
+    def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[Kin]:
+        step = 0
+        while job_id is not None and step < _MOST_REPLAYS:
+            step += 1
+            found = self.link.rows("find_kin", Lineage, {"job_id": job_id})
+            if not found:
+                yield Kin(is_source, step, job_id, None, None)
+                return
+            [kin] = found
+            yield Kin(is_source, step, job_id, kin.status, kin.created_at)
+            job_id = kin.source_id if is_source else kin.replay_id
 
     def _similar(self, job: JobDescription) -> Similar:
         wanted = {
@@ -100,6 +121,20 @@ class Evidence(Part):
             "limit": Backlog.LIMIT,
         }
         return self.link.rows("count_similar", Similar, wanted)[0]
+
+
+def _rates(
+    queue: str, rates: Sequence[RateMeasure], arrivals: Sequence[ArrivalMeasure]
+) -> Rates:
+    done = rates[0].done if rates else 0
+    came = next((each.arrived for each in arrivals if each.queue == queue), 0)
+    covered = arrivals[0].covered if arrivals else _RATE_WINDOW
+    return Rates(
+        arrivals_per_second=came / max(covered, 0.001),
+        completions_per_second=done / (rates[0].covered if rates else _RATE_WINDOW),
+        samples=came + done,
+        window=_RATE_WINDOW,
+    )
 
 
 def _of(job: JobDescription) -> dict[str, object]:

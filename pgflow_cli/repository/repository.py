@@ -9,6 +9,7 @@ from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.diagnostics import Diagnostics
 from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.jobs import Jobs
@@ -31,6 +32,7 @@ class Repository(
     Archiving,
     Backups,
     DeadLetters,
+    Diagnostics,
     Evidence,
     Identity,
     Jobs,

@@ -5,7 +5,7 @@ with plan as (
     max_attempts, priority, to_queue, again, any_status, runner, patch, selected
   )
   select
-    coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(action_id)s::bigint,
+    coalesce(%(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second'), %(action_id)s::bigint,
     %(seconds_apart)s::float8, %(canary_seconds)s::float8, %(canary)s::integer,
     case when %(canary)s::integer > 0 then 'waiting' end, %(batch_size)s::integer, %(max_payload_bytes)s::integer,
     %(max_attempts)s::integer, %(priority)s::smallint, %(to_queue)s::text, %(again)s::boolean,

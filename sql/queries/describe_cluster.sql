@@ -12,14 +12,15 @@ select
     where backend_xmin is not null
       and pid <> pg_backend_pid()
   ) as oldest_xmin_age_seconds,
-  (select max(last_success_at) from pgflow.maintenance_tasks) as maintained_at,
-  latest.finished_at as backed_up_at,
-  latest.bytes as backup_bytes,
-  (select coalesce(bool_or(fenced_at is not null), true) from pgflow.database_identity) as fenced
-from (values (1)) as one (row)
+  -- The task that has waited for longest: one that fails must not hide behind the others.
+  (select min(last_success_at) from pgflow.maintenance_tasks) as maintained_at,
+  last_backup.finished_at as backed_up_at,
+  last_backup.bytes as backup_bytes,
+  (select closed from pgflow.fence) as fenced
+from (select) as nothing
 left join lateral (
   select finished_at, bytes
   from pgflow.backups
   order by finished_at desc
   limit 1
-) as latest on true
+) as last_backup on true

@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import documents, explanation
+from pgflow_cli import documents, explanation, sqlfiles
 from pgflow_cli.facts import Backlog
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_explanation import Worker, decide, explain
+from tests.repository.test_overview import nodes
 from tests.repository.test_policies import asking, limit
 
 Connection = psycopg.Connection[Any]
@@ -251,6 +252,34 @@ def test_replays_are_told_both_ways_with_what_became_of_them(connection, reposit
     entry = documents.timeline(explained)["story"][-1]
     assert (entry["kind"], entry["new_job_id"]) == ("Replay", second)
     assert audit(connection) == (0, 0)
+
+
+@pytest.mark.parametrize("place", [0, 9_999, 19_999])
+def test_a_large_backlog_is_counted_by_its_index(connection, repository, place):
+    """The planner read all of a million jobs to find that none stands ahead."""
+    jobs = plant(connection, 20_000)
+    connection.execute("analyze pgflow.pending")
+    job = repository.describe_job(jobs[place]).job
+    statement = sqlfiles.statement("measure_backlog")
+    values = {
+        "queue": "default",
+        "rank": job.rank,
+        "run_at": job.run_at,
+        "job_id": job.job_id,
+        "job_types": None,
+        "limit": Backlog.LIMIT,
+    }
+    cursor = psycopg.RawCursor(connection)
+    cursor.execute(
+        b"explain (analyze, format json, timing off) " + statement.text,
+        [values[name] for name in statement.parameters],
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    scans = [n for n in nodes(row[0][0]["Plan"]) if n.get("Relation Name") == "pending"]
+    assert scans
+    assert "Seq Scan" not in {n["Node Type"] for n in scans}
+    assert sum(n.get("Rows Removed by Filter", 0) for n in scans) == 0
 
 
 def test_a_ring_of_replays_ends(connection, repository):
