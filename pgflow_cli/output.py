@@ -413,7 +413,7 @@ def _rich_table(
     shown = [
         [_shown(column, row, now, short=True) for column in columns] for row in rows
     ]
-    if terminal.is_terminal(sys.stdout):
+    if terminal.is_terminal(sys.stdout) and not terminal.display().columns:
         columns = columns[: fitting(columns, shown, terminal.width(), _GAP)]
     for column in columns:
         # Text gives way when the screen is narrow; everything else stays whole.

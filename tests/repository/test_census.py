@@ -244,6 +244,31 @@ def test_no_statement_of_a_census_scans_all_jobs(repository, connection):
     assert "Subplans Removed" in lines, "days before the window are not opened"
 
 
+def test_queues_are_counted_by_their_indexes(connection):
+    """A scan of the table looks cheap to the planner where most rows are counted."""
+    from pgflow_cli import sqlfiles  # noqa: PLC0415
+
+    connection.execute(
+        "insert into pgflow.pending (run_at, job_id, rank, queue, job_type)"
+        " select now() - interval '1 hour', gen_random_uuid(), 0, 'deep', 't'"
+        " from generate_series(1, 20000)"
+    )
+    connection.execute(
+        "insert into pgflow.dead_letters (job_id, attempt_no, failed_attempts, queue,"
+        " job_type, dlq_reason_code) select gen_random_uuid(), 1, 1, 'deep', 't', 'X'"
+        " from generate_series(1, 20000)"
+    )
+    connection.execute("insert into pgflow.queue_ranks values ('deep', 0)")
+    connection.execute("analyze pgflow.pending, pgflow.dead_letters")
+    text = sqlfiles.statement("measure_queues").text.decode()
+    for number, name in enumerate(sqlfiles.statement("measure_queues").parameters, 1):
+        value = {"queues": "'{deep,rare}'", "limit": "10001"}[name]
+        text = text.replace(f"${number}", value)
+    plan = "\n".join(row[0] for row in connection.execute("explain " + text))
+    assert "Seq Scan on pending" not in plan
+    assert "Seq Scan on dead_letters" not in plan
+
+
 # Metrics.
 
 
