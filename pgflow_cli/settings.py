@@ -20,8 +20,10 @@ from pgflow_cli.configuration import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting, stack
 from pgflow_cli.parameters import (
+    ANY_TYPE,
     JOB_ID,
     NAME,
+    PLAN,
     QUEUE,
     TYPE,
     WORKER,
@@ -34,8 +36,10 @@ from pgflow_cli.parameters import (
 )
 
 __all__ = [
+    "ANY_TYPE",
     "JOB_ID",
     "NAME",
+    "PLAN",
     "QUEUE",
     "TYPE",
     "WORKER",

@@ -26,7 +26,9 @@ _FILTERS = (
     "worker", "code_version", "since", "until", "match", "payload_contains", "meta",
     "replay_of",
 )  # fmt: skip
-_IDS = click.argument("ids", nargs=-1, required=True, metavar="ID...")
+_IDS = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID...", type=settings.JOB_ID
+)
 
 
 @group("jobs")
@@ -92,7 +94,7 @@ def list_(
 
 
 @jobs.command("show")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=settings.JOB_ID)
 @settings.list_options
 @pass_repository
 def show(repository: Repository, job_id: str) -> None:
@@ -199,7 +201,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
 
 
 @jobs.command("cancel")
-@click.argument("ids", nargs=-1, metavar="[ID...|-]")
+@click.argument("ids", nargs=-1, metavar="[ID...|-]", type=settings.JOB_ID)
 @click.option(
     "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
 )

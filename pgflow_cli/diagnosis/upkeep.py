@@ -59,7 +59,8 @@ def pg_dump(tools: Sequence[ClientTool], server_major: int | None) -> Finding:
         return warn(check, "there is no pg_dump on this host", command=install)
     fitting = [tool for tool in tools if tool.major >= (server_major or 0)]
     if fitting:
-        return ok(check, f"{fitting[0].version} in {fitting[0].path}")
+        taken = min(fitting, key=lambda tool: tool.major)
+        return ok(check, f"{taken.version} in {taken.path}")
     newest = max(tools, key=lambda tool: tool.major)
     return fail(
         check,
