@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,17 @@ _AS_IT_IS = "payload_json"  # asked for by name; masked, it would be another one
 
 
 def write(target: str, document: Mapping[str, Any]) -> None:
-    """Write a document as JSON that only its owner may read.
+    """Write a document as JSON that only its owner may read; into a .zip, part by part.
 
     Passwords are masked. A file of that name stays as it is until all of the new one is
     on the disk. Raises `OutputFailed`.
     """
     if target == "-":
         raise UsageError("--bundle takes the name of a file; for stdout use -o json")
-    text = json.dumps(masked(document), indent=2, default=str, allow_nan=False)
+    whole = masked(document)
+    content = _zipped(whole) if target.endswith(".zip") else _json(whole)
     try:
-        _replace(target, text + "\n")
+        _replace(target, content)
     except OSError as error:
         raise OutputFailed(
             f"cannot write {target}: {error.strerror or error}",
@@ -49,14 +52,27 @@ def masked(value: Any) -> Any:
     return value
 
 
-def _replace(target: str, text: str) -> None:
+def _json(document: Any) -> bytes:
+    text = json.dumps(document, indent=2, default=str, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def _zipped(document: Mapping[str, Any]) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in document.items():
+            archive.writestr(f"{name}.json", _json(part))
+    return buffer.getvalue()
+
+
+def _replace(target: str, content: bytes) -> None:
     partial = Path(f"{target}.partial")
     partial.unlink(missing_ok=True)
     # Never through a link that somebody has put there, and readable by its owner only.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,11 @@ from pgflow_cli.errors import PgflowError
 from pgflow_cli.options import Session
 
 CONNECT, STATEMENT, FRESH = 1.0, 0.5, 30.0
-_MOST = 100
+_MOST = 500
 
 
 def complete(ctx: click.Context, kind: str, incomplete: str) -> list[CompletionItem]:
-    """Return the candidates of a kind: queue, job_type, worker or job_id."""
+    """Return the candidates of a kind: queue, job_type, worker, job_id or plan."""
     with suppress(PgflowError, OSError, ValueError):
         url = _url(ctx)
         if url is not None:
@@ -60,13 +61,28 @@ def _known(url: str, kind: str) -> list[tuple[str, str]]:
     with suppress(OSError, ValueError):
         if time.time() - path.stat().st_mtime < FRESH:
             return [(value, about) for value, about in json.loads(path.read_text())]
-    found = _asked(url, kind)
+    found = _soon(url, kind)
+    # Nothing, too: a database that is away must not be waited for at each press of Tab.
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(found))
         partial.replace(path)
     return found
+
+
+def _soon(url: str, kind: str) -> list[tuple[str, str]]:
+    """Ask, and wait no longer than was promised: libpq itself waits for two seconds."""
+    found: list[tuple[str, str]] = []
+
+    def ask() -> None:
+        with suppress(PgflowError, OSError, ValueError):
+            found.extend(_asked(url, kind))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT + STATEMENT)
+    return list(found)
 
 
 def _asked(url: str, kind: str) -> list[tuple[str, str]]:

@@ -27,6 +27,7 @@ class _Outfitted(click.Command):
     """A command with the global options; they are listed by `pgflow --help` only."""
 
     hide_global_options = True
+    heeds_settings = True
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         attributes["context_settings"] = {
@@ -56,6 +57,13 @@ class _Outfitted(click.Command):
             extra.setdefault("obj", Session(settings.VARIABLES))
         return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; some commands must work whatever the files say."""
+        session = ctx.find_object(Session)
+        if session is not None and not self.heeds_settings:
+            session.heedless = True
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its output set up as the global options say."""
         session = ctx.find_object(Session)
@@ -81,6 +89,12 @@ class _Outfitted(click.Command):
 
 class Command(_Outfitted):
     """A command of pgflow."""
+
+
+class HeedlessCommand(Command):
+    """A command that works whatever variables and files say: it explains them."""
+
+    heeds_settings = False
 
 
 class Group(_Outfitted, click.Group):
@@ -123,7 +137,8 @@ class GroupWithDefault(Group):
 
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a command; its docstring is the help."""
-    return click.command(name, cls=Command, **attributes)
+    attributes.setdefault("cls", Command)
+    return click.command(name, **attributes)
 
 
 def group(

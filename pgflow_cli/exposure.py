@@ -1,4 +1,4 @@
-"""Where secrets of ours stand: files that others may read, the command line."""
+"""Which of our secrets stand where others may read them."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from pgflow_cli import configuration, escaping, settings
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
 
 
@@ -42,8 +43,17 @@ def values() -> list[Value]:
 
 
 def problems() -> list[str]:
-    """Return a sentence for each setting that is not acceptable; never its value."""
-    return [problem for setting in _with_variable() if (problem := _problem(setting))]
+    """Return a sentence for each thing that is not acceptable; never a value.
+
+    Every file is read to its end, and the URL of the database is parsed.
+    """
+    session = Session.current()
+    wrong: list[ConfigurationError] = []
+    session.heedless = False
+    session.loaded = session.read(wrong.append)
+    found = [error.message for error in wrong]
+    found += [text for each in _with_variable() if (text := _problem(each))]
+    return found + [text for text in (_problem_of_url(session),) if text]
 
 
 def places() -> list[Place]:
@@ -74,10 +84,9 @@ def template() -> Iterator[str]:
     yield "# .env beats this file. Secrets belong into DATABASE_URL_FILE or PGPASSFILE."
     for setting in _with_variable():
         assert setting.variable is not None
-        default = _default(setting)
         yield ""
         yield f"# {setting.help}"
-        yield f"# {configuration.key_of(setting.variable)} = {_toml(setting, default)}"
+        yield f"# {configuration.key_of(setting.variable)} = {_toml(setting)}"
 
 
 def _with_variable() -> list[Setting]:
@@ -120,6 +129,23 @@ def _problem(setting: Setting) -> str | None:
     return None
 
 
+def _problem_of_url(session: Session) -> str | None:
+    """Return what is wrong with the URL; no server is started, none is asked."""
+    from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
+
+    for setting in settings.GLOBAL:
+        if setting.name in ("database_url", "database_url_file"):
+            typed = session.given.get(setting.name)
+            session.given[setting.name] = typed or setting.look_up(session)
+    try:
+        url = settings.nearest_url(session)
+        if url is not None and not url.startswith("dev:"):
+            Database(url).parameters()
+    except PgflowError as error:
+        return error.message
+    return None
+
+
 def _default(setting: Setting) -> str:
     if isinstance(setting.show_default, str):
         return setting.show_default
@@ -136,7 +162,14 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _toml(setting: Setting, default: str) -> str:
+def _toml(setting: Setting) -> str:
+    """Return the default as a file says it; one that is told in words is empty, which
+    is unset.
+    """
     if setting.is_flag:
-        return "true" if default == "on" else "false"
-    return default if default.isdigit() else f'"{default}"'
+        return "true" if setting.default else "false"
+    if isinstance(setting.show_default, str) or setting.default is None:
+        told = setting.show_default if isinstance(setting.show_default, str) else ""
+        return '""' + (f"  # default: {told}" if told else "")
+    text = _text(setting.default)
+    return text if text.isdigit() else json.dumps(text)

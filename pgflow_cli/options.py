@@ -33,7 +33,8 @@ class Session:
 
     `given` holds the global options by name: first as typed before the sub-command, in
     the end as they are in force. `origins` says where each value came from; what is
-    missing there is the default. `arguments` are the words that were typed.
+    missing there is the default. `arguments` are the words that were typed. A
+    `heedless` command runs whatever the files say: it explains what is wrong with them.
     """
 
     variables: Collection[str] = ()
@@ -41,6 +42,7 @@ class Session:
     given: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Found] = field(default_factory=dict)
     loaded: Sources | None = None
+    heedless: bool = False
 
     @classmethod
     def current(cls) -> Session:
@@ -52,17 +54,24 @@ class Session:
     @property
     def sources(self) -> Sources:
         """Return the places to look into, read once, when the first value is wanted."""
+        if self.heedless:
+            return Sources((), None)
         if self.loaded is None:
-            env_file, config = self.given.get("env_file"), self.given.get("config")
-            self.loaded = configuration.load(
-                os.environ,
-                variables=self.variables,
-                directory=Path(),
-                env_file=Path(env_file) if env_file else None,
-                config=Path(config) if config else None,
-                profile=self.given.get("profile"),
-            )
+            self.loaded = self.read(configuration.refuse)
         return self.loaded
+
+    def read(self, report: configuration.Report) -> Sources:
+        """Read every place now, and report what is wrong with it."""
+        env_file, config = self.given.get("env_file"), self.given.get("config")
+        return configuration.load(
+            os.environ,
+            variables=self.variables,
+            directory=Path(),
+            env_file=Path(env_file) if env_file else None,
+            config=Path(config) if config else None,
+            profile=self.given.get("profile"),
+            report=report,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,7 +132,7 @@ class InstantType(Kind):
 class Known(Kind):
     """A value of which the database knows some: they complete what is being typed.
 
-    `suggests` is the kind of names: queue, job_type, worker or job_id.
+    `suggests` is the kind of names: queue, job_type, worker, job_id or plan.
     """
 
     expects = "a name"
@@ -142,7 +142,7 @@ class Known(Kind):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    ) -> Any:
         return str(value)
 
     def shell_complete(
@@ -174,21 +174,50 @@ class Name(Known):
         return str(value)
 
 
-class QueueList(Kind):
-    """Queues with commas between them, or `*` for all."""
+class PlanId(Known):
+    """The number of a replay's plan."""
 
-    name = "queues"
-    expects = "a list of queue names with commas between them, or *"
+    expects = "the number of a plan; pgflow replay list has them"
+
+    def __init__(self) -> None:
+        super().__init__("plan", "plan")
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
+    ) -> Any:
+        text = str(value).strip()
+        if not _WHOLE.fullmatch(text) or int(text) < 1:
+            self.refuse(param, ctx)
+        return int(text)
+
+
+class QueueList(Known):
+    """Queues with commas between them, or `*` for all."""
+
+    expects = "a list of queue names with commas between them, or *"
+
+    def __init__(self) -> None:
+        super().__init__("queues", "queue")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))
         if not all(name == "*" or _QUEUE.fullmatch(name) for name in names):
             self.refuse(param, ctx)
         return tuple(dict.fromkeys(names))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete the last of the names."""
+        before, comma, last = incomplete.rpartition(",")
+        found = super().shell_complete(ctx, param, last)
+        for item in found:
+            item.value = f"{before}{comma}{item.value}"
+        return found
 
 
 class Json(Kind):
@@ -232,6 +261,8 @@ TYPE = Name(
     "job_type",
 )
 JOB_ID = Known("id", "job_id")
+ANY_TYPE = Known("type", "job_type")  # judged where it is used
+PLAN = PlanId()
 WORKER = Known("worker", "worker")
 NAME = Name(
     "name",

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from pgflow_cli import migrations
+from pgflow_cli import clients, migrations
 from pgflow_cli.diagnosis import Finding, jobs, schema, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import warn
-from pgflow_cli.errors import TryLater
-from pgflow_cli.local_server import binaries
+from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.models import WorkerProcess
 from pgflow_cli.repository import Listener, Repository
 from pgflow_cli.symptoms import (
     AppliedStep,
+    ClientTool,
     Clock,
     Disk,
     DueQueue,
@@ -155,10 +155,16 @@ class Patient:
         return vacuum.held_back(self.tables, self.holders, self.instance.database_name)
 
     def pg_dump(self) -> Finding:
-        """Judge the pg_dump of this host."""
-        return upkeep.pg_dump(
-            binaries.client_tools("pg_dump"), self.instance.version_number // 10000
-        )
+        """Judge the pg_dump of this host, as far as the server is known."""
+        tools = [
+            ClientTool(str(found.pg_dump), found.version, found.major)
+            for found in clients.installed()
+        ]
+        try:
+            major = self.instance.version_number // 10000
+        except PgflowError:
+            major = None
+        return upkeep.pg_dump(tools, major)
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask the database, for a few seconds at most."""

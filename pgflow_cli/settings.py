@@ -20,8 +20,10 @@ from pgflow_cli.configuration import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting, stack
 from pgflow_cli.parameters import (
+    ANY_TYPE,
     JOB_ID,
     NAME,
+    PLAN,
     QUEUE,
     TYPE,
     WORKER,
@@ -34,8 +36,10 @@ from pgflow_cli.parameters import (
 )
 
 __all__ = [
+    "ANY_TYPE",
     "JOB_ID",
     "NAME",
+    "PLAN",
     "QUEUE",
     "TYPE",
     "WORKER",
@@ -536,7 +540,7 @@ def names_a_database() -> bool:
 def database_url() -> str:
     """Return the URL of the database; none at all is exit 78 with the ways out."""
     session = Session.current()
-    url = _nearest(session)
+    url = nearest_url(session)
     if url is None:
         raise ConfigurationError("no database URL is set", *_dev_server(), *_WAYS_OUT)
     _warn_of_unheeded_profile(session)
@@ -553,7 +557,7 @@ def typed_database_url() -> str | None:
     return _local(url) if url.startswith("dev:") else url
 
 
-def _nearest(session: Session) -> str | None:
+def nearest_url(session: Session) -> str | None:
     """Return the URL or what its file holds, whichever was set nearer to the user."""
     url, path = (
         session.given.get("database_url"),

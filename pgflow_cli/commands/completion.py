@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from pgflow_cli import output, settings
-from pgflow_cli.context import command
+from pgflow_cli.context import HeedlessCommand, command
 
 
-@command("completion")
+@command("completion", cls=HeedlessCommand)
 @click.argument("shell", type=settings.Choice(("bash", "zsh", "fish", "powershell")))
 @click.option("--install", is_flag=True, help="Write it where the shell looks for it.")
 @click.pass_context

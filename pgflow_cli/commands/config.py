@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pgflow_cli import inventory, output
-from pgflow_cli.context import group
+from pgflow_cli.context import HeedlessCommand, group
 from pgflow_cli.errors import ConfigurationError, Refused
 
 SETTINGS = (
@@ -49,7 +49,7 @@ def show(origin: bool) -> None:
     output.write(inventory.values(), ORIGINS if origin else SETTINGS)
 
 
-@config.command("check")
+@config.command("check", cls=HeedlessCommand)
 def check() -> None:
     """Check every setting; exit 78 and name each that is wrong.
 
@@ -65,7 +65,7 @@ def check() -> None:
     output.say("every setting is acceptable")
 
 
-@config.command("path")
+@config.command("path", cls=HeedlessCommand)
 def path() -> None:
     """List the places that are looked into, the nearest first.
 
@@ -76,7 +76,7 @@ def path() -> None:
     output.write(inventory.places(), PATHS)
 
 
-@config.command("init")
+@config.command("init", cls=HeedlessCommand)
 @click.option(
     "--file",
     "target",

@@ -120,7 +120,7 @@ def list_(
 
 
 @dlq.command("show")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", type=settings.JOB_ID)
 @click.option(
     "--attempts",
     type=settings.Number(1, 1_000_000),
@@ -220,7 +220,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
 
 
 @dlq.command("discard")
-@click.argument("words", metavar="[ID]...", nargs=-1)
+@click.argument("words", metavar="[ID]...", nargs=-1, type=settings.JOB_ID)
 @filter_options(*DEAD_LETTERS)
 @click.option(
     "--to-archive/--delete",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli import examination, patient, reports  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import bundles, examination, patient, reports  # noqa: PLC0415 - start-up stays quick
 
     findings = list(
         examination.examine(
@@ -74,7 +75,10 @@ def doctor(
         )
     )
     if bundle is not None:
-        reports.write(bundle, database, findings, inventory.values())
+        settings_in_force = [asdict(value) for value in inventory.values()]
+        bundles.write(
+            str(bundle), reports.document(database, findings, settings_in_force)
+        )
         output.say(f"wrote {bundle}: no payload, no secret; read it before you send it")
     if fix_sql:
         output.write_text(reports.script(findings))

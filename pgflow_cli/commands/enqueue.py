@@ -38,7 +38,7 @@ TRIAL = (
 
 
 @command("enqueue")
-@click.argument("job_type", metavar="[TYPE]", required=False)
+@click.argument("job_type", metavar="[TYPE]", required=False, type=settings.ANY_TYPE)
 @click.argument("payload", required=False)
 @click.option(
     "-F",

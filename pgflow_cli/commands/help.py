@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from pgflow_cli import output
-from pgflow_cli.context import command
+from pgflow_cli.context import HeedlessCommand, command
 from pgflow_cli.errors import NotFound
 
 
-@command("help")
+@command("help", cls=HeedlessCommand)
 @click.argument("words", nargs=-1, metavar="[TOPIC|COMMAND…]")
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as typed

@@ -75,7 +75,7 @@ def replay() -> None:
 
 
 @replay.command("run")
-@click.argument("words", metavar="[ID]...", nargs=-1)
+@click.argument("words", metavar="[ID]...", nargs=-1, type=settings.JOB_ID)
 @filter_options(*DEAD_LETTERS)
 @reruns.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
@@ -148,7 +148,7 @@ def list_(repository: Repository, page: Page) -> None:
 
 
 @replay.command("status")
-@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
 @watch_option
 @pass_repository
 def status(repository: Repository, plan_id: int, watch: float | None) -> None:
@@ -178,7 +178,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
 
 
 @replay.command("stop")
-@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
 @change_options(preview=False)
 @pass_repository
 def stop(repository: Repository, plan_id: int, change: Change) -> None:
@@ -201,7 +201,7 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
 
 
 @replay.command("resume")
-@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
 @change_options(preview=False)
 @pass_repository
@@ -229,7 +229,7 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
 
 
 @replay.command("undo")
-@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
 @change_options()
 @pass_repository
 def undo(repository: Repository, plan_id: int, change: Change) -> None:

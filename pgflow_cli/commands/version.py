@@ -17,6 +17,7 @@ COLUMNS = (
     output.Column("python"),
     output.Column("psycopg"),
     output.Column("click"),
+    output.Column("pg_dump"),
 )
 
 
@@ -32,7 +33,7 @@ def version() -> None:
       pgflow version
       pgflow version -o json
     """
-    server, schema = _of_the_database()
+    number, server, schema = _of_the_database()
     versions = {
         "pgflow": version_of("pgflow"),
         "schema_expected": sqlfiles.latest_version(),
@@ -41,18 +42,30 @@ def version() -> None:
         "python": platform.python_version(),
         "psycopg": version_of("psycopg"),
         "click": version_of("click"),
+        "pg_dump": _of_pg_dump(number),
     }
     output.write_record(versions, COLUMNS)
 
 
-def _of_the_database() -> tuple[str | None, int | None]:
+def _of_the_database() -> tuple[int | None, str | None, int | None]:
     if not settings.names_a_database():
-        return None, None
+        return None, None, None
     try:
         with open_repository(tries=1) as repository:
             facts = repository.inspect_server()
             found = repository.find_schema_version() if facts.has_migrations else None
-            return facts.version, found
+            return facts.version_number, facts.version, found
     except PgflowError as error:
         output.warn(error.message)
-        return None, None
+        return None, None, None
+
+
+def _of_pg_dump(server: int | None) -> str | None:
+    """Return the version of the pg_dump that backup would take, if there is one."""
+    from pgflow_cli import clients  # noqa: PLC0415 - start-up stays quick
+
+    try:
+        return clients.find(server or 0).version
+    except PgflowError:
+        newest = max(clients.installed(), key=lambda c: c.major, default=None)
+        return newest.version if newest else None

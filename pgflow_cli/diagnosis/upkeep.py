@@ -27,10 +27,14 @@ def maintain(tasks: Sequence[Upkeep]) -> Finding:
         detail += f"; never: {several(never)}"
     if age < MAINTAIN_WARN and not never:
         return ok(check, f"every task succeeded within {times.format_duration(age)}")
+    late = [t.name for t in done if (t.seconds_ago or 0.0) >= MAINTAIN_WARN] + never
+    chosen = "".join(f" --task {name}" for name in late)
     found = fail if age >= MAINTAIN_FAIL else warn
-    tasks_due = {oldest.name, *never} if age >= MAINTAIN_WARN else set(never)
-    chosen = " ".join(f"--task {name}" for name in sorted(tasks_due))
-    return found(check, detail, command=f"pgflow maintain {chosen}")
+    return found(
+        check,
+        detail,
+        command="pgflow maintain" + (chosen if len(late) < len(tasks) else ""),
+    )
 
 
 def backup(last: Upkeep | None) -> Finding:
@@ -53,16 +57,15 @@ def pg_dump(tools: Sequence[ClientTool], server_major: int | None) -> Finding:
     install = "install PostgreSQL's client programs"
     if not tools:
         return warn(check, "there is no pg_dump on this host", command=install)
-    first = tools[0]
-    if server_major is None or first.major >= server_major:
-        return ok(check, f"{first.version} in {first.path}")
-    fitting = next((tool for tool in tools if tool.major >= server_major), None)
-    detail = f"{first.path} is {first.version}, older than the server ({server_major})"
-    if fitting is not None:
-        return warn(check, detail, command=f"pgflow backup --pg-dump {fitting.path}")
+    fitting = [tool for tool in tools if tool.major >= (server_major or 0)]
+    if fitting:
+        taken = min(fitting, key=lambda tool: tool.major)
+        return ok(check, f"{taken.version} in {taken.path}")
+    newest = max(tools, key=lambda tool: tool.major)
     return fail(
         check,
-        f"{detail}: it refuses to dump",
+        f"{newest.version} in {newest.path} is older than the server ({server_major}): "
+        "it refuses to dump",
         command=f"{install} of version {server_major}",
     )
 

@@ -14,7 +14,6 @@ from glob import glob
 from pathlib import Path
 
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.symptoms import ClientTool
 
 OLDEST = 15
 _NEEDED = ("postgres", "initdb", "pg_ctl")
@@ -179,21 +178,6 @@ def wheel_folder() -> Path | None:
         if folder.is_dir():
             return folder
     return None
-
-
-def client_tools(name: str) -> list[ClientTool]:
-    """Return where a client program is: the one of PATH first, then the newest."""
-    on_path = shutil.which(name)
-    wheel = wheel_folder()
-    folders = [*system_folders(), *([wheel] if wheel else [])]
-    found: dict[str, ClientTool] = {}
-    for path in [*([on_path] if on_path else []), *(str(f / name) for f in folders)]:
-        match = re.search(r"\) ((\d+)\S*)", _output([path, "--version"]))
-        if match and os.path.realpath(path) not in map(os.path.realpath, found):
-            found[path] = ClientTool(path, match[1], int(match[2]))
-    first = [found[on_path]] if on_path in found else []
-    others = [tool for path, tool in found.items() if path != on_path]
-    return first + sorted(others, key=lambda tool: tool.major, reverse=True)
 
 
 def _version(folder: Path) -> int | None:

@@ -14,12 +14,33 @@ from (
     cross join lateral unnest(job_types) as known (job_type)
     where %(kind)s::text = 'job_type'
   )
+  union
+  -- Where no worker lives: of what died last.
+  (
+    select distinct job_type, '', 0, null::timestamptz
+    from (
+      select job_type
+      from pgflow.dead_letters
+      where resolved_at is null
+        and %(kind)s::text = 'job_type'
+      order by died_at desc, job_id desc
+      limit 1000
+    ) as latest
+  )
   union all
   (
     select name, host, 0, null::timestamptz
     from pgflow.workers
     where %(kind)s::text = 'worker'
     group by name, host
+  )
+  union all
+  (
+    select id::text, concat(selected, ' jobs, ', case when ended_at is null then 'open' else 'ended' end), 0, created_at
+    from pgflow.replay_plans
+    where %(kind)s::text = 'plan'
+    order by created_at desc, id desc
+    limit %(limit)s::integer
   )
   union all
   -- Ids by their end, as screens show them: dead letters first, then what runs.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,75 @@ def test_what_is_known_is_remembered_for_a_while(complete, connection, tmp_path)
     for path in (tmp_path / "cache").rglob("*.json"):
         os.utime(path, (1, 1))
     assert complete("pgflow queues pause e") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dlq show {}", "dlq discard {}", "jobs show {}", "jobs cancel {}", "replay {}",
+        "jobs wait {}", "jobs run-now {}", "timeline {}",
+    ],
+)  # fmt: skip
+def test_every_command_that_takes_an_id_completes_it(complete, connection, line):
+    [job_id] = plant(connection)
+    unqueue(connection, job_id)
+    bury(connection, job_id)
+    assert complete(f"pgflow {line.format(job_id[-8:-5])}") == [f"plain,{job_id[-8:]}"]
+
+
+def test_queues_of_a_worker_types_and_plans_are_completed(complete, connection):
+    [job_id] = plant(connection, queue="emails")
+    unqueue(connection, job_id)
+    bury(connection, job_id)
+    assert complete("pgflow work -q x,e") == ["plain,x,emails"]
+    assert complete("pgflow enqueue n") == ["plain,noop"]
+    connection.execute(
+        "insert into pgflow.replay_plans (action_id, batch_size, max_payload_bytes,"
+        " selected, runner) values (1, 10, 1000, 7, 'me')"
+    )
+    assert complete("pgflow replay status ") == ["plain,1"]
+
+
+def test_a_server_that_accepts_and_says_nothing_is_waited_for_once(complete):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/d"
+        began = time.monotonic()
+        assert complete("pgflow queues pause e", url=url) == []
+        first = time.monotonic() - began
+        began = time.monotonic()
+        assert complete("pgflow queues pause e", url=url) == []
+        # Of the first, a second and a half is promised; the rest is Python's start.
+        assert time.monotonic() - began < first - 1.0
+        assert first < 4.0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_commands_are_completed_without_the_driver(shell, tmp_path):
+    program = (
+        "import sys\nfrom pgflow_cli.cli import program\n"
+        "try:\n    program([], prog_name='pgflow')\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    for line in ("pgflow wo", "pgflow work --le", "pgflow dlq "):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "_PGFLOW_COMPLETE": f"{shell}_complete",
+                "COMP_WORDS": line,
+                # fish gives the word itself.
+                "COMP_CWORD": line.split(" ")[-1]
+                if shell == "fish"
+                else str(len(line.split(" ")) - 1),
+                "COMP_WORD": line.split(" ")[-1],
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+        assert not loaded & {"psycopg", "rich", "tabulate"}
+        assert len(done.stdout.splitlines()) > 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import Any
 
@@ -57,6 +58,58 @@ def test_check_names_every_bad_setting_and_no_value():
     assert "PGFLOW_MIGRATE_ON_STARTUP" in result.stderr
     assert "canary" not in result.output
     assert run("config", "check").exit_code == 0
+
+
+def test_check_reads_every_file_to_its_end(tmp_path):
+    write_file(tmp_path / "pgflow.toml", "nope = 'canary'\nlease_seconds = 0\nq = 1\n")
+    write_file(
+        tmp_path / "config/pgflow/config.toml", "other = 1\nlog_level = 'canary'\n"
+    )
+    write_file(tmp_path / ".env", "PGFLOW_CONCURRENCY=canary\n")
+    variables = {"DATABASE_URL_FILE": str(tmp_path / "missing")}
+    result = run("config", "check", variables=variables)
+    assert result.exit_code == 78
+    for word in (
+        "unknown key 'nope'", "unknown key 'q'", "unknown key 'other'", "lease_seconds",
+        "log_level", "PGFLOW_CONCURRENCY (.env)", "missing",
+    ):  # fmt: skip
+        assert word in result.stderr
+    assert "canary" not in result.output
+    write_file(tmp_path / "pgflow.toml", "lease = [")
+    assert "not valid TOML" in run("config", "check").stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://u:canary-pw%zz@h/d", "host=h port", "nonsense"]
+)
+def test_check_parses_the_url(url):
+    result = run("config", "check", variables={"DATABASE_URL": url})
+    assert result.exit_code == 78
+    assert "canary" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "path"), ("help", "environment"), ("help", "exit-codes"),
+        ("completion", "zsh"), ("config", "init", "--file", "new.toml"),
+    ],
+)  # fmt: skip
+def test_what_explains_settings_works_whatever_they_say(words, tmp_path):
+    write_file(tmp_path / "pgflow.toml", "nope = 1\nlog_level = 'x'\n")
+    assert run(*words, variables={"PGFLOW_PROFILE": "none"}).exit_code == 0
+    assert run("config", "show").exit_code == 78
+
+
+def test_every_line_of_a_new_file_is_acceptable(tmp_path):
+    assert run("config", "init").exit_code == 0
+    path = tmp_path / "pgflow.toml"
+    lines = path.read_text().splitlines()
+    keys = (line[2:] for line in lines if re.match(r"# [a-z_]+ = ", line))
+    path.write_text("\n".join(keys))
+    before = {name: row["value"] for name, row in shown().items()}
+    path.unlink()
+    assert before == {name: row["value"] for name, row in shown().items()}
 
 
 def test_a_file_that_is_begun_changes_nothing_and_holds_every_key(tmp_path):

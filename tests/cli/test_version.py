@@ -43,3 +43,7 @@ def test_the_server_and_its_schema_are_told(
     found = repository.find_schema_version() if facts.has_migrations else None
     assert document["server"] == facts.version
     assert document["schema_found"] == found
+    [dump] = json.loads(pgflow("doctor", "--check", "pg-dump", "-o", "json").stdout)[
+        "items"
+    ]
+    assert document["pg_dump"] is None or document["pg_dump"] in dump["detail"]
