@@ -132,7 +132,7 @@ def test_operators_who_collide_replay_each_source_once(
     ids = plant_dead(connection, 400)
     operators = [
         operate("--all", "--batch-size", str(7 + n), "--yes", *more)
-        for n, more in enumerate(((), ("--newest-first",), ("--again",), ()))
+        for n, more in enumerate(((), ("--newest-first",), (), ()))
     ]
     ended = [process.communicate(timeout=120) for process in operators]
     assert [process.returncode for process in operators] == [0] * 4, ended
