@@ -15,20 +15,20 @@ LONG_SNAPSHOT = 3600.0  # seconds that vacuum has been held back
 MOSTLY = 0.9  # of the connections there may be
 
 
-def found(taken: Census, skew: float) -> list[str]:
+def found(taken: Census) -> list[str]:
     """Return what is wrong, the gravest first; nothing if all is well."""
     return [
-        *_of_the_database(taken, skew),
+        *_of_the_database(taken),
         *(alert for status in taken.queues for alert in _of_a_queue(status)),
     ]
 
 
-def _of_the_database(taken: Census, skew: float) -> Iterator[str]:
+def _of_the_database(taken: Census) -> Iterator[str]:
     cluster = taken.measures.cluster
     if cluster.fenced:
         yield "the database is fenced: nothing is leased (pgflow fence status)"
-    if abs(skew) > SKEW:
-        yield f"clocks differ by {times.format_duration(abs(skew))}"
+    if abs(taken.skew) > SKEW:
+        yield f"clocks differ by {times.format_duration(abs(taken.skew))}"
     if (cluster.oldest_xmin_age_seconds or 0.0) > LONG_SNAPSHOT:
         age = times.format_duration(cluster.oldest_xmin_age_seconds or 0.0)
         yield f"a transaction holds back vacuum since {age}"

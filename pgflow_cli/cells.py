@@ -33,7 +33,8 @@ class Column:
     The first column of kind "id" is what `-o ids` prints. `ms` and `seconds` are
     lengths of time, a `share` is a part of 1, a `word` is a text that a narrow screen
     does not cut. A wide column is left out of table, plain and md. `order` is the field
-    to sort by, where what is shown are words.
+    to sort by, where what is shown are words. A `spare` column is left out where the
+    terminal is too narrow, the last one first.
     """
 
     field: str
@@ -41,6 +42,7 @@ class Column:
     kind: Kind = "text"
     wide: bool = False
     order: str = ""
+    spare: bool = False
 
     @property
     def title(self) -> str:
@@ -58,6 +60,22 @@ class Column:
 
 def _field(row: Row, name: str) -> Any:
     return row.get(name) if isinstance(row, Mapping) else getattr(row, name)
+
+
+def fitting(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int, gap: int
+) -> int:
+    """Return how many columns fit; `cells` are rows of what is shown."""
+    sizes = [
+        max(len(column.title), *(len(row[place]) for row in cells), 0)
+        for place, column in enumerate(columns)
+    ]
+    shown = len(columns)
+    while shown > 1 and sum(sizes[:shown]) + gap * (shown - 1) > width:
+        if not columns[shown - 1].spare:
+            break
+        shown -= 1
+    return shown
 
 
 def named(columns: Sequence[Column], wanted: Iterable[str]) -> list[Column]:

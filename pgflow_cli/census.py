@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +11,7 @@ from pgflow_cli.errors import NotFound
 from pgflow_cli.measures import COUNTED, Measures, QueueMeasure, RateMeasure
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
+from pgflow_cli.selection import JobFilter
 
 WINDOW = 60.0  # seconds that rates cover, unless somebody asks for others
 
@@ -28,24 +28,31 @@ class Census:
         """Return the database's time."""
         return self.measures.cluster.now
 
+    @property
+    def skew(self) -> float:
+        """Return by how many seconds the database's clock is ahead of ours."""
+        return self.now.timestamp() - self.measures.asked_at
+
 
 def take(
     repository: Repository,
-    names: Sequence[str] | None = None,
+    chosen: JobFilter | None = None,
     *,
     window: float = WINDOW,
     counted: int = COUNTED,
 ) -> Census:
-    """Look at queues; None: at all of them."""
-    known = repository.list_queue_names() if names is None else names
-    return of(repository.measure(known, window=window, counted=counted))
+    """Look at the queues that fit a filter; without one, at all of them."""
+    known = repository.list_queue_names()
+    wanted = chosen.expand(known).queues if chosen else ()
+    names = [name for name in known if not wanted or name in wanted]
+    return of(repository.measure(names, window=window, counted=counted))
 
 
 def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus:
     """Look at one queue. Raises `NotFound` if nobody has ever used it."""
     if name not in repository.list_queue_names():
         raise NotFound(f'there is no queue "{name}"', "Try: pgflow queues list")
-    return take(repository, [name], window=window).queues[0]
+    return of(repository.measure([name], window=window, counted=COUNTED)).queues[0]
 
 
 def of(measures: Measures) -> Census:

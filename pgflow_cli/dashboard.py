@@ -15,12 +15,13 @@ from typing import Protocol
 from pgflow_cli import alerts, cells, times
 from pgflow_cli.census import Census
 from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
-from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.queue_status import BARS, QueueStatus
 from pgflow_cli.queue_tables import TOP
 
 GAP, FAR = "  ", "   "
 KEYS = "q quit  s sort  / filter"
 SORTS = ("queue", "runnable:desc", "oldest:desc", "dlq:desc", "out/s:desc", "err%:desc")
+_ASCII_BARS = str.maketrans(BARS, "_.-:=+*#")
 _END, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 
 
@@ -34,10 +35,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the cluster; `skew` is the database's clock minus ours."""
+    """One look at the cluster, and what its database is called."""
 
     census: Census
-    skew: float
     database: str
 
 
@@ -47,6 +47,11 @@ class Screen(Protocol):
     @property
     def size(self) -> tuple[int, int]:
         """Return columns and rows."""
+        ...
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether it shows ASCII and nothing else."""
         ...
 
     def show(self, lines: Sequence[Line]) -> None:
@@ -116,7 +121,11 @@ class Dashboard:
         shown: list[Line] = []
         if self._latest is not None:
             shown = lines(
-                self._latest, sort=self._sort, pattern=self._filter, width=width
+                self._latest,
+                sort=self._sort,
+                pattern=self._filter,
+                width=width,
+                ascii_only=screen.ascii_only,
             )
         if self._trouble:
             shown.append(Line(f"{self._trouble}; trying again", "alarm"))
@@ -128,14 +137,21 @@ class Dashboard:
 
 
 def lines(
-    look: Look, *, sort: str | None, pattern: str = "", width: int | None = None
+    look: Look,
+    *,
+    sort: str | None,
+    pattern: str = "",
+    width: int | None = None,
+    ascii_only: bool = False,
 ) -> list[Line]:
     """Return the screen as lines no wider than `width`; None: nothing is left out."""
     taken = look.census
     chosen = [s for s in taken.queues if matches(s.queue, pattern)]
     rows = list(cells.sorted_rows(chosen, TOP, sort))
     headings, *table = _table(rows, taken.now, width)
-    found = FAR.join(alerts.found(taken, look.skew))
+    if ascii_only:
+        table = [text.translate(_ASCII_BARS) for text in table]
+    found = FAR.join(alerts.found(taken))
     return [
         Line(_fitted(_first(look), width), "strong"),
         Line(_fitted(_second(taken), width)),
@@ -165,7 +181,7 @@ def check_sort(wanted: str | None) -> None:
 def _first(look: Look) -> list[str]:
     cluster = look.census.measures.cluster
     version = cluster.server_version.split()[0]
-    skew = times.format_duration(look.skew)
+    skew = times.format_duration(look.census.skew)
     return [
         f"pgflow top{FAR}{look.database}",
         f"PG {version}",
@@ -202,28 +218,19 @@ def _table(
     rows: Sequence[QueueStatus], now: datetime, width: int | None
 ) -> Iterator[str]:
     """Yield the headings and the rows; columns that do not fit go, the last first."""
-    columns = list(TOP)
     texts = [
-        [cells.readable(c, row, now, short=True, wanted=None) for row in rows]
-        for c in columns
+        [cells.readable(c, row, now, short=True, wanted=None) for c in TOP]
+        for row in rows
     ]
-    widths = [
-        max(len(column.title), *map(len, text), 0)
-        for column, text in zip(columns, texts, strict=True)
-    ]
-    while width is not None and len(widths) > 1 and _total(widths) > width:
-        widths.pop()
-    for place in range(-1, len(rows)):
-        parts = []
-        for column, size, text in zip(columns, widths, texts, strict=False):
-            cell = column.title if place < 0 else text[place]
-            right = column.kind == "number"
-            parts.append(cell.rjust(size) if right else cell.ljust(size))
+    shown = len(TOP) if width is None else cells.fitting(TOP, texts, width, len(GAP))
+    texts.insert(0, [column.title for column in TOP])
+    sizes = [max(len(line[place]) for line in texts) for place in range(shown)]
+    for line in texts:
+        parts = (
+            cell.rjust(size) if column.kind == "number" else cell.ljust(size)
+            for column, size, cell in zip(TOP, sizes, line, strict=False)
+        )
         yield GAP.join(parts).rstrip()[:width]
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
 def _fitted(parts: Sequence[str], width: int | None) -> str:

@@ -99,9 +99,9 @@ def _story(facts: JobFacts) -> Iterator[Document]:
             "action": action.action,
             "note": action.note,
         }
-    if facts.job.replay_job_id:
-        replay = facts.job.replay_job_id
-        yield {"kind": "Replay", "at": facts.job.resolved_at, "new_job_id": replay}
+    if facts.replay is not None:
+        since = facts.job.resolved_at or facts.replay.created_at
+        yield {"kind": "Replay", "at": since, "new_job_id": facts.replay.job_id}
 
 
 def _attempt(facts: JobFacts, attempt: Attempt) -> Document:
@@ -127,8 +127,8 @@ def _replays(facts: JobFacts) -> Document:
     kin = [dataclasses.asdict(each) for each in facts.kin]
     for each in kin:
         each["role"] = "source" if each.pop("is_source") else "replay"
-    job = facts.job
-    return {"of": job.replay_of_job_id, "by": job.replay_job_id, "chain": kin}
+    by = facts.replay.job_id if facts.replay else None
+    return {"of": facts.job.replay_of_job_id, "by": by, "chain": kin}
 
 
 def _position(facts: JobFacts) -> Document | None:

@@ -221,3 +221,9 @@ class JobFacts:
     actions: list[Action] = field(default_factory=list)
     kin: list[Kin] = field(default_factory=list)
     similar: Similar | None = None
+
+    @property
+    def replay(self) -> Kin | None:
+        """The job that replays this one, the latest of several."""
+        later = (each for each in self.kin if each.step == 1 and not each.is_source)
+        return next(later, None)

@@ -66,4 +66,4 @@ SELECTED = (
     output.Column("oldest", kind="time"),
     output.Column("newest", kind="time"),
 )
-CHANGED = (output.Column("job_id", kind="id"), output.Column("changed"))
+CHANGED = (output.Column("job_id", kind="id"),)

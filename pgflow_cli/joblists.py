@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
+from pgflow_cli import times
 from pgflow_cli.errors import UsageError
 from pgflow_cli.listings import ListedJob
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import Window, window
-from pgflow_cli.selection import JobFilter, Page, Position
+from pgflow_cli.selection import JobFilter, Page, Position, token
 
 # How many jobs a page looks at for those that fit, when the table it starts from cannot
 # tell. What the job itself says costs one look-up each, where it is costs several.
@@ -44,6 +45,15 @@ class Listing:
     jobs: Sequence[ListedJob]
     more: Position | None = None
     extent: Extent | None = None
+
+    def rest(self) -> str:
+        """Say how far it has looked, and how to get the next page."""
+        assert self.more is not None
+        said = f"{len(self.jobs)} shown"
+        if self.extent is not None:
+            at = times.format_iso(self.extent.at)[:19]
+            said += f"; looked at {self.extent.looked:,} jobs, as far as {at}Z"
+        return f"{said}. Next page: --cursor {token(self.more)}"
 
 
 @dataclass(frozen=True, slots=True)

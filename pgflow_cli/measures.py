@@ -123,7 +123,10 @@ class CounterSum:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Everything of one instant; `counted` is where counts of jobs end."""
+    """Everything of one instant; `counted` is where counts of jobs end.
+
+    `asked_at` is when we asked, in seconds since 1970 by our own clock.
+    """
 
     cluster: ClusterFacts
     queues: list[QueueMeasure]
@@ -133,6 +136,7 @@ class Measures:
     workers: list[WorkerProcess]
     window: float
     counted: int
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)

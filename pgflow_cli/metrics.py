@@ -39,29 +39,23 @@ _DECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The cluster at one instant; `skew` is the database's clock minus ours.
-
-    None for everything while the database is away.
-    """
+    """The cluster at one instant; None for everything while the database is away."""
 
     census: Census | None
     totals: Totals | None
-    skew: float | None
     took: float
 
 
 def collect(repository: Repository) -> Snapshot:
     """Look at the cluster; a database that is away makes an empty snapshot."""
-    began, before = time.monotonic(), time.time()
+    began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
             repository.list_queue_names(), window=census.WINDOW, counted=COUNTED
         )
     except DatabaseUnavailable:
-        return Snapshot(None, None, None, time.monotonic() - began)
-    skew = measures.cluster.now.timestamp() - before
-    took = time.monotonic() - began
-    return Snapshot(census.of(measures), totals, skew, took)
+        return Snapshot(None, None, time.monotonic() - began)
+    return Snapshot(census.of(measures), totals, time.monotonic() - began)
 
 
 def text(snapshot: Snapshot) -> bytes:
@@ -114,7 +108,7 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _of_counters(snapshot.totals.counters, labels)
         yield from _of_queues(snapshot.census, snapshot.totals.estimates, labels)
         yield from _of_workers(snapshot.census, labels)
-        yield from _of_cluster(snapshot.census, snapshot.totals, snapshot.skew)
+        yield from _of_cluster(snapshot.census, snapshot.totals)
         yield from _of_the_predecessor(snapshot.census, snapshot.totals.estimates)
     yield families.gauge(
         "scrape_duration_seconds", "How long this took.", snapshot.took
@@ -227,7 +221,7 @@ def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
     )
 
 
-def _of_cluster(taken: Census, totals: Totals, skew: float | None) -> Iterator[Metric]:
+def _of_cluster(taken: Census, totals: Totals) -> Iterator[Metric]:
     found = taken.measures.cluster
     yield families.labeled(
         "db_connections", "Sessions.", ("state",),
@@ -253,7 +247,7 @@ def _of_cluster(taken: Census, totals: Totals, skew: float | None) -> Iterator[M
     backed_up = None if ended is None else ended.timestamp()
     yield from families.known(
         {
-            "db_clock_skew_seconds": ("The database's clock minus ours.", skew),
+            "db_clock_skew_seconds": ("The database's clock minus ours.", taken.skew),
             "oldest_xmin_age_seconds": (
                 "How old the oldest snapshot is.", found.oldest_xmin_age_seconds or 0.0,
             ),

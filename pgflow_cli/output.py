@@ -22,6 +22,7 @@ from pgflow_cli import escaping, terminal
 from pgflow_cli.cells import (
     Column,
     Row,
+    fitting,
     json_of,
     named,
     readable,
@@ -61,6 +62,7 @@ __all__ = [
 
 FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
 TIMES = ("relative", "iso", "local", "unix")
+_GAP = 2  # spaces between two columns
 _UNCONFIRMED = "CONFIRMATION_REQUIRED"
 _RIGHT = {"number", "share"}
 _MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
@@ -405,27 +407,28 @@ def _rich_table(
         box=None if title == "" else box.SIMPLE_HEAD,
         show_header=headers,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, _GAP, 0, 0),
     )
     ascii_only = terminal.knows_ascii_only(sys.stdout)
+    shown = [
+        [_shown(column, row, now, short=True) for column in columns] for row in rows
+    ]
+    if terminal.is_terminal(sys.stdout) and not terminal.display().columns:
+        columns = columns[: fitting(columns, shown, terminal.width(), _GAP)]
     for column in columns:
         # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
             column.title,
-            justify="right" if column.kind in _RIGHT else "left",
+            justify="right" if column.kind == "number" else "left",
             no_wrap=column.kind != "text",
         )
-    for row in rows:
+    for cells in shown:
         table.add_row(
             *(
                 # Without wrapping, but only here: rich does not narrow a column that
                 # may not wrap.
-                Text(
-                    _shown(column, row, now, short=True),
-                    no_wrap=True,
-                    overflow="crop" if ascii_only else "ellipsis",
-                )
-                for column in columns
+                Text(cell, no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+                for cell in cells[: len(columns)]
             )
         )
     return table

@@ -9,7 +9,7 @@ from pgflow_cli import times
 from pgflow_cli.drain import Drain, sentence, word
 from pgflow_cli.measures import QueueMeasure
 
-_BARS = "▁▂▃▄▅▆▇█"
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class QueueStatus:
     def sparkline(self) -> str:
         """Return the jobs done in the last minute, ten seconds a character."""
         most = max(self.steps)
-        return "".join(_BARS[step * 7 // most if most else 0] for step in self.steps)
+        return "".join(BARS[step * 7 // most if most else 0] for step in self.steps)
 
     @property
     def policy_words(self) -> str:

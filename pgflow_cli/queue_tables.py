@@ -16,17 +16,25 @@ RECORDS = (
         )
     ),
 )  # fmt: skip
-_RUNNABLE = Column("runnable_words", "RUNNABLE", kind="number", order="runnable")
-_SCHEDULED = Column("scheduled_words", "SCHED", kind="number", order="scheduled")
-_RUNNING = Column("running_words", "RUN", kind="number", order="running")
-_DLQ = Column("dlq_words", "DLQ", kind="number", order="dlq")
-_OLDEST = Column("oldest_age_seconds", "OLDEST", kind="seconds")
-_IN = Column("in_words", "IN/s", kind="number", order="in_per_sec")
-_OUT = Column("out_words", "OUT/s", kind="number", order="out_per_sec")
-_ERRORS = Column("error_words", "ERR%", kind="number", order="error_percent")
-_RETRIES = Column("retry_words", "RETRY%", kind="number", order="retry_percent")
-_P95 = Column("p95_words", "p95", kind="number", order="p95_ms")
-_DRAIN = Column("drain_words", "DRAIN", order="drain_seconds")
+_RUNNABLE = Column(
+    "runnable_words", "RUNNABLE", kind="number", order="runnable", spare=True
+)
+_SCHEDULED = Column(
+    "scheduled_words", "SCHED", kind="number", order="scheduled", spare=True
+)
+_RUNNING = Column("running_words", "RUN", kind="number", order="running", spare=True)
+_DLQ = Column("dlq_words", "DLQ", kind="number", order="dlq", spare=True)
+_OLDEST = Column("oldest_age_seconds", "OLDEST", kind="seconds", spare=True)
+_IN = Column("in_words", "IN/s", kind="number", order="in_per_sec", spare=True)
+_OUT = Column("out_words", "OUT/s", kind="number", order="out_per_sec", spare=True)
+_ERRORS = Column(
+    "error_words", "ERR%", kind="number", order="error_percent", spare=True
+)
+_RETRIES = Column(
+    "retry_words", "RETRY%", kind="number", order="retry_percent", spare=True
+)
+_P95 = Column("p95_words", "p95", kind="number", order="p95_ms", spare=True)
+_DRAIN = Column("drain_words", "DRAIN", order="drain_seconds", spare=True)
 
 LIST = (
     Column("queue"),
@@ -40,10 +48,10 @@ LIST = (
     _ERRORS,
     _RETRIES,
     _DRAIN,
-    Column("workers", kind="number"),
-    Column("policy_words", "POLICY"),
-    Column("paused_words", "PAUSED"),
-    Column("p95_words", "p95", kind="number", wide=True, order="p95_ms"),
+    Column("workers", kind="number", spare=True),
+    Column("policy_words", "POLICY", spare=True),
+    Column("paused_words", "PAUSED", spare=True),
+    Column("p95_words", "p95", kind="number", wide=True, order="p95_ms", spare=True),
 )
 SHOW = (
     Column("queue"),
@@ -78,8 +86,8 @@ TOP = (
     _RETRIES,
     _P95,
     _DRAIN,
-    Column("hindrance", "POLICY"),
-    Column("sparkline", "60s", order="out_per_sec"),
+    Column("hindrance", "POLICY", spare=True),
+    Column("sparkline", "60s", order="out_per_sec", spare=True),
 )
 # Field by field what GET /metrics returns of a queue.
 METRICS_RECORDS = (
@@ -100,9 +108,13 @@ METRICS = (
     _SCHEDULED,
     _RUNNING,
     _DLQ,
-    Column("attempts_words", "JOBS/s", kind="number", order="attempts_per_sec"),
-    Column("success_words", "SUCCESS%", kind="number", order="success_rate"),
+    Column(
+        "attempts_words", "JOBS/s", kind="number", order="attempts_per_sec", spare=True
+    ),
+    Column(
+        "success_words", "SUCCESS%", kind="number", order="success_rate", spare=True
+    ),
     _RETRIES,
-    Column("mean_ms", "MEAN", kind="ms"),
+    Column("mean_ms", "MEAN", kind="ms", spare=True),
     _DRAIN,
 )

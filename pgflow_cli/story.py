@@ -10,6 +10,7 @@ from pgflow_cli.facts import Action, Attempt, Decision, JobFacts
 from pgflow_cli.phrases import length
 
 _SAME_THROTTLE = 120.0  # seconds between minutes that are told as one
+_DECISION, _PAUSED = "PolicyDecision", "QUEUE_PAUSED"
 _COUNTS = (
     ("in_flight", "max_in_flight"),
     ("attempts_last_minute", "max_attempts_per_minute"),
@@ -76,6 +77,9 @@ def _ends(facts: JobFacts) -> Iterator[tuple[str, Event]]:
         told = f"{job.resolution}{by}{_by_whom(facts)}"
         kind = "Replay" if job.replay_job_id else "Job"
         yield _event(facts, job.resolved_at, "resolved", told, kind=kind)
+    elif facts.replay is not None and facts.replay.created_at is not None:
+        at, by = facts.replay.created_at, f"by {facts.replay.job_id}"
+        yield _event(facts, at, "replayed", by, kind="Replay")
     if job.canceled_at:
         note = f": {job.cancel_note}" if job.cancel_note else ""
         yield _event(facts, job.canceled_at, "canceled", f"{job.canceled_by}{note}")
@@ -141,11 +145,21 @@ def _goes_on(run: list[Decision], decision: Decision, instants: list[str]) -> bo
 def _throttled(facts: JobFacts, run: list[Decision]) -> Event:
     first, last = run[0], run[-1]
     detail = " ".join(filter(None, (last.reason_code, _use(last))))
+    if last.reason_code == _PAUSED:
+        # Its count is of jobs.
+        detail += _paused_by(last)
+        detail += f", to {last.last_at[11:19]}" if last is not first else ""
+        return _event(facts, first.first_at, "held", detail, kind=_DECISION)[1]
     seconds = sum(decision.count for decision in run)
     if seconds > 1:
         detail += f", {length(float(seconds))} in all, to {last.last_at[11:19]}"
     what = first.decision.lower()
-    return _event(facts, first.first_at, what, detail, kind="PolicyDecision")[1]
+    return _event(facts, first.first_at, what, detail, kind=_DECISION)[1]
+
+
+def _paused_by(decision: Decision) -> str:
+    by = decision.details_json.get("paused_by")
+    return f" by {by}" if by else ""
 
 
 def _use(decision: Decision) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,18 +150,23 @@ class FullScreen:
 
     def __init__(self, shown: Any) -> None:
         self._shown = shown
-        self._bytes = b""
+        self._typed: deque[str] = deque()
 
     @property
     def size(self) -> tuple[int, int]:
         """Return columns and rows, as they are now."""
         return self._shown.console.width, self._shown.console.height
 
+    @property
+    def ascii_only(self) -> bool:
+        """Whether it shows ASCII and nothing else."""
+        return knows_ascii_only(sys.stdout)
+
     def show(self, lines: Sequence[Any]) -> None:
         """Show lines, each a text and a style, in place of all others."""
         from rich.text import Text  # noqa: PLC0415 - start-up stays quick
 
-        readable = escaping.ascii_only if knows_ascii_only(sys.stdout) else str
+        readable = escaping.ascii_only if self.ascii_only else str
         page = Text(no_wrap=True, overflow="crop")
         for number, line in enumerate(lines):
             text = readable(escaping.neutral(line.text))
@@ -170,18 +176,20 @@ class FullScreen:
 
     def key(self, seconds: float) -> str | None:
         """Return a key that is pressed within so many seconds; None if none is."""
+        if self._typed:
+            return self._typed.popleft()
         if not is_terminal(sys.stdin) or sys.platform == "win32":
             return _key_of_windows(seconds)
         ready, _, _ = select.select([sys.stdin], [], [], seconds)
         if not ready:
             return None
-        typed = os.read(sys.stdin.fileno(), 64)
+        typed = os.read(sys.stdin.fileno(), 1024)
         if not typed:  # the terminal is gone
             raise KeyboardInterrupt
         # Arrows and the like begin as Esc does; none of them means anything here.
-        if len(typed) > 1 and typed.startswith(b"\x1b"):
-            return None
-        return typed.decode("utf-8", "replace")[0]
+        if len(typed) == 1 or not typed.startswith(b"\x1b"):
+            self._typed.extend(typed.decode("utf-8", "replace"))
+        return self._typed.popleft() if self._typed else None
 
 
 def _key_of_windows(seconds: float) -> str | None:

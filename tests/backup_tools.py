@@ -56,11 +56,10 @@ def slow_pg_dump(
     return script
 
 
-def dump_plain(real: clients.Clients, database: Database) -> bytes:
+def dump_plain(real: clients.Clients, database: Database, *options: str) -> bytes:
     """Dump a database as the runbook does: pg_dump DATABASE > file."""
-    return subprocess.run(
-        [str(real.pg_dump), database.url], check=True, capture_output=True
-    ).stdout
+    command = [str(real.pg_dump), database.url, *options]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 @contextmanager

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from pgflow_cli.consent import Change
     from pgflow_cli.jobchanges import Changed, JobChange
-    from pgflow_cli.joblists import Listing
     from pgflow_cli.listings import ListedJob
     from pgflow_cli.repository import Repository
     from pgflow_cli.selection import JobFilter, Page
@@ -90,7 +89,8 @@ def list_(
         output.watch(fetch, columns, seconds=watch)
     rows, listing = wanted.read(page)
     output.write(rows, columns, cursor=listing.more)
-    _tell_rest(listing)
+    if listing.more is not None:
+        output.hint(listing.rest())
 
 
 @jobs.command("show")
@@ -233,16 +233,15 @@ def cancel(
     change.require_selection(ids, chosen)
     states = (*jobchanges.WAITING, "running") if kill else jobchanges.WAITING
     chosen = repository.resolve_queues(chosen)
+    found = None
     if ids:
         wanted = _find_all(repository, ids)
     else:
         jobchanges.require_states(chosen, states)
         found = jobchanges.select(repository, chosen, states, most=change.most)
         wanted = [job.id for job in found]
-        if change.dry_run:
-            output.write(jobchanges.counted(found), jobcolumns.SELECTED)
     change.require_at_most(len(wanted))
-    if not _agreed(repository, change, "cancel", wanted):
+    if not _agreed(repository, change, "cancel", wanted, found):
         return 0
     queue = chosen.queues[0] if len(chosen.queues) == 1 else None
     plan = jobchanges.cancellation(repository, change.operator, kill=kill, queue=queue)
@@ -302,34 +301,32 @@ def reprioritize(
     return _report(done, word)
 
 
-def _tell_rest(listing: Listing) -> None:
-    """Say how far a page has looked, and how to get the next one."""
-    from pgflow_cli import selection, times  # noqa: PLC0415 - start-up stays quick
-
-    if listing.more is None:
-        return
-    said = f"{len(listing.jobs)} shown"
-    if listing.extent is not None:
-        looked, at = listing.extent.looked, times.format_iso(listing.extent.at)
-        said += f"; looked at {looked:,} jobs, as far as {at[:19]}Z"
-    output.hint(f"{said}. Next page: --cursor {selection.token(listing.more)}")
-
-
 def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
     found = [repository.find_job(text) for text in consent.read_ids(given)]
     return list(dict.fromkeys(found))
 
 
 def _agreed(
-    repository: Repository, change: Change, what: str, wanted: Sequence[str]
+    repository: Repository,
+    change: Change,
+    what: str,
+    wanted: Sequence[str],
+    found: Sequence[ListedJob] | None = None,
 ) -> bool:
-    """Say whether to go on: not in a dry run, and not for no job at all."""
+    """Say whether to go on: not in a dry run, and not for no job at all.
+
+    `found` are the jobs as a filter has found them; ids say nothing of their states.
+    """
     from pgflow_cli import jobchanges  # noqa: PLC0415 - start-up stays quick
 
     several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
     if change.dry_run:
-        now = repository.list_job_statuses(wanted)
-        states = jobchanges.by_state(now.get(job_id) for job_id in wanted)
+        if found is None:
+            now = repository.list_job_statuses(wanted)
+            states = jobchanges.by_state(now.get(job_id) for job_id in wanted)
+        else:
+            output.write(jobchanges.counted(found), jobcolumns.SELECTED)
+            states = jobchanges.by_state(job.status for job in found)
         output.say(f"Would {what} {several}: {states or 'none fits'}")
         consent.tell_dry_run()
         return False
@@ -344,8 +341,9 @@ def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Chan
     with output.progress(label, len(wanted)) as advance:
         done = plan.run(wanted, batch_size=batch, advance=advance)
     if output.is_machine():
-        rows = [{"job_id": job_id, "changed": True} for job_id in done.job_ids]
-        output.write(rows, jobcolumns.CHANGED)
+        output.write(
+            [{"job_id": job_id} for job_id in done.job_ids], jobcolumns.CHANGED
+        )
     return done
 
 

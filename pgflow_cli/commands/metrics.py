@@ -45,8 +45,7 @@ def metrics(
         text = measured.text(measured.collect(repository))
         sys.stdout.write(text.decode())
         return
-    names = repository.resolve_queues(chosen).queues
-    taken = census.take(repository, list(names) or None)
+    taken = census.take(repository, chosen)
     if as_json or output.chosen_format() == "json":
         output.write_document(measured.document(taken))
     elif output.is_machine():

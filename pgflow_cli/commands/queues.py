@@ -75,8 +75,7 @@ def list_(repository: Repository, chosen: JobFilter, watch: float | None) -> Non
     columns = queue_tables.RECORDS if output.is_machine() else queue_tables.LIST
 
     def fetch() -> list[QueueStatus]:
-        names = repository.resolve_queues(chosen).queues
-        return census.take(repository, list(names) or None).queues
+        return census.take(repository, chosen).queues
 
     if watch:
         output.watch(fetch, columns, seconds=watch)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -48,14 +48,11 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
 
     sort = settings.given("sort")
     dashboard.check_sort(sort)
-    name = repository.database.display()
+    # A socket's folder would push everything else off a narrow screen.
+    name = re.sub("@/[^:]*:", "@local:", repository.database.display())
 
     def look() -> Look:
-        names = list(repository.resolve_queues(chosen).queues) or None
-        known = repository.list_queue_names() if names is None else names
-        before = time.time()
-        taken = census.take(repository, known)
-        return dashboard.Look(taken, taken.now.timestamp() - before, name)
+        return dashboard.Look(census.take(repository, chosen), name)
 
     interactive = terminal.is_terminal(sys.stdout) and not output.is_machine()
     if interactive and not once:
@@ -65,5 +62,6 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
         output.write(look().census.queues, queue_tables.RECORDS)
     else:
         width = terminal.width() if interactive else None
-        shown = dashboard.lines(look(), sort=sort, width=width)
+        plain = terminal.knows_ascii_only(sys.stdout)
+        shown = dashboard.lines(look(), sort=sort, width=width, ascii_only=plain)
         output.write_text(line.text for line in shown)

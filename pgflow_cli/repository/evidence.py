@@ -96,9 +96,10 @@ class Evidence(Part):
 
     def _kin(self, job: JobDescription) -> list[Kin]:
         """Follow replays both ways: step by step, because nearly no job has one."""
+        [own] = self.link.rows("find_kin", Lineage, {"job_id": job.job_id})
         return [
-            *self._line(job.replay_of_job_id, is_source=True),
-            *self._line(job.replay_job_id, is_source=False),
+            *self._line(own.source_id, is_source=True),
+            *self._line(own.replay_id, is_source=False),
         ]
 
     def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[Kin]:

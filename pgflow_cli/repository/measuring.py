@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -32,15 +33,15 @@ class Measuring(Inspection):
 
         No count goes further than one above `counted`.
         """
-        with self._one_instant():
-            return self._measure(queues, window, counted)
+        with self._one_instant() as asked_at:
+            return self._measure(queues, window, counted, asked_at)
 
     def measure_all(
         self, queues: Sequence[str], *, window: float, counted: int
     ) -> tuple[Measures, Totals]:
         """Measure queues as `measure` does, and what Prometheus wants besides."""
-        with self._one_instant():
-            measures = self._measure(queues, window, counted)
+        with self._one_instant() as asked_at:
+            measures = self._measure(queues, window, counted, asked_at)
             deep = [q.queue for q in measures.queues if q.runnable > counted]
             totals = Totals(
                 self.link.rows("read_counters", CounterSum, {"limit": _MOST_SERIES}),
@@ -52,13 +53,17 @@ class Measuring(Inspection):
         return measures, totals
 
     @contextmanager
-    def _one_instant(self) -> Iterator[None]:
+    def _one_instant(self) -> Iterator[float]:
+        """Begin a snapshot; hand out our own time at that moment."""
         with self.transaction():
+            asked_at = time.time()
             self.link.execute("begin_snapshot", None, None)
             self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
-            yield
+            yield asked_at
 
-    def _measure(self, queues: Sequence[str], window: float, counted: int) -> Measures:
+    def _measure(
+        self, queues: Sequence[str], window: float, counted: int, asked_at: float
+    ) -> Measures:
         names = {"queues": list(queues), "window": window}
         [cluster] = self.link.rows("describe_cluster", ClusterFacts)
         rates = self.link.rows("measure_queue_rates", RateMeasure, names)
@@ -76,6 +81,7 @@ class Measuring(Inspection):
             self.list_workers(),
             window,
             counted,
+            asked_at,
         )
 
     def _estimate(self, queue: str) -> int:

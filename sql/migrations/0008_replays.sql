@@ -43,7 +43,7 @@ create table pgflow.replay_plans (
 create index replay_plans_by_time on pgflow.replay_plans (created_at, id);
 
 create table pgflow.replay_items (
-  plan_id bigint not null references pgflow.replay_plans (id) on delete cascade,
+  plan_id bigint not null,
   place integer not null,
   source_job_id uuid not null,
   new_job_id uuid,

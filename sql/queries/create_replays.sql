@@ -13,11 +13,13 @@ plan as materialized (
     and state = 'running'
 ),
 chunk as materialized (
-  select item.place, item.source_job_id, item.prior_job_id, item.prior_resolved_at
-  from plan
-  join pgflow.replay_items as item on item.plan_id = plan.id
-  where item.state = 'waiting'
-  order by item.place
+  select place, source_job_id, prior_job_id, prior_resolved_at
+  from pgflow.replay_items
+  -- The parameter, not a join with `plan`: so the index gives them in order, and no more than these are read.
+  where plan_id = %(plan_id)s::bigint
+    and state = 'waiting'
+    and exists (select from plan)
+  order by place
   limit %(limit)s::integer
 ),
 dead as materialized (
@@ -59,7 +61,8 @@ sources as materialized (
 ),
 judged as materialized (
   select
-    sources.place, sources.source_job_id,
+    place, source_job_id, is_dead, sources.queue, job_type, sources.priority, sources.max_attempts, timeout_ms, meta,
+    payload,
     case
       when not is_known or not (is_dead or plan.any_status) then 'GONE'
       -- With --again, too, what others have done since the plan was made is done.
@@ -77,17 +80,20 @@ judged as materialized (
   cross join sources
   left join pgflow.queue_policies as policy on policy.queue = sources.queue
 ),
+-- Everything below reads this one: joined with each other, such steps would be compared row by row.
 numbered as materialized (
   select
-    sources.place, sources.source_job_id, sources.is_dead, sources.queue, sources.job_type, sources.priority,
-    sources.max_attempts, sources.timeout_ms, sources.meta, sources.payload,
-    pgflow.uuid7_at(plan.ticks + row_number() over (order by sources.place)) as new_job_id,
-    plan.first_run_at
-      + (row_number() over (order by sources.place) - 1) * plan.seconds_apart * interval '1 second' as run_at
+    place, source_job_id, is_dead, queue, job_type, judged.priority, judged.max_attempts, timeout_ms, meta, payload,
+    problem,
+    case when problem is null then pgflow.uuid7_at(plan.ticks + turn) end as new_job_id,
+    plan.first_run_at + (turn - 1) * plan.seconds_apart * interval '1 second' as run_at
   from plan
-  cross join sources
-  join judged using (place)
-  where judged.problem is null
+  cross join (
+    select
+      place, source_job_id, is_dead, queue, job_type, priority, max_attempts, timeout_ms, meta, payload, problem,
+      count(*) filter (where problem is null) over (order by place) as turn
+    from judged
+  ) as judged
 ),
 inserted as (
   insert into pgflow.jobs (
@@ -96,15 +102,18 @@ inserted as (
   select
     new_job_id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta, source_job_id
   from numbered
+  where problem is null
 ),
 waiting as (
   insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
   select queue, -priority, run_at, new_job_id, job_type
   from numbered
+  where problem is null
 ),
 places as materialized (
   select queue, -priority as rank, min(run_at) as run_at
   from numbered
+  where problem is null
   group by queue, priority
 ),
 ranked as (
@@ -130,21 +139,21 @@ resolved as (
   from plan, numbered
   where dead_letters.job_id = numbered.source_job_id
     and numbered.is_dead
+    and numbered.problem is null
 ),
 marked as (
   update pgflow.replay_items as item
   set state = case
-        when judged.problem is null then 'created'
-        when judged.problem in ('ALREADY_REPLAYED', 'DISCARDED') then 'skipped'
+        when numbered.problem is null then 'created'
+        when numbered.problem in ('ALREADY_REPLAYED', 'DISCARDED') then 'skipped'
         else 'failed'
       end,
-      problem = judged.problem,
+      problem = numbered.problem,
       new_job_id = numbered.new_job_id,
-      is_canary = %(canary)s::boolean and judged.problem is null
-  from plan, judged
-  left join numbered using (place)
-  where item.plan_id = plan.id
-    and item.place = judged.place
+      is_canary = %(canary)s::boolean and numbered.problem is null
+  from numbered
+  where item.plan_id = %(plan_id)s::bigint
+    and item.place = numbered.place
   returning item.place, item.source_job_id::text, item.new_job_id::text, item.state, item.problem
 ),
 advanced as (
@@ -163,7 +172,7 @@ advanced as (
       count(*) filter (where problem is null) as created,
       count(*) filter (where problem in ('ALREADY_REPLAYED', 'DISCARDED')) as skipped,
       count(*) filter (where problem is not null and problem not in ('ALREADY_REPLAYED', 'DISCARDED')) as failed
-    from judged
+    from numbered
   ) as tally
   where whole.id = plan.id
 ),

@@ -3,8 +3,18 @@ select
   job.id::text as job_id,
   job.status,
   job.replay_of_job_id::text as source_id,
-  dead.replay_job_id::text as replay_id,
+  coalesce(dead.replay_job_id, item.new_job_id)::text as replay_id,
   to_char(job.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at
 from pgflow.job_overview as job
 left join pgflow.dead_letters as dead on dead.job_id = job.id
+-- What did not die can be replayed, too; only the plan knows of that. The latest of several.
+left join lateral (
+  select new_job_id
+  from pgflow.replay_items
+  where source_job_id = job.id
+    and state = 'created'
+    and dead.replay_job_id is null
+  order by plan_id desc
+  limit 1
+) as item on true
 where job.id = %(job_id)s::uuid

@@ -28,7 +28,8 @@ left join pgflow.queue_usage as usage using (queue)
 left join lateral (
   select action.at
   from pgflow.operator_actions as action
-  where action.queue = asked.queue
+  -- Several queues that were paused together stand in its details.
+  where (action.queue = asked.queue or action.details_json -> 'queues' ? asked.queue)
     and action.action = 'queues.pause'
     and gate.paused
   order by action.at desc
@@ -40,6 +41,7 @@ left join lateral (
   from pgflow.policy_decisions as decision
   where decision.queue = asked.queue
     and decision.minute > now() - interval '2 hours'
+    and decision.decision = 'THROTTLED'
     and gate.throttled
   order by decision.last_at desc
   limit 1

@@ -46,6 +46,8 @@ cross join lateral (
       where pending.queue = ranks.queue
         and pending.rank = ranks.rank
         and pending.run_at <= now()
+      -- By the index, to its last column: a scan of the table looks cheap to the planner until the queue is a rare one.
+      order by pending.queue, pending.rank, pending.run_at, pending.job_id
       limit %(limit)s::integer
     ) as entry
     where ranks.queue = named.queue
@@ -77,6 +79,7 @@ cross join lateral (
       where pending.queue = ranks.queue
         and pending.rank = ranks.rank
         and pending.run_at > now()
+      order by pending.queue, pending.rank, pending.run_at, pending.job_id
       limit %(limit)s::integer
     ) as entry
     where ranks.queue = named.queue
@@ -97,6 +100,7 @@ cross join lateral (
     from pgflow.dead_letters
     where dead_letters.queue = named.queue
       and dead_letters.resolved_at is null
+    order by dead_letters.died_at, dead_letters.job_id
     limit %(limit)s::integer
   ) as counted
 ) as dead

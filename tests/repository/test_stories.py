@@ -132,6 +132,20 @@ def test_what_the_lease_itself_records_is_told(connection, repository):
     ]
 
 
+def test_minutes_of_a_pause_are_one_line(connection, repository):
+    [job_id] = plant(connection)
+    enqueued_ago(connection, job_id, "20 min")
+    for minutes in (9, 8, 7):
+        decide(connection, "QUEUE_PAUSED", ago=f"{minutes} min")
+    connection.execute(
+        "update pgflow.policy_decisions set decision = 'HELD', count = 3112,"
+        ' details_json = \'{"paused_by": "ann"}\''
+    )
+    [(event, detail)] = events(explain(repository, job_id), "PolicyDecision")
+    assert event == "held"
+    assert detail.startswith("QUEUE_PAUSED by ann, to ")
+
+
 def test_what_operators_did_to_a_job_or_its_queue_is_told(connection, repository):
     [job_id] = plant(connection)
     enqueued_ago(connection, job_id, "1 hour")
@@ -282,6 +296,26 @@ def test_a_large_backlog_is_counted_by_its_index(connection, repository, place):
     assert sum(n.get("Rows Removed by Filter", 0) for n in scans) == 0
 
 
+def test_a_replay_of_what_did_not_die_is_known_by_its_plan(connection, repository):
+    source, replay = plant(connection, 2)
+    unqueue(connection, source)
+    attempt(connection, source, "succeeded")
+    row = connection.execute(
+        "insert into pgflow.replay_plans (action_id, batch_size, max_payload_bytes,"
+        " runner) values (1, 1, 9, 'me') returning id"
+    ).fetchone()
+    assert row is not None
+    connection.execute(
+        "insert into pgflow.replay_items (plan_id, place, source_job_id, new_job_id,"
+        " state) values (%s, 1, %s, %s, 'created')",
+        (row[0], source, replay),
+    )
+    explained = explain(repository, source)
+    assert events(explained, "Replay") == [("replayed", f"by {replay}")]
+    assert documents.explanation(explained)["replays"]["by"] == replay
+    assert audit(connection) == (0, 0)
+
+
 def test_a_ring_of_replays_ends(connection, repository):
     [job_id] = plant(connection)
     die(connection, job_id)
@@ -305,18 +339,10 @@ def test_a_ring_of_replays_ends(connection, repository):
 def test_whoever_is_behind_learns_whether_the_queue_drains(
     connection, repository, arrived, done, verdict, told
 ):
-    """Done are jobs of yesterday: they came before the window, and ended in it."""
     connection.execute(
-        "insert into pgflow.jobs (id, queue, job_type, payload, created_at)"
-        " select pgflow.uuid7_at((date_part('epoch', now() - interval '1 hour')"
-        " * 4096000)::bigint + n), 'default', 'noop', '{}', now() - interval '1 hour'"
-        " from generate_series(1, %s) as n",
+        "insert into pgflow.queue_rates (queue, since, succeeded) values ('default',"
+        " date_bin('10 seconds', now() - interval '5 min', '2000-01-01Z'), %s)",
         (done,),
-    )
-    connection.execute(
-        "insert into pgflow.job_attempts (job_id, lease_id, started_at, attempt_no,"
-        " status, worker_name) select id, gen_random_uuid(), now(), 1, 'succeeded',"
-        " 'w' from pgflow.jobs"
     )
     jobs = plant(connection, arrived)
     Worker().register(connection)

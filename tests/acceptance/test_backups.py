@@ -1,0 +1,193 @@
+"""Backups under load, and what a restored database does not do by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests import servers
+from tests.acceptance.conftest import Worker
+from tests.backup_tools import another, dump_plain, found_clients
+from tests.conftest import RunsPgflow
+from tests.jobs import audit, plant, status_of
+from tests.private_servers import PrivateServer, private_server
+from tests.servers import Database, Server
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+Wait = Callable[..., Any]
+Witness = Callable[[str], list[tuple[str, int]]]
+
+# What must hold of attempts: one row a number, no gap, nothing after an end.
+LEDGER = """
+select count(*)
+from (
+  select
+    count(*) <> max(attempt_no) as gap,
+    count(*) filter (where status = 'succeeded') > 1 as twice
+  from pgflow.job_attempts
+  group by job_id
+) as job
+where gap or twice
+"""
+
+
+@pytest.fixture
+def load(database: Database) -> Iterator[threading.Event]:
+    """Some 200 jobs a second until the test ends."""
+    ended = threading.Event()
+
+    def enqueue() -> None:
+        with psycopg.connect(database.url, autocommit=True) as connection:
+            while not ended.is_set():
+                plant(connection, 20, job_type="quick")
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=enqueue)
+    thread.start()
+    yield ended
+    ended.set()
+    thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ten_backups_under_load_are_proven_and_sound(
+    pgflow: RunsPgflow,
+    server: Server,
+    start_worker: Start,
+    witness: Witness,
+    load: threading.Event,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    for number in range(10):
+        name = f"b/{number}.dump"
+        done = pgflow("backup", name, "--verify", "restore")
+        assert done.returncode == 0, done.stderr
+        assert "all equal" in done.stderr
+    load.set()
+    told = json.loads((tmp_path / "b" / "9.dump.json").read_text())
+    jobs = [n for t, n in told["tables"].items() if t.startswith("jobs_")]
+    assert sum(jobs) > 200
+    for number in (0, 5, 9):
+        with another(server, f"pgflow_copy_{os.getpid()}_{number}") as copy:
+            restored = pgflow("restore", f"b/{number}.dump", "--into", copy.url)
+            assert restored.returncode == 0, restored.stderr
+            with psycopg.connect(copy.url) as connection:
+                assert audit(connection) == (0, 0)
+                assert connection.execute(LEDGER).fetchone() == (0,)
+
+
+def test_a_worker_whose_database_is_replaced_under_it_starts_nothing(
+    pgflow: RunsPgflow,
+    server: Server,
+    database: Database,
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    """Restored by psql alone, beside a worker that polls: no start before accept."""
+    gate = tmp_path / "gate"
+    payload = json.dumps({"gate": str(gate)})
+    [running] = plant(connection, job_type="gated", payload=payload)
+    worker = start_worker("--poll", "20ms", "--lease-seconds", "3")
+    wait_until(lambda: witness(running), "it runs")
+    waiting = plant(connection, 20, job_type="seen", due_in="1 hour")
+    # Without the witness's table: its rows would be there twice.
+    text = dump_plain(found_clients(server), database, "--schema=pgflow")
+    connection.execute("drop schema pgflow cascade")
+    psql = [found_clients(server).program("psql"), "-q", "-X", database.url]
+    subprocess.run(psql, input=text, check=True, capture_output=True)
+    connection.execute("update pgflow.pending set run_at = now()")
+    wait_until(lambda: "the database is fenced" in worker.log, "the worker says so")
+    assert worker.process.poll() is None
+    assert not any(witness(job) for job in waiting)
+    done = pgflow("fence", "accept", "--no-pause", "--confirm", database.name)
+    assert done.returncode == 0, done.stderr
+    wait_until(
+        lambda: all(status_of(connection, job) == "succeeded" for job in waiting),
+        "they run",
+    )
+    wait_until(lambda: "the fence is down" in worker.log, "the worker says so")
+    # What ran has lost its tables, and with them its process: nobody runs it again.
+    assert status_of(connection, running) == "dlq"
+    assert [event for event, _ in witness(running)].count("start") == 1
+
+
+def test_a_paused_restore_runs_queue_by_queue(
+    pgflow: RunsPgflow,
+    connection: Connection,
+    database: Database,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+) -> None:
+    [first] = plant(connection, job_type="quick", queue="a")
+    [second] = plant(connection, job_type="quick", queue="b")
+    pgflow("fence", "raise", "--yes")
+    assert pgflow("fence", "accept", "--confirm", database.name).returncode == 0
+    start_worker("--queue", "*")
+    connection.execute(
+        "update pgflow.queue_policies set paused_until = null where queue = 'a'"
+    )
+    wait_until(lambda: status_of(connection, first) == "succeeded", "a runs")
+    assert status_of(connection, second) == "queued"
+
+
+@pytest.fixture
+def standby() -> Iterator[tuple[PrivateServer, str, Callable[[], None]]]:
+    """A primary, the URL of its standby, and what promotes that."""
+    binaries = servers.find_binaries()
+    with private_server() as primary, servers.own_folder(binaries) as folder:
+        url = primary.migrated()
+        servers._run(
+            [binaries / "pg_basebackup", "-R", "-D", folder / "data", "-d", url]
+        )
+        with (folder / "data" / "postgresql.conf").open("a") as file:
+            file.write(f"unix_socket_directories = '{folder}'\n")
+        servers.start(binaries, folder)
+
+        def promote() -> None:
+            ctl = [binaries / "pg_ctl", "-D", folder / "data", "-w", "promote"]
+            servers._run(ctl)
+
+        yield primary, f"postgresql://postgres@/postgres?host={folder}", promote
+
+
+def test_a_failover_does_not_fence_and_a_standby_takes_backups(
+    pgflow: RunsPgflow, standby: Any, wait_until: Wait, tmp_path: Path
+) -> None:
+    primary, url, promote = standby
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        plant(connection, 30)
+
+    def replayed() -> bool:
+        with psycopg.connect(url) as connection:
+            row = connection.execute("select count(*) from pgflow.pending").fetchone()
+        return row == (30,)
+
+    wait_until(replayed, "the standby has the jobs")
+    there = {"DATABASE_URL": url}
+    done = pgflow("backup", "a.dump", "--verify", "restore", env=there)
+    assert done.returncode == 0, done.stderr
+    assert "holds back vacuum" not in done.stderr
+    told = json.loads((tmp_path / "a.dump.json").read_text())
+    assert told["tables"]["pending"] == 30
+    primary.kill()
+    promote()
+    status = pgflow("fence", "status", "--exit-code", env=there)
+    assert status.returncode == 0, status.stdout
+    done = pgflow("work", "--simulate", "--drain", "--queue", "none", env=there)
+    assert done.returncode == 0, done.stderr
