@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,19 +19,37 @@ SECTIONS = {
     "Core": {
         "migrate": "Bring the database's schema up to date.",
         "work": "Lease and run jobs.",
+        "maintain": "Archive, prune, reap: what the tables need from time to time.",
         "enqueue": "Add jobs to a queue.",
+        "dlq": "Look at dead letters, export them, discard them.",
+        "replay": "Run dead letters again, as new jobs.",
         "explain": "Explain why a job is where it is.",
         "backup": "Take a backup that is proven.",
     },
+    "Inspect": {
+        "jobs": "List jobs, wait for them, cancel them, run them now.",
+        "queues": "See queues, limit them, pause them, empty them.",
+        "workers": "See worker processes, empty one, forget dead ones.",
+        "decisions": "See what policies held back and what the gate refused.",
+        "metrics": "Print the metrics of every queue, also for Prometheus.",
+        "top": "Watch queues, workers and the database.",
+        "timeline": "Tell what happened to a job.",
+    },
     "Operate": {
+        "doctor": "Find what is wrong with a database, its jobs and their upkeep.",
+        "health": "Say whether a worker, the database or a server is well.",
         "fence": "Keep a restored database from running finished work again.",
         "restore": "Restore a backup, behind the fence.",
+        "config": "See which settings are in force and where they come from.",
+        "audit": "See what operators have changed.",
     },
     "Try": {
         "demo": "Show pgflow at work on a private server, and leave nothing behind.",
         "dev": "Run a private server and a worker in this folder.",
     },
     "Meta": {
+        "completion": "Print or install what a shell needs to complete names.",
+        "help": "Explain a command, or a topic that concerns all of them.",
         "version": "Print the versions of everything that takes part.",
     },
 }
@@ -103,6 +122,9 @@ class Program(Group):
         session = Session(settings.VARIABLES, arguments=_typed(*args, **extra))
         for stream in (sys.stdout, sys.stderr):
             terminal.make_robust(stream)
+        if "_PGFLOW_COMPLETE" in os.environ:
+            # Only a shell asks so: everybody else starts without this module.
+            import_module("pgflow_cli.shells").register()
         try:
             extra.update(standalone_mode=False, obj=session)
             result = super().main(*args, **extra)

@@ -77,7 +77,7 @@ def find(
     cannot know what a newer server has.
     """
     major = server // 10000
-    known = [c for c in map(_clients, _candidates(pg_dump, pg_bin)) if c is not None]
+    known = installed(pg_dump=pg_dump, pg_bin=pg_bin)
     fitting = [c for c in known if c.major >= major]
     if fitting:
         return min(fitting, key=lambda c: c.major)
@@ -97,6 +97,13 @@ def find(
         f"Install the client programs of PostgreSQL {major}, or try: --pg-dump PATH",
         reason_code="OLD_PG_DUMP",
     )
+
+
+def installed(
+    *, pg_dump: Path | None = None, pg_bin: Path | None = None
+) -> list[Clients]:
+    """Return the programs there are, those that are taken first before the others."""
+    return [c for c in map(_clients, _candidates(pg_dump, pg_bin)) if c is not None]
 
 
 def _candidates(pg_dump: Path | None, pg_bin: Path | None) -> Iterator[Path]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgflow_cli.errors import ConfigurationError
+
+Report = Callable[[ConfigurationError], None]
 
 _PREFIX = "PGFLOW_"
 _DOTENV_LINE = re.compile(
@@ -65,6 +67,11 @@ def key_of(variable: str) -> str:
     return variable.removeprefix(_PREFIX).lower()
 
 
+def refuse(error: ConfigurationError) -> None:
+    """Raise the first problem; whoever wants them all takes another report."""
+    raise error
+
+
 def load(
     environ: Mapping[str, str],
     *,
@@ -73,31 +80,35 @@ def load(
     env_file: Path | None = None,
     config: Path | None = None,
     profile: str | None = None,
+    report: Report = refuse,
 ) -> Sources:
     """Read every place.
 
-    Raises ConfigurationError for an unknown key or profile, and for a file that cannot
-    be read.
+    Reports an unknown key or profile, and a file that cannot be read; what is not right
+    is passed over, if `report` returns.
     """
     keys = {key_of(variable): variable for variable in variables}
     levels = [
         Level("environment", dict(_from_variables(environ, variables, "environment"))),
         *_dotenv(
-            env_file or directory / ".env", variables, wanted=env_file is not None
+            env_file or directory / ".env",
+            variables,
+            wanted=env_file is not None,
+            report=report,
         ),
-        *_project(directory, keys),
+        *_project(directory, keys, report),
     ]
     named = _find(tuple(levels), "PGFLOW_CONFIG")
     path = config or (Path(str(named.value)) if named else None)
-    user = _toml(path or _user_file(environ), wanted=path is not None)
+    user = _toml(path or user_file(environ), wanted=path is not None, report=report)
     profiles = user.pop("profile") if isinstance(user.get("profile"), dict) else {}
-    origin = str(path or _user_file(environ))
-    top = Level(origin, dict(_from_table(user, keys, origin)))
+    origin = str(path or user_file(environ))
+    top = Level(origin, dict(_from_table(user, keys, origin, report)))
     if profile is None:
         chosen = _find((*levels, top), "PGFLOW_PROFILE")
         profile = str(chosen.value) if chosen else None
     if profile is not None:
-        levels.append(_profile(profiles, profile, keys, origin))
+        levels += _profile(profiles, profile, keys, origin, report)
     return Sources((*levels, top), profile)
 
 
@@ -117,9 +128,11 @@ def _from_variables(
             yield variable, Found(environ[variable], variable, origin)
 
 
-def _dotenv(path: Path, variables: Collection[str], *, wanted: bool) -> Iterator[Level]:
+def _dotenv(
+    path: Path, variables: Collection[str], *, wanted: bool, report: Report
+) -> Iterator[Level]:
     """Read `KEY=value` lines; what is not ours belongs to the application."""
-    text = _text(path, wanted=wanted)
+    text = _text(path, wanted=wanted, report=report)
     if text is None:
         return
     values: dict[str, str] = {}
@@ -135,53 +148,60 @@ def _dotenv(path: Path, variables: Collection[str], *, wanted: bool) -> Iterator
     yield Level(str(path), dict(_from_variables(values, variables, str(path))))
 
 
-def _project(directory: Path, keys: Mapping[str, str]) -> Iterator[Level]:
+def _project(
+    directory: Path, keys: Mapping[str, str], report: Report
+) -> Iterator[Level]:
     own = directory / "pgflow.toml"
     if own.is_file():
-        yield Level(
-            str(own), dict(_from_table(_toml(own, wanted=True), keys, str(own)))
-        )
+        table = _toml(own, wanted=True, report=report)
+        yield Level(str(own), dict(_from_table(table, keys, str(own), report)))
         return
     shared = directory / "pyproject.toml"
     if not shared.is_file():
         return
-    tool = _toml(shared, wanted=True).get("tool")
-    table = tool.get("pgflow") if isinstance(tool, dict) else None
-    if isinstance(table, dict):
+    tool = _toml(shared, wanted=True, report=report).get("tool")
+    ours = tool.get("pgflow") if isinstance(tool, dict) else None
+    if isinstance(ours, dict):
         origin = f"{shared} [tool.pgflow]"
-        yield Level(origin, dict(_from_table(table, keys, origin)))
+        yield Level(origin, dict(_from_table(ours, keys, origin, report)))
 
 
 def _profile(
-    profiles: object, name: str, keys: Mapping[str, str], origin: str
-) -> Level:
+    profiles: object, name: str, keys: Mapping[str, str], origin: str, report: Report
+) -> Iterator[Level]:
     assert isinstance(profiles, dict)
     table = profiles.get(name)
     if not isinstance(table, dict):
         known = ", ".join(sorted(profiles)) or "none"
-        raise ConfigurationError(
-            f"there is no profile of the chosen name in {origin}",
-            f"Profiles there: {known}.",
+        report(
+            ConfigurationError(
+                f"there is no profile of the chosen name in {origin}",
+                f"Profiles there: {known}.",
+            )
         )
+        return
     place = f"{origin} [profile.{name}]"
-    return Level(place, dict(_from_table(table, keys, place)))
+    yield Level(place, dict(_from_table(table, keys, place, report)))
 
 
 def _from_table(
-    table: Mapping[str, object], keys: Mapping[str, str], origin: str
+    table: Mapping[str, object], keys: Mapping[str, str], origin: str, report: Report
 ) -> Iterator[tuple[str, Found]]:
     for key, value in table.items():
         variable = keys.get(key.replace("-", "_"))
         if variable is None:
-            raise ConfigurationError(
-                f"unknown key {key!a} in {origin}",
-                "A key is the name of the variable in lower case, without PGFLOW_.",
+            report(
+                ConfigurationError(
+                    f"unknown key {key!a} in {origin}",
+                    "A key is the name of the variable in lower case, without PGFLOW_.",
+                )
             )
+            continue
         yield variable, Found(value, key, origin)
 
 
-def _toml(path: Path, *, wanted: bool) -> dict[str, object]:
-    text = _text(path, wanted=wanted)
+def _toml(path: Path, *, wanted: bool, report: Report) -> dict[str, object]:
+    text = _text(path, wanted=wanted, report=report)
     if text is None:
         return {}
     try:
@@ -191,25 +211,26 @@ def _toml(path: Path, *, wanted: bool) -> dict[str, object]:
         # enough.
         where = re.search(r"\(at .*\)$", str(error))
         position = f" {where[0]}" if where else ""
-        raise ConfigurationError(f"{path} is not valid TOML{position}") from None
+        report(ConfigurationError(f"{path} is not valid TOML{position}"))
+        return {}
 
 
-def _text(path: Path, *, wanted: bool) -> str | None:
+def _text(path: Path, *, wanted: bool, report: Report) -> str | None:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        if wanted:
-            raise ConfigurationError(f"there is no file {path}") from None
-        return None
+        problem = f"there is no file {path}" if wanted else ""
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8") from None
+        problem = f"{path} is not UTF-8"
     except OSError as error:
-        if not wanted:
-            # A folder of that name, or a file of somebody else: no business of ours.
-            return None
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+        # A folder of that name, or a file of somebody else: no business of ours.
+        problem = f"cannot read {path}: {error.strerror}" if wanted else ""
+    if problem:
+        report(ConfigurationError(problem))
+    return None
 
 
-def _user_file(environ: Mapping[str, str]) -> Path:
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Return where the user's own file is, if there is one."""
     base = environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "pgflow" / "config.toml"

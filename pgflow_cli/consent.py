@@ -7,7 +7,7 @@ import getpass
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,17 +95,38 @@ def command_line(
 
 
 def tell_dry_run(
-    *, confirm: str | None = None, place: str | None = None, asks: bool = True
+    preview: Iterable[str] = (),
+    *,
+    confirm: str | None = None,
+    place: str | None = None,
+    asks: bool = True,
 ) -> None:
     """Say on stderr that nothing was changed, and print the command that does it.
 
-    `confirm` is the name that a severe change asks for, `place` the database if it is
-    not the usual one. A change that never asks takes no --yes.
+    `preview` are lines that stand before the command, `confirm` is the name that a
+    severe change asks for, `place` the database if it is not the usual one. A change
+    that never asks takes no --yes.
     """
     changed = where() if place is None else f"database {place}"
     output.say(f"DRY RUN, nothing changed. {changed[:1].upper()}{changed[1:]}")
-    command = command_line(run=True, confirm=confirm, asks=asks)
-    output.write_text([f"Run      {command}"])
+    run = command_line(run=True, confirm=confirm, asks=asks)
+    output.write_text([*preview, f"Run      {run}"])
+
+
+def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None:
+    """Write how a change of many has ended: what was done how often, and where it is
+    recorded; a name that is None is left out.
+
+    `replayed 14, skipped 0, failed 0 (plan 57, action 381)`, or an object.
+    """
+    # Not an error, now that it is done: ids were asked for, and there are none.
+    if output.is_machine() and output.chosen_format() != "ids":
+        row = {**done, **names}
+        output.write_record(row, [output.Column(name) for name in row])
+        return
+    counts = ", ".join(f"{what} {number:,}" for what, number in done.items())
+    known = ", ".join(f"{name} {n}" for name, n in names.items() if n is not None)
+    output.write_text([f"{counts} ({known})" if known else counts])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:
@@ -117,12 +138,17 @@ def read_ids(given: Iterable[str]) -> list[str]:
 
 
 def change_options(
-    *, bulk: bool = False, preview: bool = True, yes: bool = True
+    *,
+    bulk: bool = False,
+    preview: bool = True,
+    yes: bool = True,
+    everything: bool = True,
 ) -> Callable[[F], F]:
     """Give a command the options of a change; it is called with `change`.
 
     `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
     adds --dry-run, `yes` adds --yes: a severe change has --confirm NAME instead.
+    Without `everything` there is no --all, because it is always all of something.
     """
 
     def decorate(function: F) -> F:
@@ -134,13 +160,13 @@ def change_options(
                 "operator": _operator(options.pop("note"), options.pop("actor")),
             }
             if bulk:
-                asked["everything"] = options.pop("everything")
+                asked["everything"] = options.pop("everything", False)
                 asked["most"] = options.pop("most")
                 asked["batch_size"] = options.pop("batch_size")
             return function(*args, change=Change(**asked), **options)
 
         command: Any = settings.actor(wrapped)
-        for flags, attributes in reversed([*_options(bulk, preview, yes)]):
+        for flags, attributes in reversed([*_options(bulk, preview, yes, everything)]):
             command = click.option(*flags, **attributes)(command)
         return command  # type: ignore[no-any-return]
 
@@ -148,13 +174,13 @@ def change_options(
 
 
 def _options(
-    bulk: bool, preview: bool, yes: bool
+    bulk: bool, preview: bool, yes: bool, everything: bool
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if preview:
         yield _DRY, {"is_flag": True, "help": "Change nothing; say what would be."}
     if yes:
         yield ("-y", "--yes"), {"is_flag": True, "help": "Do not ask."}
-    if bulk:
+    if bulk and everything:
         yield ("--all", "everything"), {"is_flag": True, "help": "Really all of them."}
     yield (
         ("--note",),

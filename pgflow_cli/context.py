@@ -27,6 +27,7 @@ class _Outfitted(click.Command):
     """A command with the global options; they are listed by `pgflow --help` only."""
 
     hide_global_options = True
+    heeds_settings = True
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         attributes["context_settings"] = {
@@ -56,6 +57,13 @@ class _Outfitted(click.Command):
             extra.setdefault("obj", Session(settings.VARIABLES))
         return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; some commands must work whatever the files say."""
+        session = ctx.find_object(Session)
+        if session is not None and not self.heeds_settings:
+            session.heedless = True
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its output set up as the global options say."""
         session = ctx.find_object(Session)
@@ -83,19 +91,62 @@ class Command(_Outfitted):
     """A command of pgflow."""
 
 
+class HeedlessCommand(Command):
+    """A command that works whatever variables and files say: it explains them."""
+
+    heeds_settings = False
+
+
 class Group(_Outfitted, click.Group):
     """A group of commands; without arguments its help goes to stderr, exit 2."""
 
     command_class = Command
 
 
+class GroupWithDefault(Group):
+    """A group that takes words for those of one command unless they name another."""
+
+    def __init__(self, *args: Any, default: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command where the name of a command should stand."""
+        place = self._first_word(args)
+        known = {*self.commands, *ctx.help_option_names, "-V", "--version"}
+        if not known.intersection(args[place : place + 1]):
+            args.insert(place, self.default)
+        return super().parse_args(ctx, args)
+
+    def _first_word(self, args: list[str]) -> int:
+        """Return the place of the first word that is none of the global options'."""
+        takes_a_value = {
+            flag: not getattr(option, "is_flag", False) and option.nargs == 1
+            for option in self.params
+            for flag in option.opts
+            if flag not in ("-V", "--version")
+        }
+        place = 0
+        while place < len(args):
+            flag, equals, _ = args[place].partition("=")
+            if flag not in takes_a_value:
+                break
+            place += 2 if takes_a_value[flag] and not equals else 1
+        return place
+
+
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a command; its docstring is the help."""
-    return click.command(name, cls=Command, **attributes)
+    attributes.setdefault("cls", Command)
+    return click.command(name, **attributes)
 
 
-def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Group]:
-    """Make a function a group of commands."""
+def group(
+    name: str, *, default: str | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], Group]:
+    """Make a function a group of commands; `default` is what it does without a name."""
+    if default is not None:
+        return click.group(name, cls=GroupWithDefault, default=default, **attributes)
     return click.group(name, cls=Group, **attributes)
 
 

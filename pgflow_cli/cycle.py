@@ -11,8 +11,9 @@ import time
 import uuid
 from collections import Counter, deque
 from dataclasses import replace
+from datetime import datetime, timedelta
 
-from pgflow_cli import handlers
+from pgflow_cli import counters, handlers
 from pgflow_cli.errors import (
     Contention,
     DatabaseUnavailable,
@@ -21,7 +22,7 @@ from pgflow_cli.errors import (
     StatementFailed,
     UsageError,
 )
-from pgflow_cli.handlers.outcomes import SUCCEEDED
+from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
 from pgflow_cli.intake import Intake
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, LeasedJob, Scan, Settlement
@@ -60,6 +61,8 @@ class Cycle:
         self._unconfirmed: list[str] = []  # batches whose reply was lost
         self._next_poll = 0.0
         self._failures = 0
+        # The database's time as a statement last told it, and ours at that moment.
+        self._clock = datetime.min, 0.0
         self._owed = False  # queues with a limit had jobs, and there was no room left
         self._last_limited = ""
         self._plan = plan = intake.plan
@@ -149,6 +152,8 @@ class Cycle:
             intake.confirm(room, len(runs))
             raise
         batch = leased > 0 or not reply.limited_open
+        # Before the confirmation: with nothing in flight the process may end.
+        self._count(runs, reply)
         intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
         self._forget(settled, closed)
         self._note(runs, reply)
@@ -189,6 +194,7 @@ class Cycle:
             intake.cursors.forget()
             raise
         now = time.monotonic()
+        self._clock = counters.moment(reply.scanned_at), now
         if room:
             intake.cursors.end(scan, reply, now)
             self._plan_next(reply, room, now, swept=scan.sweep)
@@ -237,6 +243,9 @@ class Cycle:
                 # database counts.
                 intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
             self._open[job.lease_id] += 1
+        scanned_at, then = self._clock
+        leased_at = scanned_at + timedelta(seconds=now - then)
+        intake.counters.count_waits(jobs, leased_at)
         intake.accept(jobs, self.deliver, now)
 
     def _plan_next(
@@ -270,8 +279,8 @@ class Cycle:
     ) -> Settlement | None:
         """Return what to write of a job that left the slots.
 
-        None if its lease had run out before it ended: that outcome is thrown away. None,
-        too, if an operator has canceled it: that was written with the order.
+        None if its lease had run out before it ended: that outcome is thrown away.
+        None, too, if an operator has canceled it: that was written with the order.
         """
         leased, outcome = run.leased, run.outcome
         if outcome is None:
@@ -361,7 +370,7 @@ class Cycle:
             closed = [run.leased.lease_id] if closing else []
             if settlements:
                 try:
-                    self._exchange(0, settlements, closed)
+                    self._count([run], self._exchange(0, settlements, closed))
                 except StatementFailed:
                     log.exception(
                         "the outcome of job %s cannot be recorded; its lease runs out",
@@ -375,6 +384,22 @@ class Cycle:
         for lease_id in closed:
             del self._open[lease_id]
             self._intake.board.drop(lease_id)
+
+    def _count(self, runs: list[Run], reply: CycleReply) -> None:
+        """Count the attempts that this connection has settled.
+
+        Not what was given back unstarted, and not what an operator has canceled: that
+        is counted where it is written.
+        """
+        lost = set(reply.lost)
+        self._intake.counters.count_attempts(
+            _counted(run, run.outcome)
+            for run in runs
+            if run.outcome is not None
+            and not run.stale
+            and run.outcome.status != "canceled"
+            and run.leased.job_id not in lost
+        )
 
     def _note(self, runs: list[Run], reply: CycleReply) -> None:
         """Write the log lines of what has been settled."""
@@ -418,3 +443,15 @@ class Cycle:
             log.warning("database unavailable, again in %.1f s: %s", pause, error)
         time.sleep(pause)
         self._next_poll = 0.0
+
+
+def _counted(run: Run, outcome: Outcome) -> tuple[counters.Attempt, float | None]:
+    """Return what a settled job counts as, and how long its attempt took if it ran."""
+    ran = outcome.status in counters.TIMED
+    attempt = counters.attempt_of(
+        run.leased,
+        outcome.status,
+        outcome.error_code,
+        dead=outcome.dlq_reason_code is not None,
+    )
+    return attempt, run.ended - run.started if ran else None

@@ -106,7 +106,7 @@ class Demonstration:
         """Return why one of them died, as `pgflow explain` tells it."""
         order = {"MAX_ATTEMPTS_EXCEEDED": 0, "CRASH_LOOP": 1}
         chosen = min(dead, key=lambda letter: order.get(letter.dlq_reason_code, 2))
-        facts = self.repository.describe_job(chosen.job_id, attempts=None)
+        facts = self.repository.describe_job(chosen.id, attempts=None)
         return [*screens.lines(explanation.explain(facts))]
 
     def wait_for_signal(self) -> None:

@@ -1,16 +1,29 @@
-"""Why a job is where it is: facts in, verdict and story out; pure."""
+"""Why a job is where it is: facts in, verdict, story and next commands out; pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from pgflow_cli.gates import HELD, Gate, walk
-from pgflow_cli.models import Attempt, JobDescription, JobFacts
-from pgflow_cli.phrases import clock, last_error, length, place
+from pgflow_cli.facts import Attempt, Backlog, JobDescription, JobFacts
+from pgflow_cli.gates import Finding, Gate, prospects, walk
+from pgflow_cli.phrases import (
+    clock,
+    count,
+    last_error,
+    length,
+    place,
+    short,
+    time_of_day,
+)
 from pgflow_cli.story import Event, tell
 
 # Verdicts of a job that no gate holds up, or that is where it should be.
 _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}
+_SCALE = "docker compose --profile worker up -d --scale worker=4"
+# The end of an id is looked for no further back, unless --since says so.
+_FOUND_BY_ITS_END = timedelta(hours=23)
+_HIGHEST_PRIORITY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,7 @@ class Explanation:
     verdict: str
     summary: list[str]
     advice: str | None
+    similar: str | None
     gates: list[Gate]
     story: list[Event]
     next_commands: list[str]
@@ -30,35 +44,44 @@ class Explanation:
         """Say whether the job is neither held up nor dead."""
         return self.verdict in _IN_ORDER
 
+    @property
+    def is_final(self) -> bool:
+        """Say whether the job will not run again by itself."""
+        return not self.gates
+
 
 def explain(facts: JobFacts) -> Explanation:
     """Return why the job is where it is."""
+    gates: list[Gate] = []
     if facts.job.status in ("queued", "scheduled", "running"):
-        verdict, gates = walk(facts)
-        summary = _held_up(facts, verdict, gates)
+        verdict, finding, gates = walk(facts)
+        summary = _held_up(facts, verdict, finding)
     else:
         verdict, summary = _ended(facts.job, facts.attempts)
-        gates = []
     return Explanation(
         facts,
         verdict,
         summary,
         facts.job.suggested_action,
+        _similar(facts),
         gates,
-        list(tell(facts)),
-        _next_commands(facts.job, verdict),
+        tell(facts),
+        _next_commands(facts, verdict),
     )
 
 
-def _held_up(facts: JobFacts, verdict: str, gates: list[Gate]) -> list[str]:
-    held = next((gate for gate in gates if gate.result == HELD), gates[-1])
+def _held_up(facts: JobFacts, verdict: str, finding: Finding) -> list[str]:
     job = facts.job
-    since = ""
-    if job.status == "queued":
-        since = f"runnable for {length(-job.due_in)}; "
-    lines = [f"{verdict}: {since}{held.evidence}."]
+    but = "" if verdict in ("BEHIND", "READY") else "but "
+    since = f"runnable for {length(-job.due_in)}, {but}"
+    lines = [f"{verdict}: {since if job.status == 'queued' else ''}{finding.evidence}."]
+    more = list(finding.more)
     if verdict not in ("BEHIND", "READY", "NOT_DUE") and facts.backlog:
-        lines.append(f"{place(facts.backlog).capitalize()}.")
+        more.append(place(facts.backlog).capitalize())
+        if verdict in ("IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED", "SLOTS_FULL"):
+            more += prospects(facts)
+    if more:
+        lines.append(" ".join(f"{sentence}." for sentence in more))
     if job.last_error_code and verdict != "NOT_DUE":
         lines.append(last_error(job))
     return lines
@@ -66,17 +89,7 @@ def _held_up(facts: JobFacts, verdict: str, gates: list[Gate]) -> list[str]:
 
 def _ended(job: JobDescription, attempts: list[Attempt]) -> tuple[str, list[str]]:
     if job.status == "dlq":
-        lines = [
-            f"Moved to DLQ after {job.attempts} attempt(s). "
-            f"Reason: {job.dlq_reason_code}."
-        ]
-        if job.last_error_code:
-            lines.append(last_error(job))
-        if job.resolved_at:
-            by = f" by job {job.replay_job_id}" if job.replay_job_id else ""
-            when = f"{clock(job.resolved_at)} UTC"
-            lines.append(f"Resolved: {job.resolution}{by} at {when}.")
-        return ("RESOLVED" if job.resolved_at else "DLQ"), lines
+        return ("RESOLVED" if job.resolved_at else "DLQ"), _died(job)
     if job.status == "canceled":
         note = f": {job.cancel_note}" if job.cancel_note else ""
         when = f"{clock(job.canceled_at)} UTC"
@@ -89,21 +102,91 @@ def _ended(job: JobDescription, attempts: list[Attempt]) -> tuple[str, list[str]
             f"Succeeded at attempt {last.attempt_no} on {last.worker_id} "
             f"in {took}{with_version}."
         ]
+    if job.status == "succeeded":
+        return "SUCCEEDED", ["Succeeded; its attempts are not kept any more."]
     return "NOWHERE", [
         "The job is neither waiting, running, succeeded, dead-lettered nor canceled.",
         "That must never happen: please report it, with this explanation.",
     ]
 
 
-def _next_commands(job: JobDescription, verdict: str) -> list[str]:
-    short = job.job_id[-8:]
-    again = f"pgflow explain {short}"
-    if verdict in ("NO_WORKER", "LEASE_EXPIRED", "SLOTS_FULL"):
-        return [f"pgflow work -q {job.queue} --app …", again]
-    if verdict == "NO_HANDLER":
-        return [f"pgflow work -q {job.queue} --app … --check", again]
-    if verdict in ("DLQ", "RESOLVED"):
-        return [f"{again} --payload --attempts all"]
-    if verdict == "SUCCEEDED":
-        return [f"{again} --timeline"]
-    return [f"{again} --gates"] if verdict in ("BEHIND", "NOT_DUE") else [again]
+def _died(job: JobDescription) -> list[str]:
+    lines = [
+        f"Moved to DLQ after {job.attempts} attempt(s). Reason: {job.dlq_reason_code}."
+    ]
+    if job.last_error_code:
+        lines.append(last_error(job))
+    if job.resolved_at:
+        by = f" by job {job.replay_job_id}" if job.replay_job_id else ""
+        when = f"{clock(job.resolved_at)} UTC"
+        lines.append(f"Resolved: {job.resolution}{by} at {when}.")
+    return lines
+
+
+def _similar(facts: JobFacts) -> str | None:
+    """Say how many others died of the same error, and when it was first seen."""
+    similar, job = facts.similar, facts.job
+    if similar is None or not (similar.total or job.status == "dlq"):
+        return None
+    lately = length(similar.window_seconds)
+    one = "" if similar.recent == 1 else "s"
+    told = f"{job.fingerprint}: {count(similar.recent)} other job{one} in the last "
+    told += lately
+    beyond = similar.recent > Backlog.LIMIT or similar.total == similar.recent
+    told += "" if beyond else f", {count(similar.total)} in all"
+    if similar.first_seen_at:
+        told += f", first seen {time_of_day(similar.first_seen_at, job.as_of)}"
+        version = similar.first_code_version
+        told += f" with version {version}" if version else ""
+    return told
+
+
+def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
+    """Return what to look at or to do, ready to be pasted."""
+    job = facts.job
+    queue, name = job.queue, _name(job)
+    held_longest = f"pgflow jobs list -q {queue} --status running --slow"
+    show_queue = f"pgflow queues show {queue}"
+    priority = min(_HIGHEST_PRIORITY, job.priority + 10)
+    replayed = f"pgflow explain {job.replay_job_id}"
+    commands = {
+        "FENCED": ["pgflow fence status", "pgflow help incidents"],
+        "LEASE_HELD": [f"pgflow explain {name} --watch", "pgflow workers list"],
+        "LEASE_EXPIRED": ["pgflow maintain --task reap", "pgflow workers list"],
+        "NOT_DUE": [f"pgflow jobs run-now {name}", f"pgflow timeline {name}"],
+        "QUEUE_PAUSED": [
+            f"pgflow queues resume {queue}",
+            show_queue,
+        ],
+        "NO_WORKER": ["pgflow workers list", _SCALE],
+        "NO_HANDLER": ["pgflow workers list", f"pgflow work -q {queue} --check"],
+        "IN_FLIGHT_EXCEEDED": [held_longest, show_queue],
+        "RETRY_RATE_EXCEEDED": [
+            f"pgflow decisions list --kind policy -q {queue}",
+            show_queue,
+        ],
+        "SLOTS_FULL": [held_longest, _SCALE],
+        "BEHIND": [
+            show_queue,
+            f"pgflow jobs reprioritize {name} {priority}",
+        ],
+        "READY": [f"pgflow explain {name} --watch"],
+        "DLQ": [
+            f"pgflow replay {name} --dry-run",
+            f"pgflow dlq stats -q {queue} --by error-code",
+        ],
+        "RESOLVED": [replayed if job.replay_job_id else f"pgflow timeline {name}"],
+        "SUCCEEDED": [f"pgflow timeline {name}"],
+        "CANCELED": [f"pgflow replay {name} --any-status --dry-run"],
+    }
+    return commands.get(
+        verdict, ["pgflow doctor", f"pgflow explain {name} --bundle {name}.json"]
+    )
+
+
+def _name(job: JobDescription) -> str:
+    """Return the end of the id where that finds the job again, else all of it."""
+    age = datetime.fromisoformat(job.as_of) - datetime.fromisoformat(job.created_at)
+    kept_by_status = job.status in ("queued", "scheduled", "running", "dlq")
+    known = kept_by_status or age < _FOUND_BY_ITS_END
+    return short(job.job_id) if known else job.job_id

@@ -5,27 +5,42 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import settings
+from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, position_of
+from pgflow_cli.parameters import Kind, Known, Seconds
+from pgflow_cli.selection import (
+    MOST_ROWS,
+    JobFilter,
+    Page,
+    Position,
+    position_of,
+    token,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
+# What dead letters are filtered by, wherever they are chosen.
+DEAD_LETTERS = (
+    "queues", "job_types", "error_codes", "reasons", "fingerprints", "worker",
+    "code_version", "since", "until", "match", "payload_contains", "meta", "replay_of",
+)  # fmt: skip
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 
-class _Pattern(Kind):
-    def __init__(self, name: str, pattern: re.Pattern[str], expects: str) -> None:
-        self.name, self.pattern, self.expects = name, pattern, expects
+class _Pattern(Known):
+    def __init__(
+        self, name: str, pattern: re.Pattern[str], expects: str, suggests: str = ""
+    ) -> None:
+        super().__init__(name, suggests)
+        self.pattern, self.expects = pattern, expects
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -51,7 +66,9 @@ class _Meta(Kind):
 
 
 CODE = _Pattern("code", _CODE, "a code of capitals, digits and _, such as TIMEOUT")
-QUEUE_GLOB = _Pattern("queue", _GLOB, "a queue's name, or a glob such as emails.*")
+QUEUE_GLOB = _Pattern(
+    "queue", _GLOB, "a queue's name, or a glob such as emails.*", "queue"
+)
 FINGERPRINT = _Pattern("fingerprint", _FINGERPRINT, "a fingerprint such as f1-3ac91b20")
 
 _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -213,6 +230,36 @@ def page_options(function: F) -> F:
     ):
         command = click.option(*flags, **attributes)(command)
     return command  # type: ignore[no-any-return]
+
+
+def watch_option(function: F) -> F:
+    """Give a command -w/--watch; it is called with `watch`, seconds or None."""
+    option = click.option(
+        "-w",
+        "--watch",
+        type=Seconds(0.2, 3600),
+        is_flag=False,
+        flag_value="2s",
+        metavar="[SECS]",
+        help="Show it again and again; every 2s, unless told.",
+    )
+    return option(function)
+
+
+def show_page(
+    page: Page,
+    fetch: Callable[[int, Position | None], Sequence[Any]],
+    columns: Sequence[output.Column],
+    *,
+    watch: float | None = None,
+) -> None:
+    """Write a page of rows that know their `position`, and say how to get the next."""
+    if watch is not None:
+        output.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+    rows, more = page.read(fetch, lambda row: row.position)
+    output.write(rows, columns, cursor=more)
+    if more is not None:
+        output.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
 
 
 def _filter(values: dict[str, Any]) -> JobFilter:

@@ -1,7 +1,7 @@
 """What may hold a job up, gate by gate; pure.
 
-The gates stand in the order in which the lease statement applies them, and ask what it
-asks. What they ask is kept in step with it by tests/repository/test_explanation.py.
+The gates stand in the order in which the lease statements apply them, and ask what they
+ask. What they ask is kept in step with them by tests/repository/test_explanation.py.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgflow_cli.models import JobFacts, WorkerProcess
+from pgflow_cli import drain
+from pgflow_cli.facts import JobDescription, JobFacts, QueueGates
+from pgflow_cli.models import WorkerProcess
 from pgflow_cli.phrases import (
     clock,
     error_of,
     length,
     place,
     queues_of,
+    short,
     some,
     workers_of,
 )
 
 _ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
+_IN_FLIGHT, _RATE = "IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED"
 PASSED, HELD, NOT_REACHED = "passed", "held", "not reached"
 
 
@@ -34,53 +38,88 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
-    """What a gate found; `held` names the verdict if it holds the job up."""
+class Finding:
+    """What a gate found, and more sentences about it; `held` names the verdict if it
+    holds the job up.
+    """
 
     evidence: str
     held: str | None = None
+    more: tuple[str, ...] = ()
 
 
-def walk(facts: JobFacts) -> tuple[str, list[Gate]]:
-    """Return the verdict of the first gate that holds, and what each of them says."""
-    verdict, gates = "READY", []
+def walk(facts: JobFacts) -> tuple[str, Finding, list[Gate]]:
+    """Return the verdict of the first gate that holds, what it found, and every gate's
+    result.
+    """
+    verdict, decisive, gates = "", Finding(""), []
     for name, gate in _GATES:
-        if verdict != "READY":
+        if verdict:
             gates.append(Gate(name, NOT_REACHED, ""))
             continue
         finding = gate(facts)
+        evidence = ". ".join((finding.evidence, *finding.more))
         if finding.held is not None:
-            verdict, name = finding.held, finding.held  # noqa: PLW2901
-        gates.append(Gate(name, HELD if finding.held else PASSED, finding.evidence))
-    return verdict, gates
+            verdict, decisive = finding.held, finding
+            gates.append(Gate(finding.held, HELD, evidence))
+        else:
+            gates.append(Gate(name, PASSED, evidence))
+            decisive = finding
+    return verdict or "READY", decisive, gates
 
 
-def _lease(facts: JobFacts) -> _Finding:
+def _fence(facts: JobFacts) -> Finding:
+    identity = facts.identity
+    if not identity.fenced:
+        return Finding("the database is the one that was recorded")
+    by = f" by {identity.fenced_by}" if identity.fenced_by else ""
+    raised = identity.fenced_at and f" since {identity.fenced_at:%Y-%m-%d %H:%M:%S} UTC"
+    identifiers = (
+        ("system", identity.recorded_system_identifier,
+         identity.present_system_identifier),
+        ("database", identity.recorded_database_oid, identity.present_database_oid),
+        ("tables", identity.recorded_table_oid, identity.present_table_oid),
+    )  # fmt: skip
+    recorded = ", ".join(f"{name} {known or '-'}" for name, known, _ in identifiers)
+    present = ", ".join(f"{name} {known or '-'}" for name, _, known in identifiers)
+    return Finding(
+        f"the database is fenced{raised or ''}{by}: {identity.reason}",
+        "FENCED",
+        (f"Recorded identity: {recorded}", f"Present identity: {present}"),
+    )
+
+
+def _lease(facts: JobFacts) -> Finding:
     job = facts.job
     if job.status != "running":
-        return _Finding("nobody holds it")
+        return Finding("nobody holds it")
     expires_in = job.lease_expires_in or 0.0
     heard = _heard_of(job.worker_name, facts.workers)
-    who = f"attempt {job.attempt_no} is with {job.worker_name} ({heard})"
+    held_for = "" if job.held_for is None else f" for {length(job.held_for)}"
+    who = f"attempt {job.attempt_no} is with {job.worker_name}{held_for} ({heard})"
+    progress = f"Progress {job.done} of {job.total}" if job.total else ""
+    more = (progress,) if progress else ()
     if expires_in > 0:
-        evidence = f"{who}; its lease runs for another {length(expires_in)}"
-        return _Finding(evidence, "LEASE_HELD")
-    reapers = [worker for worker in facts.workers if worker.alive]
-    why = (
-        "no worker is alive to reap it"
-        if not reapers
-        else "the next reaping returns it"
-        if expires_in > -_ORDINARY_REAPING
-        else f"{workers_of(reapers)} alive, but none has reaped it: read their logs"
-    )
-    evidence = f"{who}; its lease ran out {length(-expires_in)} ago; {why}"
-    return _Finding(evidence, "LEASE_EXPIRED")
+        until = f"{length(expires_in)}, to {clock(job.lease_expires_at)} UTC"
+        return Finding(f"{who}; its lease runs for another {until}", "LEASE_HELD", more)
+    ago = f"{length(-expires_in)} ago, at {clock(job.lease_expires_at)} UTC"
+    why = _not_reaped(-expires_in, facts.workers)
+    return Finding(f"{who}; its lease ran out {ago}; {why}", "LEASE_EXPIRED", more)
 
 
-def _due(facts: JobFacts) -> _Finding:
+def _not_reaped(expired_for: float, workers: list[WorkerProcess]) -> str:
+    reapers = [worker for worker in workers if worker.alive]
+    if not reapers:
+        return "no worker is alive to reap it"
+    if expired_for < _ORDINARY_REAPING:
+        return "the next reaping returns it"
+    return f"{workers_of(reapers)} alive, but none has reaped it: read their logs"
+
+
+def _due(facts: JobFacts) -> Finding:
     job = facts.job
     if job.due_in <= 0:
-        return _Finding(f"due since {length(-job.due_in)}")
+        return Finding(f"due since {length(-job.due_in)}")
     last = facts.attempts[-1] if facts.attempts else None
     if last is None:
         origin = "as its producer asked"
@@ -89,79 +128,177 @@ def _due(facts: JobFacts) -> _Finding:
     else:
         origin = f"put off by attempt {last.attempt_no}, which was {last.status}"
     evidence = f"runs in {length(job.due_in)}, at {clock(job.run_at)} UTC, {origin}"
-    return _Finding(evidence, "NOT_DUE")
+    return Finding(evidence, "NOT_DUE")
 
 
-def _paused(facts: JobFacts) -> _Finding:
-    job = facts.job
-    if not job.paused:
-        return _Finding(f'queue "{job.queue}" is not paused')
-    until = f"until {clock(job.paused_until)} UTC" if job.paused_until else "for now"
-    by = f" by {job.paused_by}" if job.paused_by else ""
-    note = f": {job.pause_note}" if job.pause_note else ""
-    evidence = f'queue "{job.queue}" was paused{by} {until}{note}'
-    return _Finding(evidence, "QUEUE_PAUSED")
+def _paused(facts: JobFacts) -> Finding:
+    name, queue = facts.job.queue, facts.queue
+    if not queue.paused:
+        return Finding(f'queue "{name}" is not paused')
+    by = f" by {queue.paused_by}" if queue.paused_by else ""
+    since = f" at {clock(queue.paused_at)} UTC" if queue.paused_at else ""
+    until = (
+        f"until {clock(queue.paused_until)} UTC"
+        if queue.paused_until
+        else "until somebody resumes it"
+    )
+    note = f": {queue.pause_note}" if queue.pause_note else ""
+    evidence = f'queue "{name}" was paused{by}{since}, {until}{note}'
+    return Finding(evidence, "QUEUE_PAUSED")
 
 
-def _served(facts: JobFacts) -> _Finding:
+def _served(facts: JobFacts) -> Finding:
     queue = facts.job.queue
     serving = [worker for worker in facts.workers if worker.serves(queue)]
     if serving:
-        return _Finding(f'{workers_of(serving)} serve queue "{queue}"')
+        return Finding(f'{workers_of(serving)} serve queue "{queue}"')
     alive = [worker for worker in facts.workers if worker.alive]
     quiet = sum(worker.quiet for worker in alive)
     notes = [f"queues: {queues_of(alive)}"] if alive else []
     notes += [f"{quiet} quiet"] if quiet else []
     about = f" ({'; '.join(notes)})" if notes else ""
-    return _Finding(
-        f'no live worker serves queue "{queue}". Workers alive: {len(alive)}{about}',
+    return Finding(
+        f'no live worker serves queue "{queue}"',
         "NO_WORKER",
+        (f"Workers alive: {len(alive)}{about}",),
     )
 
 
-def _handled(facts: JobFacts) -> _Finding:
+def _handled(facts: JobFacts) -> Finding:
     job = facts.job
     takers = _takers(facts)
     if takers:
-        return _Finding(f'{workers_of(takers)} have a handler for "{job.job_type}"')
+        return Finding(f'{workers_of(takers)} have a handler for "{job.job_type}"')
     serving = [worker for worker in facts.workers if worker.serves(job.queue)]
-    known = sorted({name for worker in serving for name in worker.job_types or []})
-    evidence = (
-        f'no worker of queue "{job.queue}" has a handler for "{job.job_type}"; '
-        f"they have {some(known)}"
+    known = {name for worker in serving for name in worker.job_types or []}
+    return Finding(
+        f'no worker of queue "{job.queue}" has a handler for "{job.job_type}"',
+        "NO_HANDLER",
+        (f"Workers of the queue: {len(serving)}, with handlers for {some(known)}",),
     )
-    return _Finding(evidence, "NO_HANDLER")
 
 
-def _slots(facts: JobFacts) -> _Finding:
+def _in_flight(facts: JobFacts) -> Finding:
+    queue = facts.queue
+    if queue.max_in_flight is None:
+        return Finding("no limit of jobs in flight")
+    used = f"{queue.in_flight}/{queue.max_in_flight} in flight"
+    if (queue.in_flight or 0) < queue.max_in_flight:
+        return _left_alone(facts, _IN_FLIGHT, used)
+    holders = ", ".join(
+        f"{short(each.job_id)} on {each.worker_id} for {length(each.held_for)}"
+        for each in facts.holders
+    )
+    more = (f"Held the longest: {holders}",) if holders else ()
+    return Finding(f"{used} (max_in_flight)", _IN_FLIGHT, more)
+
+
+def _rate(facts: JobFacts) -> Finding:
+    queue = facts.queue
+    if queue.max_attempts_per_minute is None:
+        return Finding("no limit of attempts a minute")
+    used = (
+        f"{queue.attempts_last_minute}/{queue.max_attempts_per_minute} attempts in "
+        "the last minute"
+    )
+    if (queue.attempts_last_minute or 0) < queue.max_attempts_per_minute:
+        return _left_alone(facts, _RATE, used)
+    free = (
+        f"The next is free in {length(max(0.0, queue.next_free_in))}, at "
+        f"{clock(queue.next_free_at)} UTC"
+        if queue.next_free_in is not None
+        else "None is ever free"
+    )
+    return Finding(f"{used} (max_attempts_per_minute)", _RATE, (free,))
+
+
+def _left_alone(facts: JobFacts, gate: str, used: str) -> Finding:
+    """Tell of a queue with room that a throttle leaves alone a while longer."""
+    queue = facts.queue
+    if not queue.throttled or _throttling(queue) != gate:
+        return Finding(used)
+    evidence = (
+        f"the limit was reached, and the queue is left alone for another "
+        f"{length(queue.throttled_for or 0.0)}, to {clock(queue.throttled_until)} UTC"
+    )
+    return Finding(evidence, gate, (f"{used} now",))
+
+
+def _throttling(queue: QueueGates) -> str:
+    """Return the limit that made a queue be left alone; if forgotten, the likely."""
+    limits = {_IN_FLIGHT: queue.max_in_flight, _RATE: queue.max_attempts_per_minute}
+    told = queue.throttled_by or ""
+    if limits.get(told) is not None:
+        return told
+    return _IN_FLIGHT if queue.max_in_flight is not None else _RATE
+
+
+def _slots(facts: JobFacts) -> Finding:
     takers = _takers(facts)
     busy, slots = sum(w.busy_slots for w in takers), sum(w.slots for w in takers)
     full = all(worker.busy_slots >= worker.slots for worker in takers)
     evidence = f"{busy} of {slots} slots busy on {workers_of(takers)}"
-    return _Finding(evidence, "SLOTS_FULL" if full else None)
+    return Finding(evidence, "SLOTS_FULL" if full else None)
 
 
-def _position(facts: JobFacts) -> _Finding:
-    if facts.backlog is None:
-        return _Finding("its place in the queue is unknown")
-    ahead = facts.backlog.ahead
-    return _Finding(place(facts.backlog), "BEHIND" if ahead else None)
+def _position(facts: JobFacts) -> Finding:
+    backlog = facts.backlog
+    if backlog is None:
+        return Finding("its place in the queue is unknown")
+    if not backlog.ahead:
+        return Finding(place(backlog))
+    return Finding(place(backlog), "BEHIND", tuple(prospects(facts)))
 
 
-_GATES: tuple[tuple[str, Callable[[JobFacts], _Finding]], ...] = (
+def prospects(facts: JobFacts) -> list[str]:
+    """Say when its turn is, and whether its queue drains."""
+    forecast, rates = forecast_of(facts), facts.rates
+    if forecast is None or rates is None or facts.backlog is None:
+        return []
+    known = forecast.verdict != drain.UNKNOWN
+    subject = "The queue" if known else "Whether it drains is"
+    told = [f"{subject} {drain.sentence(forecast)}"]
+    each = rates.completions_per_second
+    if known and each > 0:
+        turn = facts.backlog.ahead / each
+        more = "more than " if facts.backlog.ahead > facts.backlog.LIMIT else "about "
+        told.insert(0, f"Its turn is in {more}{length(max(1.0, turn))}")
+    return told
+
+
+def forecast_of(facts: JobFacts) -> drain.Drain | None:
+    """Return what becomes of the queue that the job waits in."""
+    if facts.backlog is None or facts.rates is None:
+        return None
+    rates = facts.rates
+    serving = [w for w in facts.workers if w.serves(facts.job.queue)]
+    return drain.forecast(
+        facts.backlog.due,
+        rates.arrivals_per_second,
+        rates.completions_per_second,
+        rates.samples,
+        len(serving),
+        rates.window,
+    )
+
+
+_GATES: tuple[tuple[str, Callable[[JobFacts], Finding]], ...] = (
+    ("FENCED", _fence),
     ("LEASE_HELD", _lease),
     ("NOT_DUE", _due),
     ("QUEUE_PAUSED", _paused),
     ("NO_WORKER", _served),
     ("NO_HANDLER", _handled),
+    (_IN_FLIGHT, _in_flight),
+    (_RATE, _rate),
     ("SLOTS_FULL", _slots),
     ("BEHIND", _position),
-    ("READY", lambda _: _Finding("leased at the next poll")),
+    ("READY", lambda _: Finding("leased at the next poll")),
 )
 
 
 def _takers(facts: JobFacts) -> list[WorkerProcess]:
-    job = facts.job
+    job: JobDescription = facts.job
     return [w for w in facts.workers if w.takes(job.queue, job.job_type)]
 
 

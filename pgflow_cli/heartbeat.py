@@ -10,18 +10,20 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pgflow_cli import fencing, migrations
+from pgflow_cli import fencing, maintenance, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.ledger import Ledger
 from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 
+FOLDED = 10_000  # rows of counters at a time
 FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
 
 
@@ -58,6 +60,7 @@ class Heartbeat:
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)  # canceled jobs, of leases still held
+    ledger: Ledger = field(default_factory=Ledger)
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -66,11 +69,16 @@ class Heartbeat:
             pause = self.plan.heartbeat
             try:
                 self.beat(repository)
+                self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
                 log.warning("heartbeat failed: %s", error)
                 # Soon again, but not all supervisors at once.
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
             self.hurried.wait(pause)
+        try:
+            self.ledger.flush(repository, self.supervisor_id)
+        except PgflowError as error:
+            log.warning("what was counted last is lost: %s", error)
         repository.close()
 
     def hurry(self) -> None:
@@ -149,6 +157,7 @@ class Upkeep:
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
+    PAUSE_INTERVAL = 60.0
     BATCH = 100
 
     plan: WorkPlan
@@ -166,6 +175,7 @@ class Upkeep:
             self._reap: 0.0,
             self._partitions: 0.0,
             self._forget: 0.0,
+            self._pauses: 0.0,
         }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
@@ -252,7 +262,61 @@ class Upkeep:
         forgotten = repository.forget_silent_workers()
         if forgotten:
             log.info("workers long silent, forgotten: %s", ", ".join(forgotten))
+        repository.fold_counters(limit=FOLDED)
+        repository.prune_queue_rates(limit=FOLDED)
         return self.FORGET_INTERVAL
+
+    def _pauses(self, repository: Repository) -> float:
+        repository.record_pauses()
+        return self.PAUSE_INTERVAL
+
+
+@dataclass
+class Maintaining:
+    """Does passes of `maintain`, unless somebody else has done one lately."""
+
+    LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
+
+    plan: WorkPlan
+    database: Database
+    stopped: threading.Event = field(default_factory=threading.Event)
+    current: maintenance.Pass | None = None
+
+    def run(self) -> None:
+        every = self.plan.maintenance_interval
+        # Not at once: a worker that is started again and again would do little else.
+        if self.stopped.wait(every * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+            return
+        try:
+            self._run(every)
+        except PgflowError as error:
+            log.warning("maintenance is left to others: %s", error)
+
+    def _run(self, every: float) -> None:
+        maintenance.run_forever(
+            # A pass has long statements, and nobody's lease depends on it.
+            replace(self.database, call_timeout=600.0),
+            maintenance.MaintenancePlan(
+                archive_after=self.plan.archive_after,
+                prune_after=self.plan.prune_after,
+                crash_budget=self.plan.crash_budget,
+                interval=every * 0.8,
+            ),
+            every=every,
+            stopped=self.stopped,
+            begin=self._begin,
+        )
+
+    def stop(self) -> None:
+        self.stopped.set()
+        threading.Timer(self.LAST_WORDS, self._abandon).start()
+
+    def _begin(self, current: maintenance.Pass) -> None:
+        self.current = current
+
+    def _abandon(self) -> None:
+        if self.current is not None:
+            self.current.abandon()
 
 
 @dataclass

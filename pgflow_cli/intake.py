@@ -10,6 +10,7 @@ from typing import Any
 
 from pgflow_cli import handlers
 from pgflow_cli.board import Board
+from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob
@@ -34,6 +35,7 @@ class Intake:
     ) -> None:
         self.plan, self.board, self.slots = plan, board, slots
         self.cursors = Cursors()
+        self.counters = Counters()
         self.quiet = not app.handlers
         self.ending = False
         self.idle = False

@@ -223,69 +223,6 @@ class PartitionPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class JobDescription:
-    """Everything that explains a job but its attempts.
-
-    Instants are text in ISO 8601 UTC; `due_in` and `lease_expires_in` are seconds,
-    below zero for what is past. `status` is None for a job that is in no place. `rank`
-    is None unless it waits.
-    """
-
-    as_of: str
-    job_id: str
-    queue: str
-    job_type: str
-    status: str | None
-    priority: int
-    max_attempts: int
-    attempt_no: int
-    created_at: str
-    run_at: str
-    due_in: float
-    rank: int | None
-    replay_of_job_id: str | None
-    last_error_code: str | None
-    last_error_message: str | None
-    dlq_reason_code: str | None
-    fingerprint: str | None
-    suggested_action: str | None
-    attempts: int
-    failed_attempts: int
-    lost_attempts: int
-    worker_name: str | None
-    lease_expires_at: str | None
-    lease_expires_in: float | None
-    dlq_at: str | None
-    resolved_at: str | None
-    resolution: str | None
-    replay_job_id: str | None
-    canceled_at: str | None
-    canceled_by: str | None
-    cancel_note: str | None
-    paused: bool
-    paused_until: str | None
-    paused_by: str | None
-    pause_note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How one attempt ended; `next_in` is the seconds from its end to the next run."""
-
-    attempt_no: int
-    status: str
-    started_at: str
-    finished_at: str
-    latency_ms: float
-    next_in: float | None
-    worker_id: str
-    error_code: str | None
-    error_message: str | None
-    suggested_action: str | None
-    code_version: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerProcess:
     """A worker process; `queues` and `job_types` are None for all of them."""
 
@@ -310,29 +247,6 @@ class WorkerProcess:
         """Say whether it leases such jobs."""
         knows = self.job_types is None or job_type in self.job_types
         return self.serves(queue) and knows
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How many due jobs stand before one, and how many are due in its queue in all.
-
-    Both are counted no further than `LIMIT` + 1.
-    """
-
-    LIMIT: ClassVar[int] = 10_000
-
-    ahead: int
-    due: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobFacts:
-    """What is known of one job at one instant; `backlog` only of a job that is due."""
-
-    job: JobDescription
-    attempts: list[Attempt]
-    workers: list[WorkerProcess]
-    backlog: Backlog | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,18 +284,50 @@ class TypeCounts:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A job that will not run again by itself."""
+    """A job that will not run again by itself, under the names of the API.
 
-    job_id: str
+    What belongs to the job itself is None where the job is gone already.
+    """
+
+    status: ClassVar[str] = "dlq"
+
+    id: str
     queue: str
     job_type: str
-    died_at: datetime
+    dlq_at: datetime
     failed_attempts: int
     attempt_no: int
     max_attempts: int | None
     dlq_reason_code: str
-    error_code: str | None
-    error_message: str | None
+    last_error_code: str | None
+    last_error_message: str | None
+    fingerprint: str | None
+    code_version: str | None
+    priority: int | None
+    run_at: datetime | None
+    created_at: datetime | None
+    updated_at: datetime
+    resolved_at: datetime | None
+    resolution: str | None
+    replay_job_id: str | None
+    replay_of_job_id: str | None
+    worker_id: str | None
+
+    @property
+    def short_id(self) -> str:
+        """Return the end of the id, as screens show it."""
+        return self.id[-8:]
+
+    @property
+    def tries(self) -> str:
+        """Return how much of its attempts it has spent."""
+        of = "" if self.max_attempts is None else f"/{self.max_attempts}"
+        return f"{self.failed_attempts}{of}"
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Return where it stands in a list."""
+        return self.dlq_at, self.id
 
 
 @dataclass(frozen=True, slots=True)

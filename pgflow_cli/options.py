@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from pgflow_cli.errors import ConfigurationError
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMMAND_LINE = "command line"
+_UNITS = {"ms": "milliseconds", "s": "seconds", "d": "days"}
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -30,7 +33,8 @@ class Session:
 
     `given` holds the global options by name: first as typed before the sub-command, in
     the end as they are in force. `origins` says where each value came from; what is
-    missing there is the default. `arguments` are the words that were typed.
+    missing there is the default. `arguments` are the words that were typed. A
+    `heedless` command runs whatever the files say: it explains what is wrong with them.
     """
 
     variables: Collection[str] = ()
@@ -38,6 +42,7 @@ class Session:
     given: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Found] = field(default_factory=dict)
     loaded: Sources | None = None
+    heedless: bool = False
 
     @classmethod
     def current(cls) -> Session:
@@ -49,25 +54,32 @@ class Session:
     @property
     def sources(self) -> Sources:
         """Return the places to look into, read once, when the first value is wanted."""
+        if self.heedless:
+            return Sources((), None)
         if self.loaded is None:
-            env_file, config = self.given.get("env_file"), self.given.get("config")
-            self.loaded = configuration.load(
-                os.environ,
-                variables=self.variables,
-                directory=Path(),
-                env_file=Path(env_file) if env_file else None,
-                config=Path(config) if config else None,
-                profile=self.given.get("profile"),
-            )
+            self.loaded = self.read(configuration.refuse)
         return self.loaded
+
+    def read(self, report: configuration.Report) -> Sources:
+        """Read every place now, and report what is wrong with it."""
+        env_file, config = self.given.get("env_file"), self.given.get("config")
+        return configuration.load(
+            os.environ,
+            variables=self.variables,
+            directory=Path(),
+            env_file=Path(env_file) if env_file else None,
+            config=Path(config) if config else None,
+            profile=self.given.get("profile"),
+            report=report,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
     """A flag with its variable, its default and its help text; decorates a command.
 
-    A global one is not handed to the command: it is asked for in the session. With
-    `milliseconds` the variable counts them, where the flag takes a duration.
+    A global one is not handed to the command: it is asked for in the session. With a
+    `unit` (ms, s or d) the variable counts in it, where the flag takes a duration.
     """
 
     flags: tuple[str, ...]
@@ -82,7 +94,7 @@ class Setting:
     count: bool = False
     show_default: bool | str = True
     metavar: str | None = None
-    milliseconds: bool = False
+    unit: str = ""
     callback: Callable[[click.Context, click.Parameter, Any], Any] | None = None
 
     def __call__(self, function: F) -> F:
@@ -108,11 +120,16 @@ class Setting:
         return named[0] if named else longest.lstrip("-").replace("-", "_")
 
     def value(self) -> Any:
-        """Return the value of a setting that has no flag."""
+        """Return what a variable, a file or the default says; no flag is asked."""
         session = Session.current()
         written = self.look_up(session)
         if written is None:
-            return self.default
+            as_written = self.unit and isinstance(self.default, str)
+            return (
+                self.kind.convert(self.default, None, None)
+                if as_written
+                else (self.default)
+            )
         if self.is_flag or self.kind is None:
             return written
         try:
@@ -133,8 +150,9 @@ class Setting:
         expects = (
             "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
         )
-        if self.milliseconds:
-            expects += "; the variable counts milliseconds"
+        if self.unit:
+            counted = _UNITS[self.unit]
+            expects += f"; the variable counts {counted}: a number without a unit"
         return ConfigurationError(f"{found.key} ({found.origin}) is not {expects}")
 
     def _written(self, found: Found) -> str | tuple[str, ...]:
@@ -147,7 +165,10 @@ class Setting:
             raise self.refusal(found)
         if self.multiple:
             return tuple(part.strip() for part in str(value).split(",") if part.strip())
-        return f"{value}ms" if self.milliseconds else str(value)
+        # A unit of its own would be misread: 5m, and an s behind it.
+        if self.unit and not _NUMBER.fullmatch(str(value).strip()):
+            raise self.refusal(found)
+        return f"{str(value).strip()}{self.unit}" if self.unit else str(value)
 
     def _boolean(self, found: Found) -> bool:
         value = found.value

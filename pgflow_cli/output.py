@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,12 @@ from pgflow_cli import escaping, terminal
 from pgflow_cli.cells import (
     Column,
     Row,
+    fitting,
     json_of,
+    named,
     readable,
     separated,
+    sorted_rows,
     text_of,
 )
 from pgflow_cli.errors import PgflowError, Refused, UsageError
@@ -47,14 +51,20 @@ __all__ = [
     "tell",
     "warn",
     "watch",
+    "watch_text",
+    "width",
     "write",
+    "write_document",
+    "write_line",
     "write_record",
     "write_text",
 ]
 
 FORMATS = ("table", "plain", "wide", "json", "jsonl", "csv", "tsv", "ids", "md")
 TIMES = ("relative", "iso", "local", "unix")
+_GAP = 2  # spaces between two columns
 _UNCONFIRMED = "CONFIRMATION_REQUIRED"
+_RIGHT = {"number", "share"}
 _MACHINE = {"json", "jsonl", "csv", "tsv", "ids"}
 
 
@@ -123,11 +133,36 @@ def write_record(
         )
 
 
-def write_text(lines: Iterable[str]) -> None:
-    """Write a screen of lines, paged if it overflows."""
+def write_line(row: Row, columns: Sequence[Column]) -> None:
+    """Write one object on a line of its own, as jsonl does, whatever was asked for."""
+    sys.stdout.write(json_of(_object(row, _picked(columns, "jsonl"))) + "\n")
+    sys.stdout.flush()
+
+
+def width() -> int | None:
+    """Return how wide the terminal is that shows stdout; None: it goes elsewhere."""
+    tty = terminal.is_terminal(sys.stdout)
+    return shutil.get_terminal_size().columns if tty else None
+
+
+def write_document(document: Mapping[str, Any]) -> None:
+    """Write one JSON object that is no list of rows."""
+    sys.stdout.write(json_of(document, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) -> None:
+    """Write a screen of lines, paged if it overflows.
+
+    `marks` gives a colour to words that a line may begin with.
+    """
     readable = _for_reader(sys.stdout)
+    coloured = terminal.colored(sys.stdout, terminal.display().color)
     terminal.show(
-        "".join(f"{readable(escaping.neutral(line)).rstrip()}\n" for line in lines)
+        "".join(
+            f"{_marked(text, marks) if marks and coloured else text}\n"
+            for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
+        )
     )
 
 
@@ -158,7 +193,7 @@ def live(
 
 
 def watch(
-    fetch: Callable[[], Iterable[Row]],
+    fetch: Callable[[], Iterable[Row] | None],
     columns: Sequence[Column],
     *,
     seconds: float,
@@ -166,26 +201,47 @@ def watch(
 ) -> None:
     """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
 
-    What is shown is fetched anew every so many seconds.
+    What is shown is fetched anew every so many seconds; None ends it.
     """
     if not terminal.is_terminal(sys.stdout) or is_machine():
         picked = _picked(columns, "jsonl")
-        while True:
-            for row in fetch():
+        while (rows := fetch()) is not None:
+            for row in rows:
                 sys.stdout.write(json_of(_object(row, picked)) + "\n")
             sys.stdout.flush()
             time.sleep(seconds)
+        return
     from rich.live import Live  # noqa: PLC0415 - start-up stays quick
 
     picked = _picked(columns, chosen_format())
     with Live(
         console=terminal.console(sys.stdout), screen=True, auto_refresh=False
     ) as screen:
-        while True:
-            rows = _sorted(fetch(), columns)
-            now = datetime.now(UTC)
-            screen.update(_rich_table(rows, picked, now, title), refresh=True)
+        while (rows := fetch()) is not None:
+            shown = _rich_table(
+                _sorted(rows, columns), picked, datetime.now(UTC), title
+            )
+            screen.update(shown, refresh=True)
             time.sleep(seconds)
+
+
+@contextmanager
+def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Hand out a function that shows lines in place of the ones before.
+
+    On the terminal's other screen: what stood there comes back at the end.
+    """
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+    from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+    readable = _for_reader(sys.stdout)
+    with Live(
+        console=terminal.console(sys.stdout), screen=True, auto_refresh=False
+    ) as screen:
+        yield lambda lines: screen.update(
+            Text("\n".join(readable(escaping.neutral(line)) for line in lines)),
+            refresh=True,
+        )
 
 
 def say(text: str) -> None:
@@ -266,27 +322,19 @@ def _tell(
     sys.stderr.flush()
 
 
+def _marked(line: str, marks: Mapping[str, str]) -> str:
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if word not in marks:
+        return line
+    return line.replace(word, click.style(word, fg=marks[word], bold=True), 1)
+
+
 def _for_reader(stream: Any) -> Callable[[str], str]:
     return escaping.ascii_only if terminal.knows_ascii_only(stream) else str
 
 
 def _sorted(rows: Iterable[Row], columns: Sequence[Column]) -> Iterable[Row]:
-    """Return the rows as --sort asks: what has no value comes last."""
-    wanted = terminal.display().sort
-    if not wanted:
-        return rows
-    name, _, direction = wanted.partition(":")
-    if direction not in ("", "asc", "desc"):
-        raise UsageError("--sort takes FIELD, FIELD:asc or FIELD:desc")
-    [column] = _named(columns, [name])
-    every = list(rows)
-    known = [row for row in every if column.of(row) is not None]
-    known.sort(key=lambda row: _sortable(column.of(row)), reverse=direction == "desc")
-    return known + [row for row in every if column.of(row) is None]
-
-
-def _sortable(value: Any) -> Any:
-    return value if isinstance(value, int | float | datetime) else text_of(value)
+    return sorted_rows(rows, columns, terminal.display().sort)
 
 
 def _picked(columns: Sequence[Column], form: str) -> list[Column]:
@@ -294,24 +342,7 @@ def _picked(columns: Sequence[Column], form: str) -> list[Column]:
     if not wanted:
         whole = form == "wide" or form in _MACHINE
         return [column for column in columns if whole or not column.wide]
-    return _named(columns, wanted)
-
-
-def _named(columns: Sequence[Column], wanted: Iterable[str]) -> list[Column]:
-    by_name = {
-        _folded(name): column
-        for column in columns
-        for name in (column.field, column.title)
-    }
-    unknown = [name for name in wanted if _folded(name) not in by_name]
-    if unknown:
-        known = ", ".join(column.field for column in columns)
-        raise UsageError(f"there is no column {unknown[0]}", f"Columns: {known}")
-    return [by_name[_folded(name)] for name in wanted]
-
-
-def _folded(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    return named(columns, wanted)
 
 
 def _identity(columns: Sequence[Column]) -> Column:
@@ -376,9 +407,14 @@ def _rich_table(
         box=None if title == "" else box.SIMPLE_HEAD,
         show_header=headers,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, _GAP, 0, 0),
     )
     ascii_only = terminal.knows_ascii_only(sys.stdout)
+    shown = [
+        [_shown(column, row, now, short=True) for column in columns] for row in rows
+    ]
+    if terminal.is_terminal(sys.stdout):
+        columns = columns[: fitting(columns, shown, terminal.width(), _GAP)]
     for column in columns:
         # Text gives way when the screen is narrow; everything else stays whole.
         table.add_column(
@@ -386,17 +422,13 @@ def _rich_table(
             justify="right" if column.kind == "number" else "left",
             no_wrap=column.kind != "text",
         )
-    for row in rows:
+    for cells in shown:
         table.add_row(
             *(
                 # Without wrapping, but only here: rich does not narrow a column that
                 # may not wrap.
-                Text(
-                    _shown(column, row, now, short=True),
-                    no_wrap=True,
-                    overflow="crop" if ascii_only else "ellipsis",
-                )
-                for column in columns
+                Text(cell, no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+                for cell in cells[: len(columns)]
             )
         )
     return table
@@ -423,7 +455,7 @@ def _tabulated(
         # infinity.
         disable_numparse=True,
         colalign=tuple(
-            "right" if column.kind == "number" else "left" for column in columns
+            "right" if column.kind in _RIGHT else "left" for column in columns
         )
         if cells or headings
         else None,

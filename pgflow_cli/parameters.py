@@ -12,12 +12,15 @@ from pgflow_cli import times
 from pgflow_cli.times import Direction, Instant
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_BARE = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 _RATE = re.compile(r"(\d{1,7}(?:\.\d{1,2})?)/s", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType  # in click 8.2 it is not generic
@@ -79,6 +82,18 @@ class Duration(Kind):
         return seconds
 
 
+class Seconds(Duration):
+    """A length of time that may be a bare number, of seconds."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        bare = isinstance(value, str) and _BARE.fullmatch(value)
+        return super().convert(f"{value}s" if bare else value, param, ctx)
+
+
 class Rate(Kind):
     """So many a second, such as 20/s; given on as a number."""
 
@@ -114,13 +129,40 @@ class InstantType(Kind):
             self.refuse(param, ctx, str(error))
 
 
-class Name(Kind):
+class Known(Kind):
+    """A value of which the database knows some: they complete what is being typed.
+
+    `suggests` is the kind of names: queue, job_type, worker or job_id.
+    """
+
+    expects = "a name"
+
+    def __init__(self, name: str, suggests: str) -> None:
+        self.name, self.suggests = name, suggests
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Ask the database, silently."""
+        if not self.suggests:
+            return []
+        from pgflow_cli import candidates  # noqa: PLC0415 - only a shell needs it
+
+        return candidates.complete(ctx, self.suggests, incomplete)
+
+
+class Name(Known):
     """A name that is safe in every place it turns up in."""
 
-    name = "name"
-
-    def __init__(self, what: str, pattern: re.Pattern[str], rule: str) -> None:
-        self.name = what
+    def __init__(
+        self, what: str, pattern: re.Pattern[str], rule: str, suggests: str = ""
+    ) -> None:
+        super().__init__(what, suggests)
         self.pattern = pattern
         self.expects = f"a name of {rule}"
 
@@ -181,14 +223,34 @@ QUEUE = Name(
     "queue",
     _QUEUE,
     "1 to 63 letters, digits, _ . - that starts with a letter or a digit",
+    "queue",
 )
 TYPE = Name(
     "type",
     _NAME,
     "1 to 128 letters, digits, _ . : - that starts with a letter or a digit",
+    "job_type",
 )
+JOB_ID = Known("id", "job_id")
+WORKER = Known("worker", "worker")
 NAME = Name(
     "name",
     _NAME,
     "1 to 128 letters, digits, _ . : - that starts with a letter or a digit",
 )
+
+
+class OrNone(Kind):
+    """A number or a duration within bounds, or `none`: no limit, given on as -1."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.name = f"{kind.name}|none"
+        self.expects = f"{kind.expects}, or none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if str(value).lower() == "none" or value == -1:
+            return -1
+        return self.kind.convert(value, param, ctx)

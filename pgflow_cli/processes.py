@@ -122,7 +122,10 @@ def settling(
 
     def settle(repository: Repository) -> None:
         if culprits:
-            repository.settle_and_lease(_timed_out(child, culprits))
+            cycle = _timed_out(child, culprits)
+            lost = set(repository.settle_and_lease(cycle).lost)
+            settled = [s for s in cycle.settlements if s.job_id not in lost]
+            repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
         ended = repository.end_worker(
             child.worker_id,
             status=status,

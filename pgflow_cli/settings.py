@@ -20,9 +20,11 @@ from pgflow_cli.configuration import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting, stack
 from pgflow_cli.parameters import (
+    JOB_ID,
     NAME,
     QUEUE,
     TYPE,
+    WORKER,
     Choice,
     Duration,
     InstantType,
@@ -32,9 +34,11 @@ from pgflow_cli.parameters import (
 )
 
 __all__ = [
+    "JOB_ID",
     "NAME",
     "QUEUE",
     "TYPE",
+    "WORKER",
     "Choice",
     "Duration",
     "InstantType",
@@ -46,6 +50,7 @@ __all__ = [
 
 DEV_FOLDER = Path(".pgflow")
 _DAY = 86_400.0
+_TEN_YEARS = 3650 * _DAY
 _WAYS_OUT = (
     "Set DATABASE_URL (or DATABASE_URL_FILE), like postgres://user@host:5432/dbname",
     "or start a private server here:  pgflow dev",
@@ -324,7 +329,7 @@ reap_interval = _flag(
     variable="PGFLOW_REAP_INTERVAL_MS",
     kind=Duration(0.05, 3600),
     default="5s",
-    milliseconds=True,
+    unit="ms",
 )
 crash_budget = _flag(
     "--crash-budget",
@@ -349,6 +354,21 @@ migrate = _flag(
     help="Bring the schema up to date first.",
     variable="PGFLOW_MIGRATE_ON_STARTUP",
     is_flag=True,
+)
+maintain = _flag(
+    "--maintain/--no-maintain",
+    help="Whether it also does what `pgflow maintain` does.",
+    variable="PGFLOW_MAINTAIN",
+    is_flag=True,
+    default=True,
+)
+maintenance_interval = _flag(
+    "--maintenance-interval",
+    help="How often it does; the variable counts seconds.",
+    variable="MAINTENANCE_INTERVAL_SECS",
+    kind=Duration(0.5, _DAY),
+    default="60s",
+    unit="s",
 )
 shutdown_timeout = _flag(
     "--shutdown-timeout",
@@ -401,6 +421,8 @@ WORK = (
     poll,
     listen,
     migrate,
+    maintain,
+    maintenance_interval,
     shutdown_timeout,
     drain,
     once,
@@ -412,6 +434,35 @@ WORK = (
     check,
 )
 work_options = stack(*WORK)
+
+# What `maintain` takes, and heeds when `work` does it.
+
+archive_after = _flag(
+    "--archive-after",
+    help="When a job that succeeded moves to the archive; the variable counts days.",
+    variable="ARCHIVE_SUCCEEDED_AFTER_DAYS",
+    kind=Duration(0, _TEN_YEARS),
+    default="7d",
+    unit="d",
+)
+prune_after = _flag(
+    "--prune-after",
+    help="How long the archive keeps a job and its attempts, and how long decisions"
+    " are kept; the variable counts days.",
+    variable="PRUNE_HISTORY_AFTER_DAYS",
+    kind=Duration(0, _TEN_YEARS),
+    default="7d",
+    unit="d",
+)
+interval = _flag(
+    "--interval",
+    help="How often, with --loop; the variable counts seconds.",
+    variable="MAINTENANCE_INTERVAL_SECS",
+    kind=Duration(0.5, _DAY),
+    default="60s",
+    unit="s",
+)
+MAINTAIN = (archive_after, prune_after, interval)
 list_options = stack(sort, columns, no_headers)
 
 # Variables without a flag.
@@ -456,6 +507,7 @@ ALL = (
     actor,
     pg_bin,
     *WORK,
+    *MAINTAIN,
     *VARIABLE_ONLY,
 )
 VARIABLES = frozenset(setting.variable for setting in ALL if setting.variable)
@@ -484,7 +536,7 @@ def names_a_database() -> bool:
 def database_url() -> str:
     """Return the URL of the database; none at all is exit 78 with the ways out."""
     session = Session.current()
-    url = _nearest(session)
+    url = nearest_url(session)
     if url is None:
         raise ConfigurationError("no database URL is set", *_dev_server(), *_WAYS_OUT)
     _warn_of_unheeded_profile(session)
@@ -501,7 +553,7 @@ def typed_database_url() -> str | None:
     return _local(url) if url.startswith("dev:") else url
 
 
-def _nearest(session: Session) -> str | None:
+def nearest_url(session: Session) -> str | None:
     """Return the URL or what its file holds, whichever was set nearer to the user."""
     url, path = (
         session.given.get("database_url"),
@@ -513,6 +565,13 @@ def _nearest(session: Session) -> str | None:
     if url and ranks == [-1, -1]:
         raise UsageError("--database-url and --database-url-file exclude each other")
     return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
+
+
+def status_folders() -> list[Path]:
+    """Return where workers of this user write their status, the first choice first."""
+    from pgflow_cli import status_files  # noqa: PLC0415 - start-up stays quick
+
+    return status_files.folders(os.environ.get("XDG_STATE_HOME"))
 
 
 def traceparent() -> str | None:

@@ -48,8 +48,7 @@ def statement(name: str) -> Statement:
     must ask in the same words. Parameters are numbered as PostgreSQL wants them:
     psycopg would parse a text of more than 4 KiB at every call.
     """
-    text = (root() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
-    text = _INCLUDE.sub(lambda match: _fragment(match[1]), text)
+    text = _included("queries", name)
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     names: list[str] = []
 
@@ -63,8 +62,10 @@ def statement(name: str) -> Statement:
 
 
 @cache
-def _fragment(name: str) -> str:
-    return (root() / "fragments" / f"{name}.sql").read_text(encoding="utf-8")
+def _included(folder: str, name: str) -> str:
+    """Return a file's text with the fragments that it includes, and those of theirs."""
+    text = (root() / folder / f"{name}.sql").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda match: _included("fragments", match[1]), text)
 
 
 @cache

@@ -6,13 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from pgflow_cli.models import Attempt, JobFacts
+from pgflow_cli.facts import Action, Attempt, Decision, JobFacts
 from pgflow_cli.phrases import length
+
+_SAME_THROTTLE = 120.0  # seconds between minutes that are told as one
+_COUNTS = (
+    ("in_flight", "max_in_flight"),
+    ("attempts_last_minute", "max_attempts_per_minute"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A line of the timeline; `after` is in seconds since the job was enqueued."""
+    """A line of the timeline; `after` is in seconds since the job was enqueued.
+
+    `kind` is Job, Attempt, PolicyDecision, OperatorAction, Replay, or Hidden: a line
+    that stands for attempts left out, with no time of its own.
+    """
 
     at: str | None
     after: float | None
@@ -20,46 +30,141 @@ class Event:
     worker_id: str | None
     took_ms: float | None
     detail: str
+    kind: str = "Job"
 
 
-def tell(facts: JobFacts) -> Iterator[Event]:
+def tell(facts: JobFacts) -> list[Event]:
+    """Return the events in their order."""
+    # What happened at one instant stays in the order given.
+    told = [_enqueued(facts), *_of_attempts(facts), *_of_operators(facts)]
+    told += _ends(facts)
+    told.sort(key=lambda dated: dated[0])
+    instants = [at for at, _ in told]
+    for run in _runs(facts.decisions, instants):
+        told.append((run[0].first_at, _throttled(facts, run)))
+    told.sort(key=lambda dated: dated[0])
+    return [event for _, event in told]
+
+
+def hidden_attempts(facts: JobFacts) -> int:
+    """Return how many attempts there are beside those that are told."""
+    return max(0, facts.job.attempts - len(facts.attempts))
+
+
+def attempts_told(facts: JobFacts) -> str:
+    """Return how many attempts are left out, in words; empty if none is."""
+    hidden = hidden_attempts(facts)
+    if not hidden:
+        return ""
+    return f"... {hidden} attempt{'' if hidden == 1 else 's'} hidden (--attempts all)"
+
+
+def _enqueued(facts: JobFacts) -> tuple[str, Event]:
     job = facts.job
-    begun = datetime.fromisoformat(job.created_at)
-
-    def event(
-        at: str,
-        what: str,
-        detail: str,
-        worker_id: str | None = None,
-        took_ms: float | None = None,
-    ) -> Event:
-        after = (datetime.fromisoformat(at) - begun).total_seconds()
-        return Event(at, max(0.0, after), what, worker_id, took_ms, detail)
-
     about = f"priority {job.priority}, max_attempts {job.max_attempts}"
     if job.replay_of_job_id:
         about += f", replay of {job.replay_of_job_id}"
-    yield event(job.created_at, "enqueued", about)
-    hidden = job.attempts - len(facts.attempts)
-    for number, attempt in enumerate(facts.attempts):
-        if hidden and number == min(1, len(facts.attempts) - 1):
-            detail = f"... {hidden} attempts hidden (--attempts all)"
-            yield Event(None, None, "", None, None, detail)
-        yield event(
+    return _event(facts, job.created_at, "enqueued", about)
+
+
+def _ends(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+    job = facts.job
+    if job.dlq_at:
+        yield _event(facts, job.dlq_at, "moved to DLQ", job.dlq_reason_code or "")
+    if job.resolved_at:
+        by = f" by {job.replay_job_id}" if job.replay_job_id else ""
+        told = f"{job.resolution}{by}{_by_whom(facts)}"
+        kind = "Replay" if job.replay_job_id else "Job"
+        yield _event(facts, job.resolved_at, "resolved", told, kind=kind)
+    if job.canceled_at:
+        note = f": {job.cancel_note}" if job.cancel_note else ""
+        yield _event(facts, job.canceled_at, "canceled", f"{job.canceled_by}{note}")
+
+
+def _of_attempts(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+    attempts = facts.attempts
+    for number, attempt in enumerate(attempts):
+        if hidden_attempts(facts) and number == min(1, len(attempts) - 1):
+            # After the first one; before the only one.
+            at = (attempts[0] if number else attempt).finished_at
+            told = attempts_told(facts)
+            yield at, Event(None, None, "", None, None, told, "Hidden")
+        yield _event(
+            facts,
             attempt.finished_at,
             f"attempt {attempt.attempt_no} {attempt.status}",
             _outcome(attempt),
-            attempt.worker_id,
-            attempt.latency_ms,
+            worker_id=attempt.worker_id,
+            took_ms=attempt.latency_ms,
+            kind="Attempt",
         )
-    if job.dlq_at:
-        yield event(job.dlq_at, "moved to DLQ", job.dlq_reason_code or "")
-    if job.resolved_at:
-        by = f" by {job.replay_job_id}" if job.replay_job_id else ""
-        yield event(job.resolved_at, "resolved", f"{job.resolution}{by}")
-    if job.canceled_at:
-        note = f": {job.cancel_note}" if job.cancel_note else ""
-        yield event(job.canceled_at, "canceled", f"{job.canceled_by}{note}")
+
+
+def _of_operators(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+    for action in facts.actions:
+        # What ended the job is told by its end.
+        if action.id not in facts.job.action_ids:
+            note = f": {action.note}" if action.note else ""
+            yield _event(
+                facts,
+                action.at,
+                action.action,
+                f"by {action.actor}{note}",
+                kind="OperatorAction",
+            )
+
+
+def _runs(decisions: list[Decision], instants: list[str]) -> Iterator[list[Decision]]:
+    """Join minutes of one throttle between which nothing else happened."""
+    run: list[Decision] = []
+    for decision in decisions:
+        if run and not _goes_on(run, decision, instants):
+            yield run
+            run = []
+        run.append(decision)
+    if run:
+        yield run
+
+
+def _goes_on(run: list[Decision], decision: Decision, instants: list[str]) -> bool:
+    begun, last = run[0].first_at, run[-1]
+    gap = datetime.fromisoformat(decision.first_at) - datetime.fromisoformat(
+        last.last_at
+    )
+    return (
+        last.reason_code == decision.reason_code
+        and gap.total_seconds() <= _SAME_THROTTLE
+        and not any(begun < at <= decision.first_at for at in instants)
+    )
+
+
+def _throttled(facts: JobFacts, run: list[Decision]) -> Event:
+    first, last = run[0], run[-1]
+    detail = " ".join(filter(None, (last.reason_code, _use(last))))
+    seconds = sum(decision.count for decision in run)
+    if seconds > 1:
+        detail += f", {length(float(seconds))} in all, to {last.last_at[11:19]}"
+    what = first.decision.lower()
+    return _event(facts, first.first_at, what, detail, kind="PolicyDecision")[1]
+
+
+def _use(decision: Decision) -> str:
+    details = decision.details_json
+    for used, limit in _COUNTS:
+        ours = decision.reason_code == "IN_FLIGHT_EXCEEDED"
+        if limit in details and ours == (used == "in_flight"):
+            return f"{details.get(used)}/{details[limit]}"
+    return ""
+
+
+def _by_whom(facts: JobFacts) -> str:
+    doers = [a for a in facts.actions if a.id in facts.job.action_ids]
+    return "".join(_signed(action) for action in doers[-1:])
+
+
+def _signed(action: Action) -> str:
+    note = f" ({action.note})" if action.note else ""
+    return f", by {action.actor}{note}"
 
 
 def _outcome(attempt: Attempt) -> str:
@@ -68,3 +173,18 @@ def _outcome(attempt: Attempt) -> str:
         word = "retry" if attempt.status == "failed" else "again"
         parts.append(f"{word} in {length(max(0.0, attempt.next_in))}")
     return ", ".join(parts)
+
+
+def _event(
+    facts: JobFacts,
+    at: str,
+    what: str,
+    detail: str,
+    *,
+    worker_id: str | None = None,
+    took_ms: float | None = None,
+    kind: str = "Job",
+) -> tuple[str, Event]:
+    begun = datetime.fromisoformat(facts.job.created_at)
+    after = max(0.0, (datetime.fromisoformat(at) - begun).total_seconds())
+    return at, Event(at, after, what, worker_id, took_ms, detail, kind)

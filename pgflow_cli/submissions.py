@@ -140,10 +140,13 @@ def wait_for_outcomes(
     job_ids: Sequence[str],
     *,
     seconds: float,
+    any_of_them: bool = False,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[JobOutcome]:
     """Wait until jobs have ended and return how, in the order of their ids.
+
+    `any_of_them`: until one of them has; only those that have are returned.
 
     Raises TryLater if some have not after so many seconds.
     """
@@ -156,6 +159,8 @@ def wait_for_outcomes(
             for outcome in producing.list_outcomes(part):
                 ended[outcome.job_id] = outcome
         remaining = deadline - clock()
+        if ended and any_of_them:
+            break
         if len(ended) < len(set(job_ids)):
             if remaining <= 0:
                 raise TryLater(
@@ -165,7 +170,7 @@ def wait_for_outcomes(
                 )
             pause(min(interval, max(0.0, remaining)))
             interval = min(1.0, interval * 1.5)
-    return [ended[job_id] for job_id in job_ids]
+    return [ended[job_id] for job_id in job_ids if job_id in ended]
 
 
 def _object(strings: Sequence[str], documents: Sequence[str]) -> str:

@@ -23,9 +23,10 @@ from typing import Any
 
 from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
-from pgflow_cli.heartbeat import Heartbeat, Upkeep, WakeUps
+from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.status_files import StatusFile
 from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -66,7 +67,9 @@ class Supervisor:
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
         self._upkeep = Upkeep(plan, database)
+        self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
+        self._status = StatusFile(plan.name, plan.status_folders)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -80,7 +83,9 @@ class Supervisor:
                 self._listen_to_children(woken)
                 self._look_at_deadlines()
                 self._look_at_limits()
+                self._status.write([child.board for child in self._living()])
             self._stop_duties(threads)
+            self._status.remove()
         if self._failure is not None:
             raise self._failure
 
@@ -143,6 +148,8 @@ class Supervisor:
                 child.say("quiet")
         elif kind == "idle":
             child.idle = values[0]
+        elif kind == "counted":
+            self._heartbeat.ledger.add(values[0])
         elif kind == "retiring":
             child.retiring = True
         elif kind == "done":
@@ -258,6 +265,7 @@ class Supervisor:
         """Lease no more; let what runs end."""
         if self._ending_at is None:
             self._ending_at = time.monotonic()
+            self._maintaining.stop()
             for child in self._children:
                 child.say("drain")
 
@@ -321,6 +329,8 @@ class Supervisor:
         duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
         if self.plan.listen:
             duties["listener"] = self._wake_ups.run
+        if self.plan.maintain:
+            duties["maintenance"] = self._maintaining.run
         threads = [
             threading.Thread(target=duty, name=f"pgflow-{name}", daemon=True)
             for name, duty in duties.items()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import click
 
@@ -102,6 +105,11 @@ def console(stream: TextIO) -> Console:
     )
 
 
+def width() -> int:
+    """Return how many columns the terminal has."""
+    return shutil.get_terminal_size().columns
+
+
 def show(text: str) -> None:
     """Write a screen; between two terminals, through a pager if it overflows."""
     command = display().pager
@@ -133,6 +141,106 @@ def _paged(text: str, command: str) -> bool:
         # The pager takes Ctrl-C for itself; it ends with q.
         pager.wait()
     return True
+
+
+class FullScreen:
+    """The alternate screen of a terminal, and its keys; see `fullscreen`."""
+
+    STYLES: ClassVar = {"strong": "bold", "dim": "dim", "alarm": "bold red"}
+
+    def __init__(self, shown: Any) -> None:
+        self._shown = shown
+        self._typed: deque[str] = deque()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return columns and rows, as they are now."""
+        return self._shown.console.width, self._shown.console.height
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether it shows ASCII and nothing else."""
+        return knows_ascii_only(sys.stdout)
+
+    def show(self, lines: Sequence[Any]) -> None:
+        """Show lines, each a text and a style, in place of all others."""
+        from rich.text import Text  # noqa: PLC0415 - start-up stays quick
+
+        readable = escaping.ascii_only if self.ascii_only else str
+        page = Text(no_wrap=True, overflow="crop")
+        for number, line in enumerate(lines):
+            text = readable(escaping.neutral(line.text))
+            page.append("\n" if number else "")
+            page.append(text, self.STYLES.get(line.style, ""))
+        self._shown.update(page, refresh=True)
+
+    def key(self, seconds: float) -> str | None:
+        """Return a key that is pressed within so many seconds; None if none is."""
+        if self._typed:
+            return self._typed.popleft()
+        if not is_terminal(sys.stdin) or sys.platform == "win32":
+            return _key_of_windows(seconds)
+        ready, _, _ = select.select([sys.stdin], [], [], seconds)
+        if not ready:
+            return None
+        typed = os.read(sys.stdin.fileno(), 1024)
+        if not typed:  # the terminal is gone
+            raise KeyboardInterrupt
+        # Arrows and the like begin as Esc does; none of them means anything here.
+        if len(typed) == 1 or not typed.startswith(b"\x1b"):
+            self._typed.extend(typed.decode("utf-8", "replace"))
+        return self._typed.popleft() if self._typed else None
+
+
+def _key_of_windows(seconds: float) -> str | None:
+    if sys.platform != "win32" or not is_terminal(sys.stdin):
+        time.sleep(seconds)
+        return None
+    import msvcrt  # noqa: PLC0415 - only there
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if msvcrt.kbhit():
+            return msvcrt.getwch()
+        time.sleep(0.05)
+    return None
+
+
+@contextmanager
+def fullscreen() -> Iterator[FullScreen]:
+    """Take the whole terminal and every key; give both back, whatever happens."""
+    from rich.live import Live  # noqa: PLC0415 - start-up stays quick
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with (
+            _every_key(),
+            Live(console=console(sys.stdout), screen=True, auto_refresh=False) as shown,
+        ):
+            yield FullScreen(shown)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _every_key() -> Iterator[None]:
+    """Have the terminal hand on each key at once, and not show it."""
+    if not is_terminal(sys.stdin) or sys.platform == "win32":
+        yield
+        return
+    import termios  # noqa: PLC0415 - not on Windows
+    import tty  # noqa: PLC0415 - not on Windows
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def ask(question: str) -> str:

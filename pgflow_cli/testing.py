@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgflow_cli import executables, handlers
+from pgflow_cli.counters import TIMED, Tally, attempt_of
 from pgflow_cli.handlers import App, Outcome
+from pgflow_cli.ledger import Ledger
 from pgflow_cli.models import Cycle, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 
@@ -49,6 +51,7 @@ def drain(
     repository = Repository.over(connection)
     worker_id = str(uuid.uuid4())
     ran: list[Ran] = []
+    ledger = Ledger()
     while True:
         request = Cycle(
             worker_id=worker_id,
@@ -65,12 +68,16 @@ def drain(
         )
         jobs = repository.settle_and_lease(request).jobs
         if not jobs:
+            ledger.flush(repository, worker_id)
             return ran
         for place, job in enumerate(jobs):
             if len(ran) >= most:
                 raise RuntimeError(f"still jobs to run after {most} attempts")
             last = job.lease_id not in {j.lease_id for j in jobs[place + 1 :]}
-            ran.append(_run(repository, request, app, job, closes=last))
+            began = time.monotonic()
+            done = _run(repository, request, app, job, closes=last)
+            ledger.add(_counted(job, done.outcome, time.monotonic() - began))
+            ran.append(done)
 
 
 def _run(
@@ -106,6 +113,14 @@ def _run(
         replace(request, room=0, settlements=[settlement], closed=closed)
     )
     return Ran(job.job_id, job.job_type, job.attempt_no, outcome)
+
+
+def _counted(job: LeasedJob, outcome: Outcome, took: float) -> Tally:
+    tally = Tally()
+    dead = outcome.dlq_reason_code is not None
+    attempt = attempt_of(job, outcome.status, outcome.error_code, dead=dead)
+    tally.attempt(attempt, took if outcome.status in TIMED else None)
+    return tally
 
 
 def _outcome(app: App, leased: LeasedJob) -> Outcome:

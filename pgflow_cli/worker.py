@@ -33,6 +33,7 @@ from pgflow_cli.workplan import WorkPlan
 log = logging.getLogger("pgflow.worker")
 
 TICK = 0.05  # seconds between two looks at deadlines and leases
+REPORT = 1.0  # seconds between two reports of what was counted
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
 
 
@@ -115,6 +116,7 @@ class Worker:
         for cycle in self._cycles:
             threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
         told_idle = told_retiring = False
+        report_at = time.monotonic() + REPORT
         while not self._intake.finished():
             if pipe.poll(TICK):
                 while pipe.poll():
@@ -126,7 +128,15 @@ class Worker:
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
                 pipe.send(("retiring",))
+            if time.monotonic() >= report_at:
+                report_at = time.monotonic() + REPORT
+                self._report(pipe)
+        self._report(pipe)
         self.slots.stop()
+
+    def _report(self, pipe: Connection) -> None:
+        if tally := self._intake.counters.take():
+            pipe.send(("counted", tally))
 
     def _obey(self, command: str) -> None:
         if command == "wake":

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class WorkPlan:
     crash_budget: int = 3
     poll: float = 0.25
     listen: bool = True
+    maintain: bool = False
+    maintenance_interval: float = 60.0
+    archive_after: float = 7 * 86_400.0
+    prune_after: float = 7 * 86_400.0
     connect_timeout: float = 5.0
     shutdown_timeout: float = 30.0
     drain: bool = False
@@ -46,3 +51,4 @@ class WorkPlan:
     log_format: str = "auto"
     log_level: str = "info"
     code_version: str | None = None
+    status_folders: tuple[Path, ...] = ()

@@ -41,6 +41,83 @@ def plant(
     return [row[0] for row in rows]
 
 
+def plant_dead(
+    connection: Connection,
+    count: int = 1,
+    *,
+    queue: str = "emails",
+    job_type: str = "email_send",
+    payload: str = "{}",
+    meta: str | None = None,
+    priority: int = 0,
+    max_attempts: int = 25,
+    reason: str = "MAX_ATTEMPTS_EXCEEDED",
+    error_code: str | None = "DEPENDENCY_DOWN",
+    error_message: str | None = "connection refused",
+    fingerprint: str | None = "f1-3ac91b20",
+    code_version: str | None = "4f2a9c",
+    worker: str = "worker-1",
+    died_ago: str = "1 minute",
+) -> list[str]:
+    """Plant dead letters of one failed attempt; each died a second after the next."""
+    rows = connection.execute(
+        """
+        with planted as (
+          insert into pgflow.jobs (
+            id, queue, job_type, payload, meta, priority, max_attempts
+          )
+          select
+            pgflow.uuid7_at(pgflow.uuid7_ticks() + n), %(queue)s, %(job_type)s,
+            %(payload)s::jsonb, %(meta)s::jsonb, %(priority)s, %(max_attempts)s
+          from generate_series(1, %(count)s) as n
+          returning id
+        ),
+        ranked as (
+          insert into pgflow.queue_ranks (queue, rank)
+          values (%(queue)s, -%(priority)s)
+          on conflict (queue, rank) do nothing
+        ),
+        numbered as (
+          select
+            id, row_number() over (order by id) as n,
+            now() - %(died_ago)s::interval
+              - (row_number() over (order by id) - 1) * interval '1 second' as died_at
+          from planted
+        ),
+        tried as (
+          insert into pgflow.job_attempts (
+            job_id, lease_id, started_at, finished_at, attempt_no, status, worker_name,
+            error_code, error_message, error_fingerprint, code_version
+          )
+          select
+            id, gen_random_uuid(), died_at - interval '12 ms', died_at, 1, 'failed',
+            %(worker)s, %(error_code)s, %(error_message)s, %(fingerprint)s,
+            %(code_version)s
+          from numbered
+        ),
+        buried as (
+          insert into pgflow.dead_letters (
+            job_id, died_at, attempt_no, failed_attempts, queue, job_type,
+            dlq_reason_code, error_code, error_message, error_fingerprint, code_version
+          )
+          select
+            id, died_at, 1, 1, %(queue)s, %(job_type)s, %(reason)s, %(error_code)s,
+            %(error_message)s, %(fingerprint)s, %(code_version)s
+          from numbered
+        )
+        select id::text from numbered order by n
+        """,
+        {
+            "count": count, "queue": queue, "job_type": job_type, "payload": payload,
+            "meta": meta, "priority": priority, "max_attempts": max_attempts,
+            "reason": reason, "error_code": error_code, "fingerprint": fingerprint,
+            "error_message": error_message, "code_version": code_version,
+            "worker": worker, "died_ago": died_ago,
+        },
+    ).fetchall()  # fmt: skip
+    return [row[0] for row in rows]
+
+
 def expire_leases(connection: Connection) -> None:
     """Let every lease have run out a minute ago."""
     connection.execute(

@@ -25,11 +25,11 @@ COUNTS = (
     output.Column("attempts", kind="number"),
 )
 DEAD = (
-    output.Column("job_id", "ID", kind="id"),
+    output.Column("id", "ID", kind="id"),
     output.Column("job_type", "TYPE"),
     output.Column("dlq_reason_code", "REASON"),
-    output.Column("error_code", "ERROR"),
-    output.Column("error_message", "MESSAGE"),
+    output.Column("last_error_code", "ERROR"),
+    output.Column("last_error_message", "MESSAGE"),
 )
 
 

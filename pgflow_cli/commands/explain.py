@@ -2,111 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import output, settings
+from pgflow_cli import inquiry
 from pgflow_cli.context import command, pass_repository
-from pgflow_cli.parameters import Kind
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
-    from pgflow_cli.times import Instant
-
-STORY = (
-    output.Column("at", "TIME (UTC)", kind="time"),
-    output.Column("after", kind="seconds"),
-    output.Column("event"),
-    output.Column("worker_id", "WORKER"),
-    output.Column("took_ms", "TOOK", kind="ms"),
-    output.Column("detail"),
-)
-RECORD = (
-    output.Column("job_id", kind="id"),
-    *(
-        output.Column(name)
-        for name in (
-            "status", "queue", "job_type", "verdict", "summary", "attempts",
-            "failed_attempts", "max_attempts", "next_run_at", "last_error",
-            "dlq_reason_code", "suggested_action", "as_of", "gates", "fingerprint",
-            "replays", "timeline", "payload_json",
-        )
-    ),
-)  # fmt: skip
-
-
-class _HowMany(Kind):
-    """A whole number, or `all`, which is given on as 0."""
-
-    name = "N|all"
-    expects = "a whole number from 1, or all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if value == "all":
-            return 0
-        most = settings.Number(1, 1_000_000)
-        return value if value == 0 else most.convert(value, param, ctx)
 
 
 @command("explain")
-@click.argument("job_id", metavar="ID")
+@inquiry.question
 @click.option("--timeline", is_flag=True, help="Only what happened to it, as rows.")
-@click.option("--payload", is_flag=True, help="Its payload, too.")
-@click.option(
-    "--attempts",
-    type=_HowMany(),
-    default="3",
-    show_default=True,
-    help="How many attempts to show, or all.",
-)
 @click.option("--gates", is_flag=True, help="Every gate, not only the one that holds.")
-@click.option("--exit-code", is_flag=True, help="Exit 5 if it is held up or dead.")
-@click.option(
-    "--since",
-    type=settings.InstantType("past"),
-    default="1d",
-    show_default=True,
-    help="How far back to look for the end of an id.",
-)
 @pass_repository
 def explain(
-    repository: Repository,
-    job_id: str,
-    timeline: bool,
-    payload: bool,
-    attempts: int,
-    gates: bool,
-    exit_code: bool,
-    since: Instant,
+    repository: Repository, asked: inquiry.Question, timeline: bool, gates: bool
 ) -> int:
     """Explain why a job is where it is.
 
-    ID is a job's id, or the last six digits of it or more.
+    ID is a job's id, or the last six digits of it or more. A job that has not ended is
+    held up by the first of the gates that a worker's lease asks.
 
     \b
     Examples:
       pgflow explain 9c41e07b
-      pgflow explain 9c41e07b --timeline --attempts all
+      pgflow explain 9c41e07b --gates
+      pgflow explain 9c41e07b --watch
       pgflow explain 9c41e07b -o json --exit-code
+      pgflow explain 9c41e07b --bundle incident.json
     """
-    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
-        explanation,
-        migrations,
-        screens,
-    )
-
-    migrations.require_current(repository)
-    found = repository.find_job(job_id, since=since)
-    facts = repository.describe_job(found, attempts=attempts or None)
-    explained = explanation.explain(facts)
-    text = repository.read_payload(found) if payload else None
-    if timeline:
-        output.write(explained.story, STORY)
-    elif output.is_machine():
-        output.write_record(screens.record(explained, payload=text), RECORD)
-    else:
-        output.write_text(screens.lines(explained, gates=gates, payload=text))
-    return 5 if exit_code and not explained.in_order else 0
+    return inquiry.answer(repository, asked, timeline=timeline, gates=gates)

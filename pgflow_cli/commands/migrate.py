@@ -8,7 +8,7 @@ import click
 
 from pgflow_cli import output, settings
 from pgflow_cli.context import (
-    Group,
+    group,
     open_repository,
     pass_database,
     pass_repository,
@@ -31,16 +31,7 @@ STATUS = (
 )
 
 
-class _UpByDefault(Group):
-    """A group that takes its arguments for those of `up` unless they name another."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not {*self.commands, *ctx.help_option_names}.intersection(args):
-            args.insert(0, "up")
-        return super().parse_args(ctx, args)
-
-
-@click.group("migrate", cls=_UpByDefault)
+@group("migrate", default="up")
 def migrate() -> None:
     """Bring the database's schema up to date.
 

@@ -45,8 +45,8 @@ class Job:
     """One attempt of one job.
 
     `canceled` is set when the result no longer counts: at the timeout, when the lease
-    is lost, when the worker stops, when an operator cancels the job. A handler that takes long looks at it, or waits on
-    it instead of sleeping.
+    is lost, when the worker stops, when an operator cancels the job. A handler that
+    takes long looks at it, or waits on it instead of sleeping.
     """
 
     __slots__ = (

@@ -29,7 +29,8 @@ class Outcome:
 
     A failed job either has a `delay` in seconds and runs again, or a `dlq_reason_code`
     and does not. A released job was not at fault: its attempt is recorded and not
-    counted. A canceled one was settled by the operator who canceled it. `followers` are jobs to enqueue with the success, as bodies.
+    counted. A canceled one was settled by the operator who canceled it. `followers` are
+    jobs to enqueue with the success, as bodies.
     """
 
     status: str

@@ -105,6 +105,13 @@ class Database:
         """Return the database's name, if the URL says it."""
         return self.parameters().get("dbname")
 
+    @property
+    def on_socket(self) -> bool:
+        """Whether it is reached over a socket of this host's file system."""
+        parameters = self.parameters()
+        host = parameters.get("host", "")
+        return "hostaddr" not in parameters and (not host or host.startswith("/"))
+
     def display(self) -> str:
         """Return `user@host:port/dbname`, which never holds a secret."""
         p = self.parameters()

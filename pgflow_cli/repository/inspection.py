@@ -1,4 +1,4 @@
-"""Statements that look at one job, for people."""
+"""Statements that find a job, and what else people look at."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from pgflow_cli.errors import NotFound, UsageError
-from pgflow_cli.models import (
-    Attempt,
-    Audit,
-    Backlog,
-    FoundJob,
-    JobDescription,
-    JobFacts,
-    WorkerProcess,
-)
+from pgflow_cli.models import Audit, FoundJob, WorkerProcess
 from pgflow_cli.repository.base import Part
 from pgflow_cli.times import Instant
 
@@ -27,7 +19,7 @@ _GROUPS = re.compile(r"^(.{8})(.{4})(.{4})(.{4})(.{12})$")
 
 
 class Inspection(Part):
-    """What explains a job."""
+    """What is there, for people."""
 
     def find_job(self, given: str, *, since: Instant = A_DAY_AGO) -> str:
         """Return the id of the job that is meant by an id or the end of one.
@@ -55,24 +47,6 @@ class Inspection(Part):
         )
         return _only(given, found)
 
-    def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobFacts:
-        """Return what explains a job, with so many of its attempts; None: all.
-
-        All of one instant. Raises `NotFound` if there is no such job.
-        """
-        with self.transaction():
-            self.link.execute("begin_snapshot", None, None)
-            found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})
-            if not found:
-                raise NotFound(f"there is no job {job_id}")
-            [job] = found
-            history = self.link.rows(
-                "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
-            )
-            workers = self.list_workers()
-            backlog = None if job.rank is None else self._backlog(job, workers)
-        return JobFacts(job, history, workers, backlog)
-
     def list_workers(self) -> list[WorkerProcess]:
         """Return the worker processes that are known, alive or not."""
         return self.link.rows("list_workers", WorkerProcess)
@@ -84,31 +58,6 @@ class Inspection(Part):
     def audit_jobs(self) -> Audit:
         """Count jobs that are not in exactly one place; all is well if none is."""
         return self.link.rows("audit_jobs", Audit)[0]
-
-    def _backlog(self, job: JobDescription, workers: list[WorkerProcess]) -> Backlog:
-        rows = self.link.rows(
-            "measure_backlog",
-            Backlog,
-            {
-                "queue": job.queue,
-                "rank": job.rank,
-                "run_at": job.run_at,
-                "job_id": job.job_id,
-                "job_types": _runnable_types(job, workers),
-                "limit": Backlog.LIMIT,
-            },
-        )
-        return rows[0]
-
-
-def _runnable_types(
-    job: JobDescription, workers: list[WorkerProcess]
-) -> list[str] | None:
-    """Return the types that somebody who would take this job takes before it."""
-    takers = [worker for worker in workers if worker.takes(job.queue, job.job_type)]
-    if not takers or any(worker.job_types is None for worker in takers):
-        return None
-    return sorted({name for worker in takers for name in worker.job_types or []})
 
 
 def _only(given: str, found: Iterable[FoundJob]) -> str:

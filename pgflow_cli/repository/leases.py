@@ -17,13 +17,13 @@ from pgflow_cli.models import (
     Scan,
     Settlement,
 )
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.counting import Counting
 
 _NO_ATTEMPT_YET = 0
 
 
-class Leases(Part):
-    """What workers and their supervisor say."""
+class Leases(Counting):
+    """What workers and their supervisor say; what they settle for others is counted."""
 
     def settle_and_lease(self, cycle: Cycle) -> CycleReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
@@ -151,6 +151,7 @@ class Leases(Part):
             locked = self.link.tuples("lock_expired_leases", {"limit": limit})
             return self._end(
                 [row[0] for row in locked],
+                expired=[row[1] for row in locked],
                 status="lost",
                 started=None,
                 crash_budget=crash_budget,
@@ -238,10 +239,11 @@ class Leases(Part):
         error_message: str | None,
         bury_as: str | None = None,
         canceled_by: str | None = None,
+        expired: Sequence[str] = (),
     ) -> list[EndedJob]:
         if not lease_ids:
             return []
-        return self.link.rows(
+        ended = self.link.rows(
             "end_leases",
             EndedJob,
             {
@@ -255,6 +257,9 @@ class Leases(Part):
                 "canceled_by": canceled_by,
             },
         )
+        attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
+        self.count_attempts(attempts, expired=expired)
+        return ended
 
     def forget_silent_workers(self) -> list[str]:
         """Remove workers that have been silent for ten leases, at least ten minutes;

@@ -13,6 +13,11 @@ class Overviews(Part):
         """Return the jobs of each queue and type, counted by status."""
         return self.link.rows("count_jobs_by_type", TypeCounts)
 
+    def suggest_names(self, kind: str, *, limit: int) -> list[tuple[str, str]]:
+        """Return names of a kind and a word about each, for a shell to complete."""
+        rows = self.link.tuples("suggest_names", {"kind": kind, "limit": limit})
+        return [(row[0], row[1]) for row in rows]
+
     def holds_any_relation(self) -> bool:
         """Return whether schema pgflow holds anything yet."""
         ((held,),) = self.link.tuples("holds_any_relation")

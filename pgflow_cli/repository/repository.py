@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.actions import Actions
+from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Database, Link
 from pgflow_cli.repository.dead_letters import DeadLetters
+from pgflow_cli.repository.diagnostics import Diagnostics
+from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
-from pgflow_cli.repository.inspection import Inspection
+from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
+from pgflow_cli.repository.maintaining import Maintaining
+from pgflow_cli.repository.measuring import Measuring
+from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
+from pgflow_cli.repository.policies import Policies
 from pgflow_cli.repository.producing import BorrowedLink, Producing
+from pgflow_cli.repository.replays import Replays
 from pgflow_cli.repository.schema import Schema
 
 if TYPE_CHECKING:
@@ -21,13 +29,21 @@ if TYPE_CHECKING:
 
 class Repository(
     Actions,
+    Archiving,
     Backups,
     DeadLetters,
+    Diagnostics,
+    Evidence,
     Identity,
-    Inspection,
+    Jobs,
     Leases,
+    Maintaining,
+    Measuring,
+    Oversight,
     Overviews,
+    Policies,
     Producing,
+    Replays,
     Schema,
 ):
     """Every statement of pgflow over one connection, which opens at the first call."""

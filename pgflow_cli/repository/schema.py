@@ -47,7 +47,7 @@ class Schema(Part):
         as it needs.
         """
         self.link.execute("begin_schema_change", None, None)
-        self._limit_statements(0)
+        self.limit_statements(0)
         self._limit_lock_waits(lock_wait)
         self.link.count("lock_schema")
         self._limit_lock_waits(lock_timeout)
@@ -92,7 +92,7 @@ class Schema(Part):
         In a transaction that has begun a schema change. Raises `Contention` when time
         ran out: then nothing was made.
         """
-        self._limit_statements(patience)
+        self.limit_statements(patience)
         try:
             for statement in statements:
                 self.link.run_text(statement)
@@ -101,7 +101,8 @@ class Schema(Part):
                 raise
             raise Contention("there are more rows to move than time") from error
 
-    def _limit_statements(self, seconds: float) -> None:
+    def limit_statements(self, seconds: float) -> None:
+        """Give up on statements that take longer, until the transaction ends."""
         self.link.tuples("limit_statements", {"milliseconds": round(seconds * 1000)})
 
     def _limit_lock_waits(self, seconds: float) -> None:

@@ -14,14 +14,14 @@ create table pgflow.moved_jobs (
 alter table pgflow.canceled_jobs add column lease_id uuid;
 create index canceled_jobs_of_lease on pgflow.canceled_jobs (lease_id) where lease_id is not null;
 
--- As before, but for the three places that name `moved`.
+-- As before, but for the four places that name `moved`.
 create or replace view pgflow.job_overview as
 select
   jobs.id,
   jobs.queue,
   jobs.job_type,
   place.status,
-  coalesce(waiting.run_at, jobs.run_at) as run_at,
+  coalesce(waiting.run_at, moved.run_at, jobs.run_at) as run_at,
   coalesce(-moved.rank, jobs.priority) as priority,
   jobs.max_attempts,
   coalesce(dead.error_code, failure.error_code) as last_error_code,

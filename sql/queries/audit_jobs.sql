@@ -16,7 +16,7 @@ with places as (
   union all
   -- What has ended may be kept for longer than the job itself.
   select job_id, false
-  from pgflow.job_attempts
+  from pgflow.any_attempts
   where status = 'succeeded'
   union all
   select job_id, false
@@ -31,8 +31,13 @@ counted as (
   group by job_id
 )
 select
+  -- Archived jobs, too: their attempts say that they have succeeded.
   count(*) filter (where counted.job_id is null) as in_no_place,
-  count(*) filter (where counted.places > 1) as in_two_places,
-  count(*) filter (where jobs.id is null and counted.needs_job) as without_job
-from pgflow.jobs
-full join counted on counted.job_id = jobs.id
+  count(*) filter (where counted.places > 1 or known.copies > 1) as in_two_places,
+  count(*) filter (where known.id is null and counted.needs_job) as without_job
+from (
+  select id, count(*) as copies
+  from pgflow.any_jobs
+  group by id
+) as known
+full join counted on counted.job_id = known.id

@@ -31,8 +31,8 @@ extended as (
   update pgflow.leases
   set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
       progress = %(progress)s::jsonb -> leases.lease_id::text,
-      -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row is
-      -- read again.
+      -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row
+      -- is read again.
       (job_ids, attempt_nos) = (
         select
           coalesce(array_agg(entry.job_id order by entry.place), '{}'),

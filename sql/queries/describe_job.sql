@@ -33,17 +33,17 @@ select
   to_char(canceled.canceled_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as canceled_at,
   canceled.canceled_by,
   canceled.note as cancel_note,
-  coalesce(policy.paused_until > now(), false) as paused,
-  case
-    when isfinite(policy.paused_until)
-      then to_char(policy.paused_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-  end as paused_until,
-  policy.paused_by,
-  policy.pause_note
+  date_part('epoch', now()) - date_part('epoch', held.leased_at) as held_for,
+  to_char(held.leased_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as leased_at,
+  held.done,
+  held.total,
+  to_char(coalesce(
+    dead.died_at, canceled.canceled_at, case when job.status = 'succeeded' then job.updated_at end
+  ) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ended_at,
+  array_remove(array[dead.action_id, canceled.action_id], null) as action_ids
 from pgflow.job_overview as job
 left join pgflow.dead_letters as dead on dead.job_id = job.id
 left join pgflow.canceled_jobs as canceled on canceled.job_id = job.id
-left join pgflow.queue_policies as policy on policy.queue = job.queue
 left join pgflow.error_codes as advice on advice.code = job.last_error_code
 -- Where in the queue it waits: the row of its key, whatever its rank is by now.
 left join lateral (
@@ -58,12 +58,24 @@ left join lateral (
     and job.status in ('queued', 'scheduled')
   limit 1
 ) as waiting on true
+-- What its worker says of it, if it has one.
+left join lateral (
+  select
+    leased_at,
+    leases.progress #>> array[job.id::text, '0'] as done,
+    leases.progress #>> array[job.id::text, '1'] as total
+  from pgflow.leases
+  where leases.job_ids @> array[job.id]
+    and job.status = 'running'
+  order by leased_at desc
+  limit 1
+) as held on true
 cross join lateral (
   select
     count(*) as attempts,
     count(*) filter (where status = 'failed') as failed_attempts,
     count(*) filter (where status = 'lost') as lost_attempts
-  from pgflow.job_attempts
+  from pgflow.any_attempts
   where job_id = job.id
 ) as history
 where job.id = %(job_id)s::uuid

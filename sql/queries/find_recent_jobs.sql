@@ -1,6 +1,6 @@
 -- Jobs enqueued within some time whose id ends so.
 select id::text as job_id, 'recent' as place, queue
-from pgflow.jobs
+from pgflow.any_jobs
 -- The first 48 bits of a UUIDv7 are its milliseconds: days before that are not opened.
 where id >= rpad(
     lpad(to_hex(greatest(

@@ -1,6 +1,6 @@
 -- Whether a job was enqueued: asked when the reply to a commit was lost.
 select exists (
   select
-  from pgflow.jobs
+  from pgflow.any_jobs
   where id = %(job_id)s::uuid
 ) as found

@@ -1,18 +1,78 @@
--- List the dead letters that nobody has resolved, the latest death first.
+-- List dead letters, the latest death first: open ones, and resolved ones if asked for.
+with page as materialized (
+  select job_id
+  from (
+    -- Two branches, because each has an index in the order of the list.
+    (
+      select dead.job_id, dead.died_at
+      from pgflow.dead_letters as dead
+      where dead.resolved_at is null
+        and (
+          %(after_at)s::timestamptz is null
+          or (dead.died_at, dead.job_id) < (%(after_at)s::timestamptz, %(after_id)s::uuid)
+        )
+        and
+        -- include: chosen_dead_letters
+      order by dead.died_at desc, dead.job_id desc
+      limit %(limit)s::integer
+    )
+    union all
+    (
+      select dead.job_id, dead.died_at
+      from pgflow.dead_letters as dead
+      where %(include_resolved)s::boolean
+        and dead.resolved_at is not null
+        and (
+          %(after_at)s::timestamptz is null
+          or (dead.died_at, dead.job_id) < (%(after_at)s::timestamptz, %(after_id)s::uuid)
+        )
+        and
+        -- include: chosen_dead_letters
+      order by dead.died_at desc, dead.job_id desc
+      limit %(limit)s::integer
+    )
+  ) as either
+  order by died_at desc, job_id desc
+  limit %(limit)s::integer
+)
 select
-  dead.job_id::text as job_id,
+  dead.job_id::text as id,
   dead.queue,
   dead.job_type,
-  dead.died_at,
+  dead.died_at as dlq_at,
   dead.failed_attempts,
   dead.attempt_no,
-  jobs.max_attempts,
+  job.max_attempts,
   dead.dlq_reason_code,
-  dead.error_code,
-  dead.error_message
-from pgflow.dead_letters as dead
--- Left: the archive may have taken the job.
-left join pgflow.jobs on jobs.id = dead.job_id
-where dead.resolved_at is null
+  dead.error_code as last_error_code,
+  dead.error_message as last_error_message,
+  dead.error_fingerprint as fingerprint,
+  dead.code_version,
+  job.priority,
+  job.run_at,
+  job.created_at,
+  greatest(dead.died_at, dead.resolved_at) as updated_at,
+  dead.resolved_at,
+  dead.resolution,
+  dead.replay_job_id::text as replay_job_id,
+  job.replay_of_job_id::text as replay_of_job_id,
+  attempt.worker_name as worker_id
+from page
+join pgflow.dead_letters as dead using (job_id)
+-- Left: a job may be gone sooner than its dead letter.
+left join lateral (
+  select max_attempts, priority, run_at, created_at, replay_of_job_id
+  from (
+    -- include: every_job
+  ) as job
+  where job.id = page.job_id
+  offset 0
+) as job on true
+left join lateral (
+  select worker_name
+  from pgflow.job_attempts
+  where job_attempts.job_id = page.job_id
+    and job_attempts.attempt_no = dead.attempt_no
+  offset 0
+) as attempt on true
 order by dead.died_at desc, dead.job_id desc
-limit %(limit)s::integer

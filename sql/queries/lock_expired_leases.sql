@@ -1,6 +1,6 @@
 -- Lock leases that have run out. What they still hold is decided by the next statement, with a newer snapshot:
 -- this one's is older than a settlement it may have waited for.
-select lease_id::text
+select lease_id::text, queue
 from pgflow.leases
 where expires_at < now()
   -- Behind the fence, whoever accepts the database decides what becomes of them.

@@ -1,6 +1,7 @@
 -- How many jobs of a queue a lease would take before one of them, and how many are due; both counted up to a limit.
 --
--- By the same order and conditions as settle_and_lease: rank by rank, so that no job of the future is walked over.
+-- By the same order and conditions as settle_and_lease: rank by rank, so that no job of the future is walked over. In
+-- the index's order: else the planner may read all of a large table to find that nothing stands ahead.
 select
   (
     select count(*)
@@ -11,14 +12,24 @@ select
         select
         from pgflow.pending
         -- include: due_entries
-          and (
-            place.rank < %(rank)s::smallint
-            or (pending.run_at, pending.job_id) < (%(run_at)s::timestamptz, %(job_id)s::uuid)
-          )
+        order by pending.queue, pending.rank, pending.run_at, pending.job_id
         limit %(limit)s::integer + 1
       ) as entry
       where place.queue = %(queue)s::text
-        and place.rank <= %(rank)s::smallint
+        and place.rank < %(rank)s::smallint
+      union all
+      (
+        select
+        from (select %(queue)s::text as queue, %(rank)s::smallint as rank) as place
+        cross join lateral (
+          select
+          from pgflow.pending
+          -- include: due_entries
+            and (pending.run_at, pending.job_id) < (%(run_at)s::timestamptz, %(job_id)s::uuid)
+          order by pending.queue, pending.rank, pending.run_at, pending.job_id
+          limit %(limit)s::integer + 1
+        ) as entry
+      )
       limit %(limit)s::integer + 1
     ) as counted
   ) as ahead,
@@ -31,6 +42,7 @@ select
         select
         from pgflow.pending
         -- include: due_entries
+        order by pending.queue, pending.rank, pending.run_at, pending.job_id
         limit %(limit)s::integer + 1
       ) as entry
       where place.queue = %(queue)s::text

@@ -71,6 +71,12 @@ select
         then concat('lock table only pgflow.', parent, ' in share row exclusive mode')
     end,
     concat('create table pgflow.', name, ' (like pgflow.', parent, ' including all)'),
+    -- What the archive will want to know when it takes the day over: without it every row would be read then, while
+    -- everybody waits.
+    concat(
+      'alter table pgflow.', name, ' add constraint id_is_of_its_day check (',
+      key, ' >= ', quote_literal(first_id), ' and ', key, ' < ', quote_literal(end_id), ')'
+    ),
     case
       when strays > 0 then concat(
         'with strays as (delete from pgflow.', parent, '_default where ', key, ' >= ', quote_literal(first_id),

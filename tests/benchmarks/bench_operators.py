@@ -44,6 +44,12 @@ COMMANDS = (
     "jobs list --status dlq",
     "jobs list --status canceled",
     "jobs list -t email_send --since 1d",
+    "jobs list -t no_such_type",
+    "jobs list --error-code NO_SUCH_CODE",
+    "jobs list --status queued -t no_such_type",
+    "jobs list --status queued --match refused",
+    "jobs list --status queued --status canceled",
+    "jobs cancel --status queued -t email_send --max 100000 --dry-run",
     "jobs list --slow",
     "jobs list --stuck",
     "jobs show {queued}",
@@ -194,10 +200,9 @@ def add_jobs(connection: psycopg.Connection[Any], options: argparse.Namespace) -
         """,
         """
         insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
-        select queue, 0,
-          case when n % 10 = 0 then now() + interval '1 hour' * n / 1000000
-            else at end, id, job_type
-        from planted where place = 'pending'
+        select queue, 0, jobs.run_at, id, job_type
+        from planted join pgflow.jobs using (id, queue, job_type)
+        where place = 'pending'
         """,
         """
         insert into pgflow.queue_ranks (queue, rank)

@@ -146,6 +146,18 @@ def test_the_variable_of_the_reap_interval_counts_milliseconds() -> None:
     assert value("--reap-interval", "2s", setting=settings.reap_interval) == 2.0
 
 
+def test_the_variables_of_retention_count_days_and_take_no_unit() -> None:
+    days = "ARCHIVE_SUCCEEDED_AFTER_DAYS"
+    assert value(setting=settings.archive_after) == 7 * 86_400
+    assert value(setting=settings.archive_after, variables={days: "3"}) == 3 * 86_400
+    assert value("--archive-after", "12h", setting=settings.archive_after) == 43_200
+    result = run(
+        "show", commands=[showing(settings.archive_after)], variables={days: "5m"}
+    )
+    assert result.exit_code == 78, "not five months, nor 5md"
+    assert "counts days" in result.stderr
+
+
 def test_a_filter_has_no_variable() -> None:
     assert (
         value(setting=settings.queue_name, variables={"PGFLOW_QUEUE": "emails"}) is None
@@ -419,6 +431,9 @@ def test_every_variable_is_named_for_its_flag_or_by_the_documents() -> None:
         "PGFLOW_REAP_INTERVAL_MS",
         "PGFLOW_MIGRATE_ON_STARTUP",
         "PGFLOW_VERBOSE_JOB_LOGS",
+        "ARCHIVE_SUCCEEDED_AFTER_DAYS",
+        "PRUNE_HISTORY_AFTER_DAYS",
+        "MAINTENANCE_INTERVAL_SECS",
     }
     for setting in settings.ALL:
         if setting.flags and setting.variable and setting.variable not in own_names:

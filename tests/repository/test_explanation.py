@@ -7,20 +7,21 @@ the real lease statement. What the verdict promises must be what happens.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import tuple_row
 
 from pgflow_cli import explanation
 from pgflow_cli.errors import NotFound, UsageError
-from pgflow_cli.models import Backlog
+from pgflow_cli.facts import Backlog
 from pgflow_cli.repository import Repository
-from tests.jobs import plant
+from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
+from tests.repository.test_policies import asking, limit
 
 Connection = psycopg.Connection[Any]
 
@@ -60,25 +61,17 @@ class Worker:
         room = self.slots - self.busy_slots
         if self.quiet or self.silent != "0 s" or room == 0:
             return []  # such a worker does not ask
-        parameters = {
-            "worker_id": self.id,
-            "worker_name": "w",
-            "code_version": None,
-            "others": "[]",
-            "room": str(room),
-            "batch_id": str(uuid.uuid4()),
-            "lease_seconds": "10",
-            "queues": self.queues,
-            "job_types": self.job_types,
-            "last_queue": "",
-        }
-        # An array for every other parameter: nothing settled, no cursors.
-        names = ("fence_ids", "lease_ids", "job_ids", "attempt_nos", "started_ago")
-        names += ("ended_ago", "closed_ids", "cursor_queues", "cursor_ranks")
-        names += ("cursor_run_ats", "cursor_job_ids")
-        parameters |= dict.fromkeys(names, "{}")
-        cursor = repository.link.execute("settle_and_lease", parameters, tuple_row)
-        return [row[1] for row in cursor.fetchall() if row[6] is not None]
+        cycle = asking(
+            room, worker_id=self.id, queues=self.queues, job_types=self.job_types
+        )
+        reply = repository.settle_and_lease(cycle)
+        jobs = reply.jobs
+        if reply.limited_open and not jobs:
+            again = asking(
+                room, worker_id=self.id, queues=self.queues, job_types=self.job_types
+            )
+            jobs = repository.lease_limited(again)
+        return [job.job_id for job in jobs]
 
 
 def explain(repository: Repository, job_id: str) -> explanation.Explanation:
@@ -148,7 +141,119 @@ def abandoned(connection: Connection, job_id: str) -> None:
     lease(connection, job_id)
 
 
+def fenced(connection: Connection, job_id: str) -> None:
+    connection.execute(
+        "update pgflow.database_identity set fenced_at = now(), fenced_by = 'ann',"
+        " fence_reason = 'restored to noon'"
+    )
+
+
+def copied(connection: Connection, job_id: str) -> None:
+    connection.execute("update pgflow.database_identity set database_oid = 1")
+
+
+def limited_with_room(connection: Connection, job_id: str) -> None:
+    limit(connection, max_in_flight=2, max_attempts_per_minute=9)
+    one_in_flight(connection)
+    attempts_this_minute(connection, 8)
+
+
+def one_in_flight(connection: Connection) -> None:
+    [held] = plant(connection)
+    running(connection, held)
+
+
+def attempts_this_minute(connection: Connection, count: int, ago: str = "0 s") -> None:
+    connection.execute(
+        "insert into pgflow.attempt_counters (queue, second, count)"
+        " values ('default', date_trunc('second', now()) - %s::interval, %s)",
+        (ago, count),
+    )
+
+
+def in_flight_exceeded(connection: Connection, job_id: str) -> None:
+    limit(connection, max_in_flight=1, max_attempts_per_minute=1)
+    one_in_flight(connection)
+    attempts_this_minute(connection, 1)
+
+
+def settled_and_still_in_its_lease(connection: Connection, job_id: str) -> None:
+    limit(connection, max_in_flight=1)
+    [held] = plant(connection)
+    running(connection, held)
+    attempt(connection, held, "succeeded")
+
+
+def nothing_may_be_in_flight(connection: Connection, job_id: str) -> None:
+    limit(connection, max_in_flight=0)
+
+
+def rate_exceeded(connection: Connection, job_id: str) -> None:
+    limit(connection, max_attempts_per_minute=3)
+    attempts_this_minute(connection, 2, ago="59 s")
+    attempts_this_minute(connection, 1)
+
+
+def rate_of_a_minute_ago(connection: Connection, job_id: str) -> None:
+    limit(connection, max_attempts_per_minute=3)
+    attempts_this_minute(connection, 3, ago="62 s")
+
+
+def no_attempts_allowed(connection: Connection, job_id: str) -> None:
+    limit(connection, max_attempts_per_minute=0)
+
+
+def throttled_by(connection: Connection, reason: str | None) -> None:
+    limit(connection, max_in_flight=5, max_attempts_per_minute=5)
+    connection.execute(
+        "update pgflow.queue_policies set throttled_until = now() + interval '1 min'"
+    )
+    if reason:
+        decide(connection, reason)
+
+
+def decide(connection: Connection, reason: str, ago: str = "0 s") -> None:
+    connection.execute(
+        "insert into pgflow.policy_decisions (queue, decision, reason_code, minute,"
+        " first_at, last_at, count, details_json)"
+        " select 'default', 'THROTTLED', %s, date_trunc('minute', at), at, at, 2,"
+        ' \'{"in_flight": 10, "max_in_flight": 10}\' from (select now() - %s::interval)'
+        " as instant (at)",
+        (reason, ago),
+    )
+
+
+def left_alone_for_jobs_in_flight(connection: Connection, job_id: str) -> None:
+    throttled_by(connection, "IN_FLIGHT_EXCEEDED")
+
+
+def left_alone_for_its_rate(connection: Connection, job_id: str) -> None:
+    throttled_by(connection, "RETRY_RATE_EXCEEDED")
+
+
+def left_alone_and_the_reason_forgotten(connection: Connection, job_id: str) -> None:
+    throttled_by(connection, None)
+
+
+def throttled_without_a_limit(connection: Connection, job_id: str) -> None:
+    limit(connection, max_payload_bytes=9)
+    connection.execute(
+        "update pgflow.queue_policies set throttled_until = now() + interval '1 min'"
+    )
+
+
+def another_is_limited(connection: Connection, job_id: str) -> None:
+    limit(connection, "other", max_in_flight=0)
+
+
 NOOP = ["noop"]
+# Whoever asks gets nothing, of the whole queue.
+OF_ITS_QUEUE = {
+    "FENCED",
+    "QUEUE_PAUSED",
+    "IN_FLIGHT_EXCEEDED",
+    "RETRY_RATE_EXCEEDED",
+}
 SITUATIONS = [
     ("READY", nothing, [Worker()]),
     ("READY", nothing, [Worker(queues=None, job_types=["other", "noop"])]),
@@ -159,6 +264,13 @@ SITUATIONS = [
     ("READY", another_is_paused, [Worker()]),
     ("READY", one_nobody_runs_is_ahead, [Worker(job_types=NOOP)]),
     ("READY", one_of_the_future_is_ahead, [Worker()]),
+    ("READY", limited_with_room, [Worker()]),
+    ("READY", settled_and_still_in_its_lease, [Worker()]),
+    ("READY", rate_of_a_minute_ago, [Worker()]),
+    ("READY", throttled_without_a_limit, [Worker()]),
+    ("READY", another_is_limited, [Worker()]),
+    ("FENCED", fenced, [Worker()]),
+    ("FENCED", copied, [Worker()]),
     ("LEASE_HELD", running, [Worker()]),
     ("LEASE_EXPIRED", abandoned, [Worker()]),
     ("NOT_DUE", not_due, [Worker()]),
@@ -170,6 +282,13 @@ SITUATIONS = [
     ("NO_WORKER", nothing, [Worker(quiet=True)]),
     ("NO_HANDLER", nothing, [Worker(job_types=["other"])]),
     ("NO_HANDLER", nothing, [Worker(job_types=[]), Worker(["other"], NOOP)]),
+    ("IN_FLIGHT_EXCEEDED", in_flight_exceeded, [Worker()]),
+    ("IN_FLIGHT_EXCEEDED", nothing_may_be_in_flight, [Worker()]),
+    ("IN_FLIGHT_EXCEEDED", left_alone_for_jobs_in_flight, [Worker()]),
+    ("IN_FLIGHT_EXCEEDED", left_alone_and_the_reason_forgotten, [Worker()]),
+    ("RETRY_RATE_EXCEEDED", rate_exceeded, [Worker()]),
+    ("RETRY_RATE_EXCEEDED", no_attempts_allowed, [Worker()]),
+    ("RETRY_RATE_EXCEEDED", left_alone_for_its_rate, [Worker()]),
     ("SLOTS_FULL", nothing, [Worker(busy_slots=1), Worker(job_types=["other"])]),
     ("BEHIND", one_is_ahead, [Worker()]),
 ]
@@ -192,6 +311,7 @@ def test_the_verdict_is_what_the_lease_does(
     assert explained.summary[0].startswith(f"{verdict}: ")
     leased = [job for worker in workers for job in worker.leases(repository)]
     assert (job_id in leased) == (verdict == "READY")
+    assert audit(connection) == (0, 0)
 
 
 def test_the_first_gate_that_holds_wins(connection, repository):
@@ -199,55 +319,95 @@ def test_the_first_gate_that_holds_wins(connection, repository):
     urgent, job_id = plant(connection, 2)
     retried_later(connection, job_id)
     paused(connection, job_id)
+    connection.execute(
+        "update pgflow.queue_policies set max_in_flight = 0,"
+        " max_attempts_per_minute = 0"
+    )
+    fenced(connection, job_id)
+    unqueue(connection, job_id)
+    lease(connection, job_id, 2)
     worker = Worker(["other"], ["other"], busy_slots=1).register(connection)
 
-    def mend(text: str, *values: object) -> None:
-        connection.execute(text, values)
+    def give_back() -> None:
+        connection.execute("delete from pgflow.leases")
+        connection.execute(
+            "insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no,"
+            " job_type) select 'default', 0, next_run_at, job_id, 1, 'noop'"
+            " from pgflow.job_attempts"
+        )
+
+    def mend(text: str, *values: object) -> Callable[[], object]:
+        return lambda: connection.execute(text, values)
 
     mending = [
         (
-            "NOT_DUE",
-            "update pgflow.pending set run_at = now() where job_id = %s",
-            job_id,
+            "FENCED",
+            mend(
+                "update pgflow.database_identity"
+                " set fenced_at = null, fence_reason = null"
+            ),
         ),
-        ("QUEUE_PAUSED", "update pgflow.queue_policies set paused_until = now()"),
-        ("NO_WORKER", "update pgflow.workers set queues = null"),
-        ("NO_HANDLER", "update pgflow.workers set job_types = '{noop}'"),
-        ("SLOTS_FULL", "update pgflow.workers set busy_slots = 0"),
-        ("BEHIND", "delete from pgflow.pending where job_id = %s", urgent),
-        ("READY", "select"),
+        ("LEASE_EXPIRED", give_back),
+        ("NOT_DUE", mend("update pgflow.pending set run_at = now()")),
+        (
+            "QUEUE_PAUSED",
+            mend("update pgflow.queue_policies set paused_until = now()"),
+        ),
+        ("NO_WORKER", mend("update pgflow.workers set queues = null")),
+        ("NO_HANDLER", mend("update pgflow.workers set job_types = '{noop}'")),
+        (
+            "IN_FLIGHT_EXCEEDED",
+            mend("update pgflow.queue_policies set max_in_flight = 5"),
+        ),
+        (
+            "RETRY_RATE_EXCEEDED",
+            mend("update pgflow.queue_policies set max_attempts_per_minute = 5"),
+        ),
+        ("SLOTS_FULL", mend("update pgflow.workers set busy_slots = 0")),
+        ("BEHIND", mend("delete from pgflow.pending where job_id = %s", urgent)),
+        ("READY", mend("select")),
     ]
-    for place, (verdict, *mend_it) in enumerate(mending):
+    connection.execute(
+        "update pgflow.pending set run_at = run_at - interval '1 s' where job_id = %s",
+        (urgent,),
+    )
+    last = len(mending) - 1
+    for place, (verdict, put_right) in enumerate(mending):
         explained = explain(repository, job_id)
         assert explained.verdict == verdict
         results = [gate.result for gate in explained.gates]
-        last = verdict == "READY"
-        held = ["passed" if last else "held"] + ["not reached"] * (6 - place)
-        assert results == ["passed"] * (1 + place) + held
-        mend(*mend_it)
-    worker.queues, worker.job_types, worker.busy_slots = None, NOOP, 0
-    assert worker.leases(repository) == [job_id]
+        held = ["passed" if place == last else "held"] + ["not reached"] * (
+            last - place
+        )
+        assert results == ["passed"] * place + held
+        if verdict in OF_ITS_QUEUE:
+            assert Worker(None, NOOP, id=worker.id).leases(repository) == []
+        put_right()
+    assert Worker(None, NOOP, id=worker.id).leases(repository) == [job_id]
 
 
 def test_the_evidence_of_each_gate_names_what_to_look_at(connection, repository):
     [job_id] = plant(connection)
 
     def first_line() -> str:
-        return explain(repository, job_id).summary[0]
+        return " ".join(explain(repository, job_id).summary)
 
     assert "Workers alive: 0" in first_line()
     worker = Worker(["mail", "default"], ["send"]).register(connection)
-    assert 'handler for "noop"; they have send' in first_line()
+    assert 'has a handler for "noop"' in first_line()
+    assert "Workers of the queue: 1, with handlers for send." in first_line()
     connection.execute("update pgflow.workers set queues = '{mail}'")
     assert "Workers alive: 1 (queues: mail)" in first_line()
     paused(connection, job_id)
-    assert 'queue "default" was paused by ann for now: deploy' in first_line()
+    assert 'queue "default" was paused by ann at 20' in first_line()
+    assert ", until somebody resumes it: deploy." in first_line()
     retried_later(connection, job_id)
     assert "runs in 1h" in first_line()
     assert "retry 1 after TIMEOUT: too slow" in first_line()
     unqueue(connection, job_id)
     lease(connection, job_id, 2)
-    assert "attempt 2 is with w (heard of" in first_line()
+    assert "attempt 2 is with w for " in first_line()
+    assert "(heard of" in first_line()
     assert "the next reaping returns it" in first_line()
     connection.execute("update pgflow.leases set expires_at = now() - interval '1 h'")
     assert "1 worker alive, but none has reaped it" in first_line()

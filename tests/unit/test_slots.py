@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pgflow_cli.board import Board
-from pgflow_cli.handlers import App, Job
+from pgflow_cli.handlers import CANCELED, App, Job
 from pgflow_cli.slots import Run, Slots
 from tests.unit.leased_jobs import leased
 
@@ -183,3 +184,76 @@ def test_a_job_whose_lease_has_run_out_is_not_begun(
     wait_until(lambda: ended, "it is handed back")
     assert begun == []
     assert run.outcome is None
+
+
+def test_a_canceled_job_that_waits_never_begins(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate, begun = threading.Event(), []
+
+    @app.handler("gated")
+    def gated(job: Job) -> None:
+        begun.append(job.id)
+        gate.wait()
+
+    ended: list[Run] = []
+    first, second = runs(app, "gated", 2, ended)
+    second.leased = second.leased._replace(job_id=str(uuid.uuid4()))
+    some = slots(1)
+    some.submit([first, second])
+    wait_until(lambda: begun, "the first one runs")
+    some.cancel({second.leased.job_id})
+    assert ended == [second]
+    assert second.outcome is CANCELED
+    gate.set()
+    wait_until(lambda: len(ended) == 2, "the first one ends")
+    assert first.outcome is not CANCELED
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_canceled_job_that_runs_is_told_and_its_outcome_is_that(
+    app: App, slots: Callable[..., Slots], wait_until: Wait, asynchronous: bool
+) -> None:
+    begun = threading.Event()
+    if asynchronous:
+
+        @app.handler("patient", timeout=60)
+        async def waits(job: Job) -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+    else:
+
+        @app.handler("patient", timeout=60)
+        def polls(job: Job) -> None:
+            begun.set()
+            job.canceled.wait(60)
+
+    ended: list[Run] = []
+    [run] = runs(app, "patient", 1, ended)
+    some = slots(1)
+    some.submit([run])
+    assert begun.wait(10)
+    some.cancel({run.leased.job_id})
+    some.cancel({run.leased.job_id})
+    wait_until(lambda: ended, "it ends")
+    assert run.outcome is CANCELED
+    assert some.stuck == 0
+
+
+def test_a_canceled_thread_that_does_not_listen_stays_canceled_at_its_timeout(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gate = threading.Event()
+    app.handler("deaf", timeout=0.001)(lambda job: bool(gate.wait()) and None)
+    ended: list[Run] = []
+    [run] = runs(app, "deaf", 1, ended)
+    some = slots(1)
+    some.submit([run])
+    wait_until(lambda: run.job, "it runs")
+    some.cancel({run.leased.job_id})
+    some.stop_late(time.monotonic() + 1)
+    assert ended == [run]
+    assert run.outcome is CANCELED
+    gate.set()

@@ -1,0 +1,260 @@
+"""Moves jobs to the archive that succeeded a while ago: whole days, or row by row.
+
+A day is given to the archive as its partition is, in a time that does not depend on its
+size. What has not succeeded is put back first, and lives on in the default partition.
+Only a day with many such stragglers is kept, and what has succeeded leaves it in
+batches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from pgflow_cli.errors import Contention
+from pgflow_cli.models import PartitionPlan
+from pgflow_cli.repository import Repository
+from pgflow_cli.turns import Turn
+from pgflow_cli.upkeep import ATTEMPTS, JOBS, Cuts, Moved, PartitionDay, Transfer
+
+Result = TypeVar("Result")
+
+FEW = 1000  # stragglers that are put back while everybody waits: some 20 ms
+EXACT = 100_000  # rows that are counted for the report; beyond it, it estimates
+# How long a day waits for jobs that ended after it did, before they are stragglers.
+GRACE = timedelta(days=1)
+
+# Whoever waits for us waits no longer than this, and not again at once.
+_LOCK_TIMEOUT = 0.2
+_PATIENCE = 1.5
+_TRIES = 4
+_LOOK_SECONDS = 30.0  # for stragglers; only who writes to the old day waits for it
+
+
+class _TooMany(Exception):
+    """More stay than may be put back while everybody waits."""
+
+
+def archive(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+    """Move what succeeded before `cuts.archive` to the archive."""
+    turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
+    for day in repository.list_partition_days(before=cuts.archive):
+        if not {JOBS, ATTEMPTS}.isdisjoint(day.parents) and turn.may_go_on():
+            _Day(repository, day, cuts, turn).archive()
+    _archive_strays(repository, cuts, turn)
+    if not turn.dry_run:
+        repository.forget_sweeps()
+
+
+class _Day:
+    """One day that is over: its jobs first, then their attempts.
+
+    In this order, and not in one transaction: whoever settles locks both tables, too.
+    In between, a job's attempts are found where they were.
+    """
+
+    def __init__(
+        self, repository: Repository, day: PartitionDay, cuts: Cuts, turn: Turn
+    ) -> None:
+        self.repository, self.day, self.cuts, self.turn = repository, day, cuts, turn
+
+    def archive(self) -> None:
+        """Give the day to the archive, or what may go."""
+        if self._waits():
+            return
+        try:
+            if self.turn.dry_run:
+                self._preview()
+            elif self._give(JOBS):
+                self._give(ATTEMPTS)
+        except Contention as error:
+            self.turn.put_off(f"{self.day.named()} put off: {error}")
+
+    def _waits(self) -> bool:
+        """Say whether jobs of the day are still too young, as is usual at midnight."""
+        if JOBS not in self.day.parents:
+            return False
+        recent = self.day.ends_at > self.cuts.archive - GRACE
+        return recent and self.repository.has_late_attempts(
+            self.day, since=self.cuts.archive
+        )
+
+    def _give(self, parent: str) -> bool:
+        """Give a partition of the day away; say whether it is gone."""
+        if parent not in self.day.parents:
+            return True
+        if f"{parent}_archive" not in self.day.parents:
+            if self._give_whole(parent):
+                return True
+            if self.day.swept_lately:
+                return False
+            self._make_archive()
+        elif self.day.swept_lately:
+            return False
+        if not self._sweep():
+            return False
+        return self._fold(parent)
+
+    def _staying(self, parent: str) -> list[str]:
+        """Return what must not go; raise `_TooMany` if that is too much."""
+        if parent == JOBS:
+            found = self.repository.list_stragglers(
+                self.day, cut=self.cuts.archive, limit=FEW + 1
+            )
+        else:
+            found = self.repository.list_jobs_of_day(self.day, limit=FEW + 1)
+        if len(found) > FEW:
+            raise _TooMany
+        return found
+
+    def _give_whole(self, parent: str) -> bool:
+        try:
+            staying = self._staying(parent)
+            plan = self.repository.plan_transfer(parent, self.day)
+            if plan is not None and not plan.checked:
+                self.repository.check_partition(plan.checks, lock_timeout=_LOCK_TIMEOUT)
+            staying = _patiently(self.turn, lambda: self._hand_over(parent))
+        except _TooMany:
+            return False
+        if parent == JOBS:
+            size = self.repository.measure_partition(
+                f"{JOBS}_archive", self.day, limit=EXACT
+            )
+            self.turn.count(size)
+            kept = f", {len(staying):,} stay" if staying else ""
+            about = "about " if size >= EXACT else ""
+            self.turn.notes.append(
+                f"{self.day.named()} whole ({about}{size:,} jobs{kept})"
+            )
+        return True
+
+    def _hand_over(self, parent: str) -> list[str]:
+        """Detach and attach in one transaction; return what was put back."""
+        with self.repository.transaction():
+            plan = self._locked(parent)
+            if plan is None:  # somebody else did it
+                return []
+            staying = self._staying(parent)
+            plan = self.repository.plan_transfer(parent, self.day, staying=staying)
+            assert plan is not None
+            self.repository.make_partition(plan.statements, patience=_PATIENCE)
+        return staying
+
+    def _locked(self, parent: str) -> Transfer | None:
+        """Keep everybody from writing to the day; then nothing more can change in it
+        but the state of what stays.
+        """
+        self.repository.begin_schema_change(
+            lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
+        )
+        plan = self.repository.plan_transfer(parent, self.day)
+        if plan is not None:
+            self.repository.make_partition([plan.lock], patience=_LOOK_SECONDS)
+        return plan
+
+    def _make_archive(self) -> None:
+        """Make the archive's partitions that rows of the day will go to."""
+        for plan in self.repository.plan_archive_partition(self.day):
+            _patiently(self.turn, lambda p=plan: run(self.repository, p))  # type: ignore[misc]
+
+    def _sweep(self) -> bool:
+        """Move what has succeeded, in batches; say whether all was looked at."""
+        after: str | None = None
+
+        def batch() -> Moved:
+            return self.repository.archive_jobs_of_day(
+                self.day,
+                after=after,
+                cut=self.cuts.archive,
+                limit=self.turn.batch_size,
+            )
+
+        def step() -> tuple[int, bool]:
+            nonlocal after
+            moved = batch()
+            after = moved.last_id or after
+            return moved.jobs, moved.looked >= self.turn.batch_size
+
+        moved = self.turn.repeat(step)
+        if moved:
+            self.turn.notes.append(f"{self.day.named()} in part ({moved:,} jobs)")
+        return not self.turn.over
+
+    def _fold(self, parent: str) -> bool:
+        """Put what is left back and give the partition up, if that is little."""
+        try:
+            _patiently(self.turn, lambda: self._hand_back(parent))
+        except _TooMany:
+            self.repository.remember_sweep(self.day)
+            return False
+        return True
+
+    def _hand_back(self, parent: str) -> None:
+        with self.repository.transaction():
+            plan = self._locked(parent)
+            if len(self.repository.list_jobs_of_day(self.day, limit=FEW + 1)) > FEW:
+                raise _TooMany
+            if plan is not None:
+                self.repository.make_partition(plan.fold, patience=_PATIENCE)
+
+    def _preview(self) -> None:
+        if JOBS not in self.day.parents:
+            return
+        size = self.repository.measure_partition(JOBS, self.day, limit=EXACT)
+        try:
+            stay = len(self._staying(JOBS))
+        except _TooMany:
+            how = f"{self.day.named()} in batches, with more than {FEW:,} that stay"
+        else:
+            how = f"{self.day.named()} whole ({size:,} jobs, {stay:,} stay)"
+            self.turn.count(max(0, size - stay))
+        self.turn.notes.append(how)
+
+
+def run(repository: Repository, plan: PartitionPlan) -> None:
+    """Run a plan that changes partitions; nobody waits long for it."""
+    with repository.transaction():
+        repository.begin_schema_change(
+            lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
+        )
+        repository.make_partition(plan.statements, patience=_PATIENCE)
+
+
+def run_patiently(repository: Repository, plan: PartitionPlan, turn: Turn) -> None:
+    """Run a plan that changes partitions, several times if it cannot be."""
+    _patiently(turn, lambda: run(repository, plan))
+
+
+def _patiently(turn: Turn, change: Callable[[], Result]) -> Result:
+    """Try again when a lock was not to be had; those who waited get their turn."""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return change()
+        except Contention:
+            if attempt == _TRIES or turn.stopped.is_set():
+                raise
+            turn.stopped.wait(random.uniform(0.2, 0.6) * attempt)  # noqa: S311
+    raise AssertionError("the last try returns or raises")
+
+
+def _archive_strays(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+    """Move what has no day of its own: what was put back, and ids made long ago."""
+    if turn.dry_run:
+        count = repository.count_stray_jobs(cut=cuts.archive, limit=EXACT)
+        turn.count(count)
+        return
+    after: str | None = None
+
+    def step() -> tuple[int, bool]:
+        nonlocal after
+        moved = repository.archive_stray_jobs(
+            after=after, cut=cuts.archive, limit=turn.batch_size
+        )
+        after = moved.last_id or after
+        return moved.jobs, moved.looked >= turn.batch_size
+
+    moved = turn.repeat(step)
+    if moved:
+        turn.notes.append(f"{moved:,} jobs of other days")

@@ -1,0 +1,91 @@
+"""Names and ids that complete what is being typed; asked of the database.
+
+A shell waits for this at every press of Tab: one second to connect, half a second for
+the statement, half a minute in a file, and silence about whatever goes wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from pgflow_cli.errors import PgflowError
+from pgflow_cli.options import Session
+
+CONNECT, STATEMENT, FRESH = 1.0, 0.5, 30.0
+_MOST = 100
+
+
+def complete(ctx: click.Context, kind: str, incomplete: str) -> list[CompletionItem]:
+    """Return the candidates of a kind: queue, job_type, worker or job_id."""
+    with suppress(PgflowError, OSError, ValueError):
+        url = _url(ctx)
+        if url is not None:
+            return [
+                CompletionItem(value, help=about or None)
+                for value, about in _known(url, kind)
+                if value.startswith(incomplete)
+            ]
+    return []
+
+
+def _url(ctx: click.Context) -> str | None:
+    """Return the URL that the command would use; a `dev:` one starts servers: none."""
+    at: click.Context | None = ctx
+    while at is not None:
+        if typed := at.params.get("database_url"):
+            return str(typed)
+        at = at.parent
+    session = ctx.find_object(Session)
+    if session is None:
+        return None
+    found = session.sources.find("DATABASE_URL")
+    if found is None:
+        path = session.sources.find("DATABASE_URL_FILE")
+        if path is None:
+            return None
+        return Path(str(path.value)).read_text(encoding="utf-8").strip()
+    return None if str(found.value).startswith("dev:") else str(found.value)
+
+
+def _known(url: str, kind: str) -> list[tuple[str, str]]:
+    path = _cache(url, kind)
+    with suppress(OSError, ValueError):
+        if time.time() - path.stat().st_mtime < FRESH:
+            return [(value, about) for value, about in json.loads(path.read_text())]
+    found = _asked(url, kind)
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(found))
+        partial.replace(path)
+    return found
+
+
+def _asked(url: str, kind: str) -> list[tuple[str, str]]:
+    from pgflow_cli.repository import (  # noqa: PLC0415 - start-up stays quick
+        Database,
+        Repository,
+    )
+
+    repository = Repository.of(
+        Database(url, connect_timeout=CONNECT, call_timeout=STATEMENT)
+    )
+    try:
+        return repository.suggest_names(kind, limit=_MOST)
+    finally:
+        repository.close()
+
+
+def _cache(url: str, kind: str) -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    # Of the URL nothing but a hash: it may hold a password.
+    mark = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return base / "pgflow" / f"{mark}-{kind}.json"

@@ -1,0 +1,106 @@
+"""What each queue looks like: measures in, one status each out; pure but for `take`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pgflow_cli.counters import quantile
+from pgflow_cli.drain import forecast
+from pgflow_cli.errors import NotFound
+from pgflow_cli.measures import COUNTED, Measures, QueueMeasure, RateMeasure
+from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.repository import Repository
+from pgflow_cli.selection import JobFilter
+
+WINDOW = 60.0  # seconds that rates cover, unless somebody asks for others
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Every queue that was asked for, and the database, at one instant."""
+
+    measures: Measures
+    queues: list[QueueStatus]
+
+    @property
+    def now(self) -> datetime:
+        """Return the database's time."""
+        return self.measures.cluster.now
+
+    @property
+    def skew(self) -> float:
+        """Return by how many seconds the database's clock is ahead of ours."""
+        return self.now.timestamp() - self.measures.asked_at
+
+
+def take(
+    repository: Repository,
+    chosen: JobFilter | None = None,
+    *,
+    window: float = WINDOW,
+    counted: int = COUNTED,
+) -> Census:
+    """Look at the queues that fit a filter; without one, at all of them."""
+    known = repository.list_queue_names()
+    wanted = chosen.expand(known).queues if chosen else ()
+    names = [name for name in known if not wanted or name in wanted]
+    return of(repository.measure(names, window=window, counted=counted))
+
+
+def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus:
+    """Look at one queue. Raises `NotFound` if nobody has ever used it."""
+    if name not in repository.list_queue_names():
+        raise NotFound(f'there is no queue "{name}"', "Try: pgflow queues list")
+    return of(repository.measure([name], window=window, counted=COUNTED)).queues[0]
+
+
+def of(measures: Measures) -> Census:
+    """Return what measures say of each queue."""
+    return Census(measures, [_status(measures, found) for found in measures.queues])
+
+
+def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
+    name = found.queue
+    empty = RateMeasure(name, measures.window, 0, 0, 0, 0, 0, 0, 0.0, None, [0] * 6)
+    rate = measures.rates.get(name, empty)
+    arrival = measures.arrivals.get(name)
+    arrived = arrival.arrived if arrival else 0
+    serving = [worker for worker in measures.workers if worker.serves(name)]
+    in_per_sec = arrived / measures.arrivals_covered
+    out_per_sec = rate.done / max(rate.covered, 1.0)
+    failed = rate.finished - rate.succeeded
+    p95 = quantile(rate.buckets, 0.95) if rate.buckets else None
+    return QueueStatus(
+        measure=found,
+        counted=measures.counted,
+        in_per_sec=in_per_sec,
+        out_per_sec=out_per_sec,
+        error_percent=_percent(failed, rate.finished),
+        retry_percent=_percent(rate.again, rate.ended),
+        success_rate=rate.succeeded / rate.finished if rate.finished else None,
+        retry_rate=rate.again / rate.ended if rate.ended else None,
+        attempts_per_sec=rate.finished / max(rate.covered, 1.0),
+        mean_ms=_mean_ms(rate),
+        p95_ms=None if p95 is None else p95 * 1000,
+        forecast=forecast(
+            found.runnable,
+            in_per_sec,
+            out_per_sec,
+            arrived + rate.done,
+            len(serving),
+            measures.window,
+        ),
+        workers=len(serving),
+        steps=rate.steps,
+        arrivals_covered=measures.arrivals_covered,
+    )
+
+
+def _mean_ms(rate: RateMeasure) -> float | None:
+    timed = sum(rate.buckets or [])
+    return rate.seconds / timed * 1000 if timed else None
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None

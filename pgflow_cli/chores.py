@@ -1,0 +1,94 @@
+"""The small tasks of `maintain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgflow_cli import migrations
+from pgflow_cli.repository import Repository
+from pgflow_cli.turns import Turn
+from pgflow_cli.upkeep import Cuts
+
+_MANY = 100_000  # no further does a dry run count
+_NAMED = 5
+_COUNTERS_AT_ONCE = 10_000
+
+
+def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) -> None:
+    """Return jobs to their queue whose worker has gone silent."""
+    if turn.dry_run:
+        count = repository.count_expired_leases(limit=_MANY)
+        turn.count(count)
+        turn.notes.append(f"{count:,} leases have run out")
+        return
+    gone: set[str] = set()
+
+    def batch() -> tuple[int, bool]:
+        ended = repository.reap_expired_locks(
+            limit=turn.batch_size, crash_budget=crash_budget
+        )
+        gone.update(job.worker_name for job in ended)
+        return len(ended), bool(ended)
+
+    turn.repeat(batch)
+    if gone:
+        turn.notes.append(f"{len(gone)} workers gone: {_some(gone)}")
+
+
+def make_partitions(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+    """Make the partitions of the days to come."""
+    if turn.dry_run:
+        plans = repository.plan_partitions(
+            days_ahead=migrations.DAYS_AHEAD, most_strays=migrations.MOST_STRAYS
+        )
+        made = [plan.name for plan in plans]
+    else:
+        made = migrations.ensure_partitions(repository)
+    turn.rows = len(made)
+    if made:
+        last = max(name[-8:] for name in made)
+        turn.notes.append(f"created up to {last[:4]}-{last[4:6]}-{last[6:]}")
+
+
+def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+    """Remove counts that no limit looks at any more."""
+    limit = _MANY if turn.dry_run else turn.batch_size
+    for prune in (
+        repository.prune_enqueue_counters,
+        repository.prune_attempt_counters,
+    ):
+        turn.repeat_while_full(
+            lambda p=prune: p(limit=limit, dry_run=turn.dry_run)  # type: ignore[misc]
+        )
+    if not turn.dry_run:
+        turn.repeat_while_full(lambda: repository.prune_queue_rates(limit=limit))
+
+
+def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+    """Forget workers that have long been silent."""
+    if turn.dry_run:
+        turn.rows = repository.count_silent_workers()
+        return
+    names = repository.forget_silent_workers()
+    repository.fold_counters(limit=_COUNTERS_AT_ONCE)
+    turn.rows = len(names)
+    if names:
+        turn.notes.append(f"forgotten: {_some(names)}")
+
+
+def analyze(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+    """Renew statistics that have grown old."""
+    for plan in repository.plan_analyze():
+        if not turn.dry_run:
+            if not turn.may_go_on():
+                return
+            repository.run_plan(plan)
+        turn.rows += 1
+        turn.notes.append(plan.name)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    shown = ", ".join(listed[:_NAMED])
+    more = len(listed) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

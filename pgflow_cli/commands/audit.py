@@ -1,0 +1,71 @@
+"""See what operators have changed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import filters, output
+from pgflow_cli.context import group, pass_repository
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Repository
+    from pgflow_cli.selection import JobFilter, Page
+
+ACTIONS = (
+    output.Column("created_at", "TIME", kind="time"),
+    output.Column("id", kind="id"),
+    output.Column("actor"),
+    output.Column("action"),
+    output.Column("queue"),
+    output.Column("jobs", kind="number"),
+    output.Column("state"),
+    output.Column("note"),
+    output.Column("role", wide=True),
+    output.Column("plan_id", "PLAN", wide=True),
+    output.Column("finished_at", kind="time", wide=True),
+    output.Column("command", wide=True),
+    output.Column("details_json", "DETAILS", kind="json", wide=True),
+)
+
+
+@group("audit")
+def audit() -> None:
+    """See what operators have changed.
+
+    \b
+    Examples:
+      pgflow audit list --since 1d
+    """
+
+
+@audit.command("list")
+@click.option("--actor", metavar="NAME", help="Only what this one has done.")
+@click.option(
+    "--action", metavar="NAME", help="Only this action, or group: queues.pause, jobs."
+)
+@filters.filter_options("queues", "since", "until")
+@filters.page_options
+@pass_repository
+def list_(
+    repository: Repository,
+    actor: str | None,
+    action: str | None,
+    chosen: JobFilter,
+    page: Page,
+) -> None:
+    """List every change that was made by hand, the newest first.
+
+    ACTOR is what the operator said it was, ROLE what PostgreSQL knows. An unfinished
+    one runs, or was ended half-way: JOBS says how far it came.
+
+    \b
+    Examples:
+      pgflow audit list --since 1d
+      pgflow audit list --action queues --since 1d -o wide
+    """
+    chosen = repository.resolve_queues(chosen)
+    fetch = partial(repository.list_actions, chosen, actor=actor, action=action)
+    filters.show_page(page, fetch, ACTIONS)

@@ -1,0 +1,35 @@
+"""Print or install what a shell needs to complete pgflow's commands and names."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import HeedlessCommand, command
+
+
+@command("completion", cls=HeedlessCommand)
+@click.argument("shell", type=settings.Choice(("bash", "zsh", "fish", "powershell")))
+@click.option("--install", is_flag=True, help="Write it where the shell looks for it.")
+@click.pass_context
+def completion(ctx: click.Context, shell: str, install: bool) -> None:
+    """Print or install what a shell needs to complete commands, options and names.
+
+    Queues, job types, worker names and ids are asked of the database, if it answers
+    within a second.
+
+    \b
+    Examples:
+      pgflow completion bash --install
+      pgflow completion zsh > ~/.zfunc/_pgflow
+      pgflow completion powershell | Out-String | Invoke-Expression
+    """
+    from pgflow_cli import shells  # noqa: PLC0415 - start-up stays quick
+
+    text = shells.script(shell, ctx.find_root().command)
+    if not install:
+        click.echo(text, nl=False)
+        return
+    path, rest = shells.install(shell, text)
+    output.say(f"wrote {path}")
+    output.hint(rest)

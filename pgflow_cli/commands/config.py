@@ -1,0 +1,104 @@
+"""See which settings are in force, where they come from, and what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgflow_cli import inventory, output
+from pgflow_cli.context import HeedlessCommand, group
+from pgflow_cli.errors import ConfigurationError, Refused
+
+SETTINGS = (
+    output.Column("variable"),
+    output.Column("option"),
+    output.Column("value"),
+    output.Column("default", wide=True),
+    output.Column("meaning", wide=True),
+)
+ORIGINS = (*SETTINGS[:3], output.Column("origin"), *SETTINGS[3:])
+PATHS = (
+    output.Column("origin", "PLACE"),
+    output.Column("path"),
+    output.Column("found"),
+)
+
+
+@group("config")
+def config() -> None:
+    """See which settings are in force and where they come from.
+
+    \b
+    Examples:
+      pgflow config show --origin
+      pgflow config check
+    """
+
+
+@config.command("show")
+@click.option("--origin", is_flag=True, help="Where each value comes from, too.")
+def show(origin: bool) -> None:
+    """Show every setting that has a variable, as it is in force; secrets are masked.
+
+    \b
+    Examples:
+      pgflow config show --origin
+      pgflow config show -o json
+    """
+    output.write(inventory.values(), ORIGINS if origin else SETTINGS)
+
+
+@config.command("check", cls=HeedlessCommand)
+def check() -> None:
+    """Check every setting; exit 78 and name each that is wrong.
+
+    \b
+    Examples:
+      pgflow config check
+    """
+    problems = inventory.problems()
+    if problems:
+        raise ConfigurationError(
+            f"{len(problems)} settings are not acceptable", *problems
+        )
+    output.say("every setting is acceptable")
+
+
+@config.command("path", cls=HeedlessCommand)
+def path() -> None:
+    """List the places that are looked into, the nearest first.
+
+    \b
+    Examples:
+      pgflow config path
+    """
+    output.write(inventory.places(), PATHS)
+
+
+@config.command("init", cls=HeedlessCommand)
+@click.option(
+    "--file",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="pgflow.toml",
+    show_default=True,
+    help="What to write.",
+)
+def init(target: Path) -> None:
+    """Write a file with every setting in it, as a comment with its default.
+
+    \b
+    Examples:
+      pgflow config init
+    """
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in inventory.template())
+    except FileExistsError:
+        raise Refused(
+            f"{target} exists; nothing was written", "Try: --file OTHER.toml"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {target}: {error.strerror}") from None
+    output.say(f"wrote {target}; every line is a comment, so nothing has changed")

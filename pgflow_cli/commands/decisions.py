@@ -1,0 +1,95 @@
+"""See what policies held back and what the gate refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import filters, output, settings
+from pgflow_cli.context import group, pass_repository
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Repository
+    from pgflow_cli.selection import JobFilter, Page
+
+DECISIONS = (
+    output.Column("minute", kind="time"),
+    output.Column("queue"),
+    output.Column("kind"),
+    output.Column("decision"),
+    output.Column("reason_code", "REASON"),
+    output.Column("count", kind="number"),
+    output.Column("sample_job_id", "SAMPLE", kind="id"),
+    output.Column("details_json", "DETAILS", kind="json"),
+    output.Column("created_at", "FIRST", kind="time", wide=True),
+    output.Column("last_at", "LAST", kind="time", wide=True),
+    output.Column("id", wide=True),
+)
+GROUPS = (
+    output.Column("queue"),
+    output.Column("kind"),
+    output.Column("reason_code", "REASON"),
+    output.Column("count", kind="number"),
+    output.Column("first_at", "FIRST", kind="time"),
+    output.Column("last_at", "LAST", kind="time"),
+    output.Column("sample_job_id", "SAMPLE", kind="id"),
+)
+
+
+@group("decisions")
+def decisions() -> None:
+    """See what policies held back and what the gate refused.
+
+    \b
+    Examples:
+      pgflow decisions list --kind ingest --since 1h
+    """
+
+
+@decisions.command("list")
+@click.option(
+    "--kind",
+    type=settings.Choice(("all", "ingest", "policy")),
+    default="all",
+    show_default=True,
+    help="Enqueues that were refused, jobs that were held back, or both.",
+)
+@click.option(
+    "--group",
+    "grouped",
+    type=settings.Choice(("reason",)),
+    help="One row for each queue and reason.",
+)
+@filters.filter_options("queues", "reasons", "since", "until")
+@filters.page_options
+@filters.watch_option
+@pass_repository
+def list_(
+    repository: Repository,
+    kind: str,
+    grouped: str | None,
+    chosen: JobFilter,
+    page: Page,
+    watch: float | None,
+) -> None:
+    """List decisions, the newest first: a row for each queue, reason and minute.
+
+    COUNT is how many enqueues were refused in that minute, or in how many of its
+    seconds jobs were held back.
+
+    \b
+    Examples:
+      pgflow decisions list --kind policy -q emails --since 1h
+      pgflow decisions list --kind ingest --group reason
+    """
+    chosen = repository.resolve_queues(chosen)
+    if grouped:
+        fetch_groups = partial(repository.group_decisions, chosen, kind)
+        if watch:
+            output.watch(fetch_groups, GROUPS, seconds=watch)
+        output.write(fetch_groups(), GROUPS)
+        return
+    fetch = partial(repository.list_decisions, chosen, kind)
+    filters.show_page(page, fetch, DECISIONS, watch=watch)

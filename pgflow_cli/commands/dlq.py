@@ -1,0 +1,316 @@
+"""Look at dead letters, export them, discard them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import consent, letter_tables, output, portraits, settings
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import group, pass_repository
+from pgflow_cli.errors import UsageError
+from pgflow_cli.filters import (
+    DEAD_LETTERS,
+    filter_options,
+    page_options,
+    watch_option,
+)
+from pgflow_cli.letters import KEYS
+from pgflow_cli.selection import JobFilter, Page, Position, token
+
+if TYPE_CHECKING:
+    from pgflow_cli.letters import DeathGroup
+    from pgflow_cli.models import DeadLetter
+    from pgflow_cli.repository import Repository
+
+_MOST_ROWS = 10_000  # of groups and counts, which have no pages
+
+
+@group("dlq")
+def dlq() -> None:
+    """Look at dead letters, export them, discard them.
+
+    A dead letter is a job that will not run again by itself. One that was replayed or
+    discarded is resolved, and out of these lists.
+
+    \b
+    Examples:
+      pgflow dlq list --since 2h --group
+      pgflow dlq show 9c41e07b
+      pgflow dlq list --error-code BAD_PAYLOAD -o ids | pgflow replay - --dry-run
+    """
+
+
+@dlq.command("list")
+@filter_options(*DEAD_LETTERS)
+@click.option(
+    "--group",
+    "by",
+    type=settings.Choice(KEYS),
+    is_flag=False,
+    flag_value=KEYS[0],
+    metavar="[KEY]",
+    help=f"One row for what they have in common: {', '.join(KEYS)}.",
+)
+@click.option("--include-resolved", is_flag=True, help="The resolved ones, too.")
+@click.option("--exit-code", is_flag=True, help="Exit 5 if there are any.")
+@page_options
+@watch_option
+@pass_repository
+def list_(
+    repository: Repository,
+    chosen: JobFilter,
+    by: str | None,
+    include_resolved: bool,
+    exit_code: bool,
+    page: Page,
+    watch: float | None,
+) -> int:
+    """List dead letters, the latest death first.
+
+    \b
+    Examples:
+      pgflow dlq list --since 2h
+      pgflow dlq list -q 'emails.*' --match refused --all-pages -o jsonl
+      pgflow dlq list --since 1d --group code-version
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    chosen = repository.resolve_queues(chosen)
+
+    def fetch(limit: int, after: Position | None) -> list[DeadLetter]:
+        return repository.list_dead_letters(
+            chosen, limit=limit, after=after, include_resolved=include_resolved
+        )
+
+    def fetch_groups() -> list[DeathGroup]:
+        limit = _MOST_ROWS if page.everything else page.limit
+        return repository.group_dead_letters(
+            chosen, by=by or "", limit=limit, include_resolved=include_resolved
+        )
+
+    if by is not None and page.after is not None:
+        raise UsageError("--group has no pages; --all-pages shows every group")
+    columns = letter_tables.groups(by) if by else letter_tables.dead_letters()
+    if watch is not None:
+        output.watch(
+            fetch_groups if by else lambda: fetch(page.limit, page.after),
+            columns,
+            seconds=watch,
+            title="pgflow dlq list",
+        )
+        return 0
+    if by is not None:
+        groups = fetch_groups()
+        output.write(groups, columns)
+        if groups and by == KEYS[0] and not output.is_machine():
+            output.hint(
+                f"Next: pgflow dlq show {groups[0].sample_job_id[-8:]}  |  "
+                f"pgflow replay --fingerprint {groups[0].key} --dry-run"
+            )
+        return 5 if exit_code and groups else 0
+    rows, cursor = page.read(fetch, lambda letter: letter.position)
+    output.write(rows, columns, cursor=cursor)
+    if not page.everything:
+        shown = list(rows)
+        _footer(repository, chosen, shown, cursor, include_resolved=include_resolved)
+    return 5 if exit_code and fetch(1, None) else 0
+
+
+@dlq.command("show")
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "--attempts",
+    type=settings.Number(1, 1_000_000),
+    default=3,
+    show_default=True,
+    help="How many attempts to show.",
+)
+@pass_repository
+def show(repository: Repository, job_id: str, attempts: int) -> None:
+    """Explain a dead letter and show its payload.
+
+    ID is a job's id, or the last six digits of it or more.
+
+    \b
+    Examples:
+      pgflow dlq show 9c41e07b
+      pgflow dlq show 9c41e07b -o json
+    """
+    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+        dead_letters,
+        explanation,
+        migrations,
+    )
+
+    migrations.require_current(repository)
+    found = dead_letters.require(repository, job_id)
+    explained = explanation.explain(repository.describe_job(found, attempts=attempts))
+    portraits.show(explained, payload=repository.read_payload(found))
+
+
+@dlq.command("stats")
+@filter_options(*DEAD_LETTERS)
+@click.option(
+    "--by",
+    type=settings.Choice(KEYS),
+    default=KEYS[0],
+    show_default=True,
+    metavar="KEY",
+    help=f"What to count by: {', '.join(KEYS)}.",
+)
+@click.option(
+    "--bucket",
+    type=settings.Duration(1, 31_536_000),
+    default="5m",
+    show_default=True,
+    help="How much time a row is about.",
+)
+@settings.list_options
+@pass_repository
+def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> None:
+    """Count dead letters by when they died and what they have in common.
+
+    \b
+    Examples:
+      pgflow dlq stats --since 2h --by error-code
+      pgflow dlq stats -q emails --by reason --bucket 1h -o csv
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    chosen = repository.resolve_queues(chosen)
+    rows = repository.count_deaths(chosen, by=by, bucket=bucket, limit=_MOST_ROWS)
+    output.write(rows, letter_tables.COUNTS)
+    if len(rows) == _MOST_ROWS:
+        output.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
+
+
+@dlq.command("export")
+@filter_options(*DEAD_LETTERS)
+@click.option(
+    "--format",
+    "form",
+    type=settings.Choice(("jsonl", "csv")),
+    default="jsonl",
+    show_default=True,
+    help="An object on each line, or rows for a spreadsheet.",
+)
+@click.argument("target", metavar="[FILE|-]", default="-")
+@pass_repository
+def export(repository: Repository, chosen: JobFilter, form: str, target: str) -> None:
+    """Write dead letters with their payloads to a file, or to stdout.
+
+    The file appears when all of it is written, readable by you only. Cells that a
+    spreadsheet would take for formulas begin with an apostrophe.
+
+    \b
+    Examples:
+      pgflow dlq export --since 2h dead.jsonl
+      pgflow dlq export -q billing --format csv - | head
+    """
+    from pgflow_cli import exports, migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    chosen = repository.resolve_queues(chosen)
+    total = exports.export(repository, chosen, form=form, target=target)
+    output.say(f"exported {total:,} dead letters")
+
+
+@dlq.command("discard")
+@click.argument("words", metavar="[ID]...", nargs=-1)
+@filter_options(*DEAD_LETTERS)
+@click.option(
+    "--to-archive/--delete",
+    "keep",
+    default=True,
+    show_default=True,
+    help="Resolve them, to stay until their retention ends; or remove them, their"
+    " jobs and attempts for good.",
+)
+@change_options(bulk=True)
+@pass_repository
+def discard(
+    repository: Repository,
+    words: tuple[str, ...],
+    chosen: JobFilter,
+    keep: bool,
+    change: Change,
+) -> int:
+    """Give up dead letters that will never be right.
+
+    ID is a job's id or the end of it; - reads ids from stdin, @FILE from a file.
+
+    \b
+    Examples:
+      pgflow dlq discard 9c41e07b --note "no such customer"
+      pgflow dlq discard --fingerprint f1-3ac91b20 --dry-run
+      pgflow dlq list -t gives_up -o ids | pgflow dlq discard - --yes
+    """
+    from pgflow_cli import dead_letters, migrations  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    change.require_selection(words, chosen)
+    if words:
+        given = consent.read_ids(words)
+        sought = dead_letters.seek(repository, given, verb="discarded")
+        dead_letters.require_the_one(words, sought)
+    else:
+        sought = dead_letters.choose(repository, chosen)
+    count = len(sought.job_ids)
+    change.require_at_most(count)
+    for line in sought.complaints():
+        output.warn(line)
+    verb = "Discard" if keep else "Delete for good"
+    if change.dry_run:
+        consent.tell_dry_run([f"Would {verb.lower()} {count:,} dead letters"])
+        return 0
+    if count:
+        change.confirm(f"{verb} {count:,} dead letters", count=count)
+    done, action = 0, None
+    if count:
+        with output.progress(verb.lower(), total=count) as advance:
+            action, done = dead_letters.discard(
+                repository,
+                sought.job_ids,
+                change.operator,
+                batch_size=change.batch_size,
+                forever=not keep,
+                advance=advance,
+            )
+    consent.tell_tally(
+        {
+            "discarded" if keep else "deleted": done,
+            "skipped": len(sought.skipped) + count - done,
+            "failed": len(sought.failed),
+        },
+        {"action": action},
+    )
+    return int(bool(sought.failed))
+
+
+def _footer(
+    repository: Repository,
+    chosen: JobFilter,
+    shown: list[DeadLetter],
+    cursor: Position | None,
+    *,
+    include_resolved: bool,
+) -> None:
+    from pgflow_cli import dead_letters  # noqa: PLC0415 - start-up stays quick
+
+    next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
+    if output.is_machine():
+        if cursor:
+            output.hint(f"{len(shown):,} shown, there are more.{next_page}")
+        return
+    counted, *causes = dead_letters.footer(
+        repository, chosen, len(shown), include_resolved=include_resolved
+    )
+    for line in (counted + next_page, *causes):
+        output.hint(line)
+    if shown:
+        again = consent.command_line()
+        output.hint(f"Next: pgflow explain {shown[0].short_id}  |  {again} --group")

@@ -1,0 +1,91 @@
+"""Find what is wrong with a database, its jobs and their upkeep."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import exposure, inventory, output, settings
+from pgflow_cli.context import command, pass_database
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database
+
+COLUMNS = (
+    output.Column("check"),
+    output.Column("result"),
+    output.Column("detail"),
+    output.Column("fix"),
+)
+MARKS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+@command("doctor")
+@click.option(
+    "--check",
+    "checks",
+    multiple=True,
+    metavar="NAME",
+    help="Only this check, or this area of checks; repeatable.",
+)
+@click.option("--strict", is_flag=True, help="Exit 5 for a WARN, too.")
+@click.option("--fix-sql", is_flag=True, help="Print only the SQL of the fixes.")
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a report of a bug, too: .zip or .json; no payload, no secret.",
+)
+@pass_database
+def doctor(
+    database: Database,
+    checks: tuple[str, ...],
+    strict: bool,
+    fix_sql: bool,
+    bundle: Path | None,
+) -> int:
+    """Find what is wrong with a database, its jobs and their upkeep.
+
+    Checks have an area: server, schema, jobs, vacuum, upkeep. Each is OK, WARN or FAIL
+    and says how to mend it. Nothing is changed. Exit 5 for a FAIL.
+
+    \b
+    Examples:
+      pgflow doctor
+      pgflow doctor --check jobs --check vacuum.xmin
+      pgflow doctor --fix-sql
+      pgflow doctor --strict -o json
+      pgflow doctor --bundle report.zip
+    """
+    from pgflow_cli import bundles, examination, patient, reports  # noqa: PLC0415 - start-up stays quick
+
+    findings = list(
+        examination.examine(
+            database,
+            checks,
+            surroundings=patient.Surroundings(
+                exposure.secret_files(), exposure.password_is_typed()
+            ),
+            audit_seconds=settings.given("timeout")
+            if {"audit", "jobs.audit"} & {*checks}
+            else patient.STATEMENT_SECONDS,
+        )
+    )
+    if bundle is not None:
+        settings_in_force = [asdict(value) for value in inventory.values()]
+        bundles.write(
+            str(bundle), reports.document(database, findings, settings_in_force)
+        )
+        output.say(f"wrote {bundle}: no payload, no secret; read it before you send it")
+    if fix_sql:
+        output.write_text(reports.script(findings))
+    elif output.chosen_format() in ("table", "wide"):
+        output.write_text(reports.lines(findings, output.width() or 80), marks=MARKS)
+    else:
+        output.write(findings, COLUMNS)
+    output.say(reports.summary(findings))
+    bad = {"FAIL", "WARN"} if strict else {"FAIL"}
+    return 5 if any(finding.result in bad for finding in findings) else 0

@@ -1,0 +1,63 @@
+"""Say whether a worker, the database or the admin server is well; for probes."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow_cli import output, settings
+from pgflow_cli.context import command, open_repository
+from pgflow_cli.errors import CheckFailed, UsageError
+
+
+@command("health")
+@click.option("--ready", is_flag=True, help="Ask the database, and look at its schema.")
+@click.option(
+    "--worker",
+    is_flag=False,
+    flag_value="",
+    metavar="[ID]",
+    help="Look at a worker of this host, or the one of this name, by its status file.",
+)
+@click.option("--url", metavar="URL", help="Ask an HTTP health endpoint.")
+@click.option(
+    "--max-age",
+    type=settings.Duration(1, 86_400),
+    default="60s",
+    show_default=True,
+    help="How long a worker may stand still.",
+)
+def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> None:
+    """Say whether a worker, the database or the admin server is well.
+
+    Exit 0 if so, 5 if not, 69 if nobody answers. --worker asks no database; with
+    --ready it wants the worker's own last heartbeat to have been answered.
+
+    \b
+    Examples:
+      pgflow health --ready
+      pgflow health --worker
+      pgflow health --url http://localhost:3003/health
+    """
+    from pgflow_cli import probes  # noqa: PLC0415 - start-up stays quick
+
+    if url is not None:
+        if worker is not None or ready:
+            raise UsageError("--url asks a server, and nothing else")
+        output.say(probes.check_url(url, timeout=settings.given("connect_timeout")))
+    elif worker is not None or not ready:
+        places = settings.status_folders()
+        said = probes.check_worker(places, worker or None, max_age=max_age, ready=ready)
+        output.say(said)
+    else:
+        _check_database()
+
+
+def _check_database() -> None:
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    with open_repository(tries=1) as repository:
+        migrations.require_current(repository)
+        facts = repository.inspect_server()
+        if facts.in_recovery:
+            raise CheckFailed(f'database "{facts.database}" is in recovery')
+        output.say(f"{facts.database}: ok")

@@ -1,0 +1,52 @@
+"""Explain a command, or a topic that concerns all of them."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow_cli import output
+from pgflow_cli.context import HeedlessCommand, command
+from pgflow_cli.errors import NotFound
+
+
+@command("help", cls=HeedlessCommand)
+@click.argument("words", nargs=-1, metavar="[TOPIC|COMMAND…]")
+@click.pass_context
+def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as typed
+    """Explain a command, or a topic that concerns all of them.
+
+    Topics: environment, exit-codes, output, time, handlers, incidents.
+
+    \b
+    Examples:
+      pgflow help
+      pgflow help incidents
+      pgflow help dlq list
+    """
+    from pgflow_cli import topics  # noqa: PLC0415 - start-up stays quick
+
+    root = ctx.find_root()
+    if not words:
+        output.write_text(root.command.get_help(root).splitlines())
+        output.write_text(["", f"Topics: {', '.join(topics.TOPICS)}"])
+    elif len(words) == 1 and words[0] in topics.TOPICS:
+        output.write_text(topics.TOPICS[words[0]]())
+    else:
+        output.write_text(_help_of(root, words).splitlines())
+
+
+def _help_of(root: click.Context, words: tuple[str, ...]) -> str:
+    from pgflow_cli import topics  # noqa: PLC0415 - start-up stays quick
+
+    context = root
+    for word in words:
+        inner = None
+        if isinstance(context.command, click.Group):
+            inner = context.command.get_command(context, word)
+        if inner is None:
+            raise NotFound(
+                f"there is no topic and no command {' '.join(words)!r}",
+                f"Topics: {', '.join(topics.TOPICS)}. Commands: pgflow --help",
+            )
+        context = click.Context(inner, info_name=word, parent=context)
+    return context.get_help()

@@ -1,0 +1,359 @@
+"""List jobs, wait for them, cancel them, run them now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import consent, jobcolumns, output, settings
+from pgflow_cli.consent import change_options
+from pgflow_cli.context import group, pass_repository
+from pgflow_cli.errors import NotFound
+from pgflow_cli.filters import filter_options, page_options, watch_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgflow_cli.consent import Change
+    from pgflow_cli.jobchanges import Changed, JobChange
+    from pgflow_cli.listings import ListedJob
+    from pgflow_cli.repository import Repository
+    from pgflow_cli.selection import JobFilter, Page
+
+_FILTERS = (
+    "queues", "job_types", "error_codes", "reasons", "fingerprints", "statuses",
+    "worker", "code_version", "since", "until", "match", "payload_contains", "meta",
+    "replay_of",
+)  # fmt: skip
+_IDS = click.argument("ids", nargs=-1, required=True, metavar="ID...")
+
+
+@group("jobs")
+def jobs() -> None:
+    """List jobs, wait for them, cancel them, run them now.
+
+    \b
+    Examples:
+      pgflow jobs list --status running
+      pgflow jobs cancel 9c41e07b --note "sent by hand"
+    """
+
+
+@jobs.command("list")
+@click.option("--slow", is_flag=True, help="Running jobs, the longest first.")
+@click.option(
+    "--stuck", is_flag=True, help="Running jobs whose lease has run out, unreaped."
+)
+@filter_options(*_FILTERS)
+@page_options
+@watch_option
+@pass_repository
+def list_(
+    repository: Repository,
+    slow: bool,
+    stuck: bool,
+    chosen: JobFilter,
+    page: Page,
+    watch: float | None,
+) -> None:
+    """List jobs: newest first, or with one --status as that state has them.
+
+    queued and scheduled: first to run first, --since and --until are about run_at.
+    running, dlq, canceled: latest first, by lease, death, cancellation. All others: by
+    when they were enqueued. Resolved dead letters are left out where a status is asked
+    for. Where a filter is rare, a page looks at 50,000 jobs at most, or at 10,000 if it
+    must ask for errors, workers or several states; what it has looked at stands on
+    stderr, and --cursor or --all-pages goes on.
+
+    \b
+    Examples:
+      pgflow jobs list --status queued -q emails
+      pgflow jobs list --slow
+      pgflow jobs list --stuck -o ids
+      pgflow jobs list -t email_send --since 1d --all-pages -o jsonl
+    """
+    from pgflow_cli import joblists, migrations  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    chosen = repository.resolve_queues(chosen)
+    wanted = joblists.JobList(repository, chosen, slow=slow, stuck=stuck)
+    columns = jobcolumns.RUNNING if wanted.status == "running" else jobcolumns.COLUMNS
+    if watch is not None:
+
+        def fetch() -> Sequence[ListedJob]:
+            return wanted.page(page.limit, page.after).jobs
+
+        output.watch(fetch, columns, seconds=watch)
+    rows, listing = wanted.read(page)
+    output.write(rows, columns, cursor=listing.more)
+    if listing.more is not None:
+        output.hint(listing.rest())
+
+
+@jobs.command("show")
+@click.argument("job_id", metavar="ID")
+@settings.list_options
+@pass_repository
+def show(repository: Repository, job_id: str) -> None:
+    """Show one job with its payload; `pgflow explain` says why it is where it is.
+
+    \b
+    Examples:
+      pgflow jobs show 9c41e07b
+      pgflow jobs show 9c41e07b -o json
+    """
+    from pgflow_cli import documents, migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    found = repository.find_listed_job(repository.find_job(job_id))
+    payload, meta = repository.read_job_body(found.id)
+    shown: dict[str, Any] = {
+        column.field: getattr(found, column.field) for column in jobcolumns.COLUMNS
+    }
+    shown["payload_json"] = documents.decoded(payload)
+    shown["meta"] = None if meta is None else documents.decoded(meta)
+    output.write_record(shown, jobcolumns.WHOLE)
+    output.hint(f"Next: pgflow explain {found.short_id}")
+
+
+@jobs.command("wait")
+@_IDS
+@click.option("--any", "any_of_them", is_flag=True, help="Until one of them has ended.")
+@click.option(
+    "--wait-timeout",
+    type=settings.Duration(0, 31_536_000),
+    default="1h",
+    show_default=True,
+    help="Wait no longer; then exit 75.",
+)
+@pass_repository
+def wait(
+    repository: Repository,
+    ids: tuple[str, ...],
+    any_of_them: bool,
+    wait_timeout: float,
+) -> int:
+    """Wait until jobs have ended: exit 0 if all have succeeded, 1 if one has not.
+
+    \b
+    Examples:
+      pgflow jobs wait 9c41e07b --wait-timeout 5m
+      pgflow enqueue ok '{}' -o ids | pgflow jobs wait -
+      pgflow jobs wait 9c41e07b e7f3b6c2 --any
+    """
+    from pgflow_cli import migrations, submissions  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    wanted = _find_all(repository, ids)
+    unknown = set(wanted) - set(repository.list_job_statuses(wanted))
+    if unknown:
+        raise NotFound(f"there is no job {min(unknown)}")
+    outcomes = submissions.wait_for_outcomes(
+        repository, wanted, seconds=wait_timeout, any_of_them=any_of_them
+    )
+    output.write(outcomes, jobcolumns.OUTCOMES)
+    return int(any(outcome.status != "succeeded" for outcome in outcomes))
+
+
+@jobs.command("tail")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each that ends.")
+@click.option(
+    "--limit",
+    type=settings.Number(1, 500),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many to begin with.",
+)
+@filter_options(
+    "queues", "job_types", "error_codes", "fingerprints", "worker", "code_version",
+    "since", "match",
+)  # fmt: skip
+@settings.list_options
+@pass_repository
+def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) -> None:
+    """List the attempts that ended last, the newest at the bottom.
+
+    --follow writes each attempt as it ends, in UTC; as jsonl when piped. Of the last
+    two days, unless --since says otherwise.
+
+    \b
+    Examples:
+      pgflow jobs tail -f
+      pgflow jobs tail -f -q emails --error-code TIMEOUT
+      pgflow jobs tail -f -o jsonl | jq .error_message
+    """
+    from pgflow_cli import endings, migrations, scrolling  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    ends = endings.Endings(repository, repository.resolve_queues(chosen))
+    rows = ends.newest(limit)
+    if not follow:
+        output.write(rows, jobcolumns.ENDED)
+        return
+    coming = iter([rows])
+    scrolling.scroll(
+        lambda: next(coming, None) or ends.following(), jobcolumns.ENDED, seconds=1
+    )
+
+
+@jobs.command("cancel")
+@click.argument("ids", nargs=-1, metavar="[ID...|-]")
+@click.option(
+    "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
+)
+@filter_options(*_FILTERS)
+@change_options(bulk=True)
+@pass_repository
+def cancel(
+    repository: Repository,
+    ids: tuple[str, ...],
+    kill: bool,
+    chosen: JobFilter,
+    change: Change,
+) -> int:
+    """Cancel jobs that wait, with --kill running ones, too: they never run again.
+
+    A running job is canceled at once, whatever becomes of its attempt; its worker is
+    told with the next heartbeat. A coroutine is canceled, a program gets TERM and five
+    seconds later KILL, a function sees `job.canceled` or runs on for nothing.
+
+    \b
+    Examples:
+      pgflow jobs cancel 9c41e07b --note "sent by hand"
+      pgflow jobs cancel -q emails --status queued --dry-run
+      pgflow jobs list --slow -o ids | pgflow jobs cancel - --kill --yes
+    """
+    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    change.require_selection(ids, chosen)
+    states = (*jobchanges.WAITING, "running") if kill else jobchanges.WAITING
+    chosen = repository.resolve_queues(chosen)
+    found = None
+    if ids:
+        wanted = _find_all(repository, ids)
+    else:
+        jobchanges.require_states(chosen, states)
+        found = jobchanges.select(repository, chosen, states, most=change.most)
+        wanted = [job.id for job in found]
+    change.require_at_most(len(wanted))
+    if not _agreed(repository, change, "cancel", wanted, found):
+        return 0
+    queue = chosen.queues[0] if len(chosen.queues) == 1 else None
+    plan = jobchanges.cancellation(repository, change.operator, kill=kill, queue=queue)
+    done = _run(plan, wanted, change.batch_size, "canceled")
+    return _report(done, "canceled", by_id=bool(ids))
+
+
+@jobs.command("run-now")
+@_IDS
+@change_options()
+@pass_repository
+def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int:
+    """Let scheduled jobs be due now: those delayed, and those that wait for a retry.
+
+    \b
+    Examples:
+      pgflow jobs run-now 9c41e07b
+      pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
+    """
+    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    wanted = _find_all(repository, ids)
+    if not _agreed(repository, change, "run now", wanted):
+        return 0
+    plan = jobchanges.hastening(repository, change.operator)
+    done = _run(plan, wanted, change.batch_size, "due now")
+    return _report(done, "due now")
+
+
+@jobs.command("reprioritize", context_settings={"ignore_unknown_options": True})
+@_IDS
+@click.argument("priority", type=settings.Number(-100, 100), metavar="N")
+@change_options()
+@pass_repository
+def reprioritize(
+    repository: Repository, ids: tuple[str, ...], priority: int, change: Change
+) -> int:
+    """Give waiting jobs another priority, from -100 to 100; a higher one runs first.
+
+    It holds for this attempt and for those that follow.
+
+    \b
+    Examples:
+      pgflow jobs reprioritize 9c41e07b 10
+      pgflow jobs reprioritize 9c41e07b e7f3b6c2 -- -5
+    """
+    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+
+    migrations.require_current(repository)
+    wanted = _find_all(repository, ids)
+    if not _agreed(repository, change, f"give priority {priority} to", wanted):
+        return 0
+    plan = jobchanges.reordering(repository, change.operator, priority)
+    word = f"now of priority {priority}"
+    done = _run(plan, wanted, change.batch_size, word)
+    return _report(done, word)
+
+
+def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
+    found = [repository.find_job(text) for text in consent.read_ids(given)]
+    return list(dict.fromkeys(found))
+
+
+def _agreed(
+    repository: Repository,
+    change: Change,
+    what: str,
+    wanted: Sequence[str],
+    found: Sequence[ListedJob] | None = None,
+) -> bool:
+    """Say whether to go on: not in a dry run, and not for no job at all.
+
+    `found` are the jobs as a filter has found them; ids say nothing of their states.
+    """
+    from pgflow_cli import jobchanges  # noqa: PLC0415 - start-up stays quick
+
+    several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
+    if change.dry_run:
+        if found is None:
+            now = repository.list_job_statuses(wanted)
+            states = jobchanges.by_state(now.get(job_id) for job_id in wanted)
+        else:
+            output.write(jobchanges.counted(found), jobcolumns.SELECTED)
+            states = jobchanges.by_state(job.status for job in found)
+        output.say(f"Would {what} {several}: {states or 'none fits'}")
+        consent.tell_dry_run()
+        return False
+    if not wanted:
+        output.say("no job fits; nothing was changed")
+        return False
+    change.confirm(f"{what} {several}", count=len(wanted))
+    return True
+
+
+def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Changed:
+    with output.progress(label, len(wanted)) as advance:
+        done = plan.run(wanted, batch_size=batch, advance=advance)
+    if output.is_machine():
+        output.write(
+            [{"job_id": job_id} for job_id in done.job_ids], jobcolumns.CHANGED
+        )
+    return done
+
+
+def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
+    """Say what came of it; what was named and left alone is exit 1, 3 or 4."""
+    from pgflow_cli import jobchanges  # noqa: PLC0415 - start-up stays quick
+
+    if by_id and len(done.left) == 1 and not done.job_ids:
+        raise jobchanges.why_left(done, word)
+    if done.action_id is not None:
+        noun = "job" if len(done.job_ids) == 1 else "jobs"
+        output.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
+    if done.left:
+        output.warn(f"left alone: {jobchanges.by_state(done.left.values())}")
+    return int(bool(done.left) and by_id)

@@ -1,0 +1,327 @@
+"""See queues, limit them, pause them, empty them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pgflow_cli import consent, output, settings
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import group, pass_repository
+from pgflow_cli.filters import filter_options, watch_option
+from pgflow_cli.parameters import Kind, OrNone
+
+if TYPE_CHECKING:
+    from pgflow_cli.oversight import QueuePolicy
+    from pgflow_cli.queue_status import QueueStatus
+    from pgflow_cli.repository import Repository
+    from pgflow_cli.selection import JobFilter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COUNTED = 10_000
+POLICY = (
+    output.Column("queue"),
+    output.Column("max_in_flight", kind="number"),
+    output.Column("max_attempts_per_minute", kind="number"),
+    output.Column("throttle_delay_ms", "THROTTLE DELAY", kind="ms"),
+    output.Column("max_payload_bytes", kind="number"),
+    output.Column("max_enqueue_per_minute", kind="number"),
+    output.Column("paused_until"),
+    output.Column("paused_by"),
+    output.Column("pause_note"),
+)
+
+
+def _limit(flag: str, kind: Kind, text: str) -> Callable[[F], F]:
+    return click.option(flag, type=OrNone(kind), help=text, metavar="N|none")
+
+
+@group("queues")
+def queues() -> None:
+    """See queues, limit them, pause them, empty them.
+
+    \b
+    Examples:
+      pgflow queues list
+      pgflow queues show emails --window 10m
+      pgflow queues pause emails --for 30m --note "smtp is down"
+      pgflow queues set-policy emails --max-in-flight 10
+    """
+
+
+@queues.command("list")
+@filter_options("queues")
+@settings.list_options
+@watch_option
+@pass_repository
+def list_(repository: Repository, chosen: JobFilter, watch: float | None) -> None:
+    """List queues: what waits, runs and has died, how fast, and whether it drains.
+
+    Counts end at 10,000+. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs
+    done; ERR% of attempts failed, RETRY% were not the first. Where more than 20,000
+    jobs came in that time, IN/s is of the newest of them.
+
+    \b
+    Examples:
+      pgflow queues list
+      pgflow queues list -q 'emails.*' --sort runnable:desc --watch 5s
+    """
+    from pgflow_cli import census, queue_tables  # noqa: PLC0415 - start-up stays quick
+
+    columns = queue_tables.RECORDS if output.is_machine() else queue_tables.LIST
+
+    def fetch() -> list[QueueStatus]:
+        return census.take(repository, chosen).queues
+
+    if watch:
+        output.watch(fetch, columns, seconds=watch)
+    output.write(fetch(), columns)
+
+
+@queues.command("show")
+@click.argument("name", type=settings.QUEUE)
+@click.option(
+    "--window",
+    type=settings.Duration(20, 7200),
+    default="60s",
+    show_default=True,
+    help="How far back rates look, up to 2h.",
+)
+@pass_repository
+def show(repository: Repository, name: str, window: float) -> None:
+    """Show one queue: depth, rates, forecast, policy and pause.
+
+    \b
+    Examples:
+      pgflow queues show emails
+      pgflow queues show emails --window 10m -o json
+    """
+    from pgflow_cli import census, queue_tables  # noqa: PLC0415 - start-up stays quick
+
+    status = census.take_one(repository, name, window=window)
+    for_programs = output.is_machine()
+    columns = queue_tables.RECORDS if for_programs else queue_tables.SHOW
+    output.write_record(status, columns)
+    if status.arrivals_covered < window - 1:
+        output.hint(
+            f"IN/s is of the last {status.arrivals_covered:.1f}s:"
+            " more came than are looked at."
+        )
+
+
+@queues.command("pause")
+@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@click.option(
+    "--for",
+    "length",
+    type=settings.Duration(1),
+    help="So long; without it, until somebody resumes it.",
+)
+@change_options()
+@pass_repository
+def pause(
+    repository: Repository,
+    names: tuple[str, ...],
+    length: float | None,
+    change: Change,
+) -> None:
+    """Lease nothing more from queues; what runs goes on, producers go on.
+
+    \b
+    Examples:
+      pgflow queues pause emails --for 30m --note "smtp is down"
+      pgflow queues pause emails billing --yes
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    _tell_unused(repository, names)
+    if change.dry_run:
+        consent.tell_dry_run()
+        return
+    output.confirm(f"pause {', '.join(names)} ({consent.where()})", yes=change.yes)
+    queue_changes.pause(repository, names, length, change.operator)
+    until = "until it is resumed" if length is None else "for that long"
+    output.say(f"paused {', '.join(names)} {until}")
+    output.hint(f"Next: pgflow queues resume {' '.join(names)}")
+
+
+@queues.command("resume")
+@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@change_options()
+@pass_repository
+def resume(repository: Repository, names: tuple[str, ...], change: Change) -> None:
+    """Lease from queues again.
+
+    \b
+    Examples:
+      pgflow queues resume emails
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    queue_changes.require_known(repository, names)
+    if change.dry_run:
+        consent.tell_dry_run()
+        return
+    change.confirm(f"resume {', '.join(names)}")
+    resumed = queue_changes.resume(repository, names, change.operator)
+    for name in names:
+        output.say(f"resumed {name}" if name in resumed else f"{name} was not paused")
+
+
+@queues.command("set-policy")
+@click.argument("name", type=settings.QUEUE)
+@_limit("--max-in-flight", settings.Number(0, 1_000_000), "Jobs that run at once.")
+@_limit(
+    "--max-attempts-per-minute",
+    settings.Number(0, 100_000_000),
+    "Attempts that begin in any minute.",
+)
+@_limit(
+    "--throttle-delay",
+    settings.Duration(0, 3600),
+    "How long to leave the queue alone when a limit holds jobs back.",
+)
+@_limit("--max-payload-bytes", settings.Number(2, 16_777_216), "The largest payload.")
+@_limit(
+    "--max-enqueue-per-minute",
+    settings.Number(0, 2_147_483_647),
+    "Jobs that producers may add in a minute; 0: no limit.",
+)
+@change_options()
+@pass_repository
+def set_policy(
+    repository: Repository, name: str, change: Change, **limits: Any
+) -> None:
+    """Limit a queue. `none` removes a limit; what is not named stays.
+
+    The lease keeps the limits: they hold at every instant, whatever workers there are.
+
+    \b
+    Examples:
+      pgflow queues set-policy emails --max-in-flight 10 --note "smtp allows ten"
+      pgflow queues set-policy emails --max-attempts-per-minute none
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    given = _given(limits)
+    if not given:
+        raise click.UsageError("which limit? see: pgflow queues set-policy --help")
+    _tell_unused(repository, [name])
+    with repository.transaction():
+        before = repository.read_policies([name]).get(name) or _no_policy(name)
+    if change.dry_run:
+        output.write_record({**asdict(before), **given}, POLICY)
+        consent.tell_dry_run()
+        return
+    if less := queue_changes.lowered(before, given):
+        output.confirm(f"lower {', '.join(less)} of {name}", yes=change.yes)
+    else:
+        change.confirm(f"change the policy of {name}")
+    _, after = queue_changes.set_policy(repository, name, given, change.operator)
+    output.write_record(after, POLICY)
+
+
+@queues.command("clear-policy")
+@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@change_options()
+@pass_repository
+def clear_policy(
+    repository: Repository, names: tuple[str, ...], change: Change
+) -> None:
+    """Remove every limit of queues; a pause stays.
+
+    \b
+    Examples:
+      pgflow queues clear-policy reports
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    queue_changes.require_known(repository, names)
+    if change.dry_run:
+        consent.tell_dry_run()
+        return
+    change.confirm(f"remove the limits of {', '.join(names)}")
+    queue_changes.clear_policies(repository, names, change.operator)
+    output.say(f"no limits any more: {', '.join(names)}")
+
+
+@queues.command("purge")
+@click.argument("name", type=settings.QUEUE)
+@click.option(
+    "--status",
+    type=settings.Choice(("queued", "scheduled", "dlq")),
+    default="queued",
+    show_default=True,
+    help="Which of its jobs.",
+)
+@click.option("--confirm", metavar="NAME", help="The queue's name; do not ask.")
+@change_options(bulk=True, yes=False, everything=False)
+@pass_repository
+def purge(
+    repository: Repository,
+    name: str,
+    status: str,
+    confirm: str | None,
+    change: Change,
+) -> None:
+    """Cancel every waiting job of a queue, or discard its dead letters.
+
+    They stay visible to `explain` until their retention ends. What runs goes on, and
+    what a worker leases meanwhile runs.
+
+    \b
+    Examples:
+      pgflow queues purge emails --dry-run
+      pgflow queues purge emails --status dlq --confirm emails --max 100000
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    queue_changes.require_known(repository, [name])
+    counts = repository.count_queue(name, limit=max(change.most, _COUNTED) + 1)
+    count = {**asdict(counts)}[status]
+    word = "discard" if status == "dlq" else "cancel"
+    output.say(f"{count:,} {status} jobs of {name} ({consent.where()})")
+    change.require_at_most(count)
+    if change.dry_run:
+        consent.tell_dry_run(confirm=name)
+        return
+    output.confirm_name(
+        f"{word} {count:,} {status} jobs of {name}", name, given=confirm
+    )
+    with output.progress(f"purging {name}", count) as advance:
+        done, action = queue_changes.purge(
+            repository,
+            name,
+            status,
+            change.operator,
+            batch_size=change.batch_size,
+            advance=advance,
+        )
+    past = "discarded" if status == "dlq" else "canceled"
+    output.write_text([f"{past} {done:,} jobs (action {action})"])
+
+
+def _given(limits: dict[str, Any]) -> dict[str, int | None]:
+    """Return the limits that were typed, in the columns' units; None removes one."""
+    given = {name: value for name, value in limits.items() if value is not None}
+    if "throttle_delay" in given:
+        delay = given.pop("throttle_delay")
+        given["throttle_delay_ms"] = delay if delay == -1 else round(delay * 1000)
+    return {name: None if value == -1 else value for name, value in given.items()}
+
+
+def _no_policy(name: str) -> QueuePolicy:
+    from pgflow_cli.oversight import QueuePolicy  # noqa: PLC0415 - start-up stays quick
+
+    return QueuePolicy(name)
+
+
+def _tell_unused(repository: Repository, names: tuple[str, ...] | list[str]) -> None:
+    known = set(repository.list_queue_names())
+    for name in names:
+        if name not in known:
+            output.hint(f'queue "{name}" has had no job yet; the policy will wait')

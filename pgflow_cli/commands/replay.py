@@ -1,0 +1,294 @@
+"""Run dead letters again, as new jobs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import consent, output, reruns, settings, terminal
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import group, pass_repository
+from pgflow_cli.filters import (
+    DEAD_LETTERS,
+    filter_options,
+    page_options,
+    watch_option,
+)
+from pgflow_cli.plans import ReplayPlan, ReplayProgress
+from pgflow_cli.selection import JobFilter, Page, Position, token
+
+if TYPE_CHECKING:
+    from pgflow_cli.dead_letters import Sought
+    from pgflow_cli.repository import Repository
+
+PLANS = (
+    output.Column("plan_id", "PLAN", kind="id"),
+    output.Column("state", kind="word"),
+    output.Column("created_at", "BEGUN", kind="time"),
+    output.Column("runner", "BY"),
+    output.Column("selected", kind="number"),
+    output.Column("created", kind="number"),
+    output.Column("remaining", "TO DO", kind="number"),
+    output.Column("skipped", kind="number", wide=True),
+    output.Column("refused", kind="number", wide=True),
+    output.Column("undone", kind="number", wide=True),
+    output.Column("canary_state", "CANARY"),
+)
+STATUS = (
+    *PLANS,
+    output.Column("waiting", kind="number"),
+    output.Column("running", kind="number"),
+    output.Column("succeeded", kind="number"),
+    output.Column("failed", kind="number"),
+    output.Column("canceled", kind="number"),
+    output.Column("rate", kind="number"),
+    output.Column("eta_seconds", "ETA", kind="seconds"),
+    output.Column("canary", "CANARY JOBS", kind="number", wide=True),
+    output.Column("to_queue", wide=True),
+    output.Column("ended_at", "ENDED", kind="time", wide=True),
+    output.Column("action_id", "ACTION", kind="number", wide=True),
+)
+HAD_RUN = (
+    output.Column("job_id", "ID", kind="id"),
+    output.Column("replay_of_job_id", "REPLAY OF", kind="id"),
+    output.Column("status"),
+    output.Column("attempt_no", "ATTEMPTS", kind="number"),
+    output.Column("last_error_code", "ERROR"),
+)
+
+
+@group("replay", default="run")
+def replay() -> None:
+    """Run dead letters again, as new jobs.
+
+    `pgflow replay` alone means `pgflow replay run`, with all its options.
+
+    \b
+    Examples:
+      pgflow replay 9c41e07b
+      pgflow replay -q emails --error-code TIMEOUT --since 2h --dry-run
+      pgflow replay --all --canary 5 --rate 20/s
+      pgflow replay status 57 -w
+    """
+
+
+@replay.command("run")
+@click.argument("words", metavar="[ID]...", nargs=-1)
+@filter_options(*DEAD_LETTERS)
+@reruns.replay_options
+@click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
+@change_options(bulk=True)
+@pass_repository
+def run(
+    repository: Repository,
+    words: tuple[str, ...],
+    chosen: JobFilter,
+    change: Change,
+    watch: bool,
+    **given: Any,
+) -> int:
+    """Create a new job for each dead letter; its source is resolved and names it.
+
+    ID is a job's id or the end of it; - reads ids from stdin, @FILE from a file. The
+    payload is copied inside the database. What a job did before it died is unknown, and
+    may happen again.
+
+    \b
+    Examples:
+      pgflow replay run 9c41e07b
+      pgflow replay run -q emails --since 2h --canary 5 --rate 20/s
+      pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
+      pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
+    """
+    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    options = reruns.options(given, words, batch_size=change.batch_size)
+    sought = _sought(repository, words, chosen, change, given)
+    count = len(sought.job_ids)
+    change.require_at_most(count)
+    options = reruns.paced(options, count, rate=given["rate"], spread=given["spread"])
+    for line in sought.complaints():
+        output.warn(line)
+    if reruns.preview(repository, sought, options, None if words else chosen, change):
+        return 0
+    if not count:
+        return reruns.tell(sought, None)
+    change.confirm(f"Replay {count:,} dead letters", count=count)
+    plan = replays.make(
+        repository, sought.job_ids, options=options, operator=change.operator
+    )
+    return reruns.drive(repository, plan, sought, watch=watch)
+
+
+@replay.command("list")
+@page_options
+@pass_repository
+def list_(repository: Repository, page: Page) -> None:
+    """List plans of replays, the newest first.
+
+    \b
+    Examples:
+      pgflow replay list
+      pgflow replay list --limit 5 -o json
+    """
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+
+    def fetch(limit: int, after: Position | None) -> list[ReplayPlan]:
+        return repository.list_replay_plans(limit=limit, after=after)
+
+    rows, cursor = page.read(fetch, lambda plan: plan.position)
+    output.write(rows, PLANS, cursor=cursor)
+    if cursor:
+        output.hint(f"There are more. Next page: --cursor {token(cursor)}")
+
+
+@replay.command("status")
+@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@watch_option
+@pass_repository
+def status(repository: Repository, plan_id: int, watch: float | None) -> None:
+    """Tell how far a plan is and how its jobs have ended.
+
+    With --watch until all of them have.
+
+    \b
+    Examples:
+      pgflow replay status 57
+      pgflow replay status 57 -w
+    """
+    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    if watch is not None:
+        following = replays.follow(repository, plan_id, pause=lambda _seconds: None)
+
+        def fetch() -> list[ReplayProgress] | None:
+            progress = next(following, None)
+            return None if progress is None else [progress]
+
+        output.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
+        if output.is_machine() or not terminal.is_terminal(sys.stdout):
+            return
+    output.write_record(replays.find(repository, plan_id), STATUS)
+
+
+@replay.command("stop")
+@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@change_options(preview=False)
+@pass_repository
+def stop(repository: Repository, plan_id: int, change: Change) -> None:
+    """Let a plan create no more jobs; those it has created stay.
+
+    \b
+    Examples:
+      pgflow replay stop 57 --note "smtp is down again"
+    """
+    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    change.confirm(f"Stop plan {plan_id}")
+    plan = replays.stop(repository, plan_id, operator=change.operator)
+    output.say(
+        f"plan {plan_id} is stopped: {plan.created:,} jobs created, "
+        f"{plan.remaining:,} not"
+    )
+    output.hint(f"Next: pgflow replay resume {plan_id}  |  undo {plan_id}  (cancels)")
+
+
+@replay.command("resume")
+@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
+@change_options(preview=False)
+@pass_repository
+def resume(repository: Repository, plan_id: int, watch: bool, change: Change) -> int:
+    """Go on with a plan that was stopped, or whose run was killed.
+
+    Somebody else's run of it ends. A canary that failed is asked anew, with the next
+    jobs.
+
+    \b
+    Examples:
+      pgflow replay resume 57
+    """
+    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+        dead_letters,
+        migrations,
+        replays,
+    )
+
+    migrations.require_current(repository)
+    found = replays.find(repository, plan_id)
+    change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
+    plan = replays.take_over(repository, plan_id, operator=change.operator)
+    return reruns.drive(repository, plan, dead_letters.Sought(), watch=watch)
+
+
+@replay.command("undo")
+@click.argument("plan_id", metavar="PLAN", type=settings.Number(1, 2**62))
+@change_options()
+@pass_repository
+def undo(repository: Repository, plan_id: int, change: Change) -> None:
+    """Stop a plan, cancel its jobs that were not tried, and reopen their dead letters.
+
+    What had run is listed.
+
+    \b
+    Examples:
+      pgflow replay undo 57 --dry-run
+      pgflow replay undo 57 --yes
+    """
+    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+
+    migrations.require_current(repository)
+    found = replays.find(repository, plan_id)
+    if change.dry_run:
+        consent.tell_dry_run(
+            [f"Would cancel what was not tried of {found.waiting:,} waiting jobs"]
+        )
+        return
+    change.confirm(f"Cancel {found.waiting:,} waiting jobs", count=found.waiting)
+    with output.progress("undo", total=found.created) as advance:
+        done = replays.undo(
+            repository, plan_id, operator=change.operator, advance=advance
+        )
+    had_run = list(replays.jobs_of(repository, plan_id))
+    output.write(had_run, HAD_RUN)
+    output.say(
+        f"undid {done.canceled:,}, had run {len(had_run):,} "
+        f"(plan {plan_id}, action {done.action_id})"
+    )
+
+
+def _sought(
+    repository: Repository,
+    words: tuple[str, ...],
+    chosen: JobFilter,
+    change: Change,
+    given: dict[str, Any],
+) -> Sought:
+    from pgflow_cli import dead_letters  # noqa: PLC0415 - start-up stays quick
+
+    change.require_selection(words, chosen)
+    if not words:
+        return dead_letters.choose(
+            repository,
+            chosen,
+            limit=given["limit"],
+            newest_first=given["oldest_first"] is False,
+            again=given["again"],
+        )
+    sought = dead_letters.seek(
+        repository,
+        consent.read_ids(words),
+        verb="replayed",
+        again=given["again"],
+        any_status=given["any_status"],
+    )
+    dead_letters.require_the_one(words, sought)
+    sought.job_ids = sought.job_ids[: given["limit"]]
+    return sought

@@ -1,0 +1,67 @@
+"""Watch queues, workers and the database."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import output, settings, terminal
+from pgflow_cli.context import command, pass_repository
+from pgflow_cli.filters import filter_options
+
+if TYPE_CHECKING:
+    from pgflow_cli.dashboard import Look
+    from pgflow_cli.repository import Repository
+    from pgflow_cli.selection import JobFilter
+
+
+@command("top")
+@filter_options("queues")
+@click.option(
+    "-i",
+    "--interval",
+    type=settings.Duration(0.2, 3600),
+    default="2s",
+    show_default=True,
+    help="How often to look.",
+)
+@settings.sort
+@click.option("--once", is_flag=True, help="Look once, write it, and end.")
+@pass_repository
+def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) -> None:
+    """Watch queues, workers and the database.
+
+    Keys: q ends it, s sorts by another column, / takes a part of a queue's name or a
+    glob. Where stdout is no terminal it looks once. Rates are of the last minute; the
+    bars are the jobs done in it, ten seconds each.
+
+    \b
+    Examples:
+      pgflow top
+      pgflow top -q 'emails.*' -i 5s --sort oldest:desc
+      pgflow top --once -o plain
+    """
+    from pgflow_cli import census, dashboard, queue_tables  # noqa: PLC0415
+
+    sort = settings.given("sort")
+    dashboard.check_sort(sort)
+    # A socket's folder would push everything else off a narrow screen.
+    name = re.sub("@/[^:]*:", "@local:", repository.database.display())
+
+    def look() -> Look:
+        return dashboard.Look(census.take(repository, chosen), name)
+
+    interactive = terminal.is_terminal(sys.stdout) and not output.is_machine()
+    if interactive and not once:
+        with terminal.fullscreen() as screen:
+            dashboard.Dashboard(look, interval=interval, sort=sort).run(screen)
+    elif output.is_machine():
+        output.write(look().census.queues, queue_tables.RECORDS)
+    else:
+        width = terminal.width() if interactive else None
+        plain = terminal.knows_ascii_only(sys.stdout)
+        shown = dashboard.lines(look(), sort=sort, width=width, ascii_only=plain)
+        output.write_text(line.text for line in shown)

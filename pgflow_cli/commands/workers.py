@@ -1,0 +1,118 @@
+"""See worker processes, empty one, forget dead ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pgflow_cli import consent, output, settings
+from pgflow_cli.consent import Change, change_options
+from pgflow_cli.context import group, pass_repository
+from pgflow_cli.filters import watch_option
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Repository
+
+PROCESSES = (
+    output.Column("worker_id", "ID", kind="id"),
+    output.Column("name"),
+    output.Column("state"),
+    output.Column("slots_in_use", "SLOTS"),
+    output.Column("served", "QUEUES"),
+    output.Column("handlers", kind="number"),
+    output.Column("code_version", "VERSION"),
+    output.Column("last_heartbeat", "HEARD", kind="time"),
+    output.Column("last_leased_at", "LEASED", kind="time", wide=True),
+    output.Column("held_jobs", "HELD", kind="number", wide=True),
+    output.Column("host", wide=True),
+    output.Column("pid", wide=True),
+    output.Column("started_at", "STARTED", kind="time", wide=True),
+    output.Column("lease_seconds", "LEASE", kind="seconds", wide=True),
+    output.Column("queues", "QUEUE NAMES", kind="json", wide=True),
+    output.Column("job_types", kind="json", wide=True),
+    output.Column("supervisor_id", wide=True),
+)
+
+
+@group("workers")
+def workers() -> None:
+    """See worker processes, empty one, forget dead ones.
+
+    \b
+    Examples:
+      pgflow workers list
+      pgflow workers quiet worker-2
+    """
+
+
+@workers.command("list")
+@settings.list_options
+@watch_option
+@pass_repository
+def list_(repository: Repository, watch: float | None) -> None:
+    """List the worker processes that have been heard of, alive or not.
+
+    STATE is busy, idle, quiet (it leases no more) or silent (for longer than a lease).
+
+    \b
+    Examples:
+      pgflow workers list
+      pgflow workers list -o wide --watch
+    """
+    if watch:
+        output.watch(repository.list_worker_processes, PROCESSES, seconds=watch)
+    output.write(repository.list_worker_processes(), PROCESSES)
+
+
+@workers.command("quiet")
+@click.argument("worker", metavar="ID", type=settings.WORKER)
+@change_options()
+@pass_repository
+def quiet(repository: Repository, worker: str, change: Change) -> None:
+    """Have a worker lease no more; what it runs goes on.
+
+    ID is a worker's name, for all of its processes, or the end of one process's id.
+    There is no way back: restart it. It learns of it within a third of its lease.
+
+    \b
+    Examples:
+      pgflow workers quiet worker-2 --note "deploying"
+    """
+    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+
+    chosen = workforce.find(repository, worker)
+    if change.dry_run:
+        output.write(chosen, PROCESSES)
+        consent.tell_dry_run()
+        return
+    change.confirm(f"have {len(chosen)} processes of {worker} lease no more")
+    done = workforce.quiet(repository, chosen, change.operator)
+    output.say(f"{done} of {len(chosen)} processes of {worker} lease no more from now")
+    output.hint(
+        "Next: pgflow workers list  |  kill -TERM its supervisor when it is idle"
+    )
+
+
+@workers.command("forget")
+@click.argument("worker", metavar="ID", type=settings.WORKER)
+@change_options()
+@pass_repository
+def forget(repository: Repository, worker: str, change: Change) -> None:
+    """Take a dead worker off the list; its jobs come back by reaping, not by this.
+
+    \b
+    Examples:
+      pgflow workers forget worker-2
+    """
+    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+
+    chosen = workforce.find(repository, worker)
+    workforce.require_silent(chosen)
+    if change.dry_run:
+        output.write(chosen, PROCESSES)
+        consent.tell_dry_run()
+        return
+    change.confirm(f"forget {len(chosen)} processes of {worker}")
+    done = workforce.forget(repository, chosen, change.operator)
+    output.say(f"forgot {done} of {len(chosen)} processes of {worker}")

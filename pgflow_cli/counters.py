@@ -1,0 +1,246 @@
+"""What a worker process counts of its jobs, in memory, until its supervisor takes it.
+
+Counted once a batch, under one lock: a job costs a few dictionary look-ups.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pgflow_cli.models import LeasedJob
+
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+WAITS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+OUTCOMES = (
+    "succeeded", "retried", "dlq", "snoozed", "released", "lost", "canceled",
+)  # fmt: skip
+TIMED = ("succeeded", "failed")  # attempts whose length says how long a handler takes
+MOST_VALUES = 200  # of a label; what comes later is `other`
+OTHER = "other"
+
+Attempt = tuple[str, str, str, str, bool]  # queue, type, outcome, error code, again
+Timed = tuple[str, str]  # queue, job type
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many were at most so long, how many longer than all bounds, and the sum."""
+
+    buckets: list[int]
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, bounds: tuple[float, ...]) -> Histogram:
+        """Return an empty one."""
+        return cls([0] * (len(bounds) + 1))
+
+    def add(self, other: Histogram) -> None:
+        """Count what another one has counted."""
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        self.seconds += other.seconds
+
+
+def _durations() -> Histogram:
+    return Histogram.of(DURATIONS)
+
+
+def _waits() -> Histogram:
+    return Histogram.of(WAITS)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Attempts by label, how long they took, and how long their jobs had waited."""
+
+    attempts: Counter[Attempt] = field(default_factory=Counter)
+    durations: defaultdict[Timed, Histogram] = field(
+        default_factory=lambda: defaultdict(_durations)
+    )
+    waits: defaultdict[str, Histogram] = field(
+        default_factory=lambda: defaultdict(_waits)
+    )
+
+    def __bool__(self) -> bool:
+        """Whether anything was counted."""
+        return bool(self.attempts or self.waits)
+
+    def attempt(self, counted: Attempt, seconds: float | None) -> None:
+        """Count an attempt; `seconds` it took, None where that says nothing."""
+        self.attempts[counted] += 1
+        if seconds is not None:
+            histogram = self.durations[counted[:2]]
+            histogram.buckets[bisect_left(DURATIONS, seconds)] += 1
+            histogram.seconds += seconds
+
+    def wait(self, queue: str, seconds: float) -> None:
+        """Count a job that was leased so long after it was due."""
+        histogram = self.waits[queue]
+        histogram.buckets[bisect_left(WAITS, seconds)] += 1
+        histogram.seconds += max(0.0, seconds)
+
+    def add(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        self.attempts.update(other.attempts)
+        for timed, histogram in other.durations.items():
+            self.durations[timed].add(histogram)
+        for queue, histogram in other.waits.items():
+            self.waits[queue].add(histogram)
+
+
+class Counters:
+    """The tally of one process: its connections count, its main thread takes."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._lock = threading.Lock()
+
+    def count_attempts(self, attempts: Iterable[tuple[Attempt, float | None]]) -> None:
+        """Count attempts whose outcome the database has accepted."""
+        with self._lock:
+            count = self._tally.attempt
+            for attempt, seconds in attempts:
+                count(attempt, seconds)
+
+    def count_waits(self, jobs: Iterable[LeasedJob], leased_at: datetime) -> None:
+        """Count jobs that were leased at that time of the database's clock, in UTC."""
+        with self._lock:
+            count = self._tally.wait
+            for job in jobs:
+                count(job.queue, (leased_at - moment(job.run_at)).total_seconds())
+
+    def take(self) -> Tally:
+        """Return what was counted since this was last called."""
+        with self._lock:
+            taken, self._tally = self._tally, Tally()
+        return taken
+
+
+class Labels:
+    """Lets each label have so many values; further ones are called `other`."""
+
+    def __init__(self, most: int = MOST_VALUES) -> None:
+        self._most = most
+        self._known: defaultdict[str, set[str]] = defaultdict(set)
+
+    def value(self, label: str, value: str) -> str:
+        """Return the value, or `other` if there are too many already."""
+        known = self._known[label]
+        if value in known or len(known) < self._most:
+            known.add(value)
+            return value
+        return OTHER
+
+
+# Of `YYYY-MM-DD HH:MM:SS.ffffff` in UTC; without a zone, for it is read for each job.
+moment = datetime.fromisoformat
+
+
+def attempt_of(
+    leased: LeasedJob, status: str, error_code: str | None, *, dead: bool
+) -> Attempt:
+    """Return what an attempt counts as; `dead`: it was the job's last."""
+    outcome = status
+    if status == "failed":
+        outcome = "dlq" if dead else "retried"
+    again = leased.attempt_no > 1
+    return leased.queue, leased.job_type, outcome, error_code or "", again
+
+
+def limited(tally: Tally, labels: Labels) -> Tally:
+    """Return a tally whose labels have no more values than they may."""
+    kept = Tally()
+    for (queue, job_type, outcome, code, _), count in tally.attempts.items():
+        named = (*_named(labels, queue, job_type), outcome)
+        kept.attempts[(*named, labels.value("code", code), False)] += count
+    for timed, histogram in tally.durations.items():
+        kept.durations[_named(labels, *timed)].add(histogram)
+    for queue, histogram in tally.waits.items():
+        kept.waits[labels.value("queue", queue)].add(histogram)
+    return kept
+
+
+def _named(labels: Labels, queue: str, job_type: str) -> Timed:
+    return labels.value("queue", queue), labels.value("job_type", job_type)
+
+
+def counter_rows(tally: Tally) -> list[dict[str, object]]:
+    """Return what `add_counters` adds to the counters of all time."""
+    rows = [
+        _row("attempts", queue, job_type, outcome, code, count=count)
+        for (queue, job_type, outcome, code, _), count in tally.attempts.items()
+    ]
+    rows += [
+        _row("duration", queue, job_type, histogram=histogram)
+        for (queue, job_type), histogram in tally.durations.items()
+    ]
+    rows += [
+        _row("wait", queue, histogram=histogram)
+        for queue, histogram in tally.waits.items()
+    ]
+    return rows
+
+
+def _row(
+    metric: str,
+    queue: str,
+    job_type: str = "",
+    outcome: str = "",
+    code: str = "",
+    *,
+    count: int = 0,
+    histogram: Histogram | None = None,
+) -> dict[str, object]:
+    return {
+        "metric": metric,
+        "queue": queue,
+        "job_type": job_type,
+        "outcome": outcome,
+        "code": code,
+        "count": sum(histogram.buckets) if histogram else count,
+        "seconds": histogram.seconds if histogram else 0.0,
+        "buckets": histogram.buckets if histogram else None,
+    }
+
+
+def rate_rows(tally: Tally) -> list[dict[str, object]]:
+    """Return what `add_counters` adds to the last ten seconds of each queue."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (queue, _, outcome, _, again), count in tally.attempts.items():
+        counts[queue][outcome] += count
+        counts[queue]["again"] += count if again else 0
+    took: defaultdict[str, Histogram] = defaultdict(_durations)
+    for (queue, _), histogram in tally.durations.items():
+        took[queue].add(histogram)
+    return [
+        {
+            "queue": queue,
+            **{name: counted[name] for name in (*OUTCOMES, "again")},
+            "seconds": took[queue].seconds,
+            "buckets": took[queue].buckets,
+        }
+        for queue, counted in counts.items()
+    ]
+
+
+def quantile(buckets: list[int], share: float) -> float | None:
+    """Return how long that share of the attempts took at most, as Prometheus reckons.
+
+    Inside a bucket they are taken to lie evenly. None without any attempt; beyond the
+    last bound, that bound.
+    """
+    total = sum(buckets)
+    if not total:
+        return None
+    wanted, seen, lower = share * total, 0, 0.0
+    for count, bound in zip(buckets, (*DURATIONS, None), strict=True):
+        if bound is None:
+            break
+        if seen + count >= wanted and count:
+            return lower + (bound - lower) * (wanted - seen) / count
+        seen, lower = seen + count, float(bound)
+    return float(DURATIONS[-1])

@@ -1,0 +1,239 @@
+"""Which dead letters a change is about, discarding them, and what is told of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
+from pgflow_cli.letters import DeathTally, LookedUpJob
+from pgflow_cli.models import Operator
+from pgflow_cli.repository import Repository
+from pgflow_cli.selection import JobFilter
+
+LIMIT = 10_000  # no count goes further
+_LOOKED_UP = 5_000  # ids in one statement
+_COMPLAINTS = 20
+_CAUSES = 5  # error codes that a list names
+
+Names = dict[str, str]
+
+
+@dataclass(slots=True)
+class Sought:
+    """What a list of ids means: which can be changed, and why the others cannot.
+
+    `skipped` are done already; both of the others are by what was given.
+    """
+
+    job_ids: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, PgflowError] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+
+    def complaints(self) -> Iterator[str]:
+        """Yield what an operator should know of those that are left out."""
+        for short, error in islice(self.failed.items(), _COMPLAINTS):
+            yield f"{short}: {error.message}"
+        if len(self.failed) > _COMPLAINTS:
+            yield f"{len(self.failed) - _COMPLAINTS:,} more failed"
+        for short, reason in islice(self.skipped.items(), 1):
+            rest = len(self.skipped) - 1
+            others = f", and so it is with {rest:,} more" if rest else ""
+            yield f"{short} is skipped: {reason}{others}"
+
+
+def seek(
+    repository: Repository,
+    given: Sequence[str],
+    *,
+    verb: str,
+    again: bool = False,
+    any_status: bool = False,
+) -> Sought:
+    """Return which of the jobs given are dead letters that can be changed.
+
+    `again` lets resolved ones pass, `any_status` jobs that have ended otherwise. `verb`
+    is what is to be done to them, such as "replayed".
+    """
+    sought = Sought()
+    if verb == "replayed":
+        sought.hints = ("Try: --again, to insist",)
+    names = _full_ids(repository, given, sought)
+    for job in _looked_up(repository, list(names)):
+        short = names[job.job_id]
+        problem = _problem(job, verb, any_status=any_status)
+        done = _done_before(job, again=again)
+        if problem is not None:
+            sought.failed[short] = problem
+        elif done is not None:
+            sought.skipped[short] = done
+        else:
+            sought.job_ids.append(job.job_id)
+    return sought
+
+
+def choose(
+    repository: Repository,
+    chosen: JobFilter,
+    *,
+    limit: int | None = None,
+    newest_first: bool = False,
+    again: bool = False,
+) -> Sought:
+    """Return the open dead letters of a filter; `again`: and those replayed before."""
+    return Sought(
+        repository.choose_dead_letters(
+            repository.resolve_queues(chosen),
+            limit=limit,
+            newest_first=newest_first,
+            again=again,
+        )
+    )
+
+
+def require_the_one(given: Sequence[str], sought: Sought) -> None:
+    """Raise what is wrong with a single id that was typed; lists go on without it."""
+    if len(given) != 1 or given[0].startswith(("-", "@")) or sought.job_ids:
+        return
+    for error in sought.failed.values():
+        raise error
+    for short, reason in sought.skipped.items():
+        raise Refused(f"nothing to do for job {short}: {reason}", *sought.hints)
+
+
+def require(repository: Repository, given: str) -> str:
+    """Return the full id of a dead letter; raise if it is anything else."""
+    job_id = repository.find_job(given)
+    [job] = repository.look_up_jobs([job_id])
+    problem = _problem(job, "shown here", any_status=False)
+    if problem is not None:
+        raise problem
+    return job_id
+
+
+def discard(
+    repository: Repository,
+    job_ids: Sequence[str],
+    operator: Operator,
+    *,
+    batch_size: int,
+    forever: bool = False,
+    advance: Callable[[int], None] = lambda _jobs: None,
+) -> tuple[int, int]:
+    """Resolve dead letters as discarded, or remove them and their jobs for good.
+
+    Each batch is a transaction. Return the number of the action and how many were still
+    open.
+    """
+    action = repository.begin_action(
+        operator, "dlq.discard", details={"forever": forever}
+    )
+    total = 0
+    for batch in batches(job_ids, batch_size):
+        with repository.transaction():
+            done = (
+                repository.delete_dead_letters(batch)
+                if forever
+                else repository.discard_dead_letters(batch, action_id=action)
+            )
+            repository.extend_action(action, job_ids=done)
+        total += len(done)
+        advance(len(batch))
+    repository.finish_action(action)
+    return action, total
+
+
+def count(number: int) -> str:
+    """Return a count as screens show it, which stops somewhere."""
+    return f"{LIMIT:,}+" if number > LIMIT else f"{number:,}"
+
+
+def footer(
+    repository: Repository, chosen: JobFilter, shown: int, *, include_resolved: bool
+) -> Iterator[str]:
+    """Yield how many there are beside those shown, and what they died of."""
+    tallies = repository.count_dead_letters(chosen, limit=LIMIT + 1)
+    total, resolved = totals(tallies)
+    if include_resolved:
+        yield f"{shown:,} of {count(total + resolved)} shown."
+    else:
+        hidden = f", {count(resolved)} resolved are hidden" if resolved else ""
+        some = f"{shown:,} of {count(total)} shown" if total else "No dead letters"
+        yield f"{some}{hidden}."
+    if total:
+        yield f"By error: {causes(tallies)}"
+
+
+def totals(tallies: Iterable[DeathTally]) -> tuple[int, int]:
+    """Return how many are open and how many resolved."""
+    rows = list(tallies)
+    return (
+        sum(row.jobs for row in rows if not row.resolved),
+        sum(row.jobs for row in rows if row.resolved),
+    )
+
+
+def causes(tallies: Iterable[DeathTally]) -> str:
+    """Return the most frequent error codes: `TIMEOUT 14, BAD_PAYLOAD 2`."""
+    rows = [row for row in tallies if not row.resolved]
+    named = [f"{row.error_code or '(none)'} {count(row.jobs)}" for row in rows]
+    more = [f"{len(named) - _CAUSES} more codes"] if len(named) > _CAUSES else []
+    return ", ".join([*named[:_CAUSES], *more])
+
+
+def batches(job_ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Yield the ids in lists of at most so many."""
+    rest = iter(job_ids)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _full_ids(repository: Repository, given: Sequence[str], sought: Sought) -> Names:
+    """Return full ids and what was given for each; what is no job's id has failed."""
+    names: Names = {}
+    for short in given:
+        try:
+            names.setdefault(repository.find_job(short), short)
+        except (NotFound, UsageError) as error:
+            sought.failed[short] = error
+    return names
+
+
+def _looked_up(repository: Repository, job_ids: Sequence[str]) -> Iterator[LookedUpJob]:
+    for batch in batches(job_ids, _LOOKED_UP):
+        yield from repository.look_up_jobs(batch)
+
+
+def _problem(job: LookedUpJob, verb: str, *, any_status: bool) -> PgflowError | None:
+    short = job.job_id[-8:]
+    if job.state is None:
+        return NotFound(f"there is no job {job.job_id}")
+    if job.state in ("open", "replayed", "discarded"):
+        return None
+    if job.state in ("succeeded", "canceled"):
+        if any_status:
+            return None
+        insist = " (--any-status to insist)" if verb == "replayed" else ""
+        return Refused(
+            f"job …{short} has {_ended(job.state)}; only dead letters can be {verb}"
+            f"{insist}",
+            f"Try: pgflow explain {short}",
+        )
+    return Refused(
+        f"job …{short} is {job.state}; only dead letters can be {verb}",
+        f"Try: pgflow explain {short}",
+    )
+
+
+def _ended(state: str) -> str:
+    return "been canceled" if state == "canceled" else state
+
+
+def _done_before(job: LookedUpJob, *, again: bool) -> str | None:
+    if again or job.state not in ("replayed", "discarded", "succeeded", "canceled"):
+        return None
+    if job.replay_job_id is not None:
+        return f"it has been replayed by job {job.replay_job_id}"
+    return "it has been discarded" if job.state == "discarded" else None

@@ -1,0 +1,63 @@
+"""One line of a diagnosis, and how its fix is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: `check` is `area.name`, `result` OK, WARN or FAIL.
+
+    The fix is SQL, a command, or both; an operator may copy either as it stands.
+    """
+
+    check: str
+    result: str
+    detail: str
+    sql: str = ""
+    command: str = ""
+
+    @property
+    def fix(self) -> str:
+        """Return what to do: the SQL before the command."""
+        return "  ".join(filter(None, (self.sql, self.command)))
+
+
+def ok(check: str, detail: str) -> Finding:
+    """Return that all is well."""
+    return Finding(check, OK, detail)
+
+
+def warn(check: str, detail: str, *, sql: str = "", command: str = "") -> Finding:
+    """Return something that will hurt one day."""
+    return Finding(check, WARN, detail, sql, command)
+
+
+def fail(check: str, detail: str, *, sql: str = "", command: str = "") -> Finding:
+    """Return something that hurts now."""
+    return Finding(check, FAIL, detail, sql, command)
+
+
+def literal(text: str) -> str:
+    """Return a name as a literal of SQL."""
+    escape = "\\" in text
+    body = text.replace("\\", "\\\\").replace("'", "''")
+    return f"{'e' if escape else ''}'{body}'"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for a reader."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
+def several(words: list[str], most: int = 5) -> str:
+    """Return a list for a reader, cut where it gets long."""
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")

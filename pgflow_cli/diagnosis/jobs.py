@@ -1,0 +1,149 @@
+"""Judges the jobs: what is stuck, what waits, what nobody runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
+from pgflow_cli.models import Audit, WorkerProcess
+from pgflow_cli.symptoms import DueQueue, DueType, ExpiredLeases, LongRun
+from pgflow_cli.times import format_duration as length
+
+UNREAPED_FAIL = 60.0  # seconds after which nobody reaps
+OLDEST_WARN, OLDEST_FAIL = 300.0, 3600.0
+NO_WORKER_FAIL = 60.0  # seconds; a rolling deployment has queues without workers
+
+
+def expired_leases(seen: ExpiredLeases) -> Finding:
+    """Judge whether leases that ran out are reaped."""
+    check = "jobs.expired-leases"
+    if not seen.leases:
+        return ok(check, "none")
+    age = seen.oldest_seconds or 0.0
+    found = fail if age >= UNREAPED_FAIL else warn
+    return found(
+        check,
+        f"{seen.leases:,} leases of {seen.jobs:,} jobs have run out, the oldest "
+        f"{length(age)} ago (worker {seen.worker_name}); a live worker reaps them",
+        command="pgflow maintain --task reap",
+    )
+
+
+def long_runs(seen: Sequence[LongRun]) -> Iterator[Finding]:
+    """Judge jobs that run for over ten times what their type takes."""
+    check = "jobs.long-running"
+    for run in seen[:5]:
+        yield warn(
+            check,
+            f"{run.job_type} {run.job_id} runs for {length(run.seconds)} on "
+            f"{run.worker_name}; 99% of its type take {length(run.p99_seconds)}",
+            command=f"pgflow explain {run.job_id}  |  "
+            f"pgflow jobs cancel {run.job_id} --kill",
+        )
+    if len(seen) > 5:
+        yield warn(
+            check, f"and {len(seen) - 5} more", command="pgflow jobs list --slow"
+        )
+    if not seen:
+        yield ok(check, "none over 10 times the p99 of its type")
+
+
+def oldest_runnable(seen: Sequence[DueQueue]) -> Iterator[Finding]:
+    """Judge how long the oldest due job of each queue waits."""
+    check = "jobs.oldest-runnable"
+    waiting = [queue for queue in seen if not queue.paused]
+    late = [queue for queue in waiting if queue.waits_seconds >= OLDEST_WARN]
+    for queue in late[:5]:
+        found = fail if queue.waits_seconds >= OLDEST_FAIL else warn
+        limited = " (it has a limit)" if queue.limited else ""
+        yield found(
+            check,
+            f"queue {queue.queue}{limited}: the oldest waits for "
+            f"{length(queue.waits_seconds)}",
+            command=f"pgflow explain {queue.job_id}",
+        )
+    if len(late) > 5:
+        yield warn(check, f"and {len(late) - 5} more", command="pgflow queues list")
+    if not late:
+        oldest = max((queue.waits_seconds for queue in waiting), default=0.0)
+        yield ok(
+            check,
+            f"waits for {length(oldest)}" if waiting else "nothing waits",
+        )
+
+
+def queue_workers(
+    seen: Sequence[DueQueue], workers: Sequence[WorkerProcess]
+) -> Iterator[Finding]:
+    """Judge whether each queue with due jobs has a worker that lives."""
+    check = "jobs.no-worker"
+    alive = sum(worker.alive for worker in workers)
+    idle = [
+        queue
+        for queue in seen
+        if not queue.paused
+        and not any(worker.serves(queue.queue) for worker in workers)
+    ]
+    for queue in idle[:5]:
+        found = fail if queue.waits_seconds >= NO_WORKER_FAIL else warn
+        yield found(
+            check,
+            f"queue {queue.queue} has had due jobs for {length(queue.waits_seconds)},"
+            f" and none of {alive} live workers serves it",
+            command=f"pgflow work -q {queue.queue}",
+        )
+    if len(idle) > 5:
+        yield warn(check, f"and {len(idle) - 5} more", command="pgflow workers list")
+    if not idle:
+        yield ok(check, f"none; {alive} workers live")
+
+
+def type_handlers(
+    seen: Sequence[DueType], workers: Sequence[WorkerProcess]
+) -> Iterator[Finding]:
+    """Judge whether the workers of a queue have handlers for its due types.
+
+    A queue without any worker is another check's affair.
+    """
+    check = "jobs.no-handler"
+    orphans = [
+        due
+        for due in seen
+        if any(worker.serves(due.queue) for worker in workers)
+        and not any(worker.takes(due.queue, due.job_type) for worker in workers)
+    ]
+    for due in orphans[:5]:
+        found = fail if due.waits_seconds >= NO_WORKER_FAIL else warn
+        yield found(
+            check,
+            f"no live worker of queue {due.queue} has a handler for {due.job_type}; "
+            f"due for {length(due.waits_seconds)}",
+            command=f"deploy its handler, then see: pgflow workers list; or try: "
+            f"pgflow work -q {due.queue} --exec {due.job_type}=CMD",
+        )
+    if len(orphans) > 5:
+        named = several([due.job_type for due in orphans[5:]])
+        yield warn(check, f"and of {named}", command="pgflow workers list")
+    if not orphans:
+        yield ok(check, "none among the first due jobs of each queue")
+
+
+def audit(seen: Audit) -> Finding:
+    """Judge whether every job is in exactly one place."""
+    check = "jobs.audit"
+    wrong = [
+        f"{count:,} jobs {what}"
+        for count, what in (
+            (seen.in_no_place, "in no place"),
+            (seen.in_two_places, "in two places"),
+            (seen.without_job, "named by a place that do not exist"),
+        )
+        if count
+    ]
+    if wrong:
+        return fail(
+            check,
+            " and ".join(wrong),
+            command="report it with: pgflow doctor --bundle report.zip",
+        )
+    return ok(check, "every job is in exactly one place")

@@ -1,0 +1,154 @@
+"""Judges the server: its version, settings, clock, connections, disk."""
+
+from __future__ import annotations
+
+from pgflow_cli.diagnosis.findings import Finding, fail, ok, size, warn
+from pgflow_cli.symptoms import Clock, Connections, Disk, Instance
+from pgflow_cli.times import format_duration as length
+
+OLDEST, NEWEST = 15, 18
+SKEW_WARN, SKEW_FAIL = 1.0, 5.0
+_CROWDED, _FULL = 0.8, 0.95
+_DISK_WARN, _DISK_FAIL = 0.10, 0.03
+_RELOAD = "select pg_reload_conf();"
+
+
+def version(instance: Instance) -> Finding:
+    """Judge whether pgflow is tested on this version."""
+    check, major = "server.version", instance.version_number // 10000
+    if major < OLDEST:
+        return fail(
+            check,
+            f"PostgreSQL {instance.version}; pgflow needs {OLDEST} or newer",
+            command="upgrade the server: pg_upgrade, or pgflow backup and restore",
+        )
+    if major > NEWEST:
+        return warn(
+            check, f"PostgreSQL {instance.version}; tested on {OLDEST} to {NEWEST}"
+        )
+    return ok(check, f"PostgreSQL {instance.version}")
+
+
+def recovery(instance: Instance) -> Finding:
+    """Judge whether the server takes writes."""
+    check = "server.recovery"
+    if instance.in_recovery:
+        return fail(
+            check,
+            "in recovery: a standby, or not started up yet; it takes no writes",
+            command="set DATABASE_URL to the primary; several hosts are fine",
+        )
+    return ok(check, "takes writes")
+
+
+def clock(seen: Clock) -> Finding:
+    """Judge the clocks; half a round trip is not held against them."""
+    check = "server.clock-skew"
+    certain = max(0.0, abs(seen.skew) - seen.round_trip / 2)
+    detail = (
+        f"the server's clock is {length(abs(seen.skew))} "
+        f"{'ahead of' if seen.skew >= 0 else 'behind'} this host's "
+        f"(round trip {seen.round_trip * 1000:.1f}ms)"
+    )
+    fix = "synchronise both hosts: timedatectl set-ntp true"
+    if certain >= SKEW_FAIL:
+        return fail(check, detail, command=fix)
+    if certain >= SKEW_WARN:
+        return warn(check, detail, command=fix)
+    return ok(check, detail)
+
+
+def fsync(instance: Instance) -> Finding:
+    """Judge whether a crash of the host leaves the database whole."""
+    check = "server.fsync"
+    off = [
+        name
+        for name, on in (
+            ("fsync", instance.fsync),
+            ("full_page_writes", instance.full_page_writes),
+        )
+        if not on
+    ]
+    if off:
+        return fail(
+            check,
+            f"{' and '.join(off)} off: a crash may destroy the database",
+            sql=" ".join(f"alter system set {name} = on;" for name in off)
+            + f" {_RELOAD}",
+        )
+    return ok(check, "on, and full_page_writes")
+
+
+def synchronous_commit(instance: Instance) -> Finding:
+    """Judge whether an acknowledged job survives a crash."""
+    check, value = "server.synchronous-commit", instance.synchronous_commit
+    if value != "off":
+        return ok(check, value)
+    where = {
+        "database": f"alter database {instance.database} reset synchronous_commit;",
+        "user": f"alter role {instance.role} reset synchronous_commit;",
+        "database user": f"alter role {instance.role} in database "
+        f"{instance.database} reset synchronous_commit;",
+    }
+    usual = f"alter system set synchronous_commit = on; {_RELOAD}"
+    return warn(
+        check,
+        f"off ({instance.commit_source}): a crash may lose jobs that were acknowledged",
+        sql=where.get(instance.commit_source, usual),
+    )
+
+
+def connections(seen: Connections) -> Finding:
+    """Judge how near the nearest limit of connections is."""
+    check = "server.connections"
+    limits = [
+        (seen.used, max(1, seen.allowed - seen.reserved), "the server"),
+        (seen.role_used, seen.role_limit, "this role"),
+        (seen.database_used, seen.database_limit, "this database"),
+    ]
+    used, most, whose = max(
+        ((used, most, whose) for used, most, whose in limits if most is not None),
+        key=lambda limit: limit[0] / max(limit[1], 1),
+    )
+    detail = f"{used} of {most} of {whose} in use, {seen.idle_in_transaction} "
+    detail += "idle in transaction"
+    if used < _CROWDED * most:
+        return ok(check, detail)
+    found = fail if used >= _FULL * most else warn
+    return found(
+        check,
+        detail,
+        sql=f"alter system set max_connections = {2 * seen.allowed};"
+        if whose == "the server"
+        else "",
+        command="lower PGFLOW_DB_MAX_CONNECTIONS or add a pooler"
+        + ("; the setting needs a restart" if whose == "the server" else ""),
+    )
+
+
+def pooler(hears_itself: bool) -> Finding:
+    """Judge whether notifications arrive."""
+    check = "server.pooler"
+    if hears_itself:
+        return ok(check, "notifications arrive: no transaction pooler in between")
+    return warn(
+        check,
+        "a NOTIFY to ourselves did not arrive: a pooler in transaction mode; workers "
+        "poll instead of being woken",
+        command="let workers connect directly, or: pgflow work --no-listen",
+    )
+
+
+def disk(seen: Disk) -> Finding:
+    """Judge the space; what a server has free is not told over SQL."""
+    check = "server.disk"
+    taken = f"database {size(seen.database_bytes)}, schema pgflow "
+    taken += size(seen.schema_bytes)
+    if seen.free is None or not seen.total:
+        return ok(check, f"{taken}; free space is not visible from here")
+    detail = f"{taken}, {size(seen.free)} of {size(seen.total)} free"
+    share = seen.free / seen.total
+    if share >= _DISK_WARN:
+        return ok(check, detail)
+    found = fail if share < _DISK_FAIL else warn
+    return found(check, detail, command="pgflow maintain --task archive --task prune")

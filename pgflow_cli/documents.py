@@ -1,0 +1,173 @@
+"""An explanation as one object for programs; its keys are those of the HTTP API."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pgflow_cli import drain
+from pgflow_cli.explanation import Explanation
+from pgflow_cli.facts import Attempt, JobFacts
+from pgflow_cli.gates import forecast_of
+
+Document = dict[str, Any]
+
+
+def explanation(explained: Explanation, *, payload: str | None = None) -> Document:
+    """Return it all; a payload that Python cannot hold stays text."""
+    facts = explained.facts
+    job = facts.job
+    return {
+        "job_id": job.job_id,
+        "status": job.status,
+        "queue": job.queue,
+        "job_type": job.job_type,
+        "verdict": explained.verdict,
+        "summary": " ".join(explained.summary),
+        "attempts": job.attempts,
+        "failed_attempts": job.failed_attempts,
+        "max_attempts": job.max_attempts,
+        "next_run_at": _next_run_at(facts),
+        "last_error": _last_error(facts),
+        "dlq_reason_code": job.dlq_reason_code,
+        "suggested_action": explained.advice,
+        "as_of": job.as_of,
+        "gates": [dataclasses.asdict(gate) for gate in explained.gates],
+        "fingerprint": job.fingerprint,
+        "replays": _replays(facts),
+        "timeline": [
+            dataclasses.asdict(event) for event in explained.story if event.at
+        ],
+        "payload_json": None if payload is None else decoded(payload),
+        "similar": dataclasses.asdict(facts.similar) if facts.similar else None,
+        "position": _position(facts),
+        "drain": _drain(facts),
+        "next_commands": explained.next_commands,
+    }
+
+
+def timeline(explained: Explanation) -> Document:
+    """Return what happened to the job; `story` is by time, `attempts` by number."""
+    facts = explained.facts
+    job = facts.job
+    return {
+        "job_id": job.job_id,
+        "status": job.status,
+        "queue": job.queue,
+        "job_type": job.job_type,
+        "run_at": job.run_at,
+        "next_run_at": _next_run_at(facts),
+        "last_worker_id": job.worker_name,
+        "last_error": _last_error(facts),
+        "attempts": [_attempt(facts, attempt) for attempt in facts.attempts],
+        "story": sorted(_story(facts), key=lambda entry: str(entry["at"])),
+    }
+
+
+def bundle(explained: Explanation, *, payload: str | None = None) -> Document:
+    """Return all that is known, for somebody who cannot look for themselves."""
+    facts = explained.facts
+    return {
+        "explain": explanation(explained, payload=payload),
+        "timeline": timeline(explained),
+        "facts": dataclasses.asdict(facts),
+    }
+
+
+def _story(facts: JobFacts) -> Iterator[Document]:
+    for attempt in facts.attempts:
+        at = attempt.finished_at
+        yield {"kind": "Attempt", "at": at, **_attempt(facts, attempt)}
+    for decision in facts.decisions:
+        yield {
+            "kind": "PolicyDecision",
+            "at": decision.first_at,
+            "id": decision.id,
+            "decision": decision.decision,
+            "reason_code": decision.reason_code,
+            "details_json": decision.details_json,
+        }
+    for action in facts.actions:
+        yield {
+            "kind": "OperatorAction",
+            "at": action.at,
+            "id": action.id,
+            "actor": action.actor,
+            "action": action.action,
+            "note": action.note,
+        }
+    if facts.job.replay_job_id:
+        replay = facts.job.replay_job_id
+        yield {"kind": "Replay", "at": facts.job.resolved_at, "new_job_id": replay}
+
+
+def _attempt(facts: JobFacts, attempt: Attempt) -> Document:
+    shown = dataclasses.asdict(attempt)
+    # The seconds until the next run are for the screen; programs have the times.
+    del shown["next_in"]
+    return {"id": f"{facts.job.job_id}/{attempt.attempt_no}", **shown}
+
+
+def _next_run_at(facts: JobFacts) -> str | None:
+    waits = facts.job.status in ("queued", "scheduled")
+    return facts.job.run_at if waits else None
+
+
+def _last_error(facts: JobFacts) -> Document | None:
+    job = facts.job
+    if not job.last_error_code:
+        return None
+    return {"error_code": job.last_error_code, "error_message": job.last_error_message}
+
+
+def _replays(facts: JobFacts) -> Document:
+    kin = [dataclasses.asdict(each) for each in facts.kin]
+    for each in kin:
+        each["role"] = "source" if each.pop("is_source") else "replay"
+    job = facts.job
+    return {"of": job.replay_of_job_id, "by": job.replay_job_id, "chain": kin}
+
+
+def _position(facts: JobFacts) -> Document | None:
+    backlog = facts.backlog
+    if backlog is None or facts.job.due_in > 0:
+        return None
+    beyond = max(backlog.ahead, backlog.due) > backlog.LIMIT
+    return {"position": backlog.ahead + 1, "due": backlog.due, "or_more": beyond}
+
+
+def _drain(facts: JobFacts) -> Document | None:
+    """Return the forecast with the keys of GET /queues."""
+    forecast = forecast_of(facts)
+    if forecast is None:
+        return None
+    return {
+        "verdict": forecast.verdict,
+        "seconds": forecast.seconds,
+        "workers_needed": forecast.workers_needed,
+        "window_seconds": forecast.window,
+        "samples": forecast.samples,
+        "sentence": drain.sentence(forecast),
+    }
+
+
+def decoded(payload: str) -> object:
+    """Return JSON as a value; what Python cannot hold stays text."""
+    try:
+        value = json.loads(payload)
+        return value if _is_finite(value) else payload
+    except (ValueError, RecursionError):
+        return payload
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(part) for part in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(part) for part in value)
+    return True

@@ -1,0 +1,240 @@
+"""Runs the checks of `doctor` and says what each found, or why it could not look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from pgflow_cli import escaping, sqlfiles
+from pgflow_cli.diagnosis import FAIL, Finding, jobs, schema, server, upkeep, vacuum
+from pgflow_cli.diagnosis.findings import fail, ok, warn
+from pgflow_cli.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    PermissionDenied,
+    PgflowError,
+    TryLater,
+    UsageError,
+)
+from pgflow_cli.patient import STATEMENT_SECONDS, Patient, Surroundings
+from pgflow_cli.repository import Database, Repository
+
+_SILENCE_SECONDS = 10.0  # of a server that has accepted a statement
+_FIRST_DUE = 200
+
+# What a role needs to look; {0} is its name.
+_READ = (
+    "grant usage on schema pgflow to {0}; "
+    "grant select on all tables in schema pgflow to {0};"
+)
+_MONITOR = "grant pg_monitor to {0};"
+
+Findings = Finding | Iterable[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: `needs` is nothing, server or schema; `grant` lets a role look."""
+
+    name: str
+    run: Callable[[Patient], Findings]
+    needs: str = "schema"
+    grant: str = _READ
+
+    def names(self) -> set[str]:
+        """Return the words that choose it: its area, its own name, both."""
+        area, _, own = self.name.partition(".")
+        return {area, own, self.name}
+
+
+REACHABLE = "server.reachable"
+CHECKS = (
+    Check("server.version", lambda p: server.version(p.instance), "server"),
+    Check("server.recovery", lambda p: server.recovery(p.instance), "server"),
+    Check("server.clock-skew", lambda p: server.clock(p.clock()), "server"),
+    Check("server.fsync", lambda p: server.fsync(p.instance), "server"),
+    Check(
+        "server.synchronous-commit",
+        lambda p: server.synchronous_commit(p.instance),
+        "server",
+    ),
+    Check(
+        "server.connections",
+        lambda p: server.connections(p.ask(p.repository.measure_connections)),
+        "server",
+        _MONITOR,
+    ),
+    Check("server.pooler", lambda p: server.pooler(p.hears_itself()), "server"),
+    Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
+    Check(
+        "schema.version", lambda p: schema.version(p.steps, sqlfiles.latest_version())
+    ),
+    Check("schema.drift", lambda p: schema.drift(p.steps)),
+    Check(
+        "schema.privileges",
+        lambda p: schema.privileges(
+            p.ask(p.repository.list_privileges), p.instance.role
+        ),
+    ),
+    Check(
+        "schema.indexes",
+        lambda p: schema.indexes(
+            p.ask(p.repository.list_indexes),
+            [file.text for file in sqlfiles.migrations()],
+        ),
+    ),
+    Check("schema.partitions", lambda p: p.partitions()),
+    Check(
+        "schema.fence",
+        lambda p: schema.fence(p.ask(p.repository.read_identity)),
+        grant=f"{_READ} grant execute on function pgflow.system_identifier() to {{0}};",
+    ),
+    Check(
+        "jobs.expired-leases",
+        lambda p: jobs.expired_leases(p.ask(p.repository.measure_expired_leases)),
+    ),
+    Check(
+        "jobs.long-running",
+        lambda p: jobs.long_runs(p.ask(p.repository.list_long_runs)),
+    ),
+    Check("jobs.oldest-runnable", lambda p: jobs.oldest_runnable(p.due)),
+    Check("jobs.no-worker", lambda p: jobs.queue_workers(p.due, p.workers)),
+    Check(
+        "jobs.no-handler",
+        lambda p: jobs.type_handlers(
+            p.ask(lambda: p.repository.list_due_types(limit=_FIRST_DUE)), p.workers
+        ),
+    ),
+    Check("jobs.audit", lambda p: p.audit()),
+    Check("vacuum.xmin", lambda p: p.xmin(), "server", _MONITOR),
+    Check("vacuum.held-back", lambda p: p.held_back(), grant=_MONITOR),
+    Check("vacuum.autovacuum", lambda p: vacuum.autovacuum(p.instance, p.tables)),
+    Check("vacuum.bloat", lambda p: vacuum.bloat(p.tables)),
+    Check(
+        "vacuum.notify-queue",
+        lambda p: vacuum.notify_queue(p.ask(p.repository.measure_notify_queue)),
+        "server",
+    ),
+    Check("upkeep.maintain", lambda p: upkeep.maintain(p.recorded[0])),
+    Check("upkeep.backup", lambda p: upkeep.backup(p.recorded[1])),
+    Check("upkeep.pg-dump", lambda p: p.pg_dump(), "nothing"),
+    Check(
+        "upkeep.exposure",
+        lambda p: upkeep.exposure(
+            p.surroundings.secrets, password_typed=p.surroundings.password_typed
+        ),
+        "nothing",
+    ),
+)
+NAMES = (REACHABLE, *(check.name for check in CHECKS))
+
+
+def chosen(words: Collection[str]) -> list[Check]:
+    """Return the checks of these names or areas; all of them without any."""
+    known = set().union(*(check.names() for check in CHECKS), {REACHABLE, "reachable"})
+    if unknown := sorted(set(words) - known):
+        raise UsageError(
+            f"there is no check {unknown[0]}", f"Checks: {', '.join(NAMES)}"
+        )
+    return [check for check in CHECKS if not words or check.names() & set(words)]
+
+
+def examine(
+    database: Database,
+    words: Collection[str] = (),
+    *,
+    surroundings: Surroundings | None = None,
+    audit_seconds: float = STATEMENT_SECONDS,
+) -> Iterator[Finding]:
+    """Yield what each check finds; a check that cannot look says so, and why.
+
+    Nothing is raised but for an unknown name: an outage is a finding, too.
+    """
+    checks = chosen(words)
+    # A server that falls silent must not keep us, either.
+    longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
+    repository = Repository.of(replace(database, call_timeout=longest))
+    try:
+        patient = Patient(repository, surroundings or Surroundings(), audit_seconds)
+        reached = _reach(patient)
+        if (
+            not words
+            or reached.result == FAIL
+            or {"server", "reachable", REACHABLE} & {*words}
+        ):
+            yield reached
+        obstacle = {"server": "", "schema": "", "nothing": ""}
+        if reached.result == FAIL:
+            obstacle |= dict.fromkeys(("server", "schema"), "no connection")
+        for check in checks:
+            if not obstacle["server"] and check.needs == "schema":
+                obstacle["schema"] = obstacle["schema"] or _schema_obstacle(patient)
+            why = obstacle[check.needs]
+            if why:
+                yield _unseen(check, why)
+            else:
+                yield from _run(check, patient)
+    finally:
+        repository.close()
+
+
+def _reach(patient: Patient) -> Finding:
+    where = patient.repository.database.display()
+    began = time.monotonic()
+    try:
+        patient.repository.read_clock()
+    except ConfigurationError as error:
+        return fail(REACHABLE, error.message, command="create the database")
+    except PgflowError as error:
+        return fail(REACHABLE, _told(error), command=_way_in(error))
+    took = (time.monotonic() - began) * 1000
+    return ok(REACHABLE, f"{where} answers (first answer after {took:.0f}ms)")
+
+
+def _way_in(error: PgflowError) -> str:
+    if isinstance(error, PermissionDenied):
+        return "check user and password of the URL, and pg_hba.conf of the server"
+    return "check that the server runs, the host and port of the URL, and the network"
+
+
+def _schema_obstacle(patient: Patient) -> str:
+    try:
+        facts = patient.repository.inspect_server()
+    except PermissionDenied:
+        return ""  # each check says itself which right it needs
+    except PgflowError as error:
+        return _told(error)
+    return "" if facts.has_migrations else "there is no schema; try: pgflow migrate"
+
+
+def _run(check: Check, patient: Patient) -> Iterator[Finding]:
+    try:
+        found = check.run(patient)
+        # Findings may be made one by one: what goes wrong goes wrong here.
+        yield from [found] if isinstance(found, Finding) else list(found)
+    except PermissionDenied as error:
+        role = patient.instance.role
+        yield warn(
+            check.name,
+            f"may not look: {_told(error)}",
+            sql=check.grant.format(role),
+        )
+    except TryLater as error:
+        yield _unseen(check, _told(error))
+    except DatabaseUnavailable as error:
+        yield fail(check.name, _told(error), command="pgflow doctor")
+    except ConfigurationError as error:
+        yield warn(
+            check.name, f"not looked at: {_told(error)}", command="pgflow migrate"
+        )
+
+
+def _unseen(check: Check, why: str) -> Finding:
+    found = fail if check.name == "schema.version" else warn
+    command = "pgflow migrate" if "schema" in why else ""
+    return found(check.name, f"not looked at: {why}", command=command)
+
+
+def _told(error: PgflowError) -> str:
+    return escaping.redact(error.message)

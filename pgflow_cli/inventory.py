@@ -1,0 +1,175 @@
+"""Every setting as it is in force: its value, its place, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgflow_cli import configuration, escaping, settings
+from pgflow_cli.errors import ConfigurationError, PgflowError
+from pgflow_cli.options import COMMAND_LINE, Session, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting in force; secrets are masked."""
+
+    variable: str
+    option: str
+    value: str
+    origin: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that is looked into for settings."""
+
+    origin: str
+    path: str
+    found: bool
+
+
+def values() -> list[Value]:
+    """Return every setting with a variable; a bad value is shown as it was written."""
+    return [_value(setting) for setting in _with_variable()]
+
+
+def problems() -> list[str]:
+    """Return a sentence for each thing that is not acceptable; never a value.
+
+    Every file is read to its end, and the URL of the database is parsed.
+    """
+    session = Session.current()
+    wrong: list[ConfigurationError] = []
+    session.heedless = False
+    session.loaded = session.read(wrong.append)
+    found = [error.message for error in wrong]
+    found += [text for each in _with_variable() if (text := _problem(each))]
+    return found + [text for text in (_problem_of_url(session),) if text]
+
+
+def places() -> list[Place]:
+    """Return the places that are looked into, the nearest first."""
+    given = Session.current().given
+    env_file = Path(given.get("env_file") or ".env")
+    user = configuration.user_file(os.environ)
+    files = [
+        (".env", env_file),
+        ("project", Path("pgflow.toml")),
+        ("project [tool.pgflow]", Path("pyproject.toml")),
+        ("user", Path(given.get("config") or user)),
+    ]
+    found = [
+        Place(origin, str(path.absolute()), path.is_file()) for origin, path in files
+    ]
+    return [
+        Place("command line", "", True),
+        Place("environment", "", True),
+        *found,
+        Place("default", "", True),
+    ]
+
+
+def template() -> Iterator[str]:
+    """Yield the lines of a file with every setting as a comment."""
+    yield "# Settings of pgflow. An option beats its variable, a variable beats .env,"
+    yield "# .env beats this file. Secrets belong into DATABASE_URL_FILE or PGPASSFILE."
+    for setting in _with_variable():
+        assert setting.variable is not None
+        yield ""
+        yield f"# {setting.help}"
+        yield f"# {configuration.key_of(setting.variable)} = {_toml(setting)}"
+
+
+def _with_variable() -> list[Setting]:
+    return [setting for setting in settings.ALL if setting.variable]
+
+
+def _value(setting: Setting) -> Value:
+    session = Session.current()
+    typed = session.origins.get(setting.name)
+    if typed is not None and typed.origin == COMMAND_LINE:
+        written, origin = session.given.get(setting.name), typed.key
+    else:
+        found = session.sources.find(str(setting.variable))
+        written = found.value if found else None
+        origin = found.origin if found else "default"
+    shown = _default(setting) if written is None else _text(written)
+    flags = [flag for flag in setting.flags if flag.startswith("-")]
+    return Value(
+        str(setting.variable),
+        max(flags, key=len, default=""),
+        escaping.redact(shown),
+        origin,
+        _default(setting),
+        setting.help,
+    )
+
+
+def _problem(setting: Setting) -> str | None:
+    session = Session.current()
+    try:
+        written = setting.look_up(session)
+        if written is None or setting.is_flag or setting.kind is None:
+            return None
+        for part in written if isinstance(written, tuple) else [written]:
+            setting.kind.convert(part, None, None)
+    except click.BadParameter:
+        return setting.refusal(session.origins[setting.name]).message
+    except ConfigurationError as error:
+        return error.message
+    return None
+
+
+def _problem_of_url(session: Session) -> str | None:
+    """Return what is wrong with the URL; no server is started, none is asked."""
+    from pgflow_cli.repository import Database  # noqa: PLC0415 - start-up stays quick
+
+    for setting in settings.GLOBAL:
+        if setting.name in ("database_url", "database_url_file"):
+            typed = session.given.get(setting.name)
+            session.given[setting.name] = typed or setting.look_up(session)
+    try:
+        url = settings.nearest_url(session)
+        if url is not None and not url.startswith("dev:"):
+            Database(url).parameters()
+    except PgflowError as error:
+        return error.message
+    return None
+
+
+def _default(setting: Setting) -> str:
+    if isinstance(setting.show_default, str):
+        return setting.show_default
+    if setting.is_flag:
+        return "on" if setting.default else "off"
+    return "" if setting.default is None else _text(setting.default)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _toml(setting: Setting) -> str:
+    """Return the default as a file says it; one that is told in words is empty, which
+    is unset.
+    """
+    if setting.is_flag:
+        return "true" if setting.default else "false"
+    if isinstance(setting.show_default, str) or setting.default is None:
+        told = setting.show_default if isinstance(setting.show_default, str) else ""
+        return '""' + (f"  # default: {told}" if told else "")
+    text = _text(setting.default)
+    return text if text.isdigit() else json.dumps(text)

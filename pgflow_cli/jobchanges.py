@@ -1,0 +1,225 @@
+"""Changes of jobs by operators: in batches, each job once, one row in the audit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from pgflow_cli import listings
+from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
+from pgflow_cli.joblists import JobList
+from pgflow_cli.listings import ListedJob
+from pgflow_cli.models import Operator
+from pgflow_cli.repository import Repository
+from pgflow_cli.selection import JobFilter
+
+WAITING = ("queued", "scheduled")
+_PASSES = 3
+
+Step = Callable[[Sequence[str], int], list[str]]
+"""Changes jobs on behalf of an action; returns the ids of those it has changed."""
+
+
+class _Nothing(Exception):
+    """Nothing was changed: leave no trace."""
+
+
+@dataclass(slots=True)
+class Changed:
+    """What came of a change: `left` has the state of each job that was left alone.
+
+    An unknown job is left in no state. Without anything changed there is no action.
+    """
+
+    action_id: int | None = None
+    job_ids: list[str] = field(default_factory=list)
+    left: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """A change: its name in the audit, its steps, the states of jobs it is for."""
+
+    repository: Repository
+    operator: Operator
+    action: str
+    steps: Sequence[Step]
+    states: frozenset[str]
+    details: Mapping[str, object] = field(default_factory=dict)
+    queue: str | None = None
+
+    def run(
+        self,
+        job_ids: Sequence[str],
+        *,
+        batch_size: int,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Changed:
+        """Change jobs, each step of each batch in a transaction of its own.
+
+        A job that moves from one place to another meanwhile (leased, retried) is looked
+        for again, three times in all.
+        """
+        done = Changed()
+        for batch in _batches(job_ids, batch_size):
+            self._change(batch, done)
+            advance(len(batch))
+        if done.action_id is not None:
+            self.repository.finish_action(
+                done.action_id, details={"left": len(done.left)}
+            )
+        return done
+
+    def _change(self, batch: Sequence[str], done: Changed) -> None:
+        remaining = list(batch)
+        statuses: Mapping[str, str] = {}
+        for _ in range(_PASSES):
+            for step in self.steps:
+                changed = {*self._take(step, remaining, done)}
+                remaining = [job_id for job_id in remaining if job_id not in changed]
+            if not remaining:
+                return
+            statuses = self.repository.list_job_statuses(remaining)
+            if not self.states.intersection(statuses.values()):
+                break
+        done.left.update({job_id: statuses.get(job_id) for job_id in remaining})
+
+    def _take(self, step: Step, job_ids: Sequence[str], done: Changed) -> list[str]:
+        """Run a step and count what it has changed, all or nothing."""
+        if not job_ids:
+            return []
+        repository = self.repository
+        try:
+            with repository.transaction():
+                action_id = done.action_id or repository.begin_action(
+                    self.operator, self.action, queue=self.queue, details=self.details
+                )
+                changed = step(job_ids, action_id)
+                if not changed:
+                    raise _Nothing
+                repository.extend_action(action_id, job_ids=changed)
+        except _Nothing:
+            return []
+        done.action_id = action_id
+        done.job_ids += changed
+        return changed
+
+
+def cancellation(
+    repository: Repository,
+    operator: Operator,
+    *,
+    kill: bool,
+    queue: str | None = None,
+) -> JobChange:
+    """Return the change that cancels waiting jobs, with `kill` running ones, too."""
+
+    def waiting(job_ids: Sequence[str], action_id: int) -> list[str]:
+        return repository.cancel_waiting_jobs(
+            job_ids, operator=operator, action_id=action_id
+        )
+
+    def running(job_ids: Sequence[str], action_id: int) -> list[str]:
+        return repository.cancel_running_jobs(
+            job_ids, operator=operator, action_id=action_id
+        )
+
+    return JobChange(
+        repository,
+        operator,
+        "jobs.cancel",
+        # Never both in one transaction: locks are taken in one order.
+        steps=(running, waiting) if kill else (waiting,),
+        states=frozenset((*WAITING, "running") if kill else WAITING),
+        details={"kill": kill},
+        queue=queue,
+    )
+
+
+def hastening(repository: Repository, operator: Operator) -> JobChange:
+    """Return the change that lets scheduled jobs be due now."""
+    return JobChange(
+        repository,
+        operator,
+        "jobs.run-now",
+        steps=(lambda job_ids, _: repository.run_jobs_now(job_ids),),
+        states=frozenset({"scheduled"}),
+    )
+
+
+def reordering(repository: Repository, operator: Operator, priority: int) -> JobChange:
+    """Return the change that gives waiting jobs another priority."""
+
+    def step(job_ids: Sequence[str], _: int) -> list[str]:
+        return repository.reprioritize_jobs(job_ids, priority=priority)
+
+    return JobChange(
+        repository,
+        operator,
+        "jobs.reprioritize",
+        steps=(step,),
+        states=frozenset(WAITING),
+        details={"priority": priority},
+    )
+
+
+def require_states(chosen: JobFilter, states: Sequence[str]) -> None:
+    """Refuse a filter for jobs in a state that cannot be changed."""
+    for status in chosen.statuses:
+        if status not in states:
+            ways = ["Try: --kill"] if status == "running" else []
+            raise UsageError(f"jobs that are {status} cannot be canceled", *ways)
+
+
+def select(
+    repository: Repository, chosen: JobFilter, states: Sequence[str], *, most: int
+) -> list[ListedJob]:
+    """Return jobs of some states that fit a filter; one more than `most` at most."""
+
+    def found() -> Iterator[ListedJob]:
+        for state in chosen.statuses or states:
+            yield from JobList(repository, replace(chosen, statuses=(state,))).stream()
+
+    # A job may go from one state to the next meanwhile, and be found in both.
+    return list({job.id: job for job in islice(found(), most + 1)}.values())
+
+
+def counted(jobs: Sequence[ListedJob]) -> list[dict[str, object]]:
+    """Return how many jobs of each queue, type and state there are, and how old."""
+    groups: dict[tuple[str, str, str], list[ListedJob]] = {}
+    for job in jobs:
+        key = job.queue, job.job_type, job.status or ""
+        groups.setdefault(key, []).append(job)
+    return [
+        {
+            "queue": queue,
+            "job_type": job_type,
+            "status": status,
+            "jobs": len(group),
+            "oldest": min(listings.time_of(job.id) for job in group),
+            "newest": max(listings.time_of(job.id) for job in group),
+        }
+        for (queue, job_type, status), group in sorted(groups.items())
+    ]
+
+
+def by_state(states: Iterable[str | None]) -> str:
+    """Return how many are in each state, in words."""
+    found = Counter(state or "unknown" for state in states)
+    return ", ".join(f"{count:,} {state}" for state, count in found.most_common())
+
+
+def why_left(done: Changed, word: str) -> PgflowError:
+    """Return why the one job that was named was not changed."""
+    [(job_id, state)] = done.left.items()
+    if state is None:
+        return NotFound(f"there is no job {job_id}")
+    ways = ["Try: --kill"] if state == "running" and word == "canceled" else []
+    return Refused(f"job {job_id[-8:]} is {state}; it was not changed", *ways)
+
+
+def _batches(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(job_ids), size):
+        yield job_ids[start : start + size]

@@ -1,0 +1,86 @@
+"""The shapes of dead letters in groups, counts and exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+# What dead letters are grouped by, as it is typed.
+KEYS = ("fingerprint", "error-code", "reason", "type", "queue", "code-version")
+
+
+@dataclass(frozen=True, slots=True)
+class DeathGroup:
+    """Dead letters that have `key` in common; `share` is their part of all of them."""
+
+    key: str | None
+    count: int
+    share: float
+    first_at: datetime
+    last_at: datetime
+    job_type: str
+    error_code: str | None
+    sample_job_id: str
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeathCount:
+    """How many died within one length of time of what they have in common."""
+
+    bucket: datetime
+    key: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeathTally:
+    """How many dead letters have an error code; the resolved ones are one row."""
+
+    resolved: bool
+    error_code: str | None
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedLetter:
+    """A dead letter with all that is needed to make its job anew.
+
+    `meta` and `payload` are JSON text, None if the job is gone.
+    """
+
+    id: str
+    queue: str
+    job_type: str
+    dlq_at: datetime
+    failed_attempts: int
+    attempt_no: int
+    max_attempts: int | None
+    dlq_reason_code: str
+    last_error_code: str | None
+    last_error_message: str | None
+    fingerprint: str | None
+    code_version: str | None
+    priority: int | None
+    run_at: datetime | None
+    created_at: datetime | None
+    replay_of_job_id: str | None
+    meta: str | None
+    payload: str | None
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Return where it stands in the export."""
+        return self.dlq_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUpJob:
+    """The state of a job that was named; a dead letter is open, replayed, discarded.
+
+    `state` is None if there is no such job.
+    """
+
+    job_id: str
+    state: str | None
+    replay_job_id: str | None

@@ -1,0 +1,283 @@
+"""A pass of `maintain`: one at a time in a database, a task after another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from pgflow_cli import chores, migrations
+from pgflow_cli.archiving import archive
+from pgflow_cli.errors import (
+    ConfigurationError,
+    Contention,
+    DatabaseUnavailable,
+    PgflowError,
+    TryLater,
+)
+from pgflow_cli.pruning import prune
+from pgflow_cli.repository import Database, Repository
+from pgflow_cli.turns import Turn
+from pgflow_cli.upkeep import Cuts, TaskReport
+
+log = logging.getLogger("pgflow.maintain")
+
+TASKS = (
+    "reap",
+    "archive",
+    "prune",
+    "partitions",
+    "rate-counters",
+    "workers",
+    "analyze",
+)
+_LOCK_SLICE = 1.0  # a lock is waited for in steps, so that a signal is heard between
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenancePlan:
+    """What a pass does; durations are seconds, `dlq_retention` None means for ever.
+
+    With `interval` a pass that finds another one to have begun within it does nothing.
+    """
+
+    tasks: Sequence[str] = TASKS
+    archive_after: float = 7 * 86_400.0
+    prune_after: float = 7 * 86_400.0
+    dlq_retention: float | None = None
+    batch_size: int = 500
+    sleep: float = 0.05
+    max_runtime: float = 300.0
+    lock_wait: float = 0.0
+    interval: float = 0.0
+    crash_budget: int = 3
+    dry_run: bool = False
+
+
+@dataclass
+class Pass:
+    """One pass. `reports` holds what was done, however it ended."""
+
+    database: Database
+    plan: MaintenancePlan
+    stopped: threading.Event = field(default_factory=threading.Event)
+    reports: list[TaskReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.runner = f"{socket.gethostname()}-{os.getpid()}"
+        named = replace(
+            self.database, application_name=f"pgflow maintain {self.runner}"
+        )
+        self.repository, self._holder = Repository.of(named), Repository.of(named)
+        self._until = time.monotonic() + self.plan.max_runtime
+
+    @property
+    def failed(self) -> bool:
+        """Say whether a task failed."""
+        return any(report.result == "failed" for report in self.reports)
+
+    def run(self) -> list[TaskReport]:
+        """Do every task, though one may fail; return what was done.
+
+        Raises `TryLater` if somebody else maintains, `DatabaseUnavailable` if the
+        database goes away.
+        """
+        try:
+            migrations.require_current(self.repository)
+            if self.plan.dry_run:
+                self._do_tasks()
+            else:
+                with self._elected():
+                    self._until = time.monotonic() + self.plan.max_runtime
+                    self._do_tasks()
+        finally:
+            self.repository.close()
+        return self.reports
+
+    def abandon(self) -> None:
+        """Free the thread that runs this, whatever it waits for."""
+        self.stopped.set()
+        for repository in (self.repository, self._holder):
+            repository.link.sever()
+
+    @contextmanager
+    def _elected(self) -> Iterator[None]:
+        """Hold the lock for the block, over a connection that does nothing else.
+
+        Its transaction has neither a snapshot nor an id, so vacuum goes on. If we are
+        killed it ends with us.
+        """
+        deadline = time.monotonic() + self.plan.lock_wait
+        try:
+            while True:
+                try:
+                    with self._holder.transaction():
+                        self._lock(deadline)
+                        yield
+                        return
+                except _Again:
+                    continue
+        finally:
+            self._holder.close()
+
+    def _lock(self, deadline: float) -> None:
+        """Wait for the lock for a step; raise `_Again`, or `TryLater` at the end."""
+        left = deadline - time.monotonic()
+        try:
+            self._holder.begin_maintenance(lock_wait=min(_LOCK_SLICE, max(0.0, left)))
+        except Contention as error:
+            if left > _LOCK_SLICE and not self.stopped.is_set():
+                raise _Again from error
+            raise TryLater(
+                f"{self._maintainer()} maintains already",
+                "Try again when it has ended, or: pgflow maintain --lock-wait 5m",
+            ) from error
+
+    def _maintainer(self) -> str:
+        found = self.repository.find_maintainer()
+        if found is None:
+            return "another one"
+        name = found.application_name.removeprefix("pgflow maintain ")
+        called = f" ({name})" if name else ""
+        since = f" since {found.since} UTC" if found.since else ""
+        return f"pid {found.pid}{called}{since}"
+
+    def _do_tasks(self) -> None:
+        plan = self.plan
+        cuts = self.repository.find_cuts(
+            archive_after=plan.archive_after,
+            prune_after=plan.prune_after,
+            dlq_retention=plan.dlq_retention,
+            interval=plan.interval,
+        )
+        if plan.interval and cuts.lately:
+            log.debug("somebody has maintained lately")
+            return
+        for task in plan.tasks:
+            if self.stopped.is_set():
+                break
+            self._do(task, cuts)
+
+    def _do(self, task: str, cuts: Cuts) -> None:
+        """Do one task and remember what came of it."""
+        began = time.monotonic()
+        turn = Turn(
+            batch_size=self.plan.batch_size,
+            sleep=self.plan.sleep,
+            until=self._until,
+            stopped=self.stopped,
+            keeps_lock=self._keep_lock,
+            dry_run=self.plan.dry_run,
+        )
+        result, detail, outage = "", "", None
+        try:
+            if not self.plan.dry_run:
+                self.repository.begin_task(task, runner=self.runner)
+            self._duties()[task](self.repository, cuts, turn)
+            result, detail = turn.result, turn.detail
+        except DatabaseUnavailable as error:
+            result, detail, outage = "failed", str(error), error
+        except PgflowError as error:
+            result, detail = "failed", ", ".join([*turn.notes, str(error)])
+            log.debug("%s failed", task, exc_info=True)
+        seconds = time.monotonic() - began
+        self.reports.append(
+            TaskReport(
+                task, result, turn.rows, turn.batches, round(seconds * 1000, 1), detail
+            )
+        )
+        if outage is not None:
+            raise outage
+        if not self.plan.dry_run:
+            self.repository.finish_task(
+                task, result=result, rows=turn.rows, seconds=seconds, detail=detail
+            )
+
+    def _duties(self) -> dict[str, Callable[[Repository, Cuts, Turn], None]]:
+        return {
+            "reap": partial(chores.reap, crash_budget=self.plan.crash_budget),
+            "archive": archive,
+            "prune": prune,
+            "partitions": chores.make_partitions,
+            "rate-counters": chores.prune_counters,
+            "workers": chores.forget_workers,
+            "analyze": chores.analyze,
+        }
+
+    def _keep_lock(self) -> None:
+        if not self.plan.dry_run:
+            self._holder.lock_maintenance()
+
+
+class _Again(Exception):
+    """The lock is still held; there is time to wait for it."""
+
+
+def run_forever(
+    database: Database,
+    plan: MaintenancePlan,
+    *,
+    every: float,
+    stopped: threading.Event,
+    begin: Callable[[Pass], None] = lambda _: None,
+    tell: Callable[[Pass], None] = lambda _: None,
+) -> None:
+    """Do a pass again and again until stopped; no outage ends it.
+
+    Raises `ConfigurationError` if from the start the schema is missing or too old.
+    `begin` is given each pass before it runs, `tell` when something has been done.
+    """
+    told: set[tuple[str, str]] = set()
+    begun = False
+    while not stopped.is_set():
+        began = time.monotonic()
+        current = Pass(database, plan, stopped)
+        begin(current)
+        try:
+            current.run()
+        except DatabaseUnavailable as error:
+            log.warning("database unavailable: %s", error)
+        except TryLater as error:
+            log.debug("%s", error)
+        except PgflowError as error:
+            if isinstance(error, ConfigurationError) and not begun:
+                raise
+            log.warning("maintain failed: %s", error)
+        else:
+            begun = True
+        if current.reports:
+            _summarize(current, told)
+            tell(current)
+        pause = every - (time.monotonic() - began)
+        # Not all at the same moment, and after an outage not all at once.
+        stopped.wait(max(0.5, pause) * random.uniform(0.9, 1.0))  # noqa: S311
+
+
+def _summarize(done: Pass, told: set[tuple[str, str]]) -> None:
+    """Log what a pass did; what failed before for the same reason is told once."""
+    failures = {(r.task, r.detail) for r in done.reports if r.result == "failed"}
+    for task, detail in sorted(failures - told):
+        log.warning(
+            "maintain: %s failed: %s",
+            task,
+            detail,
+            extra={"event": "maintain_failed", "task": task},
+        )
+    told.clear()
+    told.update(failures)
+    worked = [
+        f"{report.task} {report.rows:,}" for report in done.reports if report.rows
+    ]
+    log.log(
+        logging.INFO if worked else logging.DEBUG,
+        "maintain: %s",
+        ", ".join(worked) or "nothing to do",
+        extra={"event": "maintain", "rows": {r.task: r.rows for r in done.reports}},
+    )

@@ -1,0 +1,152 @@
+"""The shape of what is measured of queues, and of the database as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pgflow_cli.models import WorkerProcess
+
+COUNTED = 10_000  # jobs of a queue that a screen counts
+SAMPLED = 20_000  # newest jobs that arrivals are reckoned from
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMeasure:
+    """What waits, runs and has died in a queue, and how it is limited.
+
+    Counts end one above the limit they were made with. Ages are in seconds. A pause
+    without an end has no `paused_until`.
+    """
+
+    queue: str
+    runnable: int
+    scheduled: int
+    retrying: int
+    running: int
+    dlq: int
+    oldest_age_seconds: float | None
+    oldest_running_age_seconds: float | None
+    expired_leases: int
+    paused: bool
+    max_in_flight: int | None
+    max_attempts_per_minute: int | None
+    throttle_delay_ms: int | None
+    max_payload_bytes: int | None
+    max_enqueue_per_minute: int | None
+    paused_until: datetime | None
+    paused_by: str | None
+    pause_note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateMeasure:
+    """What became of a queue's attempts in the last `covered` seconds.
+
+    `ended` counts all of them, `again` those of them that were not the job's first.
+    `seconds` and `buckets` say how long those took that succeeded or failed. `steps`:
+    jobs done in the last six whole steps of ten seconds.
+    """
+
+    queue: str
+    covered: float
+    succeeded: int
+    retried: int
+    dlq: int
+    canceled: int
+    ended: int
+    again: int
+    seconds: float
+    buckets: list[int] | None
+    steps: list[int]
+
+    @property
+    def done(self) -> int:
+        """Return how many jobs will not come back."""
+        return self.succeeded + self.dlq + self.canceled
+
+    @property
+    def finished(self) -> int:
+        """Return how many attempts have succeeded or failed."""
+        return self.succeeded + self.retried + self.dlq
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalMeasure:
+    """How many jobs were enqueued in the last `covered` seconds."""
+
+    queue: str
+    covered: float
+    arrived: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """The server and the database as a whole; what is not known is None."""
+
+    now: datetime
+    database: str
+    server_version: str
+    schema_version: int | None
+    connections: int
+    max_connections: int
+    oldest_xmin_age_seconds: float | None
+    maintained_at: datetime | None
+    backed_up_at: datetime | None
+    backup_bytes: int | None
+    fenced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceFacts:
+    """When a task of maintain last succeeded, and the rows it has treated in all."""
+
+    task: str
+    last_success_at: datetime | None
+    rows_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSum:
+    """One series of all time; see worker_counters for what `metric` may be."""
+
+    metric: str
+    queue: str
+    job_type: str
+    outcome: str
+    code: str
+    count: int
+    seconds: float
+    buckets: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Everything of one instant; `counted` is where counts of jobs end.
+
+    `asked_at` is when we asked, in seconds since 1970 by our own clock.
+    """
+
+    cluster: ClusterFacts
+    queues: list[QueueMeasure]
+    rates: Mapping[str, RateMeasure]
+    arrivals: Mapping[str, ArrivalMeasure]
+    arrivals_covered: float
+    workers: list[WorkerProcess]
+    window: float
+    counted: int
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What Prometheus wants besides: counters, sessions by state, dead rows by table,
+    estimates of queues too deep to count, and the tasks of maintain.
+    """
+
+    counters: list[CounterSum]
+    connections: Mapping[str, int]
+    dead_tuples: Mapping[str, int]
+    estimates: Mapping[str, int]
+    maintenance: list[MaintenanceFacts]

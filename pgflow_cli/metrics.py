@@ -1,0 +1,300 @@
+"""What Prometheus scrapes: a snapshot of the cluster in, families of metrics out.
+
+Whoever collects sees the whole cluster, so one process is to be scraped. Every label
+has at most 200 values; what is seen later is `other`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from pgflow_cli import census, families
+from pgflow_cli.census import Census
+from pgflow_cli.counters import DURATIONS, WAITS, Labels
+from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.measures import CounterSum, Totals
+from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.repository import Repository
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COUNTED = 50_000  # jobs of a queue; what is deeper is estimated
+
+_LIMITS = (
+    "max_in_flight", "max_attempts_per_minute", "throttle_delay_ms",
+    "max_payload_bytes", "max_enqueue_per_minute",
+)  # fmt: skip
+_DECISIONS = {
+    "ingest_decisions": "Enqueues that were refused.",
+    "policy_decisions": "Times that a policy held jobs back.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster at one instant; None for everything while the database is away."""
+
+    census: Census | None
+    totals: Totals | None
+    took: float
+
+
+def collect(repository: Repository) -> Snapshot:
+    """Look at the cluster; a database that is away makes an empty snapshot."""
+    began = time.monotonic()
+    try:
+        measures, totals = repository.measure_all(
+            repository.list_queue_names(), window=census.WINDOW, counted=COUNTED
+        )
+    except DatabaseUnavailable:
+        return Snapshot(None, None, time.monotonic() - began)
+    return Snapshot(census.of(measures), totals, time.monotonic() - began)
+
+
+def text(snapshot: Snapshot) -> bytes:
+    """Return a snapshot in Prometheus' text format 0.0.4."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+    from prometheus_client.registry import Collector  # noqa: PLC0415
+
+    class Cluster(Collector):
+        def collect(self) -> Iterator[Metric]:
+            return metrics(snapshot)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Cluster())
+    return generate_latest(registry)
+
+
+def document(taken: Census) -> dict[str, object]:
+    """Return what GET /metrics answers."""
+    return {"now_utc": taken.now, "queues": records(taken)}
+
+
+def records(taken: Census) -> list[dict[str, object]]:
+    """Return what GET /metrics says of each queue."""
+    return [
+        {
+            "at": taken.now,
+            "queue": status.queue,
+            "runnable_queue_depth": status.runnable,
+            "jobs_per_sec": status.attempts_per_sec,
+            "success_rate": status.success_rate,
+            "retry_rate": status.retry_rate,
+            "mean_latency_ms": status.mean_ms,
+            "oldest_runnable_age_seconds": status.oldest_age_seconds,
+            "scheduled": status.scheduled,
+            "running": status.running,
+            "dlq": status.dlq,
+            "drain": status.drain,
+        }
+        for status in taken.queues
+    ]
+
+
+def metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    """Return every metric there is data for."""
+    yield families.gauge(
+        "db_up", "Whether the database answered.", snapshot.census is not None
+    )
+    if snapshot.census is not None and snapshot.totals is not None:
+        labels = Labels()
+        yield from _of_counters(snapshot.totals.counters, labels)
+        yield from _of_queues(snapshot.census, snapshot.totals.estimates, labels)
+        yield from _of_workers(snapshot.census, labels)
+        yield from _of_cluster(snapshot.census, snapshot.totals)
+        yield from _of_the_predecessor(snapshot.census, snapshot.totals.estimates)
+    yield families.gauge(
+        "scrape_duration_seconds", "How long this took.", snapshot.took
+    )
+
+
+def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
+    """Return counters; in the order first seen, so that no series becomes `other`."""
+    yield families.counter(
+        "attempts", "Attempts that ended.",
+        ("queue", "job_type", "error_code", "outcome"),
+        families.added(
+            (
+                (*_names(labels, each), labels.value("code", each.code), each.outcome),
+                each.count,
+            )
+            for each in sums if each.metric == "attempts"
+        ),
+    )  # fmt: skip
+    yield families.histogram(
+        "job_duration_seconds", "How long attempts took.", ("queue", "job_type"),
+        DURATIONS, [s for s in sums if s.metric == "duration"],
+        lambda each: _names(labels, each),
+    )  # fmt: skip
+    yield families.histogram(
+        "job_wait_seconds", "How long due jobs waited to be leased.", ("queue",),
+        WAITS, [s for s in sums if s.metric == "wait"],
+        lambda each: (labels.value("queue", each.queue),),
+    )  # fmt: skip
+    yield families.counter(
+        "leases_expired", "Leases that ran out and were reaped.", ("queue",),
+        families.added(
+            ((labels.value("queue", each.queue),), each.count)
+            for each in sums if each.metric == "leases_expired"
+        ),
+    )  # fmt: skip
+    for name, words in _DECISIONS.items():
+        yield families.counter(
+            name, words, ("queue", "reason_code"),
+            families.added(
+                (
+                    (labels.value("queue", each.queue), labels.value("r", each.code)),
+                    each.count,
+                )
+                for each in sums if each.metric == name
+            ),
+        )  # fmt: skip
+
+
+def _of_queues(
+    taken: Census, estimates: Mapping[str, int], labels: Labels
+) -> Iterator[Metric]:
+    jobs: list[tuple[tuple[str, ...], float]] = []
+    limits: list[tuple[tuple[str, ...], float]] = []
+    each: dict[str, list[tuple[tuple[str, ...], float]]] = defaultdict(list)
+    for status in taken.queues:
+        queue, found = labels.value("queue", status.queue), status.measure
+        states = {
+            "runnable": runnable(status, estimates),
+            "scheduled": status.scheduled,
+            "retrying": min(found.retrying, status.counted),
+            "running": found.running,
+            "dlq": status.dlq,
+        }
+        jobs += [((queue, state), count) for state, count in states.items()]
+        limits += [
+            ((queue, name), value)
+            for name in _LIMITS
+            if (value := getattr(found, name)) is not None
+        ]
+        each["expired_leases"].append(((queue,), found.expired_leases))
+        each["paused"].append(((queue,), found.paused))
+        each["oldest_runnable_age_seconds"].append(
+            ((queue,), found.oldest_age_seconds or 0.0)
+        )
+        each["oldest_running_age_seconds"].append(
+            ((queue,), found.oldest_running_age_seconds or 0.0)
+        )
+    yield families.labeled("queue_jobs", "Jobs by state.", ("queue", "state"), jobs)
+    for name, words in _OF_A_QUEUE.items():
+        merge = max if name.startswith(("oldest", "paused")) else sum
+        yield families.labeled(f"queue_{name}", words, ("queue",), each[name], merge)
+    yield families.labeled(
+        "queue_policy_limit", "Limits.", ("queue", "limit"), limits, min
+    )
+
+
+_OF_A_QUEUE = {
+    "oldest_runnable_age_seconds": "For how long the oldest due job has waited.",
+    "oldest_running_age_seconds": "For how long the oldest running job has run.",
+    "expired_leases": "Leases that have run out and hold jobs still.",
+    "paused": "Whether the queue is paused.",
+}
+
+
+def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
+    processes, slots = [], []
+    for status in taken.queues:
+        queue = labels.value("queue", status.queue)
+        serving = [w for w in taken.measures.workers if w.serves(status.queue)]
+        busy = sum(worker.busy_slots for worker in serving)
+        free = sum(worker.slots for worker in serving) - busy
+        processes.append(((queue,), len(serving)))
+        slots += [((queue, "busy"), busy), ((queue, "free"), free)]
+    yield families.labeled(
+        "workers", "Live processes that lease.", ("queue",), processes, max
+    )
+    yield families.labeled(
+        "worker_slots", "Their slots.", ("queue", "state"), slots, max
+    )
+
+
+def _of_cluster(taken: Census, totals: Totals) -> Iterator[Metric]:
+    found = taken.measures.cluster
+    yield families.labeled(
+        "db_connections", "Sessions.", ("state",),
+        [((state,), count) for state, count in totals.connections.items()],
+    )  # fmt: skip
+    yield families.labeled(
+        "table_dead_tuples", "Dead rows, as the statistics have them.", ("table",),
+        [((name,), count) for name, count in totals.dead_tuples.items()],
+    )  # fmt: skip
+    yield families.labeled(
+        "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
+        ("task",),
+        [
+            ((task.task,), task.last_success_at.timestamp())
+            for task in totals.maintenance if task.last_success_at
+        ],
+    )  # fmt: skip
+    yield families.counter(
+        "maintenance_rows", "Rows that a task has treated.", ("task",),
+        {(task.task,): float(task.rows_total) for task in totals.maintenance},
+    )  # fmt: skip
+    ended = found.backed_up_at
+    backed_up = None if ended is None else ended.timestamp()
+    yield from families.known(
+        {
+            "db_clock_skew_seconds": ("The database's clock minus ours.", taken.skew),
+            "oldest_xmin_age_seconds": (
+                "How old the oldest snapshot is.", found.oldest_xmin_age_seconds or 0.0,
+            ),
+            "fenced": ("Whether nothing is leased.", found.fenced),
+            "backup_last_success_timestamp_seconds": (
+                "When the last backup ended.", backed_up,
+            ),
+            "backup_bytes": ("How large it is.", found.backup_bytes),
+        }
+    )  # fmt: skip
+    schema = str(found.schema_version or "")
+    yield families.labeled(
+        "build_info", "The program and its schema.", ("version", "schema"),
+        [((version("pgflow"), schema), 1)],
+    )  # fmt: skip
+
+
+def _of_the_predecessor(
+    taken: Census, estimates: Mapping[str, int]
+) -> Iterator[Metric]:
+    rates = taken.measures.rates.values()
+    yield from families.known(
+        {
+            "queue_depth": (
+                "Due jobs of all queues.",
+                sum(runnable(status, estimates) for status in taken.queues),
+            ),
+            "running_jobs": (
+                "Running jobs of all queues.", sum(s.running for s in taken.queues)
+            ),
+            "jobs_succeeded_last_60s": (
+                "Attempts that succeeded.", sum(r.succeeded for r in rates)
+            ),
+            "jobs_failed_last_60s": (
+                "Attempts that failed.", sum(r.finished - r.succeeded for r in rates)
+            ),
+        }
+    )  # fmt: skip
+
+
+def runnable(status: QueueStatus, estimates: Mapping[str, int]) -> int:
+    """Return how many jobs are due; of a queue too deep to count, about how many."""
+    if status.measure.runnable <= status.counted:
+        return status.measure.runnable
+    waiting = estimates.get(status.queue, 0)
+    return max(status.measure.runnable, waiting - status.scheduled)
+
+
+def _names(labels: Labels, each: CounterSum) -> tuple[str, str]:
+    return labels.value("queue", each.queue), labels.value("type", each.job_type)

@@ -1,0 +1,133 @@
+"""The shape of what operators oversee: processes, decisions, actions, policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWorker:
+    """A worker process; `state` is busy, idle, quiet, or silent: past its lease.
+
+    `queues` and `job_types` are None for all of them.
+    """
+
+    worker_id: str
+    name: str
+    state: str
+    host: str
+    pid: int
+    busy_slots: int
+    slots: int
+    held_jobs: int
+    queues: list[str] | None
+    handlers: int | None
+    job_types: list[str] | None
+    code_version: str | None
+    last_heartbeat: datetime
+    last_leased_at: datetime | None
+    started_at: datetime
+    lease_seconds: int
+    supervisor_id: str
+
+    @property
+    def slots_in_use(self) -> str:
+        """Return busy slots of all, as a screen has them."""
+        return f"{self.busy_slots}/{self.slots}"
+
+    @property
+    def served(self) -> str:
+        """Return the queues that it serves."""
+        return "*" if self.queues is None else ",".join(self.queues)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy held back or the gate refused in a minute, `count` times."""
+
+    id: str
+    kind: str
+    minute: datetime
+    last_at: datetime
+    first_at: datetime
+    queue: str
+    decision: str
+    reason_code: str
+    count: int
+    sample_job_id: str | None
+    details_json: dict[str, object]
+
+    @property
+    def created_at(self) -> datetime:
+        """Return when it was first decided, under its name in HTTP."""
+        return self.first_at
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in the list it stands."""
+        return self.minute, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionGroup:
+    """Decisions of one queue and reason."""
+
+    queue: str
+    kind: str
+    reason_code: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    sample_job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAction:
+    """A change by an operator; `unfinished` if it runs, or was ended half-way."""
+
+    id: str
+    created_at: datetime
+    actor: str
+    role: str
+    action: str
+    queue: str | None
+    jobs: int
+    state: str
+    finished_at: datetime | None
+    note: str | None
+    plan_id: int | None
+    command: str
+    details_json: dict[str, object]
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in the list it stands."""
+        return self.created_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """Limits and the pause of a queue; None: no limit of its own.
+
+    `paused_until` is text: it may be infinity.
+    """
+
+    queue: str
+    max_in_flight: int | None = None
+    max_attempts_per_minute: int | None = None
+    throttle_delay_ms: int | None = None
+    max_payload_bytes: int | None = None
+    max_enqueue_per_minute: int | None = None
+    paused_until: str | None = None
+    paused_by: str | None = None
+    pause_note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """Jobs of a queue that are due, yet to come, dead; none counted past the limit."""
+
+    queued: int
+    scheduled: int
+    dlq: int

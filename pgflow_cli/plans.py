@@ -1,0 +1,134 @@
+"""The shapes of replays: what is wished for, previewed, planned and created."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How jobs shall be replayed; None everywhere means as the source was.
+
+    `patch` is JSON text, `delay` and the others are seconds; `seconds_apart` of 0 lets
+    all of them run at once.
+    """
+
+    to_queue: str | None = None
+    run_at: datetime | None = None
+    delay: float | None = None
+    max_attempts: int | None = None
+    priority: int | None = None
+    patch: str | None = None
+    seconds_apart: float = 0.0
+    canary: int = 0
+    canary_seconds: float = 120.0
+    again: bool = False
+    any_status: bool = False
+    batch_size: int = 500
+    max_payload_bytes: int = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayGroup:
+    """Jobs of one queue and type that a replay would create, and their queue's limits.
+
+    The ages are those of the deaths, in seconds.
+    """
+
+    queue: str
+    job_type: str
+    jobs: int
+    oldest_seconds: float
+    newest_seconds: float
+    least_priority: int
+    most_priority: int
+    least_attempts: int
+    most_attempts: int
+    too_large: int
+    max_in_flight: int | None
+    max_attempts_per_minute: int | None
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """A plan as its row tells it; `runner_id` changes when somebody takes it over.
+
+    `remaining` are still to be created, `refused` could not be.
+    """
+
+    plan_id: int
+    state: str
+    created_at: datetime
+    ended_at: datetime | None
+    runner: str
+    silent_seconds: float
+    selected: int
+    created: int
+    remaining: int
+    skipped: int
+    refused: int
+    undone: int
+    rate: float | None
+    eta_seconds: float | None
+    canary: int
+    canary_state: str | None
+    canary_seconds: float
+    batch_size: int
+    to_queue: str | None
+    action_id: int
+    runner_id: str
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Return where it stands in a list."""
+        return self.created_at, str(self.plan_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayProgress(ReplayPlan):
+    """A plan and how its jobs have ended so far."""
+
+    waiting: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing will change any more unless somebody acts."""
+        creates = self.state == "running" and self.remaining > 0
+        return not (creates or self.waiting or self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedItem:
+    """What became of one source: created, skipped or failed, and why."""
+
+    source_job_id: str
+    new_job_id: str | None
+    state: str
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryJob:
+    """One job of a canary; `came_back`: it failed as its source had."""
+
+    job_id: str
+    status: str | None
+    came_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayJob:
+    """A job that a plan has created, and where it is."""
+
+    place: int
+    job_id: str
+    replay_of_job_id: str
+    status: str | None
+    attempt_no: int | None
+    last_error_code: str | None

@@ -1,0 +1,44 @@
+"""Answers whether a worker, a database or a server is well; each as a sentence."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgflow_cli import status_files
+from pgflow_cli.errors import CheckFailed, DatabaseUnavailable, UsageError
+
+
+def check_worker(
+    places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
+) -> str:
+    """Return who is well; raise `CheckFailed` if nobody is, or the one named is not.
+
+    Files of workers that were killed are passed over while another one is well.
+    """
+    found = status_files.read_all(places, name)
+    problems = [status.problem(max_age=max_age, ready=ready) for status in found]
+    well = [s.name for s, p in zip(found, problems, strict=True) if p is None]
+    if well:
+        return f"{', '.join(well)}: ok"
+    if found:
+        raise CheckFailed(problems[0] or "", "Its log says why.")
+    who = f"worker {name}" if name else "worker"
+    raise CheckFailed(f"no {who} of this user has written a status on this host")
+
+
+def check_url(url: str, *, timeout: float) -> str:
+    """Return what an HTTP health endpoint says, if that is 200."""
+    if not url.startswith(("http://", "https://")):
+        raise UsageError("--url takes an http or https URL")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - checked above
+            return f"{url}: {answer.read(200).decode(errors='replace').strip()}"
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise CheckFailed(f"{url} answers {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise DatabaseUnavailable(f"{url} does not answer: {reason}") from None

@@ -1,0 +1,259 @@
+"""A queue as operators see it: numbers for programs, words for screens; pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pgflow_cli import times
+from pgflow_cli.drain import Drain, sentence, word
+from pgflow_cli.measures import QueueMeasure
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """A queue as operators see it. Percentages are of attempts, rates are of jobs.
+
+    What cannot be said of so few attempts is None. `counted` is where counts end.
+    """
+
+    measure: QueueMeasure
+    counted: int
+    in_per_sec: float
+    out_per_sec: float
+    error_percent: float | None
+    retry_percent: float | None
+    success_rate: float | None
+    retry_rate: float | None
+    attempts_per_sec: float
+    mean_ms: float | None
+    p95_ms: float | None
+    forecast: Drain
+    workers: int
+    steps: list[int]
+    arrivals_covered: float
+
+    @property
+    def queue(self) -> str:
+        """Return its name."""
+        return self.measure.queue
+
+    @property
+    def oldest_age_seconds(self) -> float | None:
+        """Return for how long its oldest due job has waited."""
+        return self.measure.oldest_age_seconds
+
+    @property
+    def unserved(self) -> bool:
+        """Whether jobs are due and no live worker leases them."""
+        return self.measure.runnable > 0 and self.workers == 0
+
+    @property
+    def oldest_running_age_seconds(self) -> float | None:
+        """Return for how long the oldest running job has been leased."""
+        return self.measure.oldest_running_age_seconds
+
+    @property
+    def expired_leases(self) -> int:
+        """Return how many leases have run out and hold jobs still."""
+        return self.measure.expired_leases
+
+    # For programs.
+
+    @property
+    def runnable(self) -> int:
+        """Return how many are due, counted no further than `counted`."""
+        return min(self.measure.runnable, self.counted)
+
+    @property
+    def scheduled(self) -> int:
+        """Return how many are yet to come, counted likewise."""
+        return min(self.measure.scheduled, self.counted)
+
+    @property
+    def running(self) -> int:
+        """Return how many are leased and not settled."""
+        return self.measure.running
+
+    @property
+    def dlq(self) -> int:
+        """Return how many dead letters are unresolved, counted likewise."""
+        return min(self.measure.dlq, self.counted)
+
+    @property
+    def counts_are_exact(self) -> bool:
+        """Whether no count ended at its limit."""
+        found = self.measure
+        return max(found.runnable, found.scheduled, found.dlq) <= self.counted
+
+    @property
+    def drain(self) -> dict[str, object]:
+        """Return the forecast as HTTP has it."""
+        return {
+            "verdict": self.forecast.verdict,
+            "seconds": self.forecast.seconds,
+            "per_minute": self.forecast.per_minute,
+            "workers_needed": self.forecast.workers_needed,
+            "window_seconds": self.forecast.window,
+            "samples": self.forecast.samples,
+        }
+
+    @property
+    def policy(self) -> dict[str, int | None]:
+        """Return the limits of the queue; None: no limit."""
+        found = self.measure
+        return {
+            "max_in_flight": found.max_in_flight,
+            "max_attempts_per_minute": found.max_attempts_per_minute,
+            "throttle_delay_ms": found.throttle_delay_ms,
+            "max_payload_bytes": found.max_payload_bytes,
+            "max_enqueue_per_minute": found.max_enqueue_per_minute,
+        }
+
+    @property
+    def paused(self) -> dict[str, object] | None:
+        """Return who paused it, why and until when; None if it is not paused."""
+        found = self.measure
+        if not found.paused:
+            return None
+        by, note, until = found.paused_by, found.pause_note, found.paused_until
+        return {"by": by, "note": note, "until": until}
+
+    # For persons.
+
+    @property
+    def runnable_words(self) -> str:
+        """Return how many are due, as a screen has it."""
+        return _counted(self.measure.runnable, self.counted)
+
+    @property
+    def scheduled_words(self) -> str:
+        """Return how many are yet to come."""
+        return _counted(self.measure.scheduled, self.counted)
+
+    @property
+    def dlq_words(self) -> str:
+        """Return how many are dead."""
+        return _counted(self.measure.dlq, self.counted)
+
+    @property
+    def running_words(self) -> str:
+        """Return how many run, of how many that may."""
+        most = self.measure.max_in_flight
+        running = f"{self.measure.running:,}"
+        return running if most is None else f"{running}/{most:,}"
+
+    @property
+    def in_words(self) -> str:
+        """Return how many jobs come in a second."""
+        return _rate(self.in_per_sec)
+
+    @property
+    def out_words(self) -> str:
+        """Return how many jobs are done in a second."""
+        return _rate(self.out_per_sec)
+
+    @property
+    def error_words(self) -> str:
+        """Return the share of attempts that failed."""
+        return _share(self.error_percent)
+
+    @property
+    def retry_words(self) -> str:
+        """Return the share of attempts that were not their job's first."""
+        return _share(self.retry_percent)
+
+    @property
+    def p95_words(self) -> str:
+        """Return how long all but the slowest twentieth of the attempts took."""
+        return "-" if self.p95_ms is None else times.format_duration(self.p95_ms / 1000)
+
+    @property
+    def drain_words(self) -> str:
+        """Return when it is empty, or `never`."""
+        return "never" if self.unserved else word(self.forecast)
+
+    @property
+    def drain_seconds(self) -> float:
+        """Return in how many seconds it is empty; infinite if never."""
+        seconds = self.forecast.seconds
+        return math.inf if self.unserved or seconds is None else seconds
+
+    @property
+    def drain_sentence(self) -> str:
+        """Return when it is empty, and what that was reckoned from."""
+        if self.unserved:
+            return "will not drain: no live worker serves it"
+        return sentence(self.forecast)
+
+    @property
+    def attempts_words(self) -> str:
+        """Return how many attempts end in a second."""
+        return _rate(self.attempts_per_sec)
+
+    @property
+    def success_words(self) -> str:
+        """Return the share of attempts that succeeded."""
+        return _share(None if self.success_rate is None else 100 * self.success_rate)
+
+    @property
+    def sparkline(self) -> str:
+        """Return the jobs done in the last minute, ten seconds a character."""
+        most = max(self.steps)
+        return "".join(BARS[step * 7 // most if most else 0] for step in self.steps)
+
+    @property
+    def policy_words(self) -> str:
+        """Return what limits it."""
+        found = self.measure
+        parts = []
+        if found.max_in_flight is not None:
+            parts.append(f"max {found.max_in_flight:,}")
+        if found.max_attempts_per_minute is not None:
+            parts.append(f"{found.max_attempts_per_minute:,}/min")
+        if found.max_enqueue_per_minute:
+            parts.append(f"in {found.max_enqueue_per_minute:,}/min")
+        if found.max_payload_bytes is not None:
+            parts.append(f"{found.max_payload_bytes:,} B")
+        return ", ".join(parts)
+
+    @property
+    def paused_words(self) -> str:
+        """Return whether it is paused, and until when."""
+        if not self.measure.paused:
+            return ""
+        until = self.measure.paused_until
+        return f"until {until:%H:%M:%S} UTC" if until else "yes"
+
+    @property
+    def pause_sentence(self) -> str:
+        """Return who paused it, until when, and why."""
+        found = self.measure
+        if not found.paused:
+            return "no"
+        until = found.paused_until
+        when = f"{until:%Y-%m-%d %H:%M:%S} UTC" if until else "somebody resumes it"
+        by = f" by {found.paused_by}" if found.paused_by else ""
+        note = f": {found.pause_note}" if found.pause_note else ""
+        return f"until {when}{by}{note}"
+
+    @property
+    def hindrance(self) -> str:
+        """Return the one thing most worth knowing: paused, no worker, its limits."""
+        if self.measure.paused:
+            return "PAUSED"
+        return "NO WORKER" if self.unserved else self.policy_words
+
+
+def _counted(number: int, most: int) -> str:
+    return f"{most:,}+" if number > most else f"{number:,}"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:.1f}"
+
+
+def _share(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.1f}"

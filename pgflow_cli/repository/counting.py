@@ -1,0 +1,66 @@
+"""Statements that count what workers have done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pgflow_cli.repository.base import Part
+
+_HELD_AT_MOST = 10_001  # jobs that a recorded pause counts
+
+
+class Counting(Part):
+    """What supervisors add, and what keeps it small."""
+
+    def add_counters(
+        self,
+        supervisor_id: str,
+        number: int,
+        *,
+        counters: Sequence[Mapping[str, object]],
+        rates: Sequence[Mapping[str, object]],
+    ) -> None:
+        """Add to the counters of a supervisor and to the rates of its queues.
+
+        Additions are numbered from 1; one that was already made is not made again.
+        """
+        self.link.count(
+            "add_counters",
+            {
+                "supervisor_id": supervisor_id,
+                "number": number,
+                "counters": json.dumps(list(counters)),
+                "rates": json.dumps(list(rates)),
+            },
+        )
+
+    def count_attempts(
+        self, attempts: Sequence[tuple[str, int]], *, expired: Sequence[str] = ()
+    ) -> None:
+        """Count attempts (job, number) that their worker process did not settle itself.
+
+        In the transaction that writes them. `expired`: a queue for each lease that has
+        run out.
+        """
+        if attempts or expired:
+            self.link.count(
+                "count_attempts",
+                {
+                    "job_ids": [job_id for job_id, _ in attempts],
+                    "attempt_nos": [number for _, number in attempts],
+                    "expired": list(expired),
+                },
+            )
+
+    def fold_counters(self, *, limit: int) -> None:
+        """Fold the counters of supervisors that are gone into one row each."""
+        self.link.count("fold_counters", {"limit": limit})
+
+    def prune_queue_rates(self, *, limit: int) -> int:
+        """Forget what queues did more than two hours ago; return how many rows."""
+        return self.link.count("prune_queue_rates", {"limit": limit})
+
+    def record_pauses(self) -> None:
+        """Record which pauses hold back jobs that are due, once a minute."""
+        self.link.count("record_pauses", {"limit": _HELD_AT_MOST})

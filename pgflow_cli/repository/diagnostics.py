@@ -1,0 +1,119 @@
+"""Statements that look for what is wrong; each reads, and each is bounded in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.repository.base import Part
+from pgflow_cli.symptoms import (
+    Connections,
+    Disk,
+    DueQueue,
+    DueType,
+    ExpiredLeases,
+    Index,
+    Instance,
+    LongRun,
+    Privileges,
+    Strays,
+    TableVitals,
+    Upkeep,
+    XminHolder,
+)
+
+_CANCELED = "57014"
+
+
+class Diagnostics(Part):
+    """What `doctor` asks."""
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[None]:
+        """Run the block's statements in one transaction, each for so long at most.
+
+        Raises `TryLater` where one takes longer.
+        """
+        try:
+            with self.transaction():
+                milliseconds = max(1, round(seconds * 1000))
+                self.link.tuples("limit_statements", {"milliseconds": milliseconds})
+                yield
+        except PgflowError as error:
+            cause = error.__cause__
+            if isinstance(cause, psycopg.Error) and cause.sqlstate == _CANCELED:
+                raise TryLater(f"not done within {seconds:g}s") from error
+            raise
+
+    def inspect_instance(self) -> Instance:
+        """Return the server's settings, and who we are there."""
+        return self.link.rows("inspect_instance", Instance)[0]
+
+    def read_clock(self) -> float:
+        """Return the server's clock in seconds since 1970."""
+        return float(self.link.tuples("read_clock")[0][0])
+
+    def measure_connections(self) -> Connections:
+        """Return the connections in use, and how many there may be."""
+        return self.link.rows("measure_connections", Connections)[0]
+
+    def measure_disk(self) -> Disk:
+        """Return what the database takes."""
+        return self.link.rows("measure_disk", Disk)[0]
+
+    def list_privileges(self) -> list[Privileges]:
+        """Return what the current role may do with everything in the schema."""
+        return self.link.rows("list_privileges", Privileges)
+
+    def list_indexes(self) -> list[Index]:
+        """Return the indexes of the schema, and the invalid ones of partitions."""
+        return self.link.rows("list_indexes", Index)
+
+    def count_strays(self, *, limit: int) -> list[Strays]:
+        """Count the rows of the default partitions, up to a limit and one more."""
+        return self.link.rows("count_strays", Strays, {"limit": limit})
+
+    def measure_expired_leases(self) -> ExpiredLeases:
+        """Return how many leases have run out and are still there."""
+        return self.link.rows("measure_expired_leases", ExpiredLeases)[0]
+
+    def list_long_runs(self) -> list[LongRun]:
+        """Return jobs that run for much longer than their type's jobs do."""
+        return self.link.rows("list_long_runs", LongRun)
+
+    def list_due_queues(self) -> list[DueQueue]:
+        """Return the oldest due job of each queue that has one."""
+        return self.link.rows("list_due_queues", DueQueue)
+
+    def list_due_types(self, *, limit: int) -> list[DueType]:
+        """Return the types among the first due jobs of each queue and rank."""
+        return self.link.rows("list_due_types", DueType, {"limit": limit})
+
+    def list_xmin_holders(self) -> list[XminHolder]:
+        """Return whoever holds back vacuum, the oldest first."""
+        return self.link.rows("list_xmin_holders", XminHolder)
+
+    def list_table_vitals(self) -> list[TableVitals]:
+        """Return how vacuum keeps up with each table."""
+        return self.link.rows("list_table_vitals", TableVitals)
+
+    def measure_notify_queue(self) -> float:
+        """Return how full the queue of notifications is, from 0 to 1."""
+        return float(self.link.tuples("measure_notify_queue")[0][0])
+
+    def plan_upkeep(self) -> tuple[list[Upkeep], Upkeep | None]:
+        """Return when each task of maintenance and a backup last succeeded.
+
+        Nothing of what is not recorded: an older schema has no table for it.
+        """
+        maintenance, backups = self.link.tuples("plan_upkeep")[0]
+        tasks = [Upkeep(*row) for row in self._recorded(maintenance)]
+        last = [Upkeep(*row) for row in self._recorded(backups)]
+        return tasks, last[0] if last else None
+
+    def _recorded(self, text: str | None) -> list[tuple[Any, ...]]:
+        return self.link.run_text(text).fetchall() if text else []

@@ -1,0 +1,161 @@
+"""Statements that explain one job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pgflow_cli.errors import NotFound
+from pgflow_cli.facts import (
+    Action,
+    Attempt,
+    Backlog,
+    Decision,
+    Holder,
+    JobDescription,
+    JobFacts,
+    Kin,
+    Lineage,
+    QueueGates,
+    Rates,
+    Similar,
+)
+from pgflow_cli.fence import DatabaseIdentity
+from pgflow_cli.measures import SAMPLED, ArrivalMeasure, RateMeasure
+from pgflow_cli.models import WorkerProcess
+from pgflow_cli.repository.base import Part
+
+_MOST_HOLDERS = 3
+_MOST_DECISIONS = 1000  # minutes of one reason
+_MOST_ACTIONS = 100
+_MOST_REPLAYS = 10
+_LATELY = 7200.0
+_RATE_WINDOW = 600.0
+
+
+class Evidence(Part):
+    """What explains a job."""
+
+    def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobFacts:
+        """Return what explains a job, with so many of its attempts; None: all.
+
+        All of one instant. Raises `NotFound` if there is no such job.
+        """
+        with self.transaction():
+            self.link.execute("begin_snapshot", None, None)
+            found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})
+            if not found:
+                raise NotFound(f"there is no job {job_id}")
+            [job] = found
+            workers = self.link.rows("list_workers", WorkerProcess)
+            waits = job.rank is not None
+            return JobFacts(
+                job=job,
+                attempts=self.link.rows(
+                    "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
+                ),
+                workers=workers,
+                identity=self.link.rows("read_identity", DatabaseIdentity)[0],
+                queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
+                backlog=self._backlog(job, workers) if waits else None,
+                rates=self._rates(job) if waits else None,
+                holders=self._holders(job) if waits else [],
+                decisions=self._decisions(job),
+                actions=self._actions(job),
+                kin=self._kin(job),
+                similar=self._similar(job) if job.fingerprint else None,
+            )
+
+    def _backlog(self, job: JobDescription, workers: list[WorkerProcess]) -> Backlog:
+        wanted = {
+            **_of(job),
+            "rank": job.rank,
+            "run_at": job.run_at,
+            "job_types": _runnable_types(job, workers),
+            "limit": Backlog.LIMIT,
+        }
+        return self.link.rows("measure_backlog", Backlog, wanted)[0]
+
+    def _rates(self, job: JobDescription) -> Rates:
+        """Return how fast jobs come and are done, as `pgflow queues` has it."""
+        wanted = {"queues": [job.queue], "window": _RATE_WINDOW, "limit": SAMPLED}
+        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
+        arrivals = self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
+        return _rates(job.queue, rates, arrivals)
+
+    def _holders(self, job: JobDescription) -> list[Holder]:
+        wanted = {**_of(job), "limit": _MOST_HOLDERS}
+        return self.link.rows("list_holders", Holder, wanted)
+
+    def _decisions(self, job: JobDescription) -> list[Decision]:
+        wanted = {**_life(job), "run_at": job.run_at, "limit": _MOST_DECISIONS}
+        return self.link.rows("list_decisions_of_job", Decision, wanted)
+
+    def _actions(self, job: JobDescription) -> list[Action]:
+        wanted = {**_life(job), "limit": _MOST_ACTIONS}
+        return self.link.rows("list_actions_of_job", Action, wanted)
+
+    def _kin(self, job: JobDescription) -> list[Kin]:
+        """Follow replays both ways: step by step, because nearly no job has one."""
+        return [
+            *self._line(job.replay_of_job_id, is_source=True),
+            *self._line(job.replay_job_id, is_source=False),
+        ]
+
+    def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[Kin]:
+        step = 0
+        while job_id is not None and step < _MOST_REPLAYS:
+            step += 1
+            found = self.link.rows("find_kin", Lineage, {"job_id": job_id})
+            if not found:
+                yield Kin(is_source, step, job_id, None, None)
+                return
+            [kin] = found
+            yield Kin(is_source, step, job_id, kin.status, kin.created_at)
+            job_id = kin.source_id if is_source else kin.replay_id
+
+    def _similar(self, job: JobDescription) -> Similar:
+        wanted = {
+            **_of(job),
+            "fingerprint": job.fingerprint,
+            "window": _LATELY,
+            "limit": Backlog.LIMIT,
+        }
+        return self.link.rows("count_similar", Similar, wanted)[0]
+
+
+def _rates(
+    queue: str, rates: Sequence[RateMeasure], arrivals: Sequence[ArrivalMeasure]
+) -> Rates:
+    done = rates[0].done if rates else 0
+    came = next((each.arrived for each in arrivals if each.queue == queue), 0)
+    covered = arrivals[0].covered if arrivals else _RATE_WINDOW
+    return Rates(
+        arrivals_per_second=came / max(covered, 0.001),
+        completions_per_second=done / (rates[0].covered if rates else _RATE_WINDOW),
+        samples=came + done,
+        window=_RATE_WINDOW,
+    )
+
+
+def _of(job: JobDescription) -> dict[str, object]:
+    return {"job_id": job.job_id, "queue": job.queue}
+
+
+def _life(job: JobDescription) -> dict[str, object]:
+    """Return from when until when something could hold it up; None: still."""
+    return {
+        **_of(job),
+        "since": job.created_at,
+        "until": job.ended_at or job.leased_at,
+        "action_ids": job.action_ids,
+    }
+
+
+def _runnable_types(
+    job: JobDescription, workers: list[WorkerProcess]
+) -> list[str] | None:
+    """Return the types that somebody who would take this job takes before it."""
+    takers = [worker for worker in workers if worker.takes(job.queue, job.job_type)]
+    if not takers or any(worker.job_types is None for worker in takers):
+        return None
+    return sorted({name for worker in takers for name in worker.job_types or []})

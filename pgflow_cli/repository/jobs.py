@@ -1,0 +1,130 @@
+"""Statements that list jobs and change where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pgflow_cli.errors import NotFound
+from pgflow_cli.listings import EndedAttempt, ListedJob
+from pgflow_cli.models import Operator
+from pgflow_cli.repository.base import Part
+from pgflow_cli.selection import JobFilter, Position, after_parameters
+
+Window = Mapping[str, object]
+
+
+def window(
+    chosen: JobFilter, *, limit: int, most: int, after: Position | None
+) -> Window:
+    """Return what every list of jobs takes: `limit` rows, of `most` looked at."""
+    bounds = {"limit": limit, "most": most}
+    return {**chosen.parameters(), **after_parameters(after), **bounds}
+
+
+class Jobs(Part):
+    """Jobs in lists, and what operators do with them.
+
+    Where a list does not fill its page, its last row says how far it has looked.
+    """
+
+    def list_jobs(self, of: Window) -> list[ListedJob]:
+        """Return jobs in whatever state, newest first."""
+        return self.link.rows("list_jobs", ListedJob, of)
+
+    def list_waiting_jobs(self, of: Window, *, due: bool) -> list[ListedJob]:
+        """Return jobs that are due, or that will be, the first to run first."""
+        return self.link.rows("list_waiting_jobs", ListedJob, {**of, "due": due})
+
+    def list_running_jobs(
+        self, of: Window, *, slow: bool = False, stuck: bool = False
+    ) -> list[ListedJob]:
+        """Return running jobs: leased last first, or the longest first."""
+        wanted = {**of, "slow": slow, "stuck": stuck}
+        return self.link.rows("list_running_jobs", ListedJob, wanted)
+
+    def list_succeeded_jobs(self, of: Window) -> list[ListedJob]:
+        """Return jobs that have succeeded, newest first."""
+        return self.link.rows("list_succeeded_jobs", ListedJob, of)
+
+    def list_dead_jobs(self, of: Window) -> list[ListedJob]:
+        """Return unresolved dead letters, the latest death first."""
+        return self.link.rows("list_dead_jobs", ListedJob, of)
+
+    def list_canceled_jobs(self, of: Window) -> list[ListedJob]:
+        """Return canceled jobs, the latest first."""
+        return self.link.rows("list_canceled_jobs", ListedJob, of)
+
+    def find_listed_job(self, job_id: str) -> ListedJob:
+        """Return one job as lists show it; raises NotFound."""
+        of = window(JobFilter(), limit=1, most=1, after=None)
+        [job] = self.link.rows("find_listed_job", ListedJob, {**of, "job_id": job_id})
+        if job.looked is not None:
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+    def read_job_body(self, job_id: str) -> tuple[str, str | None]:
+        """Return a job's payload and its meta as text; raises NotFound."""
+        rows = self.link.tuples("read_job_body", {"job_id": job_id})
+        if not rows:
+            raise NotFound(f"there is no job {job_id}")
+        return rows[0][0], rows[0][1]
+
+    def list_job_statuses(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return the state of each job that exists."""
+        rows = self.link.tuples("list_job_statuses", {"job_ids": _array(job_ids)})
+        return dict(rows)
+
+    def list_ended_attempts(self, of: Window) -> list[EndedAttempt]:
+        """Return attempts that have ended, the latest end first."""
+        return self.link.rows("list_ended_attempts", EndedAttempt, of)
+
+    def cancel_waiting_jobs(
+        self, job_ids: Sequence[str], *, operator: Operator, action_id: int
+    ) -> list[str]:
+        """Cancel those that wait; return their ids."""
+        rows = self.link.tuples(
+            "cancel_waiting_jobs", _order(job_ids, operator, action_id)
+        )
+        return [row[0] for row in rows]
+
+    def cancel_running_jobs(
+        self, job_ids: Sequence[str], *, operator: Operator, action_id: int
+    ) -> list[str]:
+        """Cancel those that run; return their ids. In a transaction.
+
+        Their workers learn of it with their next heartbeat. What they still report of
+        these jobs is thrown away.
+        """
+        wanted = _order(job_ids, operator, action_id)
+        locked = self.link.tuples("lock_leases_of_jobs", wanted)
+        leases = _array([row[0] for row in locked])
+        rows = self.link.tuples("cancel_running_jobs", {**wanted, "lease_ids": leases})
+        return [row[0] for row in rows]
+
+    def run_jobs_now(self, job_ids: Sequence[str]) -> list[str]:
+        """Let those that are scheduled be due; return their ids."""
+        rows = self.link.tuples("run_jobs_now", {"job_ids": _array(job_ids)})
+        return [row[0] for row in rows]
+
+    def reprioritize_jobs(self, job_ids: Sequence[str], *, priority: int) -> list[str]:
+        """Give those that wait another priority; return their ids."""
+        rows = self.link.tuples(
+            "reprioritize_jobs", {"job_ids": _array(job_ids), "priority": priority}
+        )
+        return [row[0] for row in rows]
+
+
+def _order(
+    job_ids: Sequence[str], operator: Operator, action_id: int
+) -> dict[str, object]:
+    return {
+        "job_ids": _array(job_ids),
+        "actor": operator.actor,
+        "note": operator.note,
+        "action_id": action_id,
+    }
+
+
+def _array(ids: Sequence[str]) -> str:
+    """Return an array literal; ids need no quoting."""
+    return "{" + ",".join(ids) + "}"

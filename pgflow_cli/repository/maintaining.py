@@ -1,0 +1,94 @@
+"""Statements of `maintain` but those of the archive."""
+
+from __future__ import annotations
+
+from pgflow_cli.models import PartitionPlan, SchemaLockHolder
+from pgflow_cli.repository.base import Part
+from pgflow_cli.upkeep import Cuts
+
+
+class Maintaining(Part):
+    """Who maintains, what has been done when, and the small tasks."""
+
+    def begin_maintenance(self, *, lock_wait: float) -> None:
+        """Be the one who maintains until the transaction ends.
+
+        First in its transaction, which may then rest for as long as it takes: it has
+        neither a snapshot nor a transaction id that would hold back vacuum. Raises
+        `Contention` after waiting `lock_wait` seconds.
+        """
+        self.link.tuples("keep_transaction_open")
+        wait = max(1, round(lock_wait * 1000))
+        self.link.tuples("limit_lock_waits", {"milliseconds": wait})
+        self.lock_maintenance()
+
+    def lock_maintenance(self) -> None:
+        """Take the lock; again, to see that the connection still holds it."""
+        self.link.count("lock_maintenance")
+
+    def find_maintainer(self) -> SchemaLockHolder | None:
+        """Return who maintains at the moment."""
+        return next(iter(self.link.rows("find_maintainer", SchemaLockHolder)), None)
+
+    def find_cuts(
+        self,
+        *,
+        archive_after: float,
+        prune_after: float,
+        dlq_retention: float | None,
+        interval: float,
+    ) -> Cuts:
+        """Return the time, and the times before which things have rested enough."""
+        wanted = {
+            "archive_after": archive_after,
+            "prune_after": prune_after,
+            "dlq_retention": dlq_retention,
+            "interval": interval,
+        }
+        return self.link.rows("find_cuts", Cuts, wanted)[0]
+
+    def begin_task(self, task: str, *, runner: str) -> None:
+        """Remember that a task begins."""
+        self.link.count("begin_task", {"task": task, "runner": runner})
+
+    def finish_task(
+        self, task: str, *, result: str, rows: int, seconds: float, detail: str
+    ) -> None:
+        """Remember how a task ended; `ok` is a success."""
+        self.link.count(
+            "finish_task",
+            {
+                "task": task,
+                "result": result,
+                "rows": rows,
+                "seconds": seconds,
+                "detail": detail,
+            },
+        )
+
+    def count_expired_leases(self, *, limit: int) -> int:
+        """Return how many leases have run out, at most `limit`."""
+        return int(self.link.tuples("count_expired_leases", {"limit": limit})[0][0])
+
+    def count_silent_workers(self) -> int:
+        """Return how many workers would be forgotten."""
+        return int(self.link.tuples("count_silent_workers")[0][0])
+
+    def prune_enqueue_counters(self, *, limit: int, dry_run: bool = False) -> int:
+        """Remove counts of enqueued jobs that no limit looks at any more."""
+        wanted = {"limit": limit, "dry_run": dry_run}
+        return int(self.link.tuples("prune_enqueue_counters", wanted)[0][0])
+
+    def prune_attempt_counters(self, *, limit: int, dry_run: bool = False) -> int:
+        """Remove counts of attempts that no limit looks at any more."""
+        wanted = {"limit": limit, "dry_run": dry_run}
+        return int(self.link.tuples("prune_attempt_counters", wanted)[0][0])
+
+    def plan_analyze(self) -> list[PartitionPlan]:
+        """Return the tables whose statistics have grown old, and how to renew them."""
+        return self.link.rows("plan_analyze", PartitionPlan)
+
+    def run_plan(self, plan: PartitionPlan) -> None:
+        """Run what a query has planned, each statement in a transaction of its own."""
+        for statement in plan.statements:
+            self.link.run_text(statement)

@@ -1,0 +1,88 @@
+"""Statements about what a queue is allowed: limits, pauses, purges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from pgflow_cli.models import Operator
+from pgflow_cli.oversight import QueueCounts, QueuePolicy
+from pgflow_cli.repository.base import Part
+
+
+class Policies(Part):
+    """Changes of whole queues; each in a transaction with its action."""
+
+    def read_policies(self, queues: Sequence[str]) -> dict[str, QueuePolicy]:
+        """Return the policies of queues that have one, locked for this transaction."""
+        rows = self.link.rows("read_policies", QueuePolicy, {"queues": list(queues)})
+        return {row.queue: row for row in rows}
+
+    def set_policy(
+        self, queue: str, limits: Mapping[str, int | None], operator: Operator
+    ) -> None:
+        """Set the limits that are named; None removes one."""
+        self.link.count(
+            "set_policy",
+            {"queue": queue, "limits": json.dumps(limits), "actor": operator.actor},
+        )
+
+    def clear_policies(self, queues: Sequence[str], operator: Operator) -> None:
+        """Remove every limit; a pause stays."""
+        self.link.count(
+            "clear_policies", {"queues": list(queues), "actor": operator.actor}
+        )
+
+    def pause_queues(
+        self, queues: Sequence[str], length: float | None, operator: Operator
+    ) -> None:
+        """Lease nothing from queues, for so many seconds or until they are resumed."""
+        self.link.count(
+            "pause_queues",
+            {
+                "queues": list(queues),
+                "length": None if length is None else timedelta(seconds=length),
+                "actor": operator.actor,
+                "note": operator.note,
+            },
+        )
+
+    def resume_queues(self, queues: Sequence[str], operator: Operator) -> list[str]:
+        """Lease from queues again; return those that were paused."""
+        rows = self.link.tuples(
+            "resume_queues", {"queues": list(queues), "actor": operator.actor}
+        )
+        return sorted(row[0] for row in rows)
+
+    def count_queue(self, queue: str, *, limit: int) -> QueueCounts:
+        """Count a queue's jobs, none of the figures past the limit."""
+        rows = self.link.rows(
+            "count_queue", QueueCounts, {"queue": queue, "limit": limit}
+        )
+        return rows[0]
+
+    def purge_pending(
+        self, queue: str, status: str, operator: Operator, action_id: int, limit: int
+    ) -> list[str]:
+        """Cancel a batch of a queue's queued or scheduled jobs; return their ids."""
+        rows = self.link.tuples(
+            "purge_pending",
+            {
+                "queue": queue,
+                "status": status,
+                "actor": operator.actor,
+                "note": operator.note,
+                "action_id": action_id,
+                "limit": limit,
+            },
+        )
+        return [row[0] for row in rows]
+
+    def purge_dead_letters(self, queue: str, action_id: int, limit: int) -> list[str]:
+        """Discard a batch of a queue's dead letters; return the ids."""
+        rows = self.link.tuples(
+            "purge_dead_letters",
+            {"queue": queue, "action_id": action_id, "limit": limit},
+        )
+        return [row[0] for row in rows]

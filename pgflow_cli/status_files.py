@@ -1,0 +1,135 @@
+"""What a running `pgflow work` says of itself in a file: whether its loops turn, and
+when it last reached the database. For probes that must not ask the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+INTERVAL = 1.0  # seconds between two writes
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+class Board(Protocol):
+    """What a process shows of itself; both are instants of the monotonic clock."""
+
+    def turned_at(self) -> float: ...
+
+    def renewed_at(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A worker as its status file has it; times are seconds before it was written.
+
+    `turned_ago` is of the process whose loop has stood still for longest, `heard_ago`
+    of the last heartbeat that the database answered; both are None before the first
+    process is ready.
+    """
+
+    name: str
+    pid: int
+    processes: int
+    turned_ago: float | None
+    heard_ago: float | None
+    age: float = 0.0
+
+    def problem(self, *, max_age: float, ready: bool) -> str | None:
+        """Return what is wrong, or None; `ready` wants the database answered, too."""
+        if self.age > max_age:
+            return f"{self.name} has not written its status for {self.age:.0f} s"
+        if self.turned_ago is not None and self.turned_ago + self.age > max_age:
+            return f"a loop of {self.name} stands still for {self.turned_ago:.0f} s"
+        if ready and self.heard_ago is None:
+            return f"no process of {self.name} is ready"
+        if ready and (self.heard_ago or 0.0) + self.age > max_age:
+            return (
+                f"the database has not answered {self.name} for {self.heard_ago:.0f} s"
+            )
+        return None
+
+
+class StatusFile:
+    """The file of one worker: written now and then, removed at a graceful end."""
+
+    def __init__(self, name: str, folders: Sequence[Path]) -> None:
+        self._name = name
+        self._folders = folders
+        self._path: Path | None = None
+        self._next = 0.0
+
+    def write(self, boards: Iterable[Board]) -> None:
+        """Write it, if it is time. Where no folder can be written to, there is none."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + INTERVAL
+        shown = list(boards)
+        turned = [now - board.turned_at() for board in shown]
+        heard = [now - board.renewed_at() for board in shown]
+        status = Status(
+            self._name,
+            os.getpid(),
+            len(shown),
+            max(turned, default=None),
+            max(heard, default=None),
+        )
+        for folder in self._folders if self._path is None else [self._path.parent]:
+            with suppress(OSError):
+                self._path = _write(folder, status)
+                return
+
+    def remove(self) -> None:
+        """Remove it: this worker has ended in good order."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+
+
+def folders(state_home: str | None) -> list[Path]:
+    """Return where status files may stand, the first choice first.
+
+    The second is for containers whose root cannot be written to.
+    """
+    home = Path(state_home or "~/.local/state").expanduser() / "pgflow" / "workers"
+    user = getattr(os, "getuid", lambda: "user")()
+    return [home, Path(tempfile.gettempdir()) / f"pgflow-workers-{user}"]
+
+
+def read_all(places: Iterable[Path], name: str | None = None) -> list[Status]:
+    """Return the statuses found, or those of one worker; unreadable files are none."""
+    found = []
+    for folder in places:
+        for path in sorted(folder.glob("*.json")):
+            with suppress(OSError, ValueError, TypeError):
+                fields = json.loads(path.read_text(encoding="utf-8"))
+                age = max(0.0, time.time() - path.stat().st_mtime)
+                status = Status(**{**fields, "age": age})
+                if _owned(path) and name in (None, status.name):
+                    found.append(status)
+    return found
+
+
+def _write(folder: Path, status: Status) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _owned(folder):
+        raise PermissionError(f"{folder} belongs to somebody else")
+    path = folder / f"{_UNSAFE.sub('_', status.name)}.json"
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(asdict(status)), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _owned(path: Path) -> bool:
+    """Say whether it is ours: the temporary folder is everybody's."""
+    return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()

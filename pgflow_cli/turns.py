@@ -1,0 +1,88 @@
+"""A task's turn in a pass of `maintain`: how much at a time, and until when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Turn:
+    """What a task may do, and what it has done.
+
+    It works in batches and asks between them. `keeps_lock` raises if somebody else may
+    be maintaining by now. `until` is in monotonic time.
+    """
+
+    batch_size: int
+    sleep: float
+    until: float
+    stopped: threading.Event
+    keeps_lock: Callable[[], None]
+    dry_run: bool = False
+    rows: int = 0
+    batches: int | None = None
+    notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    over: bool = False
+
+    def may_go_on(self) -> bool:
+        """Say whether there is time for another batch; if not, note why."""
+        if self.over:
+            return False
+        if self.stopped.is_set():
+            self._leave("ended by a signal")
+        elif time.monotonic() >= self.until:
+            self._leave("--max-runtime is over")
+        else:
+            self.keeps_lock()
+        return not self.over
+
+    def repeat(self, batch: Callable[[], tuple[int, bool]]) -> int:
+        """Do batches while there are more and time allows; return the sum of rows.
+
+        A batch returns its rows and whether there may be more.
+        """
+        total, more = 0, True
+        while more and self.may_go_on():
+            rows, more = batch()
+            total += rows
+            self.count(rows)
+            if more:
+                self.stopped.wait(self.sleep)
+        return total
+
+    def repeat_while_full(self, batch: Callable[[], int]) -> int:
+        """Do batches until one comes back with less than a batch; only one to look."""
+
+        def once() -> tuple[int, bool]:
+            rows = batch()
+            return rows, rows >= self.batch_size and not self.dry_run
+
+        return self.repeat(once)
+
+    def count(self, rows: int, *, batches: int = 1) -> None:
+        """Count what was done, in batches or at once."""
+        self.rows += rows
+        if rows:
+            self.batches = (self.batches or 0) + batches
+
+    def put_off(self, why: str) -> None:
+        """Note that something is left for the next pass."""
+        self.left.append(why)
+
+    @property
+    def result(self) -> str:
+        """Return `ok`, or `partial` if something was left that should not be."""
+        return "partial" if self.left else "ok"
+
+    @property
+    def detail(self) -> str:
+        """Return everything that was noted, as one line."""
+        return ", ".join([*self.notes, *self.left])
+
+    def _leave(self, why: str) -> None:
+        self.over = True
+        self.left.append(why)

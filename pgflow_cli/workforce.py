@@ -1,0 +1,78 @@
+"""Changes of worker processes by an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgflow_cli.errors import NotFound, Refused
+from pgflow_cli.models import Operator
+from pgflow_cli.oversight import ListedWorker
+from pgflow_cli.repository import Repository
+
+_SHORTEST = 6
+
+
+def find(repository: Repository, given: str) -> list[ListedWorker]:
+    """Return the processes of a worker's name, or the one whose id ends so.
+
+    Raises `NotFound` if there is none, or several ids end so.
+    """
+    known = repository.list_worker_processes()
+    named = [worker for worker in known if worker.name == given]
+    if named:
+        return named
+    end = given.lower()
+    ending = [w for w in known if len(end) >= _SHORTEST and w.worker_id.endswith(end)]
+    if len(ending) == 1:
+        return ending
+    if ending:
+        raise NotFound(
+            f"{given} is ambiguous: {len(ending)} processes have an id that ends so",
+            *(f"{worker.worker_id}  {worker.name}" for worker in ending),
+        )
+    raise NotFound(f"there is no worker {given!r}", "Try: pgflow workers list")
+
+
+def require_silent(workers: Sequence[ListedWorker]) -> None:
+    """Refuse what is only for the dead."""
+    alive = [worker for worker in workers if worker.state != "silent"]
+    if alive:
+        raise Refused(
+            f"{alive[0].name} is alive; a worker that ends in good order is forgotten "
+            "by itself",
+            "Stop it first: SIGTERM to its supervisor.",
+            reason_code="WORKER_ALIVE",
+        )
+
+
+def quiet(
+    repository: Repository, workers: Sequence[ListedWorker], operator: Operator
+) -> int:
+    """Have processes lease no more; return how many did until now."""
+    with repository.transaction():
+        done = repository.quiet_workers([worker.worker_id for worker in workers])
+        _record(repository, operator, "workers.quiet", workers, done)
+    return len(done)
+
+
+def forget(
+    repository: Repository, workers: Sequence[ListedWorker], operator: Operator
+) -> int:
+    """Remove processes that are silent still; return how many."""
+    with repository.transaction():
+        ids = [worker.worker_id for worker in workers]
+        done = repository.forget_silent_processes(ids)
+        _record(repository, operator, "workers.forget", workers, done)
+    return len(done)
+
+
+def _record(
+    repository: Repository,
+    operator: Operator,
+    name: str,
+    workers: Sequence[ListedWorker],
+    done: Sequence[str],
+) -> None:
+    details = {"worker": workers[0].name, "processes": list(done)}
+    action = repository.begin_action(operator, name, details=details)
+    repository.finish_action(action)

@@ -1,0 +1,14 @@
+-- How the job `wanted.id` has ended; no row if it has not. A job ends once: the limit is for the day it does not.
+select 'succeeded' as status, null::text as error_code
+from pgflow.any_attempts as attempt
+where attempt.job_id = wanted.id
+  and attempt.status = 'succeeded'
+union all
+select 'dlq', dead_letters.error_code
+from pgflow.dead_letters
+where dead_letters.job_id = wanted.id
+union all
+select 'canceled', null
+from pgflow.canceled_jobs
+where canceled_jobs.job_id = wanted.id
+limit 1

@@ -1,0 +1,26 @@
+-- The rest of a statement whose `ended` names jobs whose last trace has just been removed: they go with their history.
+removed as (
+  delete from pgflow.jobs
+  -- An array: a join might be hashed, and read every partition.
+  where id = any(array(select job_id from ended))
+  returning id
+),
+removed_archived as (
+  delete from pgflow.jobs_archive
+  where id = any(array(select job_id from ended))
+  returning id
+),
+history as (
+  delete from pgflow.job_attempts
+  where job_id = any(array(select job_id from ended))
+  returning job_id
+),
+history_archived as (
+  delete from pgflow.job_attempts_archive
+  where job_id = any(array(select job_id from ended))
+  returning job_id
+)
+select
+  (select count(*) from doomed) as looked,
+  (select count(*) from ended) as jobs,
+  (select count(*) from history) + (select count(*) from history_archived) as attempts

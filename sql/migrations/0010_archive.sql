@@ -1,0 +1,173 @@
+-- The archive: where jobs go that succeeded a while ago, with their attempts; and what `maintain` remembers.
+--
+-- The tables are made like those they take from, and partitioned by the same days: a day whose jobs are done changes
+-- hands as a whole. Whoever adds a column to jobs or job_attempts adds it to their archives.
+create table pgflow.jobs_archive (like pgflow.jobs including all) partition by range (id);
+create table pgflow.job_attempts_archive (like pgflow.job_attempts including all) partition by range (job_id);
+
+-- For days that have no partition of their own: ids that a producer made long ago.
+create table pgflow.jobs_archive_default partition of pgflow.jobs_archive default;
+create table pgflow.job_attempts_archive_default partition of pgflow.job_attempts_archive default;
+
+-- What `maintain` asks again and again: what has succeeded among the rows that have no day of their own. Few of them
+-- do, and nothing on the hot path writes to this partition.
+create index job_attempts_default_succeeded on pgflow.job_attempts_default (job_id) where status = 'succeeded';
+
+create index dead_letters_resolved on pgflow.dead_letters (resolved_at, job_id) where resolved_at is not null;
+
+-- Whoever maintains holds this table's lock. A table and not a row: locking a row takes a transaction id, and one that
+-- is held for minutes keeps vacuum from removing anything younger. Grants protect it as they protect a row.
+create table pgflow.maintenance_lock (
+  only_row boolean primary key default true,
+  constraint there_is_no_row check (not only_row)
+);
+
+create table pgflow.maintenance_tasks (
+  task text primary key,
+  last_started_at timestamptz not null default now(),
+  last_success_at timestamptz,
+  last_rows bigint not null default 0,
+  rows_total bigint not null default 0,
+  last_seconds double precision,
+  result text,  -- null: it runs, or was killed
+  detail text,
+  runner text not null  -- user, host and process that ran it last
+);
+
+-- Days with so many unfinished jobs that they stay where they are: when they were looked through.
+create table pgflow.archive_sweeps (
+  day date primary key,
+  swept_at timestamptz not null default now()
+);
+
+-- The least UUIDv7 of an instant: its first 48 bits are milliseconds.
+create function pgflow.least_id(at timestamptz) returns uuid
+language sql immutable strict parallel safe
+return rpad(lpad(to_hex(greatest(floor(date_part('epoch', at) * 1000)::bigint, 0)), 12, '0'), 32, '0')::uuid;
+revoke execute on function pgflow.least_id(timestamptz) from public;
+
+-- A job wherever it is: what reads one by its id asks here.
+create view pgflow.any_jobs as
+select
+  id, run_at, created_at, replay_of_job_id, timeout_ms, max_attempts, priority, queue, job_type, payload, meta,
+  false as archived
+from pgflow.jobs
+union all
+select
+  id, run_at, created_at, replay_of_job_id, timeout_ms, max_attempts, priority, queue, job_type, payload, meta,
+  true
+from pgflow.jobs_archive;
+
+create view pgflow.any_attempts as
+select
+  job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message,
+  error_fingerprint, code_version
+from pgflow.job_attempts
+union all
+select
+  job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message,
+  error_fingerprint, code_version
+from pgflow.job_attempts_archive;
+
+-- As before, but for two things: it reads jobs and attempts wherever they are, and what is archived has succeeded
+-- unless it was discarded.
+create or replace view pgflow.job_overview as
+select
+  jobs.id,
+  jobs.queue,
+  jobs.job_type,
+  place.status,
+  coalesce(waiting.run_at, moved.run_at, jobs.run_at) as run_at,
+  coalesce(-moved.rank, jobs.priority) as priority,
+  jobs.max_attempts,
+  coalesce(dead.error_code, failure.error_code) as last_error_code,
+  coalesce(dead.error_message, failure.error_message) as last_error_message,
+  dead.dlq_reason_code,
+  jobs.created_at,
+  greatest(
+    jobs.created_at, last.finished_at, held.leased_at, dead.died_at, dead.resolved_at, canceled.canceled_at
+  ) as updated_at,
+  right(jobs.id::text, 8) as short_id,
+  coalesce(held.attempt_no, last.attempt_no, 0) as attempt_no,
+  dead.died_at as dlq_at,
+  coalesce(dead.error_fingerprint, failure.error_fingerprint) as fingerprint,
+  dead.resolved_at,
+  jobs.replay_of_job_id,
+  coalesce(held.worker_name, last.worker_name) as worker_id,  -- its name: what --worker-id sets
+  held.expires_at as lease_expires_at
+from pgflow.any_jobs as jobs
+left join lateral (
+  select attempt_no, status, worker_name, finished_at, next_run_at
+  from pgflow.any_attempts
+  where job_id = jobs.id
+  order by attempt_no desc
+  limit 1
+) as last on true
+left join lateral (
+  select error_code, error_message, error_fingerprint
+  from pgflow.any_attempts
+  where job_id = jobs.id
+    and error_code is not null
+  order by attempt_no desc
+  limit 1
+) as failure on true
+left join pgflow.dead_letters as dead on dead.job_id = jobs.id
+left join pgflow.canceled_jobs as canceled on canceled.job_id = jobs.id
+left join pgflow.moved_jobs as moved on moved.job_id = jobs.id
+-- By its key: where an operator has put it since its last attempt, else where that attempt did, else its producer.
+left join lateral (
+  select pending.run_at
+  from pgflow.queue_ranks as ranks
+  join pgflow.pending
+    on pending.queue = ranks.queue
+    and pending.rank = ranks.rank
+    and pending.run_at = coalesce(
+      case when moved.attempt_no = coalesce(last.attempt_no, 0) then moved.run_at end, last.next_run_at, jobs.run_at
+    )
+    and pending.job_id = jobs.id
+  where ranks.queue = jobs.queue
+    and last.status is distinct from 'succeeded'
+    and dead.job_id is null
+    and canceled.job_id is null
+  limit 1
+) as keyed on true
+left join lateral (
+  select leases.worker_name, leases.leased_at, leases.expires_at, entry.attempt_no
+  from pgflow.leases
+  cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
+  where leases.job_ids @> array[jobs.id]
+    and entry.job_id = jobs.id
+    -- A settled job stays in its lease's arrays until the next heartbeat.
+    and entry.attempt_no > coalesce(last.attempt_no, 0)
+    and keyed.run_at is null
+    and last.status is distinct from 'succeeded'
+    and dead.job_id is null
+    and canceled.job_id is null
+  limit 1
+) as held on true
+-- Whoever moves a pending job without pgflow leaves no trace of its key: then it is searched for, and only then.
+left join lateral (
+  select keyed.run_at
+  where keyed.run_at is not null
+  union all
+  select pending.run_at
+  from pgflow.pending
+  where pending.job_id = jobs.id
+    and keyed.run_at is null
+    and held.expires_at is null
+    and last.status is distinct from 'succeeded'
+    and dead.job_id is null
+    and canceled.job_id is null
+  limit 1
+) as waiting on true
+cross join lateral (
+  select case
+    when canceled.job_id is not null then 'canceled'
+    when dead.job_id is not null then 'dlq'
+    -- Archived is what had succeeded.
+    when last.status = 'succeeded' or jobs.archived then 'succeeded'
+    when held.expires_at is not null then 'running'
+    when waiting.run_at > now() then 'scheduled'
+    when waiting.run_at is not null then 'queued'
+  end as status
+) as place;

@@ -1,0 +1,11 @@
+-- Name the dead letters of a filter that a change is about: open ones, and those replayed before if asked for.
+select dead.job_id::text as job_id
+from pgflow.dead_letters as dead
+where (dead.resolved_at is null or (%(again)s::boolean and dead.resolution = 'replayed'))
+  and
+  -- include: chosen_dead_letters
+order by
+  case when %(newest_first)s::boolean then dead.died_at end desc,
+  case when not %(newest_first)s::boolean then dead.died_at end,
+  dead.job_id
+limit %(limit)s::integer

@@ -1,0 +1,29 @@
+-- Remove open dead letters for good, with their jobs and attempts.
+with locked as materialized (
+  select job_id
+  from pgflow.dead_letters
+  where job_id = any(%(job_ids)s::uuid[])
+    and resolved_at is null
+  order by job_id
+  for update
+),
+gone as (
+  delete from pgflow.dead_letters as dead
+  using locked
+  where dead.job_id = locked.job_id
+    and dead.resolved_at is null
+  returning dead.job_id
+),
+-- The ids once more: a constant opens only the partitions that they are in.
+attempts as (
+  delete from pgflow.job_attempts
+  where job_id = any(%(job_ids)s::uuid[])
+    and job_id in (select job_id from gone)
+),
+jobs as (
+  delete from pgflow.jobs
+  where id = any(%(job_ids)s::uuid[])
+    and id in (select job_id from gone)
+)
+select job_id::text as job_id
+from gone

@@ -1,0 +1,20 @@
+-- The oldest due job of each queue that has one, and whether something is meant to hold it.
+select distinct on (entry.queue)
+  entry.queue,
+  entry.job_id::text as job_id,
+  date_part('epoch', now() - entry.run_at) as waits_seconds,
+  coalesce(gate.paused, false) as paused,
+  coalesce(gate.limited, false) as limited
+from pgflow.queue_ranks as ranks
+cross join lateral (
+  select pending.queue, pending.run_at, pending.job_id
+  from pgflow.pending
+  where pending.queue = ranks.queue
+    and pending.rank = ranks.rank
+    and pending.run_at <= now()
+  -- Every column of the index, to its last: otherwise the whole backlog is sorted.
+  order by pending.queue, pending.rank, pending.run_at, pending.job_id
+  limit 1
+) as entry
+left join pgflow.queue_gates as gate on gate.queue = entry.queue
+order by entry.queue, entry.run_at, entry.job_id

@@ -1,0 +1,9 @@
+-- Where jobs are; those that are not there at all are left out.
+select wanted.id::text as job_id, coalesce(job.status, 'nowhere') as status
+from unnest(%(job_ids)s::text::uuid[]) as wanted (id)
+cross join lateral (
+  select status
+  from pgflow.job_overview as overview
+  where overview.id = wanted.id
+  offset 0
+) as job

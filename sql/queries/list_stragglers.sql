@@ -1,0 +1,51 @@
+-- Jobs of a day that cannot go to the archive yet, or never do; no more than some.
+--
+-- Every job is in one place, so those that are in none of these have succeeded before the cut. Asked this way round,
+-- it costs as much as there are stragglers, and one look at what waits: pending has no index by id, for each entry of
+-- it would cost the enqueue and the lease of every job.
+select job_id::text
+from (
+  (
+    select job_id
+    from pgflow.dead_letters
+    where job_id >= %(first_id)s::uuid
+      and job_id < %(end_id)s::uuid
+    order by job_id
+    limit %(limit)s::integer
+  )
+  union
+  (
+    select job_id
+    from pgflow.canceled_jobs
+    where job_id >= %(first_id)s::uuid
+      and job_id < %(end_id)s::uuid
+    order by job_id
+    limit %(limit)s::integer
+  )
+  union
+  -- Settled or not: whoever holds the lease may yet ask for the attempt.
+  select entry.job_id
+  from pgflow.leases
+  cross join lateral unnest(leases.job_ids) as entry (job_id)
+  where entry.job_id >= %(first_id)s::uuid
+    and entry.job_id < %(end_id)s::uuid
+  union
+  (
+    select job_id
+    from pgflow.pending
+    where job_id >= %(first_id)s::uuid
+      and job_id < %(end_id)s::uuid
+    limit %(limit)s::integer
+  )
+  union
+  -- Those that ended lately; found by blocks of time, not by reading the day.
+  (
+    select job_id
+    from pgflow.job_attempts
+    where job_id >= %(first_id)s::uuid
+      and job_id < %(end_id)s::uuid
+      and finished_at >= %(cut)s::timestamptz
+    limit %(limit)s::integer
+  )
+) as staying
+limit %(limit)s::integer

@@ -1,0 +1,36 @@
+-- How many rows a day of some table holds: counted to some number, beyond it as the server estimates.
+select
+  case parent when 'jobs' then (
+    select count(*)
+    from (
+      select
+      from pgflow.jobs
+      where id >= %(first_id)s::uuid
+        and id < %(end_id)s::uuid
+      limit %(limit)s::integer
+    ) as few
+  ) when 'jobs_archive' then (
+    select count(*)
+    from (
+      select
+      from pgflow.jobs_archive
+      where id >= %(first_id)s::uuid
+        and id < %(end_id)s::uuid
+      limit %(limit)s::integer
+    ) as few
+  ) else (
+    select count(*)
+    from (
+      select
+      from pgflow.job_attempts_archive
+      where job_id >= %(first_id)s::uuid
+        and job_id < %(end_id)s::uuid
+      limit %(limit)s::integer
+    ) as few
+  ) end as counted,
+  coalesce((
+    select reltuples::bigint
+    from pg_class
+    where oid = to_regclass('pgflow.' || parent || '_' || %(day)s::text)
+  ), 0) as estimated
+from (values (%(parent)s::text)) as given (parent)

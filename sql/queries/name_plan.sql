@@ -1,0 +1,4 @@
+-- Say which plan of replays an action is about.
+update pgflow.operator_actions
+set plan_id = %(plan_id)s::bigint
+where id = %(action_id)s::bigint

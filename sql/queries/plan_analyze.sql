@@ -1,0 +1,25 @@
+-- Tables whose statistics have grown old, with the statement that renews them.
+--
+-- Autovacuum sees to partitions, but never to their parents; and to the small tables that every lease reads it may come
+-- too late. A parent is read anew once a day, with all its partitions.
+select
+  relname::text as name,
+  0 as strays,
+  -- Whoever changes a table's partitions is not waited for.
+  array[concat('analyze (skip_locked) pgflow.', relname)] as statements
+from pg_stat_all_tables as statistics
+join (
+  values
+    ('pending', interval '1 hour'),
+    ('queue_ranks', interval '1 hour'),
+    ('leases', interval '1 hour'),
+    ('dead_letters', interval '1 hour'),
+    ('canceled_jobs', interval '1 hour'),
+    ('jobs', interval '1 day'),
+    ('job_attempts', interval '1 day'),
+    ('jobs_archive', interval '1 day'),
+    ('job_attempts_archive', interval '1 day')
+) as wanted (relname, at_most) using (relname)
+where schemaname = 'pgflow'
+  and coalesce(greatest(last_analyze, last_autoanalyze), '-infinity') < now() - at_most
+order by relname

@@ -1,0 +1,70 @@
+-- How a day's partition of jobs or attempts is given to the archive; no row if it is not there.
+--
+-- `lock` keeps everybody from writing to the day, while the others go on. `statements` detach it, which needs everybody
+-- to wait, put what stays back into its table, where the default partition takes it, and attach the rest to the archive
+-- under another name. `fold` is for a day of which only so much is left that all of it may stay.
+with named as (
+  select
+    parent, parent || '_' || day as old_name, parent || '_archive_' || day as new_name, first_id, end_id,
+    case parent when 'jobs' then 'id' else 'job_id' end as key
+  from (
+    values (%(parent)s::text, %(day)s::text, %(first_id)s::uuid, %(end_id)s::uuid)
+  ) as given (parent, day, first_id, end_id)
+),
+columns as (
+  select string_agg(quote_ident(attname), ', ' order by attnum) as list
+  from named
+  join pg_attribute on attrelid = to_regclass('pgflow.' || parent)
+  where attnum > 0
+    and not attisdropped
+)
+select
+  concat('lock table only pgflow.', old_name, ' in share mode') as lock,
+  exists (
+    select from pg_constraint
+    where conrelid = leaf.oid
+      and conname = 'id_is_of_its_day'
+      and convalidated
+  ) as checked,
+  -- Two statements with a commit between them: reading every row then holds up nobody.
+  array[
+    concat(
+      'alter table pgflow.', old_name, ' drop constraint if exists id_is_of_its_day,',
+      ' add constraint id_is_of_its_day check (',
+      key, ' >= ', quote_literal(first_id), ' and ', key, ' < ', quote_literal(end_id), ') not valid'
+    ),
+    concat('alter table pgflow.', old_name, ' validate constraint id_is_of_its_day')
+  ] as checks,
+  array_remove(array[
+    concat('alter table pgflow.', parent, ' detach partition pgflow.', old_name),
+    case
+      when cardinality(%(staying)s::uuid[]) > 0 then concat(
+        'with staying as (delete from pgflow.', old_name, ' where ', key, ' = any(',
+        quote_literal(%(staying)s::uuid[]), ') returning ', list, ')',
+        ' insert into pgflow.', parent, ' (', list, ') select ', list, ' from staying'
+      )
+    end,
+    concat('alter table pgflow.', old_name, ' rename to ', new_name),
+    concat(
+      'with strays as (delete from pgflow.', parent, '_archive_default where ', key, ' >= ', quote_literal(first_id),
+      ' and ', key, ' < ', quote_literal(end_id), ' returning ', list, ')',
+      ' insert into pgflow.', new_name, ' (', list, ') select ', list, ' from strays on conflict do nothing'
+    ),
+    concat(
+      'alter table pgflow.', parent, '_archive attach partition pgflow.', new_name,
+      ' for values from (', quote_literal(first_id), ') to (', quote_literal(end_id), ')'
+    )
+  ], null) as statements,
+  array[
+    concat('alter table pgflow.', parent, ' detach partition pgflow.', old_name),
+    concat(
+      'insert into pgflow.', parent, ' (', list, ') select ', list, ' from pgflow.', old_name
+    ),
+    concat('drop table pgflow.', old_name)
+  ] as fold,
+  leaf.reltuples::bigint as estimate
+from named
+cross join columns
+join pg_class as leaf on leaf.oid = to_regclass('pgflow.' || old_name)
+join pg_inherits on inhrelid = leaf.oid
+where inhparent = to_regclass('pgflow.' || parent)

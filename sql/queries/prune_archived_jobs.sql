@@ -1,0 +1,34 @@
+-- Remove archived jobs that have no day of their own, with their attempts, the next few after an id.
+with looked as materialized (
+  select id
+  from pgflow.jobs_archive_default
+  where id > %(after)s::uuid
+    and id < pgflow.least_id(%(before)s::timestamptz)
+  order by id
+  limit %(limit)s::integer
+),
+doomed as materialized (
+  select id
+  from looked
+  where not exists (
+    select from pgflow.job_attempts_archive as attempt
+    where attempt.job_id = looked.id
+      and attempt.finished_at >= %(before)s::timestamptz
+  )
+    and not %(dry_run)s::boolean
+),
+removed as (
+  delete from pgflow.jobs_archive_default
+  where id = any(array(select id from doomed))
+  returning id
+),
+history as (
+  delete from pgflow.job_attempts_archive
+  where job_id = any(array(select id from removed))
+  returning job_id
+)
+select
+  (select count(*) from looked) as looked,
+  (select id::text from looked order by id desc limit 1) as last_id,
+  (select count(*) from removed) as jobs,
+  (select count(*) from history) as attempts

@@ -1,0 +1,42 @@
+-- Remove counts of enqueues that no limit looks at any more, a few.
+with recursive queues as (
+  -- From one queue to the next: the table has no index by time alone.
+  (
+    select queue
+    from pgflow.enqueue_counters
+    order by queue
+    limit 1
+  )
+  union all
+  select (
+    select counter.queue
+    from pgflow.enqueue_counters as counter
+    where counter.queue > queues.queue
+    order by counter.queue
+    limit 1
+  )
+  from queues
+  where queues.queue is not null
+),
+doomed as materialized (
+  select old.queue, old.minute
+  from queues
+  cross join lateral (
+    select counter.queue, counter.minute
+    from pgflow.enqueue_counters as counter
+    where counter.queue = queues.queue
+      and counter.minute < now() - interval '1 hour'
+    order by counter.minute
+    limit %(limit)s::integer
+  ) as old
+  limit %(limit)s::integer
+),
+removed as (
+  delete from pgflow.enqueue_counters as counter
+  using doomed
+  where counter.queue = doomed.queue
+    and counter.minute = doomed.minute
+    and not %(dry_run)s::boolean
+)
+select count(*)
+from doomed

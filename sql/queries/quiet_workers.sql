@@ -1,0 +1,6 @@
+-- Have processes lease no more; each learns of it with its next heartbeat.
+update pgflow.workers
+set quiet = true
+where worker_id = any(%(worker_ids)s::uuid[])
+  and not quiet
+returning worker_id::text

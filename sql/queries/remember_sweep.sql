@@ -1,0 +1,5 @@
+-- Remember that a day was looked through, so that it is not again for a while.
+insert into pgflow.archive_sweeps (day)
+values (to_date(%(day)s::text, 'YYYYMMDD'))
+on conflict (day) do update
+set swept_at = now()

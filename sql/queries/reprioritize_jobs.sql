@@ -1,0 +1,27 @@
+-- Give those of some jobs that wait another priority, for this attempt and those that follow.
+with
+-- include: locked_waiting_jobs
+moved as (
+  update pgflow.pending
+  set rank = -%(priority)s::smallint
+  where ctid = any(array(select place from locked))
+  returning queue, rank, run_at, job_id, attempt_no
+),
+-- What a lease scans.
+ranked as (
+  insert into pgflow.queue_ranks (queue, rank)
+  select distinct queue, rank
+  from moved
+  on conflict (queue, rank) do nothing
+),
+noted as (
+  insert into pgflow.moved_jobs (job_id, run_at, attempt_no, rank)
+  select job_id, run_at, attempt_no, rank
+  from moved
+  on conflict (job_id) do update
+  set run_at = excluded.run_at,
+      attempt_no = excluded.attempt_no,
+      rank = excluded.rank
+)
+select job_id::text
+from moved

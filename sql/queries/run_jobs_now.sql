@@ -1,0 +1,33 @@
+-- Let those of some jobs that are scheduled be due now; tell idle workers, as enqueue does.
+with
+-- include: locked_waiting_jobs
+moved as (
+  update pgflow.pending
+  set run_at = now()
+  where ctid = any(array(select place from locked where run_at > now()))
+  returning queue, rank, run_at, job_id, attempt_no
+),
+noted as (
+  insert into pgflow.moved_jobs (job_id, run_at, attempt_no, rank)
+  select job_id, run_at, attempt_no, rank
+  from moved
+  on conflict (job_id) do update
+  set run_at = excluded.run_at,
+      attempt_no = excluded.attempt_no,
+      rank = excluded.rank
+),
+told as materialized (
+  select pg_notify('pgflow', queue)
+  from (select distinct queue from moved) as due
+  where exists (
+    select
+    from pgflow.workers
+    where idle
+      and not quiet
+      and (queues is null or due.queue = any(queues))
+  )
+)
+select job_id::text
+from moved
+-- Asked for, because what nobody asks for is not done.
+where (select count(*) from told) >= 0

@@ -1,0 +1,123 @@
+"""Completion: what shells ask and get; silent about everything that goes wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.programs import run
+from tests.jobs import plant
+from tests.repository.test_audit import bury, unqueue
+
+PGFLOW = Path(sys.executable).with_name("pgflow")
+
+
+@pytest.fixture
+def complete(database: Any, tmp_path: Path) -> Any:
+    """Ask as a shell does, and return the candidates."""
+
+    def ask(line: str, url: str | None = None, shell: str = "bash") -> list[str]:
+        words = line.split(" ")
+        variables = {
+            **os.environ,
+            "_PGFLOW_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+            "COMP_WORD": words[-1],
+            "DATABASE_URL": database.url if url is None else url,
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        done = subprocess.run(
+            [PGFLOW], env=variables, capture_output=True, text=True, check=False
+        )
+        assert done.stderr == ""
+        return [line for line in done.stdout.splitlines() if line]
+
+    return ask
+
+
+def test_commands_and_options_are_completed(complete):
+    assert complete("pgflow wo") == ["plain,work", "plain,workers"]
+    assert "plain,--lease-seconds" in complete("pgflow work --le")
+
+
+def test_names_come_from_the_database(complete, connection):
+    plant(connection, queue="emails")
+    plant(connection, queue="billing")
+    assert complete("pgflow queues pause e") == ["plain,emails"]
+    assert complete("pgflow decisions list -q ") == ["plain,billing", "plain,emails"]
+
+
+def test_ids_of_dead_letters_come_by_their_end(complete, connection):
+    [job_id] = plant(connection)
+    unqueue(connection, job_id)
+    bury(connection, job_id)
+    assert complete(f"pgflow explain {job_id[-8:-6]}") == [f"plain,{job_id[-8:]}"]
+
+
+def test_what_is_known_is_remembered_for_a_while(complete, connection, tmp_path):
+    plant(connection, queue="emails")
+    assert complete("pgflow queues pause e") == ["plain,emails"]
+    connection.execute("truncate pgflow.queue_ranks")
+    assert complete("pgflow queues pause e") == ["plain,emails"]
+    for path in (tmp_path / "cache").rglob("*.json"):
+        os.utime(path, (1, 1))
+    assert complete("pgflow queues pause e") == []
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://127.0.0.1:1/none", "nonsense://", "", "dev:"]
+)
+def test_a_database_that_does_not_answer_gives_silence(complete, url):
+    assert complete("pgflow queues pause e", url=url) == []
+
+
+def test_powershell_gets_candidates_with_help(complete):
+    lines = complete("pgflow wo", None, "powershell")
+    assert lines[0].startswith("work\tLease and run jobs")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_the_script_of_each_shell_names_the_variable(shell):
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert "_PGFLOW_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_the_script_is_installed_where_the_shell_looks(shell, tmp_path):
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    result = run("completion", shell, "--install", variables=home)
+    assert result.exit_code == 0, result.output
+    written = [path for path in tmp_path.rglob("*pgflow*") if path.is_file()]
+    assert len(written) == 1
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    beyond = {"HOME": str(blocked), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    assert run("completion", shell, "--install", variables=beyond).exit_code == 74
+
+
+def test_bash_itself_completes(tmp_path):
+    bash = shutil.which("bash")
+    assert bash
+    path = tmp_path / "pgflow.bash"
+    path.write_text(run("completion", "bash").stdout)
+    program = (
+        f"source {path}; COMP_WORDS=(pgflow workers q); COMP_CWORD=2;"
+        " _pgflow_completion pgflow; echo ${COMPREPLY[@]}"
+    )
+    environment = {**os.environ, "PATH": f"{PGFLOW.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [bash, "--norc", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "quiet", done.stderr
