@@ -176,7 +176,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
     ("queues clear-policy", ONE, []),
     (
         "queues purge",
-        ["--status", "--to-archive", "--dry-run", "--note", "--as"],
+        ["--status", "--dry-run", "--note", "--as"],
         ["--batch-size", "--confirm", "--max"],
     ),
     ("workers list", [], [*LIST, *WATCH]),
