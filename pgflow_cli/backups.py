@@ -228,6 +228,7 @@ class _Backup:
         verification.check_contents(dump, self.clients, held)
         if wanted.verify != "restore":
             return None
+        self.teller.hint("dumped; restoring it elsewhere, to compare every row")
         where = verification.check_by_restoring(
             dump,
             self.clients,

@@ -110,7 +110,13 @@ def tell_dry_run(
     changed = where() if place is None else f"database {place}"
     output.say(f"DRY RUN, nothing changed. {changed[:1].upper()}{changed[1:]}")
     run = command_line(run=True, confirm=confirm, asks=asks)
-    output.write_text([*preview, f"Run      {run}"])
+    lines = [*preview, f"Run      {run}"]
+    if output.is_machine():
+        # Programs read stdout; there may be a document on it already.
+        for line in lines:
+            output.say(line)
+    else:
+        output.write_text(lines)
 
 
 def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None:

@@ -237,7 +237,7 @@ def watch_option(function: F) -> F:
     option = click.option(
         "-w",
         "--watch",
-        type=Seconds(0.2, 3600),
+        type=Seconds(0.1, 3600),
         is_flag=False,
         flag_value="2s",
         metavar="[SECS]",

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pgflow_cli import configuration, escaping, settings
+from pgflow_cli import configuration, escaping, settings, times
 from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
 
@@ -90,7 +90,8 @@ def template() -> Iterator[str]:
 
 
 def _with_variable() -> list[Setting]:
-    return [setting for setting in settings.ALL if setting.variable]
+    by_variable = {each.variable: each for each in settings.ALL if each.variable}
+    return list(by_variable.values())
 
 
 def _value(setting: Setting) -> Value:
@@ -172,4 +173,8 @@ def _toml(setting: Setting) -> str:
         told = setting.show_default if isinstance(setting.show_default, str) else ""
         return '""' + (f"  # default: {told}" if told else "")
     text = _text(setting.default)
+    if setting.unit:
+        # What the variable counts: a unit of its own would be refused.
+        one = times.parse_duration(f"1{setting.unit}")
+        text = f"{times.parse_duration(text) / one:g}"
     return text if text.isdigit() else json.dumps(text)

@@ -59,7 +59,7 @@ _DURATION = re.compile(
 )
 # Any number that float64 or 2^53 cannot hold has one of these; most documents have
 # none, and are spared a Python call for each of their numbers.
-_SUSPECT_NUMBER = re.compile(r"\d{16}|\d[eE][+-]?\d{3}", re.ASCII)
+_SUSPECT_NUMBER = re.compile(r"\d[\d.]{15}|\d[eE][+-]?\d{3}", re.ASCII)
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 

@@ -65,6 +65,7 @@ class StatusFile:
         self._name = name
         self._folders = folders
         self._path: Path | None = None
+        self._made: list[Path] = []  # folders that were not there before
         self._next = 0.0
 
     def write(self, boards: Iterable[Board]) -> None:
@@ -85,14 +86,19 @@ class StatusFile:
         )
         for folder in self._folders if self._path is None else [self._path.parent]:
             with suppress(OSError):
+                missing = [f for f in (folder, *folder.parents) if not f.exists()]
                 self._path = _write(folder, status)
+                self._made += missing
                 return
 
     def remove(self) -> None:
-        """Remove it: this worker has ended in good order."""
+        """Remove it and the folders made for it: the worker has ended in good order."""
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
+                # The ones that we made, as long as nobody else uses them.
+                for folder in self._made:
+                    folder.rmdir()
 
 
 def folders(state_home: str | None) -> list[Path]:

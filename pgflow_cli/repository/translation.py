@@ -72,7 +72,9 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
 def connection_error(where: str, error: psycopg.Error) -> PgflowError:
     # The text of libpq may repeat the connection string; only its last clause is ours
     # to show.
-    lines = str(error).strip().splitlines()
+    # A line that begins with a tab only asks whether the server is running.
+    told = str(error).strip().splitlines()
+    lines = [line for line in told if not line.startswith("\t")]
     reason = (
         lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
         if lines

@@ -22,7 +22,7 @@ SETTINGS = {
 def durable_server() -> Iterator[Server]:
     """Start a server that flushes its commits; it and its folder go with the block."""
     binaries = servers.find_binaries()
-    with servers.own_folder(binaries) as folder:
+    with servers.own_folder(binaries, memory=False) as folder:
         servers.initialise(binaries, folder, **SETTINGS)
         servers.start(binaries, folder)
         yield Server(f"postgresql://postgres@/postgres?host={folder}", binaries)
