@@ -309,14 +309,13 @@ class Maintaining:
 
     def stop(self) -> None:
         self.stopped.set()
-        threading.Timer(self.LAST_WORDS, self._abandon).start()
+        if self.current is not None:
+            late = threading.Timer(self.LAST_WORDS, self.current.abandon)
+            late.daemon = True
+            late.start()
 
     def _begin(self, current: maintenance.Pass) -> None:
         self.current = current
-
-    def _abandon(self) -> None:
-        if self.current is not None:
-            self.current.abandon()
 
 
 @dataclass

@@ -26,6 +26,8 @@ def prune(repository: Repository, cuts: Cuts, turn: Turn) -> None:
             "policy decisions",
             "ingest decisions",
             "operator actions",
+            "replay items",
+            "replay plans",
         ),
         0,
     )
@@ -53,6 +55,8 @@ def _histories(
         "operator actions": lambda: repository.prune_operator_actions(
             limit=limit, dry_run=dry
         ),
+        "replay items": lambda: repository.prune_replay_items(limit=limit, dry_run=dry),
+        "replay plans": lambda: repository.prune_replay_plans(limit=limit, dry_run=dry),
     }
 
 

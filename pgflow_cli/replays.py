@@ -120,8 +120,9 @@ def run(
             result = "finished"
     except _Lost:
         result = ""
-    repository.finish_action(plan.action_id)
-    found = find(repository, plan.plan_id)
+    with repository.transaction():
+        repository.finish_action(plan.action_id)
+        found = _locked(repository, plan.plan_id)
     if not result:
         result = found.state if found.runner_id == plan.runner_id else "taken"
     return Outcome(result, found, running.watched)

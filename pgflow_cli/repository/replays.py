@@ -166,3 +166,13 @@ class Replays(Part):
         """Return the jobs that a plan has created, in its order."""
         parameters = {"plan_id": plan_id, "limit": limit, "after_place": after_place}
         return self.link.rows("list_replays", ReplayJob, parameters)
+
+    def prune_replay_items(self, *, limit: int, dry_run: bool) -> int:
+        """Remove items of plans that are older than ninety days."""
+        wanted = {"limit": limit, "dry_run": dry_run}
+        return int(self.link.tuples("prune_replay_items", wanted)[0][0])
+
+    def prune_replay_plans(self, *, limit: int, dry_run: bool) -> int:
+        """Remove plans that are older than ninety days and have no items left."""
+        wanted = {"limit": limit, "dry_run": dry_run}
+        return int(self.link.tuples("prune_replay_plans", wanted)[0][0])

@@ -15,11 +15,11 @@ doomed as materialized (
     where attempt.job_id = looked.id
       and attempt.finished_at >= %(before)s::timestamptz
   )
-    and not %(dry_run)s::boolean
 ),
 removed as (
   delete from pgflow.jobs_archive_default
   where id = any(array(select id from doomed))
+    and not %(dry_run)s::boolean
   returning id
 ),
 history as (
@@ -30,5 +30,5 @@ history as (
 select
   (select count(*) from looked) as looked,
   (select id::text from looked order by id desc limit 1) as last_id,
-  (select count(*) from removed) as jobs,
+  (select count(*) from doomed) as jobs,
   (select count(*) from history) as attempts

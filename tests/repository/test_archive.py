@@ -342,6 +342,7 @@ def test_archived_jobs_without_a_day_are_pruned_in_batches(connection, maintain)
     strays = plant_day(connection, 30, 10, partitions=False)
     maintain(ARCHIVE)
     assert len(strays.ids(connection, "jobs_archive")) == 10
+    assert maintain(replace(PRUNE, dry_run=True))["prune"].detail == "jobs 10"
     report = maintain(replace(PRUNE, batch_size=4))["prune"]
     assert (report.rows, report.batches) == (20, 3)
     assert strays.ids(connection, "jobs_archive") == []

@@ -381,7 +381,8 @@ def test_a_canary_that_succeeds_lets_the_rest_go_on(connection, repository, cana
     ended = [lambda job: end(connection, job, "succeeded")] * 2
     outcome = canary(plan, *ended)
     assert (outcome.result, outcome.plan.canary_state) == ("finished", "passed")
-    assert (outcome.plan.created, outcome.plan.succeeded) == (6, 2)
+    progress = replays.find(repository, plan.plan_id)
+    assert (progress.created, progress.succeeded, progress.waiting) == (6, 2, 4)
 
 
 def test_a_canary_that_fails_stops_the_plan_and_a_new_one_is_asked(
@@ -511,3 +512,33 @@ def test_plans_are_listed_page_by_page(connection, repository, replay):
     first = repository.list_replay_plans(limit=2)
     rest = repository.list_replay_plans(limit=2, after=first[-1].position)
     assert [plan.plan_id for plan in (*first, *rest)] == plans[::-1]
+
+
+def test_plans_older_than_ninety_days_are_pruned(connection, repository, replay):
+    old, new = (replay(plant_dead(connection, 3)) for _ in range(2))
+    connection.execute(
+        "update pgflow.replay_plans set created_at = now() - interval '91 days'"
+        " where id = %s",
+        (old.plan_id,),
+    )
+    assert repository.prune_replay_items(limit=2, dry_run=True) == 2
+    assert repository.prune_replay_plans(limit=9, dry_run=False) == 0
+    assert repository.prune_replay_items(limit=2, dry_run=False) == 2
+    assert repository.prune_replay_items(limit=2, dry_run=False) == 1
+    assert repository.prune_replay_plans(limit=9, dry_run=False) == 1
+    assert [p.plan_id for p in repository.list_replay_plans(limit=9)] == [new.plan_id]
+    assert replays.find(repository, new.plan_id).created == 3
+
+
+def test_a_job_in_the_archive_is_replayed(connection, replay):
+    [job_id] = plant(connection, payload='{"kept": 1}')
+    unqueue(connection, job_id)
+    attempt(connection, job_id, "succeeded")
+    for table, column in (("jobs", "id"), ("job_attempts", "job_id")):
+        connection.execute(
+            f"with gone as (delete from pgflow.{table} where {column} = %s returning *)"
+            f" insert into pgflow.{table}_archive select * from gone",
+            (job_id,),
+        )
+    assert replay([job_id], any_status=True).created == 1
+    assert replays_of(connection, job_id)[0]["payload"] == '{"kept": 1}'
