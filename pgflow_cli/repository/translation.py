@@ -49,7 +49,9 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code.startswith(_OUTAGE):
         return DatabaseUnavailable(f"{where} does not take the statement: {primary}")
     if code in ("42501", "28000", "28P01"):
-        return PermissionDenied(primary)
+        return PermissionDenied(
+            primary, "Which grants are missing: pgflow doctor --check privileges"
+        )
     if code in _NO_SUCH_OBJECT and "pgflow" in primary:
         return ConfigurationError(
             f"the schema is missing or of another version: {primary}",

@@ -159,6 +159,7 @@ def test_an_unreachable_server_is_tried_again_within_the_timeout(
     )
     assert result.exit_code == 69
     assert "tried 3 times in 0s" in result.stderr
+    assert "No such file or directory" in result.stderr
     assert f"app@{tmp_path}:5432/app" in result.stderr
     assert CANARY not in result.output
 

@@ -26,6 +26,7 @@ LIST = ["--sort", "--columns", "--no-headers"]
 BY_DEFAULT = {"replay": "replay run"}
 
 # Path, options of CLI.md, and those that were added since: each a decision.
+# fmt: off
 TREE: tuple[tuple[str, list[str], list[str]], ...] = (
     (
         "maintain",
@@ -207,6 +208,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
     ("completion", ["--install"], []),
     ("help", [], []),
 )
+# fmt: on
 
 
 def visible(command: click.Command) -> set[str]:
