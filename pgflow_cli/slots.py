@@ -333,9 +333,12 @@ class Slots:
 
     def _start_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        threading.Thread(
-            target=loop.run_forever, name="pgflow-async", daemon=True
-        ).start()
+
+        def run() -> None:
+            loop.run_forever()
+            loop.close()
+
+        threading.Thread(target=run, name="pgflow-async", daemon=True).start()
         return loop
 
     def _pump(self) -> None:

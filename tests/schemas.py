@@ -35,6 +35,12 @@ union all
 select 'function', oid::regprocedure::text, pg_get_functiondef(oid)
 from pg_proc
 where pronamespace = 'pgflow'::regnamespace
+  and prokind <> 'a'
+union all
+select 'aggregate', aggfnoid::regprocedure::text, concat_ws(' ', aggtransfn, agginitval)
+from pg_aggregate
+join pg_proc on pg_proc.oid = aggfnoid
+where pronamespace = 'pgflow'::regnamespace
 union all
 select 'migration', version::text, name || ' ' || checksum
 from pgflow.migrations

@@ -121,8 +121,9 @@ def test_a_worker_whose_database_is_replaced_under_it_starts_nothing(
         "they run",
     )
     wait_until(lambda: "the fence is down" in worker.log, "the worker says so")
-    # What ran has lost its tables, and with them its process: nobody runs it again.
-    assert status_of(connection, running) == "dlq"
+    # It has lost its tables for a moment. If its process has noticed and died, it is
+    # dead-lettered as interrupted; else it runs on. Nobody runs it again.
+    assert status_of(connection, running) in ("dlq", "running")
     assert [event for event, _ in witness(running)].count("start") == 1
 
 
