@@ -143,6 +143,7 @@ class Worker:
             self.wake()
         elif command == "quiet":
             self._intake.quiet = True
+            log.debug("told to lease no more")
         elif command == "drain":
             self._intake.ending = True
         elif command == "release":

@@ -122,7 +122,7 @@ def test_a_worker_told_to_be_quiet_runs_on_and_leases_nothing(
     worker = start_worker("--heartbeat", "100ms", "--worker-id", "w7")
     wait_until(lambda: witness(running), "it starts")
     assert pgflow("workers", "quiet", "w7").returncode == 0
-    wait_until(lambda: "w7: quiet" in worker.log, "it hears it")
+    wait_until(lambda: "told to lease no more" in worker.log, "it hears it")
     [late] = plant(connection, job_type="quick")
     gate.touch()
     wait_until(lambda: status_of(connection, running) == "succeeded", "it runs on")
