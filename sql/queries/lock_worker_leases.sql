@@ -3,5 +3,7 @@ select lease_id::text
 from pgflow.leases
 where worker_id = %(worker_id)s::uuid
   and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s::uuid)
+  -- Behind the fence, whoever accepts the database decides what becomes of them.
+  and not exists (select from pgflow.fence where closed)
 order by lease_id
 for update

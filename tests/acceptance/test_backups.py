@@ -122,9 +122,10 @@ def test_a_worker_whose_database_is_replaced_under_it_starts_nothing(
         "they run",
     )
     wait_until(lambda: "the fence is down" in worker.log, "the worker says so")
-    # Its tables were gone for a moment. If its process has noticed and died, either
-    # its supervisor has recorded that, or whoever accepted; else it runs on.
-    assert status_of(connection, running) in ("dlq", "running", "queued", "scheduled")
+    # Its tables were gone for a moment. If its process has noticed and died, it is
+    # dead-lettered as interrupted; else it runs on. Nobody runs it again.
+    assert status_of(connection, running) in ("dlq", "running")
+    assert [event for event, _ in witness(running)].count("start") == 1
 
 
 def test_a_paused_restore_runs_queue_by_queue(
