@@ -62,7 +62,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
             "--allow-host",
             "--proxy-hops",
             "--max-body",
-            "--no-access-log",
+            "--access-log",
             "--open",
         ],
         [],
