@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
@@ -32,6 +33,7 @@ class Service:
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.glances = Glances(self.reading)
 
     def is_turning(self) -> bool:
         """Whether the loop of whoever this server belongs to turns."""
