@@ -24,6 +24,7 @@ from typing import Any
 from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
 from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
+from pgflow_cli.notices import Notices
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.status_files import StatusFile
@@ -70,6 +71,7 @@ class Supervisor:
         self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
+        self._notices = Notices(plan.notify_socket, plan.watchdog)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -83,7 +85,9 @@ class Supervisor:
                 self._listen_to_children(woken)
                 self._look_at_deadlines()
                 self._look_at_limits()
-                self._status.write([child.board for child in self._living()])
+                boards = [child.board for child in self._living()]
+                self._status.write(boards)
+                self._notices.turn(boards, ending=self._ending_at is not None)
             self._stop_duties(threads)
             self._status.remove()
         if self._failure is not None:

@@ -21,6 +21,7 @@ LAYERS = (
         "letters",
         "listings",
         "models",
+        "notices",
         "oversight",
         "plans",
         "symptoms",
