@@ -12,6 +12,7 @@ _DANGEROUS = re.compile(
 _DANGEROUS_EXCEPT_NEWLINE = re.compile(
     _DANGEROUS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f")
 )
+MASK = "***"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # The user's part may hold anything but a slash or an at sign; the password may hold an

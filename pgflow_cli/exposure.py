@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
+from typing import Any
 
-from pgflow_cli import escaping
+from pgflow_cli import configuration, escaping
 from pgflow_cli.options import COMMAND_LINE, Session
 from pgflow_cli.symptoms import SecretFile
-
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD")
 
 
 def password_is_typed() -> bool:
@@ -26,9 +24,14 @@ def password_is_typed() -> bool:
 def secret_files() -> list[SecretFile]:
     """Return the files that hold a secret of ours, with their modes."""
     session = Session.current()
-    named = [(session.given.get("database_url_file"), "the database URL")]
+    named: list[tuple[Any, str]] = [
+        (session.given.get("database_url_file"), "the database URL")
+    ]
+    for variable in ("PGFLOW_API_TOKEN_FILE", "PGFLOW_METRICS_TOKEN_FILE"):
+        found = session.sources.find(variable)
+        named += [(found.value, "a token")] if found else []
     for level in session.sources.levels:
-        secret = [v for v, found in level.values.items() if is_secret(v, found.value)]
+        secret = [v for v, has in level.values.items() if is_secret(v, has.value)]
         named += [(level.origin.split(" [")[0], secret[0])] if secret else []
     seen = {str(path): what for path, what in named if path}
     return [
@@ -40,6 +43,6 @@ def secret_files() -> list[SecretFile]:
 
 def is_secret(variable: str, value: object) -> bool:
     """Return whether a value must not be shown as it is."""
-    if _SECRET.search(variable) and not variable.endswith("_FILE"):
+    if configuration.names_a_secret(variable):
         return True
     return isinstance(value, str) and escaping.redact(value) != value

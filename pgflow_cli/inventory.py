@@ -108,11 +108,17 @@ def _value(setting: Setting) -> Value:
     return Value(
         str(setting.variable),
         max(flags, key=len, default=""),
-        escaping.redact(shown),
+        _masked(str(setting.variable), shown),
         origin,
         _default(setting),
         setting.help,
     )
+
+
+def _masked(variable: str, shown: str) -> str:
+    if shown and configuration.names_a_secret(variable):
+        return escaping.MASK
+    return escaping.redact(shown)
 
 
 def _problem(setting: Setting) -> str | None:
