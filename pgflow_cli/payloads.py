@@ -41,8 +41,8 @@ FIELDS = frozenset(
 )
 """What the body of `POST /jobs` and a line of a batch may hold."""
 
-_JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _FIELD = re.compile(r"[A-Za-z0-9_]{1,40}")
 _UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
@@ -141,7 +141,7 @@ def written(value: object, *, what: str = "the payload") -> str:
 def check_job_type(name: str | None) -> None:
     if name is None or name == "":
         raise UsageError("job_type is missing")
-    if not isinstance(name, str) or not _JOB_TYPE.fullmatch(name):
+    if not isinstance(name, str) or not JOB_TYPE.fullmatch(name):
         raise UsageError(
             "job_type must be 1 to 128 letters, digits, or any of _ . : - "
             "and begin with a letter or digit"
@@ -150,7 +150,7 @@ def check_job_type(name: str | None) -> None:
 
 @lru_cache(maxsize=1024)
 def check_queue(name: str) -> None:
-    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+    if not isinstance(name, str) or not QUEUE.fullmatch(name):
         raise UsageError(
             "queue must be 1 to 63 letters, digits, or any of _ . - "
             "and begin with a letter or digit"

@@ -1,0 +1,91 @@
+"""What an answer holds: each shape is declared once, for writing and for OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgflow_cli.selection import Position
+
+Schema = Mapping[str, Any]
+
+TEXT: Schema = {"type": "string"}
+ID: Schema = {"type": "string", "format": "uuid"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+FLAG: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+ANY: Schema = {}
+
+
+def maybe(schema: Schema) -> Schema:
+    """Return what may be null, too."""
+    if "type" in schema:
+        kinds = schema["type"]
+        kinds = [kinds] if isinstance(kinds, str) else [*kinds]
+        found = {**schema, "type": [*kinds, "null"]}
+        if "enum" in found:
+            found["enum"] = [*found["enum"], None]
+        return found
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def word(*words: str) -> Schema:
+    """Return one word of a few."""
+    return {"type": "string", "enum": [*words]}
+
+
+def array(items: Schema) -> Schema:
+    """Return a list of them."""
+    return {"type": "array", "items": items}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An object of an answer: its fields are those of a row, or of a mapping."""
+
+    name: str
+    fields: Mapping[str, Schema]
+
+    @property
+    def schema(self) -> Schema:
+        """Return it as JSON schema; every field is always there, and no other."""
+        return {
+            "type": "object",
+            "properties": dict(self.fields),
+            "required": [*self.fields],
+            "additionalProperties": False,
+        }
+
+    @property
+    def reference(self) -> Schema:
+        """Return what other schemas call it by."""
+        return {"$ref": f"#/components/schemas/{self.name}"}
+
+    def of(self, row: Any) -> dict[str, Any]:
+        """Return a row as this shape."""
+        if isinstance(row, Mapping):
+            return {name: row[name] for name in self.fields}
+        return {name: getattr(row, name) for name in self.fields}
+
+
+def page_of(shape: Shape) -> Shape:
+    """Return the shape of a page of a list."""
+    fields = {
+        "items": array(shape.reference),
+        "next_cursor_created_at": maybe(TIME),
+        "next_cursor_id": maybe(TEXT),
+    }
+    return Shape(f"{shape.name}Page", fields)
+
+
+def page(shape: Shape, rows: Iterable[Any], more: Position | None) -> dict[str, Any]:
+    """Return a page; on the last one both halves of the cursor are null."""
+    at, identity = more or (None, None)
+    return {
+        "items": [shape.of(row) for row in rows],
+        "next_cursor_created_at": at,
+        "next_cursor_id": identity,
+    }
