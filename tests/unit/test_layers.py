@@ -93,6 +93,7 @@ LAYERS = (
     {"cycle"},
     {"worker"},
     {"processes"},
+    {"companions"},
     {"supervisor"},
     {"local_worker", "testing"},
     {"development"},
