@@ -21,7 +21,7 @@ NOTE = Field("note", text(most=1000), "Why; it stands in the audit.")
 _PARAMETER = re.compile(r"<(\w+)>")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One method of one path.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import output, settings
+from pgflow_cli import output, serving, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import UsageError
 
@@ -33,8 +33,9 @@ def work(database: Database, **options: Any) -> None:
         return
     logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
     notices.say(plan.notify_socket, notices.WAITING)
-    await_database(database, migrate=options["migrate"])
-    Supervisor(plan).run()
+    with serving.beside(database, options) as companions:
+        await_database(database, migrate=options["migrate"])
+        Supervisor(plan, companions).run()
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:

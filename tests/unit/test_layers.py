@@ -94,6 +94,7 @@ LAYERS = (
     {"cycle"},
     {"worker"},
     {"processes"},
+    {"companions"},
     {"supervisor"},
     {"local_worker", "testing"},
     {"development"},
