@@ -35,6 +35,7 @@ LAYERS = (
         "escaping",
         "fingerprints",
         "status_files",
+        "tracing",
         "turns",
     },
     {
@@ -47,6 +48,7 @@ LAYERS = (
         "families",
         "pace",
         "selection",
+        "spans",
         "workplan",
     },
     {"phrases", "queue_status", "repository"},
@@ -65,7 +67,7 @@ LAYERS = (
         "workforce",
         "local_server",
     },
-    {"endings", "joblists"},
+    {"endings", "joblists", "loglines"},
     {"jobchanges"},
     {"chores", "logs", "pruning", "submissions"},
     {
