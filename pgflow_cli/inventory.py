@@ -15,7 +15,6 @@ from pgflow_cli import configuration, escaping, settings, times
 from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
 
-
 # What a command that stays has no use for.
 _FOR_PEOPLE = frozenset({"check", "pager", "production"})
 

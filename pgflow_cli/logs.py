@@ -59,8 +59,8 @@ def trouble(event: str, error: BaseException) -> dict[str, object]:
     All lines of one kind of error share the bound, whatever was being done: an outage
     of the database stops everything at once.
     """
-    kind = type(error).__name__
-    return {"event": event, "error_class": kind, "_repeats": kind}
+    kind = getattr(error, "exit_code", type(error).__name__)
+    return {"event": event, "error_class": type(error).__name__, "_repeats": kind}
 
 
 def say_settings(settings: Iterable[Setting]) -> None:
@@ -93,7 +93,7 @@ class OnceInAWhile(logging.Filter):
         super().__init__()
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._next: dict[str, tuple[float, int]] = {}
+        self._next: dict[object, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = getattr(record, "_repeats", None)
