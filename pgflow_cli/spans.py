@@ -104,7 +104,7 @@ def sending(queue: str | None, *, job_type: str | None = None) -> Iterator[Sendi
         set_status_on_exception=False,
     ) as span:
         try:
-            yield Sending(span, _of_context(None))
+            yield Sending(span, _of_current_span())
         except BaseException as error:
             code = getattr(error, "reason_code", None) or type(error).__name__
             span.set_attribute(ERROR_TYPE, code)
@@ -159,7 +159,7 @@ class Consumer:
             record_exception=False,
             set_status_on_exception=False,
         ):
-            job.trace = _of_context(None) or job.trace
+            job.trace = _of_current_span() or job.trace
             yield Processing(span)
 
     def _start(self, job: Any) -> Span:
@@ -201,7 +201,7 @@ def current() -> TraceContext | None:
     """Return the context to carry on: that of the current span, else of the job that
     runs here.
     """
-    return _of_context(None) or tracing.carried.get()
+    return _of_current_span() or tracing.carried.get()
 
 
 def flush(seconds: float) -> None:
@@ -263,7 +263,18 @@ def _surrounding() -> Context | None:
 
 
 def _extracted(context: TraceContext) -> Context:
-    return _propagator().extract(context.fields(), context=_no_parent())  # type: ignore[no-any-return]
+    """Return OpenTelemetry's context with the sender's span in it."""
+    api = _api()
+    _, trace_id, span_id, flags = context.traceparent.split("-")
+    remote = api.SpanContext(
+        trace_id=int(trace_id, 16),
+        span_id=int(span_id, 16),
+        is_remote=True,
+        trace_flags=api.TraceFlags(int(flags, 16)),
+        trace_state=api.TraceState.from_header([context.tracestate]),
+    )
+    found: Context = api.set_span_in_context(api.NonRecordingSpan(remote), _no_parent())
+    return found
 
 
 def _no_parent() -> Context:
@@ -272,20 +283,14 @@ def _no_parent() -> Context:
     return Context()
 
 
-def _of_context(context: Context | None) -> TraceContext | None:
-    """Return the span of OpenTelemetry's context as headers."""
-    if _api() is None:
+def _of_current_span() -> TraceContext | None:
+    """Return the current span of OpenTelemetry as headers."""
+    api = _api()
+    if api is None:
         return None
-    headers: dict[str, str] = {}
-    _propagator().inject(headers, context=context)
-    return tracing.accepted(
-        headers.get(tracing.TRACEPARENT), headers.get(tracing.TRACESTATE)
-    )
-
-
-def _propagator() -> Any:
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
-        TraceContextTextMapPropagator,
-    )
-
-    return TraceContextTextMapPropagator()
+    found = api.get_current_span().get_span_context()
+    if not found.is_valid:
+        return None
+    ids = f"{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+    state = found.trace_state.to_header() if found.trace_state else ""
+    return tracing.accepted(f"00-{ids}", state)
