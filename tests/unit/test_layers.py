@@ -36,6 +36,7 @@ LAYERS = (
         "escaping",
         "fingerprints",
         "status_files",
+        "tracing",
         "turns",
     },
     {
@@ -48,6 +49,7 @@ LAYERS = (
         "families",
         "pace",
         "selection",
+        "spans",
         "workplan",
     },
     {"phrases", "queue_status", "repository"},
@@ -66,7 +68,7 @@ LAYERS = (
         "workforce",
         "local_server",
     },
-    {"endings", "joblists"},
+    {"endings", "joblists", "loglines"},
     {"jobchanges"},
     {"chores", "logs", "pruning", "submissions"},
     {
