@@ -88,6 +88,7 @@ LAYERS = (
     {"verification"},
     {"backups", "restores"},
     {"executables", "heartbeat", "metrics"},
+    {"scrapes"},
     {"slots"},
     {"intake"},
     {"cycle"},
