@@ -157,7 +157,7 @@ def _extendable(board: Board, now: float) -> dict[str, int]:
 @dataclass
 class Upkeep:
     """Reaps expired leases, makes partitions ahead, settles what dead processes held,
-    and sees whether the database is still the one it was.
+    counts what was enqueued, and sees whether the database is still the one it was.
     """
 
     PARTITION_INTERVAL = 3600.0
@@ -166,6 +166,7 @@ class Upkeep:
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
     PAUSE_INTERVAL = 60.0
+    ARRIVAL_INTERVAL = 5.0
     BATCH = 100
     NAMED = 20  # jobs in a line
 
@@ -186,6 +187,7 @@ class Upkeep:
             self._partitions: 0.0,
             self._forget: 0.0,
             self._pauses: 0.0,
+            self._arrivals: 0.0,
         }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
@@ -313,6 +315,10 @@ class Upkeep:
     def _pauses(self, repository: Repository) -> float:
         repository.record_pauses()
         return self.PAUSE_INTERVAL
+
+    def _arrivals(self, repository: Repository) -> float:
+        more = repository.count_arrivals()
+        return 0.0 if more else self.ARRIVAL_INTERVAL
 
 
 @dataclass

@@ -91,6 +91,7 @@ LAYERS = (
     {"verification"},
     {"backups", "restores"},
     {"executables", "heartbeat", "metrics"},
+    {"scrapes"},
     {"slots"},
     {"intake"},
     {"cycle"},
