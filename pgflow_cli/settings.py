@@ -682,6 +682,18 @@ def traceparent() -> str | None:
     return os.environ.get("TRACEPARENT")
 
 
+def notify_socket() -> str | None:
+    """Return where systemd wants to hear of a service; no setting of ours either."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
+def watchdog_seconds() -> float:
+    """Return how long systemd lets this very process be silent; 0: for ever."""
+    micros = os.environ.get("WATCHDOG_USEC", "")
+    meant = os.environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
+    return int(micros) / 1e6 if meant and micros.isdecimal() else 0.0
+
+
 def _rank(session: Session, name: str) -> int:
     found = session.origins.get(name)
     if found is None or found.origin == COMMAND_LINE:

@@ -16,14 +16,16 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
 from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.board import RunningJob
+from pgflow_cli.companions import Companion
 from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
+from pgflow_cli.notices import Notices
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.status_files import StatusFile
@@ -44,8 +46,9 @@ class Supervisor:
     after a graceful end.
     """
 
-    def __init__(self, plan: WorkPlan) -> None:
+    def __init__(self, plan: WorkPlan, companions: Sequence[Companion] = ()) -> None:
         self.plan = plan
+        self._companions = companions
         self._children: list[Child] = []
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1)
         self._signals: deque[str] = deque()
@@ -70,6 +73,7 @@ class Supervisor:
         self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
+        self._notices = Notices(plan.notify_socket, plan.watchdog)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -83,7 +87,11 @@ class Supervisor:
                 self._listen_to_children(woken)
                 self._look_at_deadlines()
                 self._look_at_limits()
-                self._status.write([child.board for child in self._living()])
+                boards = [child.board for child in self._living()]
+                self._status.write(boards)
+                self._notices.turn(boards, ending=self._ending_at is not None)
+                for companion in self._companions:
+                    companion.attend()
             self._stop_duties(threads)
             self._status.remove()
         if self._failure is not None:
