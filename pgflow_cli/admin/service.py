@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from pgflow_cli.admin.broker import Broker
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
@@ -33,8 +34,9 @@ class Service:
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.glances = Glances(self.reading)
         self.broker = Broker(
-            self.reading,
+            self.glances,
             _database(plan, reads=True),
             most=plan.max_sse,
             ending=self.ending,
