@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlencode
 
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli import __version__, alerts
+from pgflow_cli import alerts
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import words
@@ -57,6 +58,7 @@ TABS = (
     Tab("/ui/doctor", "Doctor", "c"),
     Tab("/ui/enqueue", "Enqueue", "e"),
 )
+_VERSION = version("pgflow")
 _ENVIRONMENT = rendering.ENVIRONMENT.overlay()
 _ENVIRONMENT.filters = {**_ENVIRONMENT.filters, **words.FILTERS}
 
@@ -96,6 +98,7 @@ def page(
         where=whereabouts(call, taken),
         request_id=call.request_id,
         url=lambda path, **query: url(call.request, path, query),
+        first_page=_first_page(call.request),
         **values,
     )
     if told is not None and flash is None:
@@ -198,7 +201,7 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
         name,
         status=status,
         environment=_ENVIRONMENT,
-        version=__version__,
+        version=_VERSION,
         tabs=TABS,
         path=request.path,
         theme=theme,
@@ -211,6 +214,11 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Vary"] = "Cookie"
     return response
+
+
+def _first_page(request: Request) -> str:
+    asked = {k: v for k, v in request.args.items() if not k.startswith("cursor_")}
+    return url(request, request.path, asked)
 
 
 def _cookie_path(request: Request) -> str:

@@ -79,19 +79,19 @@ def relative(value: datetime | str, now: datetime) -> str:
     return str(value) if found is None else times.format_relative(found, now)
 
 
-def length(seconds: float | None) -> str:
+def span(seconds: float | None) -> str:
     """Return a length of time; a dash if there is none."""
     return "–" if seconds is None else times.format_duration(float(seconds))
 
 
 def took(milliseconds: float | None) -> str:
     """Return how long something took."""
-    return length(None if milliseconds is None else milliseconds / 1000)
+    return span(None if milliseconds is None else milliseconds / 1000)
 
 
-def count(number: float | None) -> str:
+def number(value: float | None) -> str:
     """Return a number with its thousands apart; a dash if there is none."""
-    return "–" if number is None else f"{number:,}"
+    return "–" if value is None else f"{value:,}"
 
 
 def percent(part: float | None) -> str:
@@ -124,6 +124,11 @@ def plain(text: object) -> str:
     return escaping.neutral(str(text))
 
 
+def lines(text: str) -> str:
+    """Return text of several lines whose other control characters are visible."""
+    return escaping.neutral_lines(text)
+
+
 def bars(steps: Sequence[int]) -> list[dict[str, int]]:
     """Return the rectangles of a sparkline."""
     most = max([1, *steps])
@@ -139,15 +144,15 @@ def bars(steps: Sequence[int]) -> list[dict[str, int]]:
     ]
 
 
-def several(number: int, one: str, many: str = "") -> str:
+def several(amount: int, one: str, many: str = "") -> str:
     """Return `1 job`, `12 jobs`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        bars, count, exact, iso, length, mark, percent, plain, relative, several,
-        share, short, tone, took,
+        bars, exact, iso, lines, mark, number, percent, plain, relative, several, share,
+        short, span, tone, took,
     )
 }  # fmt: skip
