@@ -37,4 +37,7 @@ def page(
     text = environment.get_template(name).render(
         values, root=root, asset_url=partial(asset_url, root=root)
     )
-    return Response(text, status=status, content_type=HTML)
+    response = Response(text, status=status, content_type=HTML)
+    # With no-referrer a browser says `Origin: null` of its own forms.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response

@@ -38,7 +38,7 @@ class Service:
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
         self.glances = Glances(self.reading)
         self.broker = Broker(
-            self.reading,
+            self.glances,
             _database(plan, reads=True),
             most=plan.max_sse,
             ending=self.ending,
