@@ -84,7 +84,7 @@ LAYERS = (
         "screens",
         "simulation",
     },
-    {"clients"},
+    {"clients", "rehearsals"},
     {"patient"},
     {"examination", "reports"},
     {"dumps"},
