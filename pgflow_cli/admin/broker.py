@@ -131,8 +131,11 @@ class Broker:
             return
         except PgflowError as error:
             # Too slow for its limit, or no connection was free: perhaps next time.
-            extra = logs.trouble("events_delayed", error)
-            log.info("did not look for changes: %s", error.message, extra=extra)
+            log.info(
+                "did not look for changes: %s",
+                error.message,
+                extra=logs.trouble("events_delayed", error),
+            )
             return
         events = self._found(taken)
         self._known = taken
