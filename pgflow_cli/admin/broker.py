@@ -218,7 +218,8 @@ class Ear:
                 return
             payloads = self._listener.wait(seconds)
         except PgflowError as error:
-            log.info("listening again: %s", error.message)
+            extra = logs.trouble("listen_failed", error)
+            log.info("listening again: %s", error.message, extra=extra)
             self._rest(_BROKEN)
             return
         queues = {each for each in payloads if not each.startswith(Listener.TEST)}
