@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli.admin import openapi
+from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.endpoints import health, jobs, metrics
+from pgflow_cli.admin.endpoints import events, health, jobs, metrics, sessions
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 
-_NOUNS = (jobs, metrics)
+_NOUNS = (jobs, metrics, sessions, events, assets)
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 

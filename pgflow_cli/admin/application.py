@@ -16,7 +16,7 @@ from werkzeug.wrappers import Request, Response
 
 from pgflow_cli import cells, payloads
 from pgflow_cli.admin import fields, problems
-from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.calls import FORM, Call
 from pgflow_cli.admin.guards import Visitor, unauthorized
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route, url_map
@@ -41,7 +41,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_FORM = "application/x-www-form-urlencoded"
 
 
 class _LoginFirst(Exception):
@@ -98,7 +97,7 @@ class Application:
         visitor = guard.visitor(request)
         self._require_role(request, route, visitor)
         if not route.is_safe:
-            strict = visitor.by_cookie or route.of_page
+            strict = visitor.by_cookie or _is_form(request, route)
             guard.require_own_page(request, strict=strict)
         call = Call(
             self._service,
@@ -146,10 +145,14 @@ def _path_values(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_form(request: Request, route: Route) -> bool:
+    return route.of_page or (route.or_form and request.mimetype == FORM)
+
+
 def _body(request: Request, route: Route) -> dict[str, Any]:
     """Return the fields of a body; without one, their defaults."""
-    if route.of_page:
-        if request.mimetype not in ("", _FORM):
+    if _is_form(request, route):
+        if request.mimetype not in ("", FORM):
             raise _unsupported("a form")
         return fields.read_query(request.form, route.fields)
     raw = request.get_data(cache=True)

@@ -29,7 +29,7 @@ class Route:
     the shape of that document, a schema, or a media type in words; `errors` are the
     statuses that this route has of its own, with what they mean. `role` None: whoever
     may read, of a safe method, or operate. `of_page`: it belongs to the page, not the
-    API; its body is a form.
+    API; its body is a form. `or_form`: its body may be a form, too.
     """
 
     method: str
@@ -46,6 +46,7 @@ class Route:
     role: Role | None = None
     any_host: bool = False
     of_page: bool = False
+    or_form: bool = False
 
     @property
     def is_safe(self) -> bool:

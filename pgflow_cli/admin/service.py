@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from pgflow_cli.admin.broker import Broker
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
@@ -32,6 +33,12 @@ class Service:
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.broker = Broker(
+            self.reading,
+            _database(plan, reads=True),
+            most=plan.max_sse,
+            ending=self.ending,
+        )
 
     def is_turning(self) -> bool:
         """Whether the loop of whoever this server belongs to turns."""
@@ -43,6 +50,7 @@ class Service:
 
     def close(self) -> None:
         """Close the connections that are idle."""
+        self.broker.close()
         self.reading.close()
         self.writing.close()
 
