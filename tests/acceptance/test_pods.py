@@ -17,7 +17,10 @@ from tests.deployment import container, pods
 from tests.servers import Database
 
 Wait = Callable[..., Any]
-SECRETS = {"api-token": "the-token-of-operators\n", "metrics-token": "the-token-of-a-scraper\n"}
+SECRETS = {
+    "api-token": "the-token-of-operators\n",
+    "metrics-token": "the-token-of-a-scraper\n",
+}
 JOBS = "from pgflow_cli import App\n\napp = App()\n"
 
 
