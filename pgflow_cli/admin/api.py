@@ -7,12 +7,35 @@ from typing import Any
 from pgflow_cli.admin import openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.endpoints import health, jobs, metrics
+from pgflow_cli.admin.endpoints import (
+    audit,
+    dead_letters,
+    decisions,
+    doctor,
+    health,
+    jobs,
+    metrics,
+    queues,
+    replays,
+    stories,
+    workers,
+)
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 
-_NOUNS = (jobs, metrics)
+_NOUNS = (
+    jobs,
+    stories,
+    dead_letters,
+    replays,
+    queues,
+    decisions,
+    workers,
+    audit,
+    metrics,
+    doctor,
+)
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 
