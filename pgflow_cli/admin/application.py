@@ -140,7 +140,7 @@ def _failed(error: PgflowError, request_id: str) -> Problem:
 def _path_values(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {each.name: each for each in route.parameters}
     return {
-        name: known[name].read(value) if name in known else value
+        name: known[name].read_text(value) if name in known else value
         for name, value in values.items()
     }
 

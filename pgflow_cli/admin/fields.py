@@ -18,7 +18,9 @@ Schema = Mapping[str, Any]
 Values = dict[str, Any]
 
 LONGEST_TEXT = 1000
-_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+# More digits Python does not read; a number of so many is out of all bounds anyway.
+_WHOLE = re.compile(r"[+-]?\d{1,1000}", re.ASCII)
+_DECIMAL = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -34,13 +36,15 @@ class _OutOfRange(_Refused):
 class Kind:
     """A kind of value: its JSON schema, the words for what it is, how it is read.
 
-    `of_text` turns what stands in a URL into what would stand in JSON.
+    `of_text` turns what stands in a URL into what would stand in JSON. A time may be
+    out of range, which is an error of its own.
     """
 
     schema: Schema
     expects: str
     read: Callable[[Any], Any]
     of_text: Callable[[str], Any] = field(default=lambda text: text)
+    is_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,10 @@ class Field:
             said = str(problem) or f"is not {self.kind.expects}"
             raise bad_request(f"{self.name} {said}") from None
 
+    def read_text(self, text: str) -> Any:
+        """Return an acceptable value of what stands in a URL."""
+        return self.read(self.kind.of_text(text))
+
 
 def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Values:
     """Return the values of a query; what is unknown or said twice is refused."""
@@ -90,7 +98,7 @@ def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Value
         given = [text for text in arguments.getlist(name) if text != ""]
         if len(given) > 1 and not each.many:
             raise bad_request(f"{name} is given more than once")
-        read = [each.read(each.kind.of_text(text)) for text in given]
+        read = [each.read_text(text) for text in given]
         if each.required and not read:
             raise bad_request(f"{name} is required")
         absent: Any = [] if each.many else each.default
@@ -237,15 +245,20 @@ def moment(bare: Direction) -> Kind:
             raise _Refused
         try:
             found = times.parse_instant(value, bare=bare)
+        except times.OutOfRange as error:
+            raise _OutOfRange(str(error)) from None
         except ValueError as error:
-            kind = _OutOfRange if "between the years" in str(error) else _Refused
-            raise kind(f"is not acceptable: {error}") from None
+            raise _Refused(f"is not acceptable: {error}") from None
         if found.at is not None and found.at.year > 9998:
             raise _OutOfRange("a time lies between the years 2000 and 9998")
         return found
 
-    schema = {"type": "string", "maxLength": 64}
-    return Kind(schema, "a time such as 15m, 2h ago or 2026-11-23T09:30:00Z", read)
+    return Kind(
+        {"type": "string", "maxLength": 64, "minLength": 1},
+        "a time such as 15m, 2h ago or 2026-11-23T09:30:00Z",
+        read,
+        is_time=True,
+    )
 
 
 def length(least: float, most: float) -> Kind:
@@ -265,8 +278,11 @@ def length(least: float, most: float) -> Kind:
             raise _Refused
         return seconds
 
+    def of_text(text: str) -> Any:
+        return float(text) if _DECIMAL.fullmatch(text) else text
+
     schema = {"type": ["string", "number"], "maxLength": 64}
-    return Kind(schema, f"a duration from {bounds}, such as 30s or 5m", read)
+    return Kind(schema, f"a duration from {bounds}, such as 30s or 5m", read, of_text)
 
 
 def _seconds(text: str) -> float:
