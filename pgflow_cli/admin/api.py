@@ -12,6 +12,7 @@ from pgflow_cli.admin.endpoints import (
     dead_letters,
     decisions,
     doctor,
+    enqueueing,
     events,
     health,
     jobs,
@@ -28,6 +29,7 @@ from pgflow_cli.admin.tokens import Role
 
 _NOUNS = (
     jobs,
+    enqueueing,
     stories,
     dead_letters,
     replays,

@@ -63,6 +63,7 @@ def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
             route
         )
     answers = [each.answer for each in api if isinstance(each.answer, Shape)]
+    answers += [shape for each in api for shape in each.others.values()]
     schemas = {shape.name: shape.schema for shape in (*shown, *answers)}
     used = {_tag(route) for route in api}
     return {
@@ -143,6 +144,11 @@ def _body(route: Route) -> dict[str, Any]:
 
 def _responses(route: Route) -> dict[str, Any]:
     found = {str(route.status): _answer(route)}
+    for status, shape in route.others.items():
+        found[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": shape.reference}},
+        }
     for status, words in sorted({**dict(_errors(route)), **route.errors}.items()):
         found[str(status)] = {
             "description": words,
