@@ -23,6 +23,7 @@ from pgflow_cli.admin.endpoints import (
     stories,
     workers,
 )
+from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
@@ -42,6 +43,7 @@ _NOUNS = (
     sessions,
     events,
     assets,
+    site,
 )
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 

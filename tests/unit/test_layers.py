@@ -85,7 +85,7 @@ LAYERS = (
         "screens",
         "simulation",
     },
-    {"clients"},
+    {"clients", "rehearsals"},
     {"patient"},
     {"examination", "reports"},
     {"dumps"},
