@@ -52,7 +52,6 @@ _TIME = re.compile(
     r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)",
     re.ASCII,
 )
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _DURATION = re.compile(
     r"(?=\d)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?",
     re.ASCII,
@@ -176,11 +175,6 @@ def check_run_at(text: object) -> None:
     """Accept RFC 3339; whether the month has that day is left to the database."""
     if not isinstance(text, str) or not _TIME.fullmatch(text):
         raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
-
-
-def is_traceparent(text: str) -> bool:
-    """Whether a text is a W3C trace context, and so worth keeping."""
-    return bool(_TRACEPARENT.fullmatch(text))
 
 
 def seconds_of(text: str, *, what: str) -> float:

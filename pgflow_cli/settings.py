@@ -677,9 +677,10 @@ def status_folders() -> list[Path]:
     return status_files.folders(os.environ.get("XDG_STATE_HOME"))
 
 
-def traceparent() -> str | None:
-    """Return the caller's trace context: no setting of ours, but a convention."""
-    return os.environ.get("TRACEPARENT")
+def trace_context() -> dict[str, str | None]:
+    """Return the caller's trace context: no settings of ours, but a convention."""
+    names = ("traceparent", "tracestate")
+    return {name: os.environ.get(name.upper()) for name in names}
 
 
 def notify_socket() -> str | None:

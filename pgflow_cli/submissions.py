@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pgflow_cli import payloads, producer
+from pgflow_cli import payloads, producer, tracing
 from pgflow_cli.errors import (
     Contention,
     DatabaseUnavailable,
@@ -55,11 +55,15 @@ def payload_text(
     return text
 
 
-def meta_text(pairs: Sequence[str], *, traceparent: str | None = None) -> str | None:
+def meta_text(
+    pairs: Sequence[str],
+    *,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+) -> str | None:
     """Return the meta of a job from KEY=TEXT; a trace context joins it if it is one."""
-    meta = dict(_split(pair, "--meta") for pair in pairs)
-    if traceparent and payloads.is_traceparent(traceparent):
-        meta.setdefault("traceparent", traceparent)
+    context = tracing.accepted(traceparent, tracestate)
+    meta = tracing.kept(dict(_split(pair, "--meta") for pair in pairs), context)
     return payloads.written(meta, what="meta") if meta else None
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, fencing, migrations
+from pgflow_cli import errors, fencing, logs, migrations
 from pgflow_cli.board import RunningJob
 from pgflow_cli.companions import Companion
 from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
@@ -150,7 +150,8 @@ class Supervisor:
                 child.idle = True
                 log.warning(
                     "no handlers: nothing will be leased"
-                    " (--app, --handlers-dir, --exec, --simulate)"
+                    " (--app, --handlers-dir, --exec, --simulate)",
+                    extra={"event": "no_handlers", "worker_id": child.name},
                 )
             if child.quiet:
                 child.say("quiet")
@@ -178,7 +179,16 @@ class Supervisor:
         code = child.process.exitcode
         if not child.ready:
             if self._ending_at is None:
-                log.error("%s ended before it was ready: %s", child.name, cause(code))
+                log.error(
+                    "%s ended before it was ready: %s",
+                    child.name,
+                    cause(code),
+                    extra={
+                        "event": "process_died",
+                        "worker_id": child.name,
+                        "exit_code": code,
+                    },
+                )
             self._postpone()
             return
         killed = self._released_at is not None
@@ -191,7 +201,11 @@ class Supervisor:
                 "worker process %s ended: %s",
                 child.name,
                 cause(code),
-                extra={"event": "process_died", "exit_code": code},
+                extra={
+                    "event": "process_died",
+                    "worker_id": child.name,
+                    "exit_code": code,
+                },
             )
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             if time.monotonic() - child.started > 30:
@@ -231,7 +245,15 @@ class Supervisor:
                 if now > run.deadline + OUTSIDE_GRACE
             )
             if late and child.process.is_alive():
-                log.error("a handler holds up %s past its deadline: killed", child.name)
+                log.error(
+                    "a handler holds up %s past its deadline: killed",
+                    child.name,
+                    extra={
+                        "event": "process_killed",
+                        "worker_id": child.name,
+                        "jobs": [run.job_id for run in late],
+                    },
+                )
                 child.kill()
                 self._remove(child)
                 child.pipe.close()
@@ -316,14 +338,18 @@ class Supervisor:
         while self._signals:
             name = self._signals.popleft()
             if name == "SIGQUIT" or (name in _END and self._ending_at is not None):
-                log.info("%s: releasing what runs", name)
+                log.info("%s: releasing what runs", name, extra={"event": "releasing"})
                 self._end()
                 self._release()
             elif name in _END:
-                log.info("%s: leasing no more, waiting for what runs", name)
+                log.info(
+                    "%s: leasing no more, waiting for what runs",
+                    name,
+                    extra={"event": "draining"},
+                )
                 self._end()
             elif name in _QUIET:
-                log.info("%s: all are quiet", name)
+                log.info("%s: all are quiet", name, extra={"event": "quiet"})
                 self._quiet = True
                 for child in self._children:
                     child.hush()
@@ -369,7 +395,11 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 migrations.require_current(repository)
                 fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
-                log.warning("database unavailable, waiting for it: %s", error)
+                log.warning(
+                    "database unavailable, waiting for it: %s",
+                    error,
+                    extra=logs.trouble("database_unavailable", error),
+                )
                 time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
             else:
                 return

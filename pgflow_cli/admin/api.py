@@ -8,32 +8,12 @@ from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import events, health, jobs, metrics, sessions
-from pgflow_cli.admin.pages import (
-    dead_letters,
-    doctor,
-    overview,
-    queues,
-    records,
-    replays,
-    workers,
-)
-from pgflow_cli.admin.pages import jobs as job_pages
+from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 
-_NOUNS = (jobs, metrics, sessions, events, assets)
-# The page's tabs; a merge adds nouns above, pages here.
-_PAGES = (
-    overview,
-    queues,
-    job_pages,
-    dead_letters,
-    replays,
-    records,
-    workers,
-    doctor,
-)
+_NOUNS = (jobs, metrics, sessions, events, assets, site)
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 
@@ -44,7 +24,7 @@ def _openapi(_call: Call) -> Any:
 
 ROUTES = (
     *health.ROUTES,
-    *(route for noun in (*_NOUNS, *_PAGES) for route in noun.ROUTES),
+    *(route for noun in _NOUNS for route in noun.ROUTES),
     Route(
         "GET",
         "/openapi.json",
@@ -57,5 +37,5 @@ ROUTES = (
 
 def application(service: Service) -> Application:
     """Return what answers the requests of a server; a probe answers fewer."""
-    routes = health.ROUTES if service.plan.probe_only else ROUTES
+    routes = health.PROBES if service.plan.probe_only else ROUTES
     return Application(service, routes)

@@ -243,7 +243,7 @@ def _options(given: dict[str, Any]) -> JobOptions:
         max_attempts=given["max_attempts"],
         delay=given["delay"],
         job_timeout=given["job_timeout"],
-        meta=submissions.meta_text(given["pairs"], traceparent=settings.traceparent()),
+        meta=submissions.meta_text(given["pairs"], **settings.trace_context()),
         max_payload_bytes=settings.max_payload_bytes.value(),
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import output, serving, settings
+from pgflow_cli import inventory, output, serving, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import UsageError
 
@@ -31,7 +31,13 @@ def work(database: Database, **options: Any) -> None:
     if options["check"]:
         _check(plan)
         return
-    logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
+    logs.set_up(
+        plan.log_format,
+        plan.log_level,
+        processes=plan.processes + 1,
+        worker_id=plan.name,
+    )
+    logs.say_settings(inventory.in_force(options))
     notices.say(plan.notify_socket, notices.WAITING)
     with serving.beside(database, options) as companions:
         await_database(database, migrate=options["migrate"])

@@ -36,6 +36,7 @@ LAYERS = (
         "escaping",
         "fingerprints",
         "status_files",
+        "tracing",
         "turns",
     },
     {
@@ -48,6 +49,7 @@ LAYERS = (
         "families",
         "pace",
         "selection",
+        "spans",
         "workplan",
     },
     {"phrases", "queue_status", "repository"},
@@ -66,7 +68,7 @@ LAYERS = (
         "workforce",
         "local_server",
     },
-    {"endings", "joblists"},
+    {"endings", "joblists", "loglines"},
     {"jobchanges"},
     {"chores", "logs", "pruning", "submissions"},
     {
@@ -89,6 +91,7 @@ LAYERS = (
     {"verification"},
     {"backups", "restores"},
     {"executables", "heartbeat", "metrics"},
+    {"scrapes"},
     {"slots"},
     {"intake"},
     {"cycle"},

@@ -111,4 +111,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

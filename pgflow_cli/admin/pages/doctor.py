@@ -29,4 +29,3 @@ def doctor(call: Call) -> Response:
 
 
 ROUTES = (Route("GET", "/ui/doctor", doctor, "What doctor finds.", of_page=True),)
-SHAPES = ()

@@ -136,4 +136,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

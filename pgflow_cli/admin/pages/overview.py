@@ -169,4 +169,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

@@ -168,4 +168,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

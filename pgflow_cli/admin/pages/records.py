@@ -98,4 +98,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

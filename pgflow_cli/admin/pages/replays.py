@@ -72,4 +72,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()

@@ -94,6 +94,12 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def skew(seconds: float) -> str:
+    """Return by how much a clock is ahead, with its sign."""
+    length = times.format_duration(abs(seconds))
+    return length if length == "0s" else f"{'-' if seconds < 0 else '+'}{length}"
+
+
 def percent(part: float | None) -> str:
     """Return a share that is given in percent."""
     return "–" if part is None else f"{part:.1f} %"
@@ -153,6 +159,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
         bars, exact, iso, lines, mark, number, percent, plain, relative, several, share,
-        short, span, tone, took,
+        short, skew, span, tone, took,
     )
 }  # fmt: skip

@@ -76,4 +76,3 @@ ROUTES = (
         of_page=True,
     ),
 )
-SHAPES = ()
