@@ -33,6 +33,7 @@ class Service:
         self.guard = Guard(plan)
         self._beat = beat
         self.ending = threading.Event()
+        self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.scraper = Scraper(self.reading.repository, plan.metrics_cache)

@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 # Patience, not a pause: a machine that runs other tests at the same time is slow.
 PATIENCE_MS = 15_000
@@ -92,6 +93,7 @@ class Visits:
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self._complaints.append(f"script: {error}"))
         page.on("dialog", self._dismissed)
+        page.on("request", self._asked)
         if url:
             page.goto(url)
         return page
@@ -116,6 +118,10 @@ class Visits:
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self._complaints.append(f"{message.type}: {message.text}")
+
+    def _asked(self, request: Request) -> None:
+        if urlsplit(request.url).hostname not in (None, "127.0.0.1"):
+            self._complaints.append(f"request: {request.url}")
 
     def _dismissed(self, dialog: Any) -> None:
         # Nothing of ours opens one: a payload has run.

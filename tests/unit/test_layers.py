@@ -41,6 +41,7 @@ LAYERS = (
     },
     {
         "payloads",
+        "verbatim",
         "configuration",
         "board",
         "counters",

@@ -40,13 +40,17 @@
   });
   body.addEventListener("htmx:sendError", () => tell("no update: the server does not answer", false));
 
+  // Updates are for who looks. A browser has six connections for all its tabs, and the
+  // server few places: a tab in the background gives up both.
+  let source = null;
+  let timer = 0;
   const poll = () => {
     tell("updates every 5 s", true);
-    setInterval(() => { refresh("queues"); refresh("jobs"); }, POLL);
+    timer = setInterval(() => { refresh("queues"); refresh("jobs"); }, POLL);
   };
   const follow = () => {
     if (!window.EventSource) { poll(); return; }
-    const source = new EventSource(body.dataset.events);
+    source = new EventSource(body.dataset.events);
     source.onopen = () => tell("live", true);
     source.onerror = () => {
       // Closed for good (503, 404): ask now and then. Else it connects again itself.
@@ -54,10 +58,22 @@
       else tell("connecting", false);
     };
     for (const kind of kinds) source.addEventListener(kind, () => refresh(kind === "alerts" ? "queues" : kind));
-    addEventListener("pagehide", () => source.close());
   };
-  if (body.dataset.updates === "on") follow();
-  else tell("updates are paused", false);
+  const rest = () => {
+    if (source) source.close();
+    clearInterval(timer);
+  };
+  const attend = () => {
+    rest();
+    // Whoever comes to the stream is told to look at everything.
+    if (!document.hidden) follow();
+  };
+  if (body.dataset.updates === "on") {
+    attend();
+    document.addEventListener("visibilitychange", attend);
+    addEventListener("pagehide", rest);
+    addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
+  } else tell("updates are paused", false);
 
   // Copy buttons.
   const arm = (root) => {
