@@ -22,6 +22,7 @@ from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import words
 from pgflow_cli.admin.tokens import COOKIE, Role
+from pgflow_cli.alerts import Alert
 from pgflow_cli.census import Census
 from pgflow_cli.repository import Database
 
@@ -89,7 +90,7 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=alerts.listed(taken),
+        alerts=sorted(alerts.listed(taken), key=_gravity),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -214,6 +215,11 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Vary"] = "Cookie"
     return response
+
+
+def _gravity(alert: Alert) -> tuple[bool, float]:
+    """Return what alerts are sorted by: the database first, then who waits longest."""
+    return alert.queue is not None, -(alert.seconds or 0.0)
 
 
 def _first_page(request: Request) -> str:

@@ -12,7 +12,7 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.jobchanges import Changed
 
@@ -106,7 +106,7 @@ ROUTES = (
         "/ui/jobs",
         list_jobs,
         "Jobs.",
-        query=(*filters.some(*FILTERS), *filters.PAGE),
+        query=(*filters.some(*FILTERS), *PAGE),
         of_page=True,
     ),
     Route(

@@ -10,7 +10,7 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 
 KINDS = ("all", "ingest", "policy")
@@ -87,7 +87,7 @@ ROUTES = (
         "/ui/decisions",
         list_decisions,
         "What was held back or refused.",
-        query=(_KIND, *filters.some(*_OF_DECISIONS), *filters.PAGE),
+        query=(_KIND, *filters.some(*_OF_DECISIONS), *PAGE),
         of_page=True,
     ),
     Route(
@@ -95,7 +95,7 @@ ROUTES = (
         "/ui/audit",
         list_actions,
         "What operators have changed.",
-        query=(_ACTOR, _ACTION, *filters.some(*_OF_ACTIONS), *filters.PAGE),
+        query=(_ACTOR, _ACTION, *filters.some(*_OF_ACTIONS), *PAGE),
         of_page=True,
     ),
 )
