@@ -234,7 +234,7 @@ def test_hostile_texts_are_only_ever_text(
 def test_a_payload_is_shown_on_request_and_capped(
     client: Client, connection: Connection
 ) -> None:
-    [job] = plant(connection, payload=json.dumps({"text": "x" * 9000, "z": "the end"}))
+    [job] = plant(connection, payload=json.dumps({"text": "x" * 9000, "zzzzzz": "the end"}))
 
     assert "xxxx" not in page(client, f"/ui/jobs/{job}")
     capped = page(client, f"/ui/jobs/{job}?payload=shown")
@@ -329,7 +329,7 @@ def test_a_job_is_enqueued_once(client: Client, connection: Connection) -> None:
     rows = connection.execute("select count(*) from pgflow.jobs").fetchone()
     assert rows == (1,)
     assert [(name, note) for name, _, note in actions(connection)] == [
-        ("enqueue", "by hand")
+        ("jobs.enqueue", "by hand")
     ]
 
 
@@ -367,7 +367,10 @@ def test_a_replay_is_previewed_confirmed_and_followed(
     form = {"error_code": "TIMEOUT", "expected": "7", "note": "mended"}
     response = send(client, "/ui/replays", **form)
     text = told(client, response)
-    wait_until(lambda: "✓</span> finished" in page(client, response.location))
+    wait_until(
+        lambda: "✓</span> finished" in page(client, response.location),
+        "the replay to end",
+    )
 
     assert flash(text).startswith("Replaying 7 jobs")
     count = connection.execute(
@@ -381,9 +384,9 @@ def test_a_replay_is_previewed_confirmed_and_followed(
 def test_more_than_was_shown_is_not_replayed(
     client: Client, connection: Connection
 ) -> None:
-    plant_dead(connection, 3)
+    plant_dead(connection, 3, queue="mails")
 
-    text = told(client, send(client, "/ui/replays", queue="default", expected="2"))
+    text = told(client, send(client, "/ui/replays", queue="mails", expected="2"))
 
     assert "Nothing was replayed: there are 3 now" in flash(text)
     rows = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
@@ -393,9 +396,9 @@ def test_more_than_was_shown_is_not_replayed(
 def test_a_canary_is_waited_for_and_the_rest_is_not_created(
     client: Client, connection: Connection
 ) -> None:
-    plant_dead(connection, 4)
+    plant_dead(connection, 4, queue="mails")
 
-    response = send(client, "/ui/replays", queue="default", canary="2", expected="4")
+    response = send(client, "/ui/replays", queue="mails", canary="2", expected="4")
 
     text = told(client, response)
     assert "Canary of 2 jobs: <strong>waiting</strong>" in text
