@@ -36,5 +36,5 @@ ROUTES = (
 
 def application(service: Service) -> Application:
     """Return what answers the requests of a server; a probe answers fewer."""
-    routes = health.ROUTES if service.plan.probe_only else ROUTES
+    routes = health.PROBES if service.plan.probe_only else ROUTES
     return Application(service, routes)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from pgflow_cli import census
+from pgflow_cli import census, logs
 from pgflow_cli.admin import changes
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.admin.problems import Problem
@@ -131,7 +131,8 @@ class Broker:
             return
         except PgflowError as error:
             # Too slow for its limit, or no connection was free: perhaps next time.
-            log.info("did not look for changes: %s", error.message)
+            extra = logs.trouble("events_delayed", error)
+            log.info("did not look for changes: %s", error.message, extra=extra)
             return
         events = self._found(taken)
         self._known = taken

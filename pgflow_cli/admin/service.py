@@ -11,6 +11,7 @@ from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.repository import Database
+from pgflow_cli.scrapes import Scraper
 
 READ_SECONDS = 2.0
 WRITE_SECONDS = 30.0
@@ -32,6 +33,7 @@ class Service:
         self.ending = threading.Event()
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
+        self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
         self.broker = Broker(
             self.reading,

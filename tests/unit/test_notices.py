@@ -112,6 +112,7 @@ def test_the_watchdog_is_heeded_if_it_is_meant_for_this_process(
     seconds: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Not in the list above: each process of a parallel run would collect other tests.
     pid = str(os.getpid()) if pid == "ours" else pid
     for name, value in (("WATCHDOG_USEC", micros), ("WATCHDOG_PID", pid)):
         if value is None:

@@ -22,9 +22,7 @@ def queue_metrics(call: Call) -> Any:
 
 def prometheus(call: Call) -> Response:
     """Return every metric in Prometheus' text format."""
-    with call.reading() as repository:
-        text = metrics.text(metrics.collect(repository))
-    return Response(text, content_type=metrics.CONTENT_TYPE)
+    return Response(call.service.scraper.text(), content_type=metrics.CONTENT_TYPE)
 
 
 ROUTES = (
