@@ -10,6 +10,7 @@ from pgflow_cli.admin.broker import Broker
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin.runners import Runners
 from pgflow_cli.repository import Database
 
 READ_SECONDS = 2.0
@@ -34,6 +35,7 @@ class Service:
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.runners = Runners(self.writing.database, self.ending)
         self.broker = Broker(
             self.reading,
             _database(plan, reads=True),
@@ -51,6 +53,7 @@ class Service:
 
     def close(self) -> None:
         """Close the connections that are idle."""
+        self.runners.close()
         self.broker.close()
         self.reading.close()
         self.writing.close()

@@ -225,7 +225,12 @@ def test_a_field_out_of_its_bounds_is_a_400(
 
 @pytest.mark.parametrize(
     "when",
-    ["1999-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "99999d", "200000-01-01T00:00:00Z"],
+    [
+        "1999-12-31T23:59:59Z",
+        "9999-01-01T00:00:00Z",
+        "99999d",
+        "200000-01-01T00:00:00Z",
+    ],
 )
 def test_a_time_that_nobody_can_mean_is_a_422(client: Client, when: str) -> None:
     problem_of(enqueue(client, run_at=when), 422, "OUT_OF_RANGE")

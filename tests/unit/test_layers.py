@@ -85,7 +85,7 @@ LAYERS = (
         "screens",
         "simulation",
     },
-    {"clients"},
+    {"clients", "orders"},
     {"patient"},
     {"examination", "reports"},
     {"dumps"},

@@ -26,7 +26,7 @@ _BODY = (
         "payload_json",
         fields.anything(),
         "What the handler is given; {} for nothing. It is kept as it was written, but"
-        " for what jsonb does: of duplicate keys the last one counts, keys are ordered.",
+        " for what jsonb does: of equal keys the last one counts, keys are ordered.",
         required=True,
     ),
     Field("queue", filters.QUEUE_NAME, "The queue.", "default"),
