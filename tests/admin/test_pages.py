@@ -234,7 +234,9 @@ def test_hostile_texts_are_only_ever_text(
 def test_a_payload_is_shown_on_request_and_capped(
     client: Client, connection: Connection
 ) -> None:
-    [job] = plant(connection, payload=json.dumps({"text": "x" * 9000, "zzzzzz": "the end"}))
+    [job] = plant(
+        connection, payload=json.dumps({"text": "x" * 9000, "zzzzz": "the end"})
+    )
 
     assert "xxxx" not in page(client, f"/ui/jobs/{job}")
     capped = page(client, f"/ui/jobs/{job}?payload=shown")

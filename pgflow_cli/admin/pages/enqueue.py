@@ -13,7 +13,7 @@ from pgflow_cli.admin import fields, filters, problems
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.errors import PgflowError, UsageError
@@ -75,7 +75,7 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
         max_enqueue_per_minute=plan.max_enqueue_per_minute,
     )
     options = submissions.starting(options, read.get("when"))
-    with call.writing() as repository:
+    with writing(call) as repository:
         return submissions.enqueue_once(
             repository,
             read["job_type"],

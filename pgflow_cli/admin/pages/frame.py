@@ -6,7 +6,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -17,14 +18,14 @@ from urllib.parse import urlencode
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli import alerts
+from pgflow_cli import alerts, migrations
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import words
 from pgflow_cli.admin.tokens import COOKIE, Role
 from pgflow_cli.alerts import Alert
 from pgflow_cli.census import Census
-from pgflow_cli.repository import Database
+from pgflow_cli.repository import Database, Repository
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "pgflow_theme"
@@ -147,6 +148,14 @@ def go(call: Call, path: str, flash: Flash | None = None, **query: Any) -> Respo
         )
     call.service.glances.forget()
     return response
+
+
+@contextmanager
+def writing(call: Call) -> Iterator[Repository]:
+    """Lend a repository that can change something, if the schema is the one we need."""
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        yield repository
 
 
 def back_to(given: str | None) -> str:
