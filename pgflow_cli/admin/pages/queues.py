@@ -79,6 +79,7 @@ def show_queue(call: Call) -> Response:
         pause_command=commands.line(
             "queues", "pause", name, length="30m", note="why it is paused"
         ),
+        decisions_command=commands.line("decisions", "list", queue=name),
         resume_command=commands.line("queues", "resume", name),
         policy_command=commands.line("queues", "set-policy", name, max_in_flight=10),
     )
