@@ -19,6 +19,7 @@ SECTIONS = {
     "Core": {
         "migrate": "Bring the database's schema up to date.",
         "work": "Lease and run jobs.",
+        "serve-admin": "Serve the HTTP API, the operators' page and the metrics.",
         "maintain": "Archive, prune, reap: what the tables need from time to time.",
         "enqueue": "Add jobs to a queue.",
         "dlq": "Look at dead letters, export them, discard them.",

@@ -13,6 +13,7 @@ from pgflow_cli.errors import ConfigurationError
 Report = Callable[[ConfigurationError], None]
 
 _PREFIX = "PGFLOW_"
+_SECRET = re.compile("TOKEN|SECRET|PASSWORD")
 _DOTENV_LINE = re.compile(
     r"""\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|([^#\s][^\n]*?)??)(?:\s+\#.*|\s*)""",
     re.ASCII,
@@ -65,6 +66,11 @@ class Sources:
 def key_of(variable: str) -> str:
     """Return a variable's key in files: `lease_seconds` for `PGFLOW_LEASE_SECONDS`."""
     return variable.removeprefix(_PREFIX).lower()
+
+
+def names_a_secret(variable: str) -> bool:
+    """Return whether what a variable holds must not be shown, whatever it is."""
+    return bool(_SECRET.search(variable)) and not variable.endswith("_FILE")
 
 
 def refuse(error: ConfigurationError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class PgflowError(Exception):
@@ -35,10 +35,22 @@ class UsageError(PgflowError):
         self.details = dict(details or {})
 
 
+class OutOfRange(UsageError):
+    """A time that nobody can have meant."""
+
+
 class NotFound(PgflowError):
     """There is no such job, queue or file, or an id is ambiguous."""
 
     exit_code = 3
+
+
+class Ambiguous(NotFound):
+    """The end of an id fits several jobs: `candidates` are their ids, or some."""
+
+    def __init__(self, message: str, *hints: str, candidates: Sequence[str]) -> None:
+        super().__init__(message, *hints)
+        self.candidates = [*candidates]
 
 
 class Refused(PgflowError):

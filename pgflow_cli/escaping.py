@@ -12,6 +12,7 @@ _DANGEROUS = re.compile(
 _DANGEROUS_EXCEPT_NEWLINE = re.compile(
     _DANGEROUS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f")
 )
+MASK = "***"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # The user's part may hold anything but a slash or an at sign; the password may hold an
@@ -48,6 +49,17 @@ def csv_cell(text: str) -> str:
 def redact(text: str) -> str:
     """Return the text with the passwords of URLs and of `password=…` masked."""
     return _PASSWORD_IN_PAIR.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
+
+
+def redact_url(url: str) -> str:
+    """Return a connection string without its password, however badly it is written."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        # A password in quotes, or with a backslash before its space, goes on.
+        return re.sub(r"(?i)(password\s*=).*", rf"\1{MASK}", url, flags=re.S)
+    user, at, place = rest.rpartition("@")
+    name = f"{user.partition(':')[0]}:{MASK}" if ":" in user else user
+    return redact(f"{scheme}{separator}{name}{at}{place}")
 
 
 def _shown(match: re.Match[str]) -> str:

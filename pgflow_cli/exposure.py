@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
+from typing import Any
 
-from pgflow_cli import escaping
+from pgflow_cli import configuration, escaping, settings
+from pgflow_cli.admin.plan import LOOPBACK
 from pgflow_cli.options import COMMAND_LINE, Session
 from pgflow_cli.symptoms import SecretFile
-
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD")
 
 
 def password_is_typed() -> bool:
@@ -23,12 +22,28 @@ def password_is_typed() -> bool:
     return escaping.redact(url) != url
 
 
+def open_address() -> str | None:
+    """Return where an admin server would let in whoever reaches it from elsewhere."""
+    address = settings.work_admin.value()
+    if address is None or address[0] in LOOPBACK:
+        return None
+    find = Session.current().sources.find
+    tokens = ("PGFLOW_API_TOKEN", "PGFLOW_API_TOKEN_FILE")
+    guarded = any(find(variable) for variable in tokens)
+    return None if guarded else f"{address[0]}:{address[1]}"
+
+
 def secret_files() -> list[SecretFile]:
     """Return the files that hold a secret of ours, with their modes."""
     session = Session.current()
-    named = [(session.given.get("database_url_file"), "the database URL")]
+    named: list[tuple[Any, str]] = [
+        (session.given.get("database_url_file"), "the database URL")
+    ]
+    for variable in ("PGFLOW_API_TOKEN_FILE", "PGFLOW_METRICS_TOKEN_FILE"):
+        found = session.sources.find(variable)
+        named += [(found.value, "a token")] if found else []
     for level in session.sources.levels:
-        secret = [v for v, found in level.values.items() if is_secret(v, found.value)]
+        secret = [v for v, has in level.values.items() if is_secret(v, has.value)]
         named += [(level.origin.split(" [")[0], secret[0])] if secret else []
     seen = {str(path): what for path, what in named if path}
     return [
@@ -40,6 +55,6 @@ def secret_files() -> list[SecretFile]:
 
 def is_secret(variable: str, value: object) -> bool:
     """Return whether a value must not be shown as it is."""
-    if _SECRET.search(variable) and not variable.endswith("_FILE"):
+    if configuration.names_a_secret(variable):
         return True
     return isinstance(value, str) and escaping.redact(value) != value

@@ -14,6 +14,11 @@ from pgflow_cli.times import Direction, Instant
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 _RATE = re.compile(r"(\d{1,7}(?:\.\d{1,2})?)/s", re.ASCII)
+_SIZE = re.compile(r"(\d{1,10})(KiB|MiB|)", re.ASCII)
+_BYTES = {"": 1, "KiB": 1024, "MiB": 1024 * 1024}
+_ADDRESS = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_.-]{1,253})):(\d{1,5})", re.ASCII
+)
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 
@@ -107,6 +112,48 @@ class Rate(Kind):
         if match is None or not 0.01 <= float(match[1]) <= 1_000_000:
             self.refuse(param, ctx)
         return float(match[1])
+
+
+class Size(Kind):
+    """So many bytes, such as 1MiB; given on as a number."""
+
+    name = "size"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+        self.expects = f"a size from {least} to {most} bytes, such as 64KiB or 1MiB"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.refuse(param, ctx)
+        size = int(match[1]) * _BYTES[match[2] or ""]
+        if not self.least <= size <= self.most:
+            self.refuse(param, ctx)
+        return size
+
+
+class Address(Kind):
+    """Where a server listens, given on as host and port; off is None."""
+
+    name = "address"
+    expects = "HOST:PORT, such as 127.0.0.1:3003 or [::1]:3003, or off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int] | None:
+        if value is None or isinstance(value, tuple):
+            return value
+        text = str(value).strip()
+        # YAML 1.1 makes a boolean of a bare `off`.
+        if text.lower() in ("", "off", "false", "no", "0"):
+            return None
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match[3]) > 65_535:
+            self.refuse(param, ctx)
+        return match[1] or match[2], int(match[3])
 
 
 class InstantType(Kind):

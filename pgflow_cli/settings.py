@@ -27,12 +27,14 @@ from pgflow_cli.parameters import (
     QUEUE,
     TYPE,
     WORKER,
+    Address,
     Choice,
     Duration,
     InstantType,
     Json,
     Number,
     QueueList,
+    Size,
 )
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "Number",
     "QueueList",
     "Session",
+    "Size",
 ]
 
 DEV_FOLDER = Path(".pgflow")
@@ -401,6 +404,77 @@ code_version = _flag(
     kind=NAME,
     metavar="TEXT",
 )
+# What serves HTTP, of `serve-admin` and of `work`.
+
+_ADDRESS = "PGFLOW_ADMIN_ADDR"
+admin_address = _flag(
+    "--addr",
+    "address",
+    help="Where to listen.",
+    variable=_ADDRESS,
+    kind=Address(),
+    default="127.0.0.1:3003",
+    metavar="HOST:PORT",
+)
+work_admin = _flag(
+    "--admin",
+    help="Where to serve the admin API and page, if anywhere.",
+    variable=_ADDRESS,
+    kind=Address(),
+    default="off",
+    metavar="HOST:PORT|off",
+)
+probe = _flag(
+    "--probe",
+    help="Where to answer health probes without any data of jobs, if anywhere.",
+    variable="PGFLOW_PROBE_ADDR",
+    kind=Address(),
+    default="off",
+    metavar="HOST:PORT|off",
+)
+api_token_file = _flag(
+    "--api-token-file",
+    help="Clients must have a token of this file: TOKEN or TOKEN read in each line.",
+    variable=True,
+    kind=click.Path(path_type=Path),
+    metavar="FILE",
+)
+metrics_token_file = _flag(
+    "--metrics-token-file",
+    help="Tokens that open /metrics/prom and nothing else.",
+    variable=True,
+    kind=click.Path(path_type=Path),
+    metavar="FILE",
+)
+insecure_no_token = _flag(
+    "--insecure-no-token",
+    help="Listen beyond this host although no client needs a token.",
+    variable="PGFLOW_ADMIN_INSECURE",
+    is_flag=True,
+)
+read_only = _flag(
+    "--read-only",
+    help="Refuse every change.",
+    variable="PGFLOW_ADMIN_READ_ONLY",
+    is_flag=True,
+)
+allow_host = _flag(
+    "--allow-host",
+    help="A name by which clients may call this server; repeatable; * for any."
+    " Loopback names and the address it listens on always are.",
+    variable="PGFLOW_ADMIN_HOSTS",
+    multiple=True,
+    metavar="NAME",
+)
+SERVING = (
+    api_token_file,
+    metrics_token_file,
+    insecure_no_token,
+    read_only,
+    allow_host,
+)
+serving_options = stack(*SERVING)
+
 check = _flag(
     "--check", help="Print handlers, queues and limits, then exit.", is_flag=True
 )
@@ -435,6 +509,9 @@ WORK = (
     idle_timeout,
     log_jobs,
     code_version,
+    work_admin,
+    probe,
+    *SERVING,
     check,
 )
 work_options = stack(*WORK)
@@ -495,7 +572,18 @@ production = _flag(
     default=False,
 )
 
+api_token = _flag(
+    help="A token that clients must have; rather in a file.",
+    variable="PGFLOW_API_TOKEN",
+)
+metrics_token = _flag(
+    help="A token that opens /metrics/prom and nothing else; rather in a file.",
+    variable="PGFLOW_METRICS_TOKEN",
+)
+
 VARIABLE_ONLY = (
+    api_token,
+    metrics_token,
     max_payload_bytes,
     max_enqueue_per_minute,
     environment,
@@ -512,6 +600,7 @@ ALL = (
     pg_bin,
     *WORK,
     *MAINTAIN,
+    admin_address,
     *VARIABLE_ONLY,
 )
 VARIABLES = frozenset(setting.variable for setting in ALL if setting.variable)
@@ -571,6 +660,16 @@ def nearest_url(session: Session) -> str | None:
     return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
 
 
+def api_tokens() -> list[str]:
+    """Return the lines that name tokens for clients, of the file and the variable."""
+    return _token_lines(api_token_file, api_token)
+
+
+def metrics_tokens() -> list[str]:
+    """Return the lines that name tokens for scrapers."""
+    return _token_lines(metrics_token_file, metrics_token)
+
+
 def status_folders() -> list[Path]:
     """Return where workers of this user write their status, the first choice first."""
     from pgflow_cli import status_files  # noqa: PLC0415 - start-up stays quick
@@ -578,9 +677,22 @@ def status_folders() -> list[Path]:
     return status_files.folders(os.environ.get("XDG_STATE_HOME"))
 
 
-def traceparent() -> str | None:
-    """Return the caller's trace context: no setting of ours, but a convention."""
-    return os.environ.get("TRACEPARENT")
+def trace_context() -> dict[str, str | None]:
+    """Return the caller's trace context: no settings of ours, but a convention."""
+    names = ("traceparent", "tracestate")
+    return {name: os.environ.get(name.upper()) for name in names}
+
+
+def notify_socket() -> str | None:
+    """Return where systemd wants to hear of a service; no setting of ours either."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
+def watchdog_seconds() -> float:
+    """Return how long systemd lets this very process be silent; 0: for ever."""
+    micros = os.environ.get("WATCHDOG_USEC", "")
+    meant = os.environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
+    return int(micros) / 1e6 if meant and micros.isdecimal() else 0.0
 
 
 def _rank(session: Session, name: str) -> int:
@@ -590,7 +702,14 @@ def _rank(session: Session, name: str) -> int:
     return session.sources.rank(found)
 
 
-def _secret(path: Path) -> str:
+def _token_lines(file: Setting, variable: Setting) -> list[str]:
+    ctx = click.get_current_context()
+    path, single = ctx.params.get(file.name), variable.value()
+    lines = _secret(path, "a token in each line").splitlines() if path else []
+    return [*lines, *([single] if single else [])]
+
+
+def _secret(path: Path, what: str = "the database URL") -> str:
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
         mode = path.stat().st_mode
@@ -598,10 +717,10 @@ def _secret(path: Path) -> str:
         raise ConfigurationError(f"{path} is not UTF-8") from None
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}", "It should hold the database URL."
+            f"cannot read {path}: {error.strerror}", f"It should hold {what}."
         ) from None
     if not text:
-        raise ConfigurationError(f"{path} is empty; it should hold the database URL")
+        raise ConfigurationError(f"{path} is empty; it should hold {what}")
     if mode & stat.S_IROTH:
         output.warn(f"others can read {path}; try: chmod o-r {path}")
     return text

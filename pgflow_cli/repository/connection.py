@@ -48,9 +48,11 @@ class Database:
     """Where the database is and how long to wait for it; times are in seconds.
 
     `call_timeout` bounds every statement from the client's side; None leaves operators'
-    long reports alone. `steady_plans` is for workers: statements are prepared, planned
-    once, and never by a sequential scan, because a day's partition is empty when the
-    plan is made and large before anything analyses it.
+    long reports alone; `server_timeout` bounds them on the server, for the whole
+    session, where no pooler forbids it. `steady_plans` is for workers: statements are
+    prepared, planned once, and never by a sequential scan, because a day's partition is
+    empty when the plan is made and large before anything analyses it. With
+    `read_only` the server refuses to change anything.
     """
 
     url: str = field(repr=False)
@@ -58,7 +60,9 @@ class Database:
     connect_timeout: float = 5.0
     call_timeout: float | None = None
     statement_timeout: float | None = None
+    server_timeout: float | None = None
     steady_plans: bool = False
+    read_only: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
 
     def parameters(self) -> dict[str, str]:
@@ -69,20 +73,26 @@ class Database:
             given = conninfo_to_dict(self.url)
         except psycopg.Error:
             # psycopg repeats parts of a malformed URL, perhaps the password.
-            raise ConfigurationError(
-                "the database URL cannot be read",
-                "It looks like postgres://user:password@host:5432/dbname;"
-                " special characters are percent-encoded.",
-            ) from None
+            raise _unreadable() from None
+        if _is_misread(self.url, str(given.get("port") or "")):
+            raise _unreadable()
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
         defaults["connect_timeout"] = str(max(2, round(self.connect_timeout)))
-        if self.steady_plans:
-            defaults["options"] = _STEADY_PLANS
+        if options := self._options():
+            defaults["options"] = " ".join([*options, merged.pop("options", "")])
         if "," in hosts:
             defaults["target_session_attrs"] = "read-write"
         return {**defaults, **merged}
+
+    def _options(self) -> list[str]:
+        options = [_STEADY_PLANS] if self.steady_plans else []
+        if self.server_timeout is not None:
+            options.append(f"-c statement_timeout={int(self.server_timeout * 1000)}")
+        if self.read_only:
+            options.append("-c default_transaction_read_only=on")
+        return options
 
     def for_programs(self) -> tuple[str, str | None]:
         """Return a connection string that may stand in a command line, and the
@@ -281,6 +291,8 @@ class Link:
         # For transactions of two statements, whatever the role's default: the second
         # statement must see what the first has waited for.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if self.database.read_only:
+            connection.read_only = True
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
@@ -324,3 +336,22 @@ class Link:
                     IS_IT_UP,
                 ) from error
             raise translate(self.database.display(), error) from error
+
+
+def _is_misread(url: str, ports: str) -> bool:
+    """Return whether libpq takes part of a password for host, port or database: it does
+    where a slash in it was not encoded, and whatever names the server would show it.
+    """
+    if not all(port == "" or port.isdigit() for port in ports.split(",")):
+        return True
+    _, _, rest = url.partition("://")
+    path = rest.partition("?")[0].partition("/")[2]
+    return "@" in path
+
+
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError(
+        "the database URL cannot be read",
+        "It looks like postgres://user:password@host:5432/dbname;"
+        " special characters are percent-encoded.",
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 
-from pgflow_cli.errors import NotFound, UsageError
+from pgflow_cli.errors import Ambiguous, NotFound, UsageError
 from pgflow_cli.models import Audit, FoundJob, WorkerProcess
 from pgflow_cli.repository.base import Part
 from pgflow_cli.times import Instant
@@ -71,8 +71,9 @@ def _only(given: str, found: Iterable[FoundJob]) -> str:
             "lately; --since widens that.",
         )
     shown = list(by_id.values())[:_MOST_CANDIDATES]
-    raise NotFound(
+    raise Ambiguous(
         f"{given} is ambiguous: {len(shown)}{'+' if len(by_id) > len(shown) else ''} "
         "jobs have an id that ends so",
         *(f"{job.job_id}  {job.place}  {job.queue}" for job in shown),
+        candidates=[job.job_id for job in shown],
     )

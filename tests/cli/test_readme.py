@@ -64,5 +64,5 @@ def test_every_listed_command_exists() -> None:
     from pgflow_cli import cli  # noqa: PLC0415
 
     text = README.read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `pgflow (\w+)", text, re.MULTILINE))
+    listed = set(re.findall(r"^\| `pgflow ([\w-]+)", text, re.MULTILINE))
     assert listed == set(cli.COMMANDS)

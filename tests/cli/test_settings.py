@@ -434,6 +434,11 @@ def test_every_variable_is_named_for_its_flag_or_by_the_documents() -> None:
         "ARCHIVE_SUCCEEDED_AFTER_DAYS",
         "PRUNE_HISTORY_AFTER_DAYS",
         "MAINTENANCE_INTERVAL_SECS",
+        "PGFLOW_ADMIN_ADDR",
+        "PGFLOW_PROBE_ADDR",
+        "PGFLOW_ADMIN_INSECURE",
+        "PGFLOW_ADMIN_READ_ONLY",
+        "PGFLOW_ADMIN_HOSTS",
     }
     for setting in settings.ALL:
         if setting.flags and setting.variable and setting.variable not in own_names:

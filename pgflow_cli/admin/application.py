@@ -1,0 +1,215 @@
+"""Answers requests: finds the route, lets in or refuses, reads, calls, writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Request, Response
+
+from pgflow_cli import cells, payloads
+from pgflow_cli.admin import fields, problems
+from pgflow_cli.admin.calls import FORM, Call
+from pgflow_cli.admin.guards import Visitor, unauthorized
+from pgflow_cli.admin.pages import frame
+from pgflow_cli.admin.problems import Problem
+from pgflow_cli.admin.routes import Answer, Route, url_map
+from pgflow_cli.admin.service import Service
+from pgflow_cli.admin.tokens import Role
+from pgflow_cli.errors import PgflowError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = logging.getLogger("pgflow.admin")
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self';"
+        " img-src 'self' data:; connect-src 'self'; form-action 'self';"
+        " base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_PAGES = "/ui/"
+
+
+class _LoginFirst(Exception):
+    """A page was asked for by somebody who has not logged in."""
+
+
+class Application:
+    """The admin server as a WSGI application."""
+
+    def __init__(self, service: Service, routes: Sequence[Route]) -> None:
+        self._service = service
+        self._map = url_map(routes)
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer a request; whatever happens, in one shape and with our headers."""
+        began = time.monotonic()
+        request = Request(environ)
+        request.max_content_length = self._service.plan.max_body
+        request_id = uuid.uuid4().hex
+        response = self._answered(request, request_id)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-Id"] = request_id
+        if self._service.plan.access_log:
+            _log(request, response, request_id, began)
+        return response(environ, start_response)
+
+    def _answered(self, request: Request, request_id: str) -> Response:
+        try:
+            return self._response(request, request_id)
+        except _LoginFirst:
+            there = quote(request.full_path.rstrip("?"), safe="/")
+            login = f"{request.root_path}/login?next={there}"
+            return redirect(login, HTTPStatus.SEE_OTHER)
+        except Problem as problem:
+            return _told(problem, request, request_id)
+        except HTTPException as error:
+            return _told(problems.of_http(error), request, request_id)
+        except PgflowError as error:
+            return _told(_failed(error, request_id), request, request_id)
+        except Exception:
+            log.exception(
+                "a request met a bug",
+                extra={"event": "request_fault", "request_id": request_id},
+            )
+            return _told(problems.unknown_fault(), request, request_id)
+
+    def _response(self, request: Request, request_id: str) -> Response:
+        route, values = self._found(request)
+        guard = self._service.guard
+        guard.require_host(request, exempt=route.any_host)
+        visitor = guard.visitor(request)
+        self._require_role(request, route, visitor)
+        if not route.is_safe:
+            strict = visitor.by_cookie or _is_form(request, route)
+            guard.require_own_page(request, strict=strict)
+        call = Call(
+            self._service,
+            request,
+            visitor,
+            request_id,
+            path=_path_values(route, values),
+            query=fields.read_query(request.args, route.query),
+            body={} if route.is_safe else _body(request, route),
+        )
+        return _written(route.handler(call), route)
+
+    def _found(self, request: Request) -> tuple[Route, Mapping[str, Any]]:
+        adapter = self._map.bind_to_environ(request.environ)
+        found: tuple[Route, Mapping[str, Any]] = adapter.match()
+        return found
+
+    def _require_role(self, request: Request, route: Route, visitor: Visitor) -> None:
+        if visitor.role >= route.needs:
+            return
+        if visitor.role in (Role.NOBODY, Role.METRICS):
+            raise _LoginFirst if route.of_page and route.is_safe else unauthorized()
+        why = (
+            "this server is read-only"
+            if self._service.plan.read_only
+            else "this token may only read"
+        )
+        raise Problem(HTTPStatus.FORBIDDEN, why, code="READ_ONLY")
+
+
+def _told(problem: Problem, request: Request, request_id: str) -> Response:
+    """Return a problem as whoever asked can read it: programs as JSON, persons as a
+    page.
+    """
+    if request.path != "/" and not request.path.startswith(_PAGES):
+        return problem.response(request_id)
+    response = frame.problem(
+        request, problem.status, problem.error, request_id, **problem.more
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
+def _failed(error: PgflowError, request_id: str) -> Problem:
+    """Return what the client reads; the log keeps what only we should."""
+    problem = problems.of_error(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        extra = {"event": "request_failed", "request_id": request_id}
+        log.warning("%s", error.message, extra=extra)
+    return problem
+
+
+def _path_values(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
+    known = {each.name: each for each in route.parameters}
+    return {
+        name: known[name].read_text(value) if name in known else value
+        for name, value in values.items()
+    }
+
+
+def _is_form(request: Request, route: Route) -> bool:
+    return route.of_page or (route.or_form and request.mimetype == FORM)
+
+
+def _body(request: Request, route: Route) -> dict[str, Any]:
+    """Return the fields of a body; without one, their defaults."""
+    if _is_form(request, route):
+        if request.mimetype not in ("", FORM):
+            raise _unsupported("a form")
+        return fields.read_query(request.form, route.fields)
+    raw = request.get_data(cache=True)
+    if not raw:
+        return fields.read_body({}, route.fields)
+    if request.mimetype != "application/json":
+        raise _unsupported("application/json")
+    text = payloads.text_of(raw, what="the body")
+    # A level more than a payload may have: the body is around it.
+    parsed = payloads.check(text, what="the body", depth=payloads.MAX_DEPTH + 1)
+    return fields.read_body(parsed, route.fields, text)
+
+
+def _unsupported(wanted: str) -> Problem:
+    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {wanted}")
+
+
+def _written(answer: Any, route: Route) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    status = route.status
+    if isinstance(answer, Answer):
+        status, answer = answer.status, answer.document
+    return Response(
+        cells.json_of(answer), status=status, content_type="application/json"
+    )
+
+
+def _log(request: Request, response: Response, request_id: str, began: float) -> None:
+    """Write a line for a request; never its query, which may hold what is sought."""
+    log.info(
+        "%s %s %s",
+        request.method,
+        request.path,
+        response.status_code,
+        extra={
+            "event": "request",
+            "request_id": request_id,
+            "method": request.method,
+            "path": request.path,
+            "status": response.status_code,
+            "latency_ms": round((time.monotonic() - began) * 1000, 1),
+            "remote": request.remote_addr,
+        },
+    )

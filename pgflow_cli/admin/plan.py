@@ -1,0 +1,55 @@
+"""Everything an admin server has been told; plain values, to be sent to a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminPlan:
+    """The settings of an admin server. Durations are seconds, sizes bytes.
+
+    `api_tokens` and `metrics_tokens` are lines, `TOKEN` or `TOKEN read`. A server that
+    is `probe_only` answers health probes and its own process's metrics.
+    """
+
+    url: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 3003
+    api_tokens: tuple[str, ...] = field(default=(), repr=False)
+    metrics_tokens: tuple[str, ...] = field(default=(), repr=False)
+    insecure: bool = False
+    read_only: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    threads: int = 16
+    max_sse: int = 8
+    metrics_cache: float = 5.0
+    base_path: str = "/"
+    proxy_hops: int = 0
+    max_body: int = 1_048_576
+    access_log: bool = True
+    connect_timeout: float = 5.0
+    max_payload_bytes: int = 262_144
+    max_enqueue_per_minute: int = 0
+    production: bool = False
+    probe_only: bool = False
+    log_format: str = "auto"
+    log_level: str = "info"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this host can reach it."""
+        return self.host in LOOPBACK or self.host.startswith("127.")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches it may do everything."""
+        return not self.api_tokens
+
+    @property
+    def address(self) -> str:
+        """Return where it listens, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"

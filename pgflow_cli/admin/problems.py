@@ -1,0 +1,162 @@
+"""What a client reads when something is wrong: one shape, no SQL, no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.wrappers import Response
+
+from pgflow_cli import cells, errors
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_SECONDS = 2
+
+_STATUS_OF_REASON = {
+    "PAYLOAD_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "ENQUEUE_RATE_EXCEEDED": HTTPStatus.TOO_MANY_REQUESTS,
+}
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "BAD_REQUEST",
+    HTTPStatus.UNAUTHORIZED: "UNAUTHORIZED",
+    HTTPStatus.FORBIDDEN: "FORBIDDEN",
+    HTTPStatus.NOT_FOUND: "NOT_FOUND",
+    HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
+    HTTPStatus.CONFLICT: "CONFLICT",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "BODY_TOO_LARGE",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED_MEDIA_TYPE",
+    HTTPStatus.MISDIRECTED_REQUEST: "MISDIRECTED_REQUEST",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "OUT_OF_RANGE",
+    HTTPStatus.TOO_MANY_REQUESTS: "TOO_MANY_REQUESTS",
+    HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
+}
+
+
+class Problem(Exception):
+    """An answer that is an error; `more` are further fields of its document."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        error: str,
+        *,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.code = code or _CODES.get(status, "ERROR")
+        self.headers = dict(headers or {})
+        self.more = more
+
+    def response(self, request_id: str) -> Response:
+        """Return it as RFC 9457 has it, with the fields of the predecessor."""
+        document = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "error": self.error,
+            "code": self.code,
+            "request_id": request_id,
+            **self.more,
+        }
+        return Response(
+            cells.json_of(document),
+            status=int(self.status),
+            headers=self.headers,
+            content_type=MEDIA_TYPE,
+        )
+
+
+def bad_request(error: str) -> Problem:
+    """Return what a client reads whose request cannot be understood."""
+    return Problem(HTTPStatus.BAD_REQUEST, error)
+
+
+def of_error(error: errors.PgflowError) -> Problem:
+    """Return what a client reads of an error; of a database, that it is away."""
+    hints = [*error.hints]
+    if isinstance(error, errors.Ambiguous):
+        return Problem(
+            HTTPStatus.CONFLICT,
+            error.message,
+            code="AMBIGUOUS_ID",
+            candidates=error.candidates,
+        )
+    if isinstance(error, errors.Refused):
+        return _refused(error)
+    if isinstance(error, errors.OutOfRange):
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, error.message)
+    if isinstance(error, errors.UsageError):
+        return Problem(HTTPStatus.BAD_REQUEST, error.message, hints=hints)
+    if isinstance(error, errors.NotFound):
+        return Problem(HTTPStatus.NOT_FOUND, error.message, hints=hints)
+    return _unavailable(error)
+
+
+def of_http(error: HTTPException) -> Problem:
+    """Return what a client reads of an error of werkzeug's."""
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    headers = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    said = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; see GET /openapi.json",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take that method",
+    }
+    return Problem(status, said.get(status, status.phrase.lower()), headers=headers)
+
+
+def unknown_fault() -> Problem:
+    """Return what a client reads of a bug; the log has the rest by the request's id."""
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "something went wrong; the server's log tells more of this request_id",
+        code="FAULT",
+    )
+
+
+def _refused(error: errors.Refused) -> Problem:
+    status = _STATUS_OF_REASON.get(error.reason_code, HTTPStatus.CONFLICT)
+    headers = {}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = str(_seconds_left(error))
+    return Problem(
+        status,
+        error.message,
+        code=error.reason_code,
+        headers=headers,
+        hints=[*error.hints],
+        details=error.details,
+    )
+
+
+def _seconds_left(error: errors.Refused) -> int:
+    # The gate counts by the minute.
+    left = error.details.get("retry_after_seconds", 60)
+    return max(1, int(left)) if isinstance(left, int | float) else 60
+
+
+def _unavailable(error: errors.PgflowError) -> Problem:
+    later = {"Retry-After": str(_RETRY_SECONDS)}
+    if isinstance(error, errors.OutcomeUnknown):
+        said, code = (
+            "the database's answer was lost: whether it was done is not known",
+            "OUTCOME_UNKNOWN",
+        )
+    elif isinstance(error, errors.DatabaseUnavailable):
+        said, code = "the database does not answer", "DATABASE_UNAVAILABLE"
+    elif isinstance(error, errors.TryLater):
+        said, code = error.message, "TRY_LATER"
+    elif isinstance(error, errors.ConfigurationError):
+        said, code = (
+            "the database's schema is missing, of another version, or fenced",
+            "NOT_CONFIGURED",
+        )
+    else:
+        return unknown_fault()
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, code=code, headers=later)

@@ -1,0 +1,153 @@
+"""Listens: waitress in front of the application, with a deadline for slow requests."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+SLOWEST = 10.0  # seconds until all of a request has arrived
+_BACKLOG = 1024
+_TURN = 0.25  # seconds the loop waits for something to happen
+_LAST_SECONDS = 3.0
+_SETTINGS: dict[str, Any] = {
+    "connection_limit": 800,
+    "asyncore_use_poll": True,
+    "channel_timeout": 30,
+    "cleanup_interval": 1,
+    "max_request_header_size": 16_384,
+    "channel_request_lookahead": 1,
+    "ident": None,
+    "expose_tracebacks": False,
+}
+
+
+def require_safe(plan: AdminPlan) -> None:
+    """Refuse an address that others can reach while nobody needs a token (78)."""
+    if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
+        return
+    raise ConfigurationError(
+        f"{plan.address} can be reached from other hosts, and no token is set",
+        "Set PGFLOW_API_TOKEN_FILE (or PGFLOW_API_TOKEN), or listen on 127.0.0.1,",
+        "or say that a gateway guards it: --insecure-no-token"
+        " [PGFLOW_ADMIN_INSECURE=1].",
+    )
+
+
+def listening(plan: AdminPlan) -> socket.socket:
+    """Return a socket that listens where the plan says; exit 78 if it cannot."""
+    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((plan.host, plan.port))
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"cannot listen on {plan.address}: {error.strerror or error}",
+            "Another program may use the port: try another with --addr HOST:PORT.",
+        ) from None
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return where a socket listens, as in a URL."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def run(
+    plan: AdminPlan,
+    bound: socket.socket,
+    *,
+    beat: Callable[[], float] | None = None,
+    ended: Callable[[], bool],
+) -> None:
+    """Answer requests until `ended`; then finish those that have begun, within three
+    seconds.
+
+    `beat` says when the loop of the supervisor it belongs to last turned.
+    """
+    from waitress import wasyncore  # noqa: PLC0415 - start-up stays quick
+
+    from pgflow_cli.admin import api, service  # noqa: PLC0415 - the API needs us
+
+    means = service.Service(plan, beat=beat)
+    server = serve(plan, bound, api.application(means))
+
+    def turn() -> None:
+        wasyncore.loop(timeout=_TURN, map=server._map, use_poll=True, count=1)
+
+    try:
+        while not ended():
+            turn()
+        means.end()
+        server.accepting = False
+        deadline = time.monotonic() + _LAST_SECONDS
+        while _is_busy(server) and time.monotonic() < deadline:
+            turn()
+    finally:
+        means.end()
+        server.task_dispatcher.shutdown(timeout=1)
+        server.close()
+        means.close()
+
+
+def _is_busy(server: Any) -> bool:
+    channels = list(server.active_channels.values())
+    return any(each.requests or each.total_outbufs_len for each in channels)
+
+
+def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -> Any:
+    """Return a server for the socket, whose loop has to be turned."""
+    from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
+
+    server: Any = create_server(
+        _behind(plan, application),
+        sockets=[bound],
+        threads=plan.threads,
+        max_request_body_size=plan.max_body,
+        clear_untrusted_proxy_headers=plan.proxy_hops == 0,
+        url_prefix="" if plan.base_path == "/" else plan.base_path,
+        **_SETTINGS,
+    )
+    _close_slow_requests(server)
+    return server
+
+
+def _behind(plan: AdminPlan, application: WSGIApplication) -> WSGIApplication:
+    """Believe what so many proxies say of the client, and nobody else."""
+    if plan.proxy_hops == 0:
+        return application
+    from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: PLC0415
+
+    hops = plan.proxy_hops
+    return ProxyFix(application, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
+
+
+def _close_slow_requests(server: Any) -> None:
+    """Close connections whose request has not arrived whole in ten seconds.
+
+    waitress has no such limit: somebody who sends a byte now and then would keep his
+    place for ever. Its loop calls `maintenance` each second.
+    """
+    inherited = server.maintenance
+
+    def maintenance(now: float) -> None:
+        inherited(now)
+        for channel in list(server.active_channels.values()):
+            request = channel.request  # received in part, or None
+            if request is not None:
+                started = request.__dict__.setdefault("_started", now)
+                if now - started > SLOWEST:
+                    channel.will_close = True
+
+    server.maintenance = maintenance

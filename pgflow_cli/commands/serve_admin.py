@@ -1,0 +1,104 @@
+"""Serve the HTTP API, the page and the metrics."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgflow_cli import inventory, output, serving, settings
+from pgflow_cli.context import command, pass_database
+from pgflow_cli.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository import Database
+
+
+@command("serve-admin")
+@settings.admin_address
+@settings.serving_options
+@click.option(
+    "--threads",
+    type=settings.Number(2, 256),
+    default=16,
+    show_default=True,
+    help="How many requests are answered at once.",
+)
+@click.option(
+    "--max-sse",
+    type=settings.Number(0, 128),
+    default=8,
+    show_default=True,
+    help="How many pages are told of changes as they happen, at most half the"
+    " threads; others ask every 5s.",
+)
+@click.option(
+    "--metrics-cache",
+    type=settings.Duration(0, 3600),
+    default="5s",
+    show_default=True,
+    help="How old an answer to a scrape may be.",
+)
+@click.option(
+    "--base-path",
+    default="/",
+    show_default=True,
+    metavar="PATH",
+    help="The path that a gateway puts before ours.",
+)
+@click.option(
+    "--proxy-hops",
+    type=settings.Number(0, 10),
+    default=0,
+    show_default=True,
+    help="How many proxies' X-Forwarded headers to believe.",
+)
+@click.option(
+    "--max-body",
+    type=settings.Size(1024, 67_108_864),
+    default="1MiB",
+    show_default=True,
+    help="The largest body of a request.",
+)
+@click.option(
+    "--access-log/--no-access-log",
+    default=True,
+    show_default=True,
+    help="Whether each request is a line of the log.",
+)
+@click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
+@pass_database
+def serve_admin(database: Database, **options: Any) -> None:
+    """Serve the HTTP API, the operators' page and the metrics, until told to stop.
+
+    It listens on this host only, unless told otherwise; beyond it, clients need a
+    token. GET /openapi.json describes the API.
+
+    \b
+    Examples:
+      pgflow serve-admin --open
+      pgflow serve-admin --addr 0.0.0.0:3003 --api-token-file /run/secrets/token
+    """
+    from pgflow_cli import logs  # noqa: PLC0415 - only what is run is loaded
+    from pgflow_cli.admin import server  # noqa: PLC0415
+
+    address = options["address"]
+    if address is None:
+        raise ConfigurationError(
+            "there is nowhere to listen: the address is off",
+            "Set PGFLOW_ADMIN_ADDR to HOST:PORT, or try: --addr 127.0.0.1:3003",
+        )
+    plan = serving.admin_plan(database, address, options)
+    bound = server.listening(plan)
+    logs.set_up(plan.log_format, plan.log_level)
+    logs.say_settings(inventory.in_force(options))
+    url = f"http://{server.address_of(bound)}{plan.base_path}"
+    output.say(f"serving {url}")
+    if options["browse"]:
+        click.launch(url)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    server.run(plan, bound, ended=asked.is_set)
