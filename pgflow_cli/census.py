@@ -73,7 +73,7 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
     p95 = quantile(rate.buckets, 0.95) if rate.buckets else None
     return QueueStatus(
         measure=found,
-        counted=measures.counted,
+        counted=found.counted,
         in_per_sec=in_per_sec,
         out_per_sec=out_per_sec,
         error_percent=_percent(failed, rate.finished),

@@ -51,7 +51,10 @@ def make_partitions(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
 
 
 def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
-    """Remove counts that no limit looks at any more."""
+    """Count what was enqueued; remove counts that no limit looks at any more."""
+    if not turn.dry_run:
+        # Here too: there may be no worker that does.
+        turn.repeat(lambda: (0, repository.count_arrivals()))
     limit = _MANY if turn.dry_run else turn.batch_size
     for prune in (
         repository.prune_enqueue_counters,

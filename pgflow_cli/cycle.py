@@ -13,7 +13,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pgflow_cli import counters, handlers
+from pgflow_cli import counters, handlers, logs
 from pgflow_cli.errors import (
     Contention,
     DatabaseUnavailable,
@@ -224,9 +224,17 @@ class Cycle:
             jobs = self._repository.lease_limited(request)
         except DatabaseUnavailable as error:
             self._unconfirmed.append(request.batch_id)
-            log.warning("queues with a limit were not leased from: %s", error)
+            log.warning(
+                "queues with a limit were not leased from: %s",
+                error,
+                extra=logs.trouble("database_unavailable", error),
+            )
         except Contention as error:
-            log.info("queues with a limit, again at the next turn: %s", error)
+            log.info(
+                "queues with a limit, again at the next turn: %s",
+                error,
+                extra=logs.trouble("contention", error),
+            )
         finally:
             intake.confirm(room, 0, leased=len(jobs))
         if jobs:
@@ -363,7 +371,11 @@ class Cycle:
         if not runs:
             self._back_off(error)
             return
-        log.error("an outcome was not accepted, trying them one by one: %s", error)
+        log.error(
+            "an outcome was not accepted, trying them one by one: %s",
+            error,
+            extra=logs.trouble("outcome_refused", error),
+        )
         for run in runs:
             settlements = self._settlements([run])
             closing = self._open[run.leased.lease_id] == 1
@@ -371,10 +383,16 @@ class Cycle:
             if settlements:
                 try:
                     self._count([run], self._exchange(0, settlements, closed))
-                except StatementFailed:
-                    log.exception(
-                        "the outcome of job %s cannot be recorded; its lease runs out",
+                except StatementFailed as refusal:
+                    log.error(  # noqa: TRY400 - the sentence is all there is to know
+                        "the outcome of job %s cannot be recorded; its lease runs out:"
+                        " %s",
                         run.leased.job_id,
+                        refusal,
+                        extra={
+                            **handlers.fields(run.job or run.leased),
+                            "event": "outcome_lost",
+                        },
                     )
             self._intake.confirm(0, 0, settled=1)
             self._forget(Counter({run.leased.lease_id: 1}), closed)
@@ -414,10 +432,14 @@ class Cycle:
                 log.warning(
                     "outcome of job %s thrown away: its lease is gone",
                     run.leased.job_id,
-                    extra={"event": "stale_outcome", "job_id": run.leased.job_id},
+                    extra={
+                        **handlers.fields(run.job or run.leased),
+                        "event": "stale_outcome",
+                    },
                 )
             elif outcome.status != "succeeded" or self._plan.log_jobs:
-                handlers.log_outcome(log, run.leased, outcome, run.ended - run.started)
+                took = run.ended - run.started if run.started else 0.0
+                handlers.log_outcome(log, run.job or run.leased, outcome, took)
 
     # Trouble.
 
@@ -440,7 +462,12 @@ class Cycle:
         ceiling = 0.05 if quick else min(5.0, 0.1 * 2**self._failures)
         pause = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
         if not quick:
-            log.warning("database unavailable, again in %.1f s: %s", pause, error)
+            log.warning(
+                "database unavailable, again in %.1f s: %s",
+                pause,
+                error,
+                extra=logs.trouble("database_unavailable", error),
+            )
         time.sleep(pause)
         self._next_poll = 0.0
 

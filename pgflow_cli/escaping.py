@@ -51,6 +51,17 @@ def redact(text: str) -> str:
     return _PASSWORD_IN_PAIR.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
 
 
+def redact_url(url: str) -> str:
+    """Return a connection string without its password, however badly it is written."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        # A password in quotes, or with a backslash before its space, goes on.
+        return re.sub(r"(?i)(password\s*=).*", rf"\1{MASK}", url, flags=re.S)
+    user, at, place = rest.rpartition("@")
+    name = f"{user.partition(':')[0]}:{MASK}" if ":" in user else user
+    return redact(f"{scheme}{separator}{name}{at}{place}")
+
+
 def _shown(match: re.Match[str]) -> str:
     character = match[0]
     if character == "\n":

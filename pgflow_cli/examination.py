@@ -122,7 +122,9 @@ CHECKS = (
     Check(
         "upkeep.exposure",
         lambda p: upkeep.exposure(
-            p.surroundings.secrets, password_typed=p.surroundings.password_typed
+            p.surroundings.secrets,
+            password_typed=p.surroundings.password_typed,
+            open_address=p.surroundings.open_address,
         ),
         "nothing",
     ),

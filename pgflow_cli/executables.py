@@ -16,7 +16,6 @@ from pgflow_cli.handlers import Handler, Job, Outcome, conclude, failed, release
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.handlers.signals import seconds
 from pgflow_cli.handlers.texts import excerpt
-from pgflow_cli.payloads import is_traceparent
 from pgflow_cli.programs import CannotStart, Ending
 
 TAIL = 2048  # bytes of stderr that become the error message
@@ -32,7 +31,13 @@ _CODES = {
 _MAY_SAY_WHEN = (69, 75)
 
 # Besides the worker's own settings; what --exec-env allows comes back as `environment`.
-_WITHHELD = {"DATABASE_URL", "DATABASE_URL_FILE", "PGPASSWORD", "TRACEPARENT"}
+_WITHHELD = {
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "PGPASSWORD",
+    "TRACEPARENT",
+    "TRACESTATE",
+}
 
 
 def run(
@@ -105,9 +110,8 @@ def _environment(
         "PGFLOW_DEADLINE": job.deadline.isoformat(timespec="seconds"),
         "PGFLOW_CONTROL_FILE": str(control),
     }
-    trace = job.meta.get("traceparent")
-    if isinstance(trace, str) and is_traceparent(trace):
-        own["TRACEPARENT"] = trace
+    if job.trace is not None:
+        own |= {name.upper(): text for name, text in job.trace.fields().items()}
     return {**inherited, **(added or {}), **own}
 
 
@@ -115,7 +119,8 @@ def _outcome(
     handler: Handler, job: Job, ending: Ending, retry_after: float | None
 ) -> Outcome:
     words = _words(ending.status)
-    job.log.debug("program ended: %s", words, extra={"stdout": _shown(ending.stdout)})
+    # Not what it printed: that may be the payload.
+    job.log.debug("program ended: %s", words, extra={"event": "program_ended"})
     if ending.stopped == "canceled":
         return released("the program was stopped before it ended")
     if ending.status == 0 and ending.stopped is None:

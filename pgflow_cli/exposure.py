@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from pgflow_cli import configuration, escaping
+from pgflow_cli import configuration, escaping, settings
+from pgflow_cli.admin.plan import LOOPBACK
 from pgflow_cli.options import COMMAND_LINE, Session
 from pgflow_cli.symptoms import SecretFile
 
@@ -19,6 +20,17 @@ def password_is_typed() -> bool:
         return False
     url = str(session.given["database_url"])
     return escaping.redact(url) != url
+
+
+def open_address() -> str | None:
+    """Return where an admin server would let in whoever reaches it from elsewhere."""
+    address = settings.work_admin.value()
+    if address is None or address[0] in LOOPBACK:
+        return None
+    find = Session.current().sources.find
+    tokens = ("PGFLOW_API_TOKEN", "PGFLOW_API_TOKEN_FILE")
+    guarded = any(find(variable) for variable in tokens)
+    return None if guarded else f"{address[0]}:{address[1]}"
 
 
 def secret_files() -> list[SecretFile]:

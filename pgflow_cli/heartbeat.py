@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pgflow_cli import fencing, maintenance, migrations
+from pgflow_cli import fencing, logs, maintenance, migrations
 from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
 from pgflow_cli.ledger import Ledger
@@ -71,14 +71,22 @@ class Heartbeat:
                 self.beat(repository)
                 self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
-                log.warning("heartbeat failed: %s", error)
+                log.warning(
+                    "heartbeat failed: %s",
+                    error,
+                    extra=logs.trouble("heartbeat_failed", error),
+                )
                 # Soon again, but not all supervisors at once.
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
             self.hurried.wait(pause)
         try:
             self.ledger.flush(repository, self.supervisor_id)
         except PgflowError as error:
-            log.warning("what was counted last is lost: %s", error)
+            log.warning(
+                "what was counted last is lost: %s",
+                error,
+                extra={"event": "counters_lost"},
+            )
         repository.close()
 
     def hurry(self) -> None:
@@ -149,7 +157,7 @@ def _extendable(board: Board, now: float) -> dict[str, int]:
 @dataclass
 class Upkeep:
     """Reaps expired leases, makes partitions ahead, settles what dead processes held,
-    and sees whether the database is still the one it was.
+    counts what was enqueued, and sees whether the database is still the one it was.
     """
 
     PARTITION_INTERVAL = 3600.0
@@ -158,7 +166,9 @@ class Upkeep:
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
     PAUSE_INTERVAL = 60.0
+    ARRIVAL_INTERVAL = 5.0
     BATCH = 100
+    NAMED = 20  # jobs in a line
 
     plan: WorkPlan
     database: Database
@@ -167,6 +177,7 @@ class Upkeep:
     )
     stopped: threading.Event = field(default_factory=threading.Event)
     fenced: bool = False
+    reaps: bool = False
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -176,6 +187,7 @@ class Upkeep:
             self._partitions: 0.0,
             self._forget: 0.0,
             self._pauses: 0.0,
+            self._arrivals: 0.0,
         }
         while not (self.stopped.is_set() and self.urgent.empty()):
             now = time.monotonic()
@@ -201,10 +213,16 @@ class Upkeep:
         except PermissionDenied as error:
             # New partitions need the owner of the tables: migrate and maintain make
             # them, then.
-            log.warning("upkeep left to others, this role may not do it: %s", error)
+            log.warning(
+                "upkeep left to others, this role may not do it: %s",
+                error,
+                extra={"event": "upkeep_denied"},
+            )
             return self.PERMISSION_RETRY
         except PgflowError as error:
-            log.warning("upkeep failed: %s", error)
+            log.warning(
+                "upkeep failed: %s", error, extra=logs.trouble("upkeep_failed", error)
+            )
             return 1.0
 
     def _settle(
@@ -212,10 +230,18 @@ class Upkeep:
     ) -> bool:
         try:
             task(repository)
-        except StatementFailed:
-            log.exception("cannot settle for a process that ended; its leases run out")
+        except StatementFailed as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "cannot settle for a process that ended; its leases run out: %s",
+                error,
+                extra={"event": "leases_left"},
+            )
         except PgflowError as error:
-            log.warning("cannot settle for a process that ended: %s", error)
+            log.warning(
+                "cannot settle for a process that ended: %s",
+                error,
+                extra=logs.trouble("upkeep_failed", error),
+            )
             return self.stopped.wait(0.2)  # when stopping, their leases will run out
         return True
 
@@ -242,8 +268,20 @@ class Upkeep:
                 "reap_expired_locks: %d jobs of %s",
                 len(reaped),
                 ", ".join(workers),
-                extra={"event": "reap_expired_locks", "count": len(reaped)},
+                extra={
+                    "event": "reap_expired_locks",
+                    "count": len(reaped),
+                    "workers": workers,
+                    "jobs": [job.job_id for job in reaped[: self.NAMED]],
+                },
             )
+        elif not self.reaps:
+            log.info(
+                "reap_expired_locks: every %g s",
+                self.plan.reap_interval,
+                extra={"event": "reap_expired_locks", "count": 0},
+            )
+        self.reaps = True
         return 0.0 if len(reaped) >= self.BATCH else self.plan.reap_interval
 
     def _partitions(self, repository: Repository) -> float:
@@ -252,16 +290,24 @@ class Upkeep:
         except TryLater as error:
             # Somebody holds a lock; the default partition takes the rows meanwhile. Not
             # at once again: each try makes others wait.
-            log.warning("%s", error)
+            log.warning("%s", error, extra={"event": "partitions_postponed"})
             return self.PARTITION_RETRY
         if made:
-            log.info("partitions made: %s", ", ".join(made))
+            log.info(
+                "partitions made: %s",
+                ", ".join(made),
+                extra={"event": "partitions_made", "partitions": made},
+            )
         return self.PARTITION_INTERVAL
 
     def _forget(self, repository: Repository) -> float:
         forgotten = repository.forget_silent_workers()
         if forgotten:
-            log.info("workers long silent, forgotten: %s", ", ".join(forgotten))
+            log.info(
+                "workers long silent, forgotten: %s",
+                ", ".join(forgotten),
+                extra={"event": "workers_forgotten", "workers": forgotten},
+            )
         repository.fold_counters(limit=FOLDED)
         repository.prune_queue_rates(limit=FOLDED)
         return self.FORGET_INTERVAL
@@ -269,6 +315,10 @@ class Upkeep:
     def _pauses(self, repository: Repository) -> float:
         repository.record_pauses()
         return self.PAUSE_INTERVAL
+
+    def _arrivals(self, repository: Repository) -> float:
+        more = repository.count_arrivals()
+        return 0.0 if more else self.ARRIVAL_INTERVAL
 
 
 @dataclass
@@ -290,7 +340,11 @@ class Maintaining:
         try:
             self._run(every)
         except PgflowError as error:
-            log.warning("maintenance is left to others: %s", error)
+            log.warning(
+                "maintenance is left to others: %s",
+                error,
+                extra={"event": "maintain_failed"},
+            )
 
     def _run(self, every: float) -> None:
         maintenance.run_forever(
@@ -338,6 +392,7 @@ class WakeUps:
                             "LISTEN delivers nothing here (a transaction pooler?):"
                             " polling every %g s",
                             self.plan.poll,
+                            extra={"event": "listen_deaf"},
                         )
                         told = True
                     listener.close()
@@ -346,7 +401,11 @@ class WakeUps:
                 self.wake()  # what was notified during the test
                 self._listen(listener)
             except PgflowError as error:
-                log.info("listening again: %s", error)
+                log.info(
+                    "listening again: %s",
+                    error,
+                    extra=logs.trouble("listen_failed", error),
+                )
                 listener.close()
                 self.stopped.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter
         listener.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import click
 from pgflow_cli import configuration, escaping, settings, times
 from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
+
+# What a command that stays has no use for.
+_FOR_PEOPLE = frozenset({"check", "pager", "production"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,21 @@ class Place:
 def values() -> list[Value]:
     """Return every setting with a variable; a bad value is shown as it was written."""
     return [_value(setting) for setting in _with_variable()]
+
+
+def in_force(options: Mapping[str, Any]) -> list[Value]:
+    """Return every setting that a command heeds which stays; `options` are what it was
+    called with. Secrets are masked, and of a handler's command only its job type is
+    told.
+    """
+    everywhere = {*settings.GLOBAL, *settings.VARIABLE_ONLY}
+    heeded = {
+        each.name: each
+        for each in settings.ALL
+        if (each.name in options or (each in everywhere and each.variable))
+        and each.name not in _FOR_PEOPLE
+    }
+    return [_value(each, options) for each in heeded.values()]
 
 
 def problems() -> list[str]:
@@ -94,19 +112,25 @@ def _with_variable() -> list[Setting]:
     return list(by_variable.values())
 
 
-def _value(setting: Setting) -> Value:
+def _value(setting: Setting, options: Mapping[str, Any] | None = None) -> Value:
     session = Session.current()
     typed = session.origins.get(setting.name)
     if typed is not None and typed.origin == COMMAND_LINE:
-        written, origin = session.given.get(setting.name), typed.key
+        given = {**(options or {}), **session.given}
+        written, origin = given.get(setting.name), typed.key
     else:
         found = session.sources.find(str(setting.variable))
         written = found.value if found else None
         origin = found.origin if found else "default"
+    if setting is settings.exec_:
+        # A command line may hold anything.
+        written = tuple(
+            spec.partition("=")[0] for spec in (options or {}).get(setting.name, ())
+        )
     shown = _default(setting) if written is None else _text(written)
     flags = [flag for flag in setting.flags if flag.startswith("-")]
     return Value(
-        str(setting.variable),
+        setting.variable or "",
         max(flags, key=len, default=""),
         _masked(str(setting.variable), shown),
         origin,
@@ -118,6 +142,8 @@ def _value(setting: Setting) -> Value:
 def _masked(variable: str, shown: str) -> str:
     if shown and configuration.names_a_secret(variable):
         return escaping.MASK
+    if variable == "DATABASE_URL":
+        return escaping.redact_url(shown)
     return escaping.redact(shown)
 
 
@@ -164,6 +190,8 @@ def _default(setting: Setting) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, float):
+        return times.format_duration(value)
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return str(value)

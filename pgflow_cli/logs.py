@@ -1,78 +1,126 @@
-"""Log lines: one line per event, as text for people or as JSON for machines,
-on stderr.
-"""
+"""The log of a process that stays: where it goes, its first line, what bounds it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
+import threading
+import time
+from collections.abc import Iterable
+from typing import Protocol
 
-from pgflow_cli import escaping
 from pgflow_cli.handlers import JobFields
+from pgflow_cli.loglines import JsonLines, TextLines
 
-# What every record has of itself; anything else was given as `extra` and is a field.
-_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+log = logging.getLogger("pgflow")
 
 
-def set_up(form: str, level: str, **fields: str) -> None:
+class Setting(Protocol):
+    """A setting as `config show` has it; its secrets are masked already."""
+
+    @property
+    def variable(self) -> str: ...
+    @property
+    def option(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def origin(self) -> str: ...
+
+
+def set_up(
+    form: str, level: str, *, processes: int = 1, worker_id: str | None = None
+) -> None:
     """Send the log to stderr; `form` is text, json, or auto: text on a terminal, else
     JSON lines.
+
+    `worker_id` is the name of the worker, on every line. `processes` write to the same
+    log: together they repeat one trouble no more than once a second.
     """
     handler = logging.StreamHandler(sys.stderr)
-    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    handler.setFormatter(TextLines() if as_text else JsonLines(**fields))
+    at_terminal = sys.stderr.isatty()
+    fields = {} if worker_id is None else {"worker_id": worker_id}
+    as_text = form == "text" or (form == "auto" and at_terminal)
+    handler.setFormatter(
+        TextLines(tall=at_terminal, **fields) if as_text else JsonLines(**fields)
+    )
     handler.addFilter(JobFields())
+    handler.addFilter(OnceInAWhile(float(processes)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)  # else they would be lines of their own form
+    threading.excepthook = note_thread
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object per event; ASCII, so that nothing in a message can forge a line
-    or reach a terminal.
+def trouble(event: str, error: BaseException) -> dict[str, object]:
+    """Return the extra of a line about something that may fail again and again.
+
+    All lines of one kind of error share the bound, whatever was being done: an outage
+    of the database stops everything at once.
+    """
+    kind = getattr(error, "exit_code", type(error).__name__)
+    return {"event": event, "error_class": type(error).__name__, "_repeats": kind}
+
+
+def say_settings(settings: Iterable[Setting]) -> None:
+    """Write the first line of a process that stays: every setting in force."""
+    known = list(settings)
+    told = [
+        f"{_name(each)}={each.value} ({each.origin})"
+        for each in known
+        if each.origin != "default"
+    ]
+    log.info(
+        "settings: %s; what is not named has its default",
+        ", ".join(told) or "none",
+        extra={
+            "event": "settings",
+            "settings": {
+                _name(each): {"value": each.value, "origin": each.origin}
+                for each in known
+            },
+        },
+    )
+
+
+class OnceInAWhile(logging.Filter):
+    """Passes one line of a trouble in so many seconds; the next one says how many were
+    left out.
     """
 
-    def __init__(self, **fields: str) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._fields = fields
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._next: dict[object, tuple[float, int]] = {}
 
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": getattr(record, "event", "log"),
-            "message": record.getMessage(),
-            **self._fields,
-        }
-        line.update(_extra(record))
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-class TextLines(logging.Formatter):
-    """Time, level and message; control characters are shown, never sent."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created).astimezone()
-        milliseconds = at.microsecond // 1000
-        level = record.levelname.lower()
-        text = f"{at:%H:%M:%S}.{milliseconds:03d} {level:7} {record.getMessage()}"
-        job = getattr(record, "job_id", None)
-        if job and str(job) not in text:
-            text += f"  job={job}"
-        lines = [text]
-        if record.exc_info:
-            lines += self.formatException(record.exc_info).splitlines()
-        return "\n".join(escaping.neutral(line) for line in lines)
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = getattr(record, "_repeats", None)
+        if kind is None:
+            return True
+        now = time.monotonic()
+        with self._lock:
+            at, left_out = self._next.get(kind, (now, 0))
+            if now < at:
+                self._next[kind] = at, left_out + 1
+                return False
+            self._next[kind] = now + self._seconds, 0
+        if left_out:
+            record.left_out = left_out
+        return True
 
 
-def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {
-        key: value
-        for key, value in vars(record).items()
-        if key not in _OWN and not key.startswith("_")
-    }
+def _name(setting: Setting) -> str:
+    return setting.variable or setting.option
+
+
+def note_thread(args: threading.ExceptHookArgs) -> None:
+    """Tell of a thread that has ended with an exception; a hook of `threading`."""
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        log.critical(
+            "a thread has ended with %s: a bug",
+            args.exc_type.__name__,
+            exc_info=args.exc_value,
+            extra={"event": "thread_failed"},
+        )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pgflow_cli import chores, migrations
+from pgflow_cli import chores, logs, migrations
 from pgflow_cli.archiving import archive
 from pgflow_cli.errors import (
     ConfigurationError,
@@ -158,7 +158,9 @@ class Pass:
             interval=plan.interval,
         )
         if plan.interval and cuts.lately:
-            log.debug("somebody has maintained lately")
+            log.debug(
+                "somebody has maintained lately", extra={"event": "maintain_skipped"}
+            )
             return
         for task in plan.tasks:
             if self.stopped.is_set():
@@ -186,7 +188,12 @@ class Pass:
             result, detail, outage = "failed", str(error), error
         except PgflowError as error:
             result, detail = "failed", ", ".join([*turn.notes, str(error)])
-            log.debug("%s failed", task, exc_info=True)
+            log.debug(
+                "%s failed",
+                task,
+                exc_info=True,
+                extra={"event": "task_failed", "task": task},
+            )
         seconds = time.monotonic() - began
         self.reports.append(
             TaskReport(
@@ -243,13 +250,21 @@ def run_forever(
         try:
             current.run()
         except DatabaseUnavailable as error:
-            log.warning("database unavailable: %s", error)
+            log.warning(
+                "database unavailable: %s",
+                error,
+                extra=logs.trouble("database_unavailable", error),
+            )
         except TryLater as error:
-            log.debug("%s", error)
+            log.debug("%s", error, extra={"event": "maintain_skipped"})
         except PgflowError as error:
             if isinstance(error, ConfigurationError) and not begun:
                 raise
-            log.warning("maintain failed: %s", error)
+            log.warning(
+                "maintain failed: %s",
+                error,
+                extra=logs.trouble("maintain_failed", error),
+            )
         else:
             begun = True
         if current.reports:

@@ -16,11 +16,12 @@ SAMPLED = 20_000  # newest jobs that arrivals are reckoned from
 class QueueMeasure:
     """What waits, runs and has died in a queue, and how it is limited.
 
-    Counts end one above the limit they were made with. Ages are in seconds. A pause
-    without an end has no `paused_until`.
+    Counts end one above `counted`. Ages are in seconds. A pause without an end has no
+    `paused_until`.
     """
 
     queue: str
+    counted: int
     runnable: int
     scheduled: int
     retrying: int
@@ -123,7 +124,7 @@ class CounterSum:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Everything of one instant; `counted` is where counts of jobs end.
+    """Everything of one instant.
 
     `asked_at` is when we asked, in seconds since 1970 by our own clock.
     """
@@ -135,7 +136,6 @@ class Measures:
     arrivals_covered: float
     workers: list[WorkerProcess]
     window: float
-    counted: int
     asked_at: float
 
 

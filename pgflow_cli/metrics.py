@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTED = 50_000  # jobs of a queue; what is deeper is estimated
+BUDGET = 250_000  # jobs of all queues that are counted, twice at most
 
 _LIMITS = (
     "max_in_flight", "max_attempts_per_minute", "throttle_delay_ms",
@@ -51,7 +52,7 @@ def collect(repository: Repository) -> Snapshot:
     began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
-            repository.list_queue_names(), window=census.WINDOW, counted=COUNTED
+            window=census.WINDOW, counted=COUNTED, budget=BUDGET
         )
     except DatabaseUnavailable:
         return Snapshot(None, None, time.monotonic() - began)
@@ -104,7 +105,8 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
         "db_up", "Whether the database answered.", snapshot.census is not None
     )
     if snapshot.census is not None and snapshot.totals is not None:
-        labels = Labels()
+        labels = _labels(snapshot.totals.counters)
+        yield from _of_jobs(snapshot.totals.counters, labels)
         yield from _of_counters(snapshot.totals.counters, labels)
         yield from _of_queues(snapshot.census, snapshot.totals.estimates, labels)
         yield from _of_workers(snapshot.census, labels)
@@ -115,8 +117,47 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
+def _labels(sums: Sequence[CounterSum]) -> Labels:
+    """Return labels that know the values of all counters, in the order first seen.
+
+    So none of them becomes `other` later, whatever is counted then.
+    """
+    labels = Labels()
+    for each in sums:
+        labels.value("queue", each.queue)
+        if each.job_type:
+            labels.value("type", each.job_type)
+        labels.value("reason" if each.metric in _DECISIONS else "code", each.code)
+    return labels
+
+
+def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
+    """Return what was enqueued, some seconds later, and what was replayed."""
+    yield families.counter(
+        "jobs_enqueued", "Jobs that were enqueued, replays too; counted seconds later.",
+        ("queue", "job_type"),
+        families.added(
+            (_names(labels, each), each.count)
+            for each in sums if each.metric == "arrivals"
+        ),
+    )  # fmt: skip
+    yield _by_queue(sums, labels, "replays", "Jobs that a replay has made.")
+
+
+def _by_queue(
+    sums: Sequence[CounterSum], labels: Labels, name: str, words: str
+) -> Metric:
+    return families.counter(
+        name, words, ("queue",),
+        families.added(
+            ((labels.value("queue", each.queue),), each.count)
+            for each in sums if each.metric == name
+        ),
+    )  # fmt: skip
+
+
 def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
-    """Return counters; in the order first seen, so that no series becomes `other`."""
+    """Return what became of attempts, and what was refused or held back."""
     yield families.counter(
         "attempts", "Attempts that ended.",
         ("queue", "job_type", "error_code", "outcome"),
@@ -138,19 +179,18 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
         WAITS, [s for s in sums if s.metric == "wait"],
         lambda each: (labels.value("queue", each.queue),),
     )  # fmt: skip
-    yield families.counter(
-        "leases_expired", "Leases that ran out and were reaped.", ("queue",),
-        families.added(
-            ((labels.value("queue", each.queue),), each.count)
-            for each in sums if each.metric == "leases_expired"
-        ),
-    )  # fmt: skip
+    yield _by_queue(
+        sums, labels, "leases_expired", "Leases that ran out and were reaped."
+    )
     for name, words in _DECISIONS.items():
         yield families.counter(
             name, words, ("queue", "reason_code"),
             families.added(
                 (
-                    (labels.value("queue", each.queue), labels.value("r", each.code)),
+                    (
+                        labels.value("queue", each.queue),
+                        labels.value("reason", each.code),
+                    ),
                     each.count,
                 )
                 for each in sums if each.metric == name
@@ -187,7 +227,10 @@ def _of_queues(
         each["oldest_running_age_seconds"].append(
             ((queue,), found.oldest_running_age_seconds or 0.0)
         )
-    yield families.labeled("queue_jobs", "Jobs by state.", ("queue", "state"), jobs)
+    yield families.labeled(
+        "queue_jobs", "Jobs by state; those retrying are scheduled, too.",
+        ("queue", "state"), jobs,
+    )  # fmt: skip
     for name, words in _OF_A_QUEUE.items():
         merge = max if name.startswith(("oldest", "paused")) else sum
         yield families.labeled(f"queue_{name}", words, ("queue",), each[name], merge)

@@ -124,12 +124,9 @@ class Setting:
         session = Session.current()
         written = self.look_up(session)
         if written is None:
-            as_written = self.unit and isinstance(self.default, str)
-            return (
-                self.kind.convert(self.default, None, None)
-                if as_written
-                else (self.default)
-            )
+            if self.kind is None or not isinstance(self.default, str):
+                return self.default
+            return self.kind.convert(self.default, None, None)
         if self.is_flag or self.kind is None:
             return written
         try:

@@ -39,10 +39,13 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known of this host: files with secrets, and what was typed."""
+    """What is known of this host: files with secrets, what was typed, and where an
+    admin server listens for others without asking for a token.
+    """
 
     secrets: Sequence[SecretFile] = ()
     password_typed: bool = False
+    open_address: str | None = None
 
 
 @dataclass

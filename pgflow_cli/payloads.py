@@ -44,7 +44,7 @@ FIELDS = frozenset(
 JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _FIELD = re.compile(r"[A-Za-z0-9_]{1,40}")
-_UUID7 = re.compile(
+UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 )
 _TIME = re.compile(
@@ -52,7 +52,6 @@ _TIME = re.compile(
     r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)",
     re.ASCII,
 )
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _DURATION = re.compile(
     r"(?=\d)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?",
     re.ASCII,
@@ -168,7 +167,7 @@ def check_max_attempts(number: object) -> None:
 
 
 def check_job_id(job_id: object) -> None:
-    if not isinstance(job_id, str) or not _UUID7.fullmatch(job_id):
+    if not isinstance(job_id, str) or not UUID7.fullmatch(job_id):
         raise UsageError("job_id must be a UUIDv7")
 
 
@@ -176,11 +175,6 @@ def check_run_at(text: object) -> None:
     """Accept RFC 3339; whether the month has that day is left to the database."""
     if not isinstance(text, str) or not _TIME.fullmatch(text):
         raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
-
-
-def is_traceparent(text: str) -> bool:
-    """Whether a text is a W3C trace context, and so worth keeping."""
-    return bool(_TRACEPARENT.fullmatch(text))
 
 
 def seconds_of(text: str, *, what: str) -> float:

@@ -17,9 +17,9 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, intake, worker
+from pgflow_cli import backoff, handlers, intake, worker
 from pgflow_cli.board import Board, RunningJob
-from pgflow_cli.models import Cycle, Scan, Settlement
+from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.workplan import WorkPlan
 
@@ -54,13 +54,21 @@ class Child:
             try:
                 self.pipe.send(command)
             except (BrokenPipeError, ConnectionResetError, OSError):
-                log.debug("%s does not listen any more", self.name)
+                log.debug(
+                    "%s does not listen any more",
+                    self.name,
+                    extra={"event": "process_gone", "worker_id": self.name},
+                )
 
     def hush(self) -> None:
         """Have it lease no more, now and after it has been replaced."""
         if not self.quiet:
             self.quiet = True
-            log.info("%s: quiet, leasing no more", self.name)
+            log.info(
+                "%s: quiet, leasing no more",
+                self.name,
+                extra={"event": "worker_quiet", "worker_id": self.name},
+            )
             self.say("quiet")
 
     @classmethod
@@ -126,6 +134,8 @@ def settling(
             lost = set(repository.settle_and_lease(cycle).lost)
             settled = [s for s in cycle.settlements if s.job_id not in lost]
             repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
+            for settlement in settled:
+                _tell_late(child, settlement)
         ended = repository.end_worker(
             child.worker_id,
             status=status,
@@ -137,14 +147,46 @@ def settling(
         repository.forget_workers([child.worker_id])
         for job in ended:
             if job.started:
-                log.warning(
-                    "job %s %s with its worker process",
-                    job.job_id,
-                    "dead-lettered" if job.dead_lettered else status,
-                    extra={"event": f"attempt_{status}", "job_id": job.job_id},
-                )
+                _tell(child, job, status)
 
     return settle
+
+
+def _tell(child: Child, job: EndedJob, status: str) -> None:
+    dead = job.dead_lettered
+    log.warning(
+        "job %s %s with its worker process",
+        job.job_id,
+        "dead-lettered" if dead else status,
+        extra={
+            "event": handlers.EVENTS["dlq" if dead else status],
+            "worker_id": child.name,
+            "queue": job.queue,
+            "job_id": job.job_id,
+            "job_type": job.job_type,
+            "attempt_no": job.attempt_no,
+            **({"error_code": "WORKER_LOST"} if status == "lost" else {}),
+            **({"reason_code": "CRASH_LOOP"} if dead else {}),
+        },
+    )
+
+
+def _tell_late(child: Child, settled: Settlement) -> None:
+    reason = settled.dlq_reason_code
+    log.warning(
+        "job %s failed with TIMEOUT: %s",
+        settled.job_id,
+        settled.error_message,
+        extra={
+            "event": handlers.EVENTS["dlq" if reason else "retried"],
+            "worker_id": child.name,
+            "job_id": settled.job_id,
+            "attempt_no": settled.attempt_no,
+            "latency_ms": round((settled.started_ago or 0.0) * 1000, 1),
+            "error_code": settled.error_code,
+            **({"reason_code": reason} if reason else {}),
+        },
+    )
 
 
 def cause(code: int | None) -> str:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import payloads, repository
+from pgflow_cli import payloads, repository, spans, tracing
 from pgflow_cli.errors import Refused, UsageError
 from pgflow_cli.models import JobOptions
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from pgflow_cli.repository import Producing
+    from pgflow_cli.spans import Sending
 
 JOBS_PER_CALL = 1000
 
@@ -76,17 +77,22 @@ def enqueue(
         raise UsageError("run_at and delay exclude each other")
     if job_id is not None:
         payloads.check_job_id(job_id)
-    return repository.borrowed(connection).enqueue(
-        job_type,
-        payloads.written({} if payload is None else payload),
-        options=replace(
-            options,
-            run_at=_moment(run_at),
-            delay=_seconds(delay, "delay"),
-            job_timeout=_seconds(job_timeout, "job_timeout"),
-        ),
-        job_id=job_id,
-    )
+    with spans.sending(queue, job_type=job_type) as sending:
+        sending.link(tracing.of_meta(meta))
+        found = repository.borrowed(connection).enqueue(
+            job_type,
+            payloads.written({} if payload is None else payload),
+            options=replace(
+                options,
+                run_at=_moment(run_at),
+                delay=_seconds(delay, "delay"),
+                job_timeout=_seconds(job_timeout, "job_timeout"),
+                meta=_meta(tracing.kept(meta, sending.context)),
+            ),
+            job_id=job_id,
+        )
+        sending.sent(found)
+        return found
 
 
 def enqueue_many(
@@ -99,11 +105,12 @@ def enqueue_many(
     mode too. Raises what `enqueue` raises; the message names the job, counted from 1.
     """
     producing = repository.borrowed(connection)
-    # Without a transaction of the caller's own, a later part could fail alone.
-    if connection.autocommit and connection.info.transaction_status == 0:
-        with producing.transaction():
-            return _send_all(producing, jobs)
-    return _send_all(producing, jobs)
+    with spans.sending(None) as sending:
+        # Without a transaction of the caller's own, a later part could fail alone.
+        if connection.autocommit and connection.info.transaction_status == 0:
+            with producing.transaction():
+                return _send_all(producing, jobs, sending)
+        return _send_all(producing, jobs, sending)
 
 
 def record_refusal(connection: psycopg.Connection[Any], refused: Refused) -> None:
@@ -156,14 +163,18 @@ def new_job_ids(count: int) -> list[str]:
     return ids
 
 
-def _send_all(producing: Producing, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
+def _send_all(
+    producing: Producing, jobs: Iterable[Mapping[str, Any]], sending: Sending
+) -> list[str]:
     ids: list[str] = []
-    elements = map(_element, jobs)
+    queues: set[str] = set()
+    elements = (_element(job, sending, queues) for job in jobs)
     while part := list(islice(elements, JOBS_PER_CALL)):
         try:
             ids += producing.enqueue_many(f"[{','.join(part)}]", options=JobOptions())
         except (UsageError, Refused) as error:
             raise _counted_from(error, len(ids)) from None
+    sending.sent(*ids, queues=queues)
     return ids
 
 
@@ -177,8 +188,11 @@ def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refuse
     return error
 
 
-def _element(job: Mapping[str, Any]) -> str:
-    """Return one job of Python values as an element of the gate's document."""
+def _element(job: Mapping[str, Any], sending: Sending, queues: set[str]) -> str:
+    """Return one job of Python values as an element of the gate's document.
+
+    It belongs to the trace of the call, unless it brings its own.
+    """
     stray = sorted(str(name) for name in job.keys() - _CLIENT_FIELDS)
     if stray:
         raise UsageError(
@@ -193,6 +207,11 @@ def _element(job: Mapping[str, Any]) -> str:
         seconds = _seconds(element["job_timeout"], "job_timeout") or 0
         element["job_timeout"] = f"{round(seconds * 1000)}ms"
     element["payload_json"] = payload
+    if isinstance(meta := element.get("meta", {}), Mapping):
+        sending.link(tracing.of_meta(meta))
+        if kept := tracing.kept(meta, sending.context):
+            element["meta"] = kept
+    queues.add(str(element.get("queue", "default")))
     text = payloads.written(element, what="a job")
     payloads.check_job(element)
     return text
@@ -210,8 +229,12 @@ def _options(
         queue=queue,
         priority=priority,
         max_attempts=max_attempts,
-        meta=None if meta is None else payloads.written(meta, what="meta"),
+        meta=_meta(meta),
     )
+
+
+def _meta(meta: Mapping[str, object] | None) -> str | None:
+    return None if meta is None else payloads.written(meta, what="meta")
 
 
 def _moment(given: datetime | str | None) -> datetime | None:

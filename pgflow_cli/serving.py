@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import output, settings
@@ -11,7 +13,10 @@ from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pgflow_cli.admin.plan import AdminPlan
+    from pgflow_cli.companions import Companion
     from pgflow_cli.repository import Database
+
+log = logging.getLogger("pgflow.supervisor")
 
 _BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*)?", re.ASCII)
 # Options that only `serve-admin` has, by the field of the plan.
@@ -77,6 +82,41 @@ def probe_plan(database: Database, address: tuple[str, int]) -> AdminPlan:
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
     )
+
+
+@contextmanager
+def beside(database: Database, options: Mapping[str, Any]) -> Iterator[list[Companion]]:
+    """Run the servers that `work` was asked for in processes of their own, for as long
+    as the block does.
+    """
+    from pgflow_cli import companions  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.admin import companion, server  # noqa: PLC0415
+
+    plans = {}
+    if options["admin"] is not None:
+        plans["admin server"] = admin_plan(database, options["admin"], options)
+    if options["probe"] is not None:
+        plans["probe server"] = probe_plan(database, options["probe"])
+    bound = [server.listening(plan) for plan in plans.values()]
+    kept = [
+        companions.Companion(name, companion.main, (plan, listens))
+        for (name, plan), listens in zip(plans.items(), bound, strict=True)
+    ]
+    try:
+        for each, listens in zip(kept, bound, strict=True):
+            log.info(
+                "the %s listens on http://%s",
+                each.name,
+                server.address_of(listens),
+                extra={"event": "listening"},
+            )
+            each.start()
+        yield kept
+    finally:
+        for each in kept:
+            each.stop()
+        for listens in bound:
+            listens.close()
 
 
 def _base_path(text: str) -> str:

@@ -677,9 +677,22 @@ def status_folders() -> list[Path]:
     return status_files.folders(os.environ.get("XDG_STATE_HOME"))
 
 
-def traceparent() -> str | None:
-    """Return the caller's trace context: no setting of ours, but a convention."""
-    return os.environ.get("TRACEPARENT")
+def trace_context() -> dict[str, str | None]:
+    """Return the caller's trace context: no settings of ours, but a convention."""
+    names = ("traceparent", "tracestate")
+    return {name: os.environ.get(name.upper()) for name in names}
+
+
+def notify_socket() -> str | None:
+    """Return where systemd wants to hear of a service; no setting of ours either."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
+def watchdog_seconds() -> float:
+    """Return how long systemd lets this very process be silent; 0: for ever."""
+    micros = os.environ.get("WATCHDOG_USEC", "")
+    meant = os.environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
+    return int(micros) / 1e6 if meant and micros.isdecimal() else 0.0
 
 
 def _rank(session: Session, name: str) -> int:

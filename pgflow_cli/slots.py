@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import executables, handlers
+from pgflow_cli import executables, handlers, spans
 from pgflow_cli.board import Board
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.models import LeasedJob
 from pgflow_cli.pace import Pace
-
-log = logging.getLogger("pgflow.worker")
 
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
@@ -49,6 +46,7 @@ class Run:
     over: bool = False
     submitted: bool = False
     stale: bool = False  # its lease had run out before it ended
+    span: spans.Processing | None = None
 
 
 @dataclass(slots=True)
@@ -74,11 +72,13 @@ class Slots:
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
         exec_environment: Mapping[str, str] | None = None,
+        tracing: spans.Consumer | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.stuck = 0
         self._board = board
         self._environment = exec_environment
+        self._tracing = tracing
         self._waiting = _Waiting()
         self._running: set[Run] = set()
         self._by_type: Counter[str] = Counter()
@@ -290,13 +290,20 @@ class Slots:
         job = self._prepare(run)
         if job is None:
             return
-        if run.handler.kind == "executable":
-            outcome = executables.run(run.handler, job, self._environment)
+        if self._tracing is None:
+            outcome = self._attempt(run, job)
         else:
-            outcome = handlers.run(run.handler, job)
+            with self._tracing.processing(job) as run.span:
+                outcome = self._attempt(run, job)
         # Decided from outside meanwhile: that counts.
         run.outcome = run.outcome or outcome
         run.ended = run.ended or time.monotonic()
+        _end_span(run)
+
+    def _attempt(self, run: Run, job: Job) -> Outcome:
+        if run.handler.kind == "executable":
+            return executables.run(run.handler, job, self._environment)
+        return handlers.run(run.handler, job)
 
     def _prepare(self, run: Run) -> Job | None:
         """Start a job: show it on the board and decode it. None if it ended there and
@@ -352,9 +359,14 @@ class Slots:
         job = self._prepare(run)
         run.worked = 0.0  # one thread runs them all: a coroutine is there to wait
         if job is not None:
-            outcome = await handlers.run_async(run.handler, job)
+            if self._tracing is None:
+                outcome = await handlers.run_async(run.handler, job)
+            else:
+                with self._tracing.processing(job) as run.span:
+                    outcome = await handlers.run_async(run.handler, job)
             run.outcome = run.outcome or outcome
             run.ended = run.ended or time.monotonic()
+            _end_span(run)
         with self._changed:
             self._finish(run)
             self._wake()
@@ -467,3 +479,13 @@ class Slots:
                 self.stuck += 1
         # Only now: told earlier, the handler could still hand in an outcome of its own.
         self._cancel(run, outcome)
+        _end_span(run)
+
+
+def _end_span(run: Run) -> None:
+    if run.span is not None and run.outcome is not None:
+        run.span.end(
+            handlers.told_apart(run.outcome),
+            error_code=run.outcome.error_code,
+            reason_code=run.outcome.dlq_reason_code,
+        )

@@ -16,14 +16,16 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, fencing, migrations
+from pgflow_cli import errors, fencing, logs, migrations
 from pgflow_cli.board import RunningJob
+from pgflow_cli.companions import Companion
 from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
+from pgflow_cli.notices import Notices
 from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.status_files import StatusFile
@@ -44,8 +46,9 @@ class Supervisor:
     after a graceful end.
     """
 
-    def __init__(self, plan: WorkPlan) -> None:
+    def __init__(self, plan: WorkPlan, companions: Sequence[Companion] = ()) -> None:
         self.plan = plan
+        self._companions = companions
         self._children: list[Child] = []
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1)
         self._signals: deque[str] = deque()
@@ -70,6 +73,7 @@ class Supervisor:
         self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
+        self._notices = Notices(plan.notify_socket, plan.watchdog)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -83,7 +87,11 @@ class Supervisor:
                 self._listen_to_children(woken)
                 self._look_at_deadlines()
                 self._look_at_limits()
-                self._status.write([child.board for child in self._living()])
+                boards = [child.board for child in self._living()]
+                self._status.write(boards)
+                self._notices.turn(boards, ending=self._ending_at is not None)
+                for companion in self._companions:
+                    companion.attend()
             self._stop_duties(threads)
             self._status.remove()
         if self._failure is not None:
@@ -142,7 +150,8 @@ class Supervisor:
                 child.idle = True
                 log.warning(
                     "no handlers: nothing will be leased"
-                    " (--app, --handlers-dir, --exec, --simulate)"
+                    " (--app, --handlers-dir, --exec, --simulate)",
+                    extra={"event": "no_handlers", "worker_id": child.name},
                 )
             if child.quiet:
                 child.say("quiet")
@@ -170,7 +179,16 @@ class Supervisor:
         code = child.process.exitcode
         if not child.ready:
             if self._ending_at is None:
-                log.error("%s ended before it was ready: %s", child.name, cause(code))
+                log.error(
+                    "%s ended before it was ready: %s",
+                    child.name,
+                    cause(code),
+                    extra={
+                        "event": "process_died",
+                        "worker_id": child.name,
+                        "exit_code": code,
+                    },
+                )
             self._postpone()
             return
         killed = self._released_at is not None
@@ -183,7 +201,11 @@ class Supervisor:
                 "worker process %s ended: %s",
                 child.name,
                 cause(code),
-                extra={"event": "process_died", "exit_code": code},
+                extra={
+                    "event": "process_died",
+                    "worker_id": child.name,
+                    "exit_code": code,
+                },
             )
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             if time.monotonic() - child.started > 30:
@@ -223,7 +245,15 @@ class Supervisor:
                 if now > run.deadline + OUTSIDE_GRACE
             )
             if late and child.process.is_alive():
-                log.error("a handler holds up %s past its deadline: killed", child.name)
+                log.error(
+                    "a handler holds up %s past its deadline: killed",
+                    child.name,
+                    extra={
+                        "event": "process_killed",
+                        "worker_id": child.name,
+                        "jobs": [run.job_id for run in late],
+                    },
+                )
                 child.kill()
                 self._remove(child)
                 child.pipe.close()
@@ -308,14 +338,18 @@ class Supervisor:
         while self._signals:
             name = self._signals.popleft()
             if name == "SIGQUIT" or (name in _END and self._ending_at is not None):
-                log.info("%s: releasing what runs", name)
+                log.info("%s: releasing what runs", name, extra={"event": "releasing"})
                 self._end()
                 self._release()
             elif name in _END:
-                log.info("%s: leasing no more, waiting for what runs", name)
+                log.info(
+                    "%s: leasing no more, waiting for what runs",
+                    name,
+                    extra={"event": "draining"},
+                )
                 self._end()
             elif name in _QUIET:
-                log.info("%s: all are quiet", name)
+                log.info("%s: all are quiet", name, extra={"event": "quiet"})
                 self._quiet = True
                 for child in self._children:
                     child.hush()
@@ -361,7 +395,11 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 migrations.require_current(repository)
                 fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
-                log.warning("database unavailable, waiting for it: %s", error)
+                log.warning(
+                    "database unavailable, waiting for it: %s",
+                    error,
+                    extra=logs.trouble("database_unavailable", error),
+                )
                 time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
             else:
                 return

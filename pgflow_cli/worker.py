@@ -15,11 +15,10 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pgflow_cli import handlers, logs
+from pgflow_cli import handlers, logs, spans
 from pgflow_cli.board import Board
 from pgflow_cli.cycle import Cycle
 from pgflow_cli.errors import PgflowError
@@ -34,6 +33,7 @@ log = logging.getLogger("pgflow.worker")
 
 TICK = 0.05  # seconds between two looks at deadlines and leases
 REPORT = 1.0  # seconds between two reports of what was counted
+FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
 
 
@@ -65,6 +65,7 @@ class Worker:
             board,
             self._enqueue_now,
             exec_environment=plan.exec_environment,
+            tracing=spans.consumer(name),
         )
         self._intake = Intake(plan, board, app, self.slots, remaining)
         self._cycles = [
@@ -102,7 +103,8 @@ class Worker:
             self._intake.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self._intake.ending:
             log.warning(
-                "a handler ignored its timeout; this process ends after its other jobs"
+                "a handler ignored its timeout; this process ends after its other jobs",
+                extra={"event": "process_retiring"},
             )
             self._intake.ending = True
 
@@ -143,7 +145,7 @@ class Worker:
             self.wake()
         elif command == "quiet":
             self._intake.quiet = True
-            log.debug("told to lease no more")
+            log.debug("told to lease no more", extra={"event": "worker_quiet"})
         elif command == "drain":
             self._intake.ending = True
         elif command == "release":
@@ -170,7 +172,12 @@ def main(
         signal.signal(
             number, signal.SIG_IGN
         )  # a terminal sends them to all; the supervisor decides
-    logs.set_up(plan.log_format, plan.log_level, worker=name)
+    logs.set_up(
+        plan.log_format,
+        plan.log_level,
+        processes=plan.processes + 1,
+        worker_id=name,
+    )
     threading.excepthook = _end_with_traceback
     # A cycle waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
@@ -193,6 +200,7 @@ def main(
         pipe.send(("done",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the supervisor is gone: its leases end, and so do we
+    spans.flush(FLUSH)
     # Threads that ignored their timeout would keep the interpreter from ending.
     logging.shutdown()
     os._exit(0)
@@ -203,7 +211,7 @@ def _end_with_traceback(args: threading.ExceptHookArgs) -> None:
     another.
     """
     if args.exc_type is not SystemExit:
-        traceback.print_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        logs.note_thread(args)
         os._exit(70)
 
 

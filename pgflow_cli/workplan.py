@@ -52,3 +52,5 @@ class WorkPlan:
     log_level: str = "info"
     code_version: str | None = None
     status_folders: tuple[Path, ...] = ()
+    notify_socket: str | None = None
+    watchdog: float = 0.0

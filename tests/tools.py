@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +18,9 @@ def needs_tool(name: str) -> str:
 
     A test that silently stops running in CI would look like one that passes.
     """
-    found = shutil.which(name)
+    # pip puts programs beside Python, and a virtual environment need not be active.
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         missing(f"{name} is not installed")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli.admin import openapi
+from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import (
@@ -12,20 +12,25 @@ from pgflow_cli.admin.endpoints import (
     dead_letters,
     decisions,
     doctor,
+    enqueueing,
+    events,
     health,
     jobs,
     metrics,
     queues,
     replays,
+    sessions,
     stories,
     workers,
 )
+from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 
 _NOUNS = (
     jobs,
+    enqueueing,
     stories,
     dead_letters,
     replays,
@@ -35,6 +40,10 @@ _NOUNS = (
     audit,
     metrics,
     doctor,
+    sessions,
+    events,
+    assets,
+    site,
 )
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
@@ -60,5 +69,5 @@ ROUTES = (
 
 def application(service: Service) -> Application:
     """Return what answers the requests of a server; a probe answers fewer."""
-    routes = health.ROUTES if service.plan.probe_only else ROUTES
+    routes = health.PROBES if service.plan.probe_only else ROUTES
     return Application(service, routes)

@@ -16,6 +16,8 @@ from pgflow_cli.repository import Repository
 if TYPE_CHECKING:
     from pgflow_cli.admin.service import Service
 
+FORM = "application/x-www-form-urlencoded"
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -39,6 +41,17 @@ class Call:
     def writing(self) -> AbstractContextManager[Repository]:
         """Lend a repository that can."""
         return self.service.writing.repository()
+
+    @property
+    def takes_form(self) -> bool:
+        """Whether a form of a browser sent it, which shows what comes back."""
+        return self.request.mimetype == FORM
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether somebody says who they are, or why: an operator, not a program."""
+        named = "X-Pgflow-Actor" in self.request.headers
+        return named or self.visitor.by_cookie or bool(self.body.get("note"))
 
     @property
     def operator(self) -> Operator:

@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from pgflow_cli import payloads, times
+from pgflow_cli import payloads, times, verbatim
 from pgflow_cli.admin.problems import Problem, bad_request
 from pgflow_cli.times import Direction, Instant
 
@@ -37,7 +37,8 @@ class Kind:
     """A kind of value: its JSON schema, the words for what it is, how it is read.
 
     `of_text` turns what stands in a URL into what would stand in JSON. A time may be
-    out of range, which is an error of its own.
+    out of range, which is an error of its own. What is `as_written` is given on as the
+    text that stood in the body.
     """
 
     schema: Schema
@@ -45,6 +46,7 @@ class Kind:
     read: Callable[[Any], Any]
     of_text: Callable[[str], Any] = field(default=lambda text: text)
     is_time: bool = False
+    as_written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +115,27 @@ def read_query(
     return values
 
 
-def read_body(document: object, fields: Sequence[Field]) -> Values:
-    """Return the values of a body that has been parsed; null is as good as absent."""
+def read_body(
+    document: object, fields: Sequence[Field], text: str | None = None
+) -> Values:
+    """Return the values of a body that has been parsed; null is as good as absent.
+
+    `text` is what it was parsed from: payloads are taken from there.
+    """
     if not isinstance(document, dict):
         raise bad_request("the body must be a JSON object")
     known = {each.name: each for each in fields}
     if document.keys() - known.keys():
         raise bad_request(f"the body has an unknown field; {_names(fields)}")
-    return {
+    values = {
         each.name: _of_body(document.get(each.name), each) for each in known.values()
     }
+    whole = [name for name in document if known[name].kind.as_written]
+    if text is not None and whole:
+        written = verbatim.members(text)
+        given = [name for name in whole if document[name] is not None]
+        values.update({name: written[name] for name in given})
+    return values
 
 
 def _of_body(value: Any, each: Field) -> Any:
@@ -307,7 +320,7 @@ def document() -> Kind:
             raise _Refused
         return payloads.written(value, what="the object")
 
-    return Kind({"type": "object"}, "a JSON object", read)
+    return Kind({"type": "object"}, "a JSON object", read, as_written=True)
 
 
 def anything() -> Kind:
@@ -316,4 +329,22 @@ def anything() -> Kind:
     def read(value: Any) -> str:
         return payloads.written(value, what="the value")
 
-    return Kind({}, "JSON", read)
+    kinds = ["object", "array", "string", "number", "boolean"]
+    return Kind({"type": kinds}, "JSON other than null", read, as_written=True)
+
+
+def part(fields: Sequence[Field]) -> Kind:
+    """Return an object of fields, which are read as those of a body."""
+
+    def read(value: Any) -> Values:
+        if not isinstance(value, dict):
+            raise _Refused
+        return read_body(value, fields)
+
+    schema = {
+        "type": "object",
+        "properties": {each.name: each.schema for each in fields},
+        "additionalProperties": False,
+    }
+    is_time = any(each.kind.is_time for each in fields)
+    return Kind(schema, "a JSON object", read, is_time=is_time)

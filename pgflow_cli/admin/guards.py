@@ -103,10 +103,10 @@ class Guard:
             return Visitor(max(role, self._limited(Role.OPERATE)), actor)
         token = _token_of(request)
         if token is not None:
-            self.failures.require_few(_address(request))
+            self.failures.require_few(address_of(request))
             role = self.keyring.role_of(token)
             if role is Role.NOBODY:
-                self.failures.note(_address(request))
+                self.failures.note(address_of(request))
                 raise unauthorized()
             return Visitor(self._limited(role), actor)
         cookie = request.cookies.get(COOKIE)
@@ -136,7 +136,7 @@ class Guard:
     def _actor(self, request: Request) -> str:
         given = request.headers.get("X-Pgflow-Actor")
         if given is None:
-            return _address(request)
+            return address_of(request)
         if not _ACTOR.fullmatch(given):
             raise bad_request("x-pgflow-actor is 1 to 128 printable ASCII characters")
         return given
@@ -167,7 +167,8 @@ def _token_of(request: Request) -> str | None:
     return token.strip() if kind.lower() == "bearer" else None
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Return where a request comes from."""
     return request.remote_addr or "unknown"
 
 

@@ -66,6 +66,7 @@ def document(
         operation = _operation(route, guarded=guarded)
         paths.setdefault(route.openapi_path, {})[route.method.lower()] = operation
     answers = [each.answer for each in api if isinstance(each.answer, Shape)]
+    answers += [shape for each in api for shape in each.others.values()]
     schemas = {shape.name: shape.schema for shape in (*shown, *answers)}
     used = {_tag(route) for route in api}
     return {
@@ -147,6 +148,11 @@ def _body(route: Route) -> dict[str, Any]:
 
 def _responses(route: Route) -> dict[str, Any]:
     found = {str(route.status): _answer(route)}
+    for status, shape in route.others.items():
+        found[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": shape.reference}},
+        }
     for status, words in sorted({**dict(_errors(route)), **route.errors}.items()):
         found[str(status)] = {
             "description": words,

@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from pgflow_cli.admin.broker import Broker
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin.runs import Runs
 from pgflow_cli.repository import Database
+from pgflow_cli.scrapes import Scraper
 
 READ_SECONDS = 2.0
 WRITE_SECONDS = 30.0
@@ -32,7 +36,16 @@ class Service:
         self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
+        self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.runs = Runs(_database(plan, reads=False), self.ending)
+        self.glances = Glances(self.reading)
+        self.broker = Broker(
+            self.glances,
+            _database(plan, reads=True),
+            most=plan.max_sse,
+            ending=self.ending,
+        )
 
     def is_turning(self) -> bool:
         """Whether the loop of whoever this server belongs to turns."""
@@ -44,6 +57,7 @@ class Service:
 
     def close(self) -> None:
         """Close the connections that are idle."""
+        self.broker.close()
         self.reading.close()
         self.writing.close()
 

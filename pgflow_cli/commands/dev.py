@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ user = click.option(
 
 @click.group("dev", cls=WithDefault)
 def dev() -> None:
-    """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
+    """Run a private PostgreSQL, a worker and the admin page, until Ctrl-C.
 
     The server is reached by this user only, ends with this command and keeps its data
     in .pgflow. Where one runs already, this attaches to it.
@@ -79,6 +80,7 @@ def dev() -> None:
 @user
 @click.option("--ephemeral", is_flag=True, help="Fast, and forget the data at the end.")
 @click.option("--no-worker", is_flag=True, help="Only the server.")
+@click.option("--no-admin", is_flag=True, help="Neither the admin API nor its page.")
 @click.option("--print-url", is_flag=True, help="Print the running server's URL.")
 @settings.pg_bin
 def run(**options: Any) -> int:
@@ -108,16 +110,25 @@ def run(**options: Any) -> int:
         pg_bin=Path(binaries) if binaries else None,
         say=output.say,
     )
-    apps = [word for app in options["app"] for word in ("--app", app)]
+    worker_options = [word for app in options["app"] for word in ("--app", app)]
+    worker_options += ["--admin", "off" if options["no_admin"] else _free_address()]
     found = find_running(where)
     if found is None:
         try:
-            worker = None if options["no_worker"] else apps
+            worker = None if options["no_worker"] else worker_options
             return development.run(server, worker, say=output.say)
         except AlreadyRunning:
             found = _running(where)
     development.follow(found, say=output.say)
     return 0
+
+
+def _free_address() -> str:
+    """Return where the page goes: the usual port, or any, if that one is taken."""
+    host, port = "127.0.0.1", 3003
+    with socket.socket() as tried:
+        taken = tried.connect_ex((host, port)) == 0
+    return f"{host}:{0 if taken else port}"
 
 
 @dev.command("stop")

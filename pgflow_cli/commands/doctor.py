@@ -67,7 +67,9 @@ def doctor(
             database,
             checks,
             surroundings=patient.Surroundings(
-                exposure.secret_files(), exposure.password_is_typed()
+                exposure.secret_files(),
+                exposure.password_is_typed(),
+                exposure.open_address(),
             ),
             audit_seconds=settings.given("timeout")
             if {"audit", "jobs.audit"} & {*checks}

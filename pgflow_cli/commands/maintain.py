@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import output, settings
+from pgflow_cli import inventory, output, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import TryLater, UsageError
 from pgflow_cli.parameters import Kind
@@ -131,7 +131,7 @@ def maintain(database: Database, **options: Any) -> int:
     previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         if options["loop"]:
-            return _loop(database, plan, options["interval"], stopped)
+            return _loop(database, plan, options, stopped)
         return _once(
             Pass(database, plan, stopped), skip_if_locked=options["skip_if_locked"]
         )
@@ -173,17 +173,21 @@ def _once(current: Pass, *, skip_if_locked: bool) -> int:
 
 
 def _loop(
-    database: Database, plan: MaintenancePlan, every: float, stopped: threading.Event
+    database: Database,
+    plan: MaintenancePlan,
+    options: dict[str, Any],
+    stopped: threading.Event,
 ) -> int:
     from pgflow_cli import logs  # noqa: PLC0415 - start-up stays quick
     from pgflow_cli.maintenance import run_forever  # noqa: PLC0415
 
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
+    logs.say_settings(inventory.in_force(options))
     run_forever(
         # A server that says nothing more must not hold up the loop for ever.
         replace(database, call_timeout=plan.max_runtime + 60),
         plan,
-        every=every,
+        every=options["interval"],
         stopped=stopped,
         tell=_show if output.is_machine() else lambda _: None,
     )

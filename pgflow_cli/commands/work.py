@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import output, settings
+from pgflow_cli import inventory, output, serving, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import UsageError
 
@@ -24,16 +24,24 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --app myapp.jobs --queue emails,default --processes 2
       pgflow work --handlers-dir ./handlers --drain
     """
-    from pgflow_cli import logs  # noqa: PLC0415 - only what is run is loaded
+    from pgflow_cli import logs, notices  # noqa: PLC0415 - only what is run is loaded
     from pgflow_cli.supervisor import Supervisor, await_database  # noqa: PLC0415
 
     plan = _plan(database, options)
     if options["check"]:
         _check(plan)
         return
-    logs.set_up(plan.log_format, plan.log_level, worker=plan.name)
-    await_database(database, migrate=options["migrate"])
-    Supervisor(plan).run()
+    logs.set_up(
+        plan.log_format,
+        plan.log_level,
+        processes=plan.processes + 1,
+        worker_id=plan.name,
+    )
+    logs.say_settings(inventory.in_force(options))
+    notices.say(plan.notify_socket, notices.WAITING)
+    with serving.beside(database, options) as companions:
+        await_database(database, migrate=options["migrate"])
+        Supervisor(plan, companions).run()
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
@@ -66,6 +74,8 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
         status_folders=tuple(settings.status_folders()),
+        notify_socket=settings.notify_socket(),
+        watchdog=settings.watchdog_seconds(),
         connect_timeout=settings.given("connect_timeout"),
         # One batch is one connection's business.
         connections=1 if options["once"] else min(2, options["pool_size"] or 2),

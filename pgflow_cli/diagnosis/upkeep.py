@@ -70,9 +70,18 @@ def pg_dump(tools: Sequence[ClientTool], server_major: int | None) -> Finding:
     )
 
 
-def exposure(files: Sequence[SecretFile], *, password_typed: bool) -> Iterator[Finding]:
-    """Judge who else can read our secrets."""
+def exposure(
+    files: Sequence[SecretFile], *, password_typed: bool, open_address: str | None
+) -> Iterator[Finding]:
+    """Judge who else can read our secrets, or do what only we should."""
     check = "upkeep.exposure"
+    if open_address is not None:
+        yield warn(
+            check,
+            f"the admin server is to listen on {open_address}, beyond this host, and"
+            " nobody needs a token",
+            command="set PGFLOW_API_TOKEN_FILE, or PGFLOW_ADMIN_ADDR=127.0.0.1:3003",
+        )
     if password_typed:
         yield warn(
             check,
@@ -90,7 +99,7 @@ def exposure(files: Sequence[SecretFile], *, password_typed: bool) -> Iterator[F
             f"{'everybody' if others else 'its group'}: mode {file.mode:04o}",
             command=f"chmod 600 {_quoted(file.path)}",
         )
-    if not open_files and not password_typed:
+    if not open_files and not password_typed and open_address is None:
         held = several([file.path for file in files])
         yield ok(
             check, f"only the owner reads {held}" if held else "no file of secrets"

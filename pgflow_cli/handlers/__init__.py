@@ -3,30 +3,33 @@
 No database, no worker. Inside, a module imports only what stands to its left:
 
 texts, codes, signals → payload_values → payload_types → declaration → outcomes
-→ jobs → running → app → loading
+→ jobs → telling → running → app → loading
 """
 
 from pgflow_cli.handlers.app import App, declared_codes
 from pgflow_cli.handlers.codes import BUILT_IN, ErrorCode
 from pgflow_cli.handlers.declaration import UNKNOWN_TYPE as UNKNOWN
 from pgflow_cli.handlers.declaration import Handler
-from pgflow_cli.handlers.jobs import Hooks, Job, JobFields, prepare
+from pgflow_cli.handlers.jobs import Hooks, Job, JobFields, fields, prepare
 from pgflow_cli.handlers.loading import load
 from pgflow_cli.handlers.outcomes import (
     CANCELED,
+    EVENTS,
     Outcome,
     conclude,
     failed,
-    log_outcome,
     released,
     timed_out,
+    told_apart,
 )
 from pgflow_cli.handlers.running import run, run_async
 from pgflow_cli.handlers.signals import Fail, PayloadError, Retry, Snooze
+from pgflow_cli.handlers.telling import log_outcome
 
 __all__ = [
     "BUILT_IN",
     "CANCELED",
+    "EVENTS",
     "UNKNOWN",
     "App",
     "ErrorCode",
@@ -42,6 +45,7 @@ __all__ = [
     "conclude",
     "declared_codes",
     "failed",
+    "fields",
     "load",
     "log_outcome",
     "prepare",
@@ -49,4 +53,5 @@ __all__ = [
     "run",
     "run_async",
     "timed_out",
+    "told_apart",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-from pgflow_cli import payloads
+from pgflow_cli import payloads, spans, tracing
 from pgflow_cli.errors import UsageError
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
@@ -62,6 +62,7 @@ class Job:
         "payload",
         "progress_made",
         "timeout",
+        "trace",
     )
 
     def __init__(
@@ -83,6 +84,8 @@ class Job:
             argument  # the payload as the handler's second parameter wants it
         )
         self.timeout = timeout
+        # Whose trace this attempt belongs to: whoever enqueued the job, or its span.
+        self.trace = tracing.of_meta(meta) if meta else None
         self._canceled: threading.Event | None = None
         self.progress_made: tuple[float, float] | None = None
         self._hooks = hooks
@@ -184,21 +187,27 @@ class Job:
         attempt, and its id is returned. Raises UsageError for what is unacceptable.
         """
         declared = self.handler.siblings.get(type)
+        to_queue = queue or (declared and declared.queue)
         body = {
             "job_type": type,
             "payload_json": {} if payload is None else payload,
-            "queue": queue or (declared and declared.queue),
+            "queue": to_queue,
             "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at,
             "priority": priority,
             "max_attempts": max_attempts or (declared and declared.max_attempts),
             "job_timeout": None if job_timeout is None else _milliseconds(job_timeout),
-            "meta": None if meta is None else dict(meta),
         }
-        checked = _checked({k: v for k, v in body.items() if v is not None})
-        if now and self._hooks.enqueue_now is not None:
-            return self._hooks.enqueue_now([checked])[0]
-        self._followers.append(checked)
-        return None
+        with spans.sending(to_queue or "default", job_type=type) as sending:
+            sending.link(tracing.of_meta(meta))
+            kept = tracing.kept(meta, sending.context or self.trace)
+            body["meta"] = None if kept is None else dict(kept)
+            checked = _checked({k: v for k, v in body.items() if v is not None})
+            if now and self._hooks.enqueue_now is not None:
+                job_id = self._hooks.enqueue_now([checked])[0]
+                sending.sent(job_id)
+                return job_id
+            self._followers.append(checked)
+            return None
 
     def begin(self) -> None:
         """Start the attempt's time."""
@@ -247,13 +256,17 @@ class JobFields(logging.Filter):
         return True
 
 
-def fields(job: Job) -> dict[str, object]:
-    return {
-        "job_id": job.id,
-        "job_type": job.type,
-        "queue": job.queue,
-        "attempt_no": job.attempt_no,
+def fields(job: Job | LeasedJob) -> dict[str, object]:
+    """Return what every log line of a job carries."""
+    leased = job.leased if isinstance(job, Job) else job
+    trace = job.trace if isinstance(job, Job) else tracing.of_text(job.meta)
+    found: dict[str, object] = {
+        "queue": leased.queue,
+        "job_id": leased.job_id,
+        "job_type": leased.job_type,
+        "attempt_no": leased.attempt_no,
     }
+    return {**found, "trace_id": trace.trace_id} if trace else found
 
 
 def prepare(

@@ -188,7 +188,11 @@ def _in_directory(directory: Path) -> list[Handler]:
         if file.is_dir():
             continue
         if not os.access(file, os.X_OK):
-            log.warning("%s cannot be executed and is not a handler", file)
+            log.warning(
+                "%s cannot be executed and is not a handler",
+                file,
+                extra={"event": "handler_passed_over", "file": str(file)},
+            )
             continue
         found.append(_executable(file.name, (str(file.resolve()),), str(file)))
     return found

@@ -42,6 +42,17 @@ class Outcome:
     followers: tuple[dict[str, object], ...] = ()
 
 
+EVENTS = {
+    "succeeded": "job_succeeded",
+    "retried": "job_retried",
+    "dlq": "job_dlq",
+    "snoozed": "job_snoozed",
+    "released": "job_released",
+    "canceled": "job_canceled",
+    "lost": "job_lost",
+}
+"""The log event of each end of an attempt, by the outcome that metrics count."""
+
 SUCCEEDED = Outcome("succeeded")
 CANCELED = Outcome("canceled")
 
@@ -114,45 +125,16 @@ def time_limit(handler: Handler, leased: LeasedJob) -> float:
     return handler.timeout if leased.timeout_ms is None else leased.timeout_ms / 1000
 
 
-def log_outcome(
-    log: logging.Logger, leased: LeasedJob, outcome: Outcome, seconds: float
-) -> None:
-    """Write one line on how a job's attempt ended.
-
-    Its fields are the event; the message is the same in words.
-    """
-    words, level = _in_words(outcome)
-    log.log(
-        level,
-        "%s attempt %d %s",
-        leased.job_type,
-        leased.attempt_no,
-        words,
-        extra={
-            "event": "job_" + outcome.status,
-            "job_id": leased.job_id,
-            "job_type": leased.job_type,
-            "queue": leased.queue,
-            "attempt_no": leased.attempt_no,
-            "duration_ms": round(seconds * 1000, 1),
-            **{
-                name: value
-                for name in ("error_code", "error_message", "dlq_reason_code", "delay")
-                if (value := getattr(outcome, name)) is not None
-            },
-        },
-    )
+def event_of(outcome: Outcome) -> str:
+    """Return the name of the log event an outcome is."""
+    return EVENTS[told_apart(outcome)]
 
 
-def _in_words(outcome: Outcome) -> tuple[str, int]:
-    after = "" if outcome.delay is None else f", again in {outcome.delay:.1f} s"
-    if outcome.status == "failed":
-        end = f", dead: {outcome.dlq_reason_code}" if outcome.dlq_reason_code else after
-        text = f"failed with {outcome.error_code}{end}: {outcome.error_message}"
-        return text, logging.ERROR if outcome.dlq_reason_code else logging.WARNING
-    if outcome.status == "released":
-        return f"was given back: {outcome.error_message}", logging.WARNING
-    return outcome.status + after, logging.INFO
+def told_apart(outcome: Outcome) -> str:
+    """Return an outcome's status; a failure is either retried or dlq."""
+    if outcome.status != "failed":
+        return outcome.status
+    return "retried" if outcome.dlq_reason_code is None else "dlq"
 
 
 def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
@@ -222,7 +204,9 @@ def _backoff(handler: Handler, failures: int) -> float:
             own = seconds(handler.backoff(failures))
         except Exception:
             logging.getLogger("pgflow.jobs").exception(
-                "the back-off of %s failed; the built-in one is used", handler.job_type
+                "the back-off of %s failed; the built-in one is used",
+                handler.job_type,
+                extra={"event": "backoff_failed", "job_type": handler.job_type},
             )
             own = None
         if own is not None:

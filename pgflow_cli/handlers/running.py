@@ -8,6 +8,7 @@ import contextvars
 import inspect
 from typing import Any
 
+from pgflow_cli import tracing
 from pgflow_cli.handlers import outcomes, texts
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.jobs import Job, current
@@ -32,8 +33,7 @@ async def run_async(handler: Handler, job: Job) -> Outcome:
     Canceled from outside, it cancels the handler and returns a released outcome once
     that has ended.
     """
-    current.set(job)
-    job.begin()
+    _enter(job)
     try:
         async with asyncio.timeout(job.timeout) as limit:
             ended = _ended(handler, job, await _call(handler, job))
@@ -50,12 +50,18 @@ async def run_async(handler: Handler, job: Job) -> Outcome:
 
 
 def _run(handler: Handler, job: Job) -> Outcome:
-    current.set(job)
-    job.begin()
+    _enter(job)
     try:
         return _ended(handler, job, _call(handler, job))
     except BaseException as error:
         return _failed(handler, job, error)
+
+
+def _enter(job: Job) -> None:
+    current.set(job)
+    if job.trace is not None:
+        tracing.carried.set(job.trace)
+    job.begin()
 
 
 def _call(handler: Handler, job: Job) -> Any:

@@ -34,8 +34,20 @@ def describe(error: BaseException) -> str:
 
     Never raises, whatever its methods do.
     """
-    name, message = class_name(error), excerpt(error)
+    name, message = class_name(error), excerpt(_said(error))
     return excerpt(f"{name}: {message}") if message else name
+
+
+def _said(error: BaseException) -> object:
+    """Return what an exception says; of a driver's only the server's sentence.
+
+    Its text goes on with DETAIL, which prints whole rows, and with the statement.
+    """
+    try:
+        primary = error.diag.message_primary  # type: ignore[attr-defined]
+    except BaseException:
+        return error
+    return primary if isinstance(primary, str) and primary else error
 
 
 def class_name(error: BaseException) -> str:

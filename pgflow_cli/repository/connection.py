@@ -73,11 +73,9 @@ class Database:
             given = conninfo_to_dict(self.url)
         except psycopg.Error:
             # psycopg repeats parts of a malformed URL, perhaps the password.
-            raise ConfigurationError(
-                "the database URL cannot be read",
-                "It looks like postgres://user:password@host:5432/dbname;"
-                " special characters are percent-encoded.",
-            ) from None
+            raise _unreadable() from None
+        if _is_misread(self.url, str(given.get("port") or "")):
+            raise _unreadable()
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
@@ -338,3 +336,22 @@ class Link:
                     IS_IT_UP,
                 ) from error
             raise translate(self.database.display(), error) from error
+
+
+def _is_misread(url: str, ports: str) -> bool:
+    """Return whether libpq takes part of a password for host, port or database: it does
+    where a slash in it was not encoded, and whatever names the server would show it.
+    """
+    if not all(port == "" or port.isdigit() for port in ports.split(",")):
+        return True
+    _, _, rest = url.partition("://")
+    path = rest.partition("?")[0].partition("/")[2]
+    return "@" in path
+
+
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError(
+        "the database URL cannot be read",
+        "It looks like postgres://user:password@host:5432/dbname;"
+        " special characters are percent-encoded.",
+    )

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pgflow_cli.repository.base import Part
 
 _HELD_AT_MOST = 10_001  # jobs that a recorded pause counts
+_ARRIVALS_AT_ONCE = 20_000  # that a look reads, but whole slices
+_ARRIVALS_OF_A_SLICE = 500_000
+_ARRIVAL_SERIES = 1_000  # of queue and job type; further ones are `other`
 
 
 class Counting(Part):
@@ -56,6 +59,26 @@ class Counting(Part):
     def fold_counters(self, *, limit: int) -> None:
         """Fold the counters of supervisors that are gone into one row each."""
         self.link.count("fold_counters", {"limit": limit})
+
+    def count_arrivals(self, *, limit: int = _ARRIVALS_AT_ONCE) -> bool:
+        """Count jobs that were enqueued lately; return whether more are to be counted.
+
+        Whoever else does so at the moment does it for us. Each job counts once; one
+        whose id is more than an hour older than its commit is not found.
+        """
+        with self.transaction():
+            if not self.link.tuples("lock_arrivals"):
+                return False
+            self.link.tuples("plan_by_index")
+            [(_, more)] = self.link.tuples(
+                "count_arrivals",
+                {
+                    "limit": limit,
+                    "most_of_a_slice": max(limit, _ARRIVALS_OF_A_SLICE),
+                    "most_series": _ARRIVAL_SERIES,
+                },
+            )
+        return bool(more)
 
     def prune_queue_rates(self, *, limit: int) -> int:
         """Forget what queues did more than two hours ago; return how many rows."""

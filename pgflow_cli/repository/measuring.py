@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pgflow_cli.measures import (
     SAMPLED,
@@ -37,20 +38,32 @@ class Measuring(Inspection):
             return self._measure(queues, window, counted, asked_at)
 
     def measure_all(
-        self, queues: Sequence[str], *, window: float, counted: int
+        self, *, window: float, counted: int, budget: int
     ) -> tuple[Measures, Totals]:
-        """Measure queues as `measure` does, and what Prometheus wants besides."""
+        """Measure every queue, and what Prometheus wants besides.
+
+        All queues together have a budget of jobs to count; what most of them leave of
+        it goes to the deep ones, each up to `counted`.
+        """
         with self._one_instant() as asked_at:
-            measures = self._measure(queues, window, counted, asked_at)
-            deep = [q.queue for q in measures.queues if q.runnable > counted]
+            names = [name for (name,) in self.link.tuples("list_queue_names")]
+            share = _share(budget, len(names), counted)
+            measures = self._measure(names, window, share, asked_at)
+            measures = self._look_deeper(measures, share, counted, budget)
+            deep = [q.queue for q in measures.queues if q.runnable > q.counted]
             totals = Totals(
                 self.link.rows("read_counters", CounterSum, {"limit": _MOST_SERIES}),
                 dict(self.link.tuples("count_connections")),
                 dict(self.link.tuples("measure_dead_tuples")),
-                {queue: self._estimate(queue) for queue in deep},
+                self.estimate_queues(deep),
                 self.link.rows("list_maintenance", MaintenanceFacts),
             )
         return measures, totals
+
+    def estimate_queues(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return about how many jobs wait in each of these queues, due or not."""
+        rows = self.link.tuples("estimate_queues", {"queues": list(queues)})
+        return {queue: int(jobs) for queue, jobs in rows}
 
     @contextmanager
     def _one_instant(self) -> Iterator[float]:
@@ -59,6 +72,7 @@ class Measuring(Inspection):
             asked_at = time.time()
             self.link.execute("begin_snapshot", None, None)
             self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
+            self.link.tuples("plan_by_index")
             yield asked_at
 
     def _measure(
@@ -80,10 +94,31 @@ class Measuring(Inspection):
             arrivals[0].covered,
             self.list_workers(),
             window,
-            counted,
             asked_at,
         )
 
-    def _estimate(self, queue: str) -> int:
-        rows = self.link.tuples("estimate_queue", {"queue": queue})
-        return int(rows[0][0])
+    def _look_deeper(
+        self, measures: Measures, share: int, counted: int, budget: int
+    ) -> Measures:
+        """Count once more what was too deep for a share of the budget."""
+        deep = [q.queue for q in measures.queues if _deepest(q) > share]
+        limit = _share(budget, len(deep), counted)
+        if not deep or limit <= share:
+            return measures
+        again = {
+            found.queue: found
+            for found in self.link.rows(
+                "measure_queues", QueueMeasure, {"queues": deep, "limit": limit + 1}
+            )
+        }
+        return replace(
+            measures, queues=[again.get(q.queue, q) for q in measures.queues]
+        )
+
+
+def _share(budget: int, queues: int, counted: int) -> int:
+    return max(1, min(counted, budget // max(1, queues)))
+
+
+def _deepest(found: QueueMeasure) -> int:
+    return max(found.runnable, found.scheduled, found.dlq)

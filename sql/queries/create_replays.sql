@@ -176,6 +176,17 @@ advanced as (
   ) as tally
   where whole.id = plan.id
 ),
+counted as (
+  insert into pgflow.worker_counters as counter (supervisor_id, metric, queue, count)
+  select '00000000-0000-0000-0000-000000000000', 'replays', queue, count(*)
+  from numbered
+  where problem is null
+  group by queue
+  -- In one order: plans that run side by side write these rows.
+  order by queue
+  on conflict (metric, queue, job_type, outcome, code, supervisor_id) do update
+  set count = counter.count + excluded.count
+),
 -- Only idle workers are told, as by pgflow.enqueue.
 told as (
   select pg_notify('pgflow', due.queue)

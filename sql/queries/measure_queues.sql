@@ -9,10 +9,13 @@ with held as materialized (
       select from pgflow.job_attempts
       where job_attempts.job_id = entry.job_id
         and job_attempts.attempt_no = entry.attempt_no
+      -- Without this the planner may merge, and read every attempt.
+      offset 0
     )
 )
 select
   named.queue,
+  %(limit)s::integer - 1 as counted,
   due.jobs::integer as runnable,
   later.jobs::integer as scheduled,
   later.retrying::integer as retrying,

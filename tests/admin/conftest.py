@@ -43,7 +43,7 @@ def client(client_of: MakesClients) -> Client:
 
 
 def problem_of(response: TestResponse, status: int, code: str = "") -> dict[str, Any]:
-    """Return the problem document of an answer, once it has what all of them have."""
+    """Return the problem document of an answer, checked for what all of them have."""
     assert response.status_code == status, response.text
     assert response.content_type == problems.MEDIA_TYPE
     document: dict[str, Any] = response.get_json()

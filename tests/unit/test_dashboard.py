@@ -28,7 +28,7 @@ WORKER = WorkerProcess(
     "w", "h", 1, True, 0.1, False, 32, 21, ["emails", "default"], None, None
 )
 EMAILS = QueueMeasure(
-    "emails", 1204, 88, 0, 10, 198, 252.0, 3.0, 0, False,
+    "emails", 10_000, 1204, 88, 0, 10, 198, 252.0, 3.0, 0, False,
     10, None, None, None, None, None, None, None,
 )  # fmt: skip
 DEFAULT = replace(
@@ -54,7 +54,6 @@ def look(*queues: QueueMeasure, skew: float = 0.003, **cluster: object) -> Look:
         60.0,
         [WORKER],
         60.0,
-        10_000,
         NOW.timestamp() - skew,
     )
     return Look(census.of(measures), "app@db:5432")

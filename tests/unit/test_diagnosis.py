@@ -475,12 +475,18 @@ def test_files_with_secrets_belong_to_their_owner(
     mode: int, expected: str, who: str
 ) -> None:
     file = SecretFile("/x y", "the URL", mode)
-    found = only(upkeep.exposure([file], password_typed=False))
+    found = only(upkeep.exposure([file], password_typed=False, open_address=None))
     assert found.result == expected
     assert who in found.detail
     assert (found.command == "chmod 600 '/x y'") == (expected != "OK")
 
 
+def test_an_admin_server_that_whoever_reaches_it_may_use_is_told() -> None:
+    found = only(upkeep.exposure([], password_typed=False, open_address="0.0.0.0:3003"))
+    assert found.result == "WARN"
+    assert "0.0.0.0:3003" in found.detail
+
+
 def test_a_typed_password_is_seen_by_everybody() -> None:
-    found = only(upkeep.exposure([], password_typed=True))
+    found = only(upkeep.exposure([], password_typed=True, open_address=None))
     assert "--database-url-file" in found.command

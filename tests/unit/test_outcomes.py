@@ -458,8 +458,13 @@ def test_an_outcome_is_one_line_with_its_fields(
     )
     assert record.levelname == "ERROR"
     line = vars(record)
-    assert (line["event"], line["job_id"]) == ("job_failed", job.job_id)
-    assert (line["duration_ms"], line["attempt_no"]) == (12.3, 3)
+    assert (line["event"], line["job_id"]) == ("job_dlq", job.job_id)
+    assert (line["latency_ms"], line["attempt_no"]) == (12.3, 3)
+    assert (line["queue"], line["job_type"]) == ("default", "email_send")
+    assert (line["error_code"], line["reason_code"]) == (
+        "UNKNOWN",
+        "MAX_ATTEMPTS_EXCEEDED",
+    )
     assert "delay" not in line
 
 

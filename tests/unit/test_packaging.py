@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -41,7 +43,11 @@ def files(wheel_folder: Path) -> dict[str, bytes]:
 
 def tree_files(folder: str, suffix: str) -> dict[str, bytes]:
     paths = (TREE / folder).rglob(f"*{suffix}")
-    return {str(path.relative_to(TREE)): path.read_bytes() for path in paths}
+    return {
+        str(path.relative_to(TREE)): path.read_bytes()
+        for path in paths
+        if path.is_file()
+    }
 
 
 def test_a_wheel_has_the_same_sql_files_as_the_tree(built: Path) -> None:
@@ -61,27 +67,85 @@ def test_the_sdist_builds_the_same_wheel(built: Path) -> None:
     assert files(built / "again") == files(built / "tree")
 
 
-def test_the_executable_of_a_wheel_answers_in_a_fresh_environment(
-    built: Path, tmp_path: Path
-) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
+def test_a_wheel_has_every_other_file_of_the_package(built: Path) -> None:
+    """Templates, scripts, styles: hatchling leaves out what git ignores."""
+    packaged = files(built / "tree")
+    wanted = {
+        name: content
+        for name, content in tree_files("pgflow_cli", "").items()
+        if "__pycache__" not in name
+    }
+    assert wanted.items() <= packaged.items()
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment that has the wheel, and no tree."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(folder, with_pip=True)
     (wheel,) = (built / "tree").glob("*.whl")
-    scripts = tmp_path / "venv" / "bin"
+    scripts = folder / "bin"
     subprocess.run(
         [scripts / "pip", "install", "-q", wheel], check=True, capture_output=True
     )
+    return scripts
+
+
+def fresh(
+    scripts: Path, *words: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the environment as in the image: nothing else is known."""
     clean = {n: v for n, v in os.environ.items() if n not in ("PYTHONPATH", "PATH")}
-    done = subprocess.run(
-        [scripts / "pgflow", "--help"],
+    return subprocess.run(
+        [scripts / words[0], *words[1:]],
         capture_output=True,
         text=True,
-        check=True,
-        env=clean,
-        cwd=tmp_path,
+        check=False,
+        env={**clean, **variables},
     )
-    assert "Usage: pgflow" in done.stdout
+
+
+def test_an_installed_wheel_has_every_file_of_the_wheel(
+    built: Path, installed: Path
+) -> None:
+    said = "import pgflow_cli; print(*pgflow_cli.__path__)"
+    (folder,) = fresh(installed, "python", "-c", said).stdout.split()
+    packaged = {n: c for n, c in files(built / "tree").items() if "dist-info" not in n}
+    root = Path(folder).parent
+    assert {name: (root / name).read_bytes() for name in packaged} == packaged
+
+
+def test_the_executable_of_a_wheel_answers_in_a_fresh_environment(
+    installed: Path,
+) -> None:
+    done = fresh(installed, "pgflow", "--help")
+    assert (done.returncode, "Usage: pgflow" in done.stdout) == (0, True)
     root = "from pgflow_cli import sqlfiles; print(sqlfiles.root())"
-    told = subprocess.run(
-        [scripts / "python", "-c", root], capture_output=True, text=True, check=True
-    )
+    told = fresh(installed, "python", "-c", root)
     assert Path(told.stdout.strip()).parts[-2:] == ("pgflow_cli", "sql")
+
+
+def test_it_says_which_version_it_is_without_a_database(installed: Path) -> None:
+    done = fresh(installed, "pgflow", "version", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    assert json.loads(done.stdout)["pgflow"] == project["version"]
+
+
+@pytest.mark.parametrize(
+    ("words", "url", "code"),
+    [
+        ((), "", 5),  # no worker has written a status here
+        (("--worker",), "", 5),
+        (("--ready",), "", 78),  # no database is named
+        (("--ready",), "postgres://postgres@127.0.0.1:1/nowhere", 69),
+        (("--url", "http://127.0.0.1:1/health"), "", 69),
+    ],
+)
+def test_what_probes_run_ends_with_the_documented_code(
+    words: tuple[str, ...], url: str, code: int, installed: Path, tmp_path: Path
+) -> None:
+    done = fresh(
+        installed, "pgflow", "health", *words, DATABASE_URL=url, TMPDIR=str(tmp_path)
+    )
+    assert done.returncode == code, done.stderr

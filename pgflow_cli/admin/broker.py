@@ -1,0 +1,245 @@
+"""Tells the pages that listen what has changed: one look at the database for all.
+
+NOTIFY says at once that jobs have come, but only where workers are idle, and not at
+all behind a pooler. So it is a hint; what is certain is found by looking.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from pgflow_cli import logs
+from pgflow_cli.admin import changes
+from pgflow_cli.admin.glances import Glances
+from pgflow_cli.admin.problems import Problem
+from pgflow_cli.admin.subscribers import EVERYTHING, Event, Subscriber
+from pgflow_cli.census import Census
+from pgflow_cli.errors import DatabaseUnavailable, PgflowError
+from pgflow_cli.repository import Database, Listener
+
+log = logging.getLogger("pgflow.admin")
+
+_LOOK = 2.0  # seconds between two looks
+_DEBOUNCE = 0.25  # seconds in which notifications are gathered
+_PACE = 1.0  # seconds between two events that notifications have caused
+_TURN = 0.5  # seconds until the thread notices that it is not wanted any more
+_POLL_ANYWAY = 5.0  # seconds until a page asks that was not let in
+_ECHO = 1.0  # seconds for a notification to come back
+_DEAF, _BROKEN = 60.0, 5.0  # seconds until listening is tried again
+
+
+class Broker:
+    """One server's pages that listen, and the thread that looks on their behalf. It
+    begins with the first of them and ends with the last.
+    """
+
+    def __init__(
+        self,
+        glances: Glances,
+        database: Database,
+        *,
+        most: int,
+        ending: threading.Event,
+    ) -> None:
+        self._glances = glances
+        self._database = database
+        self._most = most
+        self._ending = ending
+        self._lock = threading.Lock()
+        self._subscribers: list[Subscriber] = []
+        self._thread: threading.Thread | None = None
+        self._known: Census | None = None
+        self._alarms: Event | None = None
+
+    def subscribe(self) -> Subscriber:
+        """Let a client listen. Above the cap it is refused, and polls."""
+        with self._lock:
+            if len(self._subscribers) >= self._most or self._ending.is_set():
+                raise Problem(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "as many pages listen as may; ask again every few seconds instead",
+                    code="TOO_MANY_STREAMS",
+                    headers={"Retry-After": f"{_POLL_ANYWAY:.0f}"},
+                )
+            subscriber = Subscriber()
+            self._subscribers.append(subscriber)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="pgflow-events", daemon=True
+                )
+                self._thread.start()
+        return subscriber
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Forget a client; twice is once."""
+        with self._lock:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+    def close(self) -> None:
+        """Wait for the thread to notice the end of the server."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout=2 * _TURN)
+
+    @property
+    def size(self) -> int:
+        """Return how many listen."""
+        return len(self._subscribers)
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            if self._subscribers and not self._ending.is_set():
+                return True
+            # Decided while nobody can subscribe: whoever comes next starts another.
+            self._thread = None
+            return False
+
+    def _run(self) -> None:
+        ear = Ear(self._database, self._ending)
+        try:
+            self._watch(ear)
+        except Exception:
+            log.exception("no page is told of changes", extra={"event": "events_fault"})
+            with self._lock:
+                self._thread = None
+        finally:
+            ear.close()
+
+    def _watch(self, ear: Ear) -> None:
+        self._known, self._alarms = None, None
+        look_at = 0.0
+        while self._is_wanted():
+            if time.monotonic() >= look_at:
+                self._look()
+                look_at = time.monotonic() + _LOOK
+            said = ear.hints(min(_TURN, max(0.0, look_at - time.monotonic())))
+            if said:
+                self._glances.forget()
+                self._publish(
+                    [
+                        changes.concerning("queues", said),
+                        changes.concerning("jobs", said),
+                    ]
+                )
+
+    def _look(self) -> None:
+        """Look, and tell what is different from the last time."""
+        try:
+            taken = self._glances.latest()
+        except DatabaseUnavailable:
+            self._lost()
+            return
+        except PgflowError as error:
+            # Too slow for its limit, or no connection was free: perhaps next time.
+            log.info(
+                "did not look for changes: %s",
+                error.message,
+                extra=logs.trouble("events_delayed", error),
+            )
+            return
+        events = self._found(taken)
+        self._known = taken
+        self._publish(events)
+        self._greet()
+
+    def _found(self, taken: Census) -> Sequence[Event]:
+        if self._known is not None:
+            events = changes.between(self._known, taken)
+        else:
+            # At first, or after an outage.
+            events = [*EVERYTHING, changes.alarms(taken)]
+        for event in events:
+            if event.name == "alerts":
+                self._alarms = event
+        return events
+
+    def _lost(self) -> None:
+        away = changes.alarms(None)
+        if self._alarms != away:
+            self._alarms = away
+            self._publish([away])
+        self._known = None
+        self._greet()
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            for subscriber in self._subscribers:
+                if events and not subscriber.is_new:
+                    subscriber.tell(events)
+
+    def _greet(self) -> None:
+        """Bring newcomers up to date: what changed before this look, nobody tells
+        them.
+        """
+        with self._lock:
+            for subscriber in self._subscribers:
+                if subscriber.is_new:
+                    subscriber.is_new = False
+                    alarms = () if self._alarms is None else (self._alarms,)
+                    subscriber.tell((*EVERYTHING, *alarms))
+
+
+class Ear:
+    """Hears which queues got jobs; where that is not possible, nothing.
+
+    Not before they have been gathered for a quarter of a second, and not more often
+    than each second.
+    """
+
+    def __init__(self, database: Database, ending: threading.Event) -> None:
+        self._listener = Listener(database)
+        self._ending = ending
+        self._hears = False
+        self._try_at = 0.0
+        self._heard: set[str] = set()
+        self._say_at = 0.0
+
+    def hints(self, seconds: float) -> set[str]:
+        """Return queues that got jobs, after so many seconds perhaps none."""
+        until = time.monotonic() + seconds
+        if self._heard:
+            until = min(until, self._say_at)
+        self._gather(max(0.0, until - time.monotonic()))
+        now = time.monotonic()
+        if not self._heard or now < self._say_at:
+            return set()
+        said, self._heard = self._heard, set()
+        self._say_at = now + _PACE
+        return said
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+    def _gather(self, seconds: float) -> None:
+        try:
+            if not self._is_listening():
+                self._ending.wait(seconds)
+                return
+            payloads = self._listener.wait(seconds)
+        except PgflowError as error:
+            extra = logs.trouble("listen_failed", error)
+            log.info("listening again: %s", error.message, extra=extra)
+            self._rest(_BROKEN)
+            return
+        queues = {each for each in payloads if not each.startswith(Listener.TEST)}
+        if queues and not self._heard:
+            self._say_at = max(self._say_at, time.monotonic() + _DEBOUNCE)
+        self._heard |= queues
+
+    def _is_listening(self) -> bool:
+        if not self._hears and time.monotonic() >= self._try_at:
+            self._hears = self._listener.hears_itself(_ECHO)
+            if not self._hears:
+                self._rest(_DEAF)
+        return self._hears
+
+    def _rest(self, seconds: float) -> None:
+        self._listener.close()
+        self._hears = False
+        self._try_at = time.monotonic() + seconds

@@ -1,0 +1,43 @@
+"""Templates in, HTML out: everything that is not markup of ours is escaped."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from werkzeug.wrappers import Request, Response
+
+from pgflow_cli.admin.assets import asset_url
+
+FOLDER = Path(__file__).with_name("templates")
+HTML = "text/html; charset=utf-8"
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(FOLDER),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(
+    request: Request,
+    name: str,
+    *,
+    status: int = HTTPStatus.OK,
+    environment: Environment = ENVIRONMENT,
+    **values: Any,
+) -> Response:
+    """Return a template as an answer; `root` is what stands before our paths."""
+    root = request.root_path
+    text = environment.get_template(name).render(
+        values, root=root, asset_url=partial(asset_url, root=root)
+    )
+    response = Response(text, status=status, content_type=HTML)
+    # With no-referrer a browser says `Origin: null` of its own forms.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response

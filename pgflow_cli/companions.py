@@ -1,0 +1,119 @@
+"""A process that a supervisor keeps running beside its workers, such as the admin
+server: it may crash, hang or be slow, and costs nobody a lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from pgflow_cli.processes import CONTEXT, cause
+
+log = logging.getLogger("pgflow.supervisor")
+
+_LONGEST_PAUSE = 30.0  # seconds before one that keeps ending is started again
+_STEADY = 30.0  # seconds after which an end counts as the first
+_LAST_SECONDS = 5.0
+
+
+class Tie:
+    """What a companion knows of its supervisor: whether it lives, whether it turns."""
+
+    def __init__(self, beat: Any, pipe: connection.Connection) -> None:
+        self._beat = beat
+        self._pipe = pipe
+
+    def turned_at(self) -> float:
+        """Return when the supervisor's loop last turned, on the monotonic clock; until
+        it has for the first time, it is on its way.
+        """
+        return float(self._beat.value) or time.monotonic()
+
+    def is_cut(self) -> bool:
+        """Whether the supervisor has ended, or wants us to."""
+        return self._pipe.poll()
+
+
+@dataclass
+class Companion:
+    """Runs `target(*arguments, tie)` in a process of its own, and again when it ends.
+
+    The target returns once the tie is cut.
+    """
+
+    name: str
+    target: Callable[..., None]
+    arguments: tuple[Any, ...]
+    _beat: Any = field(default_factory=lambda: CONTEXT.Value("d", 0.0, lock=False))
+    _pipe: connection.Connection | None = None
+    _process: SpawnProcess | None = None
+    _started: float = 0.0
+    _again: float = 0.0
+    _ends: int = 0
+
+    def start(self) -> None:
+        """Start the process."""
+        ours, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(
+            target=_run,
+            args=(self.target, self.arguments, self._beat, theirs),
+            name=f"pgflow-{self.name}",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        self._pipe, self._started = ours, time.monotonic()
+
+    def attend(self) -> None:
+        """Tell it that the loop turns; start it again, at most every second at first
+        and every 30 in the end.
+        """
+        now = time.monotonic()
+        self._beat.value = now
+        if self._process is not None and not self._process.is_alive():
+            log.error(
+                "the %s ended: %s; it is started again",
+                self.name,
+                cause(self._process.exitcode),
+                extra={"event": "companion_died"},
+            )
+            self._ends = 0 if now - self._started > _STEADY else self._ends + 1
+            self._again = now + min(_LONGEST_PAUSE, 2.0 ** max(0, self._ends - 1))
+            self._forget()
+        if self._process is None and now >= self._again:
+            self.start()
+
+    def stop(self) -> None:
+        """Let it finish what it does, for five seconds."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.join(_LAST_SECONDS)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+        self._process = self._pipe = None
+
+    def _forget(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def _run(
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+    beat: Any,
+    pipe: connection.Connection,
+) -> None:
+    # A signal to the whole group is for the supervisor: it ends us when all is done.
+    for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    target(*arguments, Tie(beat, pipe))

@@ -1,0 +1,81 @@
+"""Tells systemd how a worker is: ready, at work, alive, ending. Silent elsewhere.
+
+The protocol of sd_notify(3): a datagram of lines to a socket the service manager
+names.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+INTERVAL = 1.0  # seconds between two texts for `systemctl status`
+WAITING = "STATUS=waiting for the database and its schema"
+
+
+class Board(Protocol):
+    """What a process shows of the jobs that it runs."""
+
+    def running(self) -> Sequence[object]: ...
+
+
+class Notices:
+    """What one supervisor says of itself to the service manager that started it.
+
+    `watchdog` is the longest silence the manager allows before it kills and restarts
+    the service; 0 if it allows any.
+    """
+
+    def __init__(self, address: str | None, watchdog: float) -> None:
+        self._address = address
+        # Thrice in that time: one lost datagram and one slow turn cost no restart.
+        self._pulse = watchdog / 3
+        self._next_pulse = self._next_text = 0.0
+        self._ready = self._ending = False
+
+    def turn(self, boards: Iterable[Board], *, ending: bool) -> None:
+        """Tell what is new, on each turn of the supervisor's loop; never blocks.
+
+        Only the loop calls this, so the watchdog sees a loop that stands still. What
+        the database does is no part of it: a restart would not mend that.
+        """
+        if self._address is None:
+            return
+        now, shown, lines = time.monotonic(), list(boards), list[str]()
+        if shown and not self._ready:
+            self._ready, self._next_text = True, now
+            lines.append("READY=1")
+        if ending and not self._ending:
+            self._ending, self._next_text = True, now
+            lines.append("STOPPING=1")
+        if self._pulse and now >= self._next_pulse:
+            self._next_pulse = now + self._pulse
+            lines.append("WATCHDOG=1")
+        if self._ready and now >= self._next_text:
+            self._next_text = now + INTERVAL
+            lines.append(f"STATUS={_told(shown, ending=ending)}")
+        if lines:
+            say(self._address, *lines)
+
+
+def say(address: str | None, *lines: str) -> None:
+    """Send lines to the service manager; without one, or if it is deaf, do nothing."""
+    if address is None or not hasattr(socket, "AF_UNIX"):
+        return
+    # An abstract name is written with @ where the kernel wants a zero byte.
+    name = f"\0{address[1:]}" if address.startswith("@") else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)
+            channel.sendto("\n".join(lines).encode(), name)
+    except OSError:
+        # Nobody can be told, and no job may suffer for it.
+        return
+
+
+def _told(boards: list[Board], *, ending: bool) -> str:
+    jobs = sum(len(board.running()) for board in boards)
+    state = "ending, waiting for what runs" if ending else "working"
+    return f"{state}; processes: {len(boards)}, jobs running: {jobs}"

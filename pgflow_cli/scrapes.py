@@ -1,0 +1,64 @@
+"""Answers Prometheus: one scrape at a time, however many ask."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from pgflow_cli import logs, metrics
+from pgflow_cli.errors import DatabaseUnavailable, PgflowError
+from pgflow_cli.repository import Repository
+
+log = logging.getLogger("pgflow.metrics")
+
+OpenRepository = Callable[[], AbstractContextManager[Repository]]
+
+
+class Scraper:
+    """The text for Prometheus, at most so old; for any number of threads.
+
+    Whoever asks while the database is being looked at waits for that look's answer and
+    shares it. Each of its statements has two seconds. A database that is away, too slow
+    or without our schema is an answer, too: `pgflow_db_up 0`. It never raises for that.
+    """
+
+    def __init__(
+        self, open_repository: OpenRepository, cache_seconds: float = 5.0
+    ) -> None:
+        self._open = open_repository
+        self._cache_seconds = cache_seconds
+        self._looking = threading.Lock()
+        self._text = b""
+        self._number = 0  # of looks that have ended
+        self._until = -math.inf
+
+    def text(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        arrived = self._number
+        with self._looking:
+            if self._number == arrived and time.monotonic() >= self._until:
+                self._text = metrics.text(self._look())
+                self._number += 1
+                self._until = time.monotonic() + self._cache_seconds
+            return self._text
+
+    def _look(self) -> metrics.Snapshot:
+        began = time.monotonic()
+        try:
+            with self._open() as repository:
+                return metrics.collect(repository)
+        except DatabaseUnavailable as error:
+            log.debug(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
+        except PgflowError as error:
+            # A role without grants, a schema of another version: nobody sees it but
+            # here.
+            log.warning(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
+        return metrics.Snapshot(None, None, time.monotonic() - began)

@@ -1,0 +1,9 @@
+-- Be the one who counts arrivals, if there is a slice to look at and nobody else does; then look with a new snapshot.
+select age
+from pgflow.arrival_looks
+where age = (select min(first.age) from pgflow.arrival_looks as first)
+  and exists (
+    select from pgflow.arrival_looks as due
+    where due.until < date_bin('10 seconds', now() - due.age, '2000-01-01 00:00:00+00')
+  )
+for update skip locked

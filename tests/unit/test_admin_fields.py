@@ -1,0 +1,139 @@
+"""Fields of requests: what is read, what is refused, and that the schema says so."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+
+from pgflow_cli.admin import fields
+from pgflow_cli.admin.fields import Field, Kind, read_body, read_query
+from pgflow_cli.admin.problems import Problem
+
+COUNT = Field("count", fields.whole(1, 10), default=3)
+NAMES = Field("name", fields.text(most=5), many=True)
+
+
+def refusal(kind: Kind, value: Any) -> Problem:
+    with pytest.raises(Problem) as refused:
+        Field("it", kind).read(value)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "good"),
+    [
+        (fields.text(most=3), ["", "abc", "äöü"]),
+        (fields.whole(-1, 2), [-1, 0, 2]),
+        (fields.number(0.5, 2), [0.5, 1, 2.0]),
+        (fields.flag(), [True, False]),
+        (fields.one_of("a", "b"), ["a"]),
+        (fields.length(1, 60), ["1s", "1m", 1, 59.5]),
+    ],
+)
+def test_what_is_acceptable_is_read(kind: Kind, good: list[Any]) -> None:
+    for value in good:
+        Field("it", kind).read(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (fields.text(most=3), ["abcd", "a\0", "\ud800", 1, None, ["a"], {}]),
+        (fields.whole(-1, 2), [3, -2, True, 1.0, "1", None, 10**30]),
+        (fields.number(0.5, 2), [0.4, 2.1, True, "1", float("nan"), float("inf")]),
+        (fields.flag(), [0, 1, "true", None]),
+        (fields.one_of("a", "b"), ["A", "", 1]),
+        (fields.length(1, 60), ["0s", "61s", "x", True, 0, 61, "1" * 100, None]),
+        (fields.moment("past"), ["x", 1, "", "2026-13-01", "1" * 100]),
+        (fields.document(), [[], "x", 1, None]),
+    ],
+)
+def test_anything_else_is_refused_by_name_without_repeating_it(
+    kind: Kind, bad: list[Any]
+) -> None:
+    for value in bad:
+        problem = refusal(kind, value)
+        assert problem.status == HTTPStatus.BAD_REQUEST
+        assert problem.error.startswith("it ")
+
+
+@pytest.mark.parametrize("text", ["1999-01-01", "9999-06-01", "10000-01-01"])
+def test_a_time_that_nobody_means_is_out_of_range(text: str) -> None:
+    assert refusal(fields.moment("past"), text).status == 422
+
+
+def test_a_relative_time_stays_one() -> None:
+    assert fields.moment("past").read("15m").offset == timedelta(minutes=-15)
+
+
+def test_a_clamped_number_is_moved_to_its_bounds() -> None:
+    limit = Field("limit", fields.whole(1, 500, clamped=True), default=100)
+    for given_, read in (("0", 1), ("-5", 1), ("501", 500), ("7", 7)):
+        assert read_query(MultiDict({"limit": given_}), [limit]) == {"limit": read}
+    assert read_query(MultiDict(), [limit]) == {"limit": 100}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (MultiDict({"cuont": "1"}), "count"),
+        (MultiDict([("count", "1"), ("count", "2")]), "more than once"),
+        (MultiDict({"count": "one"}), "count is not"),
+    ],
+)
+def test_a_query_is_refused_that_says_something_else(
+    arguments: MultiDict[str, str], word: str
+) -> None:
+    with pytest.raises(Problem, match=word):
+        read_query(arguments, [COUNT])
+
+
+def test_an_empty_parameter_is_an_absent_one() -> None:
+    assert read_query(MultiDict({"count": ""}), [COUNT]) == {"count": 3}
+
+
+def test_a_parameter_may_be_given_several_times_if_it_says_so() -> None:
+    arguments = MultiDict([("name", "a"), ("name", "b")])
+    assert read_query(arguments, [NAMES]) == {"name": ["a", "b"]}
+    assert read_query(MultiDict(), [NAMES]) == {"name": []}
+
+
+def test_a_body_is_an_object_of_known_fields() -> None:
+    assert read_body({"count": 4}, [COUNT]) == {"count": 4}
+    assert read_body({"count": None}, [COUNT]) == {"count": 3}
+    for bad in ([], "x", 1, None, {"other": 1}, {"count": [1]}):
+        with pytest.raises(Problem):
+            read_body(bad, [COUNT])
+
+
+def test_what_is_required_must_be_there() -> None:
+    wanted = Field("it", fields.text(), required=True)
+    for read in (
+        lambda: read_body({}, [wanted]),
+        lambda: read_body({"it": None}, [wanted]),
+        lambda: read_query(MultiDict(), [wanted]),
+    ):
+        with pytest.raises(Problem, match="it is required"):
+            read()
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_whatever_is_sent_is_read_or_refused(value: Any) -> None:
+    for kind in (
+        fields.text(),
+        fields.whole(0, 9),
+        fields.number(0, 9),
+        fields.flag(),
+        fields.moment("past"),
+        fields.length(0, 9),
+        fields.document(),
+    ):
+        with suppress(Problem):
+            Field("it", kind).read(value)
