@@ -42,7 +42,10 @@ _TAGS = {
     "audit": "What operators have changed.",
     "metrics": "Numbers for programs.",
     "doctor": "What is wrong.",
+    "events": "What changes, as it changes.",
     "health": "For probes.",
+    "login": "A cookie for a browser.",
+    "openapi": "What you read.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -115,7 +118,8 @@ def _operation(route: Route, *, guarded: bool) -> dict[str, Any]:
 
 def _tag(route: Route) -> str:
     """Return the noun of a route: the first word of its path."""
-    return route.path.split("/")[1].partition(".")[0]
+    noun = route.path.split("/")[1].partition(".")[0]
+    return {"logout": "login"}.get(noun, noun)
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
