@@ -12,15 +12,10 @@ from werkzeug.test import Client
 from pgflow_cli.admin import api, openapi
 from pgflow_cli.admin.routes import Route
 from tests.admin.fuzzing import HANGS_UP
-from tests.admin.planting import Planted, plant_everything
+from tests.admin.planting import Planted
 
 API = [route for route in api.ROUTES if not route.of_page]
 READING = [route for route in API if route.is_safe]
-
-
-@pytest.fixture
-def planted(connection: Any, repository: Any) -> Planted:
-    return plant_everything(connection, repository)
 
 
 @pytest.fixture
