@@ -136,7 +136,10 @@ def _config(token: str, examples: int, seed: int) -> SchemathesisConfig:
                 # GET /login is the page's, and no part of the API.
                 {
                     "include-path": "/login",
-                    "checks": {"allow_header_conformance": {"enabled": False}},
+                    "checks": {
+                        "allow_header_conformance": {"enabled": False},
+                        "unsupported_method": {"enabled": False},
+                    },
                 }
             ],
         }
