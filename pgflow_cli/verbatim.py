@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from json.decoder import scanstring
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
 # Only where a value ends is of interest: its numbers are never computed.
@@ -22,7 +21,7 @@ def members(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     place = _after_blanks(text, text.index("{") + 1)
     while text[place] != "}":
-        name, place = scanstring(text, place + 1)
+        name, place = _DECODER.raw_decode(text, place)
         begin = _after_blanks(text, text.index(":", place) + 1)
         _, end = _DECODER.raw_decode(text, begin)
         found[name] = text[begin:end]

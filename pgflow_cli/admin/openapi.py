@@ -42,9 +42,9 @@ _TAGS = {
     "audit": "What operators have changed.",
     "metrics": "Numbers for programs.",
     "doctor": "What is wrong.",
-    "events": "What changes, as it changes.",
+    "events": "Changes as they happen.",
     "health": "For probes.",
-    "login": "A cookie for a browser.",
+    "login": "A cookie for browsers, instead of the token.",
     "openapi": "What you read.",
 }
 _RETRY_AFTER = {

@@ -326,8 +326,8 @@ def test_a_series_is_as_old_as_its_first_decision_though_that_is_pruned(connecti
     connection.execute(
         "insert into pgflow.ingest_decisions"
         " (queue, minute, decision, reason_code, first_at) values"
-        " ('emails', now() - interval '8 days', 'DENIED', 'A', now() - interval '8 days'),"
-        " ('emails', now() - interval '7 days', 'DENIED', 'A', now() - interval '7 days')"
+        " ('emails', now() - interval '8d', 'DENIED', 'A', now() - interval '8d'),"
+        " ('emails', now() - interval '7d', 'DENIED', 'A', now() - interval '7d')"
     )
     connection.execute("delete from pgflow.ingest_decisions where minute < now()")
     assert connection.execute(

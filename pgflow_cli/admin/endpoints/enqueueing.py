@@ -25,8 +25,9 @@ _BODY = (
     Field(
         "payload_json",
         fields.anything(),
-        "What the handler is given; {} for nothing. It is kept as it was written, but"
-        " for what jsonb does: of duplicate keys the last one counts, keys are ordered.",
+        "What the handler is given; {} for nothing. It is kept as it was"
+        " written, but for what jsonb does: of duplicate keys the last one counts, and"
+        " keys are ordered.",
         required=True,
     ),
     Field("queue", filters.QUEUE_NAME, "The queue.", "default"),
