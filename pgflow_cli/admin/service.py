@@ -11,7 +11,7 @@ from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
-from pgflow_cli.admin.runs import Runs
+from pgflow_cli.admin.runners import Runners
 from pgflow_cli.repository import Database
 from pgflow_cli.scrapes import Scraper
 
@@ -40,7 +40,7 @@ class Service:
         self._scraping = Pool(_database(plan, reads=True), 1)
         self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
-        self.runs = Runs(_database(plan, reads=False), self.ending)
+        self.runners = Runners(self.writing.database, self.ending)
         self.glances = Glances(self.reading)
         self.broker = Broker(
             self.glances,
@@ -59,6 +59,7 @@ class Service:
 
     def close(self) -> None:
         """Close the connections that are idle."""
+        self.runners.close()
         self.broker.close()
         self.reading.close()
         self._scraping.close()
