@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.browser.town import Town, plant_town
-from tests.browser.visits import ARGUMENTS, Served, Visits
+from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Served, Visits
 from tests.servers import Database, Server
 from tests.tools import needs_tool
 
@@ -39,6 +39,7 @@ class Shown:
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests of this process."""
     program = needs_tool("chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=program, args=[*ARGUMENTS]

@@ -72,7 +72,7 @@ def test_escaping_does_not_lean_on_the_policy(
     page = visits.page(bypass_csp=True)
     lists = ("/ui/jobs?limit=500", "/ui/dlq?limit=500")
     found = {
-        path: _foreign(page, served.url + path) for path in pages_of(town) + [*lists]
+        path: _foreign(page, served.url + path) for path in (*pages_of(town), *lists)
     }
     assert {path: said for path, said in found.items() if said} == {}
 
