@@ -20,7 +20,7 @@ from pgflow_cli.admin.calls import FORM, Call
 from pgflow_cli.admin.guards import Visitor, unauthorized
 from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.problems import Problem
-from pgflow_cli.admin.routes import Route, url_map
+from pgflow_cli.admin.routes import Answer, Route, url_map
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.errors import PgflowError
@@ -155,7 +155,7 @@ def _failed(error: PgflowError, request_id: str) -> Problem:
 def _path_values(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {each.name: each for each in route.parameters}
     return {
-        name: known[name].read(value) if name in known else value
+        name: known[name].read_text(value) if name in known else value
         for name, value in values.items()
     }
 
@@ -176,7 +176,9 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise _unsupported("application/json")
     text = payloads.text_of(raw, what="the body")
-    return fields.read_body(payloads.check(text, what="the body"), route.fields)
+    # A level more than a payload may have: the body is around it.
+    parsed = payloads.check(text, what="the body", depth=payloads.MAX_DEPTH + 1)
+    return fields.read_body(parsed, route.fields, text)
 
 
 def _unsupported(wanted: str) -> Problem:
@@ -186,8 +188,11 @@ def _unsupported(wanted: str) -> Problem:
 def _written(answer: Any, route: Route) -> Response:
     if isinstance(answer, Response):
         return answer
+    status = route.status
+    if isinstance(answer, Answer):
+        status, answer = answer.status, answer.document
     return Response(
-        cells.json_of(answer), status=route.status, content_type="application/json"
+        cells.json_of(answer), status=status, content_type="application/json"
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
+from pgflow_cli import logs
 from pgflow_cli.admin import changes
 from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.problems import Problem
@@ -135,7 +136,11 @@ class Broker:
             return
         except PgflowError as error:
             # Too slow for its limit, or no connection was free: perhaps next time.
-            log.info("did not look for changes: %s", error.message)
+            log.info(
+                "did not look for changes: %s",
+                error.message,
+                extra=logs.trouble("events_delayed", error),
+            )
             return
         events = self._found(taken)
         self._known = taken
@@ -218,7 +223,8 @@ class Ear:
                 return
             payloads = self._listener.wait(seconds)
         except PgflowError as error:
-            log.info("listening again: %s", error.message)
+            extra = logs.trouble("listen_failed", error)
+            log.info("listening again: %s", error.message, extra=extra)
             self._rest(_BROKEN)
             return
         queues = {each for each in payloads if not each.startswith(Listener.TEST)}

@@ -11,6 +11,7 @@ from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin.runs import Runs
 from pgflow_cli.repository import Database
 from pgflow_cli.scrapes import Scraper
 
@@ -32,10 +33,12 @@ class Service:
         self.guard = Guard(plan)
         self._beat = beat
         self.ending = threading.Event()
+        self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
         self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.runs = Runs(_database(plan, reads=False), self.ending)
         self.glances = Glances(self.reading)
         self.broker = Broker(
             self.glances,

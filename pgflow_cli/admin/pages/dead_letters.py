@@ -76,9 +76,7 @@ def _typed(call: Call) -> dict[str, Any]:
     return {
         "typed": typed,
         "active": active,
-        "command": commands.line(
-            "dlq", "list", include_resolved=resolved, **active
-        ),
+        "command": commands.line("dlq", "list", include_resolved=resolved, **active),
         "group_command": commands.line(
             "dlq",
             "list",

@@ -23,7 +23,7 @@ _OF_ACTIONS = ("queue", "since", "until")
 
 def list_decisions(call: Call) -> Response:
     """List what policies held back and what the gate refused."""
-    page, kind = filters.page(call.query, uuids=False), call.query["kind"]
+    page, kind = filters.page(call.query, filters.decision_of), call.query["kind"]
     typed = call.request.args
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
@@ -56,7 +56,7 @@ def list_decisions(call: Call) -> Response:
 
 def list_actions(call: Call) -> Response:
     """List what operators have changed."""
-    page = filters.page(call.query, uuids=False)
+    page = filters.page(call.query, filters.number_of)
     typed = call.request.args
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))

@@ -20,7 +20,7 @@ _FAILED = 20  # jobs that a plan's page names
 
 def list_plans(call: Call) -> Response:
     """List plans of replays, the newest first."""
-    page = filters.page(call.query, uuids=False)
+    page = filters.page(call.query, filters.number_of)
     with call.reading() as repository:
 
         def fetch(limit: int, after: Position | None) -> list[ReplayPlan]:

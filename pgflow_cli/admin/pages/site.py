@@ -5,10 +5,12 @@ from __future__ import annotations
 from pgflow_cli.admin.pages import (
     dead_letters,
     doctor,
+    enqueue,
     jobs,
     overview,
     queues,
     records,
+    replaying,
     replays,
     workers,
 )
@@ -19,9 +21,11 @@ _TABS = (
     jobs,
     dead_letters,
     replays,
+    replaying,
     records,
     workers,
     doctor,
+    enqueue,
 )
 ROUTES = tuple(route for tab in _TABS for route in tab.ROUTES)
 SHAPES = ()
