@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,6 +15,7 @@ from pgflow_cli.admin import api, openapi
 from pgflow_cli.admin.routes import Route
 from tests.admin.planting import Planted, plant_everything
 
+README = Path(__file__).parents[2] / "README.md"
 API = [route for route in api.ROUTES if not route.of_page]
 READING = [route for route in API if route.is_safe]
 
@@ -129,3 +132,20 @@ def _conform(answer: Any, schema: dict[str, Any], document: dict[str, Any]) -> N
     jsonschema.Draft202012Validator(
         whole, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
     ).validate(answer)
+
+
+def routes_table() -> list[str]:
+    """Return the rows as they should be; paste them when the test below fails."""
+    return [
+        f"| `{route.method} {route.path.replace('<', ':').replace('>', '')}` | "
+        f"{route.summary} |"
+        for route in API
+    ]
+
+
+def test_every_route_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(r"<!-- routes: .*?-->\n(.*?)<!-- end of routes -->", text, re.S)
+    assert found is not None, "README has no table of routes"
+    rows = [line for line in found[1].splitlines() if line.startswith("|")][2:]
+    assert rows == routes_table(), "\n".join(routes_table())
