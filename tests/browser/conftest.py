@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,13 +91,9 @@ def shown(
 
 
 def pages_of(town: Town) -> list[str]:
-    """Return the path of each page, and of each kind of job."""
+    """Return the path of each page, and of jobs that differ on it."""
     lists = ("queues", "jobs", "dlq", "replays", "decisions", "workers", "audit")
-    jobs = (
-        f"/ui/jobs/{town.one(state)}?payload=all"
-        for state in town.jobs
-        if town.jobs[state]
-    )
+    jobs = (town.one(state) for state in ("dlq", "running", "retrying"))
     return [
         "/",
         *(f"/ui/{name}" for name in (*lists, "doctor", "enqueue")),
@@ -108,7 +103,7 @@ def pages_of(town: Town) -> list[str]:
         "/ui/dlq?by=fingerprint&since=2h",
         f"/ui/replays/{town.plan}",
         f"/ui/workers/{town.worker}",
-        *itertools.islice(jobs, 7),
+        *(f"/ui/jobs/{job}?payload=all" for job in jobs),
         "/ui/jobs/ffffffffffff",
         "/ui/jobs?queue=%3Cscript%3E",
         "/login",

@@ -54,7 +54,8 @@ def test_nothing_of_200_hostile_jobs_runs(
 ) -> None:
     visits.forgive("status of 40[04]")
     page = visits.page()
-    jobs = [f"/ui/jobs/{job}?payload=all" for job in town.jobs["dlq"]]
+    known = [*town.jobs["dlq"], *(town.one(state) for state in town.jobs)]
+    jobs = [f"/ui/jobs/{job}?payload=all" for job in known]
     lists = ("/ui/jobs?limit=500", "/ui/dlq?limit=500", "/ui/dlq?by=fingerprint")
     found = {
         path: _foreign(page, served.url + path)

@@ -49,7 +49,11 @@ class Served:
                     "--addr=127.0.0.1:0",
                     *options,
                 ],
-                env={**os.environ, "DATABASE_URL": database_url},
+                env={
+                    **{n: v for n, v in os.environ.items() if n[:7] != "PGFLOW_"},
+                    "DATABASE_URL": database_url,
+                    "XDG_CONFIG_HOME": str(folder),
+                },
                 cwd=folder,
                 stdout=log,
                 stderr=log,
