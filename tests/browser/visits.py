@@ -102,6 +102,14 @@ class Visits:
             page.goto(url)
         return page
 
+    def still_page(self, url: str, **options: Any) -> Page:
+        """Return a page that does not update itself, for tests of what it shows."""
+        page = self.page(**options)
+        page.context.add_cookies(
+            [{"name": "pgflow_updates", "value": "off", "url": url}]
+        )
+        return page
+
     def forgive(self, pattern: str) -> None:
         """Expect a complaint: the test is about what causes it."""
         self._forgiven.append(pattern)
