@@ -68,12 +68,13 @@ def test_behind_a_gateway_everything_is_below_its_path(
     assert cookie["path"] == "/ops/pgflow"
     expect(page.locator("#live")).to_have_text("live")
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda sent: asked.append(sent.url))
     page.get_by_role("link", name="Jobs").click()
     page.get_by_role("button", name="Theme").click()
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url(f"{served.url}/login")
-    assert page.context.cookies() == []
+    left = [(cookie["name"], cookie["path"]) for cookie in page.context.cookies()]
+    assert left == [("pgflow_theme", "/ops/pgflow")]
     assert [url for url in asked if not url.startswith(f"{served.url}/")] == []
 
 
