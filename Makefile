@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo test acceptance check format lint types bench fuzz clean
 
-SOURCES := $(shell find pgflow_cli sql -type f -name '*.py' -o -type f -name '*.sql')
+SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
 # pip before 25.1 cannot read dependency groups.
 DEV_TOOLS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
 
