@@ -52,9 +52,10 @@ _NOUNS = (
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 
-def _openapi(_call: Call) -> Any:
+def _openapi(call: Call) -> Any:
     """Return this API as an OpenAPI document."""
-    return openapi.document(ROUTES, SHAPES)
+    guarded = not call.service.guard.keyring.is_empty
+    return openapi.document(ROUTES, SHAPES, guarded=guarded)
 
 
 ROUTES = (

@@ -107,7 +107,7 @@ class Application:
             visitor,
             request_id,
             path=_path_values(route, values),
-            query=fields.read_query(request.args, route.query),
+            query=fields.read_query(request.args, route.query, of_form=route.of_page),
             body={} if route.is_safe else _body(request, route),
         )
         return _written(route.handler(call), route)
@@ -169,7 +169,7 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     if _is_form(request, route):
         if request.mimetype not in ("", FORM):
             raise _unsupported("a form")
-        return fields.read_query(request.form, route.fields)
+        return fields.read_query(request.form, route.fields, of_form=True)
     raw = request.get_data(cache=True)
     if not raw:
         return fields.read_body({}, route.fields)

@@ -36,7 +36,9 @@ class Service:
         self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
-        self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
+        # Its own: a scrape that finds no connection free would tell of an outage.
+        self._scraping = Pool(_database(plan, reads=True), 1)
+        self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
         self.runners = Runners(self.writing.database, self.ending)
         self.glances = Glances(self.reading)
@@ -60,6 +62,7 @@ class Service:
         self.runners.close()
         self.broker.close()
         self.reading.close()
+        self._scraping.close()
         self.writing.close()
 
 

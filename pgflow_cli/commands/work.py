@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import inventory, output, serving, settings
 from pgflow_cli.context import command, pass_database
-from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -48,13 +47,9 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
     from pgflow_cli.supervisor import worker_name  # noqa: PLC0415
     from pgflow_cli.workplan import WorkPlan  # noqa: PLC0415
 
-    lease = options["lease_seconds"]
-    heartbeat = options["heartbeat"] or lease / 3
-    if heartbeat > lease / 3:
-        raise UsageError(
-            f"--heartbeat {heartbeat:g}s is more than a third of --lease-seconds;"
-            f" at most {lease / 3:g}s"
-        )
+    heartbeat = settings.heartbeat_seconds(
+        options["lease_seconds"], options["heartbeat"]
+    )
     queues = options["queue"]
     return WorkPlan(
         url=database.url,

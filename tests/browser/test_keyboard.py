@@ -11,7 +11,8 @@ _FOCUS = """() => {
   const at = document.activeElement
   const style = getComputedStyle(at)
   return {
-    name: (at.getAttribute('aria-label') || at.innerText || at.name || '').trim(),
+    name: (at.getAttribute('aria-label') || at.innerText || at.name || '')
+      .replace(/\\s+/g, ' ').trim(),
     tag: at.tagName,
     id: at.id,
     seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0,
@@ -32,7 +33,7 @@ def tab_to(page: Page, tag: str, name: str, *, most: int = 80) -> None:
         page.keyboard.press("Tab")
         here = at(page)
         assert here["seen"] or here["tag"] == "BODY", here
-        if here["tag"] == tag and name in str(here["name"]):
+        if here["tag"] == tag and str(here["name"]).startswith(name):
             return
     raise AssertionError(f"no {tag} {name} within {most} stops of {page.url}")
 
@@ -56,7 +57,7 @@ def test_from_the_overview_to_a_job_by_tab_and_enter(
     tab_to(page, "A", "DLQ")
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/dlq?queue=emails")
-    tab_to(page, "A", "Job")
+    tab_to(page, "A", "Job ")  # with its id: not the page Jobs
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/jobs/*")
     tab_to(page, "A", "Show the payload")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -120,6 +121,26 @@ def test_whoever_types_is_not_disturbed(
     plant(connection, 5, queue="known")
     expect(page.locator("#t1")).to_contain_text("6")
     expect(note).to_have_value("half a sen")
+
+
+def test_when_the_login_ends_the_page_says_so_and_keeps_what_it_shows(
+    serve_admin: Serves, visits: Visits, connection: Connection, tmp_path: Path
+) -> None:
+    plant(connection, queue="known")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("browser-token-browser-token\n")
+    tokens.chmod(0o600)
+    page = visits.page(f"{serve_admin(f'--api-token-file={tokens}').url}/ui/queues")
+    page.get_by_label("Token").fill("browser-token-browser-token")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/ui/queues")
+    says(page, "live")
+    page.context.clear_cookies()
+    plant(connection, queue="fresh")
+    says(page, "logged out: load the page again")
+    expect(page.get_by_role("link", name="known", exact=True)).to_be_visible()
+    page.reload()
+    assert page.url.endswith("/login?next=/ui/queues")
 
 
 def test_the_theme_is_chosen_and_kept(serve_admin: Serves, visits: Visits) -> None:

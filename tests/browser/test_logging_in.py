@@ -17,11 +17,17 @@ EVIL = "http://evil.example"
 
 
 @pytest.fixture
-def guarded(serve_admin: Serves, tmp_path: Path) -> Served:
-    """A server that wants a token."""
+def tokens(tmp_path: Path) -> Path:
+    """A file with a token."""
     tokens = tmp_path / "tokens"
     tokens.write_text(f"{TOKEN}\n")
     tokens.chmod(0o600)
+    return tokens
+
+
+@pytest.fixture
+def guarded(serve_admin: Serves, tokens: Path) -> Served:
+    """A server that wants a token."""
     return serve_admin(f"--api-token-file={tokens}")
 
 
@@ -49,6 +55,27 @@ def test_a_browser_logs_in_and_goes_where_it_wanted(
     assert cookie["sameSite"] == "Strict"
     answer = page.context.request.get(f"{guarded.url}/jobs")
     assert (answer.status, answer.json()["items"]) == (200, [])
+
+
+def test_behind_a_gateway_everything_is_below_its_path(
+    serve_admin: Serves, tokens: Path, visits: Visits
+) -> None:
+    served = serve_admin(f"--api-token-file={tokens}", "--base-path=/ops/pgflow")
+    page = visits.page(f"{served.url}/ui/queues?sort=queue")
+    log_in(page)
+    page.wait_for_url(f"{served.url}/ui/queues?sort=queue")
+    [cookie] = page.context.cookies()
+    assert cookie["path"] == "/ops/pgflow"
+    expect(page.locator("#live")).to_have_text("live")
+    asked: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_role("button", name="Theme").click()
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url(f"{served.url}/login")
+    left = [(cookie["name"], cookie["path"]) for cookie in page.context.cookies()]
+    assert left == [("pgflow_theme", "/ops/pgflow")]
+    assert [url for url in asked if not url.startswith(f"{served.url}/")] == []
 
 
 def test_no_script_can_read_the_cookie(guarded: Served, visits: Visits) -> None:

@@ -20,7 +20,7 @@ _WIDER = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_keeps_anybody_out(shown: Shown, visits: Visits, scheme: Any) -> None:
     visits.forgive("status of 40[04]")
-    page = visits.page(color_scheme=scheme, reduced_motion="reduce")
+    page = visits.still_page(shown.url, color_scheme=scheme, reduced_motion="reduce")
     found = {path: _barriers(page, shown.url + path) for path in pages_of(shown.town)}
     assert {path: said for path, said in found.items() if said} == {}
 
@@ -51,7 +51,7 @@ def test_no_page_is_wider_than_its_screen(
     shown: Shown, visits: Visits, name: str, options: Any
 ) -> None:
     visits.forgive("status of 40[04]")
-    page = visits.page(**options)
+    page = visits.still_page(shown.url, **options)
     wide = {}
     for path in pages_of(shown.town):
         page.goto(shown.url + path)

@@ -49,7 +49,11 @@ class Served:
                     "--addr=127.0.0.1:0",
                     *options,
                 ],
-                env={**os.environ, "DATABASE_URL": database_url},
+                env={
+                    **{n: v for n, v in os.environ.items() if n[:7] != "PGFLOW_"},
+                    "DATABASE_URL": database_url,
+                    "XDG_CONFIG_HOME": str(folder),
+                },
                 cwd=folder,
                 stdout=log,
                 stderr=log,
@@ -96,6 +100,14 @@ class Visits:
         page.on("request", self._asked)
         if url:
             page.goto(url)
+        return page
+
+    def still_page(self, url: str, **options: Any) -> Page:
+        """Return a page that does not update itself, for tests of what it shows."""
+        page = self.page(**options)
+        page.context.add_cookies(
+            [{"name": "pgflow_updates", "value": "off", "url": url}]
+        )
         return page
 
     def forgive(self, pattern: str) -> None:

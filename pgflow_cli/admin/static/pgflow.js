@@ -26,7 +26,11 @@
     if (inUse(event.target)) event.preventDefault();
   });
   body.addEventListener("htmx:beforeSwap", (event) => {
-    if (inUse(event.detail.target)) event.detail.shouldSwap = false;
+    const { target, xhr } = event.detail;
+    // A login that has ended answers with the form: what is shown stays.
+    const loggedOut = new URL(xhr.responseURL).pathname.endsWith("/login");
+    if (loggedOut) tell("logged out: load the page again", false);
+    if (loggedOut || inUse(target)) event.detail.shouldSwap = false;
   });
   // The same alerts again are no news: nobody wants them read aloud.
   body.addEventListener("htmx:oobBeforeSwap", (event) => {

@@ -1,0 +1,80 @@
+"""What serves HTTP, of `serve-admin` and of `work`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgflow_cli.options import stack
+from pgflow_cli.parameters import Address
+from pgflow_cli.settings.declaring import flag
+
+_ADDRESS = "PGFLOW_ADMIN_ADDR"
+admin_address = flag(
+    "--addr",
+    "address",
+    help="Where to listen.",
+    variable=_ADDRESS,
+    kind=Address(),
+    default="127.0.0.1:3003",
+    metavar="HOST:PORT",
+)
+work_admin = flag(
+    "--admin",
+    help="Where to serve the admin API and page, if anywhere.",
+    variable=_ADDRESS,
+    kind=Address(),
+    default="off",
+    metavar="HOST:PORT|off",
+)
+probe = flag(
+    "--probe",
+    help="Where to answer health probes without any data of jobs, if anywhere.",
+    variable="PGFLOW_PROBE_ADDR",
+    kind=Address(),
+    default="off",
+    metavar="HOST:PORT|off",
+)
+api_token_file = flag(
+    "--api-token-file",
+    help="Clients must have a token of this file: TOKEN or TOKEN read in each line.",
+    variable=True,
+    kind=click.Path(path_type=Path),
+    metavar="FILE",
+)
+metrics_token_file = flag(
+    "--metrics-token-file",
+    help="Tokens that open /metrics/prom and nothing else.",
+    variable=True,
+    kind=click.Path(path_type=Path),
+    metavar="FILE",
+)
+insecure_no_token = flag(
+    "--insecure-no-token",
+    help="Listen beyond this host although no client needs a token.",
+    variable="PGFLOW_ADMIN_INSECURE",
+    is_flag=True,
+)
+read_only = flag(
+    "--read-only",
+    help="Refuse every change.",
+    variable="PGFLOW_ADMIN_READ_ONLY",
+    is_flag=True,
+)
+allow_host = flag(
+    "--allow-host",
+    help="A name by which clients may call this server; repeatable; * for any."
+    " Loopback names and the address it listens on always are.",
+    variable="PGFLOW_ADMIN_HOSTS",
+    multiple=True,
+    metavar="NAME",
+)
+SERVING = (
+    api_token_file,
+    metrics_token_file,
+    insecure_no_token,
+    read_only,
+    allow_host,
+)
+serving_options = stack(*SERVING)
