@@ -13,9 +13,11 @@ from pgflow_cli.admin.pools import Pool
 from pgflow_cli.repository import Database
 from pgflow_cli.scrapes import Scraper
 
+PROBE_SECONDS = 1.0
 READ_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 _WRITERS = 4
+_PROBERS = 2
 _OLDEST_BEAT = 60.0  # seconds
 
 
@@ -32,12 +34,16 @@ class Service:
         self._beat = beat
         self.ending = threading.Event()
         readers = max(1, plan.threads - plan.max_sse)
-        self.reading = Pool(_database(plan, reads=True), readers)
+        self.reading = Pool(_database(plan, READ_SECONDS, reads=True), readers)
+        # Probes do not wait behind requests, nor as long as they do.
+        self.probing = Pool(_database(plan, PROBE_SECONDS, reads=True), _PROBERS)
         self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
-        self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
+        self.writing = Pool(
+            _database(plan, WRITE_SECONDS, reads=False), min(_WRITERS, readers)
+        )
         self.broker = Broker(
             self.reading,
-            _database(plan, reads=True),
+            _database(plan, READ_SECONDS, reads=True),
             most=plan.max_sse,
             ending=self.ending,
         )
@@ -53,18 +59,18 @@ class Service:
     def close(self) -> None:
         """Close the connections that are idle."""
         self.broker.close()
+        self.probing.close()
         self.reading.close()
         self.writing.close()
 
 
-def _database(plan: AdminPlan, *, reads: bool) -> Database:
-    seconds = READ_SECONDS if reads else WRITE_SECONDS
+def _database(plan: AdminPlan, seconds: float, *, reads: bool) -> Database:
     return Database(
         plan.url,
         application_name="pgflow admin",
-        connect_timeout=plan.connect_timeout,
+        connect_timeout=min(plan.connect_timeout, seconds * 2.5),
         # The server's own limit should come first: it frees its backend, too.
-        call_timeout=seconds + 2.0,
+        call_timeout=seconds * 1.5 if reads else seconds + 2.0,
         statement_timeout=seconds,
         server_timeout=seconds,
         read_only=reads,
