@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pgflow_cli.admin import tokens
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.errors import ConfigurationError
 
@@ -30,7 +31,11 @@ _SETTINGS: dict[str, Any] = {
 
 
 def require_safe(plan: AdminPlan) -> None:
-    """Refuse an address that others can reach while nobody needs a token (78)."""
+    """Refuse tokens that cannot be meant, and an address that others can reach while
+    nobody needs one (78).
+    """
+    tokens.require_some(plan.api_tokens)
+    tokens.require_some(plan.metrics_tokens)
     if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
         return
     raise ConfigurationError(
