@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from pgflow_cli.admin import problems
@@ -50,9 +51,27 @@ class Refusal(ErrorTask):
         self.write(body)
 
 
+class Request(HTTPRequestParser):
+    """A request that leaves no doubt where it ends."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the headers. Refuse two lengths, of which waitress takes one and whoever
+        stands before us may take the other: what is left over would be a request.
+        """
+        before = b"\r\n" + header_plus.lower()
+        if b"\r\ntransfer-encoding" in before and (
+            b"\r\ncontent-length" in before or b"http/1.0\r\n" in before
+        ):
+            raise ParsingError("two lengths")
+        super().parse_header(header_plus)
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("another version")
+
+
 class Channel(HTTPChannel):
     """A connection of a client."""
 
+    parser_class = Request
     error_task_class = Refusal
 
 

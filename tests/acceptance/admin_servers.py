@@ -136,4 +136,4 @@ def parsed(raw: bytes) -> Answer:
 
 def answers_in(raw: bytes) -> int:
     """Return how many answers arrived."""
-    return len(re.findall(rb"^HTTP/1\.[01] \d{3} ", raw, re.MULTILINE))
+    return len(re.findall(rb"HTTP/1\.[01] \d{3} ", raw))

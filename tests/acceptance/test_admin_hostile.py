@@ -114,7 +114,8 @@ def test_a_host_that_is_not_ours_is_misdirected(
         own_headers(answer)
         assert host not in answer.body.decode() or host == "127.0.0.2"
     for path in ("/health", "/health/started"):
-        assert hostile.ask(path, f"Host: {host}").status in (200, 400)
+        expected = 421 if len(host) > 253 else 200  # no name is longer
+        assert hostile.ask(path, f"Host: {host}").status == expected
     two = hostile.ask("/jobs", "Host: localhost", f"Host: {host}")
     assert two.status in (400, 421)
 
@@ -273,7 +274,7 @@ def test_of_two_lengths_no_second_request_is_made(
     raw = b"POST /login HTTP/1.1\r\n" + HOST + kind + both + b"\r\n0\r\n\r\n" + SECOND
     received = hostile.send(raw)
     assert answers_in(received) == 1, received
-    assert b"openapi" not in received
+    refused(parsed(received), 400)
 
 
 def test_an_http_1_0_request_with_a_transfer_coding_smuggles_nothing(

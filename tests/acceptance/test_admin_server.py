@@ -76,13 +76,6 @@ def refused(database: Database, folder: Path, *options: str, **env: str) -> str:
     return done.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def secret_file(folder: Path, text: str, mode: int = 0o600) -> Path:
     path = folder / "tokens"
     path.write_text(text, encoding="utf-8")
@@ -297,7 +290,7 @@ def test_liveness_holds_while_the_database_is_away_and_readiness_comes_back(
     began = time.monotonic()
     answer = server.ask("/health/ready")
     assert (answer.status, answer.problem["code"]) == (503, "NOT_READY")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 5  # at once by itself
     for path in ("/health", "/health/started"):
         assert server.ask(path).body == b"ok"
     answer = server.ask("/jobs")
@@ -350,6 +343,7 @@ def test_a_read_that_meets_a_lock_ends_and_frees_its_backend(
     start_admin: Starts, database: Database, wait_until: Wait
 ) -> None:
     server = start_admin()
+    assert server.ask("/jobs").status == 200
     holder = database.connect(autocommit=False)
     holder.execute("lock table pgflow.jobs in access exclusive mode")
     watcher = database.connect()
@@ -357,7 +351,7 @@ def test_a_read_that_meets_a_lock_ends_and_frees_its_backend(
     answer = server.ask("/jobs")
     assert answer.status == 503, answer
     assert int(answer.headers["retry-after"]) >= 1
-    assert 1.5 < time.monotonic() - began < 4
+    assert 1.5 < time.monotonic() - began < 6  # 2 s by itself
     wait_until(lambda: not waits_for_a_lock(watcher), "no session waits")
     assert server.ask("/health").body == b"ok"
     holder.rollback()
