@@ -35,6 +35,10 @@ class UsageError(PgflowError):
         self.details = dict(details or {})
 
 
+class OutOfRange(UsageError):
+    """A time that nobody can have meant."""
+
+
 class NotFound(PgflowError):
     """There is no such job, queue or file, or an id is ambiguous."""
 

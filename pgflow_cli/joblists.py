@@ -17,12 +17,15 @@ from pgflow_cli.selection import JobFilter, Page, Position, token
 # tell. What the job itself says costs one look-up each, where it is costs several.
 MOST_LOOKED_AT = 50_000
 MOST_LOOKED_UP = 10_000
+# How many waiting jobs are sorted to find the newest; of more, the newest jobs are it.
+MOST_SORTED = 50_000
 # How many are fetched at once when all of them are wanted: a page begins with a search.
 STREAMED = 10_000
 
 _TIMES = {"since", "until"}
 _OF_PENDING = {"queues", "job_types"}
 _OF_DEAD = {"queues", "job_types", "error_codes", "reasons", "fingerprints"}
+_WAITING = ("queued", "scheduled")
 _OF_JOB = {"queues", "job_types", "payload_contains", "meta", "replay_of"}
 
 
@@ -63,18 +66,23 @@ class JobList:
     One state: from the table of that state, waiting jobs in the order in which they
     run, all others newest first. Several or none: newest first by the time in the id.
     `slow` lists running jobs, the longest first; `stuck` those whose lease has run out.
+    `newest`: newest first by the time in the id, whatever the state, so that a job's
+    place never changes; since and until are about that time, too. Not for dead letters,
+    which have a list of their own that does it.
     """
 
     repository: Repository
     chosen: JobFilter
     slow: bool = False
     stuck: bool = False
+    newest: bool = False
 
     def __post_init__(self) -> None:
         if (self.slow or self.stuck) and self.chosen.statuses not in ((), ("running",)):
             raise UsageError(
                 "--slow and --stuck list running jobs, of no other --status"
             )
+        assert not (self.newest and self.status == "dlq")
 
     @property
     def status(self) -> str | None:
@@ -121,6 +129,8 @@ class JobList:
 
     def _most(self, limit: int) -> int:
         """Return how many jobs to look at for a page of so many."""
+        if self.newest and self.status in _WAITING:
+            return MOST_LOOKED_UP
         known = {
             "queued": _OF_PENDING,
             "scheduled": _OF_PENDING,
@@ -137,7 +147,7 @@ class JobList:
 
     def _fetch(self, limit: int, most: int, after: Position | None) -> list[ListedJob]:
         chosen = self.chosen
-        if self.status is not None:
+        if self.status is not None and not (self.newest and self.status in _WAITING):
             chosen = replace(chosen, statuses=())
         of = window(chosen, limit=limit, most=most, after=after)
         return self._source()(of)
@@ -155,7 +165,23 @@ class JobList:
             "dlq": r.list_dead_jobs,
             "canceled": r.list_canceled_jobs,
         }
+        if self.newest:
+            sources |= self._by_creation()
         return sources[self.status]
+
+    def _by_creation(self) -> dict[str | None, Callable[[Window], list[ListedJob]]]:
+        """Return the sources that differ where the newest job is to come first."""
+        r = self.repository
+        return {
+            "queued": lambda of: r.list_newest_waiting_jobs(
+                of, due=True, sorted_=MOST_SORTED
+            ),
+            "scheduled": lambda of: r.list_newest_waiting_jobs(
+                of, due=False, sorted_=MOST_SORTED
+            ),
+            "running": r.list_newest_running_jobs,
+            "canceled": r.list_newest_canceled_jobs,
+        }
 
 
 def _conditions(chosen: JobFilter) -> set[str]:

@@ -329,6 +329,11 @@ class DeadLetter:
         """Return where it stands in a list."""
         return self.dlq_at, self.id
 
+    @property
+    def lease_expires_at(self) -> datetime | None:
+        """Return None, as lists of jobs have it: nobody holds it."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:

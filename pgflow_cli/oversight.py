@@ -41,6 +41,11 @@ class ListedWorker:
         """Return the queues that it serves."""
         return "*" if self.queues is None else ",".join(self.queues)
 
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in the list it stands that begins with the one started last."""
+        return self.started_at, self.worker_id
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -66,7 +71,7 @@ class Decision:
     @property
     def position(self) -> tuple[datetime, str]:
         """Where in the list it stands."""
-        return self.minute, self.id
+        return self.first_at, self.id
 
 
 @dataclass(frozen=True, slots=True)

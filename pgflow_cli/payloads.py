@@ -44,7 +44,7 @@ FIELDS = frozenset(
 JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _FIELD = re.compile(r"[A-Za-z0-9_]{1,40}")
-_UUID7 = re.compile(
+UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 )
 _TIME = re.compile(
@@ -167,7 +167,7 @@ def check_max_attempts(number: object) -> None:
 
 
 def check_job_id(job_id: object) -> None:
-    if not isinstance(job_id, str) or not _UUID7.fullmatch(job_id):
+    if not isinstance(job_id, str) or not UUID7.fullmatch(job_id):
         raise UsageError("job_id must be a UUIDv7")
 
 

@@ -104,6 +104,17 @@ class ReplayProgress(ReplayPlan):
 
 
 @dataclass(frozen=True, slots=True)
+class ListedPlan(ReplayPlan):
+    """A plan in a list that counts how its jobs have ended; None: too many to count."""
+
+    waiting: int | None
+    running: int | None
+    succeeded: int | None
+    failed: int | None
+    canceled: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayedItem:
     """What became of one source: created, skipped or failed, and why."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgflow_cli.cells import Column
 
-# Field by field what HTTP returns; the first is what -o ids prints.
+# What HTTP returns, and a little more; the first is what -o ids prints.
 RECORDS = (
     Column("queue", kind="id"),
     *(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +18,6 @@ from pgflow_cli.plans import ReplayOptions
 if TYPE_CHECKING:
     from pgflow_cli.dead_letters import Sought
     from pgflow_cli.plans import ReplayedItem, ReplayPlan
-    from pgflow_cli.previews import Preview
     from pgflow_cli.replays import Outcome
     from pgflow_cli.repository import Repository
     from pgflow_cli.selection import JobFilter
@@ -105,7 +103,7 @@ _OPTIONS = (
 
 
 def replay_options(function: F) -> F:
-    """Give a command the options of a replay; `options` and `paced` read them."""
+    """Give a command the options of a replay; `options` reads them."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -144,22 +142,6 @@ def options(
     )
 
 
-def paced(
-    wanted: ReplayOptions, count: int, *, rate: float | None, spread: float | None
-) -> ReplayOptions:
-    """Return the options with the time between two of so many jobs."""
-    if rate is not None and spread is not None:
-        raise UsageError("--rate and --spread exclude each other")
-    apart = spread / max(1, count) if spread else 1 / rate if rate else 0.0
-    last = max(0, wanted.canary - 1) * apart
-    if last > wanted.canary_seconds:
-        raise UsageError(
-            f"at this rate the canary's last job is due after {last:.0f}s; give it "
-            "longer with --canary-timeout"
-        )
-    return replace(wanted, seconds_apart=apart)
-
-
 def preview(
     repository: Repository,
     sought: Sought,
@@ -172,12 +154,12 @@ def preview(
     `chosen` is the filter that selected the jobs, None if they were named. With --yes
     only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli import previews  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import previews, rehearsals  # noqa: PLC0415 - start-up stays quick
 
     count = len(sought.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = _facts(repository, sought, options, chosen)
+    facts = rehearsals.preview(repository, sought, options, chosen)
     if not change.dry_run:
         told = previews.warnings(facts) if change.yes else previews.lines(facts)
         for line in told:
@@ -252,34 +234,6 @@ class _Reporter:
         if self._left and len(failed) > self._left:
             output.warn("more failed: pgflow replay status PLAN counts them")
         self._left = max(0, self._left - len(failed))
-
-
-def _facts(
-    repository: Repository,
-    sought: Sought,
-    options: ReplayOptions,
-    chosen: JobFilter | None,
-) -> Preview:
-    from pgflow_cli import dead_letters, previews  # noqa: PLC0415
-
-    of = left_out = ""
-    if chosen is not None:
-        limit = dead_letters.LIMIT + 1
-        total, _ = dead_letters.totals(repository.count_dead_letters(limit=limit))
-        _, resolved = dead_letters.totals(
-            repository.count_dead_letters(chosen, limit=limit)
-        )
-        of = dead_letters.count(total)
-        left_out = dead_letters.count(0 if options.again else resolved)
-    return previews.Preview(
-        repository.preview_replay(sought.job_ids, options=options),
-        options,
-        repository.list_workers(),
-        of,
-        left_out,
-        len(sought.skipped),
-        len(sought.failed),
-    )
 
 
 @contextmanager

@@ -52,13 +52,13 @@ class Scraper:
             with self._open() as repository:
                 return metrics.collect(repository)
         except DatabaseUnavailable as error:
-            log.debug("no metrics: %s", error, extra=_extra(error))
+            log.debug(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
         except PgflowError as error:
             # A role without grants, a schema of another version: nobody sees it but
             # here.
-            log.warning("no metrics: %s", error, extra=_extra(error))
+            log.warning(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
         return metrics.Snapshot(None, None, time.monotonic() - began)
-
-
-def _extra(error: PgflowError) -> dict[str, object]:
-    return logs.trouble("scrape_failed", error)

@@ -7,6 +7,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -15,13 +17,16 @@ from pgflow_cli.errors import (
     Contention,
     DatabaseUnavailable,
     NotFound,
+    OutcomeUnknown,
     PgflowError,
     Refused,
     TryLater,
     UsageError,
 )
-from pgflow_cli.models import JobOptions, JobOutcome
-from pgflow_cli.repository import Producing
+from pgflow_cli.models import JobOptions, JobOutcome, Operator
+from pgflow_cli.repository import Producing, Repository
+from pgflow_cli.times import Instant
+from pgflow_cli.tracing import TraceContext
 
 ATTEMPTS = 5
 """How often something is sent whose reply was lost, or that met another transaction."""
@@ -67,6 +72,28 @@ def meta_text(
     return payloads.written(meta, what="meta") if meta else None
 
 
+def traced(meta: str | None, context: TraceContext | None) -> str | None:
+    """Return meta with a trace context in it; the rest stays as it was written."""
+    if context is None:
+        return meta
+    given = {} if meta is None else json.loads(meta)
+    added = json.dumps(context.fields())
+    if meta is None or not given:
+        return added
+    if tracing.kept(given, context) is given:
+        return meta
+    return f"{added[:-1]}, {meta.lstrip()[1:]}"
+
+
+def starting(options: JobOptions, when: Instant | None) -> JobOptions:
+    """Return the options with the time before which the job shall not run."""
+    if when is None:
+        return options
+    if when.offset is not None:
+        return replace(options, delay=when.offset.total_seconds())
+    return replace(options, run_at=when.at)
+
+
 def try_out(
     producing: Producing,
     job_type: str,
@@ -101,6 +128,30 @@ def record_quietly(producing: Producing, refused: Refused) -> None:
         producing.record_ingest_decisions(producer.refusals_of(refused))
 
 
+def by_hand(
+    repository: Repository,
+    job_type: str,
+    payload: str,
+    *,
+    options: JobOptions,
+    job_id: str,
+    operator: Operator,
+) -> str:
+    """Enqueue one job and record that an operator did, both or neither; the same id
+    twice is one job and one action.
+    """
+    with repository.transaction():
+        is_new = not repository.has_job(job_id)
+        repository.enqueue(job_type, payload, options=options, job_id=job_id)
+        if is_new:
+            action = repository.begin_action(
+                operator, "jobs.enqueue", queue=options.queue
+            )
+            repository.extend_action(action, job_ids=[job_id])
+            repository.finish_action(action)
+    return job_id
+
+
 def enqueue_once(
     producing: Producing,
     job_type: str,
@@ -108,19 +159,19 @@ def enqueue_once(
     *,
     options: JobOptions,
     job_id: str,
+    send: Callable[..., str] | None = None,
     pause: Callable[[float], object] = time.sleep,
 ) -> str:
     """Enqueue one job in a transaction of its own, exactly once.
 
     A lost reply is answered by sending again with the same id. A refusal is recorded as
-    an ingest decision, then raised.
+    an ingest decision, then raised. `send` does it instead of the plain statement.
     """
-
-    def send() -> str:
-        return producing.enqueue(job_type, payload, options=options, job_id=job_id)
-
+    call = partial(
+        send or producing.enqueue, job_type, payload, options=options, job_id=job_id
+    )
     try:
-        return persistently(send, pause=pause)
+        return persistently(call, pause=pause)
     except Refused as refused:
         record_quietly(producing, refused)
         raise
@@ -129,14 +180,27 @@ def enqueue_once(
 def persistently(
     send: Callable[[], Result], *, pause: Callable[[float], object] = time.sleep
 ) -> Result:
-    """Call until the database answers, a few times; for what may happen twice."""
+    """Call until the database answers, a few times; for what may happen twice.
+
+    Raises OutcomeUnknown if one of the calls may have happened, whatever the last one
+    met.
+    """
+    doubt: OutcomeUnknown | None = None
     for attempt in range(1, ATTEMPTS):
         try:
             return send()
+        except OutcomeUnknown as unknown:
+            doubt = unknown
         except (DatabaseUnavailable, Contention):
-            # Full jitter: many producers lose their connection in the same instant.
-            pause(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
-    return send()
+            pass
+        # Full jitter: many producers lose their connection in the same instant.
+        pause(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+    try:
+        return send()
+    except (DatabaseUnavailable, Contention):
+        if doubt is not None:
+            raise doubt from None
+        raise
 
 
 def wait_for_outcomes(

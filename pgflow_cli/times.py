@@ -28,7 +28,12 @@ _DATE = re.compile(
 )
 _EPOCH = re.compile(r"@(-?\d{1,15})(?:\.(\d{1,9}))?", re.ASCII)
 _EPOCH_BEGINS = datetime(1970, 1, 1, tzinfo=UTC)
+_YEARS = "a time lies between the years 2000 and 9999"
 _FORMS = "15m, 2h ago, in 10m, today, 09:30, 2026-11-23 09:30 or 2026-11-23T09:30:00Z"
+
+
+class OutOfRange(ValueError):
+    """A time or a length of time that nobody can have meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def parse_duration(text: str) -> timedelta:
     sizes = (Fraction(number) * unit for number, unit in parts if number)
     total = sum(sizes, Fraction(0))
     if total > Fraction(LONGEST // timedelta(microseconds=1)):
-        raise ValueError("a duration is at most 36500d")
+        raise OutOfRange("a duration is at most 36500d")
     return timedelta(microseconds=round(total))
 
 
@@ -66,7 +71,8 @@ def parse_instant(
 
     `bare` says where `15m` lies, and whether `09:30` is the last one or the next one.
     Only `today`, `yesterday` and a time of day look at the client's clock, for their
-    date. Raises ValueError with a sentence that does not repeat the text.
+    date. Raises ValueError with a sentence that does not repeat the text; `OutOfRange`
+    if it is a time, but none of ours.
     """
     words = text.strip()
     relative = _relative(words.lower(), bare)
@@ -75,12 +81,14 @@ def parse_instant(
     present = (now or datetime.now(UTC)).astimezone(UTC)
     try:
         moment = _absolute(words, bare, present)
-    except (OverflowError, ValueError):
+    except OverflowError:
+        raise OutOfRange(_YEARS) from None
+    except ValueError:
         raise ValueError("there is no such date or time of day") from None
     if moment is None:
         raise ValueError(f"a time looks like {_FORMS}")
     if not 2000 <= moment.year <= 9999:
-        raise ValueError("a time lies between the years 2000 and 9999")
+        raise OutOfRange(_YEARS)
     return Instant(at=moment)
 
 

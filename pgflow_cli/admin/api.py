@@ -7,12 +7,44 @@ from typing import Any
 from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.endpoints import events, health, jobs, metrics, sessions
+from pgflow_cli.admin.endpoints import (
+    audit,
+    dead_letters,
+    decisions,
+    doctor,
+    enqueueing,
+    events,
+    health,
+    jobs,
+    metrics,
+    queues,
+    replays,
+    sessions,
+    stories,
+    workers,
+)
+from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 
-_NOUNS = (jobs, metrics, sessions, events, assets)
+_NOUNS = (
+    jobs,
+    enqueueing,
+    stories,
+    dead_letters,
+    replays,
+    queues,
+    decisions,
+    workers,
+    audit,
+    metrics,
+    doctor,
+    sessions,
+    events,
+    assets,
+    site,
+)
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 

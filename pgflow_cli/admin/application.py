@@ -18,8 +18,9 @@ from pgflow_cli import cells, payloads
 from pgflow_cli.admin import fields, problems
 from pgflow_cli.admin.calls import FORM, Call
 from pgflow_cli.admin.guards import Visitor, unauthorized
+from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.problems import Problem
-from pgflow_cli.admin.routes import Route, url_map
+from pgflow_cli.admin.routes import Answer, Route, url_map
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.errors import PgflowError
@@ -41,6 +42,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_PAGES = "/ui/"
 
 
 class _LoginFirst(Exception):
@@ -78,17 +80,17 @@ class Application:
             login = f"{request.root_path}/login?next={there}"
             return redirect(login, HTTPStatus.SEE_OTHER)
         except Problem as problem:
-            return problem.response(request_id)
+            return _told(problem, request, request_id)
         except HTTPException as error:
-            return problems.of_http(error).response(request_id)
+            return _told(problems.of_http(error), request, request_id)
         except PgflowError as error:
-            return _failed(error, request_id).response(request_id)
+            return _told(_failed(error, request_id), request, request_id)
         except Exception:
             log.exception(
                 "a request met a bug",
                 extra={"event": "request_fault", "request_id": request_id},
             )
-            return problems.unknown_fault().response(request_id)
+            return _told(problems.unknown_fault(), request, request_id)
 
     def _response(self, request: Request, request_id: str) -> Response:
         guard = self._service.guard
@@ -133,6 +135,19 @@ class Application:
         raise Problem(HTTPStatus.FORBIDDEN, why, code="READ_ONLY")
 
 
+def _told(problem: Problem, request: Request, request_id: str) -> Response:
+    """Return a problem as whoever asked can read it: programs as JSON, persons as a
+    page.
+    """
+    if request.path != "/" and not request.path.startswith(_PAGES):
+        return problem.response(request_id)
+    response = frame.problem(
+        request, problem.status, problem.error, request_id, **problem.more
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
 def _failed(error: PgflowError, request_id: str) -> Problem:
     """Return what the client reads; the log keeps what only we should."""
     problem = problems.of_error(error)
@@ -145,7 +160,7 @@ def _failed(error: PgflowError, request_id: str) -> Problem:
 def _path_values(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {each.name: each for each in route.parameters}
     return {
-        name: known[name].read(value) if name in known else value
+        name: known[name].read_text(value) if name in known else value
         for name, value in values.items()
     }
 
@@ -166,7 +181,9 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise _unsupported("application/json")
     text = payloads.text_of(raw, what="the body")
-    return fields.read_body(payloads.check(text, what="the body"), route.fields)
+    # A level more than a payload may have: the body is around it.
+    parsed = payloads.check(text, what="the body", depth=payloads.MAX_DEPTH + 1)
+    return fields.read_body(parsed, route.fields, text)
 
 
 def _unsupported(wanted: str) -> Problem:
@@ -176,8 +193,11 @@ def _unsupported(wanted: str) -> Problem:
 def _written(answer: Any, route: Route) -> Response:
     if isinstance(answer, Response):
         return answer
+    status = route.status
+    if isinstance(answer, Answer):
+        status, answer = answer.status, answer.document
     return Response(
-        cells.json_of(answer), status=route.status, content_type="application/json"
+        cells.json_of(answer), status=status, content_type="application/json"
     )
 
 

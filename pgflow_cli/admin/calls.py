@@ -48,6 +48,12 @@ class Call:
         return self.request.mimetype == FORM
 
     @property
+    def is_by_hand(self) -> bool:
+        """Whether somebody says who they are, or why: an operator, not a program."""
+        named = "X-Pgflow-Actor" in self.request.headers
+        return named or self.visitor.by_cookie or bool(self.body.get("note"))
+
+    @property
     def operator(self) -> Operator:
         """Return who makes a change, for the audit."""
         command = f"{self.request.method} {self.request.path}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from pgflow_cli import payloads, times
+from pgflow_cli import payloads, times, verbatim
 from pgflow_cli.admin.problems import Problem, bad_request
 from pgflow_cli.times import Direction, Instant
 
@@ -18,7 +18,9 @@ Schema = Mapping[str, Any]
 Values = dict[str, Any]
 
 LONGEST_TEXT = 1000
-_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+# More digits Python does not read; a number of so many is out of all bounds anyway.
+_WHOLE = re.compile(r"[+-]?\d{1,1000}", re.ASCII)
+_DECIMAL = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -34,13 +36,17 @@ class _OutOfRange(_Refused):
 class Kind:
     """A kind of value: its JSON schema, the words for what it is, how it is read.
 
-    `of_text` turns what stands in a URL into what would stand in JSON.
+    `of_text` turns what stands in a URL into what would stand in JSON. A time may be
+    out of range, which is an error of its own. What is `as_written` is given on as the
+    text that stood in the body.
     """
 
     schema: Schema
     expects: str
     read: Callable[[Any], Any]
     of_text: Callable[[str], Any] = field(default=lambda text: text)
+    is_time: bool = False
+    as_written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,10 @@ class Field:
             said = str(problem) or f"is not {self.kind.expects}"
             raise bad_request(f"{self.name} {said}") from None
 
+    def read_text(self, text: str) -> Any:
+        """Return an acceptable value of what stands in a URL."""
+        return self.read(self.kind.of_text(text))
+
 
 def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Values:
     """Return the values of a query; what is unknown or said twice is refused."""
@@ -90,7 +100,7 @@ def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Value
         given = [text for text in arguments.getlist(name) if text != ""]
         if len(given) > 1 and not each.many:
             raise bad_request(f"{name} is given more than once")
-        read = [each.read(each.kind.of_text(text)) for text in given]
+        read = [each.read_text(text) for text in given]
         if each.required and not read:
             raise bad_request(f"{name} is required")
         absent: Any = [] if each.many else each.default
@@ -98,16 +108,27 @@ def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Value
     return values
 
 
-def read_body(document: object, fields: Sequence[Field]) -> Values:
-    """Return the values of a body that has been parsed; null is as good as absent."""
+def read_body(
+    document: object, fields: Sequence[Field], text: str | None = None
+) -> Values:
+    """Return the values of a body that has been parsed; null is as good as absent.
+
+    `text` is what it was parsed from: payloads are taken from there.
+    """
     if not isinstance(document, dict):
         raise bad_request("the body must be a JSON object")
     known = {each.name: each for each in fields}
     if document.keys() - known.keys():
         raise bad_request(f"the body has an unknown field; {_names(fields)}")
-    return {
+    values = {
         each.name: _of_body(document.get(each.name), each) for each in known.values()
     }
+    whole = [name for name in document if known[name].kind.as_written]
+    if text is not None and whole:
+        written = verbatim.members(text)
+        given = [name for name in whole if document[name] is not None]
+        values.update({name: written[name] for name in given})
+    return values
 
 
 def _of_body(value: Any, each: Field) -> Any:
@@ -237,15 +258,20 @@ def moment(bare: Direction) -> Kind:
             raise _Refused
         try:
             found = times.parse_instant(value, bare=bare)
+        except times.OutOfRange as error:
+            raise _OutOfRange(str(error)) from None
         except ValueError as error:
-            kind = _OutOfRange if "between the years" in str(error) else _Refused
-            raise kind(f"is not acceptable: {error}") from None
+            raise _Refused(f"is not acceptable: {error}") from None
         if found.at is not None and found.at.year > 9998:
             raise _OutOfRange("a time lies between the years 2000 and 9998")
         return found
 
-    schema = {"type": "string", "maxLength": 64}
-    return Kind(schema, "a time such as 15m, 2h ago or 2026-11-23T09:30:00Z", read)
+    return Kind(
+        {"type": "string", "maxLength": 64, "minLength": 1},
+        "a time such as 15m, 2h ago or 2026-11-23T09:30:00Z",
+        read,
+        is_time=True,
+    )
 
 
 def length(least: float, most: float) -> Kind:
@@ -265,8 +291,11 @@ def length(least: float, most: float) -> Kind:
             raise _Refused
         return seconds
 
+    def of_text(text: str) -> Any:
+        return float(text) if _DECIMAL.fullmatch(text) else text
+
     schema = {"type": ["string", "number"], "maxLength": 64}
-    return Kind(schema, f"a duration from {bounds}, such as 30s or 5m", read)
+    return Kind(schema, f"a duration from {bounds}, such as 30s or 5m", read, of_text)
 
 
 def _seconds(text: str) -> float:
@@ -284,7 +313,7 @@ def document() -> Kind:
             raise _Refused
         return payloads.written(value, what="the object")
 
-    return Kind({"type": "object"}, "a JSON object", read)
+    return Kind({"type": "object"}, "a JSON object", read, as_written=True)
 
 
 def anything() -> Kind:
@@ -293,4 +322,22 @@ def anything() -> Kind:
     def read(value: Any) -> str:
         return payloads.written(value, what="the value")
 
-    return Kind({}, "JSON", read)
+    kinds = ["object", "array", "string", "number", "boolean"]
+    return Kind({"type": kinds}, "JSON other than null", read, as_written=True)
+
+
+def part(fields: Sequence[Field]) -> Kind:
+    """Return an object of fields, which are read as those of a body."""
+
+    def read(value: Any) -> Values:
+        if not isinstance(value, dict):
+            raise _Refused
+        return read_body(value, fields)
+
+    schema = {
+        "type": "object",
+        "properties": {each.name: each.schema for each in fields},
+        "additionalProperties": False,
+    }
+    is_time = any(each.kind.is_time for each in fields)
+    return Kind(schema, "a JSON object", read, is_time=is_time)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
 
 from pgflow_cli import payloads
 from pgflow_cli.admin import fields
@@ -17,16 +16,25 @@ _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
 _CURSOR_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}", re.ASCII)
+_HEX = "[0-9a-fA-F]"
+_UUID = re.compile(f"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}")
+_NUMBER = re.compile(r"[1-9]\d{0,18}", re.ASCII)
+_DECISION = re.compile(r"(?:policy|ingest)-[1-9]\d{0,18}", re.ASCII)
+MOST_NUMBER = 2**63 - 1
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 QUEUE_NAME = fields.text(payloads.QUEUE, "the name of a queue", most=63)
 JOB_TYPE = fields.text(payloads.JOB_TYPE, "the name of a job type", most=128)
 JOB_ID = fields.text(
-    re.compile("[0-9a-fA-F-]{6,36}"), "a job's id, or the end of one", most=36
+    # All of it, or its end: with the hyphens that stand there, or without any.
+    re.compile(
+        f"{_HEX}{{6,32}}|{_HEX}{{0,4}}(?:-{_HEX}{{4}}){{0,2}}-{_HEX}{{12}}"
+        f"|{_UUID.pattern}"
+    ),
+    "a job's id, or its last 6 digits or more",
+    most=36,
 )
-FULL_ID = fields.text(
-    re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "a full id", most=36
-)
+FULL_ID = fields.text(_UUID, "a full id", most=36)
 CODE = fields.text(_CODE, "a code such as TIMEOUT", most=64)
 
 QUEUE = Field(
@@ -83,6 +91,21 @@ _NAMES = {
 }
 
 
+def uuid_of(text: str) -> str | None:
+    """Return a UUID; None of anything else."""
+    return text.lower() if _UUID.fullmatch(text) else None
+
+
+def number_of(text: str) -> str | None:
+    """Return the number of a row; None of anything else."""
+    return text if _NUMBER.fullmatch(text) and int(text) <= MOST_NUMBER else None
+
+
+def decision_of(text: str) -> str | None:
+    """Return the id of a decision; None of anything else."""
+    return text if _DECISION.fullmatch(text) else None
+
+
 def some(*names: str) -> tuple[Field, ...]:
     """Return filters by name."""
     return tuple(FILTERS[name] for name in names)
@@ -103,23 +126,23 @@ def job_filter(values: Mapping[str, Any]) -> JobFilter:
     return JobFilter(**chosen)
 
 
-def page(values: Mapping[str, Any], *, uuids: bool = True) -> Page:
-    """Return the page that a query asks for; half a cursor is refused."""
-    at, identity = values["cursor_created_at"], values["cursor_id"]
-    if (at is None) != (identity is None):
+def page(
+    values: Mapping[str, Any], identity_of: Callable[[str], str | None] = uuid_of
+) -> Page:
+    """Return the page that a query asks for; half a cursor is refused.
+
+    `identity_of` returns an id of the list as its statement takes it, None of what is
+    none.
+    """
+    at, given = values["cursor_created_at"], values["cursor_id"]
+    if (at is None) != (given is None):
         raise bad_request("cursor_created_at and cursor_id go together")
     if at is None:
         return Page(values["limit"])
     if at.at is None:
         raise bad_request("cursor_created_at is not an absolute time")
-    if uuids:
-        _require_uuid(identity)
+    identity = identity_of(given)
+    if identity is None:
+        raise bad_request("cursor_id is no id of this list")
     position: Position = (at.at, identity)
     return Page(values["limit"], position)
-
-
-def _require_uuid(identity: str) -> None:
-    try:
-        UUID(identity)
-    except ValueError:
-        raise bad_request("cursor_id is not an id") from None

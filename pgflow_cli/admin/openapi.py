@@ -27,9 +27,35 @@ _PROBLEM = Shape(
 _DESCRIPTION = (
     "A job queue in PostgreSQL. Times are RFC 3339 in UTC. Lists are read page by page:"
     " send next_cursor_created_at and next_cursor_id of a page as cursor_created_at and"
-    " cursor_id to get the next; both are null on the last one. What changes something"
-    " takes a note, and stands in the audit; x-pgflow-actor says who it was."
+    " cursor_id to get the next; both are null on the last one. An unknown parameter is"
+    " an error. What changes something takes a note, and stands in the audit;"
+    " x-pgflow-actor says who it was."
 )
+_TAGS = {
+    "jobs": "Jobs: lists, one of them, why it is where it is.",
+    "dlq": "Dead letters: jobs that will not run again by themselves.",
+    "replays": "Dead letters run again, as new jobs.",
+    "queues": "What waits, how fast it goes, what limits it.",
+    "ingest": "What the gate refused.",
+    "policy": "What limits and pauses held back.",
+    "workers": "The processes that run jobs.",
+    "audit": "What operators have changed.",
+    "metrics": "Numbers for programs.",
+    "doctor": "What is wrong.",
+    "health": "For probes.",
+    "events": "Changes as they happen.",
+    "login": "A cookie for browsers, instead of the token.",
+    "logout": "Its end.",
+    "static": "What the page is made of.",
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until it may be worth another try.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
@@ -41,7 +67,9 @@ def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
             route
         )
     answers = [each.answer for each in api if isinstance(each.answer, Shape)]
+    answers += [shape for each in api for shape in each.others.values()]
     schemas = {shape.name: shape.schema for shape in (*shown, *answers)}
+    used = {_tag(route) for route in api}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -50,6 +78,11 @@ def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
             "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "tags": [
+            {"name": name, "description": words}
+            for name, words in _TAGS.items()
+            if name in used
+        ],
         "paths": paths,
         "components": {
             "schemas": {**schemas, "Problem": {**_PROBLEM.schema} | _OPEN},
@@ -67,14 +100,22 @@ _OPEN = {"additionalProperties": True}
 def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation,
+        "tags": [_tag(route)],
         "summary": route.summary,
         "parameters": [*_parameters(route)],
         "responses": _responses(route),
         "security": [] if route.needs is Role.NOBODY else [{"key": []}, {"bearer": []}],
     }
+    if route.about:
+        operation["description"] = route.about
     if not route.is_safe:
         operation["requestBody"] = _body(route)
     return operation
+
+
+def _tag(route: Route) -> str:
+    """Return the noun of a route: the first word of its path."""
+    return route.path.split("/")[1].partition(".")[0]
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
@@ -107,16 +148,28 @@ def _body(route: Route) -> dict[str, Any]:
 
 def _responses(route: Route) -> dict[str, Any]:
     found = {str(route.status): _answer(route)}
+    for status, shape in route.others.items():
+        found[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": shape.reference}},
+        }
     for status, words in sorted({**dict(_errors(route)), **route.errors}.items()):
         found[str(status)] = {
             "description": words,
             "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM.reference}},
         }
+        if status in _LATER:
+            found[str(status)]["headers"] = _RETRY_AFTER
     return found
 
 
 def _answer(route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    if route.headers:
+        found["headers"] = {
+            name: {"description": words, "schema": shapes.TEXT}
+            for name, words in route.headers.items()
+        }
     if route.status == HTTPStatus.NO_CONTENT:
         return found
     if isinstance(route.answer, str):
@@ -143,7 +196,7 @@ def _errors(route: Route) -> Iterator[tuple[int, str]]:
     if not route.is_safe:
         yield 413, "The body is too large."
         yield 415, "The body is not JSON."
-    if any(field.kind.schema.get("maxLength") == 64 for field in _taken(route)):
+    if any(field.kind.is_time for field in _taken(route)):
         yield 422, "A time is out of range."
 
 

@@ -41,6 +41,11 @@ class Pool:
         finally:
             self._free.release()
 
+    @property
+    def database(self) -> Database:
+        """Return what it connects to, and how."""
+        return self._database
+
     def close(self) -> None:
         """Close what is idle."""
         with self._lock:

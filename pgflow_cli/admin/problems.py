@@ -89,6 +89,8 @@ def of_error(error: errors.PgflowError) -> Problem:
         )
     if isinstance(error, errors.Refused):
         return _refused(error)
+    if isinstance(error, errors.OutOfRange):
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, error.message)
     if isinstance(error, errors.UsageError):
         return Problem(HTTPStatus.BAD_REQUEST, error.message, hints=hints)
     if isinstance(error, errors.NotFound):

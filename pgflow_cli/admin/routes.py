@@ -21,13 +21,23 @@ NOTE = Field("note", text(most=1000), "Why; it stands in the audit.")
 _PARAMETER = re.compile(r"<(\w+)>")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A document with a status that is not the route's usual one."""
+
+    status: int
+    document: Any
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One method of one path.
 
     Its handler returns a document, which is sent as JSON, or a response. `answer` is
-    the shape of that document, a schema, or a media type in words; `errors` are the
-    statuses that this route has of its own, with what they mean. `role` None: whoever
+    the shape of that document, a schema, or a media type in words; `others` are shapes
+    of what it may answer with another status, as an `Answer`; `about` says more
+    than the summary, `headers` which headers the answer has, `errors` which statuses
+    this route has of its own, with what they mean. `role` None: whoever
     may read, of a safe method, or operate. `of_page`: it belongs to the page, not the
     API; its body is a form. `or_form`: its body may be a form, too.
     """
@@ -47,6 +57,9 @@ class Route:
     any_host: bool = False
     of_page: bool = False
     or_form: bool = False
+    about: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[int, Shape] = field(default_factory=dict)
 
     @property
     def is_safe(self) -> bool:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 
 from pgflow_cli.admin.broker import Broker
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin.runs import Runs
 from pgflow_cli.repository import Database
 from pgflow_cli.scrapes import Scraper
 
@@ -33,16 +35,18 @@ class Service:
         self.guard = Guard(plan)
         self._beat = beat
         self.ending = threading.Event()
+        self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, READ_SECONDS, reads=True), readers)
         # Probes do not wait behind requests, nor as long as they do.
         self.probing = Pool(_database(plan, PROBE_SECONDS, reads=True), _PROBERS)
         self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
-        self.writing = Pool(
-            _database(plan, WRITE_SECONDS, reads=False), min(_WRITERS, readers)
-        )
+        writes = _database(plan, WRITE_SECONDS, reads=False)
+        self.writing = Pool(writes, min(_WRITERS, readers))
+        self.runs = Runs(_database(plan, WRITE_SECONDS, reads=False), self.ending)
+        self.glances = Glances(self.reading)
         self.broker = Broker(
-            self.reading,
+            self.glances,
             _database(plan, READ_SECONDS, reads=True),
             most=plan.max_sse,
             ending=self.ending,

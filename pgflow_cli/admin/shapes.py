@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgflow_cli.selection import Position
 
-Schema = Mapping[str, Any]
+Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
+TEXTS: Schema = {"type": "array", "items": TEXT}
 ID: Schema = {"type": "string", "format": "uuid"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 WHOLE: Schema = {"type": "integer"}
@@ -42,19 +43,33 @@ def array(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+def either(kind: str, **shapes: Shape) -> Schema:
+    """Return what has one of several shapes; the field `kind` says which."""
+    mapping = {word: str(shape.reference["$ref"]) for word, shape in shapes.items()}
+    return {
+        "oneOf": [shape.reference for shape in shapes.values()],
+        "discriminator": {"propertyName": kind, "mapping": mapping},
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An object of an answer: its fields are those of a row, or of a mapping."""
+    """An object of an answer: its fields are those of a row, or of a mapping; `help`
+    says of some of them what their names do not.
+    """
 
     name: str
     fields: Mapping[str, Schema]
+    help: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
         """Return it as JSON schema; every field is always there, and no other."""
         return {
             "type": "object",
-            "properties": dict(self.fields),
+            "properties": {
+                name: schema | self._told(name) for name, schema in self.fields.items()
+            },
             "required": [*self.fields],
             "additionalProperties": False,
         }
@@ -64,11 +79,19 @@ class Shape:
         """Return what other schemas call it by."""
         return {"$ref": f"#/components/schemas/{self.name}"}
 
+    def _told(self, name: str) -> Schema:
+        return {"description": self.help[name]} if name in self.help else {}
+
     def of(self, row: Any) -> dict[str, Any]:
         """Return a row as this shape."""
         if isinstance(row, Mapping):
             return {name: row[name] for name in self.fields}
         return {name: getattr(row, name) for name in self.fields}
+
+
+def list_of(shape: Shape) -> Shape:
+    """Return the shape of a list that has no pages."""
+    return Shape(f"{shape.name}List", {"items": array(shape.reference)})
 
 
 def page_of(shape: Shape) -> Shape:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -247,12 +246,7 @@ def _options(given: dict[str, Any]) -> JobOptions:
         max_payload_bytes=settings.max_payload_bytes.value(),
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
     )
-    when = given["run_at"]
-    if when is None:
-        return options
-    if when.offset is not None:
-        return replace(options, delay=when.offset.total_seconds())
-    return replace(options, run_at=when.at)
+    return submissions.starting(options, given["run_at"])
 
 
 @contextmanager

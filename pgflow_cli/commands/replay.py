@@ -102,14 +102,16 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations, rehearsals, replays  # noqa: PLC0415
 
     migrations.require_current(repository)
     options = reruns.options(given, words, batch_size=change.batch_size)
     sought = _sought(repository, words, chosen, change, given)
     count = len(sought.job_ids)
     change.require_at_most(count)
-    options = reruns.paced(options, count, rate=given["rate"], spread=given["spread"])
+    options = rehearsals.paced(
+        options, count, rate=given["rate"], spread=given["spread"]
+    )
     for line in sought.complaints():
         output.warn(line)
     if reruns.preview(repository, sought, options, None if words else chosen, change):

@@ -38,6 +38,23 @@ class DeadLetters(Part):
         }
         return self.link.rows("list_dead_letters", DeadLetter, parameters)
 
+    def list_newest_dead_letters(
+        self,
+        chosen: JobFilter = ALL,
+        *,
+        limit: int,
+        after: Position | None = None,
+        resolved: bool | None = False,
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest job first; `resolved` None: open or not."""
+        parameters = {
+            **chosen.parameters(),
+            **after_parameters(after),
+            "limit": limit,
+            "resolved": resolved,
+        }
+        return self.link.rows("list_newest_dead_letters", DeadLetter, parameters)
+
     def count_dead_letters(
         self, chosen: JobFilter = ALL, *, limit: int
     ) -> list[DeathTally]:

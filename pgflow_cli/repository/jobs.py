@@ -54,6 +54,25 @@ class Jobs(Part):
         """Return canceled jobs, the latest first."""
         return self.link.rows("list_canceled_jobs", ListedJob, of)
 
+    def list_newest_waiting_jobs(
+        self, of: Window, *, due: bool, sorted_: int
+    ) -> list[ListedJob]:
+        """Return jobs that are due, or that will be, newest first.
+
+        If more than `sorted_` wait, they are sought among all jobs: narrow `of` to
+        their state.
+        """
+        wanted = {**of, "due": due, "sorted": sorted_}
+        return self.link.rows("list_newest_waiting_jobs", ListedJob, wanted)
+
+    def list_newest_running_jobs(self, of: Window) -> list[ListedJob]:
+        """Return running jobs, newest first."""
+        return self.link.rows("list_newest_running_jobs", ListedJob, of)
+
+    def list_newest_canceled_jobs(self, of: Window) -> list[ListedJob]:
+        """Return canceled jobs, newest first."""
+        return self.link.rows("list_newest_canceled_jobs", ListedJob, of)
+
     def find_listed_job(self, job_id: str) -> ListedJob:
         """Return one job as lists show it; raises NotFound."""
         of = window(JobFilter(), limit=1, most=1, after=None)

@@ -21,6 +21,18 @@ class Oversight(Part):
         """Return the worker processes that are known, alive or not."""
         return self.link.rows("list_worker_processes", ListedWorker)
 
+    def list_newest_worker_processes(
+        self, chosen: JobFilter, limit: int, after: Position | None = None
+    ) -> list[ListedWorker]:
+        """Return those that serve a queue and were heard of, the one started last
+        first.
+        """
+        return self.link.rows(
+            "list_newest_worker_processes",
+            ListedWorker,
+            {**chosen.parameters(), **after_parameters(after), "limit": limit},
+        )
+
     def quiet_workers(self, worker_ids: Sequence[str]) -> list[str]:
         """Have processes lease no more; return those that did until now."""
         rows = self.link.tuples("quiet_workers", {"worker_ids": list(worker_ids)})
@@ -36,7 +48,7 @@ class Oversight(Part):
     def list_decisions(
         self, chosen: JobFilter, kind: str, limit: int, after: Position | None = None
     ) -> list[Decision]:
-        """Return decisions, the newest minute first; `kind` is all, ingest, policy."""
+        """Return decisions, newest first; `kind` is all, ingest, policy."""
         return self.link.rows(
             "list_decisions",
             Decision,

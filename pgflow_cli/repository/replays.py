@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from pgflow_cli.plans import (
     CanaryJob,
+    ListedPlan,
     ReplayedItem,
     ReplayGroup,
     ReplayJob,
@@ -67,6 +68,15 @@ class Replays(Part):
         """Return plans, the newest first."""
         parameters = {**after_parameters(after), "limit": limit}
         return self.link.rows("list_replay_plans", ReplayPlan, parameters)
+
+    def list_replay_progress(
+        self, *, limit: int, after: Position | None = None, counted: int
+    ) -> list[ListedPlan]:
+        """Return plans, the newest first, and how their jobs have ended: of so many
+        jobs in all.
+        """
+        parameters = {**after_parameters(after), "limit": limit, "counted": counted}
+        return self.link.rows("list_replay_progress", ListedPlan, parameters)
 
     def lock_replay_items(
         self, plan_id: int, *, state: str, limit: int, after_place: int = 0

@@ -10,6 +10,7 @@ from pgflow_cli.errors import (
     ConfigurationError,
     Contention,
     DatabaseUnavailable,
+    OutOfRange,
     PermissionDenied,
     PgflowError,
     Refused,
@@ -66,7 +67,8 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
     """
     details = json.loads(detail) if detail else {}
     if code.startswith("PF4"):
-        return UsageError(primary, details=details)
+        kind = OutOfRange if code == "PF422" else UsageError
+        return kind(primary, details=details)
     reason = details.pop("reason_code", "REFUSED")
     return Refused(primary, reason_code=reason, details=details)
 

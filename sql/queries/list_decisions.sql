@@ -1,4 +1,4 @@
--- What policies held back and what the gate refused, the newest minute first; a row for each queue, reason and minute.
+-- What policies held back and what the gate refused, newest first; a row for each queue, reason and minute.
 select
   id, kind, minute, last_at, first_at, queue, decision, reason_code, count, sample_job_id::text as sample_job_id,
   details_json
@@ -12,12 +12,12 @@ from (
       and %(kind)s::text in ('all', 'policy')
       and (
         %(after_at)s::timestamptz is null
-        or (made.minute, concat('policy-', made.id) collate "C")
+        or (made.first_at, concat('policy-', made.id) collate "C")
           < (%(after_at)s::timestamptz, %(after_id)s::text collate "C")
       )
-      -- The same, for the index.
+      -- The same, for the index: a minute holds what was first decided in it.
       and made.minute <= coalesce(%(after_at)s::timestamptz, 'infinity')
-    order by made.minute desc, concat('policy-', made.id) collate "C" desc
+    order by made.minute desc, made.first_at desc, concat('policy-', made.id) collate "C" desc
     limit %(limit)s::integer
   )
   union all
@@ -30,13 +30,13 @@ from (
       and %(kind)s::text in ('all', 'ingest')
       and (
         %(after_at)s::timestamptz is null
-        or (made.minute, concat('ingest-', made.id) collate "C")
+        or (made.first_at, concat('ingest-', made.id) collate "C")
           < (%(after_at)s::timestamptz, %(after_id)s::text collate "C")
       )
       and made.minute <= coalesce(%(after_at)s::timestamptz, 'infinity')
-    order by made.minute desc, concat('ingest-', made.id) collate "C" desc
+    order by made.minute desc, made.first_at desc, concat('ingest-', made.id) collate "C" desc
     limit %(limit)s::integer
   )
 ) as every
-order by minute desc, id collate "C" desc
+order by minute desc, first_at desc, id collate "C" desc
 limit %(limit)s::integer

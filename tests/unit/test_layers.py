@@ -41,6 +41,7 @@ LAYERS = (
     },
     {
         "payloads",
+        "verbatim",
         "configuration",
         "board",
         "counters",
@@ -84,7 +85,7 @@ LAYERS = (
         "screens",
         "simulation",
     },
-    {"clients"},
+    {"clients", "rehearsals"},
     {"patient"},
     {"examination", "reports"},
     {"dumps"},

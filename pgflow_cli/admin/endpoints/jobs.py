@@ -1,46 +1,36 @@
-"""Lists of jobs, one job, and why it is where it is."""
+"""Lists of jobs, and one job with its payload."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import documents, explanation, joblists
+from werkzeug.wrappers import Response
+
+from pgflow_cli import cells, joblists
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.endpoints import dead_letters
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.admin.shapes import ID, TEXT, TIME, WHOLE, Shape, maybe
+from pgflow_cli.admin.shapes import ANY, OBJECT, Shape, maybe
 
 ID_IN_PATH = Field(
-    "job_id", filters.JOB_ID, "A job's id, or its last 6 digits or more."
+    "job_id",
+    filters.JOB_ID,
+    "A job's id, or its last 6 digits or more: those are sought among dead letters,"
+    " running and waiting jobs, then among all of the last day.",
 )
+NOT_ONE_JOB = {
+    404: "There is no such job.",
+    409: "Several jobs have an id that ends so; `candidates` are their ids.",
+}
 
-JOB = Shape(
-    "Job",
-    {
-        "id": ID,
-        "queue": TEXT,
-        "job_type": TEXT,
-        "status": maybe(shapes.word(*filters.STATUSES)),
-        "run_at": maybe(TIME),
-        "priority": maybe(WHOLE),
-        "max_attempts": maybe(WHOLE),
-        "last_error_code": maybe(TEXT),
-        "last_error_message": maybe(TEXT),
-        "dlq_reason_code": maybe(TEXT),
-        "created_at": maybe(TIME),
-        "updated_at": TIME,
-        "short_id": TEXT,
-        "attempt_no": WHOLE,
-        "dlq_at": maybe(TIME),
-        "fingerprint": maybe(TEXT),
-        "resolved_at": maybe(TIME),
-        "replay_of_job_id": maybe(ID),
-        "worker_id": maybe(TEXT),
-        "lease_expires_at": maybe(TIME),
-    },
+JOB = dead_letters.JOB
+WHOLE_JOB = Shape(
+    "JobWithPayload",
+    {**JOB.fields, "payload_json": ANY, "meta": maybe(OBJECT)},
+    {**JOB.help, "payload_json": "Any JSON, digit by digit as it is stored."},
 )
-JOBS = shapes.page_of(JOB)
 
 
 def list_jobs(call: Call) -> Any:
@@ -48,24 +38,22 @@ def list_jobs(call: Call) -> Any:
     page = filters.page(call.query)
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
-        listing = joblists.JobList(repository, chosen).page(page.limit, page.after)
+        if chosen.statuses == ("dlq",):
+            return dead_letters.listed(repository, chosen, page, resolved=False)
+        jobs = joblists.JobList(repository, chosen, newest=True)
+        listing = jobs.page(page.limit, page.after)
     return shapes.page(JOB, listing.jobs, listing.more)
 
 
-def explain_job(call: Call) -> Any:
-    """Explain why a job is where it is."""
+def show_job(call: Call) -> Response:
+    """Return one job with its payload and meta."""
     with call.reading() as repository:
-        job_id = repository.find_job(call.path["job_id"])
-        facts = repository.describe_job(job_id, attempts=None)
-    return documents.explanation(explanation.explain(facts))
-
-
-def job_timeline(call: Call) -> Any:
-    """Tell what has happened to a job."""
-    with call.reading() as repository:
-        job_id = repository.find_job(call.path["job_id"])
-        facts = repository.describe_job(job_id, attempts=None)
-    return documents.timeline(explanation.explain(facts))
+        found = repository.find_listed_job(repository.find_job(call.path["job_id"]))
+        payload, meta = repository.read_job_body(found.id)
+    # As PostgreSQL has written it: Python would round a number that is long enough.
+    body = f', "payload_json": {payload}, "meta": {meta or "null"}}}'
+    text = cells.json_of(JOB.of(found)).removesuffix("}") + body
+    return Response(text, content_type="application/json")
 
 
 ROUTES = (
@@ -74,6 +62,13 @@ ROUTES = (
         "/jobs",
         list_jobs,
         "List jobs, newest first.",
+        about="By the time in their id, whatever their state; so a job's place in the"
+        " list never changes, and since and until are about that time (with"
+        " status=dlq: about the death). A job in no state has the status null. Resolved"
+        " dead letters are left out where a status is asked for. Where few jobs fit the"
+        " filter, a page looks at 10,000 to 50,000 of them and no further: it may hold"
+        " fewer than limit, or none, and have a cursor all the same that goes on from"
+        " there. The list ends where the cursor is null.",
         query=(
             *filters.some(
                 "queue",
@@ -88,23 +83,16 @@ ROUTES = (
             ),
             *filters.PAGE,
         ),
-        answer=JOBS,
+        answer=shapes.page_of(JOB),
     ),
     Route(
         "GET",
-        "/jobs/<job_id>/explain",
-        explain_job,
-        "Explain why a job is where it is, and what to do.",
+        "/jobs/<job_id>",
+        show_job,
+        "Return one job with its payload and meta.",
         parameters=(ID_IN_PATH,),
-        errors={404: "There is no such job.", 409: "The id is ambiguous."},
-    ),
-    Route(
-        "GET",
-        "/jobs/<job_id>/timeline",
-        job_timeline,
-        "Tell what has happened to a job.",
-        parameters=(ID_IN_PATH,),
-        errors={404: "There is no such job.", 409: "The id is ambiguous."},
+        answer=WHOLE_JOB,
+        errors=NOT_ONE_JOB,
     ),
 )
 SHAPES = (JOB,)

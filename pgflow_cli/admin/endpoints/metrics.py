@@ -9,15 +9,60 @@ from werkzeug.wrappers import Response
 from pgflow_cli import census, metrics
 from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.endpoints.queues import DRAIN
 from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.shapes import (
+    NUMBER,
+    TEXT,
+    TIME,
+    WHOLE,
+    Shape,
+    array,
+    maybe,
+)
 from pgflow_cli.admin.tokens import Role
+from pgflow_cli.measures import COUNTED
+
+QUEUE_METRICS = Shape(
+    "QueueMetrics",
+    {
+        "at": TIME,
+        "queue": TEXT,
+        "runnable_queue_depth": WHOLE,
+        "jobs_per_sec": NUMBER,
+        "success_rate": maybe(NUMBER),
+        "retry_rate": maybe(NUMBER),
+        "mean_latency_ms": maybe(NUMBER),
+        "oldest_runnable_age_seconds": maybe(NUMBER),
+        "scheduled": WHOLE,
+        "running": WHOLE,
+        "dlq": WHOLE,
+        "drain": DRAIN.reference,
+    },
+    {
+        "runnable_queue_depth": "Jobs that are due; as scheduled and dlq, counted to"
+        f" {COUNTED:,}.",
+        "jobs_per_sec": "Attempts that ended, a second.",
+        "success_rate": "Succeeded of those; null if there were none.",
+        "retry_rate": "Attempts that were not their job's first, of all that ended.",
+        "mean_latency_ms": "How long an attempt took.",
+    },
+)
+METRICS = Shape(
+    "Metrics", {"now_utc": TIME, "queues": array(QUEUE_METRICS.reference)}
+)  # fmt: skip
 
 
 def queue_metrics(call: Call) -> Any:
     """Return depth, rates and times of each queue over the last minute."""
     with call.reading() as repository:
         taken = census.take(repository, filters.job_filter(call.query))
-    return metrics.document(taken)
+    found = METRICS.of(metrics.document(taken))
+    return found | {"queues": [_of_queue(each) for each in found["queues"]]}
+
+
+def _of_queue(record: Any) -> dict[str, Any]:
+    return QUEUE_METRICS.of(record) | {"drain": DRAIN.of(record["drain"])}
 
 
 def prometheus(call: Call) -> Response:
@@ -32,6 +77,7 @@ ROUTES = (
         queue_metrics,
         "Depth, rates and times of each queue; rates are of the last minute.",
         query=(filters.QUEUE,),
+        answer=METRICS,
     ),
     Route(
         "GET",
@@ -43,4 +89,4 @@ ROUTES = (
         any_host=True,
     ),
 )
-SHAPES = ()
+SHAPES = (QUEUE_METRICS,)

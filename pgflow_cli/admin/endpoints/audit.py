@@ -1,0 +1,76 @@
+"""What operators have changed."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.shapes import OBJECT, TEXT, TIME, WHOLE, Shape, maybe
+
+_ACTION = re.compile(r"[a-z_]+(?:\.[a-z_-]+)*")
+ACTION = Shape(
+    "OperatorAction",
+    {
+        "id": TEXT,
+        "created_at": TIME,
+        "actor": TEXT,
+        "role": TEXT,
+        "action": TEXT,
+        "queue": maybe(TEXT),
+        "jobs": WHOLE,
+        "state": shapes.word("done", "unfinished"),
+        "finished_at": maybe(TIME),
+        "note": maybe(TEXT),
+        "plan_id": maybe(WHOLE),
+        "command": TEXT,
+        "details_json": OBJECT,
+    },
+    {
+        "actor": "Who it said it was.",
+        "role": "Who PostgreSQL knows it was.",
+        "jobs": "How many jobs it touched.",
+        "state": "unfinished: it runs still, or was ended half-way.",
+        "plan_id": "Of the replay that it is about.",
+    },
+)
+
+
+def list_actions(call: Call) -> Any:
+    """List what operators have changed, newest first."""
+    page = filters.page(call.query, filters.number_of)
+    with call.reading() as repository:
+        fetch = partial(
+            repository.list_actions,
+            repository.resolve_queues(filters.job_filter(call.query)),
+            actor=call.query["actor"],
+            action=call.query["action"],
+        )
+        rows, more = page.read(fetch, lambda row: row.position)
+        return shapes.page(ACTION, rows, more)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/audit",
+        list_actions,
+        "List what operators have changed, newest first.",
+        query=(
+            *filters.some("queue", "since", "until"),
+            Field("actor", fields.text(most=128), "Only what this one has done."),
+            Field(
+                "action",
+                fields.text(_ACTION, "an action such as queues.pause", most=128),
+                "Only this action, or group of actions: queues.pause, jobs.",
+            ),
+            *filters.PAGE,
+        ),
+        answer=shapes.page_of(ACTION),
+    ),
+)
+SHAPES = (ACTION,)

@@ -1,0 +1,53 @@
+"""What is wrong with the database, its jobs and their upkeep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgflow_cli import examination
+from pgflow_cli.admin import shapes
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.service import READ_SECONDS
+from pgflow_cli.admin.shapes import TEXT, Shape
+from pgflow_cli.diagnosis import FAIL, OK, WARN
+from pgflow_cli.errors import TryLater
+
+# Who may read our files is for the host's own operators, not for whoever has a token.
+_OF_THIS_HOST = {"upkeep.exposure"}
+_CHECKS = tuple(name for name in examination.NAMES if name not in _OF_THIS_HOST)
+FINDING = Shape(
+    "Finding",
+    {"check": TEXT, "result": shapes.word(OK, WARN, FAIL), "detail": TEXT, "fix": TEXT},
+    {"fix": "SQL or a command, to be copied as it stands; empty if all is well."},
+)
+
+
+def examine(call: Call) -> Any:
+    """Run the checks of `pgflow doctor`."""
+    examining = call.service.examining
+    if not examining.acquire(blocking=False):
+        raise TryLater("another examination is under way")
+    try:
+        found = [
+            *examination.examine(
+                call.service.reading.database, _CHECKS, audit_seconds=READ_SECONDS
+            )
+        ]
+    finally:
+        examining.release()
+    return {"items": [FINDING.of(finding) for finding in found]}
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/doctor",
+        examine,
+        "Find what is wrong with the database, its jobs and their upkeep.",
+        about="Nothing is changed. An outage is a finding, too. One examination at a"
+        " time; it takes seconds.",
+        answer=shapes.list_of(FINDING),
+    ),
+)
+SHAPES = (FINDING,)

@@ -1,0 +1,128 @@
+"""Adds jobs to queues."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from pgflow_cli import payloads, producer, submissions, tracing
+from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.problems import Problem
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.shapes import ID, Shape
+from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.models import JobOptions
+from pgflow_cli.repository import Repository
+
+PRIORITY = fields.whole(-100, 100)
+MAX_ATTEMPTS = fields.whole(1, 10_000)
+ENQUEUED = Shape("EnqueuedJob", {"job_id": ID})
+_BODY = (
+    Field("job_type", filters.JOB_TYPE, "What handler it is for.", required=True),
+    Field(
+        "payload_json",
+        fields.anything(),
+        "What the handler is given; {} for nothing. It is kept as it was"
+        " written, but for what jsonb does: of duplicate keys the last one counts, and"
+        " keys are ordered.",
+        required=True,
+    ),
+    Field("queue", filters.QUEUE_NAME, "The queue.", "default"),
+    Field("run_at", fields.moment("future"), "Not before this time; without it, now."),
+    Field("priority", PRIORITY, "Higher runs first.", 0),
+    Field(
+        "max_attempts", MAX_ATTEMPTS, "Failed attempts that make it a dead letter.", 25
+    ),
+    Field(
+        "job_id",
+        fields.text(payloads.UUID7, "a UUIDv7", most=36),
+        "A UUIDv7 of your own: sent twice, it is one job.",
+    ),
+    Field(
+        "job_timeout",
+        fields.length(0.001, 2_592_000),
+        "Limit of one attempt, instead of the handler's.",
+    ),
+    Field("meta", fields.document(), "Kept beside the payload."),
+)
+
+
+def enqueue_job(call: Call) -> Any:
+    """Enqueue a job; once, even if the database's answer is lost on the way."""
+    job_id = call.body["job_id"] or producer.new_job_id()
+    with call.writing() as repository:
+        try:
+            submissions.enqueue_once(
+                repository,
+                call.body["job_type"],
+                call.body["payload_json"],
+                options=_options(call),
+                job_id=job_id,
+                send=_by_hand(call, repository),
+                pause=call.service.ending.wait,
+            )
+        except OutcomeUnknown:
+            raise _unknown(job_id) from None
+    return ENQUEUED.of({"job_id": job_id})
+
+
+def _options(call: Call) -> JobOptions:
+    body, headers = call.body, call.request.headers
+    context = tracing.accepted(headers.get("Traceparent"), headers.get("Tracestate"))
+    options = JobOptions(
+        queue=body["queue"],
+        priority=body["priority"],
+        max_attempts=body["max_attempts"],
+        job_timeout=body["job_timeout"],
+        meta=submissions.traced(body["meta"], context),
+        max_payload_bytes=call.service.plan.max_payload_bytes,
+        max_enqueue_per_minute=call.service.plan.max_enqueue_per_minute,
+    )
+    return submissions.starting(options, body["run_at"])
+
+
+def _by_hand(call: Call, repository: Repository) -> partial[str] | None:
+    """Return how an operator enqueues; producers, who say neither who they are nor
+    why, leave no trace in the audit: the job is one.
+    """
+    if not call.is_by_hand:
+        return None
+    return partial(submissions.by_hand, repository, operator=call.operator)
+
+
+def _unknown(job_id: str) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the database's answer was lost: whether the job was enqueued is not known;"
+        " send it again with this job_id, then it is one job",
+        code="OUTCOME_UNKNOWN",
+        headers={"Retry-After": "2"},
+        job_id=job_id,
+    )
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/jobs",
+        enqueue_job,
+        "Enqueue a job.",
+        about="The headers traceparent and tracestate are kept in its meta. A refusal"
+        " is recorded as an ingest decision. In the audit stands only what comes with"
+        " a note, an x-pgflow-actor or the cookie of a page.",
+        body=_BODY,
+        answer=ENQUEUED,
+        errors={
+            413: "The payload is larger than its queue takes: PAYLOAD_TOO_LARGE. Or"
+            " the body is.",
+            429: "More jobs in this minute than the queue takes: ENQUEUE_RATE_EXCEEDED."
+            " Or too many wrong tokens from this address.",
+            503: "The database does not answer. OUTCOME_UNKNOWN has the job_id to send"
+            " it again with.",
+        },
+    ),
+)
+SHAPES = ()

@@ -1,0 +1,123 @@
+"""Queues: what waits, runs and has died, how fast, and whether it drains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgflow_cli import census
+from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
+from pgflow_cli.measures import COUNTED
+from pgflow_cli.queue_status import QueueStatus
+
+NAME_IN_PATH = Field("name", filters.QUEUE_NAME, "The queue's name.")
+WINDOW = Field(
+    "window",
+    fields.length(20, 7200),
+    "How far back rates look: 20s to 2h.",
+    census.WINDOW,
+)
+DRAIN = Shape(
+    "Drain",
+    {
+        "verdict": shapes.word("empty", "draining", "steady", "growing", "unknown"),
+        "seconds": maybe(NUMBER),
+        "workers_needed": maybe(WHOLE),
+        "window_seconds": NUMBER,
+        "samples": WHOLE,
+    },
+    {
+        "seconds": "Until it is empty; null unless it drains.",
+        "workers_needed": "How many more would let it drain; null unless it grows.",
+        "samples": "Jobs that came or were done in the window: 20 or more tell.",
+    },
+)
+_LIMIT = maybe(WHOLE)
+LIMITS = Shape(
+    "QueueLimits",
+    {
+        "max_in_flight": _LIMIT,
+        "max_attempts_per_minute": _LIMIT,
+        "throttle_delay_ms": _LIMIT,
+        "max_payload_bytes": _LIMIT,
+        "max_enqueue_per_minute": _LIMIT,
+    },
+)
+PAUSE = Shape("Pause", {"by": maybe(TEXT), "note": maybe(TEXT), "until": maybe(TIME)})
+QUEUE = Shape(
+    "Queue",
+    {
+        "queue": TEXT,
+        "runnable": WHOLE,
+        "scheduled": WHOLE,
+        "running": WHOLE,
+        "dlq": WHOLE,
+        "oldest_age_seconds": maybe(NUMBER),
+        "in_per_sec": NUMBER,
+        "out_per_sec": NUMBER,
+        "drain": DRAIN.reference,
+        "workers": WHOLE,
+        "policy": LIMITS.reference,
+        "paused": maybe(PAUSE.reference),
+        "counts_are_exact": FLAG,
+    },
+    {
+        "dlq": "Dead letters that nobody has resolved.",
+        "oldest_age_seconds": "For how long the oldest runnable job has been due.",
+        "policy": "Its limits; null: none of its own.",
+        "counts_are_exact": f"False where a count has ended at {COUNTED:,}.",
+    },
+)
+QUEUES = shapes.list_of(QUEUE)
+
+
+def list_queues(call: Call) -> Any:
+    """Return every queue with its depth, rates, forecast, limits and pause."""
+    chosen = filters.job_filter({"queue": call.query["queue"]})
+    with call.reading() as repository:
+        taken = census.take(repository, chosen, window=call.query["window"])
+    return {"items": [document(status) for status in taken.queues]}
+
+
+def show_queue(call: Call) -> Any:
+    """Return one queue."""
+    name, window = call.path["name"], call.query["window"]
+    with call.reading() as repository:
+        return document(census.take_one(repository, name, window=window))
+
+
+def document(status: QueueStatus) -> dict[str, Any]:
+    """Return a queue as HTTP has it."""
+    paused = status.paused
+    return QUEUE.of(status) | {
+        "drain": DRAIN.of(status.drain),
+        "policy": LIMITS.of(status.policy),
+        "paused": None if paused is None else PAUSE.of(paused),
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/queues",
+        list_queues,
+        "List queues: what waits, runs and has died, how fast, and whether it drains.",
+        about=f"By name. Counts end at {COUNTED:,}; rates are of the window.",
+        query=(filters.QUEUE, WINDOW),
+        answer=QUEUES,
+    ),
+    Route(
+        "GET",
+        "/queues/<name>",
+        show_queue,
+        "Return one queue.",
+        parameters=(NAME_IN_PATH,),
+        query=(WINDOW,),
+        answer=QUEUE,
+        errors={404: "Nobody has ever used a queue of that name."},
+    ),
+)
+SHAPES = (DRAIN, LIMITS, PAUSE, QUEUE)

@@ -1,0 +1,63 @@
+"""Worker processes, alive or not."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from pgflow_cli.admin import filters, shapes
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.shapes import ID, TEXT, TEXTS, TIME, WHOLE, Shape, maybe
+
+WORKER = Shape(
+    "Worker",
+    {
+        "worker_id": ID,
+        "name": TEXT,
+        "state": shapes.word("busy", "idle", "quiet", "silent"),
+        "host": TEXT,
+        "pid": WHOLE,
+        "busy_slots": WHOLE,
+        "slots": WHOLE,
+        "held_jobs": WHOLE,
+        "queues": maybe(TEXTS),
+        "handlers": maybe(WHOLE),
+        "job_types": maybe(TEXTS),
+        "code_version": maybe(TEXT),
+        "last_heartbeat": TIME,
+        "last_leased_at": maybe(TIME),
+        "started_at": TIME,
+        "lease_seconds": WHOLE,
+        "supervisor_id": ID,
+    },
+    {
+        "state": "quiet leases no more, silent was not heard of within its lease.",
+        "queues": "Which it serves; null: all of them.",
+        "job_types": "Which it has handlers for; null: all of them.",
+    },
+)
+
+
+def list_workers(call: Call) -> Any:
+    """List worker processes, the one started last first."""
+    page = filters.page(call.query)
+    with call.reading() as repository:
+        chosen = repository.resolve_queues(filters.job_filter(call.query))
+        fetch = partial(repository.list_newest_worker_processes, chosen)
+        rows, more = page.read(fetch, lambda row: row.position)
+        return shapes.page(WORKER, rows, more)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/workers",
+        list_workers,
+        "List worker processes, the one started last first.",
+        about="queue: those that serve it. since: those heard of from then on.",
+        query=(*filters.some("queue", "since"), *filters.PAGE),
+        answer=shapes.page_of(WORKER),
+    ),
+)
+SHAPES = (WORKER,)

@@ -1,0 +1,14 @@
+-- Jobs that were canceled, newest first by the time in their id.
+with looked as materialized (
+  select null::timestamptz as at, job_id as id
+  from pgflow.canceled_jobs
+  where (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
+    and job_id >=
+-- include: since_id
+    and job_id <
+-- include: until_id
+    and job_id < coalesce(%(after_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  order by job_id desc
+  limit %(most)s::integer
+),
+-- include: listed_jobs
