@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance check format lint types bench clean
+.PHONY: help demo test acceptance check format lint types bench fuzz clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
 # pip before 25.1 cannot read dependency groups.
@@ -34,6 +34,9 @@ types: .venv/.dev  ## mypy --strict
 
 bench: .venv/.dev  ## measure against pgbench on this machine
 	@.venv/bin/python -m tests.benchmarks $(ARGS)
+
+fuzz: .venv/.dev  ## ask the API what its document allows and forbids (ARGS="--examples 1000 --seed 7")
+	@.venv/bin/python -m tests.admin.fuzzing $(ARGS)
 
 clean:  ## remove the virtual environment and what tools left
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import escaping, output, settings
-from pgflow_cli.errors import NotFound, Refused, UsageError
+from pgflow_cli import escaping, output, selection, settings
+from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.models import Operator
 from pgflow_cli.options import Session
 from pgflow_cli.selection import JobFilter
@@ -39,25 +39,11 @@ class Change:
 
     def require_selection(self, ids: Sequence[str], chosen: JobFilter) -> None:
         """Refuse a change of nothing in particular, and one that is said twice."""
-        if ids and (self.everything or not chosen.is_empty):
-            raise UsageError("give ids, or filters, or --all: not several of them")
-        if not ids and chosen.is_empty and not self.everything:
-            raise UsageError(
-                "which jobs? give ids, a filter such as --queue, or --all",
-                "Try it with --dry-run first.",
-            )
-        if self.everything and not chosen.is_empty:
-            raise UsageError("--all and a filter exclude each other")
+        selection.require_choice(ids, chosen, everything=self.everything, name=flag)
 
     def require_at_most(self, count: int) -> None:
         """Refuse a change of more jobs than --max."""
-        if count > self.most:
-            raise Refused(
-                f"that are {count:,} jobs, more than --max {self.most:,}; nothing was "
-                "changed",
-                f"Narrow it with a filter, or try: --max {count}",
-                reason_code="TOO_MANY",
-            )
+        selection.require_at_most(count, self.most, name=flag)
 
     def confirm(self, question: str, *, count: int = 1) -> None:
         """Ask before a change of several jobs, of one in production; else go on.
@@ -67,6 +53,11 @@ class Change:
         """
         if count > 1 or settings.production.value():
             output.confirm(f"{question} ({where()})", yes=self.yes)
+
+
+def flag(name: str) -> str:
+    """Return the flag of a field, as an operator types it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def where() -> str:

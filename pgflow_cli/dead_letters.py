@@ -20,6 +20,14 @@ _CAUSES = 5  # error codes that a list names
 Names = dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Why there is nothing to do for a job any more, and what it was replayed by."""
+
+    reason: str
+    replay_job_id: str | None = None
+
+
 @dataclass(slots=True)
 class Sought:
     """What a list of ids means: which can be changed, and why the others cannot.
@@ -28,7 +36,7 @@ class Sought:
     """
 
     job_ids: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, Done] = field(default_factory=dict)
     failed: dict[str, PgflowError] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 
@@ -38,10 +46,10 @@ class Sought:
             yield f"{short}: {error.message}"
         if len(self.failed) > _COMPLAINTS:
             yield f"{len(self.failed) - _COMPLAINTS:,} more failed"
-        for short, reason in islice(self.skipped.items(), 1):
+        for short, done in islice(self.skipped.items(), 1):
             rest = len(self.skipped) - 1
             others = f", and so it is with {rest:,} more" if rest else ""
-            yield f"{short} is skipped: {reason}{others}"
+            yield f"{short} is skipped: {done.reason}{others}"
 
 
 def seek(
@@ -51,19 +59,22 @@ def seek(
     verb: str,
     again: bool = False,
     any_status: bool = False,
+    by_flag: bool = True,
 ) -> Sought:
     """Return which of the jobs given are dead letters that can be changed.
 
     `again` lets resolved ones pass, `any_status` jobs that have ended otherwise. `verb`
-    is what is to be done to them, such as "replayed".
+    is what is to be done to them, such as "replayed". `by_flag`: errors say with what
+    flag of the command line to insist.
     """
     sought = Sought()
     if verb == "replayed":
-        sought.hints = ("Try: --again, to insist",)
+        insist = "--again" if by_flag else '"again": true'
+        sought.hints = (f"Try: {insist}, to insist",)
     names = _full_ids(repository, given, sought)
     for job in _looked_up(repository, list(names)):
         short = names[job.job_id]
-        problem = _problem(job, verb, any_status=any_status)
+        problem = _problem(job, verb, any_status=any_status, by_flag=by_flag)
         done = _done_before(job, again=again)
         if problem is not None:
             sought.failed[short] = problem
@@ -99,8 +110,14 @@ def require_the_one(given: Sequence[str], sought: Sought) -> None:
         return
     for error in sought.failed.values():
         raise error
-    for short, reason in sought.skipped.items():
-        raise Refused(f"nothing to do for job {short}: {reason}", *sought.hints)
+    for short, done in sought.skipped.items():
+        replayed = done.replay_job_id is not None
+        raise Refused(
+            f"nothing to do for job {short}: {done.reason}",
+            *sought.hints,
+            reason_code="ALREADY_REPLAYED" if replayed else "NOT_REPLAYABLE",
+            details={"replay_job_id": done.replay_job_id} if replayed else None,
+        )
 
 
 def require(repository: Repository, given: str) -> str:
@@ -206,8 +223,11 @@ def _looked_up(repository: Repository, job_ids: Sequence[str]) -> Iterator[Looke
         yield from repository.look_up_jobs(batch)
 
 
-def _problem(job: LookedUpJob, verb: str, *, any_status: bool) -> PgflowError | None:
+def _problem(
+    job: LookedUpJob, verb: str, *, any_status: bool, by_flag: bool = True
+) -> PgflowError | None:
     short = job.job_id[-8:]
+    code = "NOT_REPLAYABLE" if verb == "replayed" else "NO_DEAD_LETTER"
     if job.state is None:
         return NotFound(f"there is no job {job.job_id}")
     if job.state in ("open", "replayed", "discarded"):
@@ -215,15 +235,18 @@ def _problem(job: LookedUpJob, verb: str, *, any_status: bool) -> PgflowError | 
     if job.state in ("succeeded", "canceled"):
         if any_status:
             return None
-        insist = " (--any-status to insist)" if verb == "replayed" else ""
+        can_insist = by_flag and verb == "replayed"
+        insist = " (--any-status to insist)" if can_insist else ""
         return Refused(
             f"job …{short} has {_ended(job.state)}; only dead letters can be {verb}"
             f"{insist}",
             f"Try: pgflow explain {short}",
+            reason_code=code,
         )
     return Refused(
         f"job …{short} is {job.state}; only dead letters can be {verb}",
         f"Try: pgflow explain {short}",
+        reason_code=code,
     )
 
 
@@ -231,9 +254,10 @@ def _ended(state: str) -> str:
     return "been canceled" if state == "canceled" else state
 
 
-def _done_before(job: LookedUpJob, *, again: bool) -> str | None:
+def _done_before(job: LookedUpJob, *, again: bool) -> Done | None:
     if again or job.state not in ("replayed", "discarded", "succeeded", "canceled"):
         return None
     if job.replay_job_id is not None:
-        return f"it has been replayed by job {job.replay_job_id}"
-    return "it has been discarded" if job.state == "discarded" else None
+        by = job.replay_job_id
+        return Done(f"it has been replayed by job {by}", by)
+    return Done("it has been discarded") if job.state == "discarded" else None

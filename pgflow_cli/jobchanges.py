@@ -211,13 +211,18 @@ def by_state(states: Iterable[str | None]) -> str:
     return ", ".join(f"{count:,} {state}" for state, count in found.most_common())
 
 
-def why_left(done: Changed, word: str) -> PgflowError:
-    """Return why the one job that was named was not changed."""
+def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError:
+    """Return why the one job that was named was not changed, and how to insist."""
     [(job_id, state)] = done.left.items()
     if state is None:
         return NotFound(f"there is no job {job_id}")
-    ways = ["Try: --kill"] if state == "running" and word == "canceled" else []
-    return Refused(f"job {job_id[-8:]} is {state}; it was not changed", *ways)
+    ways = [f"Try: {insist}"] if state == "running" and word == "canceled" else []
+    return Refused(
+        f"job {job_id[-8:]} is {state}; it was not changed",
+        *ways,
+        reason_code="WRONG_STATE",
+        details={"job_id": job_id, "status": state},
+    )
 
 
 def _batches(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

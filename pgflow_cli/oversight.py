@@ -111,6 +111,16 @@ class OperatorAction:
         return self.created_at, self.id
 
 
+LIMITS = {
+    "max_in_flight": (0, 1_000_000),
+    "max_attempts_per_minute": (0, 100_000_000),
+    "throttle_delay_ms": (0, 3_600_000),
+    "max_payload_bytes": (2, 16_777_216),
+    "max_enqueue_per_minute": (0, 2_147_483_647),
+}
+"""The limits of a policy: the least and the most that each may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
     """Limits and the pause of a queue; None: no limit of its own.

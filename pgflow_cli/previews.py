@@ -87,8 +87,8 @@ def warnings(preview: Preview) -> Iterator[str]:
         yield f"{_some(paused)}: paused, so nothing runs there until resumed"
 
 
-def record(preview: Preview, *, command: str) -> dict[str, object]:
-    """Return the same as one object; `command` does what was previewed."""
+def record(preview: Preview) -> dict[str, object]:
+    """Return the same as one object."""
     return {
         "selected": preview.jobs,
         "skipped": preview.skipped,
@@ -110,7 +110,6 @@ def record(preview: Preview, *, command: str) -> dict[str, object]:
             "queues_paused": sorted({g.queue for g in preview.groups if g.paused}),
         },
         "eta_seconds": preview.eta_seconds,
-        "run": command,
     }
 
 

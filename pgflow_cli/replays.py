@@ -95,6 +95,7 @@ def take_over(
             raise Refused(
                 f"plan {plan_id} is {plan.state}; there is nothing to resume",
                 f"Try: pgflow replay status {plan_id}",
+                reason_code="PLAN_OVER",
             )
         action = repository.begin_action(operator, "replay.resume")
         repository.name_plan(action, plan_id)
@@ -136,6 +137,7 @@ def stop(repository: Repository, plan_id: int, *, operator: Operator) -> ReplayP
             raise Refused(
                 f"plan {plan_id} is {plan.state}; there is nothing to stop",
                 f"Try: pgflow replay undo {plan_id} --dry-run",
+                reason_code="PLAN_OVER",
             )
         action = repository.begin_action(operator, "replay.stop")
         repository.name_plan(action, plan_id)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgflow_cli import consent, output, payloads, settings
+from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change
-from pgflow_cli.errors import PgflowError, TryLater, UsageError
+from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.parameters import Rate
 from pgflow_cli.plans import ReplayOptions
 
@@ -103,7 +103,9 @@ _OPTIONS = (
 
 
 def replay_options(function: F) -> F:
-    """Give a command the options of a replay; `options` reads them."""
+    """Give a command the options of a replay; `options` and `orders.paced` read
+    them.
+    """
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -113,32 +115,14 @@ def options(
     given: dict[str, Any], words: Sequence[str], *, batch_size: int
 ) -> ReplayOptions:
     """Return how jobs shall be replayed; what excludes each other is refused."""
-    if given["any_status"] and not words:
-        raise UsageError("--any-status takes ids, not a filter of dead letters")
-    if words and given["oldest_first"] is not None:
-        raise UsageError("ids are replayed in the order in which they are given")
-    if given["patch"] is not None:
-        payloads.check(given["patch"], what="--patch")
-    when, delay = given["run_at"], given["delay"]
-    if when is not None and delay is not None:
-        raise UsageError("--run-at and --in exclude each other")
-    if given["canary"] and (when is not None or delay is not None):
-        raise UsageError("--canary runs now, so it excludes --run-at and --in")
-    if when is not None and when.offset is not None:
-        delay = when.offset.total_seconds()
-    return ReplayOptions(
-        to_queue=given["to_queue"],
-        run_at=when.at if when is not None else None,
-        delay=delay,
-        max_attempts=given["max_attempts"],
-        priority=given["priority"],
-        patch=given["patch"],
-        canary=given["canary"] or 0,
-        canary_seconds=given["canary_timeout"],
-        again=given["again"],
-        any_status=given["any_status"],
+    from pgflow_cli import orders  # noqa: PLC0415 - start-up stays quick
+
+    return orders.options(
+        given,
+        by_id=bool(words),
         batch_size=batch_size,
         max_payload_bytes=settings.max_payload_bytes.value(),
+        name=consent.flag,
     )
 
 
@@ -154,12 +138,12 @@ def preview(
     `chosen` is the filter that selected the jobs, None if they were named. With --yes
     only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli import previews, rehearsals  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import orders, previews  # noqa: PLC0415 - start-up stays quick
 
     count = len(sought.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = rehearsals.preview(repository, sought, options, chosen)
+    facts = orders.facts(repository, sought, options, chosen)
     if not change.dry_run:
         told = previews.warnings(facts) if change.yes else previews.lines(facts)
         for line in told:
@@ -168,7 +152,7 @@ def preview(
     if output.is_machine():
         output.say("DRY RUN, nothing changed.")
         command = consent.command_line(run=True)
-        output.write_record(previews.record(facts, command=command), PREVIEW)
+        output.write_record({**previews.record(facts), "run": command}, PREVIEW)
         return True
     consent.tell_dry_run(previews.lines(facts))
     if count > _SAFER and not options.canary:

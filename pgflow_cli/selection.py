@@ -12,11 +12,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from pgflow_cli.errors import UsageError
+from pgflow_cli.errors import Refused, UsageError
 from pgflow_cli.times import Instant
 
 Row = TypeVar("Row")
 Position = tuple[datetime, str]  # of a row in a list: its time and its id
+Naming = Callable[[str], str]
+"""Turns the name of a field into what whoever reads an error calls it."""
 
 MOST_ROWS = 500
 _NO_QUEUE = ""  # no queue has this name
@@ -122,6 +124,42 @@ class Page:
         while rows := fetch(MOST_ROWS, after):
             yield from rows
             after = position(rows[-1])
+
+
+def plainly(name: str) -> str:
+    """Return a field's name as it stands in a document."""
+    return name
+
+
+def require_choice(
+    ids: Sequence[str],
+    chosen: JobFilter,
+    *,
+    everything: bool,
+    name: Naming = plainly,
+) -> None:
+    """Refuse a change of nothing in particular, and one that is said twice."""
+    every = name("all")
+    if ids and (everything or not chosen.is_empty):
+        raise UsageError(f"give ids, or filters, or {every}: not several of them")
+    if not ids and chosen.is_empty and not everything:
+        raise UsageError(
+            f"which jobs? give ids, a filter such as {name('queue')}, or {every}",
+            f"Try it with {name('dry_run')} first.",
+        )
+    if everything and not chosen.is_empty:
+        raise UsageError(f"{every} and a filter exclude each other")
+
+
+def require_at_most(count: int, most: int, *, name: Naming = plainly) -> None:
+    """Refuse a change of more jobs than its limit."""
+    if count > most:
+        limit = name("max")
+        raise Refused(
+            f"that are {count:,} jobs, more than {limit} {most:,}; nothing was changed",
+            f"Narrow it with a filter, or try: {limit} {count}",
+            reason_code="TOO_MANY",
+        )
 
 
 def after_parameters(after: Position | None) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgflow_cli.errors import NotFound, Refused
+from pgflow_cli.errors import Ambiguous, NotFound, Refused
 from pgflow_cli.models import Operator
 from pgflow_cli.oversight import ListedWorker
 from pgflow_cli.repository import Repository
@@ -26,9 +26,10 @@ def find(repository: Repository, given: str) -> list[ListedWorker]:
     if len(ending) == 1:
         return ending
     if ending:
-        raise NotFound(
+        raise Ambiguous(
             f"{given} is ambiguous: {len(ending)} processes have an id that ends so",
             *(f"{worker.worker_id}  {worker.name}" for worker in ending),
+            candidates=[worker.worker_id for worker in ending],
         )
     raise NotFound(f"there is no worker {given!r}", "Try: pgflow workers list")
 

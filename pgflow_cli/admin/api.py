@@ -9,6 +9,7 @@ from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import (
     audit,
+    changing,
     dead_letters,
     decisions,
     doctor,
@@ -18,6 +19,7 @@ from pgflow_cli.admin.endpoints import (
     jobs,
     metrics,
     queues,
+    replaying,
     replays,
     sessions,
     stories,
@@ -34,7 +36,9 @@ _NOUNS = (
     stories,
     dead_letters,
     replays,
+    replaying,
     queues,
+    changing,
     decisions,
     workers,
     audit,
@@ -48,9 +52,10 @@ _NOUNS = (
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 
-def _openapi(_call: Call) -> Any:
+def _openapi(call: Call) -> Any:
     """Return this API as an OpenAPI document."""
-    return openapi.document(ROUTES, SHAPES)
+    guarded = not call.service.guard.keyring.is_empty
+    return openapi.document(ROUTES, SHAPES, guarded=guarded)
 
 
 ROUTES = (

@@ -93,10 +93,15 @@ class Application:
             return _told(problems.unknown_fault(), request, request_id)
 
     def _response(self, request: Request, request_id: str) -> Response:
-        route, values = self._found(request)
         guard = self._service.guard
+        try:
+            route, values = self._found(request)
+        except HTTPException:
+            guard.require_host(request, exempt=False)
+            raise
         guard.require_host(request, exempt=route.any_host)
-        visitor = guard.visitor(request)
+        is_probe = route.any_host and route.needs is Role.NOBODY
+        visitor = guard.prober(request) if is_probe else guard.visitor(request)
         self._require_role(request, route, visitor)
         if not route.is_safe:
             strict = visitor.by_cookie or _is_form(request, route)
@@ -107,7 +112,7 @@ class Application:
             visitor,
             request_id,
             path=_path_values(route, values),
-            query=fields.read_query(request.args, route.query),
+            query=fields.read_query(request.args, route.query, of_form=route.of_page),
             body={} if route.is_safe else _body(request, route),
         )
         return _written(route.handler(call), route)
@@ -169,7 +174,7 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     if _is_form(request, route):
         if request.mimetype not in ("", FORM):
             raise _unsupported("a form")
-        return fields.read_query(request.form, route.fields)
+        return fields.read_query(request.form, route.fields, of_form=True)
     raw = request.get_data(cache=True)
     if not raw:
         return fields.read_body({}, route.fields)

@@ -89,15 +89,22 @@ class Field:
         return self.read(self.kind.of_text(text))
 
 
-def read_query(arguments: MultiDict[str, str], fields: Sequence[Field]) -> Values:
-    """Return the values of a query; what is unknown or said twice is refused."""
+def read_query(
+    arguments: MultiDict[str, str], fields: Sequence[Field], *, of_form: bool = False
+) -> Values:
+    """Return the values of a query; what is unknown or said twice is refused.
+
+    A form sends what nobody has filled in, too: there, empty is as good as absent.
+    """
     known = {each.name: each for each in fields}
     for name in arguments:
         if name not in known:
             raise bad_request(f"there is no parameter of that name; {_names(fields)}")
     values: Values = {}
     for name, each in known.items():
-        given = [text for text in arguments.getlist(name) if text != ""]
+        given = arguments.getlist(name)
+        if of_form:
+            given = [text for text in given if text != ""]
         if len(given) > 1 and not each.many:
             raise bad_request(f"{name} is given more than once")
         read = [each.read_text(text) for text in given]

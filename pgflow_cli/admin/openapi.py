@@ -42,11 +42,10 @@ _TAGS = {
     "audit": "What operators have changed.",
     "metrics": "Numbers for programs.",
     "doctor": "What is wrong.",
-    "health": "For probes.",
     "events": "Changes as they happen.",
+    "health": "For probes.",
     "login": "A cookie for browsers, instead of the token.",
-    "logout": "Its end.",
-    "static": "What the page is made of.",
+    "openapi": "What you read.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -58,14 +57,17 @@ _RETRY_AFTER = {
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
-    """Return the document; `shown` are the shapes that others refer to."""
+def document(
+    routes: Sequence[Route], shown: Sequence[Shape], *, guarded: bool
+) -> dict[str, Any]:
+    """Return the document; `shown` are the shapes that others refer to. A server that
+    is not `guarded` asks nobody for a token.
+    """
     api = [route for route in routes if not route.of_page]
     paths: dict[str, Any] = {}
     for route in api:
-        paths.setdefault(route.openapi_path, {})[route.method.lower()] = _operation(
-            route
-        )
+        operation = _operation(route, guarded=guarded)
+        paths.setdefault(route.openapi_path, {})[route.method.lower()] = operation
     answers = [each.answer for each in api if isinstance(each.answer, Shape)]
     answers += [shape for each in api for shape in each.others.values()]
     schemas = {shape.name: shape.schema for shape in (*shown, *answers)}
@@ -97,14 +99,15 @@ def document(routes: Sequence[Route], shown: Sequence[Shape]) -> dict[str, Any]:
 _OPEN = {"additionalProperties": True}
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, *, guarded: bool) -> dict[str, Any]:
+    closed = guarded and route.needs is not Role.NOBODY
     operation: dict[str, Any] = {
         "operationId": route.operation,
         "tags": [_tag(route)],
         "summary": route.summary,
         "parameters": [*_parameters(route)],
         "responses": _responses(route),
-        "security": [] if route.needs is Role.NOBODY else [{"key": []}, {"bearer": []}],
+        "security": [{"key": []}, {"bearer": []}] if closed else [],
     }
     if route.about:
         operation["description"] = route.about
@@ -115,7 +118,8 @@ def _operation(route: Route) -> dict[str, Any]:
 
 def _tag(route: Route) -> str:
     """Return the noun of a route: the first word of its path."""
-    return route.path.split("/")[1].partition(".")[0]
+    noun = route.path.split("/")[1].partition(".")[0]
+    return {"logout": "login"}.get(noun, noun)
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 from pgflow_cli.filters import filter_options, watch_option
+from pgflow_cli.oversight import LIMITS
 from pgflow_cli.parameters import Kind, OrNone
 
 if TYPE_CHECKING:
@@ -174,10 +175,14 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
 
 @queues.command("set-policy")
 @click.argument("name", type=settings.QUEUE)
-@_limit("--max-in-flight", settings.Number(0, 1_000_000), "Jobs that run at once.")
+@_limit(
+    "--max-in-flight",
+    settings.Number(*LIMITS["max_in_flight"]),
+    "Jobs that run at once.",
+)
 @_limit(
     "--max-attempts-per-minute",
-    settings.Number(0, 100_000_000),
+    settings.Number(*LIMITS["max_attempts_per_minute"]),
     "Attempts that begin in any minute.",
 )
 @_limit(
@@ -185,10 +190,14 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
     settings.Duration(0, 3600),
     "How long to leave the queue alone when a limit holds jobs back.",
 )
-@_limit("--max-payload-bytes", settings.Number(2, 16_777_216), "The largest payload.")
+@_limit(
+    "--max-payload-bytes",
+    settings.Number(*LIMITS["max_payload_bytes"]),
+    "The largest payload.",
+)
 @_limit(
     "--max-enqueue-per-minute",
-    settings.Number(0, 2_147_483_647),
+    settings.Number(*LIMITS["max_enqueue_per_minute"]),
     "Jobs that producers may add in a minute; 0: no limit.",
 )
 @change_options()

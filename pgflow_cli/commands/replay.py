@@ -20,7 +20,6 @@ from pgflow_cli.plans import ReplayPlan, ReplayProgress
 from pgflow_cli.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
-    from pgflow_cli.dead_letters import Sought
     from pgflow_cli.repository import Repository
 
 PLANS = (
@@ -102,15 +101,33 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli import migrations, rehearsals, replays  # noqa: PLC0415
+    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+        dead_letters,
+        migrations,
+        orders,
+        replays,
+    )
 
     migrations.require_current(repository)
+    change.require_selection(words, chosen)
     options = reruns.options(given, words, batch_size=change.batch_size)
-    sought = _sought(repository, words, chosen, change, given)
+    sought = orders.sought(
+        repository,
+        consent.read_ids(words) if words else None,
+        chosen,
+        options,
+        limit=given["limit"],
+        newest_first=given["oldest_first"] is False,
+    )
+    dead_letters.require_the_one(words, sought)
     count = len(sought.job_ids)
     change.require_at_most(count)
-    options = rehearsals.paced(
-        options, count, rate=given["rate"], spread=given["spread"]
+    options = orders.paced(
+        options,
+        count,
+        rate=given["rate"],
+        spread=given["spread"],
+        name=consent.flag,
     )
     for line in sought.complaints():
         output.warn(line)
@@ -264,33 +281,3 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
         f"undid {done.canceled:,}, had run {len(had_run):,} "
         f"(plan {plan_id}, action {done.action_id})"
     )
-
-
-def _sought(
-    repository: Repository,
-    words: tuple[str, ...],
-    chosen: JobFilter,
-    change: Change,
-    given: dict[str, Any],
-) -> Sought:
-    from pgflow_cli import dead_letters  # noqa: PLC0415 - start-up stays quick
-
-    change.require_selection(words, chosen)
-    if not words:
-        return dead_letters.choose(
-            repository,
-            chosen,
-            limit=given["limit"],
-            newest_first=given["oldest_first"] is False,
-            again=given["again"],
-        )
-    sought = dead_letters.seek(
-        repository,
-        consent.read_ids(words),
-        verb="replayed",
-        again=given["again"],
-        any_status=given["any_status"],
-    )
-    dead_letters.require_the_one(words, sought)
-    sought.job_ids = sought.job_ids[: given["limit"]]
-    return sought

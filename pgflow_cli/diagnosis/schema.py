@@ -18,6 +18,10 @@ _WORKER: Mapping[str, str] = {
     "leases": "select insert update delete",
     "workers": "select insert update delete",
     "attempt_counters": "select insert update delete",
+    "worker_counters": "select insert update delete",
+    "queue_rates": "select insert update delete",
+    "arrival_looks": "select update",
+    "arrival_slices": "select insert update delete",
     "job_attempts": "select insert",
     "dead_letters": "select insert",
     "policy_decisions": "select insert update",
@@ -33,6 +37,7 @@ _OPERATOR: Mapping[str, str] = {
     "queue_policies": "select insert update delete",
     "operator_actions": "select insert update",
     "workers": "select update delete",
+    "worker_counters": "select insert update",
 }
 _TABLE = re.compile(
     r"create table (?:if not exists )?pgflow\.(\w+) \((.*?)\n\)( partition by)?", re.S

@@ -11,6 +11,8 @@ from werkzeug.test import Client, TestResponse
 from pgflow_cli.admin import api, problems
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.repository import Repository
+from tests.admin.planting import Planted, plant_everything
 from tests.servers import Database
 
 PROBLEM = {"type", "title", "status", "error", "code", "request_id"}
@@ -40,6 +42,19 @@ def client_of(database: Database) -> Iterator[MakesClients]:
 def client(client_of: MakesClients) -> Client:
     """A client of an admin server that needs no token."""
     return client_of()
+
+
+@pytest.fixture
+def planted(connection: Any, repository: Repository) -> Planted:
+    """Something in every state that an operator can meet."""
+    return plant_everything(connection, repository)
+
+
+def got(client: Client, path: str) -> Any:
+    """Return the document at a path, which must be there."""
+    response = client.get(path)
+    assert response.status_code == 200, response.text
+    return response.get_json()
 
 
 def problem_of(response: TestResponse, status: int, code: str = "") -> dict[str, Any]:

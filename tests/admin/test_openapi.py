@@ -13,16 +13,12 @@ from werkzeug.test import Client
 
 from pgflow_cli.admin import api, openapi
 from pgflow_cli.admin.routes import Route
-from tests.admin.planting import Planted, plant_everything
+from tests.admin.fuzzing import HANGS_UP
+from tests.admin.planting import Planted
 
 README = Path(__file__).parents[2] / "README.md"
 API = [route for route in api.ROUTES if not route.of_page]
 READING = [route for route in API if route.is_safe]
-
-
-@pytest.fixture
-def planted(connection: Any, repository: Any) -> Planted:
-    return plant_everything(connection, repository)
 
 
 @pytest.fixture
@@ -32,7 +28,7 @@ def document(client: Client) -> dict[str, Any]:
 
 
 def test_the_document_that_is_served_is_what_the_code_says(document):
-    said = openapi.document(api.ROUTES, api.SHAPES)
+    said = openapi.document(api.ROUTES, api.SHAPES, guarded=False)
     assert document == json.loads(json.dumps(said))
 
 
@@ -55,7 +51,7 @@ def test_every_operation_has_a_name_of_its_own_a_tag_and_a_summary(document):
     assert len(set(names)) == len(names)
     tags = {tag["name"] for tag in document["tags"]}
     for operation in operations:
-        assert {*operation["tags"]} <= tags | {"openapi"}, operation["operationId"]
+        assert {*operation["tags"]} <= tags, operation["operationId"]
         assert operation["summary"].endswith(".")
 
 
@@ -90,7 +86,7 @@ def test_an_answer_has_exactly_the_shape_that_is_said(
     paths = [*_paths(route, planted)]
     assert paths
     for path in paths:
-        response = client.get(path)
+        response = client.get(path, environ_overrides=HANGS_UP)
         assert response.status_code == 200, (path, response.text)
         content = document["paths"][route.openapi_path]["get"]["responses"]["200"][
             "content"

@@ -240,6 +240,9 @@ PLANS = {
     "list_canceled_jobs": {},
     "list_waiting_jobs": {"due": True},
     "list_running_jobs": {"slow": False, "stuck": False},
+    "list_newest_waiting_jobs": {"due": True, "sorted": 10_000},
+    "list_newest_running_jobs": {},
+    "list_newest_canceled_jobs": {},
 }
 
 

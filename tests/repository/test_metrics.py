@@ -237,6 +237,14 @@ def test_a_count_ends_at_its_limit_though_statistics_know_nothing(database, conn
     assert "rows=400" not in plan
 
 
+def test_a_measure_never_goes_by_a_bitmap(repository):
+    """Of a million jobs without statistics it took seconds; of few, no plan shows."""
+    with repository._one_instant():
+        for name in ("enable_bitmapscan", "enable_seqscan", "jit"):
+            [row] = repository.link.raw().execute(f"show {name}").fetchall()
+            assert row == ("off",), name
+
+
 def test_many_queues_have_few_series(repository, connection):
     fill(connection, 2_000, 1)
     text = scrape(repository)

@@ -85,7 +85,7 @@ LAYERS = (
         "screens",
         "simulation",
     },
-    {"clients", "rehearsals"},
+    {"clients", "orders"},
     {"patient"},
     {"examination", "reports"},
     {"dumps"},

@@ -11,7 +11,7 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.letters import KEYS
 from pgflow_cli.models import DeadLetter
@@ -105,7 +105,7 @@ ROUTES = (
         "/ui/dlq",
         list_dead_letters,
         "Dead letters.",
-        query=(_BY, _RESOLVED, *filters.some(*FILTERS), *filters.PAGE),
+        query=(_BY, _RESOLVED, *filters.some(*FILTERS), *PAGE),
         of_page=True,
     ),
 )

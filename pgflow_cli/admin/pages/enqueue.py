@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,12 +13,11 @@ from pgflow_cli.admin import fields, filters, problems
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.errors import PgflowError, UsageError
 from pgflow_cli.models import JobOptions
-from pgflow_cli.times import Instant
 
 _LONGEST = 1_048_576
 # What is typed, read by the handler so that the form can say what is wrong and keep it.
@@ -75,14 +74,16 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
         max_payload_bytes=plan.max_payload_bytes,
         max_enqueue_per_minute=plan.max_enqueue_per_minute,
     )
-    when: Instant | None = read.get("when")
-    if when is not None and when.offset is not None:
-        options = replace(options, delay=max(0.0, when.offset.total_seconds()))
-    elif when is not None:
-        options = replace(options, run_at=when.at)
-    with call.writing() as repository:
+    options = submissions.starting(options, read.get("when"))
+    with writing(call) as repository:
         return submissions.enqueue_once(
-            repository, read["job_type"], payload, options=options, job_id=job_id
+            repository,
+            read["job_type"],
+            payload,
+            options=options,
+            job_id=job_id,
+            send=partial(submissions.by_hand, repository, operator=call.operator),
+            pause=call.service.ending.wait,
         )
 
 

@@ -6,7 +6,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -17,13 +18,14 @@ from urllib.parse import urlencode
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli import alerts
+from pgflow_cli import alerts, migrations
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import words
 from pgflow_cli.admin.tokens import COOKIE, Role
+from pgflow_cli.alerts import Alert
 from pgflow_cli.census import Census
-from pgflow_cli.repository import Database
+from pgflow_cli.repository import Database, Repository
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "pgflow_theme"
@@ -89,7 +91,7 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=alerts.listed(taken),
+        alerts=sorted(alerts.listed(taken), key=_gravity),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -146,6 +148,14 @@ def go(call: Call, path: str, flash: Flash | None = None, **query: Any) -> Respo
         )
     call.service.glances.forget()
     return response
+
+
+@contextmanager
+def writing(call: Call) -> Iterator[Repository]:
+    """Lend a repository that can change something, if the schema is the one we need."""
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        yield repository
 
 
 def back_to(given: str | None) -> str:
@@ -214,6 +224,11 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Vary"] = "Cookie"
     return response
+
+
+def _gravity(alert: Alert) -> tuple[bool, float]:
+    """Return what alerts are sorted by: the database first, then who waits longest."""
+    return alert.queue is not None, -(alert.seconds or 0.0)
 
 
 def _first_page(request: Request) -> str:

@@ -11,8 +11,8 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.frame import Flash
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.frame import Flash, writing
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.jobchanges import Changed
 
@@ -75,7 +75,7 @@ def show_job(call: Call) -> Response:
 
 def cancel(call: Call) -> Response:
     """Cancel a job that waits or, if that is said, runs."""
-    with call.writing() as repository:
+    with writing(call) as repository:
         job_id = repository.find_job(call.path["job_id"])
         change = jobchanges.cancellation(
             repository, call.operator, kill=call.body["kill"]
@@ -86,7 +86,7 @@ def cancel(call: Call) -> Response:
 
 def run_now(call: Call) -> Response:
     """Let a scheduled job be due now."""
-    with call.writing() as repository:
+    with writing(call) as repository:
         job_id = repository.find_job(call.path["job_id"])
         done = jobchanges.hastening(repository, call.operator).run(
             [job_id], batch_size=1
@@ -106,7 +106,7 @@ ROUTES = (
         "/ui/jobs",
         list_jobs,
         "Jobs.",
-        query=(*filters.some(*FILTERS), *filters.PAGE),
+        query=(*filters.some(*FILTERS), *PAGE),
         of_page=True,
     ),
     Route(

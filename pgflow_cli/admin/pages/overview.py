@@ -139,7 +139,7 @@ def _retries(taken: Census) -> Tile:
     return Tile(
         "Retry %",
         "–" if percent is None else f"{percent:.1f}",
-        f"of {ended:,} attempts in the last minute",
+        f"of {ended:,} attempts in 60 s",
         "/ui/jobs",
         {"status": "scheduled"},
         "warn" if percent is not None and percent > alerts.RETRIES else "calm",

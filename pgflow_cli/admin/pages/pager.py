@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgflow_cli import times
+from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages.frame import url
 from pgflow_cli.selection import Position
+
+# A screenful is fewer than a program takes.
+PAGE = tuple(
+    replace(field, default=50) if field.name == "limit" else field
+    for field in filters.PAGE
+)
 
 
 def next_page(call: Call, more: Position | None) -> str | None:

@@ -11,9 +11,10 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.dashboard import SORTS
+from pgflow_cli.oversight import LIMITS as BOUNDS
 from pgflow_cli.queue_tables import TOP
 from pgflow_cli.selection import JobFilter
 
@@ -21,12 +22,15 @@ NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
 _WINDOW = Field("window", fields.length(20, 7200), "How far back rates look.", 60.0)
 _SORT = Field("sort", fields.one_of(*SORTS), "By which column.")
 _FOR = Field("length", fields.length(1, 31_536_000), "So long; else until resumed.")
-LIMITS = (
-    ("max_in_flight", "Jobs that run at once", 0, 1_000_000),
-    ("max_attempts_per_minute", "Attempts that begin in a minute", 0, 100_000_000),
-    ("throttle_delay_ms", "Throttle delay, ms", 0, 3_600_000),
-    ("max_payload_bytes", "Largest payload, bytes", 2, 16_777_216),
-    ("max_enqueue_per_minute", "Jobs enqueued in a minute", 0, 2_147_483_647),
+LIMITS = tuple(
+    (name, words, *BOUNDS[name])
+    for name, words in (
+        ("max_in_flight", "Jobs that run at once"),
+        ("max_attempts_per_minute", "Attempts that begin in a minute"),
+        ("throttle_delay_ms", "Throttle delay, ms"),
+        ("max_payload_bytes", "Largest payload, bytes"),
+        ("max_enqueue_per_minute", "Jobs enqueued in a minute"),
+    )
 )
 _LATEST = 10
 
@@ -75,6 +79,7 @@ def show_queue(call: Call) -> Response:
         pause_command=commands.line(
             "queues", "pause", name, length="30m", note="why it is paused"
         ),
+        decisions_command=commands.line("decisions", "list", queue=name),
         resume_command=commands.line("queues", "resume", name),
         policy_command=commands.line("queues", "set-policy", name, max_in_flight=10),
     )
@@ -83,7 +88,7 @@ def show_queue(call: Call) -> Response:
 def pause(call: Call) -> Response:
     """Lease nothing more from a queue."""
     name, length = call.path["name"], call.body["length"]
-    with call.writing() as repository:
+    with writing(call) as repository:
         queue_changes.pause(repository, [name], length, call.operator)
     until = "until somebody resumes it" if length is None else "for that long"
     return _back(call, f"{name} is paused {until}. What runs goes on.")
@@ -92,7 +97,7 @@ def pause(call: Call) -> Response:
 def resume(call: Call) -> Response:
     """Lease from a queue again."""
     name = call.path["name"]
-    with call.writing() as repository:
+    with writing(call) as repository:
         queue_changes.require_known(repository, [name])
         resumed = queue_changes.resume(repository, [name], call.operator)
     return _back(call, f"{name} {'is resumed' if resumed else 'was not paused'}.")
@@ -102,7 +107,7 @@ def set_policy(call: Call) -> Response:
     """Set the limits of a queue as the form has them; an empty one is no limit."""
     name = call.path["name"]
     wanted = {limit: call.body[limit] for limit, *_ in LIMITS}
-    with call.writing() as repository:
+    with writing(call) as repository:
         with repository.transaction():
             found = repository.read_policies([name]).get(name)
         was: dict[str, Any] = {

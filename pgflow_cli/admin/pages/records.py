@@ -10,7 +10,7 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 
 KINDS = ("all", "ingest", "policy")
@@ -23,7 +23,8 @@ _OF_ACTIONS = ("queue", "since", "until")
 
 def list_decisions(call: Call) -> Response:
     """List what policies held back and what the gate refused."""
-    page, kind = filters.page(call.query, filters.decision_of), call.query["kind"]
+    kind = call.query["kind"]
+    page = filters.page(call.query, filters.decision_of)
     typed = call.request.args
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
@@ -86,7 +87,7 @@ ROUTES = (
         "/ui/decisions",
         list_decisions,
         "What was held back or refused.",
-        query=(_KIND, *filters.some(*_OF_DECISIONS), *filters.PAGE),
+        query=(_KIND, *filters.some(*_OF_DECISIONS), *PAGE),
         of_page=True,
     ),
     Route(
@@ -94,7 +95,7 @@ ROUTES = (
         "/ui/audit",
         list_actions,
         "What operators have changed.",
-        query=(_ACTOR, _ACTION, *filters.some(*_OF_ACTIONS), *filters.PAGE),
+        query=(_ACTOR, _ACTION, *filters.some(*_OF_ACTIONS), *PAGE),
         of_page=True,
     ),
 )

@@ -9,13 +9,13 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from pgflow_cli import dead_letters, payloads, previews, rehearsals, replays
+from pgflow_cli import orders, payloads, previews, replays
 from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.dead_letters import FILTERS
-from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.pages.replays import PLAN
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.routes import Route
@@ -63,7 +63,7 @@ def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
     with call.reading() as repository:
         wish = _wish(call, repository, call.query, call.request.args)
-        facts = rehearsals.preview(repository, wish.sought, wish.options, wish.chosen)
+        facts = orders.facts(repository, wish.sought, wish.options, wish.chosen)
     count = len(wish.sought.job_ids)
     return frame.page(
         call,
@@ -87,20 +87,20 @@ def preview(call: Call) -> Response:
 
 def start(call: Call) -> Response:
     """Make a plan of what was previewed, and run it behind this request."""
-    runs = call.service.runs
-    runs.require_room()
-    with call.writing() as repository:
+    with writing(call) as repository:
         wish = _wish(call, repository, call.body, call.request.form)
         count = len(wish.sought.job_ids)
         if not count or count > call.body["expected"]:
             return _look_again(call, wish, count)
-        plan = replays.make(
-            repository,
-            wish.sought.job_ids,
-            options=wish.options,
-            operator=call.operator,
+        plan = call.service.runners.start(
+            lambda: orders.make_once(
+                repository,
+                wish.sought.job_ids,
+                options=wish.options,
+                operator=call.operator,
+                pause=call.service.ending.wait,
+            )
         )
-    runs.start(plan)
     what = "1 job" if count == 1 else f"{count:,} jobs"
     said = f"Replaying {what}. This page tells how it goes."
     return frame.go(call, f"/ui/replays/{plan.plan_id}", Flash(said))
@@ -108,26 +108,24 @@ def start(call: Call) -> Response:
 
 def stop(call: Call) -> Response:
     """Let a plan create no more jobs."""
-    with call.writing() as repository:
+    with writing(call) as repository:
         replays.stop(repository, call.path["plan_id"], operator=call.operator)
     return _back(call, "It creates no more jobs; those it has created stay.")
 
 
 def resume(call: Call) -> Response:
     """Go on with a plan that was stopped, or whose run was killed."""
-    runs = call.service.runs
-    runs.require_room()
-    with call.writing() as repository:
-        plan = replays.take_over(
-            repository, call.path["plan_id"], operator=call.operator
+    plan_id = call.path["plan_id"]
+    with writing(call) as repository:
+        call.service.runners.start(
+            lambda: replays.take_over(repository, plan_id, operator=call.operator)
         )
-    runs.start(plan)
     return _back(call, "It goes on.")
 
 
 def undo(call: Call) -> Response:
     """Cancel the jobs of a plan that have not been tried, and reopen their sources."""
-    with call.writing() as repository:
+    with writing(call) as repository:
         done = replays.undo(repository, call.path["plan_id"], operator=call.operator)
     return _back(call, f"Canceled {done.canceled:,} jobs that had not been tried.")
 
@@ -139,23 +137,16 @@ def _wish(
     typed: MultiDict[str, str],
 ) -> Wish:
     options = _options(call, values)
-    named = values["job_id"]
-    chosen = None if named else filters.job_filter(values)
-    if chosen is None:
-        sought = dead_letters.seek(
-            repository, named, verb="replayed", again=options.again
-        )
-    else:
-        sought = dead_letters.choose(
-            repository, chosen, limit=MOST + 1, again=options.again
-        )
-    options = rehearsals.paced(
+    named = values["job_id"] or None
+    chosen = repository.resolve_queues(filters.job_filter(values))
+    sought = orders.sought(repository, named, chosen, options, limit=MOST + 1)
+    options = orders.paced(
         options, len(sought.job_ids), rate=values["rate"], spread=None
     )
     shown = commands.given(typed, *FILTERS, *_HOW)
     if named:
         shown["job_id"] = named
-    return Wish(sought, options, chosen, shown)
+    return Wish(sought, options, None if named else chosen, shown)
 
 
 def _options(call: Call, values: Mapping[str, Any]) -> ReplayOptions:

@@ -9,7 +9,7 @@ from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.plans import ReplayPlan
 from pgflow_cli.selection import Position
@@ -60,7 +60,7 @@ ROUTES = (
         "/ui/replays",
         list_plans,
         "Plans of replays.",
-        query=filters.PAGE,
+        query=PAGE,
         of_page=True,
     ),
     Route(

@@ -21,6 +21,8 @@ _MARKS = {
     "finished": "✓",
     "stopped": "■",
     "undone": "–",
+    "done": "✓",
+    "unfinished": "…",
     "OK": "✓",
     "WARN": "!",
     "FAIL": "✕",
@@ -44,6 +46,7 @@ _TONES = {
     "WARN": "warn",
     "quiet": "warn",
     "stopped": "warn",
+    "unfinished": "warn",
     "undecided": "warn",
 }
 _BAR_WIDTH, _BARS_HEIGHT = 8, 20
@@ -98,6 +101,11 @@ def skew(seconds: float) -> str:
     """Return by how much a clock is ahead, with its sign."""
     length = times.format_duration(abs(seconds))
     return length if length == "0s" else f"{'-' if seconds < 0 else '+'}{length}"
+
+
+def dash(text: str) -> str:
+    """Return text, a dash for what nothing is known of."""
+    return "–" if text in ("", "-") else text
 
 
 def percent(part: float | None) -> str:
@@ -158,7 +166,7 @@ def several(amount: int, one: str, many: str = "") -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        bars, exact, iso, lines, mark, number, percent, plain, relative, several, share,
-        short, skew, span, tone, took,
+        bars, dash, exact, iso, lines, mark, number, percent, plain, relative, several,
+        share, short, skew, span, tone, took,
     )
 }  # fmt: skip

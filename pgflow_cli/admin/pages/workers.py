@@ -11,7 +11,7 @@ from pgflow_cli.admin import fields
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
-from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
 
 _ID = Field(
@@ -50,7 +50,7 @@ def show_worker(call: Call) -> Response:
 
 def quiet(call: Call) -> Response:
     """Have a process lease no more; what it runs goes on."""
-    with call.writing() as repository:
+    with writing(call) as repository:
         chosen = workforce.find(repository, call.path["worker_id"])
         done = workforce.quiet(repository, chosen, call.operator)
     said = "It leases no more." if done else "It had been told so before."

@@ -94,6 +94,9 @@
     setTimeout(() => { button.firstChild.textContent = "Copy"; }, 1500);
   });
 
+  // On a phone the tabs scroll: the present one is in sight.
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // Keys: / to the filter, g and a letter to a page, ? for the list.
   let going = 0;
   addEventListener("keydown", (event) => {

@@ -1,0 +1,38 @@
+"""No request makes the server fail, and every answer is one that the document has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgflow_cli.admin import api
+from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin.service import Service
+from tests.admin import fuzzing
+from tests.admin.planting import Planted
+
+SEED = 20261124
+EXAMPLES = 5  # of each operation and phase; `make fuzz` takes its time
+
+
+def test_every_operation_does_what_its_document_says(
+    database: Any, planted: Planted
+) -> None:
+    print(f"seed {SEED}")
+    service = Service(
+        AdminPlan(url=database.url, access_log=False, api_tokens=(fuzzing.TOKEN,))
+    )
+    try:
+        found = fuzzing.fuzz(
+            api.application(service),
+            token=fuzzing.TOKEN,
+            examples=EXAMPLES,
+            seed=SEED,
+        )
+    finally:
+        service.end()
+        service.close()
+    assert found.problems == []
+    assert found.faults == 0, str(found)
+    api_operations = [route for route in api.ROUTES if not route.of_page]
+    assert len(found.operations) == len(api_operations)
+    assert found.statuses[200] > 100, str(found)

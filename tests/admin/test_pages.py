@@ -1,0 +1,552 @@
+"""The page for operators, without a browser: what it shows, and its plain forms."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from pgflow_cli.admin.pages import words
+from pgflow_cli.admin.pages.frame import back_to
+from pgflow_cli.repository import Repository
+from tests.admin.conftest import MakesClients
+from tests.admin.planting import Planted, plant_everything
+from tests.browser.polyglots import POLYGLOTS
+from tests.deployment import parse
+from tests.jobs import plant, plant_dead, status_of
+
+Connection = psycopg.Connection[Any]
+
+LISTS = (
+    "/",
+    "/ui/queues",
+    "/ui/jobs",
+    "/ui/dlq",
+    "/ui/replays",
+    "/ui/decisions",
+    "/ui/workers",
+    "/ui/audit",
+    "/ui/doctor",
+    "/ui/enqueue",
+    "/ui/replays/new",
+)
+OWN = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+TOKEN = "q" * 43
+
+
+@pytest.fixture
+def planted(connection: Connection, repository: Repository) -> Planted:
+    return plant_everything(connection, repository)
+
+
+def page(client: Client, path: str, status: int = 200) -> str:
+    """Return a page as text, once it has what all of them have."""
+    response = client.get(path)
+    assert response.status_code == status, f"{path}: {response.text[:2000]}"
+    return checked(response)
+
+
+def checked(response: TestResponse) -> str:
+    assert response.content_type == "text/html; charset=utf-8"
+    text = response.text
+    assert '<html lang="en"' in text
+    assert 'href="#main"' in text
+    assert 'aria-live="polite"' in text
+    assert response.headers["X-Request-Id"] in text
+    # Nothing inline: the policy of scripts and styles would forbid it.
+    assert not re.search(r"<[^>]+\s(style|on\w+)=", text)
+    assert not re.search(r"<(style|script)(?![^>]* src=)", text)
+    return text
+
+
+def send(client: Client, path: str, **form: object) -> TestResponse:
+    return client.post(path, data=form, headers=OWN)
+
+
+def told(client: Client, response: TestResponse) -> str:
+    """Follow a form to where it sends a browser, and return that page."""
+    assert response.status_code == 303, response.text
+    return page(client, response.location)
+
+
+def flash(text: str) -> str:
+    found = re.search(r'<p class="flash \w+" role="\w+">(.*?)</p>', text)
+    return html.unescape(found[1]) if found else ""
+
+
+def actions(connection: Connection) -> list[tuple[str, str, str | None]]:
+    return connection.execute(
+        "select action, actor, note from pgflow.operator_actions order by id"
+    ).fetchall()
+
+
+def commands_of(text: str) -> list[str]:
+    return [html.unescape(line) for line in re.findall(r'data-copy="([^"]*)"', text)]
+
+
+def every_page(planted: Planted, connection: Connection) -> list[str]:
+    row = connection.execute("select worker_id::text from pgflow.workers").fetchone()
+    assert row is not None
+    return [
+        *LISTS,
+        "/ui/queues/default",
+        "/ui/queues/billing?window=10m",
+        f"/ui/workers/{row[0]}",
+        *(f"/ui/jobs/{job}?payload=shown" for job in planted.jobs.values()),
+        *(f"/ui/replays/{plan}" for plan in planted.plans.values()),
+        *(f"/ui/dlq?by={key}" for key in ("error-code", "reason", "type", "queue")),
+        "/ui/dlq?resolved=true",
+        f"/ui/replays/new?job_id={planted.jobs['dead']}",
+    ]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_empty_database_says_what_it_means_and_what_next(
+    client: Client, path: str
+) -> None:
+    text = page(client, path)
+
+    if path not in ("/ui/doctor", "/ui/enqueue"):
+        assert 'class="empty"' in text
+
+
+def test_every_page_shows_every_state(
+    client: Client, planted: Planted, connection: Connection
+) -> None:
+    for path in every_page(planted, connection):
+        page(client, path)
+
+
+def test_every_command_that_is_shown_can_be_pasted(
+    client: Client, planted: Planted, connection: Connection
+) -> None:
+    shown: set[str] = set()
+    for path in every_page(planted, connection):
+        text = page(client, path)
+        lines = commands_of(text)
+        assert lines, path
+        shown |= {*lines, *re.findall(r"<code>(pgflow [^<]+)</code>", text)}
+
+    for line in shown:
+        # A path that nobody has is an example of an explanation.
+        if line.startswith("pgflow "):
+            parse(shlex.split(html.unescape(line))[1:])
+
+
+def test_the_first_page_names_what_is_wrong_and_since_when(
+    client: Client, connection: Connection
+) -> None:
+    plant(connection, 2, queue="lonely", due_in="-10 min")
+
+    text = page(client, "/")
+
+    assert "lonely has no live worker" in text
+    assert "the oldest for 10m" in text
+    assert "pgflow work -q lonely" in text
+    assert re.search(r"Oldest</span> <strong>10m</strong> <small>waits in lonely", text)
+
+
+def test_without_an_alert_the_page_says_so(client: Client) -> None:
+    assert "Nothing is wrong that pgflow knows of" in page(client, "/")
+
+
+@pytest.mark.parametrize(
+    ("path", "seen", "unseen"),
+    [
+        ("/ui/queues?queue=mail*", "mails", "reports"),
+        ("/ui/jobs?queue=mails", "send_mail", "make_report"),
+        ("/ui/jobs?job_type=make_report", "make_report", "send_mail"),
+        ("/ui/jobs?status=queued&queue=reports", "make_report", "send_mail"),
+        ("/ui/dlq?queue=mails", "send_mail", "make_report"),
+        ("/ui/dlq?match=refused", "refused", "out of paper"),
+        ("/ui/audit?queue=reports", "printer is empty", "smtp is down"),
+    ],
+)
+def test_every_filter_is_a_url(
+    client: Client, connection: Connection, path: str, seen: str, unseen: str
+) -> None:
+    for queue, job_type, said, note in (
+        ("mails", "send_mail", "refused", "smtp is down"),
+        ("reports", "make_report", "out of paper", "printer is empty"),
+    ):
+        plant(connection, queue=queue, job_type=job_type)
+        plant_dead(connection, queue=queue, job_type=job_type, error_message=said)
+        send(client, f"/ui/queues/{queue}/pause", note=note)
+
+    panel = page(client, path).partition('id="panel"')[2]
+
+    assert seen in panel
+    assert unseen not in panel
+
+
+def test_a_next_page_is_a_link_and_ends(client: Client, connection: Connection) -> None:
+    ids = set(plant(connection, 5))
+    path, seen = "/ui/jobs?limit=2", []
+
+    for _ in range(3):
+        text = page(client, path)
+        seen += re.findall(
+            r'<th scope="row"><a class="id" id="j-([0-9a-f-]{36})"', text
+        )
+        found = re.search(r'<a href="([^"]+)" rel="next">', text)
+        path = html.unescape(found[1]) if found else ""
+
+    assert path == ""
+    assert len(seen) == 5
+    assert set(seen) == ids
+
+
+def test_hostile_texts_are_only_ever_text(
+    client: Client, connection: Connection
+) -> None:
+    [job] = plant(connection, payload=json.dumps(POLYGLOTS))
+    for text in POLYGLOTS:
+        plant_dead(connection, error_message=text.replace("\0", ""), payload="{}")
+    send(client, "/ui/queues/default/pause", note=POLYGLOTS[0])
+
+    pages = [
+        page(client, path)
+        for path in (
+            "/ui/dlq",
+            "/ui/audit",
+            "/ui/queues/default",
+            f"/ui/jobs/{job}?payload=all",
+        )
+    ]
+
+    for text in pages:
+        assert "<script>window" not in text
+        assert not re.search(
+            r"<(img|iframe|svg onload|details open on|base|meta http)", text
+        )
+        assert "\u202e" not in text
+        assert "\x1b" not in text
+    assert "&lt;script&gt;window.pwned=1" in pages[0]
+
+
+def test_a_payload_is_shown_on_request_and_capped(
+    client: Client, connection: Connection
+) -> None:
+    [job] = plant(
+        connection, payload=json.dumps({"text": "x" * 9000, "zzzzz": "the end"})
+    )
+
+    assert "xxxx" not in page(client, f"/ui/jobs/{job}")
+    capped = page(client, f"/ui/jobs/{job}?payload=shown")
+    assert "xxxx" in capped
+    assert f"the first {words.LONGEST:,} shown" in capped
+    assert "the end" not in capped
+    assert "the end" in page(client, f"/ui/jobs/{job}?payload=all")
+
+
+def test_times_are_relative_and_exact(client: Client, connection: Connection) -> None:
+    [job] = plant(connection)
+
+    text = page(client, f"/ui/jobs/{job}")
+
+    assert re.search(
+        r'<time datetime="20[\d-]+T[\d:.]+Z" title="20[\d-]+ [\d:]+ UTC">'
+        r"(\w+ ago|now)</time>",
+        text,
+    )
+
+
+# Forms, as a browser without scripts sends them.
+
+
+def test_a_queue_is_paused_and_resumed(client: Client, connection: Connection) -> None:
+    plant(connection, queue="mails")
+
+    paused = told(
+        client, send(client, "/ui/queues/mails/pause", length="30m", note="smtp <b>")
+    )
+    again = page(client, "/ui/queues/mails")
+    resumed = told(client, send(client, "/ui/queues/mails/resume", note="up"))
+
+    assert flash(paused).startswith("mails is paused")
+    assert "smtp &lt;b&gt;" in paused
+    assert flash(again) == ""
+    assert flash(resumed) == "mails is resumed."
+    assert actions(connection) == [
+        ("queues.pause", "unknown", "smtp <b>"),
+        ("queues.resume", "unknown", "up"),
+    ]
+
+
+def test_limits_are_what_the_form_holds(client: Client, connection: Connection) -> None:
+    plant(connection, queue="mails")
+    path = "/ui/queues/mails/policy"
+
+    told(client, send(client, path, max_in_flight="7", throttle_delay_ms="100"))
+    text = told(client, send(client, path, max_in_flight="7", note="enough"))
+    nothing = told(client, send(client, path, max_in_flight="7"))
+
+    assert 'name="max_in_flight" inputmode="numeric"' in text
+    assert 'value="7"' in text
+    assert flash(nothing) == "Nothing was changed."
+    row = connection.execute(
+        "select max_in_flight, throttle_delay_ms from pgflow.queue_policies"
+    ).fetchone()
+    assert row == (7, None)
+    assert len(actions(connection)) == 2
+
+
+def test_a_job_is_canceled(client: Client, connection: Connection) -> None:
+    [job] = plant(connection)
+
+    text = told(client, send(client, f"/ui/jobs/{job}/cancel", note="twice"))
+    again = told(client, send(client, f"/ui/jobs/{job}/cancel"))
+
+    assert flash(text) == "It is canceled."
+    assert status_of(connection, job) == "canceled"
+    assert "is canceled; it was not changed" in flash(again)
+    assert actions(connection) == [("jobs.cancel", "unknown", "twice")]
+
+
+def test_a_scheduled_job_runs_now(client: Client, connection: Connection) -> None:
+    [job] = plant(connection, due_in="1 hour")
+
+    assert "Run it now" in page(client, f"/ui/jobs/{job}")
+    told(client, send(client, f"/ui/jobs/{job}/run-now"))
+
+    assert status_of(connection, job) == "queued"
+
+
+def test_a_job_is_enqueued_once(client: Client, connection: Connection) -> None:
+    job = re.findall(r'name="job_id" value="([^"]+)"', page(client, "/ui/enqueue"))[0]
+    form = {"job_id": job, "job_type": "send", "queue": "mails", "payload": '{"a": 1}'}
+
+    text = told(client, send(client, "/ui/enqueue", **form, when="10m", note="by hand"))
+    told(client, send(client, "/ui/enqueue", **form, when="10m"))
+
+    assert flash(text) == "Enqueued in mails."
+    assert status_of(connection, job) == "scheduled"
+    rows = connection.execute("select count(*) from pgflow.jobs").fetchone()
+    assert rows == (1,)
+    assert [(name, note) for name, _, note in actions(connection)] == [
+        ("jobs.enqueue", "by hand")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"job_type": "send", "payload": '{"a":<b>'}, "the payload is not JSON"),
+        ({"job_type": "se nd", "payload": "{}"}, "job_type is not"),
+        ({"payload": "{}"}, "job_type is required"),
+        ({"job_type": "send", "priority": "many"}, "priority is not a whole number"),
+        ({"job_type": "send", "when": "sometime"}, "when is not acceptable"),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_was_typed_stays(
+    client: Client, form: dict[str, str], said: str
+) -> None:
+    response = send(client, "/ui/enqueue", **form)
+
+    assert response.status_code == 400
+    text = checked(response)
+    assert said in html.unescape(text)
+    for value in form.values():
+        assert html.escape(value, quote=False).replace('"', "&#34;") in text
+
+
+def test_a_replay_is_previewed_confirmed_and_followed(
+    client: Client, connection: Connection, wait_until: Callable[..., None]
+) -> None:
+    jobs = plant_dead(connection, 7, error_code="TIMEOUT")
+    path = "/ui/replays/new?error_code=TIMEOUT"
+
+    seen = page(client, path)
+    assert "Selected 7 of 7 dead letters" in seen
+    assert "Use a canary of 5" in seen
+    form = {"error_code": "TIMEOUT", "expected": "7", "note": "mended"}
+    response = send(client, "/ui/replays", **form)
+    text = told(client, response)
+    wait_until(
+        lambda: "✓</span> finished" in page(client, response.location),
+        "the replay to end",
+    )
+
+    assert flash(text).startswith("Replaying 7 jobs")
+    count = connection.execute(
+        "select count(*) from pgflow.jobs where replay_of_job_id = any (%s)", (jobs,)
+    ).fetchone()
+    assert count == (7,)
+    undone = told(client, send(client, f"{response.location}/undo", note="no"))
+    assert flash(undone) == "Canceled 7 jobs that had not been tried."
+
+
+def test_more_than_was_shown_is_not_replayed(
+    client: Client, connection: Connection
+) -> None:
+    plant_dead(connection, 3, queue="mails")
+
+    text = told(client, send(client, "/ui/replays", queue="mails", expected="2"))
+
+    assert "Nothing was replayed: there are 3 now" in flash(text)
+    rows = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
+    assert rows == (0,)
+
+
+def test_a_canary_is_waited_for_and_the_rest_is_not_created(
+    client: Client, connection: Connection
+) -> None:
+    plant_dead(connection, 4, queue="mails")
+
+    response = send(client, "/ui/replays", queue="mails", canary="2", expected="4")
+
+    text = told(client, response)
+    assert "Canary of 2 jobs: <strong>waiting</strong>" in text
+    stopped = told(client, send(client, f"{response.location}/stop"))
+    assert "■</span> stopped" in stopped
+
+
+def test_a_worker_is_told_to_be_quiet(
+    client: Client, planted: Planted, connection: Connection
+) -> None:
+    row = connection.execute(
+        "select worker_id::text from pgflow.workers where name = 'idle'"
+    ).fetchone()
+    assert row is not None
+
+    text = told(client, send(client, f"/ui/workers/{row[0]}/quiet", note="deploy"))
+
+    assert flash(text) == "It leases no more."
+    assert ("workers.quiet", "unknown", "deploy") in actions(connection)
+
+
+def test_a_theme_is_remembered(client: Client) -> None:
+    response = send(client, "/ui/theme", theme="dark", back="/ui/jobs?queue=a")
+
+    assert response.location == "/ui/jobs?queue=a"
+    assert '<html lang="en" data-theme="dark">' in page(client, "/")
+
+
+def test_updates_can_be_paused(client: Client) -> None:
+    assert 'data-updates="on"' in page(client, "/")
+    send(client, "/ui/updates", updates="off", back="/")
+    assert 'data-updates="off"' in page(client, "/")
+
+
+@pytest.mark.parametrize(
+    "there", ["//evil.example/", "/\\evil.example", "https://e", ""]
+)
+def test_a_form_sends_nobody_elsewhere(there: str) -> None:
+    assert back_to(there) == "/"
+
+
+def test_what_updates_a_part_leaves_the_flash_alone(
+    client: Client, connection: Connection
+) -> None:
+    plant(connection, queue="mails")
+    response = send(client, "/ui/queues/mails/resume")
+
+    part = client.get(response.location, headers={"HX-Request": "true"})
+
+    assert flash(part.text) == ""
+    assert flash(page(client, response.location)) == "mails was not paused."
+
+
+# Who may, and what goes wrong.
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_without_a_token_there_is_no_data(client_of: MakesClients, path: str) -> None:
+    response = client_of(api_tokens=(TOKEN,)).get(path)
+
+    assert response.status_code == 303
+    assert response.location.startswith("/login?next=/")
+
+
+def test_a_reader_sees_no_form_that_changes_something(
+    client_of: MakesClients, connection: Connection
+) -> None:
+    plant(connection, queue="mails")
+    client = client_of(read_only=True)
+
+    text = page(client, "/ui/queues/mails")
+    response = send(client, "/ui/queues/mails/pause")
+
+    assert "read-only" in text
+    assert 'action="/ui/queues' not in re.sub(r'<form[^>]*method="get"[^>]*>', "", text)
+    assert response.status_code == 403
+    assert "read-only" in checked(response)
+    # How somebody likes the page is nobody else's business.
+    assert send(client, "/ui/theme", theme="dark", back="/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Origin": "http://evil.example"}, {"Origin": "null"}],
+    ids=["none", "another", "null"],
+)
+def test_a_form_of_another_origin_changes_nothing(
+    client: Client, connection: Connection, headers: dict[str, str]
+) -> None:
+    plant(connection, queue="mails")
+
+    response = client.post("/ui/queues/mails/pause", data={}, headers=headers)
+
+    assert response.status_code == 403
+    assert "another origin" in checked(response)
+    assert actions(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/ui/nothing", 404, "there is nothing at this path"),
+        ("/ui/queues/none", 404, 'there is no queue "none"'),
+        ("/ui/jobs/ffffffffffff", 404, "no job"),
+        ("/ui/replays/999999", 404, "there is no replay plan 999999"),
+        ("/ui/jobs?status=odd", 400, "status is not one of"),
+        ("/ui/jobs?nothing=1", 400, "there is no parameter of that name"),
+    ],
+)
+def test_errors_are_pages_in_words_with_a_way_back(
+    client: Client, path: str, status: int, said: str
+) -> None:
+    text = html.unescape(page(client, path, status))
+
+    assert said in text
+    assert 'href="/">overview' in text
+
+
+def test_without_a_database_the_page_says_so(client_of: MakesClients) -> None:
+    client = client_of(url="postgresql://nobody@127.0.0.1:1/none", connect_timeout=1.0)
+
+    for path in ("/", "/ui/jobs"):
+        assert "the database does not answer" in page(client, path, 503)
+
+
+def test_an_id_that_several_jobs_have_in_common_names_them(
+    client: Client, connection: Connection
+) -> None:
+    jobs = plant(connection, 2)
+    same = "0123456789ab"
+    for job in jobs:
+        connection.execute(
+            "update pgflow.pending set job_id = %s where job_id = %s",
+            (job[:24] + same, job),
+        )
+
+    text = page(client, f"/ui/jobs/{same}", 409)
+
+    assert text.count(f'{same}">') == 2
+
+
+def test_every_page_stays_below_a_gateways_path(
+    client: Client, planted: Planted, connection: Connection
+) -> None:
+    for path in every_page(planted, connection):
+        text = client.get(path, environ_overrides={"SCRIPT_NAME": "/queue"}).text
+        links = re.findall(r'(?:href|action|src|hx-get|data-events)="(/[^"]*)"', text)
+        assert links
+        assert [link for link in links if not link.startswith("/queue/")] == [], path
