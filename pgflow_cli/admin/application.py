@@ -93,10 +93,15 @@ class Application:
             return _told(problems.unknown_fault(), request, request_id)
 
     def _response(self, request: Request, request_id: str) -> Response:
-        route, values = self._found(request)
         guard = self._service.guard
+        try:
+            route, values = self._found(request)
+        except HTTPException:
+            guard.require_host(request, exempt=False)
+            raise
         guard.require_host(request, exempt=route.any_host)
-        visitor = guard.visitor(request)
+        is_probe = route.any_host and route.needs is Role.NOBODY
+        visitor = guard.prober(request) if is_probe else guard.visitor(request)
         self._require_role(request, route, visitor)
         if not route.is_safe:
             strict = visitor.by_cookie or _is_form(request, route)

@@ -94,8 +94,16 @@ class Guard:
             " lets it be",
         )
 
+    def prober(self, request: Request) -> Visitor:
+        """Return who asks whether we live: nobody in particular, whatever he shows."""
+        return Visitor(Role.NOBODY, address_of(request))
+
     def visitor(self, request: Request) -> Visitor:
-        """Return who sends a request; a wrong token is refused, none is nobody."""
+        """Return who sends a request; a wrong token is refused, none is nobody.
+
+        After ten wrong tokens in a minute an address waits, even with a right one: else
+        guessing would go on, and the answer tell. Cookies are not guessed: they work.
+        """
         actor = self._actor(request)
         if self.keyring.is_empty:
             shown = _token_of(request)
@@ -161,10 +169,12 @@ def _foreign() -> Problem:
 
 def _token_of(request: Request) -> str | None:
     key = request.headers.get("X-Api-Key")
-    if key is not None:
-        return key.strip()
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else None
+    if key is None:
+        kind, _, key = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            return None
+    # Headers arrive as Latin-1, whatever they are; a token file is UTF-8.
+    return key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def address_of(request: Request) -> str:

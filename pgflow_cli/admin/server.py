@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pgflow_cli.admin import tokens
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-SLOWEST = 10.0  # seconds until all of a request has arrived
 _BACKLOG = 1024
 _TURN = 0.25  # seconds the loop waits for something to happen
 _LAST_SECONDS = 3.0
+_LIVENESS = ("/health", "/health/started")
 _SETTINGS: dict[str, Any] = {
     "connection_limit": 800,
     "asyncore_use_poll": True,
@@ -30,7 +31,11 @@ _SETTINGS: dict[str, Any] = {
 
 
 def require_safe(plan: AdminPlan) -> None:
-    """Refuse an address that others can reach while nobody needs a token (78)."""
+    """Refuse tokens that cannot be meant, and an address that others can reach while
+    nobody needs one (78).
+    """
+    tokens.require_some(plan.api_tokens)
+    tokens.require_some(plan.metrics_tokens)
     if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
         return
     raise ConfigurationError(
@@ -110,44 +115,35 @@ def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -
     """Return a server for the socket, whose loop has to be turned."""
     from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
 
+    from pgflow_cli.admin import channels  # noqa: PLC0415 - it needs waitress
+
     server: Any = create_server(
         _behind(plan, application),
         sockets=[bound],
         threads=plan.threads,
-        max_request_body_size=plan.max_body,
+        # waitress refuses a body of this size, too.
+        max_request_body_size=plan.max_body + 1,
         clear_untrusted_proxy_headers=plan.proxy_hops == 0,
         url_prefix="" if plan.base_path == "/" else plan.base_path,
         **_SETTINGS,
     )
-    _close_slow_requests(server)
+    server.channel_class = channels.Channel
+    prefix = "" if plan.base_path == "/" else plan.base_path
+    probes = [f"{start}{path}" for start in ("", prefix) for path in _LIVENESS]
+    server.task_dispatcher = channels.Lanes(server.task_dispatcher, probes)
+    channels.close_slow_requests(server)
     return server
 
 
 def _behind(plan: AdminPlan, application: WSGIApplication) -> WSGIApplication:
-    """Believe what so many proxies say of the client, and nobody else."""
+    """Believe what so many proxies say of the client, and nobody else.
+
+    Not of the path they put before ours: many let a client's own X-Forwarded-Prefix
+    through, which would decide where we send a browser. `--base-path` says it.
+    """
     if plan.proxy_hops == 0:
         return application
     from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: PLC0415
 
     hops = plan.proxy_hops
-    return ProxyFix(application, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
-
-
-def _close_slow_requests(server: Any) -> None:
-    """Close connections whose request has not arrived whole in ten seconds.
-
-    waitress has no such limit: somebody who sends a byte now and then would keep his
-    place for ever. Its loop calls `maintenance` each second.
-    """
-    inherited = server.maintenance
-
-    def maintenance(now: float) -> None:
-        inherited(now)
-        for channel in list(server.active_channels.values()):
-            request = channel.request  # received in part, or None
-            if request is not None:
-                started = request.__dict__.setdefault("_started", now)
-                if now - started > SLOWEST:
-                    channel.will_close = True
-
-    server.maintenance = maintenance
+    return ProxyFix(application, x_for=hops, x_proto=hops, x_host=hops)

@@ -15,9 +15,11 @@ from pgflow_cli.admin.runners import Runners
 from pgflow_cli.repository import Database
 from pgflow_cli.scrapes import Scraper
 
+PROBE_SECONDS = 1.0
 READ_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 _WRITERS = 4
+_PROBERS = 2
 _OLDEST_BEAT = 60.0  # seconds
 
 
@@ -35,16 +37,20 @@ class Service:
         self.ending = threading.Event()
         self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
-        self.reading = Pool(_database(plan, reads=True), readers)
+        reads = _database(plan, READ_SECONDS, reads=True)
+        self.reading = Pool(reads, readers)
+        # Probes do not wait behind requests, nor as long as they do.
+        self.probing = Pool(_database(plan, PROBE_SECONDS, reads=True), _PROBERS)
         # Its own: a scrape that finds no connection free would tell of an outage.
-        self._scraping = Pool(_database(plan, reads=True), 1)
+        self._scraping = Pool(reads, 1)
         self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)
-        self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
-        self.runners = Runners(self.writing.database, self.ending)
+        writes = _database(plan, WRITE_SECONDS, reads=False)
+        self.writing = Pool(writes, min(_WRITERS, readers))
+        self.runners = Runners(writes, self.ending)
         self.glances = Glances(self.reading)
         self.broker = Broker(
             self.glances,
-            _database(plan, reads=True),
+            reads,
             most=plan.max_sse,
             ending=self.ending,
         )
@@ -61,19 +67,19 @@ class Service:
         """Close the connections that are idle."""
         self.runners.close()
         self.broker.close()
+        self.probing.close()
         self.reading.close()
         self._scraping.close()
         self.writing.close()
 
 
-def _database(plan: AdminPlan, *, reads: bool) -> Database:
-    seconds = READ_SECONDS if reads else WRITE_SECONDS
+def _database(plan: AdminPlan, seconds: float, *, reads: bool) -> Database:
     return Database(
         plan.url,
         application_name="pgflow admin",
-        connect_timeout=plan.connect_timeout,
+        connect_timeout=min(plan.connect_timeout, seconds * 2.5),
         # The server's own limit should come first: it frees its backend, too.
-        call_timeout=seconds + 2.0,
+        call_timeout=seconds * 1.5 if reads else seconds + 2.0,
         statement_timeout=seconds,
         server_timeout=seconds,
         read_only=reads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 from pgflow_cli.errors import ConfigurationError
@@ -41,11 +41,6 @@ class Keyring:
         """Whether nobody needs a token."""
         return not self._roles
 
-    @property
-    def guards_metrics(self) -> bool:
-        """Whether a scraper needs a token."""
-        return bool(self._roles or self._metrics)
-
     def role_of(self, token: str) -> Role:
         """Return what a token allows."""
         digest = _digest(token)
@@ -75,6 +70,17 @@ class Keyring:
             if hmac.compare_digest(wanted, given) and _is_ahead(expires, now):
                 role = allows
         return role
+
+
+def require_some(lines: Sequence[str]) -> None:
+    """Refuse lines of which none is a token: they would open a server to everybody that
+    was meant to be closed (78). No lines at all are somebody's decision.
+    """
+    if lines and not dict(_parsed(lines)):
+        raise ConfigurationError(
+            "the token file has comments only, and no token",
+            "Make one:  openssl rand -base64 32",
+        )
 
 
 def _parsed(lines: Iterable[str]) -> Iterable[tuple[bytes, Role]]:

@@ -57,7 +57,7 @@ def test_from_the_overview_to_a_job_by_tab_and_enter(
     tab_to(page, "A", "DLQ")
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/dlq?queue=emails")
-    tab_to(page, "A", "Job ")  # with its id: not the page Jobs
+    tab_to(page, "A", shown.town.one("dlq")[-8:])
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/jobs/*")
     tab_to(page, "A", "Show the payload")

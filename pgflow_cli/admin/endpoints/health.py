@@ -36,7 +36,7 @@ def ready(call: Call) -> Response:
     """Answer ok if the database answers, takes writes and has our schema."""
     health(call)
     try:
-        with call.reading() as repository:
+        with call.service.probing.repository() as repository:
             migrations.require_current(repository)
             facts = repository.inspect_server()
     except PgflowError as error:
