@@ -153,6 +153,34 @@ def test_the_first_page_names_what_is_wrong_and_since_when(
     assert re.search(r"Oldest</span> <strong>10m</strong> <small>waits in lonely", text)
 
 
+def test_of_many_queues_the_first_page_shows_those_in_trouble(
+    client: Client, connection: Connection
+) -> None:
+    for number in range(60):
+        plant(connection, queue=f"tenant-{number}", due_in="1 hour")
+    plant(connection, queue="unserved")
+
+    text = page(client, "/")
+
+    assert text.count('<th scope="row">') == 40
+    assert text.index('id="q-unserved"') < text.index('id="q-tenant-0"')
+    assert "The 21 queues least in trouble are not shown here" in text
+    assert page(client, "/ui/queues").count('<th scope="row">') == 61
+
+
+def test_many_alerts_leave_room_for_the_page(
+    client: Client, connection: Connection
+) -> None:
+    for number in range(12):
+        plant(connection, queue=f"tenant-{number}", due_in=f"-{number + 1} min")
+
+    assert page(client, "/").count("has no live worker") == 8
+    jobs = page(client, "/ui/jobs")
+    assert jobs.count("has no live worker") == 3
+    assert "tenant-11 has no live worker" in jobs
+    assert "and 9 more alerts" in jobs
+
+
 def test_without_an_alert_the_page_says_so(client: Client) -> None:
     assert "Nothing is wrong that pgflow knows of" in page(client, "/")
 

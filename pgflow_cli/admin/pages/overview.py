@@ -16,6 +16,7 @@ from pgflow_cli.admin.tokens import Role
 from pgflow_cli.census import Census
 from pgflow_cli.queue_status import QueueStatus
 
+_MOST = 40  # queues; it is sent again with each update
 _LONG_WAIT = 300.0  # seconds; the alert in docker/prometheus/alerts.yml waits as long
 
 
@@ -34,12 +35,14 @@ class Tile:
 def overview(call: Call) -> Response:
     """Show what waits, runs and has died, queues in trouble first."""
     taken = call.service.glances.latest()
+    ordered = by_trouble(taken)
     return frame.page(
         call,
         "overview.html",
         title="Overview",
         tiles=list(_tiles(taken)),
-        queues=by_trouble(taken),
+        queues=ordered[:_MOST],
+        beyond=len(ordered[_MOST:]),
         command="pgflow top",
     )
 

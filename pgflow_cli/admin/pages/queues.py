@@ -33,6 +33,7 @@ LIMITS = tuple(
     )
 )
 _LATEST = 10
+_MOST = 200  # queues of a list
 
 
 def list_queues(call: Call) -> Response:
@@ -46,7 +47,8 @@ def list_queues(call: Call) -> Response:
         call,
         "queues.html",
         title="Queues",
-        queues=list(cells.sorted_rows(chosen, TOP, sort)),
+        queues=list(cells.sorted_rows(chosen, TOP, sort))[:_MOST],
+        fitting=len(chosen),
         known=len(taken.queues),
         typed=typed,
         sorts=SORTS,
