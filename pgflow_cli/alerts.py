@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pgflow_cli import times
 from pgflow_cli.census import Census
@@ -15,37 +16,72 @@ LONG_SNAPSHOT = 3600.0  # seconds that vacuum has been held back
 MOSTLY = 0.9  # of the connections there may be
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A sentence, what it is about, and the command to look or act with.
+
+    `queue` is None for the database as a whole; `seconds`: for how long, if known.
+    """
+
+    text: str
+    command: str
+    queue: str | None = None
+    seconds: float | None = None
+
+
 def found(taken: Census) -> list[str]:
-    """Return what is wrong, the gravest first; nothing if all is well."""
+    """Return what is wrong as sentences, the gravest first; nothing if all is well."""
+    return [alert.text for alert in listed(taken)]
+
+
+def listed(taken: Census) -> list[Alert]:
+    """Return what is wrong, the gravest first, with what to do about it."""
     return [
         *_of_the_database(taken),
         *(alert for status in taken.queues for alert in _of_a_queue(status)),
     ]
 
 
-def _of_the_database(taken: Census) -> Iterator[str]:
+def _of_the_database(taken: Census) -> Iterator[Alert]:
     cluster = taken.measures.cluster
     if cluster.fenced:
-        yield "the database is fenced: nothing is leased (pgflow fence status)"
+        yield Alert(
+            "the database is fenced: nothing is leased (pgflow fence status)",
+            "pgflow fence status",
+        )
     if abs(taken.skew) > SKEW:
-        yield f"clocks differ by {times.format_duration(abs(taken.skew))}"
+        yield Alert(
+            f"clocks differ by {times.format_duration(abs(taken.skew))}",
+            "pgflow doctor --check server.clock-skew",
+        )
     if (cluster.oldest_xmin_age_seconds or 0.0) > LONG_SNAPSHOT:
         age = times.format_duration(cluster.oldest_xmin_age_seconds or 0.0)
-        yield f"a transaction holds back vacuum since {age}"
+        yield Alert(
+            f"a transaction holds back vacuum since {age}",
+            "pgflow doctor --check vacuum.xmin",
+        )
     if cluster.connections > MOSTLY * cluster.max_connections:
-        yield f"{cluster.connections} of {cluster.max_connections} connections in use"
+        yield Alert(
+            f"{cluster.connections} of {cluster.max_connections} connections in use",
+            "pgflow doctor --check server.connections",
+        )
 
 
-def _of_a_queue(status: QueueStatus) -> Iterator[str]:
-    name, measure = status.queue, status.measure
+def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
+    name, measure, waiting = status.queue, status.measure, status.oldest_age_seconds
     if measure.paused and measure.runnable:
-        yield f"{name} is paused, {status.runnable_words} jobs wait"
+        text = f"{name} is paused, {status.runnable_words} jobs wait"
+        yield Alert(text, f"pgflow queues resume {name}", name, waiting)
     elif status.unserved:
-        yield f"{name} has no live worker"
+        text = f"{name} has no live worker"
+        yield Alert(text, f"pgflow work -q {name}", name, waiting)
     elif status.forecast.verdict == GROWING:
-        yield f"{name} depth growing (+{status.forecast.per_minute / 60:,.1f}/s)"
+        text = f"{name} depth growing (+{status.forecast.per_minute / 60:,.1f}/s)"
+        yield Alert(text, f"pgflow queues show {name}", name, waiting)
     if measure.expired_leases:
         many = "s" if measure.expired_leases > 1 else ""
-        yield f"{name} has {measure.expired_leases} expired lease{many}"
+        text = f"{name} has {measure.expired_leases} expired lease{many}"
+        yield Alert(text, f"pgflow jobs list -q {name} --stuck", name)
     if (status.retry_percent or 0.0) > RETRIES and status.attempts_per_sec > 1:
-        yield f"{name} retries {status.retry_percent:.0f}%"
+        text = f"{name} retries {status.retry_percent:.0f}%"
+        yield Alert(text, f"pgflow jobs list -q {name} --status scheduled", name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,7 +94,10 @@ def _explain_bug(error: Exception, color: str | None) -> None:
 
 
 def _traceback_of(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    # Not Python's own: a driver's error goes on with DETAIL, which prints whole rows.
+    from pgflow_cli.loglines import story  # noqa: PLC0415 - start-up stays quick
+
+    return "\n".join(story(error)) + "\n"
 
 
 def _last_error_log() -> Path:

@@ -55,6 +55,13 @@ class Preview:
 
 def lines(preview: Preview) -> Iterator[str]:
     """Return what a person reads before saying yes."""
+    yield from sentences(preview)
+    if preview.jobs:
+        yield from _table(preview.groups)
+
+
+def sentences(preview: Preview) -> Iterator[str]:
+    """Return the same without its table."""
     yield _selected(preview)
     if not preview.jobs:
         return
@@ -66,7 +73,6 @@ def lines(preview: Preview) -> Iterator[str]:
         )
     yield f"Limits   {_limits(preview.groups)}"
     yield f"Checks   {_checks(preview)}"
-    yield from _table(preview.groups)
 
 
 def warnings(preview: Preview) -> Iterator[str]:

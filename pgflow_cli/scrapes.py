@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pgflow_cli import metrics
+from pgflow_cli import logs, metrics
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
 from pgflow_cli.repository import Repository
 
@@ -52,9 +52,13 @@ class Scraper:
             with self._open() as repository:
                 return metrics.collect(repository)
         except DatabaseUnavailable as error:
-            log.debug("no metrics of the database: %s", error)
+            log.debug(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
         except PgflowError as error:
             # A role without grants, a schema of another version: nobody sees it but
             # here.
-            log.warning("no metrics of the database: %s", error)
+            log.warning(
+                "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
+            )
         return metrics.Snapshot(None, None, time.monotonic() - began)

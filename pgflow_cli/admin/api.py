@@ -25,6 +25,7 @@ from pgflow_cli.admin.endpoints import (
     stories,
     workers,
 )
+from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
@@ -46,6 +47,7 @@ _NOUNS = (
     sessions,
     events,
     assets,
+    site,
 )
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
@@ -70,5 +72,5 @@ ROUTES = (
 
 def application(service: Service) -> Application:
     """Return what answers the requests of a server; a probe answers fewer."""
-    routes = health.ROUTES if service.plan.probe_only else ROUTES
+    routes = health.PROBES if service.plan.probe_only else ROUTES
     return Application(service, routes)

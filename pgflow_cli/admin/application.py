@@ -18,6 +18,7 @@ from pgflow_cli import cells, payloads
 from pgflow_cli.admin import fields, problems
 from pgflow_cli.admin.calls import FORM, Call
 from pgflow_cli.admin.guards import Visitor, unauthorized
+from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Answer, Route, url_map
 from pgflow_cli.admin.service import Service
@@ -41,6 +42,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_PAGES = "/ui/"
 
 
 class _LoginFirst(Exception):
@@ -78,17 +80,17 @@ class Application:
             login = f"{request.root_path}/login?next={there}"
             return redirect(login, HTTPStatus.SEE_OTHER)
         except Problem as problem:
-            return problem.response(request_id)
+            return _told(problem, request, request_id)
         except HTTPException as error:
-            return problems.of_http(error).response(request_id)
+            return _told(problems.of_http(error), request, request_id)
         except PgflowError as error:
-            return _failed(error, request_id).response(request_id)
+            return _told(_failed(error, request_id), request, request_id)
         except Exception:
             log.exception(
                 "a request met a bug",
                 extra={"event": "request_fault", "request_id": request_id},
             )
-            return problems.unknown_fault().response(request_id)
+            return _told(problems.unknown_fault(), request, request_id)
 
     def _response(self, request: Request, request_id: str) -> Response:
         route, values = self._found(request)
@@ -126,6 +128,19 @@ class Application:
             else "this token may only read"
         )
         raise Problem(HTTPStatus.FORBIDDEN, why, code="READ_ONLY")
+
+
+def _told(problem: Problem, request: Request, request_id: str) -> Response:
+    """Return a problem as whoever asked can read it: programs as JSON, persons as a
+    page.
+    """
+    if request.path != "/" and not request.path.startswith(_PAGES):
+        return problem.response(request_id)
+    response = frame.problem(
+        request, problem.status, problem.error, request_id, **problem.more
+    )
+    response.headers.update(problem.headers)
+    return response
 
 
 def _failed(error: PgflowError, request_id: str) -> Problem:

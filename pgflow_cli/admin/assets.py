@@ -99,6 +99,12 @@ def static(call: Call) -> Response:
     return asset.response(call.request, call.query["v"])
 
 
+def no_icon(_call: Call) -> Response:
+    """Say that there is no icon, to a browser that shows what is no page of ours."""
+    kept = {"Cache-Control": "public, max-age=86400"}
+    return Response(status=HTTPStatus.NO_CONTENT, headers=kept)
+
+
 _VERSION = Field("v", text(re.compile("[0-9a-f]{1,64}"), "a hash", most=64))
 
 ROUTES = (
@@ -108,6 +114,15 @@ ROUTES = (
         static,
         "A static file of the page.",
         query=(_VERSION,),
+        role=Role.NOBODY,
+        of_page=True,
+    ),
+    Route(
+        "GET",
+        "/favicon.ico",
+        no_icon,
+        "Nothing.",
+        status=204,
         role=Role.NOBODY,
         of_page=True,
     ),

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from pgflow_cli import census
+from pgflow_cli import logs
 from pgflow_cli.admin import changes
-from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.subscribers import EVERYTHING, Event, Subscriber
 from pgflow_cli.census import Census
@@ -38,9 +38,14 @@ class Broker:
     """
 
     def __init__(
-        self, pool: Pool, database: Database, *, most: int, ending: threading.Event
+        self,
+        glances: Glances,
+        database: Database,
+        *,
+        most: int,
+        ending: threading.Event,
     ) -> None:
-        self._pool = pool
+        self._glances = glances
         self._database = database
         self._most = most
         self._ending = ending
@@ -114,6 +119,7 @@ class Broker:
                 look_at = time.monotonic() + _LOOK
             said = ear.hints(min(_TURN, max(0.0, look_at - time.monotonic())))
             if said:
+                self._glances.forget()
                 self._publish(
                     [
                         changes.concerning("queues", said),
@@ -124,14 +130,17 @@ class Broker:
     def _look(self) -> None:
         """Look, and tell what is different from the last time."""
         try:
-            with self._pool.repository() as repository:
-                taken = census.take(repository)
+            taken = self._glances.latest()
         except DatabaseUnavailable:
             self._lost()
             return
         except PgflowError as error:
             # Too slow for its limit, or no connection was free: perhaps next time.
-            log.info("did not look for changes: %s", error.message)
+            log.info(
+                "did not look for changes: %s",
+                error.message,
+                extra=logs.trouble("events_delayed", error),
+            )
             return
         events = self._found(taken)
         self._known = taken
@@ -214,7 +223,8 @@ class Ear:
                 return
             payloads = self._listener.wait(seconds)
         except PgflowError as error:
-            log.info("listening again: %s", error.message)
+            extra = logs.trouble("listen_failed", error)
+            log.info("listening again: %s", error.message, extra=extra)
             self._rest(_BROKEN)
             return
         queues = {each for each in payloads if not each.startswith(Listener.TEST)}

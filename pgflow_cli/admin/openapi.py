@@ -43,6 +43,10 @@ _TAGS = {
     "metrics": "Numbers for programs.",
     "doctor": "What is wrong.",
     "health": "For probes.",
+    "events": "Changes as they happen.",
+    "login": "A cookie for browsers, instead of the token.",
+    "logout": "Its end.",
+    "static": "What the page is made of.",
 }
 _RETRY_AFTER = {
     "Retry-After": {

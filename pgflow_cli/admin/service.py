@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 
 from pgflow_cli.admin.broker import Broker
+from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.admin.runners import Runners
 from pgflow_cli.repository import Database
+from pgflow_cli.scrapes import Scraper
 
 READ_SECONDS = 2.0
 WRITE_SECONDS = 30.0
@@ -34,10 +36,12 @@ class Service:
         self.examining = threading.Lock()  # one doctor is enough for a database
         readers = max(1, plan.threads - plan.max_sse)
         self.reading = Pool(_database(plan, reads=True), readers)
+        self.scraper = Scraper(self.reading.repository, plan.metrics_cache)
         self.writing = Pool(_database(plan, reads=False), min(_WRITERS, readers))
         self.runners = Runners(self.writing.database, self.ending)
+        self.glances = Glances(self.reading)
         self.broker = Broker(
-            self.reading,
+            self.glances,
             _database(plan, reads=True),
             most=plan.max_sse,
             ending=self.ending,

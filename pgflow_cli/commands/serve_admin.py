@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import output, serving, settings
+from pgflow_cli import inventory, output, serving, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import ConfigurationError
 
@@ -93,6 +93,7 @@ def serve_admin(database: Database, **options: Any) -> None:
     plan = serving.admin_plan(database, address, options)
     bound = server.listening(plan)
     logs.set_up(plan.log_format, plan.log_level)
+    logs.say_settings(inventory.in_force(options))
     url = f"http://{server.address_of(bound)}{plan.base_path}"
     output.say(f"serving {url}")
     if options["browse"]:

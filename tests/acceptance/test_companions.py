@@ -62,6 +62,10 @@ def test_a_worker_serves_the_api_and_its_probes(
     assert ask(f"{admin}/health") == (200, "ok")
     assert json.loads(ask(f"{admin}/jobs")[1])["items"] == []
     assert ask(f"{probe}/jobs")[0] == 404
+    status, text = ask(f"{probe}/metrics/prom")
+    assert status == 200
+    assert "process_resident_memory_bytes" in text
+    assert "pgflow_" not in text
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
     assert ask(f"{admin}/health")[0] == 0

@@ -32,9 +32,11 @@ TRACE_ID = PARENT[3:35]
 CANARY = "cAnArY9f0e"
 APP = """
 import logging
+import os
 import sys
 from pathlib import Path
 
+import psycopg
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
@@ -74,6 +76,14 @@ def followed(job):
 @app.handler("fails")
 def fails(job):
     raise ValueError("no\\nsuch thing")
+
+
+@app.handler("violates")
+def violates(job):
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("create temp table a (secret text primary key)")
+        for _ in range(2):
+            connection.execute("insert into a values (%s)", [job.payload["secret"]])
 
 
 @app.handler("gated")
@@ -185,7 +195,7 @@ def test_a_secret_is_in_no_log_and_no_command_line(
     payload = json.dumps({"secret": CANARY, "gate": str(gate)})
     jobs = [
         plant(connection, job_type=job_type, payload=payload, max_attempts=1)[0]
-        for job_type in ("gated", "thread", "async", "program", "fails")
+        for job_type in ("gated", "thread", "async", "program", "fails", "violates")
     ]
     log = tmp_path / "worker.log"
     with log.open("w") as output:
@@ -219,6 +229,12 @@ def test_a_secret_is_in_no_log_and_no_command_line(
     found = lines(log.read_text())
     assert {"settings", "job_dlq", "program_ended"} <= {line["event"] for line in found}
     assert CANARY not in log.read_text()
+    row = connection.execute(
+        "select error_message from pgflow.dead_letters where error_message ~ 'unique'"
+    ).fetchone()
+    assert row is not None
+    assert row[0].startswith("UniqueViolation: duplicate key value violates unique")
+    assert CANARY not in row[0]
     told = found[0]["settings"]
     assert told["DATABASE_URL"]["value"].endswith("password=***")
     assert told["PGFLOW_API_TOKEN"] == {"value": "***", "origin": "environment"}
@@ -254,6 +270,29 @@ def test_a_url_that_cannot_be_used_shows_no_password(
     )
     assert "event=settings" in worker.log
     assert CANARY not in done.stderr + done.stdout + worker.log
+
+
+def test_a_loop_of_maintain_begins_with_its_settings(
+    database: Database, tmp_path: Path
+) -> None:
+    program = str(Path(sys.executable).with_name("pgflow"))
+    with subprocess.Popen(
+        [program, "maintain", "--loop", "--interval", "7m"],
+        env={**os.environ, "DATABASE_URL": database.url},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        first = json.loads(process.stderr.readline())
+        process.terminate()
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert first["event"] == "settings"
+    interval = first["settings"]["MAINTENANCE_INTERVAL_SECS"]
+    assert interval == {"value": "7m", "origin": "--interval"}
+    assert "worker_id" not in first
+    assert {line["event"] for line in lines(rest)} <= {"maintain"}
 
 
 def test_an_outage_is_no_more_than_a_line_a_second(

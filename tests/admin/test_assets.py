@@ -93,6 +93,13 @@ def test_a_name_that_is_not_there_is_404(client: Client) -> None:
     problem_of(client.get("/static/htmx.min.js?v=../x"), 400)
 
 
+def test_a_browser_that_asks_for_an_icon_hears_that_there_is_none(
+    client_of: Callable[..., Client],
+) -> None:
+    answer = client_of(api_tokens=("a-token-nobody-shows",)).get("/favicon.ico")
+    assert (answer.status_code, answer.data) == (204, b"")
+
+
 def test_a_template_that_names_no_file_of_ours_fails() -> None:
     assert assets.asset_url("htmx.min.js", "/jobs").startswith("/jobs/static/htmx.")
     with pytest.raises(KeyError):

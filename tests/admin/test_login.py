@@ -107,6 +107,8 @@ def test_what_stands_in_the_url_of_the_form_is_escaped(client_of: Clients) -> No
     form = client_of(**TOKENS).get("/login?next=/%22%3E%3Cscript%3Ealert(1)%3C/script>")
     assert form.status_code == 200
     assert "<script" not in form.text
+    # With no-referrer a browser would say `Origin: null` of the form.
+    assert form.headers["Referrer-Policy"] == "same-origin"
 
 
 def test_a_wrong_token_shows_the_form_again_without_the_token(

@@ -88,6 +88,11 @@ def test_a_command_of_the_runbook_is_one_that_pgflow_takes(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    takes(line)
+
+
+def takes(line: str) -> None:
+    """Fail unless the line is a command of pgflow with options that it has."""
     command: click.Command = cli.program
     context = click.Context(command, obj=Session())
     words = words_of(line)

@@ -44,10 +44,14 @@ def test_a_scaler_counts_what_is_due_and_may_run(
             " run_at => now() + %s::interval)",
             (name, delay),
         )
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_in_flight) values (%s, 1)",
+        (queue,),
+    )
     assert count(connection, scaler) == 2
     connection.execute(
-        "insert into pgflow.queue_policies (queue, paused_until)"
-        " values (%s, now() + interval '1 hour')",
+        "update pgflow.queue_policies set paused_until = now() + interval '1 hour'"
+        " where queue = %s",
         (queue,),
     )
     assert count(connection, scaler) == 0

@@ -232,3 +232,36 @@ def test_every_volume_is_declared() -> None:
     }
     named = {volume for volume in mounted if not volume.startswith("./")}
     assert named == set(compose()["volumes"])
+
+
+def test_every_folder_that_is_mounted_is_there() -> None:
+    """The engine would make an empty one, of root's, without a word."""
+    bound = [
+        volume.split(":")
+        for service in services().values()
+        for volume in service.get("volumes", ())
+        if volume.startswith("./")
+    ]
+    assert len(bound) == 3
+    for source, _, mode in bound:
+        assert any((TREE / source).iterdir())
+        assert mode == "ro"
+
+
+def test_grafana_finds_its_dashboards_and_prometheus() -> None:
+    provisioning = TREE / "docker/grafana/provisioning"
+    [provider] = (provisioning / "dashboards").glob("*.yml")
+    [source] = (provisioning / "datasources").glob("*.yml")
+    [place] = yaml.safe_load(provider.read_text())["providers"]
+    [prometheus] = yaml.safe_load(source.read_text())["datasources"]
+    targets = {v.split(":")[1] for v in services()["grafana"]["volumes"]}
+    assert place["options"]["path"] in targets
+    assert prometheus["url"] == "http://prometheus:9090"
+
+
+def test_prometheus_scrapes_a_service_by_its_name() -> None:
+    text = (TREE / "docker/prometheus/prometheus.yml").read_text(encoding="utf-8")
+    [job] = yaml.safe_load(text)["scrape_configs"]
+    [[target]] = [config["targets"] for config in job["static_configs"]]
+    name, _, port = target.partition(":")
+    assert environment_of(name)["PGFLOW_ADMIN_ADDR"].endswith(f":{port}")

@@ -87,6 +87,27 @@ def test_passwords_are_masked(text: str) -> None:
     assert "***" in masked
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://app:Zx9/canary@db:5432/app", "postgres://app:***@db:5432/app"),
+        ("postgres://app:Zx9 canary@db/app", "postgres://app:***@db/app"),
+        ("postgres://app:Zx9@canary@db/app", "postgres://app:***@db/app"),
+        ("postgres://app:Zx9#?canary@db", "postgres://app:***@db"),
+        ("postgres://db/app?password=Zx9canary", "postgres://db/app?password=***"),
+        ("host=db password=Zx9\\ canary user=app", "host=db password=***"),
+        ("host=db password = 'Zx9 canary", "host=db password =***"),
+        ("postgres://app@db:5432/app", "postgres://app@db:5432/app"),
+        ("postgres://db/app", "postgres://db/app"),
+        ("dev:", "dev:"),
+    ],
+)
+def test_a_connection_string_shows_no_password_however_it_is_written(
+    url: str, shown: str
+) -> None:
+    assert escaping.redact_url(url) == shown
+
+
 def test_an_address_without_a_password_stays_as_it_is() -> None:
     text = "cannot connect to postgres://app@db:5432/app: connection refused"
     assert escaping.redact(text) == text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from werkzeug.wrappers import Response
 
-from pgflow_cli import migrations
+from pgflow_cli import metrics, migrations
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
@@ -50,6 +52,13 @@ def ready(call: Call) -> Response:
     return _ok()
 
 
+def process_metrics(_call: Call) -> Response:
+    """Return the memory, time and descriptors of the process we belong to."""
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(pid=os.getppid, registry=registry)
+    return Response(generate_latest(registry), content_type=metrics.CONTENT_TYPE)
+
+
 def _reason(error: PgflowError) -> str:
     said = {69: "the database does not answer", 78: "the schema is not the one I need"}
     return said.get(error.exit_code, "the database cannot be used")
@@ -72,8 +81,22 @@ def _route(path: str, handler: object, summary: str) -> Route:
     )
 
 
+def _route_of_process() -> Route:
+    return Route(
+        "GET",
+        "/metrics/prom",
+        process_metrics,
+        "Memory, time and descriptors of the supervisor, for Prometheus.",
+        answer="text/plain",
+        role=Role.NOBODY,
+        any_host=True,
+    )
+
+
 ROUTES = (
     _route("/health", health, "Whether the loop turns."),
     _route("/health/started", started, "Whether it has started."),
     _route("/health/ready", ready, "Whether database and schema are usable."),
 )
+# What a probe server answers: nothing of jobs.
+PROBES = (*ROUTES, _route_of_process())

@@ -67,9 +67,7 @@ def _of_queue(record: Any) -> dict[str, Any]:
 
 def prometheus(call: Call) -> Response:
     """Return every metric in Prometheus' text format."""
-    with call.reading() as repository:
-        text = metrics.text(metrics.collect(repository))
-    return Response(text, content_type=metrics.CONTENT_TYPE)
+    return Response(call.service.scraper.text(), content_type=metrics.CONTENT_TYPE)
 
 
 ROUTES = (

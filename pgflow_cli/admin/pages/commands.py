@@ -1,0 +1,58 @@
+"""The command line that does what a panel does, ready to be pasted; pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_OPTIONS = {
+    "queue": "-q",
+    "status": "--status",
+    "job_type": "-t",
+    "error_code": "--error-code",
+    "reason": "--reason",
+    "fingerprint": "--fingerprint",
+    "since": "--since",
+    "until": "--until",
+    "match": "--match",
+    "replay_of": "--replay-of",
+    "actor": "--actor",
+    "action": "--action",
+    "kind": "--kind",
+    "limit": "--limit",
+    "canary": "--canary",
+    "rate": "--rate",
+    "to_queue": "--to-queue",
+    "patch": "--patch",
+    "priority": "--priority",
+    "max_attempts": "--max-attempts",
+    "delay": "--in",
+    "length": "--for",
+    "note": "--note",
+    "max_in_flight": "--max-in-flight",
+    "max_attempts_per_minute": "--max-attempts-per-minute",
+    "throttle_delay": "--throttle-delay",
+    "max_payload_bytes": "--max-payload-bytes",
+    "max_enqueue_per_minute": "--max-enqueue-per-minute",
+}
+_UNITS = {"rate": "/s"}
+
+
+def line(*words: str, **options: Any) -> str:
+    """Return a command; options without a value are left out, a true one is a flag."""
+    return shlex.join(["pgflow", *words, *_options(options)])
+
+
+def given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return some of the values of a request, as they were typed."""
+    return {name: values[name] for name in names if values.get(name)}
+
+
+def _options(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        flag = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        if value is True:
+            yield flag
+        elif value not in (None, "", False):
+            yield from (flag, f"{value}{_UNITS.get(name, '')}")

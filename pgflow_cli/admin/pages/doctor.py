@@ -1,0 +1,31 @@
+"""What doctor finds, as a page."""
+
+from __future__ import annotations
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import examination, reports
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.pages import frame
+from pgflow_cli.admin.routes import Route
+
+_GRAVITY = ("FAIL", "WARN", "OK")
+
+
+def doctor(call: Call) -> Response:
+    """Run the checks of doctor, which change nothing; the gravest stand first."""
+    with call.reading() as repository:
+        database = repository.database
+    findings = list(examination.examine(database))
+    findings.sort(key=lambda finding: _GRAVITY.index(finding.result))
+    return frame.page(
+        call,
+        "doctor.html",
+        title="Doctor",
+        findings=findings,
+        summary=reports.summary(findings),
+        command="pgflow doctor",
+    )
+
+
+ROUTES = (Route("GET", "/ui/doctor", doctor, "What doctor finds.", of_page=True),)

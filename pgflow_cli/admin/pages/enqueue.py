@@ -1,0 +1,140 @@
+"""A form that enqueues a job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import payloads, producer, submissions
+from pgflow_cli.admin import fields, filters, problems
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.pages import commands, frame
+from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.problems import Problem
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.errors import PgflowError, UsageError
+from pgflow_cli.models import JobOptions
+from pgflow_cli.times import Instant
+
+_LONGEST = 1_048_576
+# What is typed, read by the handler so that the form can say what is wrong and keep it.
+_TYPED = ("job_type", "queue", "when", "priority", "max_attempts", "job_id")
+_KINDS = {
+    "job_type": filters.JOB_TYPE,
+    "queue": filters.QUEUE_NAME,
+    "when": fields.moment("future"),
+    "priority": fields.whole(-100, 100),
+    "max_attempts": fields.whole(1, 10_000),
+}
+_EMPTY = {"queue": "default", "payload": "{}"}
+
+
+def form(call: Call) -> Response:
+    """Show the form; its first values may stand in the URL."""
+    given = {name: value for name, value in call.query.items() if value}
+    return _form(call, {**_EMPTY, **given, "job_id": producer.new_job_id()})
+
+
+def enqueue(call: Call) -> Response:
+    """Enqueue the job; what is wrong is said beside what was typed."""
+    typed = {name: value or "" for name, value in call.body.items()}
+    try:
+        job_id = _enqueued(call, typed)
+    except Problem as problem:
+        return _form(call, typed, problem)
+    except (PgflowError, ValueError) as error:
+        if not isinstance(error, PgflowError):
+            error = UsageError(str(error))
+        return _form(call, typed, problems.of_error(error))
+    queue = typed["queue"] or "default"
+    return frame.go(call, f"/ui/jobs/{job_id}", Flash(f"Enqueued in {queue}."))
+
+
+def _enqueued(call: Call, typed: dict[str, str]) -> str:
+    read = {
+        name: Field(name, kind).read(kind.of_text(typed[name]))
+        for name, kind in _KINDS.items()
+        if typed[name]
+    }
+    if "job_type" not in read:
+        raise problems.bad_request("job_type is required")
+    payload = typed["payload"] or "{}"
+    payloads.check_payload(payload)
+    # The form brings the id: sent twice, it is one job.
+    job_id = typed["job_id"] or producer.new_job_id()
+    payloads.check_job_id(job_id)
+    plan = call.service.plan
+    options = JobOptions(
+        queue=read.get("queue"),
+        priority=read.get("priority"),
+        max_attempts=read.get("max_attempts"),
+        max_payload_bytes=plan.max_payload_bytes,
+        max_enqueue_per_minute=plan.max_enqueue_per_minute,
+    )
+    when: Instant | None = read.get("when")
+    if when is not None and when.offset is not None:
+        options = replace(options, delay=max(0.0, when.offset.total_seconds()))
+    elif when is not None:
+        options = replace(options, run_at=when.at)
+    with call.writing() as repository:
+        return submissions.enqueue_once(
+            repository,
+            read["job_type"],
+            payload,
+            options=options,
+            job_id=job_id,
+            send=partial(submissions.by_hand, repository, operator=call.operator),
+            pause=call.service.ending.wait,
+        )
+
+
+def _form(
+    call: Call, typed: dict[str, Any], problem: Problem | None = None
+) -> Response:
+    queues = sorted(s.queue for s in call.service.glances.latest().queues)
+    said = problem.error if problem else None
+    return frame.page(
+        call,
+        "enqueue.html",
+        title="Enqueue",
+        status=problem.status if problem else HTTPStatus.OK,
+        typed={name: typed.get(name, "") for name in (*_TYPED, "payload")},
+        queues=queues,
+        error=said,
+        command=commands.line(
+            "enqueue",
+            typed.get("job_type") or "demo_ok",
+            typed.get("payload") or "{}",
+            **commands.given(typed, "queue", "priority", "max_attempts"),
+        ),
+    )
+
+
+_PAYLOAD = Field("payload", fields.text(most=_LONGEST), "The payload, JSON.")
+
+ROUTES = (
+    Route(
+        "GET",
+        "/ui/enqueue",
+        form,
+        "A form that enqueues a job.",
+        query=(
+            Field("job_type", filters.JOB_TYPE, "The job type."),
+            Field("queue", filters.QUEUE_NAME, "The queue."),
+        ),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/enqueue",
+        enqueue,
+        "Enqueue a job.",
+        body=(*(Field(name, fields.text()) for name in _TYPED), _PAYLOAD),
+        of_page=True,
+    ),
+)

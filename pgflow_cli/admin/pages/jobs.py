@@ -1,0 +1,138 @@
+"""Jobs: lists of them, the story of one, what can be done about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import explanation, jobchanges, joblists
+from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.pages import commands, frame
+from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.pages.pager import next_page
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.jobchanges import Changed
+
+ID = Field("job_id", filters.JOB_ID, "A job's id, or its last 6 digits or more.")
+FILTERS = (
+    "queue", "status", "job_type", "error_code", "reason", "fingerprint", "since",
+    "until", "replay_of",
+)  # fmt: skip
+_PAYLOAD = Field("payload", fields.one_of("shown", "all"), "Show the payload, too.")
+_KILL = Field("kill", fields.flag(), "A running job, too.", False)
+
+
+def list_jobs(call: Call) -> Response:
+    """List jobs that fit a filter, newest first."""
+    page = filters.page(call.query)
+    with call.reading() as repository:
+        chosen = repository.resolve_queues(filters.job_filter(call.query))
+        listing = joblists.JobList(repository, chosen).page(page.limit, page.after)
+    typed = call.request.args
+    return frame.page(
+        call,
+        "jobs.html",
+        title="Jobs",
+        jobs=listing.jobs,
+        extent=listing.extent,
+        more=next_page(call, listing.more),
+        typed=typed,
+        active=commands.given(typed, *FILTERS),
+        statuses=filters.STATUSES,
+        command=commands.line("jobs", "list", **commands.given(typed, *FILTERS)),
+    )
+
+
+def show_job(call: Call) -> Response:
+    """Show why a job is where it is, what happened to it, and what can be done."""
+    asked = call.query["payload"]
+    with call.reading() as repository:
+        job_id = repository.find_job(call.path["job_id"])
+        facts = repository.describe_job(job_id, attempts=None)
+        body = repository.read_job_body(job_id) if asked else None
+    explained = explanation.explain(facts)
+    return frame.page(
+        call,
+        "job.html",
+        title=f"Job {job_id[-8:]}",
+        job=facts.job,
+        facts=facts,
+        explained=explained,
+        body=body,
+        asked=asked,
+        can_be_canceled=facts.job.status in (*jobchanges.WAITING, "running"),
+        can_be_replayed=facts.job.status == "dlq" and not facts.job.resolved_at,
+        command=commands.line("explain", job_id, gates=True, payload=bool(asked)),
+        story_command=commands.line("timeline", job_id),
+        cancel_command=commands.line(
+            "jobs", "cancel", job_id, kill=facts.job.status == "running"
+        ),
+    )
+
+
+def cancel(call: Call) -> Response:
+    """Cancel a job that waits or, if that is said, runs."""
+    with call.writing() as repository:
+        job_id = repository.find_job(call.path["job_id"])
+        change = jobchanges.cancellation(
+            repository, call.operator, kill=call.body["kill"]
+        )
+        done = change.run([job_id], batch_size=1)
+    return _told(call, job_id, done, "canceled", "It is canceled.")
+
+
+def run_now(call: Call) -> Response:
+    """Let a scheduled job be due now."""
+    with call.writing() as repository:
+        job_id = repository.find_job(call.path["job_id"])
+        done = jobchanges.hastening(repository, call.operator).run(
+            [job_id], batch_size=1
+        )
+    return _told(call, job_id, done, "hastened", "It is due now.")
+
+
+def _told(call: Call, job_id: str, done: Changed, word: str, said: str) -> Response:
+    left: Any = jobchanges.why_left(done, word) if done.left else None
+    flash = Flash(left.message, "bad") if left else Flash(said)
+    return frame.go(call, f"/ui/jobs/{job_id}", flash)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/ui/jobs",
+        list_jobs,
+        "Jobs.",
+        query=(*filters.some(*FILTERS), *filters.PAGE),
+        of_page=True,
+    ),
+    Route(
+        "GET",
+        "/ui/jobs/<job_id>",
+        show_job,
+        "One job.",
+        parameters=(ID,),
+        query=(_PAYLOAD,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/jobs/<job_id>/cancel",
+        cancel,
+        "Cancel a job.",
+        parameters=(ID,),
+        body=(_KILL,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/jobs/<job_id>/run-now",
+        run_now,
+        "Let a scheduled job be due now.",
+        parameters=(ID,),
+        of_page=True,
+    ),
+)

@@ -1,0 +1,171 @@
+"""The first page: is anything wrong, which queue, since when, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import alerts, times
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field, one_of, text
+from pgflow_cli.admin.pages import frame
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.tokens import Role
+from pgflow_cli.census import Census
+from pgflow_cli.queue_status import QueueStatus
+
+_LONG_WAIT = 300.0  # seconds; the alert in docker/prometheus/alerts.yml waits as long
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number to be read from afar, what it is about, and where to look closer."""
+
+    name: str
+    value: str
+    note: str
+    path: str
+    query: dict[str, str]
+    tone: str = "calm"
+
+
+def overview(call: Call) -> Response:
+    """Show what waits, runs and has died, queues in trouble first."""
+    taken = call.service.glances.latest()
+    return frame.page(
+        call,
+        "overview.html",
+        title="Overview",
+        tiles=list(_tiles(taken)),
+        queues=by_trouble(taken),
+        command="pgflow top",
+    )
+
+
+def set_theme(call: Call) -> Response:
+    """Remember light, dark, or as the system has it."""
+    response = frame.go(call, frame.back_to(call.body["back"]))
+    frame.set_cookie(call, response, frame.THEME_COOKIE, call.body["theme"])
+    return response
+
+
+def set_updates(call: Call) -> Response:
+    """Remember whether pages update themselves."""
+    response = frame.go(call, frame.back_to(call.body["back"]))
+    frame.set_cookie(call, response, frame.PAUSE_COOKIE, call.body["updates"])
+    return response
+
+
+def by_trouble(taken: Census) -> list[QueueStatus]:
+    """Return queues: those with an alert first, then by how long jobs have waited."""
+    troubled = {alert.queue for alert in alerts.listed(taken)}
+
+    def rank(status: QueueStatus) -> tuple[bool, float, str]:
+        waited = status.oldest_age_seconds or 0.0
+        return status.queue not in troubled, -waited, status.queue
+
+    return sorted(taken.queues, key=rank)
+
+
+def _tiles(taken: Census) -> Iterator[Tile]:
+    queues = taken.queues
+    due = sum(status.runnable for status in queues)
+    exact = all(status.counts_are_exact for status in queues)
+    more = "" if exact else "+"
+    scheduled = sum(status.scheduled for status in queues)
+    yield Tile(
+        "Runnable",
+        f"{due:,}{more}",
+        f"{scheduled:,}{more} scheduled",
+        "/ui/jobs",
+        {"status": "queued"},
+    )
+    yield _oldest(queues)
+    yield _running(taken)
+    out = sum(status.out_per_sec for status in queues)
+    into = sum(status.in_per_sec for status in queues)
+    yield Tile(
+        "Out/s", f"{out:,.1f}", f"in/s {into:,.1f}", "/ui/jobs", {"status": "succeeded"}
+    )
+    yield _retries(taken)
+    dead = sum(status.dlq for status in queues)
+    yield Tile(
+        "DLQ",
+        f"{dead:,}{more}",
+        "unresolved dead letters",
+        "/ui/dlq",
+        {},
+        "bad" if dead else "calm",
+    )
+
+
+def _oldest(queues: list[QueueStatus]) -> Tile:
+    waiting = [s for s in queues if s.oldest_age_seconds is not None]
+    if not waiting:
+        return Tile("Oldest", "–", "nothing waits", "/ui/queues", {})
+    longest = max(waiting, key=lambda status: status.oldest_age_seconds or 0.0)
+    age = longest.oldest_age_seconds or 0.0
+    return Tile(
+        "Oldest",
+        times.format_duration(age),
+        f"waits in {longest.queue}",
+        f"/ui/queues/{longest.queue}",
+        {},
+        "bad" if age > _LONG_WAIT else "calm",
+    )
+
+
+def _running(taken: Census) -> Tile:
+    alive = [worker for worker in taken.measures.workers if worker.alive]
+    slots = sum(worker.slots for worker in alive)
+    running = sum(status.running for status in taken.queues)
+    many = "" if len(alive) == 1 else "s"
+    return Tile(
+        "Running",
+        f"{running:,}",
+        f"{slots:,} slots of {len(alive)} worker{many}",
+        "/ui/jobs",
+        {"status": "running"},
+        "calm" if alive else "bad",
+    )
+
+
+def _retries(taken: Census) -> Tile:
+    rates = taken.measures.rates.values()
+    ended, again = sum(r.ended for r in rates), sum(r.again for r in rates)
+    percent = 100 * again / ended if ended else None
+    return Tile(
+        "Retry %",
+        "–" if percent is None else f"{percent:.1f}",
+        f"of {ended:,} attempts in the last minute",
+        "/ui/jobs",
+        {"status": "scheduled"},
+        "warn" if percent is not None and percent > alerts.RETRIES else "calm",
+    )
+
+
+BACK = Field("back", text(most=4000), "The path to be sent back to.")
+
+ROUTES = (
+    Route("GET", "/", overview, "The page for operators.", of_page=True),
+    Route(
+        "POST",
+        "/ui/theme",
+        set_theme,
+        "Remember light or dark.",
+        body=(Field("theme", one_of(*frame.THEMES), required=True), BACK),
+        role=Role.READ,
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/updates",
+        set_updates,
+        "Remember whether pages update themselves.",
+        body=(Field("updates", one_of("on", "off"), required=True), BACK),
+        role=Role.READ,
+        of_page=True,
+    ),
+)

@@ -1,0 +1,170 @@
+"""Queues: all of them, one of them, its pause and its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import cells, census, queue_changes
+from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.pages import commands, frame
+from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.routes import Route
+from pgflow_cli.dashboard import SORTS
+from pgflow_cli.queue_tables import TOP
+from pgflow_cli.selection import JobFilter
+
+NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
+_WINDOW = Field("window", fields.length(20, 7200), "How far back rates look.", 60.0)
+_SORT = Field("sort", fields.one_of(*SORTS), "By which column.")
+_FOR = Field("length", fields.length(1, 31_536_000), "So long; else until resumed.")
+LIMITS = (
+    ("max_in_flight", "Jobs that run at once", 0, 1_000_000),
+    ("max_attempts_per_minute", "Attempts that begin in a minute", 0, 100_000_000),
+    ("throttle_delay_ms", "Throttle delay, ms", 0, 3_600_000),
+    ("max_payload_bytes", "Largest payload, bytes", 2, 16_777_216),
+    ("max_enqueue_per_minute", "Jobs enqueued in a minute", 0, 2_147_483_647),
+)
+_LATEST = 10
+
+
+def list_queues(call: Call) -> Response:
+    """List queues with their rates, limits and forecasts."""
+    taken = call.service.glances.latest()
+    asked = filters.job_filter(call.query).expand(s.queue for s in taken.queues)
+    chosen = [s for s in taken.queues if not asked.queues or s.queue in asked.queues]
+    sort = call.query["sort"]
+    typed = call.request.args
+    return frame.page(
+        call,
+        "queues.html",
+        title="Queues",
+        queues=list(cells.sorted_rows(chosen, TOP, sort)),
+        known=len(taken.queues),
+        typed=typed,
+        sorts=SORTS,
+        command=commands.line(
+            "queues", "list", **commands.given(typed, "queue", "sort")
+        ),
+    )
+
+
+def show_queue(call: Call) -> Response:
+    """Show one queue: depth, rates, forecast, limits, pause, what held it back."""
+    name, window = call.path["name"], call.query["window"]
+    with call.reading() as repository:
+        status = census.take_one(repository, name, window=window)
+        held = repository.list_decisions(JobFilter(queues=(name,)), "all", _LATEST)
+        workers = [w for w in repository.list_workers() if w.serves(name)]
+    typed = call.request.args
+    return frame.page(
+        call,
+        "queue.html",
+        title=f"Queue {name}",
+        shown=status,
+        decisions=held,
+        workers=workers,
+        limits=LIMITS,
+        typed=typed,
+        command=commands.line(
+            "queues", "show", name, **commands.given(typed, "window")
+        ),
+        pause_command=commands.line(
+            "queues", "pause", name, length="30m", note="why it is paused"
+        ),
+        resume_command=commands.line("queues", "resume", name),
+        policy_command=commands.line("queues", "set-policy", name, max_in_flight=10),
+    )
+
+
+def pause(call: Call) -> Response:
+    """Lease nothing more from a queue."""
+    name, length = call.path["name"], call.body["length"]
+    with call.writing() as repository:
+        queue_changes.pause(repository, [name], length, call.operator)
+    until = "until somebody resumes it" if length is None else "for that long"
+    return _back(call, f"{name} is paused {until}. What runs goes on.")
+
+
+def resume(call: Call) -> Response:
+    """Lease from a queue again."""
+    name = call.path["name"]
+    with call.writing() as repository:
+        queue_changes.require_known(repository, [name])
+        resumed = queue_changes.resume(repository, [name], call.operator)
+    return _back(call, f"{name} {'is resumed' if resumed else 'was not paused'}.")
+
+
+def set_policy(call: Call) -> Response:
+    """Set the limits of a queue as the form has them; an empty one is no limit."""
+    name = call.path["name"]
+    wanted = {limit: call.body[limit] for limit, *_ in LIMITS}
+    with call.writing() as repository:
+        with repository.transaction():
+            found = repository.read_policies([name]).get(name)
+        was: dict[str, Any] = {
+            limit: getattr(found, limit) if found else None for limit in wanted
+        }
+        changed = {key: wanted[key] for key in wanted if wanted[key] != was[key]}
+        if changed:
+            queue_changes.set_policy(repository, name, changed, call.operator)
+    said = f"The limits of {name} are changed." if changed else "Nothing was changed."
+    return _back(call, said)
+
+
+def _back(call: Call, text: str) -> Response:
+    return frame.go(call, f"/ui/queues/{call.path['name']}", Flash(text))
+
+
+def _limit(name: str, words: str, least: int, most: int) -> Field:
+    return Field(name, fields.whole(least, most), words)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/ui/queues",
+        list_queues,
+        "Queues.",
+        query=(filters.QUEUE, _SORT),
+        of_page=True,
+    ),
+    Route(
+        "GET",
+        "/ui/queues/<name>",
+        show_queue,
+        "One queue.",
+        parameters=(NAME,),
+        query=(_WINDOW,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/queues/<name>/pause",
+        pause,
+        "Pause a queue.",
+        parameters=(NAME,),
+        body=(_FOR,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/queues/<name>/resume",
+        resume,
+        "Resume a queue.",
+        parameters=(NAME,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/queues/<name>/policy",
+        set_policy,
+        "Set the limits of a queue.",
+        parameters=(NAME,),
+        body=tuple(_limit(*limit) for limit in LIMITS),
+        of_page=True,
+    ),
+)

@@ -1,0 +1,78 @@
+"""Worker processes: all of them, one of them, having it lease no more."""
+
+from __future__ import annotations
+
+import re
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli import workforce
+from pgflow_cli.admin import fields
+from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.pages import commands, frame
+from pgflow_cli.admin.pages.frame import Flash
+from pgflow_cli.admin.routes import Route
+
+_ID = Field(
+    "worker_id",
+    fields.text(re.compile("[0-9a-f-]{6,36}"), "a process's id", most=36),
+    "The id of a worker process, or the end of it.",
+)
+
+
+def list_workers(call: Call) -> Response:
+    """List the worker processes that have been heard of."""
+    with call.reading() as repository:
+        workers = repository.list_worker_processes()
+    return frame.page(
+        call,
+        "workers.html",
+        title="Workers",
+        workers=workers,
+        command="pgflow workers list",
+    )
+
+
+def show_worker(call: Call) -> Response:
+    """Show one worker process."""
+    with call.reading() as repository:
+        [worker] = workforce.find(repository, call.path["worker_id"])
+    return frame.page(
+        call,
+        "worker.html",
+        title=f"Worker {worker.name}",
+        worker=worker,
+        command="pgflow workers list -o wide",
+        quiet_command=commands.line("workers", "quiet", worker.worker_id[-8:]),
+    )
+
+
+def quiet(call: Call) -> Response:
+    """Have a process lease no more; what it runs goes on."""
+    with call.writing() as repository:
+        chosen = workforce.find(repository, call.path["worker_id"])
+        done = workforce.quiet(repository, chosen, call.operator)
+    said = "It leases no more." if done else "It had been told so before."
+    return frame.go(call, f"/ui/workers/{call.path['worker_id']}", Flash(said))
+
+
+ROUTES = (
+    Route("GET", "/ui/workers", list_workers, "Worker processes.", of_page=True),
+    Route(
+        "GET",
+        "/ui/workers/<worker_id>",
+        show_worker,
+        "One worker process.",
+        parameters=(_ID,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/workers/<worker_id>/quiet",
+        quiet,
+        "Have a worker lease no more.",
+        parameters=(_ID,),
+        of_page=True,
+    ),
+)

@@ -1,0 +1,112 @@
+// What the page does beyond links and forms: updates itself, copies commands, keys.
+"use strict";
+(() => {
+  const body = document.body;
+  const kinds = ["queues", "jobs", "alerts"];
+  const POLL = 5000;
+  const say = (text, on) => {
+    const live = document.getElementById("live");
+    if (live) { live.textContent = text; live.classList.toggle("on", on); }
+  };
+  let state = ["", false];
+  const tell = (text, on) => { state = [text, on]; say(text, on); };
+  const refresh = (kind) => {
+    if (document.hidden) return;
+    htmx.trigger(body, "pgflow:" + kind);
+  };
+
+  // Whoever types in a panel, or marks text in it, keeps what is there.
+  const inUse = (panel) => {
+    const at = document.activeElement;
+    if (at && panel.contains(at) && at.matches("input, select, textarea")) return true;
+    const marked = getSelection();
+    return !marked.isCollapsed && panel.contains(marked.anchorNode);
+  };
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    if (inUse(event.target)) event.preventDefault();
+  });
+  body.addEventListener("htmx:beforeSwap", (event) => {
+    if (inUse(event.detail.target)) event.detail.shouldSwap = false;
+  });
+  // The same alerts again are no news: nobody wants them read aloud.
+  body.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const text = (node) => node.textContent.replace(/\s+/g, " ").trim();
+    if (target.id === "alerts" && text(target) === text(fragment)) event.detail.shouldSwap = false;
+  });
+  body.addEventListener("htmx:oobAfterSwap", () => say(...state));
+  body.addEventListener("htmx:responseError", (event) => {
+    tell("no update: " + event.detail.xhr.status, false);
+  });
+  body.addEventListener("htmx:sendError", () => tell("no update: the server does not answer", false));
+
+  // Updates are for who looks. A browser has six connections for all its tabs, and the
+  // server few places: a tab in the background gives up both.
+  let source = null;
+  let timer = 0;
+  const poll = () => {
+    tell("updates every 5 s", true);
+    timer = setInterval(() => { refresh("queues"); refresh("jobs"); }, POLL);
+  };
+  const follow = () => {
+    if (!window.EventSource) { poll(); return; }
+    source = new EventSource(body.dataset.events);
+    source.onopen = () => tell("live", true);
+    source.onerror = () => {
+      // Closed for good (503, 404): ask now and then. Else it connects again itself.
+      if (source.readyState === EventSource.CLOSED) poll();
+      else tell("connecting", false);
+    };
+    for (const kind of kinds) source.addEventListener(kind, () => refresh(kind === "alerts" ? "queues" : kind));
+  };
+  const rest = () => {
+    if (source) source.close();
+    clearInterval(timer);
+  };
+  const attend = () => {
+    rest();
+    // Whoever comes to the stream is told to look at everything.
+    if (!document.hidden) follow();
+  };
+  if (body.dataset.updates === "on") {
+    attend();
+    document.addEventListener("visibilitychange", attend);
+    addEventListener("pagehide", rest);
+    addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
+  } else tell("updates are paused", false);
+
+  // Copy buttons.
+  const arm = (root) => {
+    if (!navigator.clipboard) return;
+    for (const button of root.querySelectorAll(".copy[hidden]")) button.hidden = false;
+  };
+  arm(document);
+  body.addEventListener("htmx:afterSwap", () => arm(document));
+  body.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.firstChild.textContent = "Copied";
+    setTimeout(() => { button.firstChild.textContent = "Copy"; }, 1500);
+  });
+
+  // Keys: / to the filter, g and a letter to a page, ? for the list.
+  let going = 0;
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.matches("input, select, textarea")) return;
+    const keys = document.getElementById("keys");
+    if (keys.open) return;
+    if (event.key === "/") {
+      const first = document.querySelector(".filter input, .filter select");
+      if (first) { event.preventDefault(); first.focus(); }
+    } else if (event.key === "?") {
+      keys.showModal();
+    } else if (event.key === "g") {
+      going = Date.now();
+    } else if (Date.now() - going < 1500) {
+      going = 0;
+      document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`)?.click();
+    }
+  });
+})();

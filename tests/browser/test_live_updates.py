@@ -1,0 +1,136 @@
+"""Pages keep themselves up to date: by the stream, else by asking, or not at all."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Serves
+from tests.browser.visits import Visits
+from tests.jobs import plant
+
+Connection = psycopg.Connection[Any]
+
+_HIDE = """hidden => {
+  Object.defineProperty(document, 'hidden', {value: hidden, configurable: true})
+  document.dispatchEvent(new Event('visibilitychange'))
+}"""
+
+
+def says(page: Page, words: str) -> None:
+    expect(page.locator("#live")).to_have_text(words)
+
+
+def mark(page: Page) -> None:
+    page.evaluate("window.loadedOnce = true")
+
+
+def shows(page: Page, queue: str) -> None:
+    """Wait for a queue to appear on a page that was not loaded again."""
+    expect(page.get_by_role("link", name=queue, exact=True)).to_be_visible()
+    assert page.evaluate("window.loadedOnce")
+
+
+def test_what_changes_appears_by_itself(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    page = visits.page(f"{serve_admin().url}/")
+    mark(page)
+    says(page, "live")
+    plant(connection, queue="fresh")
+    shows(page, "fresh")
+    expect(page.get_by_role("status").first).to_contain_text("fresh has no live worker")
+
+
+def test_above_the_cap_a_page_asks_every_few_seconds(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    visits.forgive("status of 503")
+    plant(connection, queue="known")
+    page = visits.page(f"{serve_admin('--max-sse=0').url}/")
+    mark(page)
+    says(page, "updates every 5 s")
+    plant(connection, queue="fresh")
+    shows(page, "fresh")
+
+
+def test_a_tab_in_the_background_gives_its_place_up(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    url = f"{serve_admin('--max-sse=1').url}/"
+    first = visits.page(url)
+    mark(first)
+    says(first, "live")
+    first.evaluate(_HIDE, True)
+    second = visits.page()
+    _open_once_free(second, url, visits)
+    says(second, "live")
+    plant(connection, queue="fresh")
+    second.close()
+    # Back in front it has missed something, and knows.
+    visits.forgive("status of 503")
+    first.evaluate(_HIDE, False)
+    shows(first, "fresh")
+
+
+def _open_once_free(page: Page, url: str, visits: Visits) -> None:
+    """Open a page until it gets the place that another has just left."""
+    visits.forgive("status of 503")
+    for _ in range(20):
+        page.goto(url)
+        expect(page.locator("#live")).to_have_text(
+            # Either is soon true; which of them is what we want to know.
+            re.compile("live|updates")
+        )
+        if page.locator("#live").text_content() == "live":
+            return
+
+
+def test_paused_updates_stay_away_until_they_are_resumed(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    url = f"{serve_admin().url}/"
+    watcher, page = visits.page(url), visits.page(url)
+    says(watcher, "live")
+    mark(watcher)
+    page.get_by_role("button", name="Pause updates").click()
+    says(page, "updates are paused")
+    plant(connection, queue="fresh")
+    shows(watcher, "fresh")
+    expect(page.get_by_role("link", name="fresh", exact=True)).to_have_count(0)
+    page.get_by_role("button", name="Resume updates").click()
+    says(page, "live")
+    expect(page.get_by_role("link", name="fresh", exact=True)).to_be_visible()
+
+
+def test_whoever_types_is_not_disturbed(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    page = visits.page(f"{serve_admin().url}/ui/queues/known")
+    says(page, "live")
+    note = page.get_by_label("Note").first
+    note.fill("half a sen")
+    plant(connection, 5, queue="known")
+    expect(page.locator("#t1")).to_contain_text("6")
+    expect(note).to_have_value("half a sen")
+
+
+def test_the_theme_is_chosen_and_kept(serve_admin: Serves, visits: Visits) -> None:
+    page = visits.page(f"{serve_admin().url}/", color_scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    seen = {page.evaluate(paper)}
+    page.get_by_role("button", name="Theme: auto").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    seen.add(page.evaluate(paper))
+    assert len(seen) == 2
+    page.get_by_role("link", name="Doctor").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate(paper) in seen
