@@ -72,7 +72,7 @@ class Runners:
 
     def _run(self, plan: ReplayPlan) -> None:
         repository = Repository.of(self._database)
-        told = {"event": "replay", "plan_id": plan.plan_id}
+        told = {"event": "replay_ended", "plan_id": plan.plan_id}
         try:
             outcome = self._finished(repository, plan)
             log.info("plan %d: %s", plan.plan_id, outcome.result, extra=told)

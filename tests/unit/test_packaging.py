@@ -56,6 +56,14 @@ def test_a_wheel_has_the_same_sql_files_as_the_tree(built: Path) -> None:
     assert packaged == wanted
 
 
+@pytest.mark.parametrize("folder", ["templates", "static"])
+def test_a_wheel_has_what_the_page_is_made_of(built: Path, folder: str) -> None:
+    place = f"pgflow_cli/admin/{folder}"
+    packaged = {n: c for n, c in files(built / "tree").items() if n.startswith(place)}
+    assert packaged == tree_files(place, "")
+    assert packaged
+
+
 def test_a_wheel_has_every_module_and_nothing_else(built: Path) -> None:
     packaged = {n for n in files(built / "tree") if n.endswith(".py")}
     assert packaged == set(tree_files("pgflow_cli", ".py"))
