@@ -8,6 +8,7 @@ import time
 from pgflow_cli import census
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.census import Census
+from pgflow_cli.errors import PgflowError
 
 _FRESH = 1.0  # seconds; a page asks anew every few
 
@@ -23,13 +24,21 @@ class Glances:
         self._lock = threading.Lock()
         self._taken: Census | None = None
         self._at = 0.0
+        self._failed: PgflowError | None = None
+        self._failed_at = 0.0
 
     def latest(self) -> Census:
-        """Return a census that is no older than a second."""
+        """Return a census that is no older than a second.
+
+        Whoever waited for a look that failed hears of that: where a database says
+        nothing, tries one after the other would hold up every thread of the server.
+        """
+        asked = time.monotonic()
         with self._lock:
+            if self._failed is not None and self._failed_at > asked:
+                raise self._failed.with_traceback(None)
             if self._taken is None or time.monotonic() - self._at > _FRESH:
-                with self._pool.repository() as repository:
-                    self._taken = census.take(repository)
+                self._taken = self._look()
                 self._at = time.monotonic()
             return self._taken
 
@@ -37,3 +46,12 @@ class Glances:
         """Look again next time: something was changed here."""
         with self._lock:
             self._taken = None
+
+    def _look(self) -> Census:
+        self._failed = None
+        try:
+            with self._pool.repository() as repository:
+                return census.take(repository)
+        except PgflowError as error:
+            self._failed, self._failed_at = error, time.monotonic()
+            raise

@@ -102,6 +102,8 @@ def pages_of(town: Town) -> list[str]:
         "/ui/jobs?status=dlq&queue=emails*",
         "/ui/dlq?by=fingerprint&since=2h",
         f"/ui/replays/{town.plan}",
+        "/ui/replays/new?queue=emails",
+        f"/ui/replays/new?job_id={town.one('dlq')}",
         f"/ui/workers/{town.worker}",
         *(f"/ui/jobs/{job}?payload=all" for job in jobs),
         "/ui/jobs/ffffffffffff",
