@@ -34,6 +34,9 @@ _PARAMETER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
 _SAMPLES = {"job_id": "0199c0de-0000-7000-8000-000000000001"}
 _STREAMS = {"/events"}  # do not end by themselves; tests/admin/test_events.py has them
 
+# Change a cookie, and nothing that others see.
+OF_THE_BROWSER = {"/login", "/logout", "/ui/theme", "/ui/updates"}
+
 Clients = Callable[..., Client]
 EVERY = pytest.mark.parametrize(
     "route", api.ROUTES, ids=lambda route: f"{route.method} {route.path}"
@@ -58,6 +61,14 @@ def ask(client: Client, route: Route, **headers: str) -> TestResponse:
     return client.open(
         path_of(route), method=route.method, json=body, data=data, headers=named
     )
+
+
+def refused(answer: TestResponse, status: int, code: str = "") -> None:
+    """Check a refusal: a page says it in HTML, everything else as a problem."""
+    if answer.mimetype == "text/html":
+        assert answer.status_code == status, answer.text
+    else:
+        problem_of(answer, status, code)
 
 
 def is_refused(answer: TestResponse, route: Route) -> bool:
@@ -116,7 +127,7 @@ def test_a_token_opens_what_its_role_may(client_of: Clients, route: Route) -> No
         if role >= route.needs:
             assert answer.status_code not in (401, 500), answer.text
         elif role is Role.READ:
-            problem_of(answer, 403, "READ_ONLY")
+            refused(answer, 403, "READ_ONLY")
         else:
             assert is_refused(answer, route)
 
@@ -126,12 +137,12 @@ def test_a_read_only_server_changes_nothing(
     client_of: Clients, route: Route, connection: psycopg.Connection[Any]
 ) -> None:
     if route.needs < Role.OPERATE:
-        assert route.is_safe or route.path in ("/login", "/logout")
+        assert route.is_safe or route.path in OF_THE_BROWSER
         return
     for settings in ({}, TOKENS):
         client = client_of(read_only=True, **settings)
         answer = ask(client, route, X_Api_Key=TOKEN)
-        problem_of(answer, 403, "READ_ONLY")
+        refused(answer, 403, "READ_ONLY")
     assert connection.execute("select count(*) from pgflow.jobs").fetchone() == (0,)
 
 
@@ -154,13 +165,13 @@ def test_no_page_of_another_origin_changes_anything(
     ]
     opened, closed = client_of(), client_of(**TOKENS)
     for headers in tries:
-        problem_of(ask(opened, route, **headers), 403, "FOREIGN_ORIGIN")
+        refused(ask(opened, route, **headers), 403, "FOREIGN_ORIGIN")
         with_token = ask(closed, route, X_Api_Key=TOKEN, **headers)
-        problem_of(with_token, 403, "FOREIGN_ORIGIN")
+        refused(with_token, 403, "FOREIGN_ORIGIN")
     cookie = Keyring([TOKEN]).cookie(TOKEN, time.time())
     closed.set_cookie(COOKIE, cookie)
     for headers in ({}, {"Sec_Fetch_Site": "none", "Origin": "http://localhost"}):
-        problem_of(ask(closed, route, **headers), 403, "FOREIGN_ORIGIN")
+        refused(ask(closed, route, **headers), 403, "FOREIGN_ORIGIN")
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/xml"):
         answer = opened.open(
             path_of(route), method=route.method, data=b"{}", content_type=kind
@@ -179,7 +190,7 @@ def test_a_foreign_host_is_misdirected(client_of: Clients, route: Route) -> None
         assert route.is_safe
         assert route.needs <= Role.METRICS
     else:
-        problem_of(answer, 421)
+        refused(answer, 421)
 
 
 @EVERY
