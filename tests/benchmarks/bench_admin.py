@@ -101,7 +101,7 @@ def loaded(server: Server, ready: int) -> tuple[str, str]:
                 """
                 select count(pgflow.enqueue(
                   'noop', '{}'::jsonb,
-                  queue => (array['emails', 'reports', 'default'])[1 + n % 3]
+                  queue => (array['emails', 'reports', 'default'])[1 + n %% 3]
                 )) from generate_series(1, least(%s, 100000)) as n
                 """,
                 (ready,),
