@@ -436,6 +436,25 @@ def test_a_canary_is_waited_for_and_the_rest_is_not_created(
     assert "■</span> stopped" in stopped
 
 
+def test_the_canary_that_a_button_proposes_is_the_one_that_runs(
+    client: Client, connection: Connection
+) -> None:
+    plant_dead(connection, 7, queue="mails")
+
+    # As a browser sends it: the form's own field is empty, the button has the number.
+    path = "/ui/replays/new?queue=mails&canary=&rate=&to_queue=&patch=&canary=5"
+    seen = page(client, path)
+    confirming = seen[seen.index('action="/ui/replays"') :]
+    confirming = confirming[: confirming.index("</form>")]
+    fields = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', confirming)
+    hidden = dict(fields)
+    response = send(client, "/ui/replays", **hidden)
+
+    assert "pgflow replay run -q mails --canary 5" in html.unescape(seen)
+    assert "Canary of 5 jobs: <strong>waiting</strong>" in told(client, response)
+    send(client, f"{response.location}/stop")
+
+
 def test_a_worker_is_told_to_be_quiet(
     client: Client, planted: Planted, connection: Connection
 ) -> None:

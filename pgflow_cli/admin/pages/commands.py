@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from werkzeug.datastructures import MultiDict
+
 _OPTIONS = {
     "queue": "-q",
     "status": "--status",
@@ -45,8 +47,18 @@ def line(*words: str, **options: Any) -> str:
 
 
 def given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return some of the values of a request, as they were typed."""
-    return {name: values[name] for name in names if values.get(name)}
+    """Return some of the values of a request, as they were typed.
+
+    A field that was left empty is no value, though a button of its name sent one, too.
+    """
+    several = values.getlist if isinstance(values, MultiDict) else None
+    typed = {
+        name: [text for text in several(name) if text]
+        if several
+        else [values.get(name)]
+        for name in names
+    }
+    return {name: texts[-1] for name, texts in typed.items() if texts and texts[-1]}
 
 
 def _options(options: Mapping[str, Any]) -> Iterator[str]:
