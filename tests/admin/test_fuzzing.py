@@ -33,6 +33,7 @@ def test_every_operation_does_what_its_document_says(
         service.close()
     assert found.problems == []
     assert found.faults == 0, str(found)
-    api_operations = [route for route in api.ROUTES if not route.of_page]
-    assert len(found.operations) == len(api_operations)
+    known = {f"{r.method} {r.openapi_path}" for r in api.ROUTES if not r.of_page}
+    # Where it has the document from it does not ask again.
+    assert found.operations == known - {"GET /openapi.json"}
     assert found.statuses[200] > 100, str(found)

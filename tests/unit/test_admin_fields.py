@@ -95,8 +95,11 @@ def test_a_query_is_refused_that_says_something_else(
         read_query(arguments, [COUNT])
 
 
-def test_an_empty_parameter_is_an_absent_one() -> None:
-    assert read_query(MultiDict({"count": ""}), [COUNT]) == {"count": 3}
+def test_an_empty_field_of_a_form_is_an_absent_one() -> None:
+    empty = MultiDict({"count": ""})
+    assert read_query(empty, [COUNT], of_form=True) == {"count": 3}
+    with pytest.raises(Problem):
+        read_query(empty, [COUNT])
 
 
 def test_a_parameter_may_be_given_several_times_if_it_says_so() -> None:
