@@ -211,6 +211,11 @@ class Intake:
         self.give_back(doomed)
         self.slots.cancel(job_ids)
 
+    def is_still(self) -> bool:
+        """Say whether nothing more is leased, and no lease is on its way."""
+        with self._lock:
+            return self.quiet and not self._reserved
+
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
         spent = self._remaining.value == 0

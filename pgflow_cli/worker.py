@@ -118,6 +118,7 @@ class Worker:
         for cycle in self._cycles:
             threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
         told_idle = told_retiring = False
+        told_quiet = self._intake.quiet
         report_at = time.monotonic() + REPORT
         while not self._intake.finished():
             if pipe.poll(TICK):
@@ -127,6 +128,9 @@ class Worker:
             if self._intake.idle != told_idle:
                 told_idle = self._intake.idle
                 pipe.send(("idle", told_idle))
+            if self._intake.is_still() and not told_quiet:
+                told_quiet = True
+                log.debug("told to lease no more", extra={"event": "worker_quiet"})
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
                 pipe.send(("retiring",))
@@ -145,7 +149,6 @@ class Worker:
             self.wake()
         elif command == "quiet":
             self._intake.quiet = True
-            log.debug("told to lease no more", extra={"event": "worker_quiet"})
         elif command == "drain":
             self._intake.ending = True
         elif command == "release":

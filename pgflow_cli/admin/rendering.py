@@ -38,6 +38,4 @@ def page(
         values, root=root, asset_url=partial(asset_url, root=root)
     )
     response = Response(text, status=status, content_type=HTML)
-    # With no-referrer a browser says `Origin: null` of its own forms.
-    response.headers["Referrer-Policy"] = "same-origin"
     return response

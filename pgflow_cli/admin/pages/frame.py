@@ -220,8 +220,6 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
         longest=words.LONGEST,
         **values,
     )
-    # With no-referrer a browser says `Origin: null` of its own forms.
-    response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Vary"] = "Cookie"
     return response
 
