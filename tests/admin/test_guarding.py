@@ -59,8 +59,8 @@ def path_of(route: Route) -> str:
 def ask(client: Client, route: Route, **headers: str) -> TestResponse:
     """Send a request of a route's method, with an empty body of the right type."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    body = None if route.is_safe or route.of_page else {}
-    data = {} if route.of_page and not route.is_safe else None
+    body: dict[str, Any] | None = None if route.is_safe or route.of_page else {}
+    data: dict[str, Any] | None = {} if route.of_page and not route.is_safe else None
     return client.open(
         path_of(route), method=route.method, json=body, data=data, headers=named
     )

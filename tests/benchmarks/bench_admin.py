@@ -127,6 +127,10 @@ def round_trip(url: str) -> float:
 
 def timed(port: int, path: str, seconds: float, label: str) -> tuple[float, float]:
     """Ask for a path with keep-alive clients; return requests per second and p99."""
+    warmed = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    warmed.request("GET", path)  # a server may still be loading
+    warmed.getresponse().read()
+    warmed.close()
     taken: list[float] = []
     statuses: set[int] = set()
     end = time.monotonic() + seconds
