@@ -123,6 +123,19 @@ def test_whoever_types_is_not_disturbed(
     expect(note).to_have_value("half a sen")
 
 
+def test_a_table_stays_where_it_was_moved_to(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    page = visits.page(f"{serve_admin().url}/", viewport={"width": 390, "height": 844})
+    says(page, "live")
+    table = page.get_by_role("region", name="Queues, those in trouble first")
+    table.evaluate("table => { table.scrollLeft = 120 }")
+    plant(connection, queue="fresh")
+    expect(page.locator("#q-fresh")).to_be_attached()
+    assert table.evaluate("table => table.scrollLeft") == 120
+
+
 def test_when_the_login_ends_the_page_says_so_and_keeps_what_it_shows(
     serve_admin: Serves, visits: Visits, connection: Connection, tmp_path: Path
 ) -> None:

@@ -25,12 +25,19 @@
   body.addEventListener("htmx:beforeRequest", (event) => {
     if (inUse(event.target)) event.preventDefault();
   });
+  let scrolled = [];
   body.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
     // A login that has ended answers with the form: what is shown stays.
     const loggedOut = new URL(xhr.responseURL).pathname.endsWith("/login");
     if (loggedOut) tell("logged out: load the page again", false);
     if (loggedOut || inUse(target)) event.detail.shouldSwap = false;
+    scrolled = [...target.querySelectorAll(".scroll")].map((table) => table.scrollLeft);
+  });
+  // A wide table stays where somebody has moved it to.
+  body.addEventListener("htmx:afterSwap", () => {
+    const tables = document.querySelectorAll("#panel .scroll");
+    scrolled.forEach((left, place) => { if (tables[place]) tables[place].scrollLeft = left; });
   });
   // The same alerts again are no news: nobody wants them read aloud.
   body.addEventListener("htmx:oobBeforeSwap", (event) => {
