@@ -37,5 +37,4 @@ def page(
     text = environment.get_template(name).render(
         values, root=root, asset_url=partial(asset_url, root=root)
     )
-    response = Response(text, status=status, content_type=HTML)
-    return response
+    return Response(text, status=status, content_type=HTML)

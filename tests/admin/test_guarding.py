@@ -31,7 +31,7 @@ TOKENS = {"api_tokens": (TOKEN, f"{READER} read"), "metrics_tokens": (SCRAPER,)}
 OWN = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
 CANARY = "canary-7f3a-never-shown"
 _PARAMETER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
-_SAMPLES = {"job_id": "0199c0de-0000-7000-8000-000000000001"}
+_SAMPLES = {"job_id": "0199c0de-0000-7000-8000-000000000001", "plan": "1"}
 _STREAMS = {"/events"}  # do not end by themselves; tests/admin/test_events.py has them
 
 # Change a cookie, and nothing that others see.
