@@ -86,6 +86,10 @@ class DatabaseUnavailable(PgflowError):
     exit_code = 69
 
 
+class TooSlow(DatabaseUnavailable):
+    """A statement has taken longer than it may."""
+
+
 class OutcomeUnknown(DatabaseUnavailable):
     """The connection was lost, or a commit only half confirmed: the statement may or
     may not have happened.

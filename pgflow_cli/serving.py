@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import output, settings
@@ -51,6 +52,7 @@ def admin_plan(
         insecure=options["insecure_no_token"],
         read_only=options["read_only"],
         allowed_hosts=options["allow_host"],
+        production=settings.production.value(),
         connect_timeout=settings.given("connect_timeout"),
         max_payload_bytes=settings.max_payload_bytes.value(),
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
@@ -85,7 +87,9 @@ def probe_plan(database: Database, address: tuple[str, int]) -> AdminPlan:
 
 
 @contextmanager
-def beside(database: Database, options: Mapping[str, Any]) -> Iterator[list[Companion]]:
+def beside(
+    database: Database, worker_id: str, options: Mapping[str, Any]
+) -> Iterator[list[Companion]]:
     """Run the servers that `work` was asked for in processes of their own, for as long
     as the block does.
     """
@@ -99,7 +103,9 @@ def beside(database: Database, options: Mapping[str, Any]) -> Iterator[list[Comp
         plans["probe server"] = probe_plan(database, options["probe"])
     bound = [server.listening(plan) for plan in plans.values()]
     kept = [
-        companions.Companion(name, companion.main, (plan, listens))
+        companions.Companion(
+            name, companion.main, (replace(plan, worker_id=worker_id), listens)
+        )
         for (name, plan), listens in zip(plans.items(), bound, strict=True)
     ]
     try:

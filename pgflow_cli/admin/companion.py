@@ -24,5 +24,5 @@ class Tie(Protocol):
 
 def main(plan: AdminPlan, bound: socket.socket, tie: Tie) -> None:
     """Serve until the tie is cut."""
-    logs.set_up(plan.log_format, plan.log_level)
+    logs.set_up(plan.log_format, plan.log_level, worker_id=plan.worker_id)
     server.run(plan, bound, beat=tie.turned_at, ended=tie.is_cut)

@@ -12,7 +12,8 @@ class AdminPlan:
     """The settings of an admin server. Durations are seconds, sizes bytes.
 
     `api_tokens` and `metrics_tokens` are lines, `TOKEN` or `TOKEN read`. A server that
-    is `probe_only` answers health probes and its own process's metrics.
+    is `probe_only` answers health probes and tells of the process it belongs to;
+    `worker_id` is the worker beside which it runs.
     """
 
     url: str = field(repr=False)
@@ -35,6 +36,7 @@ class AdminPlan:
     max_enqueue_per_minute: int = 0
     production: bool = False
     probe_only: bool = False
+    worker_id: str | None = None
     log_format: str = "auto"
     log_level: str = "info"
 

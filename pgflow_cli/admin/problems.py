@@ -148,6 +148,8 @@ def _unavailable(error: errors.PgflowError) -> Problem:
             "the database's answer was lost: whether it was done is not known",
             "OUTCOME_UNKNOWN",
         )
+    elif isinstance(error, errors.TooSlow):
+        said, code = "it took the database too long; ask for less", "TOO_SLOW"
     elif isinstance(error, errors.DatabaseUnavailable):
         said, code = "the database does not answer", "DATABASE_UNAVAILABLE"
     elif isinstance(error, errors.TryLater):

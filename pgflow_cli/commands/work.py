@@ -38,7 +38,7 @@ def work(database: Database, **options: Any) -> None:
     )
     logs.say_settings(inventory.in_force(options))
     notices.say(plan.notify_socket, notices.WAITING)
-    with serving.beside(database, options) as companions:
+    with serving.beside(database, plan.name, options) as companions:
         await_database(database, migrate=options["migrate"])
         Supervisor(plan, companions).run()
 

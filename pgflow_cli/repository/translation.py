@@ -15,6 +15,7 @@ from pgflow_cli.errors import (
     PgflowError,
     Refused,
     StatementFailed,
+    TooSlow,
     UsageError,
 )
 
@@ -43,7 +44,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code in _CONTENTION:
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":
-        return DatabaseUnavailable(
+        return TooSlow(
             f"the statement was canceled: {primary}",
             "Try: --timeout with a larger value",
         )

