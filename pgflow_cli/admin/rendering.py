@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -14,6 +15,7 @@ from pgflow_cli.admin.assets import asset_url
 
 FOLDER = Path(__file__).with_name("templates")
 HTML = "text/html; charset=utf-8"
+_LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(FOLDER),
@@ -38,3 +40,10 @@ def page(
         values, root=root, asset_url=partial(asset_url, root=root)
     )
     return Response(text, status=status, content_type=HTML)
+
+
+def local_path(given: str | None) -> str:
+    """Return a path of this server's that a form names; of anything else, the first
+    page's.
+    """
+    return given if given and _LOCAL_PATH.fullmatch(given) else "/"

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.admin.pages import words
-from pgflow_cli.admin.pages.frame import back_to
+from pgflow_cli.admin.rendering import local_path
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients
 from tests.admin.planting import Planted, plant_everything
@@ -486,7 +486,7 @@ def test_updates_can_be_paused(client: Client) -> None:
     "there", ["//evil.example/", "/\\evil.example", "https://e", ""]
 )
 def test_a_form_sends_nobody_elsewhere(there: str) -> None:
-    assert back_to(there) == "/"
+    assert local_path(there) == "/"
 
 
 def test_what_updates_a_part_leaves_the_flash_alone(

@@ -5,7 +5,6 @@ Programs send JSON and get 204; the form of a browser gets sent on.
 
 from __future__ import annotations
 
-import re
 import time
 from http import HTTPStatus
 
@@ -25,7 +24,6 @@ _TOKEN = Field("token", fields.text(), "The token.", required=True)
 _NEXT = Field("next", fields.text(most=4000), "A path to be sent on to.")
 # Of this server: //host and /\host are other servers to a browser, which also drops
 # tabs and line ends.
-_LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 
 def login_form(call: Call) -> Response:
@@ -38,7 +36,7 @@ def login(call: Call) -> Response:
     if not call.takes_form:
         return _logged_in(call, Response(status=HTTPStatus.NO_CONTENT))
     try:
-        there = call.request.root_path + _local(call.body["next"])
+        there = call.request.root_path + rendering.local_path(call.body["next"])
         return _logged_in(call, redirect(there, HTTPStatus.SEE_OTHER))
     except Problem as problem:
         again = _form(call, call.body["next"], problem)
@@ -96,13 +94,8 @@ def _form(call: Call, there: str | None, problem: Problem | None = None) -> Resp
         style=_STYLE if _STYLE in assets.ASSETS else None,
         needed=not call.service.guard.keyring.is_empty,
         error=said.get(problem.status, problem.error) if problem else None,
-        next=_local(there),
+        next=rendering.local_path(there),
     )
-
-
-def _local(there: str | None) -> str:
-    """Return a path of this server's to go on to; of anything else, the page's."""
-    return there if there and _LOCAL_PATH.fullmatch(there) else "/"
 
 
 def _cookie_path(call: Call) -> str:

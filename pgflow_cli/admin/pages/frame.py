@@ -36,7 +36,6 @@ _LONGEST_FLASH = 2000
 # A socket's folder would push everything else off a narrow screen.
 _SOCKET = re.compile("@/[^:]*:")
 # Of this server: //host and /\host are other servers to a browser.
-_LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +155,6 @@ def writing(call: Call) -> Iterator[Repository]:
     with call.writing() as repository:
         migrations.require_current(repository)
         yield repository
-
-
-def back_to(given: str | None) -> str:
-    """Return a path of this server's that a form names; of anything else, the first
-    page's.
-    """
-    return given if given and _LOCAL_PATH.fullmatch(given) else "/"
 
 
 def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> str:

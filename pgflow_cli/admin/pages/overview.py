@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from werkzeug.wrappers import Response
 
 from pgflow_cli import alerts, times
+from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field, one_of, text
 from pgflow_cli.admin.pages import frame
@@ -49,14 +50,14 @@ def overview(call: Call) -> Response:
 
 def set_theme(call: Call) -> Response:
     """Remember light, dark, or as the system has it."""
-    response = frame.go(call, frame.back_to(call.body["back"]))
+    response = frame.go(call, rendering.local_path(call.body["back"]))
     frame.set_cookie(call, response, frame.THEME_COOKIE, call.body["theme"])
     return response
 
 
 def set_updates(call: Call) -> Response:
     """Remember whether pages update themselves."""
-    response = frame.go(call, frame.back_to(call.body["back"]))
+    response = frame.go(call, rendering.local_path(call.body["back"]))
     frame.set_cookie(call, response, frame.PAUSE_COOKIE, call.body["updates"])
     return response
 
