@@ -145,11 +145,11 @@ class Cycle:
             reply = self._exchange(room - kept, settlements, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
-            intake.confirm(room, len(runs))
+            intake.confirm(room, len(runs), batch=False)
             self._settle_singly(runs, error)
             return
         except PgflowError:
-            intake.confirm(room, len(runs))
+            intake.confirm(room, len(runs), batch=False)
             raise
         batch = leased > 0 or not reply.limited_open
         # Before the confirmation: with nothing in flight the process may end.
@@ -220,8 +220,10 @@ class Cycle:
             scan=Scan(last_queue=self._last_limited),
         )
         jobs: list[LeasedJob] = []
+        asked = False
         try:
             jobs = self._repository.lease_limited(request)
+            asked = True
         except DatabaseUnavailable as error:
             self._unconfirmed.append(request.batch_id)
             log.warning(
@@ -236,7 +238,7 @@ class Cycle:
                 extra=logs.trouble("contention", error),
             )
         finally:
-            intake.confirm(room, 0, leased=len(jobs))
+            intake.confirm(room, 0, leased=len(jobs), batch=asked)
         if jobs:
             self._last_limited = jobs[-1].queue
             intake.idle = False

@@ -139,7 +139,11 @@ def _body(route: Route) -> dict[str, Any]:
     wanted = [each.name for each in route.fields if each.required]
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {each.name: each.schema for each in route.fields},
+        # What may be absent may be null, too.
+        "properties": {
+            each.name: each.schema if each.required else shapes.maybe({**each.schema})
+            for each in route.fields
+        },
         "additionalProperties": False,
     }
     if wanted:

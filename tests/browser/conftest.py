@@ -1,4 +1,4 @@
-"""Fixtures: one browser for the tests of a process, servers and pages for each test."""
+"""Fixtures: a browser, servers and pages for each test."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ class Shown:
         return self.served.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests of this process."""
+    """A Chromium of the test's own.
+
+    While Playwright runs, its event loop runs in this thread: a test of an async
+    handler that came after could not have one.
+    """
     program = needs_tool("chromium")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
