@@ -25,12 +25,12 @@ def password_is_typed() -> bool:
 def open_address() -> str | None:
     """Return where an admin server would let in whoever reaches it from elsewhere."""
     address = settings.work_admin.value()
-    if address is None or address[0] in LOOPBACK:
+    if address is None or address.host in LOOPBACK:
         return None
     find = Session.current().sources.find
     tokens = ("PGFLOW_API_TOKEN", "PGFLOW_API_TOKEN_FILE")
     guarded = any(find(variable) for variable in tokens)
-    return None if guarded else f"{address[0]}:{address[1]}"
+    return None if guarded else str(address)
 
 
 def secret_files() -> list[SecretFile]:

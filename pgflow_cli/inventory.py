@@ -14,6 +14,7 @@ import click
 from pgflow_cli import configuration, escaping, settings, times
 from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
+from pgflow_cli.parameters import Endpoint
 
 # What a command that stays has no use for.
 _FOR_PEOPLE = frozenset({"check", "pager", "production"})
@@ -192,7 +193,7 @@ def _text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return times.format_duration(value)
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list) and not isinstance(value, Endpoint):
         return ",".join(map(str, value))
     return str(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
@@ -135,16 +135,27 @@ class Size(Kind):
         return size
 
 
+class Endpoint(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
 class Address(Kind):
-    """Where a server listens, given on as host and port; off is None."""
+    """Where a server listens, given on as an `Endpoint`; off is None."""
 
     name = "address"
     expects = "HOST:PORT, such as 127.0.0.1:3003 or [::1]:3003, or off"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int] | None:
-        if value is None or isinstance(value, tuple):
+    ) -> Endpoint | None:
+        if value is None or isinstance(value, Endpoint):
             return value
         text = str(value).strip()
         # YAML 1.1 makes a boolean of a bare `off`.
@@ -153,7 +164,7 @@ class Address(Kind):
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3]) > 65_535:
             self.refuse(param, ctx)
-        return match[1] or match[2], int(match[3])
+        return Endpoint(match[1] or match[2], int(match[3]))
 
 
 class InstantType(Kind):

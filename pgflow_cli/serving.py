@@ -15,6 +15,7 @@ from pgflow_cli.errors import UsageError
 if TYPE_CHECKING:
     from pgflow_cli.admin.plan import AdminPlan
     from pgflow_cli.companions import Companion
+    from pgflow_cli.parameters import Endpoint
     from pgflow_cli.repository import Database
 
 log = logging.getLogger("pgflow.supervisor")
@@ -33,7 +34,7 @@ _OWN = {
 
 
 def admin_plan(
-    database: Database, address: tuple[str, int], options: Mapping[str, Any]
+    database: Database, address: Endpoint, options: Mapping[str, Any]
 ) -> AdminPlan:
     """Return the plan of an admin server; what it cannot be is refused."""
     from pgflow_cli.admin import plan, server  # noqa: PLC0415 - start-up stays quick
@@ -45,8 +46,8 @@ def admin_plan(
         own["max_sse"] = min(own["max_sse"], own["threads"] // 2)
     made = plan.AdminPlan(
         url=database.url,
-        host=address[0],
-        port=address[1],
+        host=address.host,
+        port=address.port,
         api_tokens=tuple(settings.api_tokens()),
         metrics_tokens=tuple(settings.metrics_tokens()),
         insecure=options["insecure_no_token"],
@@ -68,14 +69,14 @@ def admin_plan(
     return made
 
 
-def probe_plan(database: Database, address: tuple[str, int]) -> AdminPlan:
+def probe_plan(database: Database, address: Endpoint) -> AdminPlan:
     """Return the plan of a server that answers health probes and nothing else."""
     from pgflow_cli.admin import plan  # noqa: PLC0415 - start-up stays quick
 
     return plan.AdminPlan(
         url=database.url,
-        host=address[0],
-        port=address[1],
+        host=address.host,
+        port=address.port,
         threads=2,
         max_sse=0,
         access_log=False,

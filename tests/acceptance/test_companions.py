@@ -59,6 +59,7 @@ def test_a_worker_serves_the_api_and_its_probes(
     admin, probe = (address(worker, wait_until, n) for n in ("admin", "probe"))
     wait_until(lambda: ask(f"{admin}/health/ready")[0] == 200, "the API is ready")
     wait_until(lambda: ask(f"{probe}/health/ready")[0] == 200, "the probe is ready")
+    assert "PGFLOW_ADMIN_ADDR=127.0.0.1:0 (--admin)" in worker.log
     assert ask(f"{admin}/health") == (200, "ok")
     assert json.loads(ask(f"{admin}/jobs")[1])["items"] == []
     assert ask(f"{probe}/jobs")[0] == 404
