@@ -1,0 +1,53 @@
+"""Probes: whether the supervisor's loop turns, whatever the database does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from werkzeug.test import Client
+
+from pgflow_cli.admin import api
+from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin.service import Service
+from tests.admin.conftest import problem_of
+from tests.servers import Database
+
+
+class Supervisor:
+    """When a loop has last turned, as its companion is told."""
+
+    def __init__(self) -> None:
+        self.turned = time.monotonic()
+
+    def turned_at(self) -> float:
+        return self.turned
+
+
+@pytest.fixture
+def supervisor() -> Supervisor:
+    return Supervisor()
+
+
+@pytest.fixture(params=[False, True], ids=["admin", "probe"])
+def beside(
+    request: pytest.FixtureRequest, database: Database, supervisor: Supervisor
+) -> Iterator[Client]:
+    """A client of a server beside that supervisor."""
+    plan = AdminPlan(url=database.url, access_log=False, probe_only=request.param)
+    service = Service(plan, beat=supervisor.turned_at)
+    yield Client(api.application(service))
+    service.end()
+    service.close()
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/started", "/health/ready"])
+def test_a_server_is_as_well_as_its_supervisors_loop(
+    beside: Client, supervisor: Supervisor, path: str
+) -> None:
+    assert beside.get(path).text == "ok"
+    supervisor.turned -= 61
+    problem_of(beside.get(path), 503, "NOT_TURNING")
+    supervisor.turned = time.monotonic()
+    assert beside.get(path).text == "ok"
