@@ -151,10 +151,10 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
     wait_until: Wait,
 ) -> None:
     [job] = plant(
-        connection, job_type="holds_the_interpreter", payload='{"length": 27}'
+        connection, job_type="holds_the_interpreter", payload='{"length": 28}'
     )
-    start_worker("--lease-seconds", "1", "--reap-interval", "100ms")
-    start_worker("--lease-seconds", "1", "--reap-interval", "100ms")
+    start_worker("--lease-seconds", "2", "--reap-interval", "100ms")
+    start_worker("--lease-seconds", "2", "--reap-interval", "100ms")
     wait_until(settled(connection, job), "it ends", seconds=120)
     assert witness(job) == [("start", 1), ("end", 1)]
 

@@ -134,8 +134,11 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
 def test_the_url_reaches_a_migrated_database(directory: Directory) -> None:
     directory.start("--no-worker")
     url = directory.url()
-    check = directory.run("migrate", "--check", DATABASE_URL=url)
-    assert check.returncode == 0, check.stderr
+
+    def is_migrated() -> bool:
+        return not directory.run("migrate", "--check", DATABASE_URL=url).returncode
+
+    directory.wait_until(is_migrated, "it is migrated")
     assert not any("password" in line or url in line for line in directory.processes())
 
 
