@@ -34,6 +34,7 @@ class Notices:
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
+        self._untold: list[str] = []
 
     def turn(self, boards: Iterable[Board], *, ending: bool) -> None:
         """Tell what is new, on each turn of the supervisor's loop; never blocks.
@@ -46,24 +47,28 @@ class Notices:
         now, shown, lines = time.monotonic(), list(boards), list[str]()
         if shown and not self._ready:
             self._ready, self._next_text = True, now
-            lines.append("READY=1")
+            self._untold.append("READY=1")
         if ending and not self._ending:
             self._ending, self._next_text = True, now
-            lines.append("STOPPING=1")
+            self._untold.append("STOPPING=1")
         if self._pulse and now >= self._next_pulse:
             self._next_pulse = now + self._pulse
             lines.append("WATCHDOG=1")
         if self._ready and now >= self._next_text:
             self._next_text = now + INTERVAL
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        if lines:
-            say(self._address, *lines)
+        # The socket may be full. A pulse or a text comes again by itself; without READY
+        # the manager would end a healthy worker, so that is said until it is heard.
+        if (lines or self._untold) and say(self._address, *self._untold, *lines):
+            self._untold.clear()
 
 
-def say(address: str | None, *lines: str) -> None:
-    """Send lines to the service manager; without one, or if it is deaf, do nothing."""
+def say(address: str | None, *lines: str) -> bool:
+    """Send lines to the service manager and return whether its socket took them; never
+    blocks and never raises, whether there is a manager or not.
+    """
     if address is None or not hasattr(socket, "AF_UNIX"):
-        return
+        return False
     # An abstract name is written with @ where the kernel wants a zero byte.
     name = f"\0{address[1:]}" if address.startswith("@") else address
     try:
@@ -72,7 +77,8 @@ def say(address: str | None, *lines: str) -> None:
             channel.sendto("\n".join(lines).encode(), name)
     except OSError:
         # Nobody can be told, and no job may suffer for it.
-        return
+        return False
+    return True
 
 
 def _told(boards: list[Board], *, ending: bool) -> str:

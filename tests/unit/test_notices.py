@@ -98,6 +98,20 @@ def test_a_manager_that_is_gone_or_deaf_stops_nobody(tmp_path: Path) -> None:
             notices.say(str(tmp_path / "full"), "WATCHDOG=1")
 
 
+def test_ready_is_said_again_until_the_manager_has_room_for_it(
+    manager: tuple[socket.socket, str],
+) -> None:
+    listening, name = manager
+    while notices.say(name, "WATCHDOG=1"):
+        pass
+    told = Notices(name, 0.0)
+    told.turn([Running()], ending=False)
+    assert "READY=1" not in heard(listening)
+    told.turn([Running()], ending=False)
+    told.turn([Running()], ending=False)
+    assert heard(listening) == ["READY=1"]
+
+
 @pytest.mark.parametrize(
     ("micros", "pid", "seconds"),
     [
