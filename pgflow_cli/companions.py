@@ -13,7 +13,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli.processes import CONTEXT, cause
+from pgflow_cli.running.processes import CONTEXT, cause
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pgflow_cli import development, explanation, screens
+from pgflow_cli import development, explanation
 from pgflow_cli.errors import PgflowError, Refused
+from pgflow_cli.explanation import screens
 from pgflow_cli.handlers import App, Job
 from pgflow_cli.local_server import LocalServer
 from pgflow_cli.local_worker import LocalWorker

@@ -144,7 +144,8 @@ def _look(repository: Repository, job_id: str, attempts: int | None) -> Explanat
 def _bundle(
     repository: Repository, job_id: str, target: str, payload: str | None
 ) -> None:
-    from pgflow_cli import bundles, documents  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import bundles  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.explanation import documents  # noqa: PLC0415 - start-up stays quick
 
     explained = _look(repository, job_id, None)
     bundles.write(target, documents.bundle(explained, payload=payload))

@@ -104,7 +104,7 @@ def _seen(look: Callable[[], Explanation], seconds: float) -> Iterator[Explanati
 
 
 def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
-    from pgflow_cli import screens  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.explanation import screens  # noqa: PLC0415 - start-up stays quick
 
     width = output.width()
     if wish.timeline:
@@ -124,7 +124,7 @@ def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
 def _object(
     explained: Explanation, wish: Wish
 ) -> tuple[dict[str, Any], tuple[output.Column, ...]]:
-    from pgflow_cli import documents  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.explanation import documents  # noqa: PLC0415 - start-up stays quick
 
     if wish.timeline:
         return documents.timeline(explained), TIMELINE

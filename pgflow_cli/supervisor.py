@@ -22,14 +22,14 @@ from multiprocessing import connection
 from typing import Any
 
 from pgflow_cli import errors, fencing, logs, migrations
-from pgflow_cli.board import RunningJob
 from pgflow_cli.companions import Companion
-from pgflow_cli.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
 from pgflow_cli.notices import Notices
-from pgflow_cli.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.running.board import RunningJob
+from pgflow_cli.running.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
+from pgflow_cli.running.processes import CONTEXT, Child, cause, settling
+from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile
-from pgflow_cli.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -60,7 +60,8 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli import bundles, examination, patient, reports  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import bundles  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.diagnosis import examination, patient, reports  # noqa: PLC0415 - start-up stays quick
 
     findings = list(
         examination.examine(

@@ -105,7 +105,8 @@ def show(repository: Repository, job_id: str) -> None:
       pgflow jobs show 9c41e07b
       pgflow jobs show 9c41e07b -o json
     """
-    from pgflow_cli import documents, migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.explanation import documents  # noqa: PLC0415 - start-up stays quick
 
     migrations.require_current(repository)
     found = repository.find_listed_job(repository.find_job(job_id))

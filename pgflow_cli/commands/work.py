@@ -9,7 +9,7 @@ from pgflow_cli.context import command, pass_database
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
-    from pgflow_cli.workplan import WorkPlan
+    from pgflow_cli.running.workplan import WorkPlan
 
 
 @command("work")
@@ -44,8 +44,8 @@ def work(database: Database, **options: Any) -> None:
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
+    from pgflow_cli.running.workplan import WorkPlan  # noqa: PLC0415
     from pgflow_cli.supervisor import worker_name  # noqa: PLC0415
-    from pgflow_cli.workplan import WorkPlan  # noqa: PLC0415
 
     heartbeat = settings.heartbeat_seconds(
         options["lease_seconds"], options["heartbeat"]

@@ -1,4 +1,8 @@
-"""What facts about a database mean: pure, facts in, findings out."""
+"""`pgflow doctor`: asks a database its questions, judges the answers, reports them.
+
+`patient` asks, `examination` runs the checks, `reports` words what they found. All
+other modules are pure: facts in, findings out.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import examination
+from pgflow_cli.diagnosis import examination
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, expire_leases, plant
 from tests.private_servers import pgbouncer

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import archiving, migrations
+from pgflow_cli import migrations
 from pgflow_cli.errors import OutcomeUnknown, TryLater
-from pgflow_cli.maintenance import MaintenancePlan, Pass
+from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.upkeep import TaskReport
 from tests.days import Day, plant_day

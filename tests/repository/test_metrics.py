@@ -16,9 +16,9 @@ import pytest
 
 from pgflow_cli import metrics, sqlfiles
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.ledger import Ledger
 from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.repository import Database, Repository, measuring
+from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.scrapes import Scraper
 from tests import exported, servers
 from tests.jobs import expire_leases, plant, plant_dead

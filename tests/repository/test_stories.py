@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import documents, explanation, sqlfiles
+from pgflow_cli import explanation, sqlfiles
+from pgflow_cli.explanation import documents
 from pgflow_cli.facts import Backlog
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 import uuid
 
-from pgflow_cli.board import GONE, Board
+from pgflow_cli.running.board import GONE, Board
 
 
 def board() -> Board:

@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pgflow_cli import executables, handlers, programs
+from pgflow_cli import handlers, programs
 from pgflow_cli.handlers import Handler, Job, Outcome
+from pgflow_cli.running import executables
 from tests.unit.leased_jobs import leased
 
 WaitUntil = Callable[[Callable[[], bool], str], None]

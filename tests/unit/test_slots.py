@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.board import Board
 from pgflow_cli.handlers import CANCELED, App, Job
-from pgflow_cli.slots import Run, Slots
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.slots import Run, Slots
 from tests.unit.leased_jobs import leased
 
 LEASE = str(uuid.uuid4())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import examination
 from pgflow_cli.admin import shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import READ_SECONDS
 from pgflow_cli.admin.shapes import TEXT, Shape
-from pgflow_cli.diagnosis import FAIL, OK, WARN
+from pgflow_cli.diagnosis import FAIL, OK, WARN, examination
 from pgflow_cli.errors import TryLater
 
 # Who may read our files is for the host's own operators, not for whoever has a token.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import documents, explanation, gates
+from pgflow_cli import explanation
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH, NOT_ONE_JOB
@@ -20,7 +20,7 @@ from pgflow_cli.admin.shapes import (
     array,
     maybe,
 )
-from pgflow_cli.explanation import Explanation
+from pgflow_cli.explanation import Explanation, documents, gates
 
 _STATUS = maybe(shapes.word(*filters.STATUSES))
 LAST_ERROR = Shape("LastError", {"error_code": TEXT, "error_message": maybe(TEXT)})

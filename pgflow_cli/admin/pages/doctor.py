@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import examination, reports
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.routes import Route
+from pgflow_cli.diagnosis import examination, reports
 
 _GRAVITY = ("FAIL", "WARN", "OK")
 

@@ -19,15 +19,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pgflow_cli import handlers, logs, spans
-from pgflow_cli.board import Board
-from pgflow_cli.cycle import Cycle
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
-from pgflow_cli.intake import Intake
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
-from pgflow_cli.slots import Slots
-from pgflow_cli.workplan import WorkPlan
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.cycle import Cycle
+from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.slots import Slots
+from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.worker")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgflow_cli import clients, manifests, migrations
 from pgflow_cli.clients import Clients
-from pgflow_cli.dumps import Dump
+from pgflow_cli.backups.dumps import Dump
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,

@@ -15,11 +15,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import executables, handlers, spans
-from pgflow_cli.board import Board
+from pgflow_cli import handlers, spans
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.models import LeasedJob
-from pgflow_cli.pace import Pace
+from pgflow_cli.running import executables
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.pace import Pace
 
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it

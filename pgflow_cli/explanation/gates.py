@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgflow_cli import drain
-from pgflow_cli.facts import JobDescription, JobFacts, QueueGates
-from pgflow_cli.models import WorkerProcess
-from pgflow_cli.phrases import (
+from pgflow_cli.explanation.phrases import (
     clock,
     error_of,
     length,
@@ -22,6 +20,8 @@ from pgflow_cli.phrases import (
     some,
     workers_of,
 )
+from pgflow_cli.facts import JobDescription, JobFacts, QueueGates
+from pgflow_cli.models import WorkerProcess
 
 _ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
 _IN_FLIGHT, _RATE = "IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED"

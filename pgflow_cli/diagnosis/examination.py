@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pgflow_cli import escaping, sqlfiles
 from pgflow_cli.diagnosis import FAIL, Finding, jobs, schema, server, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import fail, ok, warn
+from pgflow_cli.diagnosis.patient import STATEMENT_SECONDS, Patient, Surroundings
 from pgflow_cli.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -17,7 +18,6 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
-from pgflow_cli.patient import STATEMENT_SECONDS, Patient, Surroundings
 from pgflow_cli.repository import Database, Repository
 
 _SILENCE_SECONDS = 10.0  # of a server that has accepted a statement

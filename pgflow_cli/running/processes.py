@@ -17,11 +17,12 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, handlers, intake, worker
-from pgflow_cli.board import Board, RunningJob
+from pgflow_cli import backoff, handlers
 from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.workplan import WorkPlan
+from pgflow_cli.running import intake, worker
+from pgflow_cli.running.board import Board, RunningJob
+from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 

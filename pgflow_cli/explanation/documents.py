@@ -10,8 +10,8 @@ from typing import Any
 
 from pgflow_cli import drain
 from pgflow_cli.explanation import Explanation
+from pgflow_cli.explanation.gates import forecast_of
 from pgflow_cli.facts import Attempt, JobFacts
-from pgflow_cli.gates import forecast_of
 
 Document = dict[str, Any]
 

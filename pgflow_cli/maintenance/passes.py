@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pgflow_cli import chores, logs, migrations
-from pgflow_cli.archiving import archive
+from pgflow_cli import logs, migrations
 from pgflow_cli.errors import (
     ConfigurationError,
     Contention,
@@ -22,9 +21,11 @@ from pgflow_cli.errors import (
     PgflowError,
     TryLater,
 )
-from pgflow_cli.pruning import prune
+from pgflow_cli.maintenance import chores
+from pgflow_cli.maintenance.archiving import archive
+from pgflow_cli.maintenance.pruning import prune
+from pgflow_cli.maintenance.turns import Turn
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.turns import Turn
 from pgflow_cli.upkeep import Cuts, TaskReport
 
 log = logging.getLogger("pgflow.maintain")

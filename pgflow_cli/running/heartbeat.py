@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pgflow_cli import fencing, logs, maintenance, migrations
-from pgflow_cli.board import GONE, Board
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
-from pgflow_cli.ledger import Ledger
 from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Listener, Repository
-from pgflow_cli.workplan import WorkPlan
+from pgflow_cli.running.board import GONE, Board
+from pgflow_cli.running.ledger import Ledger
+from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 

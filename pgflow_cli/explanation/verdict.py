@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgflow_cli.facts import Attempt, Backlog, JobDescription, JobFacts
-from pgflow_cli.gates import Finding, Gate, prospects, walk
-from pgflow_cli.phrases import (
+from pgflow_cli.explanation.gates import Finding, Gate, prospects, walk
+from pgflow_cli.explanation.phrases import (
     clock,
     count,
     last_error,
@@ -16,7 +15,8 @@ from pgflow_cli.phrases import (
     short,
     time_of_day,
 )
-from pgflow_cli.story import Event, tell
+from pgflow_cli.explanation.story import Event, tell
+from pgflow_cli.facts import Attempt, Backlog, JobDescription, JobFacts
 
 # Verdicts of a job that no gate holds up, or that is where it should be.
 _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}

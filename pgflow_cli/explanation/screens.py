@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pgflow_cli import escaping, times
 from pgflow_cli.explanation import Explanation
+from pgflow_cli.explanation.story import Event
 from pgflow_cli.facts import Kin
-from pgflow_cli.story import Event
 
 _MARKS = {
     "queued": " ",

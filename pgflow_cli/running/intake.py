@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
-from pgflow_cli.board import Board
 from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob
-from pgflow_cli.slots import Run, Slots
-from pgflow_cli.workplan import WorkPlan
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.slots import Run, Slots
+from pgflow_cli.running.workplan import WorkPlan
 
 HORIZON = 0.1  # seconds of work that may wait in memory
 # At most so many batches wait: for each connection one that runs, one on its way.

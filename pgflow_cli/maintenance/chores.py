@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pgflow_cli import migrations
+from pgflow_cli.maintenance.turns import Turn
 from pgflow_cli.repository import Repository
-from pgflow_cli.turns import Turn
 from pgflow_cli.upkeep import Cuts
 
 _MANY = 100_000  # no further does a dry run count

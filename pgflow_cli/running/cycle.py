@@ -23,11 +23,11 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
-from pgflow_cli.intake import Intake
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.slots import Run
+from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.slots import Run
 
 log = logging.getLogger("pgflow.worker")
 
