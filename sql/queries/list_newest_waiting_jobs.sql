@@ -15,7 +15,10 @@ with few as materialized (
       and pending.job_id <
 -- include: until_id
       and pending.job_id < coalesce(%(after_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    limit %(sorted)s::integer + 1
+    -- In the index's order, and no more than a number that the planner does not know: it then expects to read a tenth
+    -- of the queue. Otherwise it may read every queue's jobs, from end to end, for the few of this one.
+    order by pending.queue, pending.rank, pending.run_at, pending.job_id
+    limit (select %(sorted)s::integer + 1)
   ) as entry
   where %(queues)s::text[] is null
     or ranks.queue = any(%(queues)s::text[])
