@@ -30,7 +30,7 @@ class Notices:
 
     def __init__(self, address: str | None, watchdog: float) -> None:
         self._address = address
-        # Thrice in that time: one lost datagram and one slow turn cost no restart.
+        # Three times in that span: a lost datagram or a slow turn costs no restart.
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
@@ -61,7 +61,7 @@ class Notices:
 
 
 def say(address: str | None, *lines: str) -> None:
-    """Send lines to the service manager; without one, or if it is deaf, do nothing."""
+    """Send lines to the service manager; do nothing if there is none, or it is deaf."""
     if address is None or not hasattr(socket, "AF_UNIX"):
         return
     # An abstract name is written with @ where the kernel wants a zero byte.

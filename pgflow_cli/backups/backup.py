@@ -14,8 +14,8 @@ from typing import IO
 from pgflow_cli import clients, manifests
 from pgflow_cli.backups import archives, verification
 from pgflow_cli.backups.archives import Archive
-from pgflow_cli.clients import Clients, Run
 from pgflow_cli.backups.dumps import EXTENSIONS, Dump
+from pgflow_cli.clients import Clients, Run
 from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.manifests import DumpSource, Manifest, TableDigest, TablePlan
 from pgflow_cli.models import Operator

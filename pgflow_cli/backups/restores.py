@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgflow_cli import clients, manifests, migrations
-from pgflow_cli.clients import Clients
 from pgflow_cli.backups.dumps import Dump
+from pgflow_cli.clients import Clients
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgflow_cli.clients import Clients
 from pgflow_cli.backups.dumps import Dump
+from pgflow_cli.clients import Clients
 from pgflow_cli.errors import CheckFailed, ConfigurationError
 from pgflow_cli.local_server import LocalServer, find_binaries
 from pgflow_cli.manifests import TableDigest

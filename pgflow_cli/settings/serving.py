@@ -1,4 +1,4 @@
-"""What serves HTTP, of `serve-admin` and of `work`."""
+"""The settings of HTTP servers, for `serve-admin` and for `work`."""
 
 from __future__ import annotations
 
