@@ -41,7 +41,7 @@ class Service:
         self.reading = Pool(reads, readers)
         # Probes do not wait behind requests, nor as long as they do.
         self.probing = Pool(_database(plan, PROBE_SECONDS, reads=True), _PROBERS)
-        # Its own: a scrape that found no connection free would report an outage.
+        # Its own: a scrape that finds no connection free would tell of an outage.
         self._scraping = Pool(reads, 1)
         self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)
         writes = _database(plan, WRITE_SECONDS, reads=False)
