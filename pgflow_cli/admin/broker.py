@@ -62,7 +62,7 @@ class Broker:
             if len(self._subscribers) >= self._most or self._ending.is_set():
                 raise Problem(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    "as many pages listen as may; ask again every few seconds instead",
+                    "too many pages listen already; poll every few seconds instead",
                     code="TOO_MANY_STREAMS",
                     headers={"Retry-After": f"{_POLL_ANYWAY:.0f}"},
                 )
