@@ -1,4 +1,4 @@
-"""What each queue looks like: measures in, one status each out; pure but for `take`."""
+"""What each queue looks like: measures in, one status for each out."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class Tie:
         self._pipe = pipe
 
     def turned_at(self) -> float:
-        """Return when the supervisor's loop last turned, on the monotonic clock; until
-        it has for the first time, it is on its way.
+        """Return when the supervisor's loop last turned, on the monotonic clock; now,
+        as long as it has not turned at all.
         """
         return float(self._beat.value) or time.monotonic()
 
@@ -71,8 +71,8 @@ class Companion:
         self._pipe, self._started = ours, time.monotonic()
 
     def attend(self) -> None:
-        """Tell it that the loop turns; start it again, at most every second at first
-        and every 30 in the end.
+        """Tell it that the loop turns; restart it if it has ended, after a second at
+        first, after 30 if it keeps ending.
         """
         now = time.monotonic()
         self._beat.value = now
@@ -90,7 +90,7 @@ class Companion:
             self.start()
 
     def stop(self) -> None:
-        """Let it finish what it does, for five seconds."""
+        """Let it finish what it is doing, for five seconds at most."""
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""What a worker process counts of its jobs, in memory, until its supervisor takes it.
+"""What a worker process counts, in memory, until its supervisor takes it.
 
 Counted once a batch, under one lock: a job costs a few dictionary look-ups.
 """
@@ -29,7 +29,7 @@ Timed = tuple[str, str]  # queue, job type
 
 @dataclass(slots=True)
 class Histogram:
-    """How many were at most so long, how many longer than all bounds, and the sum."""
+    """How many fell within each bound, how many beyond the last one, and their sum."""
 
     buckets: list[int]
     seconds: float = 0.0
@@ -70,7 +70,7 @@ class Tally:
         return bool(self.attempts or self.waits)
 
     def attempt(self, counted: Attempt, seconds: float | None) -> None:
-        """Count an attempt; `seconds` it took, None where that says nothing."""
+        """Count an attempt that took `seconds`; None where that means nothing."""
         self.attempts[counted] += 1
         if seconds is not None:
             histogram = self.durations[counted[:2]]
@@ -78,7 +78,7 @@ class Tally:
             histogram.seconds += seconds
 
     def wait(self, queue: str, seconds: float) -> None:
-        """Count a job that was leased so long after it was due."""
+        """Count a job that was leased `seconds` after it was due."""
         histogram = self.waits[queue]
         histogram.buckets[bisect_left(WAITS, seconds)] += 1
         histogram.seconds += max(0.0, seconds)
@@ -121,7 +121,7 @@ class Counters:
 
 
 class Labels:
-    """Lets each label have so many values; further ones are called `other`."""
+    """Lets each label have at most `most` values; further ones become `other`."""
 
     def __init__(self, most: int = MOST_VALUES) -> None:
         self._most = most
@@ -228,9 +228,10 @@ def rate_rows(tally: Tally) -> list[dict[str, object]]:
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return how long that share of the attempts took at most, as Prometheus reckons.
+    """Return how many seconds that share of the attempts took at most, as Prometheus
+    estimates it.
 
-    Inside a bucket they are taken to lie evenly. None without any attempt; beyond the
+    Attempts are taken to lie evenly inside a bucket. None without attempts; beyond the
     last bound, that bound.
     """
     total = sum(buckets)

@@ -1,4 +1,4 @@
-"""Which of our secrets stand where others may read them."""
+"""Which of our secrets are where others may read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgflow_cli.symptoms import SecretFile
 
 
 def password_is_typed() -> bool:
-    """Return whether a password stands on the command line, for everybody to see."""
+    """Return whether a password is on the command line, for everybody to see."""
     session = Session.current()
     found = session.origins.get("database_url")
     if found is None or found.origin != COMMAND_LINE:
@@ -23,7 +23,7 @@ def password_is_typed() -> bool:
 
 
 def open_address() -> str | None:
-    """Return where an admin server would let in whoever reaches it from elsewhere."""
+    """Return the address at which an admin server would let in anybody from outside."""
     address = settings.work_admin.value()
     if address is None or address.host in LOOPBACK:
         return None

@@ -10,7 +10,6 @@ from pgflow_cli.fence import Acceptance, DatabaseIdentity
 from pgflow_cli.models import Operator
 from pgflow_cli.repository import Repository
 
-FATES = ("dlq", "requeue", "cancel")
 _MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"
 _PAUSE_NOTE = "the database was restored or cloned: look first, then resume"
 

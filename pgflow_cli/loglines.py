@@ -1,7 +1,7 @@
 """How a log record is written: one line for each event, as JSON or as text.
 
-Whatever stands in a message or a field, it ends no line, commands no terminal and
-shows no password. Nothing a handler logs can make the writing itself fail.
+Whatever a message or a field holds, it cannot end the line, control a terminal or show
+a password. Nothing that a handler logs can make the writing itself fail.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class TextLines(logging.Formatter):
 def story(error: BaseException, depth: int = 0) -> Iterator[str]:
     """Yield the lines of a traceback, the first cause first.
 
-    As Python writes it, but that of a database driver's error only the server's
-    sentence is told: its DETAIL prints whole rows, payload and all.
+    As Python writes it, except that of a database driver's error only the server's
+    sentence is shown: its DETAIL prints whole rows, payload and all.
     """
     for number, link in enumerate(_chain(error)):
         if number:
@@ -137,7 +137,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _traceback(record: logging.LogRecord) -> str | None:
     if not record.exc_info or record.exc_info[1] is None:
         return None
-    # Of a long one the end: there stands what went wrong last.
+    # The end of a long one: that is where it says what went wrong last.
     return escaping.redact("\n".join(story(record.exc_info[1])))[-4 * _LONGEST :]
 
 
@@ -173,7 +173,7 @@ def _ordered(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """Return what JSON can hold; anything it does not know becomes text."""
+    """Return what JSON can hold; everything else becomes text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -194,6 +194,6 @@ def _cut(text: str) -> str:
 
 
 def _value(value: object) -> str:
-    """Return a field's value as one word, in quotes if it is none."""
+    """Return a field's value as one word, quoted if it is not one."""
     text = str(value)
     return text if _BARE.fullmatch(text) else json.dumps(text)

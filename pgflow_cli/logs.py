@@ -34,7 +34,7 @@ def set_up(
     """Send the log to stderr; `form` is text, json, or auto: text on a terminal, else
     JSON lines.
 
-    `worker_id` is the name of the worker, on every line. `processes` write to the same
+    `worker_id` is put on every line. `processes` is how many processes write to this
     log: together they repeat one trouble no more than once a second.
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -54,10 +54,10 @@ def set_up(
 
 
 def trouble(event: str, error: BaseException) -> dict[str, object]:
-    """Return the extra of a line about something that may fail again and again.
+    """Return the `extra` of a line about something that may fail again and again.
 
-    All lines of one kind of error share the bound, whatever was being done: an outage
-    of the database stops everything at once.
+    Lines about one kind of error share one limit, whatever was being done: an outage of
+    the database stops everything at once.
     """
     kind = getattr(error, "exit_code", type(error).__name__)
     return {"event": event, "error_class": type(error).__name__, "_repeats": kind}
@@ -85,7 +85,7 @@ def say_settings(settings: Iterable[Setting]) -> None:
 
 
 class OnceInAWhile(logging.Filter):
-    """Passes one line of a trouble in so many seconds; the next one says how many were
+    """Passes one line about a trouble every `seconds`; the next one says how many were
     left out.
     """
 
@@ -116,7 +116,7 @@ def _name(setting: Setting) -> str:
 
 
 def note_thread(args: threading.ExceptHookArgs) -> None:
-    """Tell of a thread that has ended with an exception; a hook of `threading`."""
+    """Log that a thread has ended with an exception; a hook of `threading`."""
     if args.exc_type is not SystemExit and args.exc_value is not None:
         log.critical(
             "a thread has ended with %s: a bug",

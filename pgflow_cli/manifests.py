@@ -48,21 +48,6 @@ class TableDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class BackupRecord:
-    """A backup that the database remembers."""
-
-    id: int
-    started_at: datetime
-    finished_at: datetime
-    file: str
-    bytes: int
-    sha256: str
-    format: str
-    verified: str
-    schema_version: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a backup holds. `tables` are rows per table, those left out excluded.
 

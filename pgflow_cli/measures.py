@@ -8,16 +8,16 @@ from datetime import datetime
 
 from pgflow_cli.models import WorkerProcess
 
-COUNTED = 10_000  # jobs of a queue that a screen counts
-SAMPLED = 20_000  # newest jobs that arrivals are reckoned from
+COUNTED = 10_000  # jobs of one queue and state that a screen counts at most
+SAMPLED = 20_000  # newest jobs that arrivals are estimated from
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMeasure:
     """What waits, runs and has died in a queue, and how it is limited.
 
-    Counts end one above `counted`. Ages are in seconds. A pause without an end has no
-    `paused_until`.
+    Counts stop at one more than `counted`. Ages are in seconds. A pause without an end
+    has no `paused_until`.
     """
 
     queue: str

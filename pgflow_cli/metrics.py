@@ -1,7 +1,7 @@
 """What Prometheus scrapes: a snapshot of the cluster in, families of metrics out.
 
-Whoever collects sees the whole cluster, so one process is to be scraped. Every label
-has at most 200 values; what is seen later is `other`.
+Every process sees the whole cluster, so only one need be scraped. Every label has at
+most 200 values; later ones are `other`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def records(taken: Census) -> list[dict[str, object]]:
 
 
 def metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    """Return every metric there is data for."""
+    """Yield every metric that there is data for."""
     yield families.gauge(
         "db_up", "Whether the database answered.", snapshot.census is not None
     )
@@ -120,7 +120,7 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
 def _labels(sums: Sequence[CounterSum]) -> Labels:
     """Return labels that know the values of all counters, in the order first seen.
 
-    So none of them becomes `other` later, whatever is counted then.
+    So none of these becomes `other` later, whatever else is counted.
     """
     labels = Labels()
     for each in sums:
@@ -132,7 +132,7 @@ def _labels(sums: Sequence[CounterSum]) -> Labels:
 
 
 def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
-    """Return what was enqueued, some seconds later, and what was replayed."""
+    """Yield what was enqueued (seconds late), and what was replayed."""
     yield families.counter(
         "jobs_enqueued", "Jobs that were enqueued, replays too; counted seconds later.",
         ("queue", "job_type"),
@@ -157,7 +157,7 @@ def _by_queue(
 
 
 def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
-    """Return what became of attempts, and what was refused or held back."""
+    """Yield what became of attempts, and what was refused or held back."""
     yield families.counter(
         "attempts", "Attempts that ended.",
         ("queue", "job_type", "error_code", "outcome"),

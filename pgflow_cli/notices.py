@@ -30,7 +30,7 @@ class Notices:
 
     def __init__(self, address: str | None, watchdog: float) -> None:
         self._address = address
-        # Thrice in that time: one lost datagram and one slow turn cost no restart.
+        # Three times in that span: a lost datagram or a slow turn costs no restart.
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False

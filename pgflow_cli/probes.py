@@ -1,4 +1,4 @@
-"""Answers whether a worker, a database or a server is well; each as a sentence."""
+"""Answers whether a worker or a server is well; each answer is a sentence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pgflow_cli.errors import CheckFailed, DatabaseUnavailable, UsageError
 def check_worker(
     places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
 ) -> str:
-    """Return who is well; raise `CheckFailed` if nobody is, or the one named is not.
+    """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
 
-    Files of workers that were killed are passed over while another one is well.
+    Status files of killed workers do not matter while another worker is well.
+    `max_age` is in seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
@@ -30,7 +31,11 @@ def check_worker(
 
 
 def check_url(url: str, *, timeout: float) -> str:
-    """Return what an HTTP health endpoint says, if that is 200."""
+    """Return what an HTTP health endpoint answers with status 200.
+
+    Raises `CheckFailed` for another status, `DatabaseUnavailable` without an answer in
+    `timeout` seconds.
+    """
     if not url.startswith(("http://", "https://")):
         raise UsageError("--url takes an http or https URL")
     try:

@@ -19,11 +19,11 @@ OpenRepository = Callable[[], AbstractContextManager[Repository]]
 
 
 class Scraper:
-    """The text for Prometheus, at most so old; for any number of threads.
+    """The text for Prometheus, at most `cache_seconds` old; for any number of threads.
 
-    Whoever asks while the database is being looked at waits for that look's answer and
-    shares it. Each of its statements has two seconds. A database that is away, too slow
-    or without our schema is an answer, too: `pgflow_db_up 0`. It never raises for that.
+    Callers that arrive while the database is being looked at share that look's answer.
+    A database that is away, too slow or without our schema is not an error: the answer
+    is `pgflow_db_up 0`.
     """
 
     def __init__(
@@ -56,8 +56,7 @@ class Scraper:
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )
         except PgflowError as error:
-            # A role without grants, a schema of another version: nobody sees it but
-            # here.
+            # A role without grants, another schema: nothing but this line says so.
             log.warning(
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )

@@ -1,4 +1,4 @@
-"""What `serve-admin`, `work` and `dev` are told of the admin server, as its plan."""
+"""Turns the options of `serve-admin`, `work` and `dev` into admin servers' plans."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OWN = {
 def admin_plan(
     database: Database, address: Endpoint, options: Mapping[str, Any]
 ) -> AdminPlan:
-    """Return the plan of an admin server; what it cannot be is refused."""
+    """Return the plan of an admin server; raises UsageError or ConfigurationError."""
     from pgflow_cli.admin import plan, server  # noqa: PLC0415 - start-up stays quick
 
     own = {field: options[name] for name, field in _OWN.items() if name in options}

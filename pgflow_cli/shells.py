@@ -16,7 +16,6 @@ from click.shell_completion import (
 
 from pgflow_cli.errors import OutputFailed
 
-SHELLS = ("bash", "zsh", "fish", "powershell")
 VARIABLE = "_PGFLOW_COMPLETE"
 
 _POWERSHELL = """\

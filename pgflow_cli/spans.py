@@ -54,9 +54,7 @@ class Sending:
         self._links = 0
 
     def sent(self, *job_ids: str, queues: Iterable[str] = ()) -> None:
-        """Note what has been enqueued; a batch may have turned out to be for one
-        queue.
-        """
+        """Record what has been enqueued; a batch may turn out to be for one queue."""
         span = self._span
         if span is None:
             return
@@ -71,7 +69,7 @@ class Sending:
             span.set_attribute(DESTINATION, name)
 
     def link(self, brought: TraceContext | None) -> None:
-        """Link to the context that a job brings itself: that one stays with it."""
+        """Link to the context that a job already has; the job keeps it."""
         if self._span is not None and brought is not None and self._links < _MOST_LINKS:
             self._links += 1
             parent = _api().get_current_span(_extracted(brought))
@@ -149,8 +147,8 @@ class Consumer:
 
     @contextmanager
     def processing(self, job: Any) -> Iterator[Processing]:
-        """Make an attempt's span the current one for the block; who ends it knows the
-        outcome. The job's trace becomes that of the span.
+        """Make an attempt's span the current one for the block. The caller ends it when
+        the outcome is known. The job's trace becomes that of the span.
         """
         span = self._start(job)
         with _api().use_span(
@@ -192,7 +190,7 @@ class Consumer:
 
 
 def consumer(worker_id: str) -> Consumer | None:
-    """Return what makes a worker's spans; None if the application wants none."""
+    """Return the maker of a worker's spans; None if the application wants none."""
     tracer = _tracer()
     return None if tracer is None else Consumer(tracer, worker_id)
 

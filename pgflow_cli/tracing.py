@@ -1,8 +1,7 @@
-"""Trace contexts of the W3C: read, checked, kept in a job's meta; pure.
+"""W3C trace contexts: read, checked, kept in a job's meta; pure.
 
-`traceparent` and `tracestate` stand in meta under these names. Whoever enqueues gives
-them, so that the job's log lines, its spans and the jobs it enqueues itself belong to
-the caller's trace.
+`traceparent` and `tracestate` are keys of meta. They come from whoever enqueues: the
+job's log lines, its spans and the jobs it enqueues itself belong to that trace.
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ class TraceContext:
 carried: contextvars.ContextVar[TraceContext | None] = contextvars.ContextVar(
     "pgflow_trace", default=None
 )
-"""The context of the job that runs here: what it enqueues carries it on."""
+"""The context of the job that runs here; jobs that it enqueues inherit it."""
 
 
 def accepted(traceparent: object, tracestate: object = None) -> TraceContext | None:
-    """Return the context two headers or variables tell, or None if they tell none.
+    """Return the context in two headers or variables, or None if there is none.
 
-    A tracestate that is not acceptable is left out, as the standard says; it never
-    spoils its traceparent. Of a later version only what this one knows is kept.
+    An invalid tracestate is left out, as the standard demands; it never invalidates its
+    traceparent. Of a later version, what version 00 knows is kept.
     """
     if not isinstance(traceparent, str) or len(traceparent) > _LONGEST_PARENT:
         return None
@@ -78,7 +77,7 @@ def of_meta(meta: object) -> TraceContext | None:
 
 
 def of_text(meta: str | None) -> TraceContext | None:
-    """Return the context that a job's meta holds, of which this is the JSON."""
+    """Return the context in a job's meta, given as JSON."""
     if meta is None or TRACEPARENT not in meta:
         return None
     try:
@@ -90,7 +89,7 @@ def of_text(meta: str | None) -> TraceContext | None:
 def kept(
     meta: Mapping[str, object] | None, context: TraceContext | None
 ) -> Mapping[str, object] | None:
-    """Return meta with the context in it; one that meta brings itself stays."""
+    """Return meta with the context in it, unless meta has one already."""
     if context is None or (meta is not None and TRACEPARENT in meta):
         return meta
     return {**(meta or {}), **context.fields()}

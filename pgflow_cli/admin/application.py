@@ -1,4 +1,4 @@
-"""Answers requests: finds the route, lets in or refuses, reads, calls, writes."""
+"""Answers requests: finds the route, checks the visitor, reads, calls, writes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HEADERS = {
         " base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    # With no-referrer a browser says `Origin: null` of our own forms.
+    # With no-referrer, browsers send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -137,9 +137,7 @@ class Application:
 
 
 def _told(problem: Problem, request: Request, request_id: str) -> Response:
-    """Return a problem as whoever asked can read it: programs as JSON, persons as a
-    page.
-    """
+    """Return a problem as its reader needs it: JSON for programs, a page for people."""
     if request.path != "/" and not request.path.startswith(_PAGES):
         return problem.response(request_id)
     response = frame.problem(
@@ -150,7 +148,7 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
 
 
 def _failed(error: PgflowError, request_id: str) -> Problem:
-    """Return what the client reads; the log keeps what only we should."""
+    """Return what the client may read; the details go to the log."""
     problem = problems.of_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         extra = {"event": "request_failed", "request_id": request_id}
@@ -203,7 +201,7 @@ def _written(answer: Any, route: Route) -> Response:
 
 
 def _log(request: Request, response: Response, request_id: str, began: float) -> None:
-    """Write a line for a request; never its query, which may hold what is sought."""
+    """Log a request without its query, which may hold what somebody searched for."""
     log.info(
         "%s %s %s",
         request.method,

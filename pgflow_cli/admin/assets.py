@@ -41,7 +41,7 @@ _ASK_AGAIN = "no-cache"
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A static file; `small` is it compressed, where that is worth while."""
+    """A static file. `small` is its compressed body, where that is worth while."""
 
     name: str
     body: bytes
@@ -58,7 +58,7 @@ class Asset:
         return cls(path.name, body, small, _MEDIA_TYPES[path.suffix], version)
 
     def response(self, request: Request, version: str | None) -> Response:
-        """Return it as the request can take it, or that it has not changed."""
+        """Return it as the request can take it, or 304 if it has not changed."""
         accepted = request.accept_encodings.quality("gzip") > 0
         small = self.small if accepted else None
         response = Response(
@@ -100,7 +100,7 @@ def static(call: Call) -> Response:
 
 
 def no_icon(_call: Call) -> Response:
-    """Say that there is no icon, to a browser that shows what is no page of ours."""
+    """Say that there is no icon: browsers ask for one beside JSON."""
     kept = {"Cache-Control": "public, max-age=86400"}
     return Response(status=HTTPStatus.NO_CONTENT, headers=kept)
 

@@ -1,7 +1,7 @@
-"""Tells the pages that listen what has changed: one look at the database for all.
+"""Tells listening pages what has changed: one look at the database for all of them.
 
-NOTIFY says at once that jobs have come, but only where workers are idle, and not at
-all behind a pooler. So it is a hint; what is certain is found by looking.
+NOTIFY tells at once that jobs have come, but only where workers are idle, and not at
+all behind a pooler. So it is only a hint; looking finds the rest.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _LOOK = 2.0  # seconds between two looks
 _DEBOUNCE = 0.25  # seconds in which notifications are gathered
 _PACE = 1.0  # seconds between two events that notifications have caused
 _TURN = 0.5  # seconds until the thread notices that it is not wanted any more
-_POLL_ANYWAY = 5.0  # seconds until a page asks that was not let in
+_POLL_ANYWAY = 5.0  # seconds between the requests of a page that was refused
 _ECHO = 1.0  # seconds for a notification to come back
 _DEAF, _BROKEN = 60.0, 5.0  # seconds until listening is tried again
 
 
 class Broker:
-    """One server's pages that listen, and the thread that looks on their behalf. It
-    begins with the first of them and ends with the last.
+    """The pages that listen to one server, and the thread that looks on their behalf.
+
+    The thread starts with the first page and ends with the last.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Broker:
             if len(self._subscribers) >= self._most or self._ending.is_set():
                 raise Problem(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    "as many pages listen as may; ask again every few seconds instead",
+                    "too many pages listen already; poll every few seconds instead",
                     code="TOO_MANY_STREAMS",
                     headers={"Retry-After": f"{_POLL_ANYWAY:.0f}"},
                 )
@@ -75,7 +76,7 @@ class Broker:
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a client; twice is once."""
+        """Forget a client; a second time does nothing."""
         with self._lock:
             if subscriber in self._subscribers:
                 self._subscribers.remove(subscriber)
@@ -95,7 +96,7 @@ class Broker:
         with self._lock:
             if self._subscribers and not self._ending.is_set():
                 return True
-            # Decided while nobody can subscribe: whoever comes next starts another.
+            # Decided under the lock: the next subscriber starts another thread.
             self._thread = None
             return False
 
@@ -173,9 +174,7 @@ class Broker:
                     subscriber.tell(events)
 
     def _greet(self) -> None:
-        """Bring newcomers up to date: what changed before this look, nobody tells
-        them.
-        """
+        """Bring newcomers up to date: nobody else tells them of earlier changes."""
         with self._lock:
             for subscriber in self._subscribers:
                 if subscriber.is_new:
@@ -185,10 +184,10 @@ class Broker:
 
 
 class Ear:
-    """Hears which queues got jobs; where that is not possible, nothing.
+    """Hears which queues got jobs; nothing where LISTEN does not work.
 
-    Not before they have been gathered for a quarter of a second, and not more often
-    than each second.
+    Notifications are gathered for a quarter of a second, and told at most once a
+    second.
     """
 
     def __init__(self, database: Database, ending: threading.Event) -> None:
@@ -200,7 +199,7 @@ class Ear:
         self._say_at = 0.0
 
     def hints(self, seconds: float) -> set[str]:
-        """Return queues that got jobs, after so many seconds perhaps none."""
+        """Return queues that got jobs; none if `seconds` pass without news."""
         until = time.monotonic() + seconds
         if self._heard:
             until = min(until, self._say_at)

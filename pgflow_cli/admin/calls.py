@@ -39,17 +39,17 @@ class Call:
         return self.service.reading.repository()
 
     def writing(self) -> AbstractContextManager[Repository]:
-        """Lend a repository that can."""
+        """Lend a repository that can change things."""
         return self.service.writing.repository()
 
     @property
     def takes_form(self) -> bool:
-        """Whether a form of a browser sent it, which shows what comes back."""
+        """Whether a form sent it: then a person reads the answer, in a browser."""
         return self.request.mimetype == FORM
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether somebody says who they are, or why: an operator, not a program."""
+        """Whether it says who sends it, or why: operators do, programs do not."""
         named = "X-Pgflow-Actor" in self.request.headers
         return named or self.visitor.by_cookie or bool(self.body.get("note"))
 

@@ -16,7 +16,7 @@ _FRESH = 1.0  # seconds; a page asks anew every few
 class Glances:
     """Takes a census, at most one at a time, and keeps it for a second.
 
-    Many screens on a wall cost the database as much as one.
+    Many screens on a wall cost the database no more than one.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -30,8 +30,8 @@ class Glances:
     def latest(self) -> Census:
         """Return a census that is no older than a second.
 
-        Whoever waited for a look that failed hears of that: where a database says
-        nothing, tries one after the other would hold up every thread of the server.
+        Callers that waited for a look that failed get its error: where a database does
+        not answer, one try after another would hold up every thread of the server.
         """
         asked = time.monotonic()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Decides whether a request may be answered: its host, its origin, its token.
+"""Decides whether a request may be answered, by its host, its origin and its token.
 
 Loopback is no trust boundary: a page of any site can make a browser call it. So the
 Host must be one of ours (DNS rebinding), and what changes something must not come from
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who sends a request; `by_cookie`: a browser, that was logged in."""
+    """Who sends a request. `by_cookie`: a browser that has logged in."""
 
     role: Role
     actor: str
@@ -39,14 +39,14 @@ class Visitor:
 
 
 class Failures:
-    """How often an address has shown a wrong token lately."""
+    """How often each address has sent a wrong token in the last minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def require_few(self, address: str) -> None:
-        """Refuse an address that has failed ten times in a minute."""
+        """Refuse an address that has failed ten times in a minute (429)."""
         with self._lock:
             times = self._times.get(address)
             while times and times[0] < time.monotonic() - _MINUTE:
@@ -60,7 +60,7 @@ class Failures:
                 )
 
     def note(self, address: str) -> None:
-        """Count a failure; of the longest-known addresses the oldest are forgotten."""
+        """Count a failure. Of more than 10,000 addresses the stalest is forgotten."""
         with self._lock:
             times = self._times.setdefault(address, deque(maxlen=_FAILURES))
             times.append(time.monotonic())
@@ -80,7 +80,7 @@ class Guard:
         self._hosts = names | {name.lower() for name in plan.allowed_hosts}
 
     def require_host(self, request: Request, *, exempt: bool) -> None:
-        """Refuse a request that was meant for another host, or says none."""
+        """Refuse a request that names another host (421), or none (400)."""
         host = request.headers.get("Host", "")
         if not host:
             raise bad_request("the request has no Host")
@@ -95,14 +95,15 @@ class Guard:
         )
 
     def prober(self, request: Request) -> Visitor:
-        """Return who asks whether we live: nobody in particular, whatever he shows."""
+        """Return who sends a health probe: nobody, whatever token it carries."""
         return Visitor(Role.NOBODY, address_of(request))
 
     def visitor(self, request: Request) -> Visitor:
-        """Return who sends a request; a wrong token is refused, none is nobody.
+        """Return who sends a request. A wrong token is refused; no token is NOBODY.
 
-        After ten wrong tokens in a minute an address waits, even with a right one: else
-        guessing would go on, and the answer tell. Cookies are not guessed: they work.
+        After ten wrong tokens in a minute an address has to wait, even with a right
+        one: otherwise guessing could go on, and the answer would tell. Cookies cannot
+        be guessed, so they still work.
         """
         actor = self._actor(request)
         if self.keyring.is_empty:
@@ -126,7 +127,7 @@ class Guard:
     def require_own_page(self, request: Request, *, strict: bool) -> None:
         """Refuse an unsafe request that a page of another origin may have sent.
 
-        A browser says where a request comes from; `strict` wants it said, of a request
+        Browsers say where a request comes from. `strict` insists on that, for requests
         that a cookie lets in or a form has sent.
         """
         origin = request.headers.get("Origin")

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI document, made from its routes: it cannot say anything else."""
+"""The API as an OpenAPI document, made from its routes: the two cannot differ."""
 
 from __future__ import annotations
 

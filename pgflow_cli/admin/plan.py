@@ -1,4 +1,4 @@
-"""Everything an admin server has been told; plain values, to be sent to a process."""
+"""The settings of an admin server: plain values, to be sent to its process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AdminPlan:
 
     @property
     def is_open(self) -> bool:
-        """Whether whoever reaches it may do everything."""
+        """Whether everybody who reaches it may do everything."""
         return not self.api_tokens
 
     @property

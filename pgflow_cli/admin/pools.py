@@ -1,4 +1,4 @@
-"""A few connections that requests share; each opens itself again after it broke."""
+"""A few connections that requests share; each reopens itself after it broke."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ _STALE = 2.0  # seconds after which a connection may have been closed by the oth
 
 
 class Pool:
-    """Hands out repositories, at most so many at once; the one used last comes first.
-
-    Raises `TryLater` if none becomes free in five seconds.
-    """
+    """Lends repositories, at most `size` at once; the one used last comes first."""
 
     def __init__(self, database: Database, size: int) -> None:
         self._database = database
@@ -28,7 +25,10 @@ class Pool:
 
     @contextmanager
     def repository(self) -> Iterator[Repository]:
-        """Lend a repository, connected if the database can be reached."""
+        """Lend a repository, connected if the database can be reached.
+
+        Raises `TryLater` if none becomes free within five seconds.
+        """
         if not self._free.acquire(timeout=_PATIENCE):
             raise TryLater("all connections of this server are in use")
         try:

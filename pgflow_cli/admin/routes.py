@@ -1,4 +1,4 @@
-"""A route: what it takes, who may, what it answers; and the map of all of them."""
+"""A route: what it takes, who may call it, what it answers; and the map of routes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Route:
     """One method of one path.
 
     Its handler returns a document, which is sent as JSON, or a response. `answer` is
-    the shape of that document, a schema, or a media type in words; `others` are shapes
-    of what it may answer with another status, as an `Answer`; `about` says more
-    than the summary, `headers` which headers the answer has, `errors` which statuses
-    this route has of its own, with what they mean. `role` None: whoever
-    may read, of a safe method, or operate. `of_page`: it belongs to the page, not the
-    API; its body is a form. `or_form`: its body may be a form, too.
+    the shape of that document, a schema, or a media type. `others` are the shapes of
+    documents with another status (see `Answer`). `about` says more than the summary.
+    `headers` are those of the answer, `errors` the statuses of this route alone; both
+    with what they mean. Without a `role`, safe methods need READ and others OPERATE.
+    `of_page`: part of the page, not of the API; its body is a form. `or_form`: its body
+    may also be a form.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Route:
 
     @property
     def needs(self) -> Role:
-        """Return who may."""
+        """Return the least role that may call it."""
         if self.role is not None:
             return self.role
         return Role.READ if self.is_safe else Role.OPERATE
@@ -94,6 +94,6 @@ class Route:
 
 
 def url_map(routes: Sequence[Route]) -> Map:
-    """Return what finds a route by method and path."""
+    """Return the map that finds a route by method and path."""
     rules = [Rule(each.path, methods=[each.method], endpoint=each) for each in routes]
     return Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False)

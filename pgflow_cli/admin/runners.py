@@ -1,4 +1,4 @@
-"""Runs plans of replays behind the requests that have ordered them.
+"""Runs replay plans in the background, after the request that ordered them.
 
 A plan lives in the database. Whatever ends a run (this server, its host, somebody who
 takes the plan over), it can be resumed: by POST /replays/:plan/resume, or from the
@@ -41,7 +41,7 @@ class Runners:
     def start(self, begin: Callable[[], ReplayPlan]) -> ReplayPlan:
         """Begin a plan, run it from now on, and return it as it is.
 
-        Raises TryLater, and begins nothing, if as many run as may.
+        Raises TryLater, and begins nothing, if `MOST` run already.
         """
         if self._ending.is_set() or not self._free.acquire(blocking=False):
             raise TryLater(

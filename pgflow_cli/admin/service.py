@@ -1,4 +1,4 @@
-"""What one admin server has while it runs: connections, the guard, what is cached."""
+"""What one admin server works with: connections, the guard, what is cached."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OLDEST_BEAT = 60.0  # seconds
 
 
 class Service:
-    """One admin server's means. `beat` says when its supervisor's loop last turned, on
-    the monotonic clock; a server by itself has none.
+    """Everything one admin server works with. `beat` returns when the loop of its
+    supervisor last turned, on the monotonic clock; a server on its own has none.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Service:
         )
 
     def is_turning(self) -> bool:
-        """Whether the loop of whoever this server belongs to turns."""
+        """Whether the supervisor's loop turns; always, without a supervisor."""
         return self._beat is None or time.monotonic() - self._beat() < _OLDEST_BEAT
 
     def end(self) -> None:
-        """Let whatever waits or streams come to its end."""
+        """Make everything that waits or streams come to its end."""
         self.ending.set()
 
     def close(self) -> None:

@@ -54,8 +54,8 @@ def either(kind: str, **shapes: Shape) -> Schema:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An object of an answer: its fields are those of a row, or of a mapping; `help`
-    says of some of them what their names do not.
+    """An object in an answer: its fields are those of a row, or of a mapping. `help`
+    explains those whose names do not say enough.
     """
 
     name: str

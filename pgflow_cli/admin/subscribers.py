@@ -20,7 +20,7 @@ class Event:
     data: object
 
     def encoded(self) -> bytes:
-        """Return it as it stands in a stream."""
+        """Return it in the format of an event stream."""
         # JSON has no line ends of its own, which would end the event.
         return f"event: {self.name}\ndata: {cells.json_of(self.data)}\n\n".encode()
 
@@ -50,7 +50,7 @@ class Subscriber:
             self._changed.notify()
 
     def take(self, seconds: float) -> list[Event]:
-        """Return what is new, after so many seconds perhaps nothing."""
+        """Return new events; none if `seconds` pass without any."""
         with self._changed:
             if not self._waiting:
                 self._changed.wait(seconds)

@@ -16,7 +16,7 @@ COOKIE_SECONDS = 12 * 3600
 
 
 class Role(IntEnum):
-    """What somebody may do; whoever may do more may do the less, too."""
+    """What a client may do. Each role includes those below it."""
 
     NOBODY = 0
     METRICS = 1
@@ -25,11 +25,11 @@ class Role(IntEnum):
 
 
 class Keyring:
-    """The tokens that open a server. Only their digests are kept, and compared in a
-    time that tells nothing.
+    """The tokens that open a server. Only their digests are kept, and every comparison
+    takes the same time.
 
-    A cookie names the token it was made from and is signed with a key that is made from
-    that token: it works with every replica, and not for longer than its token does.
+    A cookie names the token it was made from, and is signed with a key derived from
+    that token: it works with every replica, for no longer than its token does.
     """
 
     def __init__(self, lines: Iterable[str], metrics_lines: Iterable[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Keyring:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody needs a token."""
+        """Whether no token is set, so that nobody needs one."""
         return not self._roles
 
     def role_of(self, token: str) -> Role:
@@ -73,8 +73,8 @@ class Keyring:
 
 
 def require_some(lines: Sequence[str]) -> None:
-    """Refuse lines of which none is a token: they would open a server to everybody that
-    was meant to be closed (78). No lines at all are somebody's decision.
+    """Raise ConfigurationError for lines without a token: a server that was meant to be
+    closed would be open to everybody. No lines at all mean that no file was named.
     """
     if lines and not dict(_parsed(lines)):
         raise ConfigurationError(

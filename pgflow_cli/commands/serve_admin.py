@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     type=settings.Number(0, 128),
     default=8,
     show_default=True,
-    help="How many pages are told of changes as they happen, at most half the"
-    " threads; others ask every 5s.",
+    help="How many pages may listen for live updates, at most half the threads;"
+    " others poll every 5s.",
 )
 @click.option(
     "--metrics-cache",
@@ -46,27 +46,27 @@ if TYPE_CHECKING:
     default="/",
     show_default=True,
     metavar="PATH",
-    help="The path that a gateway puts before ours.",
+    help="The path under which a gateway serves it.",
 )
 @click.option(
     "--proxy-hops",
     type=settings.Number(0, 10),
     default=0,
     show_default=True,
-    help="How many proxies' X-Forwarded headers to believe.",
+    help="How many proxies in front set X-Forwarded-For, -Proto and -Host.",
 )
 @click.option(
     "--max-body",
     type=settings.Size(1024, 67_108_864),
     default="1MiB",
     show_default=True,
-    help="The largest body of a request.",
+    help="The largest request body.",
 )
 @click.option(
     "--access-log/--no-access-log",
     default=True,
     show_default=True,
-    help="Whether each request is a line of the log.",
+    help="Whether to log each request.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @pass_database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
-from pgflow_cli.manifests import BackupRecord, DumpSource, TableDigest, TablePlan
+from pgflow_cli.manifests import DumpSource, TableDigest, TablePlan
 from pgflow_cli.repository.base import Part
 
 
@@ -66,10 +66,6 @@ class Backups(Part):
     def record_backup(self, record: Mapping[str, object]) -> int:
         """Remember a backup that was taken and checked."""
         return int(self.link.tuples("record_backup", record)[0][0])
-
-    def find_last_backup(self) -> BackupRecord | None:
-        """Return the backup that was taken last, if any was recorded."""
-        return next(iter(self.link.rows("find_last_backup", BackupRecord)), None)
 
     def count_live_workers(self) -> int:
         """Count the worker processes that were heard of within their lease."""

@@ -152,13 +152,6 @@ class Link:
         self._prepare = database.steady_plans
         self._in_transaction = False
 
-    @property
-    def prepares(self) -> bool:
-        """Whether statements are prepared; a pooler in transaction mode may
-        forbid it.
-        """
-        return self._prepare
-
     def raw(self) -> psycopg.Connection[Any]:
         """Return the open connection of psycopg, connecting if need be."""
         connection = self._connection

@@ -1,4 +1,4 @@
-"""The URL of the database and the tokens, wherever they are written."""
+"""The URL of the database and the tokens, wherever they come from."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WAYS_OUT = (
 
 
 def names_a_database() -> bool:
-    """Return whether a URL is set, wherever."""
+    """Return whether a URL is set anywhere."""
     given = Session.current().given
     return bool(given.get("database_url") or given.get("database_url_file"))
 
 
 def database_url() -> str:
-    """Return the URL of the database; none at all is exit 78 with the ways out."""
+    """Return the URL of the database; ConfigurationError without one, with ways out."""
     session = Session.current()
     url = nearest_url(session)
     if url is None:
@@ -49,7 +49,7 @@ def typed_database_url() -> str | None:
 
 
 def nearest_url(session: Session) -> str | None:
-    """Return the URL or what its file holds, whichever was set nearer to the user."""
+    """Return the URL, or what its file holds, whichever was set closer to the user."""
     url, path = (
         session.given.get("database_url"),
         session.given.get("database_url_file"),

@@ -1,4 +1,4 @@
-"""How a setting is declared; and what several of them count in."""
+"""How a setting is declared, and the units that several of them use."""
 
 from __future__ import annotations
 

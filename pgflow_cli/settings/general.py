@@ -40,7 +40,7 @@ GLOBAL = (
     ),
     flag(
         "--config",
-        help="The configuration file, not pgflow/config.toml in XDG_CONFIG_HOME.",
+        help="The configuration file; else pgflow/config.toml in XDG_CONFIG_HOME.",
         variable=True,
         metavar="FILE",
         is_global=True,
@@ -189,18 +189,18 @@ environment = flag(
 )
 pager = flag(help="The pager; off for none.", variable="PGFLOW_PAGER", default="less")
 production = flag(
-    help="Ask before changes of a single job, too; for a profile.",
+    help="Also ask before changes to a single job; meant for a profile.",
     variable="PGFLOW_PRODUCTION",
     is_flag=True,
     default=False,
 )
 
 api_token = flag(
-    help="A token that clients must have; rather in a file.",
+    help="A token that clients must have; better kept in a file.",
     variable="PGFLOW_API_TOKEN",
 )
 metrics_token = flag(
-    help="A token that opens /metrics/prom and nothing else; rather in a file.",
+    help="A token that opens /metrics/prom and nothing else; better kept in a file.",
     variable="PGFLOW_METRICS_TOKEN",
 )
 

@@ -1,4 +1,4 @@
-"""What serves HTTP, of `serve-admin` and of `work`."""
+"""The settings of HTTP servers, for `serve-admin` and for `work`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ work_admin = flag(
 )
 probe = flag(
     "--probe",
-    help="Where to answer health probes without any data of jobs, if anywhere.",
+    help="Where to answer health probes, without any data about jobs, if anywhere.",
     variable="PGFLOW_PROBE_ADDR",
     kind=Address(),
     default="off",
@@ -38,7 +38,7 @@ probe = flag(
 )
 api_token_file = flag(
     "--api-token-file",
-    help="Clients must have a token of this file: TOKEN or TOKEN read in each line.",
+    help="The tokens that let clients in, one a line: TOKEN, or TOKEN read.",
     variable=True,
     kind=click.Path(path_type=Path),
     metavar="FILE",
@@ -52,7 +52,7 @@ metrics_token_file = flag(
 )
 insecure_no_token = flag(
     "--insecure-no-token",
-    help="Listen beyond this host although no client needs a token.",
+    help="Listen beyond this host even though no client needs a token.",
     variable="PGFLOW_ADMIN_INSECURE",
     is_flag=True,
 )
@@ -64,8 +64,8 @@ read_only = flag(
 )
 allow_host = flag(
     "--allow-host",
-    help="A name by which clients may call this server; repeatable; * for any."
-    " Loopback names and the address it listens on always are.",
+    help="A host name by which clients may call this server; repeatable; * for any."
+    " Loopback names and the address it listens on are always allowed.",
     variable="PGFLOW_ADMIN_HOSTS",
     multiple=True,
     metavar="NAME",

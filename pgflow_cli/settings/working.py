@@ -117,7 +117,7 @@ reap_interval = flag(
 )
 crash_budget = flag(
     "--crash-budget",
-    help="Move a job to the DLQ that was lost so often with its worker.",
+    help="Move a job to the DLQ once it was lost with its worker this often.",
     kind=Number(1, 1000),
     default=3,
 )

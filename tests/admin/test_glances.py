@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -41,15 +41,17 @@ def names(taken: Census) -> list[str]:
     return [status.queue for status in taken.queues]
 
 
-def test_who_asks_within_a_second_sees_the_same(
+def test_who_asks_while_a_look_is_fresh_sees_the_same(
     glances: Glances,
     connection: psycopg.Connection[Any],
-    wait_until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 60.0)
     first = glances.latest()
     plant(connection, queue="emails")
     assert glances.latest() is first
-    wait_until(lambda: names(glances.latest()) == ["emails"], "a second is over")
+    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.0)
+    assert names(glances.latest()) == ["emails"]
 
 
 def test_after_a_change_of_our_own_it_looks_again(

@@ -108,14 +108,14 @@ def test_a_backup_gets_a_name_a_manifest_and_a_checksum(
 
 
 def test_a_backup_is_remembered_once_and_audited(
-    pgflow: RunsPgflow, connection: Connection, repository: Repository
+    pgflow: RunsPgflow, connection: Connection
 ) -> None:
-    assert repository.find_last_backup() is None
     assert pgflow("backup", "a.dump", "--note", "before 2.0").returncode == 0
     assert pgflow("backup", "b.dump", "--no-record").returncode == 0
-    last = repository.find_last_backup()
-    assert last is not None
-    assert (last.file, last.format, last.verified) == ("a.dump", "custom", "list")
+    remembered = connection.execute(
+        "select file, format, verified from pgflow.backups"
+    ).fetchall()
+    assert remembered == [("a.dump", "custom", "list")]
     rows = connection.execute(
         "select action, note, finished_at is not null from pgflow.operator_actions"
     ).fetchall()

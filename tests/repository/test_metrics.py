@@ -327,11 +327,11 @@ def test_whoever_asks_during_a_scrape_shares_its_answer(
 
 
 def test_an_answer_is_kept_for_some_seconds(database, connection, monkeypatch):
-    scraper = Scraper(opener(database), 5.0)
+    scraper = Scraper(opener(database), 60.0)
     first = scraper.text()
     plant(connection, 3)
     assert scraper.text() == first
-    monkeypatch.setattr(scraper, "_until", scraper._until - 6.0)
+    monkeypatch.setattr(scraper, "_until", scraper._until - 61.0)
     assert exported.samples(scraper.text())["pgflow_queue_depth",] == 3
 
 

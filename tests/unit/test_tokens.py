@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
 from pgflow_cli.admin.tokens import COOKIE_SECONDS, Keyring, Role
@@ -35,6 +37,25 @@ def test_a_token_allows_what_its_line_says(
     keyring: Keyring, token: str, role: Role
 ) -> None:
     assert keyring.role_of(token) is role
+
+
+@pytest.mark.parametrize("token", [OPERATOR, READER, SCRAPER, "wrong", ""])
+def test_how_long_an_answer_takes_tells_nothing_of_the_token(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """Whatever matches, every digest is compared, and in constant time."""
+    compared = []
+
+    def compare(known: bytes, given: bytes) -> bool:
+        compared.append((len(known), len(given)))
+        return known == given
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    keyring.role_of(token)
+    assert compared == [(32, 32)] * 3
+    compared.clear()
+    keyring.role_of_cookie(keyring.cookie(token, NOW), NOW)
+    assert len(compared) == 2
 
 
 def test_a_token_of_both_kinds_allows_the_most() -> None:

@@ -31,11 +31,11 @@ ACTION = Shape(
         "details_json": OBJECT,
     },
     {
-        "actor": "Who it said it was.",
-        "role": "Who PostgreSQL knows it was.",
+        "actor": "Who the client said it was.",
+        "role": "The PostgreSQL role that did it.",
         "jobs": "How many jobs it touched.",
-        "state": "unfinished: it runs still, or was ended half-way.",
-        "plan_id": "Of the replay that it is about.",
+        "state": "unfinished: it is still running, or was interrupted.",
+        "plan_id": "The replay plan that it is about.",
     },
 )
 
@@ -62,7 +62,7 @@ ROUTES = (
         "List what operators have changed, newest first.",
         query=(
             *filters.some("queue", "since", "until"),
-            Field("actor", fields.text(most=128), "Only what this one has done."),
+            Field("actor", fields.text(most=128), "Only changes by this actor."),
             Field(
                 "action",
                 fields.text(_ACTION, "an action such as queues.pause", most=128),

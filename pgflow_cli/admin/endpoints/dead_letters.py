@@ -1,4 +1,4 @@
-"""Lists of dead letters, and groups of those that died of the same."""
+"""Lists of dead letters, and groups of those that died of the same cause."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ GROUP = Shape(
         "sample_job_id": ID,
         "message": maybe(TEXT),
     },
-    {"share": "Its part of all of them, 0 to 1.", "sample_job_id": "The latest."},
+    {"share": "Its share of all of them, 0 to 1.", "sample_job_id": "The latest."},
 )
 _RESOLVED = {"false": False, "true": True, "any": None}
 
@@ -107,8 +107,8 @@ ROUTES = (
         "/dlq",
         list_dead_letters,
         "List dead letters, newest first.",
-        about="By the time in the job's id. since and until are about the death. Open"
-        " ones, unless resolved says otherwise.",
+        about="Sorted by the time in the job's id. since and until mean the time of"
+        " death. Only open ones, unless resolved says otherwise.",
         query=(
             *filters.some(
                 "queue",

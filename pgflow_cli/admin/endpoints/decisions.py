@@ -74,7 +74,7 @@ def _decisions(call: Call, kind: str) -> tuple[Sequence[Decision], Position | No
 
 
 def _next(call: Call, more: Position) -> str:
-    """Return the query of the next page: as it came, from there on."""
+    """Return the query of the next page: the same, from there on."""
     kept = [
         (name, value)
         for name, value in call.request.args.items(multi=True)
@@ -91,8 +91,8 @@ ROUTES = (
         "/ingest/decisions",
         list_ingest_decisions,
         "List enqueues that were refused, newest first.",
-        about="A row for each queue, reason and minute. The header Link leads to the"
-        " next page; created_at and id of the last row are its cursor, too.",
+        about="One row for each queue, reason and minute. The Link header leads to the"
+        " next page; created_at and id of the last row are its cursor as well.",
         query=(
             *filters.some("queue", "since"),
             _REASON_CODE,

@@ -85,8 +85,10 @@ def _options(call: Call) -> JobOptions:
 
 
 def _by_hand(call: Call, repository: Repository) -> partial[str] | None:
-    """Return how an operator enqueues; producers, who say neither who they are nor
-    why, leave no trace in the audit: the job is one.
+    """Return how an operator enqueues; None for a producer.
+
+    A producer says neither who it is nor why, and is not in the audit: its job is trace
+    enough.
     """
     if not call.is_by_hand:
         return None

@@ -1,6 +1,6 @@
 """A stream of what has changed, as server-sent events.
 
-Each stream holds a thread of the server, so they are few; who gets no place asks again
+Each stream holds a thread of the server, so there are few; a page that gets none polls
 every few seconds. Events are hints: they name what to look at again.
 """
 
@@ -22,7 +22,7 @@ _COMMENT = b": still here\n\n"
 _SILENCE = 15.0  # seconds until a comment keeps proxies from hanging up
 _TURN = 0.5  # seconds until the end of a client, or of the server, is noticed
 # A client that has vanished without a word keeps its place no longer than that, and
-# one whose login has ended learns it. Browsers come back by themselves.
+# one whose login has ended finds out. Browsers reconnect by themselves.
 _LONGEST = 600.0
 
 

@@ -17,12 +17,12 @@ from pgflow_cli.admin.shapes import ANY, OBJECT, Shape, maybe
 ID_IN_PATH = Field(
     "job_id",
     filters.JOB_ID,
-    "A job's id, or its last 6 digits or more: those are sought among dead letters,"
-    " running and waiting jobs, then among all of the last day.",
+    "A job's id, or its last 6 or more digits. Those are looked up among dead letters,"
+    " running and waiting jobs, then among all jobs of the last day.",
 )
 NOT_ONE_JOB = {
     404: "There is no such job.",
-    409: "Several jobs have an id that ends so; `candidates` are their ids.",
+    409: "Several ids end like that; `candidates` has them.",
 }
 
 JOB = dead_letters.JOB
@@ -62,13 +62,12 @@ ROUTES = (
         "/jobs",
         list_jobs,
         "List jobs, newest first.",
-        about="By the time in their id, whatever their state; so a job's place in the"
-        " list never changes, and since and until are about that time (with"
-        " status=dlq: about the death). A job in no state has the status null. Resolved"
-        " dead letters are left out where a status is asked for. Where few jobs fit the"
-        " filter, a page looks at 10,000 to 50,000 of them and no further: it may hold"
-        " fewer than limit, or none, and have a cursor all the same that goes on from"
-        " there. The list ends where the cursor is null.",
+        about="Sorted by the time in the id, whatever the state, so a job never changes"
+        " its place. since and until mean that time (with status=dlq, the time of"
+        " death). A job in no state has the status null. With a status, resolved dead"
+        " letters are left out. A page looks at 10,000 to 50,000 jobs and no further:"
+        " where few of them fit the filter it may hold fewer than limit, even none, and"
+        " still have a cursor to go on with. The list ends where the cursor is null.",
         query=(
             *filters.some(
                 "queue",

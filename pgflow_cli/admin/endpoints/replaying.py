@@ -1,4 +1,4 @@
-"""Replays one dead letter at once, and many by a plan that runs in the background."""
+"""Replays one dead letter at once, many by a plan that runs in the background."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def undo_replay(call: Call) -> Any:
         return PLAN.of(replays.find(repository, plan_id))
 
 
-# What orders know of a replay, and that of one job does not have.
+# What an order may ask for and the replay of a single job cannot.
 _NOTHING = {
     "any_status": False,
     "oldest_first": None,
@@ -226,7 +226,7 @@ def _sought(
 
 
 def _require_any(ids: list[str] | tuple[str, ...], found: Sought) -> None:
-    """Refuse a plan about nothing; of a single id say why."""
+    """Refuse a plan about nothing; for a single id say why."""
     dead_letters.require_the_one(ids, found)
     if not found.job_ids:
         raise Refused(

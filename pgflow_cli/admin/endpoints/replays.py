@@ -38,7 +38,7 @@ PLAN = Shape(
         "selected": "Dead letters that it is about.",
         "created": "Jobs that it has created and not undone.",
         "waiting": "Of those, how many have neither begun nor ended.",
-        "canary": "So many jobs come first, and must succeed.",
+        "canary": "How many jobs come first and must succeed.",
         "eta_seconds": "Until the last of its jobs is due.",
     },
 )  # fmt: skip
@@ -50,8 +50,8 @@ LISTED_PLAN = Shape(
     },
     {
         **PLAN.help,
-        "waiting": "As succeeded and failed: null where a page has too many jobs to"
-        " count; the plan itself tells.",
+        "waiting": "Like succeeded and failed, null where a page has too many jobs to"
+        " count; GET /replays/:plan has them.",
     },
 )
 

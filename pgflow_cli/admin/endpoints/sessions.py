@@ -1,6 +1,6 @@
-"""Logging in and out: a token becomes a cookie that a page cannot read.
+"""Logging in and out: a token becomes a cookie that no script can read.
 
-Programs send JSON and get 204; the form of a browser gets sent on.
+Programs send JSON and get 204; the form in a browser is redirected.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from pgflow_cli.admin.tokens import COOKIE, COOKIE_SECONDS, Role
 _STYLE = "pgflow.css"
 _TOKEN = Field("token", fields.text(), "The token.", required=True)
 _NEXT = Field("next", fields.text(most=4000), "A path to be sent on to.")
-# Of this server: //host and /\host are other servers to a browser, which also drops
-# tabs and line ends.
 
 
 def login_form(call: Call) -> Response:
@@ -45,7 +43,7 @@ def login(call: Call) -> Response:
 
 
 def logout(call: Call) -> Response:
-    """Forget the cookie in this browser; what it stands for ends with its hours."""
+    """Forget the cookie in this browser; a copy of it works until it expires."""
     answer = Response(status=HTTPStatus.NO_CONTENT)
     if call.takes_form:
         there = f"{call.request.root_path}/login"

@@ -32,7 +32,7 @@ WORKER = Shape(
         "supervisor_id": ID,
     },
     {
-        "state": "quiet leases no more, silent was not heard of within its lease.",
+        "state": "quiet: leases no more. silent: not heard of within its lease.",
         "queues": "Which it serves; null: all of them.",
         "job_types": "Which it has handlers for; null: all of them.",
     },
@@ -55,7 +55,7 @@ ROUTES = (
         "/workers",
         list_workers,
         "List worker processes, the one started last first.",
-        about="queue: those that serve it. since: those heard of from then on.",
+        about="With queue, those that serve it; with since, those heard of since then.",
         query=(*filters.some("queue", "since"), *filters.PAGE),
         answer=shapes.page_of(WORKER),
     ),
