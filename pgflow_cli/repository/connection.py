@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -226,16 +226,35 @@ class Link:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the block's statements in one transaction, rolled back if it raises."""
-        connection = self.raw()
-        with self._translated(), connection.transaction():
+        with self._translated(), self._watched(self.raw().transaction()):
             if self.database.statement_timeout is not None:
                 milliseconds = int(self.database.statement_timeout * 1000)
-                self.run_text(f"set local statement_timeout = {milliseconds}")
+                with self._guarded():
+                    self.run_text(f"set local statement_timeout = {milliseconds}")
             self._in_transaction = True
             try:
                 yield
             finally:
                 self._in_transaction = False
+
+    @contextmanager
+    def _watched(self, block: AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter and leave a transaction under the watchdog: a peer may fall silent at
+        `begin` and at `commit`, too.
+        """
+        with self._guarded():
+            block.__enter__()
+        try:
+            yield
+        except BaseException as error:
+            with self._guarded():
+                block.__exit__(type(error), error, error.__traceback__)
+            raise
+        with self._guarded():
+            block.__exit__(None, None, None)
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return self.database.watchdog.guard(self, self.database.call_timeout)
 
     def run_text(self, text: str) -> psycopg.Cursor[Any]:
         """Run text that came out of a statement file: a migration, or DDL that a query
