@@ -16,6 +16,11 @@ from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
 WAITING = ("queued", "scheduled")
+_ENDED = {
+    "succeeded": "has succeeded",
+    "dlq": "is a dead letter",
+    "canceled": "has been canceled already",
+}
 _PASSES = 3
 
 Step = Callable[[Sequence[str], int], list[str]]
@@ -218,7 +223,7 @@ def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError
         return NotFound(f"there is no job {job_id}")
     ways = [f"Try: {insist}"] if state == "running" and word == "canceled" else []
     return Refused(
-        f"job {job_id[-8:]} is {state}; it was not changed",
+        f"job …{job_id[-8:]} {_ENDED.get(state, f'is {state}')}; it was left alone",
         *ways,
         reason_code="WRONG_STATE",
         details={"job_id": job_id, "status": state},

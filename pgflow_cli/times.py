@@ -28,7 +28,8 @@ _DATE = re.compile(
 )
 _EPOCH = re.compile(r"@(-?\d{1,15})(?:\.(\d{1,9}))?", re.ASCII)
 _EPOCH_BEGINS = datetime(1970, 1, 1, tzinfo=UTC)
-_YEARS = "a time lies between the years 2000 and 9999"
+_YEARS = "a time lies between the years 2000 and 9998"
+_ENDLESS = ("infinity", "+infinity", "-infinity")
 _FORMS = "15m, 2h ago, in 10m, today, 09:30, 2026-11-23 09:30 or 2026-11-23T09:30:00Z"
 
 
@@ -78,6 +79,8 @@ def parse_instant(
     relative = _relative(words.lower(), bare)
     if relative is not None:
         return Instant(offset=relative)
+    if words.lower() in _ENDLESS:
+        raise OutOfRange(_YEARS)
     present = (now or datetime.now(UTC)).astimezone(UTC)
     try:
         moment = _absolute(words, bare, present)
@@ -87,7 +90,8 @@ def parse_instant(
         raise ValueError("there is no such date or time of day") from None
     if moment is None:
         raise ValueError(f"a time looks like {_FORMS}")
-    if not 2000 <= moment.year <= 9999:
+    # The last year is left free: no zone moves a time beyond what a datetime holds.
+    if not 2000 <= moment.year <= 9998:
         raise OutOfRange(_YEARS)
     return Instant(at=moment)
 

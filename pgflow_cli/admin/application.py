@@ -172,7 +172,7 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     """Return the fields of a body; without one, their defaults."""
     if _is_form(request, route):
         if request.mimetype not in ("", FORM):
-            raise _unsupported("a form")
+            raise _unsupported(FORM)
         return fields.read_query(request.form, route.fields, of_form=True)
     raw = request.get_data(cache=True)
     if not raw:
@@ -186,7 +186,10 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
 
 
 def _unsupported(wanted: str) -> Problem:
-    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {wanted}")
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"the body must be sent with Content-Type: {wanted}",
+    )
 
 
 def _written(answer: Any, route: Route) -> Response:

@@ -21,10 +21,9 @@ from pgflow_cli.admin.problems import Problem
 SLOWEST = 10.0  # seconds until all of a request has arrived
 # waitress repeats parts of the request in its own words.
 _SAID = {
-    HTTPStatus.BAD_REQUEST: "this is not a request of HTTP/1.0 or 1.1",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server takes",
+    HTTPStatus.BAD_REQUEST: "this is not a well-formed request of HTTP/1.0 or 1.1",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "the headers are larger than 16 KiB",
-    HTTPStatus.NOT_IMPLEMENTED: "the only transfer coding known here is chunked",
+    HTTPStatus.NOT_IMPLEMENTED: "the only transfer coding this server knows is chunked",
 }
 
 
@@ -35,8 +34,7 @@ class Refusal(ErrorTask):
         """Write a problem document and hang up."""
         request: Any = self.request
         status = HTTPStatus(request.error.code)
-        said = _SAID.get(status)
-        problem = Problem(status, said) if said else problems.unknown_fault()
+        problem = self._problem(status)
         request_id = uuid.uuid4().hex
         answer = problem.response(request_id)
         body = answer.get_data()
@@ -49,6 +47,13 @@ class Refusal(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+
+    def _problem(self, status: HTTPStatus) -> Problem:
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            # `serve` lets waitress refuse one byte later.
+            return problems.body_too_large(self.channel.adj.max_request_body_size - 1)
+        said = _SAID.get(status)
+        return Problem(status, said) if said else problems.unknown_fault()
 
 
 class Request(HTTPRequestParser):

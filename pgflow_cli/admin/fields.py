@@ -21,6 +21,8 @@ LONGEST_TEXT = 1000
 # More digits Python does not read; a number of so many is out of all bounds anyway.
 _WHOLE = re.compile(r"[+-]?\d{1,1000}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)
+# A name is repeated only if it can be nothing but a name.
+_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -73,16 +75,17 @@ class Field:
         return schema
 
     def read(self, value: Any) -> Any:
-        """Return an acceptable value; anything else is a `Problem`."""
+        """Return an acceptable value, or part of a list; else it is a `Problem`."""
+        name = f"an item of {self.name}" if self.many else self.name
         try:
             return self.kind.read(value)
         except _OutOfRange as problem:
             raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY, f"{self.name}: {problem}"
+                HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {problem}"
             ) from None
         except _Refused as problem:
             said = str(problem) or f"is not {self.kind.expects}"
-            raise bad_request(f"{self.name} {said}") from None
+            raise bad_request(f"{name} {said}") from None
 
     def read_text(self, text: str) -> Any:
         """Return an acceptable value of what stands in a URL."""
@@ -99,7 +102,9 @@ def read_query(
     known = {each.name: each for each in fields}
     for name in arguments:
         if name not in known:
-            raise bad_request(f"there is no parameter of that name; {_names(fields)}")
+            raise bad_request(
+                f"there is no parameter {_named(name)} here; {_names(fields)}"
+            )
     values: Values = {}
     for name, each in known.items():
         given = arguments.getlist(name)
@@ -116,17 +121,24 @@ def read_query(
 
 
 def read_body(
-    document: object, fields: Sequence[Field], text: str | None = None
+    document: object,
+    fields: Sequence[Field],
+    text: str | None = None,
+    *,
+    what: str = "the body",
 ) -> Values:
     """Return the values of a body that has been parsed; null is as good as absent.
 
     `text` is what it was parsed from: payloads are taken from there.
     """
     if not isinstance(document, dict):
-        raise bad_request("the body must be a JSON object")
+        raise bad_request(f"{what} must be a JSON object")
     known = {each.name: each for each in fields}
-    if document.keys() - known.keys():
-        raise bad_request(f"the body has an unknown field; {_names(fields)}")
+    for name in document:
+        if name not in known:
+            raise bad_request(
+                f"{what} has an unknown field {_named(name)}; {_names(fields)}"
+            )
     values = {
         each.name: _of_body(document.get(each.name), each) for each in known.values()
     }
@@ -141,18 +153,22 @@ def read_body(
 def _of_body(value: Any, each: Field) -> Any:
     if value is None:
         if each.required:
-            raise bad_request(f"{each.name} is required")
+            raise bad_request(f"{each.name} is required, and not null")
         return [] if each.many else each.default
     if not each.many:
         return each.read(value)
     if not isinstance(value, list) or not value:
-        raise bad_request(f"{each.name} is not a list of at least one")
+        raise bad_request(f"{each.name} is not a list with at least one item")
     return [each.read(part) for part in value]
+
+
+def _named(name: str) -> str:
+    return f'"{name}"' if _NAME.fullmatch(name) else "that was given"
 
 
 def _names(fields: Sequence[Field]) -> str:
     names = ", ".join(sorted(each.name for each in fields))
-    return f"there are: {names}" if names else "it takes none"
+    return f"known are {names}" if names else "it takes none"
 
 
 # Kinds.
@@ -228,7 +244,8 @@ def number(least: float, most: float) -> Kind:
             return text
 
     schema = {"type": "number", "minimum": least, "maximum": most}
-    return Kind(schema, f"a number from {least:g} to {most:g}", read, of_text)
+    bounds = f"{least:.10g} to {most:.10g}"
+    return Kind(schema, f"a number from {bounds}", read, of_text)
 
 
 def flag() -> Kind:
@@ -269,8 +286,6 @@ def moment(bare: Direction) -> Kind:
             raise _OutOfRange(str(error)) from None
         except ValueError as error:
             raise _Refused(f"is not acceptable: {error}") from None
-        if found.at is not None and found.at.year > 9998:
-            raise _OutOfRange("a time lies between the years 2000 and 9998")
         return found
 
     return Kind(
@@ -308,6 +323,8 @@ def length(least: float, most: float) -> Kind:
 def _seconds(text: str) -> float:
     try:
         return times.parse_duration(text).total_seconds()
+    except times.OutOfRange:
+        raise _Refused from None  # our own bounds are narrower
     except ValueError as error:
         raise _Refused(f"is not acceptable: {error}") from None
 
@@ -333,13 +350,13 @@ def anything() -> Kind:
     return Kind({"type": kinds}, "JSON other than null", read, as_written=True)
 
 
-def part(fields: Sequence[Field]) -> Kind:
+def part(fields: Sequence[Field], *, what: str) -> Kind:
     """Return an object of fields, which are read as those of a body."""
 
     def read(value: Any) -> Values:
         if not isinstance(value, dict):
             raise _Refused
-        return read_body(value, fields)
+        return read_body(value, fields, what=what)
 
     schema = {
         "type": "object",

@@ -23,8 +23,17 @@ _DECISION = re.compile(r"(?:policy|ingest)-[1-9]\d{0,18}", re.ASCII)
 MOST_NUMBER = 2**63 - 1
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
-QUEUE_NAME = fields.text(payloads.QUEUE, "the name of a queue", most=63)
-JOB_TYPE = fields.text(payloads.JOB_TYPE, "the name of a job type", most=128)
+_LETTERS = "letters, digits, or any of"
+QUEUE_NAME = fields.text(
+    payloads.QUEUE,
+    f"a queue's name: 1 to 63 {_LETTERS} _ . - after a letter or digit",
+    most=63,
+)
+JOB_TYPE = fields.text(
+    payloads.JOB_TYPE,
+    f"a job type's name: 1 to 128 {_LETTERS} _ . : - after a letter or digit",
+    most=128,
+)
 JOB_ID = fields.text(
     # All of it, or its end: with the hyphens that stand there, or without any.
     re.compile(
@@ -34,7 +43,9 @@ JOB_ID = fields.text(
     "a job's id, or its last 6 digits or more",
     most=36,
 )
-FULL_ID = fields.text(_UUID, "a full id", most=36)
+FULL_ID = fields.text(
+    _UUID, "a job's full id such as 01a2081d-307c-7b77-8a50-0f6c9c41e07b", most=36
+)
 CODE = fields.text(_CODE, "a code such as TIMEOUT", most=64)
 
 QUEUE = Field(

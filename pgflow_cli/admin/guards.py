@@ -90,8 +90,8 @@ class Guard:
             return
         raise Problem(
             HTTPStatus.MISDIRECTED_REQUEST,
-            "this server is not called so; --allow-host NAME [PGFLOW_ADMIN_HOSTS]"
-            " lets it be",
+            "this server does not answer to the name in Host; start it with"
+            " --allow-host NAME [PGFLOW_ADMIN_HOSTS] to allow one",
         )
 
     def prober(self, request: Request) -> Visitor:
@@ -163,7 +163,8 @@ def unauthorized() -> Problem:
 def _foreign() -> Problem:
     return Problem(
         HTTPStatus.FORBIDDEN,
-        "the request comes from a page of another origin",
+        "the request comes from a page of another origin, or does not say from which;"
+        " behind a proxy the server needs --proxy-hops",
         code="FOREIGN_ORIGIN",
     )
 

@@ -194,7 +194,7 @@ def _answer(route: Route) -> dict[str, Any]:
 def _errors(route: Route) -> Iterator[tuple[int, str]]:
     """Yield what any route may answer that takes what this one takes."""
     yield 400, "The request is not acceptable."
-    yield 421, "This server is not called so."
+    yield 421, "This server does not answer to the name in Host."
     yield 429, "Too many wrong tokens from this address."
     yield 500, "A bug; the log tells more."
     yield 503, "The database does not answer."

@@ -30,6 +30,8 @@ _CODES = {
     HTTPStatus.MISDIRECTED_REQUEST: "MISDIRECTED_REQUEST",
     HTTPStatus.UNPROCESSABLE_ENTITY: "OUT_OF_RANGE",
     HTTPStatus.TOO_MANY_REQUESTS: "TOO_MANY_REQUESTS",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "HEADERS_TOO_LARGE",
+    HTTPStatus.NOT_IMPLEMENTED: "NOT_IMPLEMENTED",
     HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
 }
 
@@ -62,7 +64,7 @@ class Problem(Exception):
             "error": self.error,
             "code": self.code,
             "request_id": request_id,
-            **self.more,
+            **{name: value for name, value in self.more.items() if value},
         }
         return Response(
             cells.json_of(document),
@@ -75,6 +77,14 @@ class Problem(Exception):
 def bad_request(error: str) -> Problem:
     """Return what a client reads whose request cannot be understood."""
     return Problem(HTTPStatus.BAD_REQUEST, error)
+
+
+def body_too_large(limit: int) -> Problem:
+    """Return what a client reads whose body is larger than the server takes."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the body is larger than the {limit:,} bytes this server takes (--max-body)",
+    )
 
 
 def of_error(error: errors.PgflowError) -> Problem:
@@ -102,12 +112,12 @@ def of_http(error: HTTPException) -> Problem:
     """Return what a client reads of an error of werkzeug's."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {}
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        headers["Allow"] = ", ".join(sorted(error.valid_methods))
     said = {
         HTTPStatus.NOT_FOUND: "there is nothing at this path; see GET /openapi.json",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take that method",
     }
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        said[status] = f"this path takes {allowed} only"
     return Problem(status, said.get(status, status.phrase.lower()), headers=headers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pgflow_cli import drain
@@ -26,7 +26,7 @@ def explanation(explained: Explanation, *, payload: str | None = None) -> Docume
         "queue": job.queue,
         "job_type": job.job_type,
         "verdict": explained.verdict,
-        "summary": " ".join(explained.summary),
+        "summary": _sentences(explained.summary),
         "attempts": job.attempts,
         "failed_attempts": job.failed_attempts,
         "max_attempts": job.max_attempts,
@@ -67,6 +67,12 @@ def timeline(explained: Explanation) -> Document:
     }
 
 
+def _sentences(lines: Sequence[str]) -> str:
+    """Return lines as one text; an error's own words may end without a full stop."""
+    ended = [line if line.endswith((".", "!", "?")) else f"{line}." for line in lines]
+    return " ".join([*ended[:-1], *lines[-1:]])
+
+
 def bundle(explained: Explanation, *, payload: str | None = None) -> Document:
     """Return all that is known, for somebody who cannot look for themselves."""
     facts = explained.facts
@@ -85,7 +91,8 @@ def _story(facts: JobFacts) -> Iterator[Document]:
         yield {
             "kind": "PolicyDecision",
             "at": decision.first_at,
-            "id": decision.id,
+            # As in the list of decisions.
+            "id": f"policy-{decision.id}",
             "decision": decision.decision,
             "reason_code": decision.reason_code,
             "details_json": decision.details_json,
@@ -94,7 +101,8 @@ def _story(facts: JobFacts) -> Iterator[Document]:
         yield {
             "kind": "OperatorAction",
             "at": action.at,
-            "id": action.id,
+            # As in the audit.
+            "id": str(action.id),
             "actor": action.actor,
             "action": action.action,
             "note": action.note,

@@ -96,7 +96,8 @@ def _lease(facts: JobFacts) -> Finding:
     expires_in = job.lease_expires_in or 0.0
     heard = _heard_of(job.worker_name, facts.workers)
     held_for = "" if job.held_for is None else f" for {length(job.held_for)}"
-    who = f"attempt {job.attempt_no} is with {job.worker_name}{held_for} ({heard})"
+    is_ = "has been" if held_for else "is"
+    who = f"attempt {job.attempt_no} {is_} with {job.worker_name}{held_for} ({heard})"
     progress = f"Progress {job.done} of {job.total}" if job.total else ""
     more = (progress,) if progress else ()
     if expires_in > 0:
@@ -304,4 +305,6 @@ def _takers(facts: JobFacts) -> list[WorkerProcess]:
 
 def _heard_of(name: str | None, workers: list[WorkerProcess]) -> str:
     silences = [worker.silent_for for worker in workers if worker.name == name]
-    return f"heard of {length(min(silences))} ago" if silences else "not heard of now"
+    if not silences:
+        return "no longer among the known workers"
+    return f"last heartbeat {length(min(silences))} ago"

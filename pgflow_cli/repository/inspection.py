@@ -68,7 +68,7 @@ def _only(given: str, found: Iterable[FoundJob]) -> str:
         raise NotFound(
             f"no job's id ends in {given}",
             "Sought among dead letters, running and waiting jobs, and those enqueued "
-            "lately; --since widens that.",
+            "lately; a full id finds any job, --since looks further back.",
         )
     shown = list(by_id.values())[:_MOST_CANDIDATES]
     raise Ambiguous(

@@ -141,7 +141,7 @@ def test_none_is_for_another_host(client: Client, route: Route) -> None:
 def test_each_refuses_a_body_that_it_cannot_mean(
     client: Client, connection: Connection, route: Route
 ) -> None:
-    for text in ("[]", "{", '{"cAnArY": 1}', '"x"', "\ufeff{}"):
+    for text in ("[]", "{", '{"cAnArY!": 1}', '"x"', "\ufeff{}"):
         answer = client.open(
             path_of(route),
             method=route.method,
@@ -244,6 +244,9 @@ def test_who_cancels_twice_learns_that_it_is_done(
     client.post(f"/jobs/{job_id}/cancel")
     problem = problem_of(client.post(f"/jobs/{job_id}/cancel"), 409, "WRONG_STATE")
     assert problem["details"]["status"] == "canceled"
+    assert problem["error"] == (
+        f"job …{job_id[-8:]} has been canceled already; it was left alone"
+    )
 
 
 # Queues.
@@ -274,17 +277,24 @@ def test_a_queue_is_paused_and_resumed(client: Client, connection: Connection) -
     ]  # fmt: skip
 
 
-def test_a_pause_without_an_end_lasts_and_may_come_before_the_first_job(
-    client: Client, connection: Connection
-) -> None:
+def test_a_pause_without_an_end_lasts(client: Client, connection: Connection) -> None:
+    plant(connection, queue="emails")
     for _ in range(2):
-        document = client.post("/queues/new/pause").get_json()
+        document = client.post("/queues/emails/pause").get_json()
         assert document["paused"] is not None
     assert rows(
         connection, "select paused_until = 'infinity' from pgflow.queue_policies"
     ) == [(True,)]
-    problem_of(client.post("/queues/other/resume"), 404, "NOT_FOUND")
-    problem_of(client.delete("/queues/other/policy"), 404, "NOT_FOUND")
+
+
+def test_a_queue_that_nobody_knows_is_neither_paused_nor_resumed(
+    client: Client, connection: Connection
+) -> None:
+    for path in ("/queues/emials/pause", "/queues/emials/resume"):
+        problem = problem_of(client.post(path), 404, "NOT_FOUND")
+        assert problem["error"] == 'there is no queue "emials"'
+    problem_of(client.delete("/queues/emials/policy"), 404, "NOT_FOUND")
+    assert changes_nothing(connection)
 
 
 @pytest.mark.parametrize("length", ["0s", 0.5, "soon", True, "400d", -1])

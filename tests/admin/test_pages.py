@@ -334,7 +334,7 @@ def test_a_job_is_canceled(client: Client, connection: Connection) -> None:
 
     assert flash(text) == "It is canceled."
     assert status_of(connection, job) == "canceled"
-    assert "is canceled; it was not changed" in flash(again)
+    assert "has been canceled already; it was left alone" in flash(again)
     assert actions(connection) == [("jobs.cancel", "unknown", "twice")]
 
 
@@ -554,7 +554,7 @@ def test_a_form_of_another_origin_changes_nothing(
         ("/ui/jobs/ffffffffffff", 404, "no job"),
         ("/ui/replays/999999", 404, "there is no replay plan 999999"),
         ("/ui/jobs?status=odd", 400, "status is not one of"),
-        ("/ui/jobs?nothing=1", 400, "there is no parameter of that name"),
+        ("/ui/jobs?nothing=1", 400, 'there is no parameter "nothing" here'),
     ],
 )
 def test_errors_are_pages_in_words_with_a_way_back(

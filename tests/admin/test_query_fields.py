@@ -19,14 +19,14 @@ def test_a_time_is_read_as_the_command_line_reads_it(client, planted, name):
         "2026-11-23T09:30:00.123456Z", "2026-11-23T09:30:00%2B02:00",
     ):  # fmt: skip
         got(client, f"/jobs?{name}={time}")
-    for time in ("1999-12-31", "9999-01-01", "10000-01-01", "@-1", "40000d",
+    for time in ("1999-12-31", "9999-01-01", "10000-01-01", "@-1", "infinity", "40000d",
                  "@999999999999999", "@99999999999"):  # fmt: skip
         status = 200 if time == "@99999999999" else 422
         response = client.get(f"/jobs?{name}={time}")
         assert response.status_code == status, (time, response.text)
         if status == 422:
             problem_of(response, 422, "OUT_OF_RANGE")
-    for time in ("", "soon", "2026-02-30", "infinity", "1" * 65, "%00", "2h 3m ago x"):
+    for time in ("", "soon", "2026-02-30", "1" * 65, "%00", "2h 3m ago x"):
         problem_of(client.get(f"/jobs?{name}={time}"), 400)
 
 

@@ -135,6 +135,20 @@ def test_a_throttle_is_in_the_story_of_a_job_that_waited(client, connection, pla
     story = got(client, f"/jobs/{planted.jobs['queued']}/timeline")["story"]
     decisions = [entry for entry in story if entry["kind"] == "PolicyDecision"]
     assert [list(entry) for entry in decisions[:1]] == [STORY["PolicyDecision"]]
+    listed = {item["id"] for item in got(client, "/policy/decisions")["items"]}
+    assert {entry["id"] for entry in decisions} <= listed
+
+
+def test_an_action_has_one_id_in_the_story_and_in_the_audit(client, planted):
+    story = got(client, f"/jobs/{planted.jobs['replayed']}/timeline")["story"]
+    actions = {e["id"] for e in story if e["kind"] == "OperatorAction"}
+    assert actions
+    assert actions <= {item["id"] for item in got(client, "/audit")["items"]}
+
+
+def test_the_summary_of_a_replayed_dead_letter_is_made_of_sentences(client, planted):
+    summary = got(client, f"/jobs/{planted.jobs['replayed']}/explain")["summary"]
+    assert "connection refused. Resolved: replayed by job" in summary
 
 
 def test_dead_letters_are_open_resolved_or_any(client, planted):

@@ -64,7 +64,9 @@ def test_anything_else_is_refused_by_name_without_repeating_it(
         assert problem.error.startswith("it ")
 
 
-@pytest.mark.parametrize("text", ["1999-01-01", "9999-06-01", "10000-01-01"])
+@pytest.mark.parametrize(
+    "text", ["1999-01-01", "9999-06-01", "10000-01-01", "Infinity"]
+)
 def test_a_time_that_nobody_means_is_out_of_range(text: str) -> None:
     assert refusal(fields.moment("past"), text).status == 422
 
@@ -83,7 +85,7 @@ def test_a_clamped_number_is_moved_to_its_bounds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (MultiDict({"cuont": "1"}), "count"),
+        (MultiDict({"cuont": "1"}), '"cuont" here; known are count'),
         (MultiDict([("count", "1"), ("count", "2")]), "more than once"),
         (MultiDict({"count": "one"}), "count is not"),
     ],
@@ -93,6 +95,25 @@ def test_a_query_is_refused_that_says_something_else(
 ) -> None:
     with pytest.raises(Problem, match=word):
         read_query(arguments, [COUNT])
+
+
+@pytest.mark.parametrize("name", ["cAnArY!", "c" * 41])
+def test_an_unknown_name_is_repeated_only_if_it_can_be_a_name(name: str) -> None:
+    with pytest.raises(Problem, match="parameter that was given") as refused:
+        read_query(MultiDict({name: "1"}), [COUNT])
+    assert name not in refused.value.error
+    with pytest.raises(Problem, match="unknown field that was given") as refused:
+        read_body({name: 1}, [COUNT])
+    assert name not in refused.value.error
+
+
+def test_an_item_of_a_list_is_refused_as_one() -> None:
+    with pytest.raises(Problem, match="an item of name is not text"):
+        read_body({"name": ["a", 1]}, [NAMES])
+
+
+def test_a_length_beyond_all_bounds_is_told_the_bounds_of_its_field() -> None:
+    assert "from 1s to 1m" in refusal(fields.length(1, 60), "99999d").error
 
 
 def test_an_empty_field_of_a_form_is_an_absent_one() -> None:

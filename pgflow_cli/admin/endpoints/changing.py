@@ -65,6 +65,7 @@ def pause_queue(call: Call) -> Any:
     name = call.path["name"]
     with call.writing() as repository:
         migrations.require_current(repository)
+        queue_changes.require_known(repository, [name])
         queue_changes.pause(repository, [name], call.body["for"], call.operator)
         return _queue(repository, name)
 
@@ -116,7 +117,7 @@ def _queue(repository: Repository, name: str) -> dict[str, Any]:
     return document(census.take_one(repository, name, window=census.WINDOW))
 
 
-_NO_QUEUE = {404: "Nobody has ever used a queue of that name."}
+_NO_QUEUE = {404: "There is no queue of that name: no job, no policy."}
 ROUTES = (
     Route(
         "POST",
@@ -136,10 +137,10 @@ ROUTES = (
         "/queues/<name>/pause",
         pause_queue,
         "Lease nothing more from a queue; what runs goes on, producers go on.",
-        about="A queue that nobody has used yet can be paused beforehand.",
         parameters=(NAME_IN_PATH,),
         body=(_FOR,),
         answer=QUEUE,
+        errors=_NO_QUEUE,
     ),
     Route(
         "POST",

@@ -38,7 +38,9 @@ _BODY = (
     ),
     Field(
         "job_id",
-        fields.text(payloads.UUID7, "a UUIDv7", most=36),
+        fields.text(
+            payloads.UUID7, "a UUIDv7; without it the server makes one", most=36
+        ),
         "A UUIDv7 of your own: sent twice, it is one job.",
     ),
     Field(
@@ -52,7 +54,7 @@ _BODY = (
 
 def enqueue_job(call: Call) -> Any:
     """Enqueue a job; once, even if the database's answer is lost on the way."""
-    job_id = call.body["job_id"] or producer.new_job_id()
+    job_id = (call.body["job_id"] or producer.new_job_id()).lower()
     with call.writing() as repository:
         try:
             submissions.enqueue_once(

@@ -39,7 +39,11 @@ _FILTER = filters.some(
 )  # fmt: skip
 _WHICH = (
     Field("ids", filters.FULL_ID, "Full ids of jobs.", many=True),
-    Field("filter", fields.part(_FILTER), "Instead of ids: the dead letters it fits."),
+    Field(
+        "filter",
+        fields.part(_FILTER, what="filter"),
+        "Instead of ids: the dead letters it fits.",
+    ),
     Field("all", fields.flag(), "Instead of both: every open dead letter.", False),
     Field("any_status", fields.flag(), "With ids: ended jobs, too.", False),
     Field("oldest_first", fields.flag(), "Of a filter; false: the latest death first."),
@@ -218,8 +222,8 @@ def _sought(
     )
     if len(found.job_ids) > most:
         raise Refused(
-            f"more than {most:,} jobs are selected, which is max; nothing was changed",
-            "Narrow it with a filter, or send a larger max.",
+            f"more jobs are selected than max, which is {most:,}; nothing was changed",
+            "Narrow the filter, or send a larger max.",
             reason_code="TOO_MANY",
         )
     return found

@@ -53,13 +53,13 @@ _STORY = {
     "PolicyDecision": _entry(
         "PolicyDecision",
         at=TIME,
-        id=WHOLE,
+        id=TEXT,
         decision=TEXT,
         reason_code=TEXT,
         details_json=OBJECT,
     ),
     "OperatorAction": _entry(
-        "OperatorAction", at=TIME, id=WHOLE, actor=TEXT, action=TEXT, note=maybe(TEXT)
+        "OperatorAction", at=TIME, id=TEXT, actor=TEXT, action=TEXT, note=maybe(TEXT)
     ),
     "Replay": _entry("Replay", at=maybe(TIME), new_job_id=ID),
 }
