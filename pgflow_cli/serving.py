@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import output, settings
+from pgflow_cli import settings
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ def admin_plan(
     )
     server.require_safe(made)
     if made.insecure and made.is_open and not made.on_loopback:
-        output.warn(
-            f"whoever reaches {made.address} may do everything: no token is set"
+        log.warning(
+            "whoever reaches %s may do everything: no token is set",
+            made.address,
+            extra={"event": "no_token"},
         )
     return made
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import inventory, output, serving, settings
+from pgflow_cli import inventory, serving, settings
 from pgflow_cli.context import command, pass_database
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
+
+log = logging.getLogger("pgflow.admin")
 
 
 @command("serve-admin")
@@ -90,12 +93,12 @@ def serve_admin(database: Database, **options: Any) -> None:
             "there is nowhere to listen: the address is off",
             "Set PGFLOW_ADMIN_ADDR to HOST:PORT, or try: --addr 127.0.0.1:3003",
         )
+    logs.set_up(settings.given("log_format"), settings.given("log_level"))
+    logs.say_settings(inventory.in_force(options))
     plan = serving.admin_plan(database, address, options)
     bound = server.listening(plan)
-    logs.set_up(plan.log_format, plan.log_level)
-    logs.say_settings(inventory.in_force(options))
     url = f"http://{server.address_of(bound)}{plan.base_path}"
-    output.say(f"serving {url}")
+    log.info("serving %s", url, extra={"event": "listening"})
     if options["browse"]:
         click.launch(url)
     asked = threading.Event()

@@ -37,8 +37,9 @@ class Machine:
         own = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            # The root is read-only, /tmp is not.
-            "HOME": "/nonexistent",
+            # The root is read-only, /tmp is not. Below a file not even root makes a
+            # folder, where workers of other tests would be found.
+            "HOME": f"{__file__}/home",
             "TMPDIR": str(home),
             "DATABASE_URL": self.database.url,
         }

@@ -4,6 +4,7 @@ database does not.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -111,8 +112,14 @@ def test_who_says_that_a_gateway_guards_it_is_warned(start_admin: Starts) -> Non
         "0.0.0.0:0",
         PGFLOW_ADMIN_INSECURE="1",
     )
-    assert "whoever reaches" in server.log
     assert server.ask("/health").body == b"ok"
+    # A line of the log like any other: whoever collects it reads JSON only.
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    settings, warning, listening = lines[:3]
+    assert settings["event"] == "settings"
+    assert (warning["event"], warning["level"]) == ("no_token", "warning")
+    assert "whoever reaches 0.0.0.0" in warning["message"]
+    assert listening["event"] == "listening"
 
 
 def test_with_a_token_it_listens_anywhere(start_admin: Starts) -> None:

@@ -63,6 +63,11 @@ def test_an_empty_machine_gets_a_worker_that_works_and_an_admin_that_answers(
     assert json.loads(body)["items"] == []
     assert asked(f"{site}/health/ready")[0] == 200
     assert machine.stop() == [0]
+    # From the first line to the last: a collector of the engine's logs reads JSON only.
+    lines = machine.log("pgflow-1").read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert events[0] == "settings"
+    assert {"no_token", "listening", "request"} <= set(events)
 
 
 def test_four_workers_are_four(

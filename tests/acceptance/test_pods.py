@@ -50,7 +50,8 @@ class Pod:
         written = {e["name"]: e["value"] for e in self.spec["env"]}
         return {
             "TMPDIR": str(self._folder),
-            "HOME": "/nonexistent",
+            # A root that is read-only, for a root user, too: below a file.
+            "HOME": f"{__file__}/home",
             **{
                 name: value.replace("/run/secrets/pgflow", str(self._folder)).replace(
                     f":{port}", f":{self.port}"

@@ -28,7 +28,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_SERVING = re.compile(r"serving (http://\S+)")
+_SERVING = re.compile(r'serving (http://[^\s"]+)')
 # A breach of the policy is an error on the console, too; this one says which rule.
 _WITNESS = """
 document.addEventListener('securitypolicyviolation', event =>

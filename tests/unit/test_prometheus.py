@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 from collections import defaultdict
@@ -125,6 +126,54 @@ def test_prometheus_takes_every_expression_of_the_dashboard(tmp_path: Path) -> N
     promtool("check", "rules", str(made))
 
 
+@pytest.mark.parametrize(
+    ("panel", "metric", "labels"),
+    [
+        ("Died, in 10 minutes", "pgflow_attempts_total",
+         'job_type="t",outcome="dlq",error_code="SMTP"'),
+        ("Replayed, in 10 minutes", "pgflow_replays_total", ""),
+        ("Refused enqueues, in 5 minutes", "pgflow_ingest_decisions_total",
+         'reason_code="PAYLOAD_TOO_LARGE"'),
+    ],
+)  # fmt: skip
+def test_a_panel_shows_what_is_the_first_of_its_kind(
+    panel: str, metric: str, labels: str, tmp_path: Path
+) -> None:
+    """As the alerts do: increase() would show nothing of a new error code."""
+    [expression] = [
+        filled_in(target["expr"])
+        for found in PANELS if found["title"] == panel
+        for target in found["targets"]
+    ]  # fmt: skip
+    asked = {"expr": f"sum({expression})"}
+    series = f'{metric}{{queue="q",{labels}}}'
+    trial = {
+        "rule_files": [],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": "pgflow_db_up", "values": "1x60"},
+                    {"series": series, "values": "_x20 30x40"},
+                    # Counted long ago, and told by a second replica, too.
+                    {"series": series.replace('"q"', '"old"'), "values": "9x60"},
+                    {
+                        "series": series.replace('"q"', '"old",instance="b"'),
+                        "values": "_x20 9x40",
+                    },
+                ],
+                "promql_expr_test": [
+                    asked | {"eval_time": at, "exp_samples": [{"value": value}]}
+                    for at, value in (("19m", 0), ("23m", 30), ("50m", 0))
+                ],
+            }
+        ],
+    }
+    made = tmp_path / "trial.yml"
+    made.write_text(json.dumps(trial))
+    promtool("test", "rules", str(made))
+
+
 def filled_in(expression: str) -> str:
     """Return an expression as Grafana sends it."""
     text = expression.replace("$queue", ".*").replace("$__rate_interval", "1m")
@@ -173,6 +222,23 @@ def test_grafana_is_given_the_source_that_the_panels_name() -> None:
 
 
 # What is exported.
+
+
+def test_histograms_have_the_buckets_that_alerts_and_dashboards_count_on() -> None:
+    text = families(metrics.text(snapshot(1, 1)))
+    bounds = {
+        name: [
+            sample.labels["le"]
+            for sample in text[name].samples if sample.name.endswith("_bucket")
+        ]
+        for name in ("pgflow_job_duration_seconds", "pgflow_job_wait_seconds")
+    }  # fmt: skip
+    assert [float(bound) for bound in bounds["pgflow_job_duration_seconds"]] == [
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, math.inf,
+    ]  # fmt: skip
+    assert [float(bound) for bound in bounds["pgflow_job_wait_seconds"]] == [
+        0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, math.inf,
+    ]  # fmt: skip
 
 
 def snapshot(queues: int, counted: int) -> metrics.Snapshot:
