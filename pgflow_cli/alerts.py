@@ -12,6 +12,7 @@ from pgflow_cli.queue_status import QueueStatus
 
 SKEW = 2.0  # seconds of difference between two clocks
 RETRIES = 30.0  # percent of attempts
+DEATHS = 10.0  # dead letters in a minute
 LONG_SNAPSHOT = 3600.0  # seconds that vacuum has been held back
 MOSTLY = 0.9  # of the connections there may be
 
@@ -82,6 +83,9 @@ def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
         many = "s" if measure.expired_leases > 1 else ""
         text = f"{name} has {measure.expired_leases} expired lease{many}"
         yield Alert(text, f"pgflow jobs list -q {name} --stuck", name)
+    if status.deaths_per_minute >= DEATHS:
+        text = f"{name} has {status.deaths_per_minute:,.0f} new dead letters a minute"
+        yield Alert(text, f"pgflow dlq list -q {name} --since 10m --group", name)
     if (status.retry_percent or 0.0) > RETRIES and status.attempts_per_sec > 1:
         text = f"{name} retries {status.retry_percent:.0f}%"
         yield Alert(text, f"pgflow jobs list -q {name} --status scheduled", name)

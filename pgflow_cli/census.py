@@ -81,6 +81,7 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
         success_rate=rate.succeeded / rate.finished if rate.finished else None,
         retry_rate=rate.again / rate.ended if rate.ended else None,
         attempts_per_sec=rate.finished / max(rate.covered, 1.0),
+        deaths_per_minute=60 * rate.dlq / max(rate.covered, 1.0),
         mean_ms=_mean_ms(rate),
         p95_ms=None if p95 is None else p95 * 1000,
         forecast=forecast(

@@ -28,6 +28,7 @@ class QueueStatus:
     success_rate: float | None
     retry_rate: float | None
     attempts_per_sec: float
+    deaths_per_minute: float
     mean_ms: float | None
     p95_ms: float | None
     forecast: Drain

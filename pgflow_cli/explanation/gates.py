@@ -7,7 +7,7 @@ ask. What they ask is kept in step with them by tests/repository/test_explanatio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgflow_cli import drain
 from pgflow_cli.explanation.phrases import (
@@ -248,14 +248,19 @@ def _position(facts: JobFacts) -> Finding:
         return Finding("its place in the queue is unknown")
     if not backlog.ahead:
         return Finding(place(backlog))
-    return Finding(place(backlog), "BEHIND", tuple(prospects(facts)))
+    return Finding(place(backlog), "BEHIND", tuple(prospects(facts, limited=False)))
 
 
-def prospects(facts: JobFacts) -> list[str]:
-    """Say when its turn is, and whether its queue drains."""
+def prospects(facts: JobFacts, *, limited: bool) -> list[str]:
+    """Say when its turn is, and whether its queue drains.
+
+    Where a limit of the queue's holds it, more workers would not help.
+    """
     forecast, rates = forecast_of(facts), facts.rates
     if forecast is None or rates is None or facts.backlog is None:
         return []
+    if limited:
+        forecast = replace(forecast, workers_needed=None)
     known = forecast.verdict != drain.UNKNOWN
     subject = "The queue" if known else "Whether it drains is"
     told = [f"{subject} {drain.sentence(forecast)}"]

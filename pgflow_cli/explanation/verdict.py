@@ -79,7 +79,7 @@ def _held_up(facts: JobFacts, verdict: str, finding: Finding) -> list[str]:
     if verdict not in ("BEHIND", "READY", "NOT_DUE") and facts.backlog:
         more.append(place(facts.backlog).capitalize())
         if verdict in ("IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED", "SLOTS_FULL"):
-            more += prospects(facts)
+            more += prospects(facts, limited=verdict != "SLOTS_FULL")
     if more:
         lines.append(" ".join(f"{sentence}." for sentence in more))
     if job.last_error_code and verdict != "NOT_DUE":

@@ -84,7 +84,8 @@ def test_the_wide_screen_has_everything():
     ]  # fmt: skip
     assert "NO WORKER" in rows[2]
     assert rows[3] == (
-        "ALERTS  emails depth growing (+18.6/s)   emails retries 41%"
+        "ALERTS  emails depth growing (+18.6/s)"
+        "   emails has 198 new dead letters a minute   emails retries 41%"
         "   reports has no live worker"
     )
 

@@ -33,9 +33,9 @@ PAUSE_COOKIE = "pgflow_updates"
 _FLASH_COOKIE = "pgflow_flash"
 _FLASH_SECONDS = 60
 _LONGEST_FLASH = 2000
+_MOST_ALERTS = 6  # of the first page; all others name the gravest one
 # A socket's folder would push everything else off a narrow screen.
 _SOCKET = re.compile("@/[^:]*:")
-# Of this server: //host and /\host are other servers to a browser.
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,12 @@ def page(
     *,
     status: int = HTTPStatus.OK,
     flash: Flash | None = None,
+    about: str = "",
     **values: Any,
 ) -> Response:
-    """Return a page with all that stands around it."""
+    """Return a page with all that stands around it; `about` is the queue it is about."""
     taken = call.service.glances.latest()
+    told_of = sorted(alerts.listed(taken), key=_gravity)
     own = call.request.full_path.rstrip("?")
     told = flash or _flash_of(call.request)
     response = _rendered(
@@ -90,7 +92,8 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=sorted(alerts.listed(taken), key=_gravity),
+        alerts=[(alert, place_of(alert)) for alert in _chosen(told_of, call, about)],
+        troubles=len(told_of),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -125,6 +128,7 @@ def problem(
         back="/",
         where=None,
         alerts=(),
+        troubles=0,
         flash=None,
         logged_in=COOKIE in request.cookies,
         now=datetime.now(UTC),
@@ -198,7 +202,7 @@ def choice(request: Request, name: str, known: Sequence[str]) -> str:
 
 def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Response:
     theme = choice(request, THEME_COOKIE, THEMES)
-    response = rendering.page(
+    return rendering.page(
         request,
         name,
         status=status,
@@ -212,8 +216,24 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
         longest=words.LONGEST,
         **values,
     )
-    response.headers["Vary"] = "Cookie"
-    return response
+
+
+def place_of(alert: Alert) -> tuple[str, dict[str, str]]:
+    """Return the page that shows what an alert is about, and its filter."""
+    if alert.queue is None:
+        return ("/ui/doctor", {})
+    words = alert.command.split()
+    if words[1] == "dlq":
+        return ("/ui/dlq", {"queue": alert.queue, "since": "10m"})
+    if "--stuck" in words:
+        return ("/ui/jobs", {"queue": alert.queue, "stuck": "true"})
+    return (f"/ui/queues/{alert.queue}", {})
+
+
+def _chosen(found: list[Alert], call: Call, about: str) -> list[Alert]:
+    """Return the alerts that a page names: its own queue's, else the gravest."""
+    own = [alert for alert in found if about and alert.queue == about]
+    return own or found[: _MOST_ALERTS if call.request.path == "/" else 1]
 
 
 def _gravity(alert: Alert) -> tuple[bool, float]:

@@ -21,6 +21,9 @@ FILTERS = (
     "queue", "status", "job_type", "error_code", "reason", "fingerprint", "since",
     "until", "replay_of",
 )  # fmt: skip
+_SLOW = Field("slow", fields.flag(), "Running jobs, the longest first.", False)
+_STUCK = Field("stuck", fields.flag(), "Those whose lease has run out.", False)
+_OF_RUNNING = ("slow", "stuck")
 _PAYLOAD = Field("payload", fields.one_of("shown", "all"), "Show the payload, too.")
 _KILL = Field("kill", fields.flag(), "A running job, too.", False)
 
@@ -30,8 +33,15 @@ def list_jobs(call: Call) -> Response:
     page = filters.page(call.query)
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
-        listing = joblists.JobList(repository, chosen).page(page.limit, page.after)
+        wanted = joblists.JobList(
+            repository, chosen, slow=call.query["slow"], stuck=call.query["stuck"]
+        )
+        listing = wanted.page(page.limit, page.after)
     typed = call.request.args
+    active = {
+        **commands.given(typed, *FILTERS),
+        **{name: "true" for name in _OF_RUNNING if call.query[name]},
+    }
     return frame.page(
         call,
         "jobs.html",
@@ -40,9 +50,14 @@ def list_jobs(call: Call) -> Response:
         extent=listing.extent,
         more=next_page(call, listing.more),
         typed=typed,
-        active=commands.given(typed, *FILTERS),
+        active=active,
+        running=wanted.status == "running",
         statuses=filters.STATUSES,
-        command=commands.line("jobs", "list", **commands.given(typed, *FILTERS)),
+        command=commands.line(
+            "jobs",
+            "list",
+            **{k: True if k in _OF_RUNNING else v for k, v in active.items()},
+        ),
     )
 
 
@@ -106,7 +121,7 @@ ROUTES = (
         "/ui/jobs",
         list_jobs,
         "Jobs.",
-        query=(*filters.some(*FILTERS), *PAGE),
+        query=(*filters.some(*FILTERS), _SLOW, _STUCK, *PAGE),
         of_page=True,
     ),
     Route(

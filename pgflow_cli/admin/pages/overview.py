@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from werkzeug.wrappers import Response
 
@@ -11,13 +12,17 @@ from pgflow_cli import alerts, times
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field, one_of, text
-from pgflow_cli.admin.pages import frame
+from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.census import Census
 from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.selection import JobFilter
+from pgflow_cli.times import Instant
 
 _MOST = 40  # queues; it is sent again with each update
+_MOST_REASONS = 8
+_LATELY = Instant(offset=timedelta(minutes=-15))  # as the page says it
 _LONG_WAIT = 300.0  # seconds; the alert in docker/prometheus/alerts.yml waits as long
 
 
@@ -37,6 +42,8 @@ def overview(call: Call) -> Response:
     """Show what waits, runs and has died, queues in trouble first."""
     taken = call.service.glances.latest()
     ordered = by_trouble(taken)
+    with call.reading() as repository:
+        held = repository.group_decisions(JobFilter(since=_LATELY), "all")
     return frame.page(
         call,
         "overview.html",
@@ -44,6 +51,8 @@ def overview(call: Call) -> Response:
         tiles=list(_tiles(taken)),
         queues=ordered[:_MOST],
         beyond=len(ordered[_MOST:]),
+        held=held[:_MOST_REASONS],
+        held_command=commands.line("decisions", "list", since="15m", group="reason"),
         command="pgflow top",
     )
 
@@ -95,13 +104,14 @@ def _tiles(taken: Census) -> Iterator[Tile]:
     )
     yield _retries(taken)
     dead = sum(status.dlq for status in queues)
+    fresh = sum(rate.dlq for rate in taken.measures.rates.values())
     yield Tile(
         "DLQ",
         f"{dead:,}{more}",
-        "unresolved dead letters",
+        f"{fresh:,} new in 60 s" if fresh else "none new in 60 s",
         "/ui/dlq",
         {},
-        "bad" if dead else "calm",
+        "bad" if fresh else "warn" if dead else "calm",
     )
 
 
@@ -132,7 +142,7 @@ def _running(taken: Census) -> Tile:
         f"{slots:,} slots of {len(alive)} worker{many}",
         "/ui/jobs",
         {"status": "running"},
-        "calm" if alive else "bad",
+        "bad" if not alive and any(status.runnable for status in taken.queues) else "calm",
     )
 
 

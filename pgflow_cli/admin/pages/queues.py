@@ -6,7 +6,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells, census, queue_changes
+from pgflow_cli import cells, census, explanation, joblists, queue_changes
 from pgflow_cli.admin import fields, filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -14,8 +14,11 @@ from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.dashboard import SORTS
+from pgflow_cli.errors import NotFound
+from pgflow_cli.explanation import Explanation
 from pgflow_cli.oversight import LIMITS as BOUNDS
 from pgflow_cli.queue_tables import TOP
+from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
 NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
@@ -32,6 +35,18 @@ LIMITS = tuple(
         ("max_enqueue_per_minute", "Jobs enqueued in a minute"),
     )
 )
+# What to do on the page about a verdict: words, and where; {} is the queue.
+_REMEDIES = {
+    "QUEUE_PAUSED": ("Resume it…", "#pause"),
+    "IN_FLIGHT_EXCEEDED": ("Change its limits…", "#limits"),
+    "RETRY_RATE_EXCEEDED": ("Change its limits…", "#limits"),
+    "NO_WORKER": ("See who works", "/ui/workers"),
+    "NO_HANDLER": ("See who works", "/ui/workers"),
+    "LEASE_EXPIRED": ("See the stuck jobs", "/ui/jobs?stuck=true&queue={}"),
+    "SLOTS_FULL": ("See what runs longest", "/ui/jobs?slow=true&queue={}"),
+    "FENCED": ("See what the doctor says", "/ui/doctor"),
+}
+_OF_LIMITS = ("IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED")
 _LATEST = 10
 _MOST = 200  # queues of a list
 
@@ -65,12 +80,17 @@ def show_queue(call: Call) -> Response:
         status = census.take_one(repository, name, window=window)
         held = repository.list_decisions(JobFilter(queues=(name,)), "all", _LATEST)
         workers = [w for w in repository.list_workers() if w.serves(name)]
+        first = _first_job(repository, name)
     typed = call.request.args
     return frame.page(
         call,
         "queue.html",
         title=f"Queue {name}",
+        about=name,
         shown=status,
+        first=first,
+        throttled=first is not None and first.verdict in _OF_LIMITS,
+        remedy=_REMEDIES.get(first.verdict) if first else None,
         decisions=held,
         workers=workers,
         limits=LIMITS,
@@ -85,6 +105,19 @@ def show_queue(call: Call) -> Response:
         resume_command=commands.line("queues", "resume", name),
         policy_command=commands.line("queues", "set-policy", name, max_in_flight=10),
     )
+
+
+def _first_job(repository: Repository, name: str) -> Explanation | None:
+    """Return why the job that is to run next waits; None if none is due."""
+    due = JobFilter(queues=(name,), statuses=("queued",))
+    listing = joblists.JobList(repository, due).page(1, None)
+    try:
+        found = [repository.describe_job(job.id, attempts=1) for job in listing.jobs]
+    except NotFound:
+        return None  # archived since
+    explained = [explanation.explain(facts) for facts in found]
+    # It may have been leased since: then nothing holds it up.
+    return next((each for each in explained if each.facts.job.status == "queued"), None)
 
 
 def pause(call: Call) -> Response:

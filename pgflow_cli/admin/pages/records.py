@@ -35,7 +35,7 @@ def list_decisions(call: Call) -> Response:
         call,
         "decisions.html",
         title="Decisions",
-        groups=groups,
+        held=groups,
         decisions=list(rows),
         more=next_page(call, more),
         typed=typed,

@@ -68,7 +68,7 @@ def preview(call: Call) -> Response:
     return frame.page(
         call,
         "replay_new.html",
-        title="Replay",
+        title="Replay: preview",
         facts=facts,
         sentences=[line.partition("  ") for line in previews.sentences(facts)],
         warnings=list(previews.warnings(facts)),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgflow_cli import escaping, times
+from pgflow_cli.admin.pages.conditions import condition
 
 LONGEST = 4096  # characters of a payload or message, unless all are asked for
 _MARKS = {
@@ -158,6 +159,13 @@ def bars(steps: Sequence[int]) -> list[dict[str, int]]:
     ]
 
 
+def fact(value: object) -> str:
+    """Return a value of a decision's details as persons write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else plain(value)
+
+
 def several(amount: int, one: str, many: str = "") -> str:
     """Return `1 job`, `12 jobs`."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
@@ -166,7 +174,7 @@ def several(amount: int, one: str, many: str = "") -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        bars, dash, exact, iso, lines, mark, number, percent, plain, relative, several,
+        bars, condition, dash, exact, fact, iso, lines, mark, number, percent, plain, relative, several,
         share, short, skew, span, tone, took,
     )
 }  # fmt: skip

@@ -8,6 +8,11 @@
     const live = document.getElementById("live");
     if (live) { live.textContent = text; live.classList.toggle("on", on); }
   };
+  // Copying works where the browser trusts the page: over TLS, and on this host.
+  const arm = () => {
+    if (!navigator.clipboard) return;
+    for (const button of document.querySelectorAll(".copy[hidden]")) button.hidden = false;
+  };
   let state = ["", false];
   const tell = (text, on) => { state = [text, on]; say(text, on); };
   const refresh = (kind) => {
@@ -15,37 +20,52 @@
     htmx.trigger(body, "pgflow:" + kind);
   };
 
-  // Whoever types in a panel, or marks text in it, keeps what is there.
+  // Whoever types in a panel, has typed there, or marks text in it, keeps what is there.
   const inUse = (panel) => {
     const at = document.activeElement;
     if (at && panel.contains(at) && at.matches("input, select, textarea")) return true;
+    const typed = [...panel.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
+    if (typed) return true;
     const marked = getSelection();
     return !marked.isCollapsed && panel.contains(marked.anchorNode);
   };
   body.addEventListener("htmx:beforeRequest", (event) => {
-    if (inUse(event.target)) event.preventDefault();
+    if (!inUse(event.target)) return;
+    event.preventDefault();
+    say("on hold while you type or mark text", false);
   });
+  // htmx gives the focus back to what has an id; a copy button has its command.
   let scrolled = [];
+  let copying = null;
   body.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
     // A login that has ended answers with the form: what is shown stays.
     const loggedOut = new URL(xhr.responseURL).pathname.endsWith("/login");
     if (loggedOut) tell("logged out: load the page again", false);
     if (loggedOut || inUse(target)) event.detail.shouldSwap = false;
+    copying = target.contains(document.activeElement) ? document.activeElement.dataset.copy : null;
     scrolled = [...target.querySelectorAll(".scroll")].map((table) => table.scrollLeft);
   });
   // A wide table stays where somebody has moved it to.
   body.addEventListener("htmx:afterSwap", () => {
     const tables = document.querySelectorAll("#panel .scroll");
     scrolled.forEach((left, place) => { if (tables[place]) tables[place].scrollLeft = left; });
+    arm();
+    if (copying) document.querySelector(`#panel [data-copy="${CSS.escape(copying)}"]`)?.focus({ preventScroll: true });
   });
-  // The same alerts again are no news: nobody wants them read aloud.
-  body.addEventListener("htmx:oobBeforeSwap", (event) => {
-    const { target, fragment } = event.detail;
-    const text = (node) => node.textContent.replace(/\s+/g, " ").trim();
-    if (target.id === "alerts" && text(target) === text(fragment)) event.detail.shouldSwap = false;
+  // Only what is new is read aloud: the same alert with another number is not.
+  const told = () => [...document.querySelectorAll("#alerts li > a, #alerts .calm")].map((each) => each.textContent.trim());
+  const constant = (text) => text.replace(/[+]?\d[\d.,]*\S*/g, "#");
+  let known = new Set(told().map(constant));
+  body.addEventListener("htmx:oobAfterSwap", (event) => {
+    say(...state);
+    if (event.detail.target.id !== "alerts") return;
+    const now = told();
+    const fresh = now.filter((text) => !known.has(constant(text)));
+    known = new Set(now.map(constant));
+    const news = document.getElementById("news");
+    if (news && fresh.length) news.textContent = fresh.join(". ");
   });
-  body.addEventListener("htmx:oobAfterSwap", () => say(...state));
   body.addEventListener("htmx:responseError", (event) => {
     tell("no update: " + event.detail.xhr.status, false);
   });
@@ -87,12 +107,7 @@
   } else tell("updates are paused", false);
 
   // Copy buttons.
-  const arm = (root) => {
-    if (!navigator.clipboard) return;
-    for (const button of root.querySelectorAll(".copy[hidden]")) button.hidden = false;
-  };
-  arm(document);
-  body.addEventListener("htmx:afterSwap", () => arm(document));
+  arm();
   body.addEventListener("click", async (event) => {
     const button = event.target.closest(".copy");
     if (!button) return;

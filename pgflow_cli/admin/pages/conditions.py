@@ -1,0 +1,59 @@
+"""In what condition a queue is, as a word with a sign and a colour; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgflow_cli import alerts
+from pgflow_cli.drain import GROWING
+from pgflow_cli.queue_status import QueueStatus
+
+_MOSTLY_FAILS = 50.0  # percent of attempts
+_NEARLY = 0.95  # of the attempts that may begin in a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The one word that an operator needs first; `hint` says it at length."""
+
+    word: str
+    mark: str
+    tone: str
+    hint: str
+
+
+def condition(status: QueueStatus) -> Condition:
+    """Return the gravest thing that is true of a queue."""
+    measure = status.measure
+    if measure.paused:
+        return Condition("paused", "‖", "warn", status.pause_sentence)
+    if status.unserved:
+        return Condition("no worker", "✕", "bad", "jobs are due and nobody leases them")
+    if measure.expired_leases:
+        return Condition("lost leases", "!", "warn", "leases have run out, unreaped")
+    if (status.error_percent or 0.0) >= _MOSTLY_FAILS:
+        share = f"{status.error_words} % of the attempts of the last minute failed"
+        return Condition("failing", "✕", "bad", share)
+    if status.deaths_per_minute >= alerts.DEATHS:
+        many = f"{status.deaths_per_minute:,.0f} new dead letters a minute"
+        return Condition("jobs die", "✕", "bad", many)
+    growing = status.forecast.verdict == GROWING
+    if _at_its_limit(status):
+        tone = "warn" if growing else "info"
+        return Condition("throttled", "◆", tone, f"a limit holds: {status.policy_words}")
+    if growing:
+        return Condition("growing", "↗", "warn", status.drain_sentence)
+    if not (measure.runnable or measure.running or status.attempts_per_sec):
+        return Condition("idle", "·", "calm", "nothing is due and nothing runs")
+    return Condition("ok", "✓", "good", status.drain_sentence)
+
+
+def _at_its_limit(status: QueueStatus) -> bool:
+    """Say whether jobs wait because the queue's own limits are reached."""
+    measure = status.measure
+    if not measure.runnable:
+        return False
+    most, attempts = measure.max_in_flight, measure.max_attempts_per_minute
+    return (most is not None and measure.running >= most) or (
+        attempts is not None and 60 * status.attempts_per_sec >= _NEARLY * attempts
+    )
