@@ -209,6 +209,34 @@ def test_the_cookie_ends_with_its_token(client_of: Clients, route: Route) -> Non
     assert is_refused(ask(client, route), route)
 
 
+@pytest.mark.parametrize("path", ["/login", "/jobs", "/static/pgflow.js", "/nothing"])
+def test_a_browser_is_told_to_run_and_load_nothing_but_our_own_files(
+    client: Client, path: str
+) -> None:
+    headers = client.get(path).headers
+    directives = headers["Content-Security-Policy"].split(";")
+    policy = {
+        name: allowed
+        for name, _, allowed in (each.strip().partition(" ") for each in directives)
+    }
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Referrer-Policy"] == "same-origin"
+    kept = "no-cache" if path.startswith("/static/") else "no-store"
+    assert headers["Cache-Control"] == kept
+
+
 def test_only_digests_of_tokens_are_kept() -> None:
     guard = Guard(AdminPlan("postgresql://", api_tokens=(TOKEN, READER)))
     held = repr(vars(guard.keyring))
