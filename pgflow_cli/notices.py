@@ -44,26 +44,29 @@ class Notices:
         if self._address is None:
             return
         now, shown, lines = time.monotonic(), list(boards), list[str]()
-        if shown and not self._ready:
-            self._ready, self._next_text = True, now
+        ready = self._ready or bool(shown)
+        if ready and not self._ready:
+            self._next_text = now
             lines.append("READY=1")
         if ending and not self._ending:
-            self._ending, self._next_text = True, now
+            self._next_text = now
             lines.append("STOPPING=1")
         if self._pulse and now >= self._next_pulse:
             self._next_pulse = now + self._pulse
             lines.append("WATCHDOG=1")
-        if self._ready and now >= self._next_text:
+        if ready and now >= self._next_text:
             self._next_text = now + INTERVAL
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        if lines:
-            say(self._address, *lines)
+        if lines and say(self._address, *lines):
+            # A manager that was too busy to listen is told again at the next turn: it
+            # would wait for READY until it gives the service up.
+            self._ready, self._ending = ready, ending
 
 
-def say(address: str | None, *lines: str) -> None:
-    """Send lines to the service manager; do nothing if there is none, or it is deaf."""
+def say(address: str | None, *lines: str) -> bool:
+    """Send lines to the service manager, and return whether they have been sent."""
     if address is None or not hasattr(socket, "AF_UNIX"):
-        return
+        return False
     # An abstract name is written with @ where the kernel wants a zero byte.
     name = f"\0{address[1:]}" if address.startswith("@") else address
     try:
@@ -71,8 +74,9 @@ def say(address: str | None, *lines: str) -> None:
             channel.setblocking(False)
             channel.sendto("\n".join(lines).encode(), name)
     except OSError:
-        # Nobody can be told, and no job may suffer for it.
-        return
+        # It is gone or deaf, and no job may suffer for it.
+        return False
+    return True
 
 
 def _told(boards: list[Board], *, ending: bool) -> str:
