@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -334,6 +335,8 @@ def test_a_database_that_stalls_does_not_hold_up_liveness(
             each.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: "Task queue depth" in server.log, "all threads are busy")
         assert server.ask("/health").body == b"ok"
+        answered, _, _ = select.select(waiting, [], [], 0)
+        assert waiting[8] not in answered, "the probe has not waited behind them"
         for each in waiting:
             each.close()
         wait_until(lambda: server.ask("/health/ready").status == 200, "it is ready")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import PgflowError
 from tests.admin.conftest import problem_of
 from tests.jobs import plant, plant_dead
-from tests.servers import Database
+from tests.servers import Database, Server
 
 TOKEN, READER, SCRAPER = "operate-" * 4, "only-read-" * 4, "only-scrape-" * 3
 TOKENS = {"api_tokens": (TOKEN, f"{READER} read"), "metrics_tokens": (SCRAPER,)}
@@ -60,6 +61,44 @@ def _many_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgflow_cli.admin.guards._FAILURES", 100_000)
 
 
+@pytest.fixture(scope="module")
+def refusing(server: Server, template: Database) -> Iterator[Clients]:
+    """Make clients whose every request is refused: one database does for all of them,
+    and is in the end as it was in the beginning.
+    """
+    database = server.create(f"pgflow_refusing_{os.getpid()}", template=template.name)
+    services: dict[str, Service] = {}
+
+    def make(**settings: Any) -> Client:
+        key = repr(settings)
+        if key not in services:
+            plan = AdminPlan(url=database.url, access_log=False, **settings)
+            services[key] = Service(plan)
+        return Client(api.application(services[key]))
+
+    connection = database.connect()
+    before = contents(connection)
+    try:
+        yield make
+        for service in services.values():
+            service.end()
+            service.close()
+        assert contents(connection) == before
+    finally:
+        server.drop(database)
+
+
+def contents(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return how many rows each table has that a request could change."""
+    return {
+        table: len(connection.execute(f"select from pgflow.{table}").fetchall())
+        for table in (
+            *("jobs", "pending", "dead_letters", "replay_plans"),
+            *("queue_policies", "operator_actions", "ingest_decisions"),
+        )
+    }
+
+
 def path_of(route: Route) -> str:
     return _PARAMETER.sub(lambda found: _SAMPLES.get(found[1], "default"), route.path)
 
@@ -91,8 +130,8 @@ def is_refused(answer: TestResponse, route: Route) -> bool:
 
 
 @EVERY
-def test_a_closed_route_wants_a_token(client_of: Clients, route: Route) -> None:
-    client = client_of(**TOKENS)
+def test_a_closed_route_wants_a_token(refusing: Clients, route: Route) -> None:
+    client = refusing(**TOKENS)
     wrong = [
         {},
         {"X_Api_Key": "wrong-wrong-wrong-wrong"},
@@ -142,22 +181,19 @@ def test_a_token_opens_what_its_role_may(client_of: Clients, route: Route) -> No
 
 
 @EVERY
-def test_a_read_only_server_changes_nothing(
-    client_of: Clients, route: Route, connection: psycopg.Connection[Any]
-) -> None:
+def test_a_read_only_server_changes_nothing(refusing: Clients, route: Route) -> None:
     if route.needs < Role.OPERATE:
         assert route.is_safe or route.path in OF_THE_BROWSER
         return
     for settings in ({}, TOKENS):
-        client = client_of(read_only=True, **settings)
+        client = refusing(read_only=True, **settings)
         answer = ask(client, route, X_Api_Key=TOKEN)
         refused(answer, 403, "READ_ONLY")
-    assert connection.execute("select count(*) from pgflow.jobs").fetchone() == (0,)
 
 
 @EVERY
 def test_no_page_of_another_origin_changes_anything(
-    client_of: Clients, route: Route
+    refusing: Clients, route: Route
 ) -> None:
     if route.is_safe:
         return
@@ -172,7 +208,7 @@ def test_no_page_of_another_origin_changes_anything(
         {"Sec_Fetch_Site": "same-site"},
         {"Origin": "http://localhost", "Sec_Fetch_Site": "cross-site"},
     ]
-    opened, closed = client_of(), client_of(**TOKENS)
+    opened, closed = refusing(), refusing(**TOKENS)
     for headers in tries:
         refused(ask(opened, route, **headers), 403, "FOREIGN_ORIGIN")
         with_token = ask(closed, route, X_Api_Key=TOKEN, **headers)
@@ -189,9 +225,9 @@ def test_no_page_of_another_origin_changes_anything(
 
 
 @EVERY_THAT_ENDS
-def test_a_foreign_host_is_misdirected(client_of: Clients, route: Route) -> None:
+def test_a_foreign_host_is_misdirected(refusing: Clients, route: Route) -> None:
     base = "http://evil.example"
-    answer = client_of().open(path_of(route), method=route.method, base_url=base)
+    answer = refusing().open(path_of(route), method=route.method, base_url=base)
     if route.any_host:
         assert answer.status_code != 421
         assert route.is_safe
@@ -201,12 +237,40 @@ def test_a_foreign_host_is_misdirected(client_of: Clients, route: Route) -> None
 
 
 @EVERY
-def test_the_cookie_ends_with_its_token(client_of: Clients, route: Route) -> None:
+def test_the_cookie_ends_with_its_token(refusing: Clients, route: Route) -> None:
     if path_of(route) in _STREAMS or route.needs < Role.READ:
         return
-    client = client_of(api_tokens=("another-token-0001",))
+    client = refusing(api_tokens=("another-token-0001",))
     client.set_cookie(COOKIE, Keyring([TOKEN]).cookie(TOKEN, time.time()))
     assert is_refused(ask(client, route), route)
+
+
+@pytest.mark.parametrize("path", ["/login", "/jobs", "/static/pgflow.js", "/nothing"])
+def test_a_browser_is_told_to_run_and_load_nothing_but_our_own_files(
+    client: Client, path: str
+) -> None:
+    headers = client.get(path).headers
+    directives = headers["Content-Security-Policy"].split(";")
+    policy = {
+        name: allowed
+        for name, _, allowed in (each.strip().partition(" ") for each in directives)
+    }
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Referrer-Policy"] == "same-origin"
+    kept = "no-cache" if path.startswith("/static/") else "no-store"
+    assert headers["Cache-Control"] == kept
 
 
 def test_only_digests_of_tokens_are_kept() -> None:

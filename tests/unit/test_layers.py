@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import pgflow_cli
 
 ROOT = Path(pgflow_cli.__file__).parent
@@ -109,57 +107,62 @@ CLICK = HEIGHT["terminal"]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
-@pytest.fixture(params=MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def module(request: pytest.FixtureRequest) -> Path:
-    path: Path = request.param
-    return path
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {part(module) for module in MODULES} == HEIGHT.keys()
 
 
-def test_every_module_belongs_to_a_layer(module: Path) -> None:
-    assert part(module) in HEIGHT
+def test_a_module_imports_from_lower_layers_only() -> None:
+    assert [*upwards()] == []
 
 
-def test_a_module_imports_from_lower_layers_only(module: Path) -> None:
-    own = part(module)
-    for imported in imports(module, also_for_types=False):
-        if imported.startswith("pgflow_cli."):
-            other = imported.split(".")[1]
-            same_package = other == own and own != "commands" and (ROOT / own).is_dir()
-            assert same_package or HEIGHT[other] < HEIGHT[own], imported
+def upwards() -> Iterator[str]:
+    """Yield imports that lead up, or across a layer."""
+    for module in MODULES:
+        own = part(module)
+        for imported in imports(module, also_for_types=False):
+            if imported.startswith("pgflow_cli."):
+                other = imported.split(".")[1]
+                is_package = (ROOT / own).is_dir() and own != "commands"
+                inside = other == own and is_package
+                if not inside and HEIGHT[other] >= HEIGHT[own]:
+                    yield f"{module.relative_to(ROOT)} imports {imported}"
 
 
-def test_only_the_repository_knows_psycopg(module: Path) -> None:
-    if part(module) not in {"repository", "migrations"}:
-        assert "psycopg" not in foreign(module, also_for_types=False)
+def test_only_the_repository_knows_psycopg() -> None:
+    assert users("psycopg", also_for_types=False) == {"repository"}
 
 
-def test_only_output_and_the_terminal_know_rich_and_tabulate(module: Path) -> None:
-    if part(module) not in {"output", "terminal"}:
-        assert not {"rich", "tabulate"} & foreign(module)
+def test_only_output_and_the_terminal_know_rich_and_tabulate() -> None:
+    assert users("rich") | users("tabulate") == {"output", "terminal"}
 
 
-def test_nothing_below_the_terminal_imports_click(module: Path) -> None:
-    if HEIGHT[part(module)] < CLICK:
-        assert "click" not in foreign(module)
+def test_nothing_below_the_terminal_imports_click() -> None:
+    assert {name for name in users("click") if HEIGHT[name] < CLICK} == set()
 
 
-def test_only_settings_reads_variables_of_pgflow(module: Path) -> None:
-    source = module.read_text(encoding="utf-8")
-    read = set(
-        re.findall(r"""(?:environ\.get\(|environ\[|getenv\()["'](\w+)""", source)
-    )
-    ours = {name for name in read if name.startswith(("PGFLOW_", "DATABASE_URL"))}
-    assert not ours or part(module) == "settings"
+def test_only_settings_reads_variables_of_pgflow() -> None:
+    reading = re.compile(r"""(?:environ\.get\(|environ\[|getenv\()["'](\w+)""")
+    readers = {
+        part(module)
+        for module in MODULES
+        for name in reading.findall(module.read_text(encoding="utf-8"))
+        if name.startswith(("PGFLOW_", "DATABASE_URL"))
+    }
+    assert readers <= {"settings"}
+
+
+def users(package: str, *, also_for_types: bool = True) -> set[str]:
+    """Return the parts of ours that import a package of others."""
+    return {
+        part(module)
+        for module in MODULES
+        for name in imports(module, also_for_types=also_for_types)
+        if name.split(".")[0] == package
+    }
 
 
 def part(module: Path) -> str:
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-def foreign(module: Path, *, also_for_types: bool = True) -> set[str]:
-    return {
-        name.split(".")[0] for name in imports(module, also_for_types=also_for_types)
-    }
 
 
 def imports(module: Path, *, also_for_types: bool = True) -> Iterator[str]:
