@@ -171,6 +171,7 @@ class ServerFacts:
     database: str
     encoding: str
     in_recovery: bool
+    read_only: bool
     has_schema: bool
     has_migrations: bool
 

@@ -61,6 +61,7 @@ def admin_plan(
         log_level=settings.given("log_level"),
         **own,
     )
+    database.parameters()  # so a URL that cannot be read is refused at once
     server.require_safe(made)
     if made.insecure and made.is_open and not made.on_loopback:
         log.warning(

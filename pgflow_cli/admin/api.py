@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
+from werkzeug.wrappers import Response
+
+from pgflow_cli import cells
 from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
@@ -52,10 +55,15 @@ _NOUNS = (
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
 
-def _openapi(call: Call) -> Any:
+def _openapi(call: Call) -> Response:
     """Return this API as an OpenAPI document."""
-    guarded = not call.service.guard.keyring.is_empty
-    return openapi.document(ROUTES, SHAPES, guarded=guarded)
+    text = _document(guarded=not call.service.guard.keyring.is_empty)
+    return Response(text, content_type="application/json")
+
+
+@cache  # anybody may ask for it, and it takes a while to make
+def _document(*, guarded: bool) -> str:
+    return cells.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
 
 
 ROUTES = (

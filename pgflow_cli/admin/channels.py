@@ -5,8 +5,12 @@ Loaded when a server starts to listen, so that every other start stays quick.
 
 from __future__ import annotations
 
+import socket
+import struct
+import time
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +23,7 @@ from pgflow_cli.admin.application import HEADERS
 from pgflow_cli.admin.problems import Problem
 
 SLOWEST = 10.0  # seconds until all of a request has arrived
+SLOWEST_READER = 30.0  # seconds until all of an answer has been taken
 # waitress repeats parts of the request in its own words.
 _SAID = {
     HTTPStatus.BAD_REQUEST: "this is not a well-formed request of HTTP/1.0 or 1.1",
@@ -57,7 +62,9 @@ class Refusal(ErrorTask):
 
 
 class Request(HTTPRequestParser):
-    """A request that leaves no doubt where it ends."""
+    """A request that leaves no doubt where it ends, and to whom it goes."""
+
+    proxy_netloc: str
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the headers. Refuse two lengths, of which waitress takes one and whoever
@@ -68,16 +75,62 @@ class Request(HTTPRequestParser):
             b"\r\ncontent-length" in before or b"http/1.0\r\n" in before
         ):
             raise ParsingError("two lengths")
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("no address") from None
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("another version")
+        host = self.headers.get("HOST", "")
+        if self.proxy_netloc and self.proxy_netloc.lower() != host.lower():
+            raise ParsingError("two hosts")
+
+    def received(self, data: bytes) -> int:
+        """Take what has arrived. Who asks whether to go on with a body that is refused
+        already hears that it is, and sends nothing more.
+        """
+        taken: int = super().received(data)
+        if self.error:
+            self.expect_continue = False
+        return taken
 
 
 class Channel(HTTPChannel):
-    """A connection of a client."""
+    """A connection of a client, which gets its next answer when it has taken the last.
 
+    waitress would answer all requests that have arrived: from a client that sends many
+    at once and reads nothing, answers of 16 MiB would pile up, and then hold a thread.
+    """
+
+    server: Any
+    socket: Any
     parser_class = Request
     error_task_class = Refusal
+    has_asked = False
+    quiet_since: float  # when its last request was being answered
+    untaken_since: float | None = None
+    _waits = False
+
+    def received(self, data: bytes) -> bool:
+        """Take what has arrived; nothing is read before all answers are taken."""
+        self.untaken_since = None
+        taken = bool(super().received(data))
+        if self.requests:
+            self.has_asked, self.quiet_since = True, time.time()
+        return taken
+
+    def may_answer(self) -> bool:
+        """Whether the next request may be answered now; else it is, later."""
+        with self.outbuf_lock:
+            self._waits = self.total_outbufs_len > 0
+            return not self._waits
+
+    def handle_write(self) -> None:
+        """Send what can be sent, and go on with what waited for that."""
+        super().handle_write()
+        if self._waits and self.connected and not self.total_outbufs_len:
+            self._waits = False
+            self.server.add_task(self)
 
 
 class Lanes:
@@ -94,6 +147,8 @@ class Lanes:
 
     def add_task(self, channel: Any) -> None:
         """Queue the request that a channel has received first."""
+        if not channel.may_answer():
+            return
         is_probe = getattr(channel.requests[0], "path", None) in self._paths
         (self._probes if is_probe else self._usual).add_task(channel)
 
@@ -103,32 +158,58 @@ class Lanes:
         self._usual.shutdown(timeout=timeout)
 
 
-def close_slow_requests(server: Any) -> None:
-    """Close connections whose request has not arrived whole in ten seconds.
+def close_slow_channels(server: Any) -> None:
+    """Close connections whose request has not arrived whole in ten seconds, or whose
+    answer has not been taken in thirty.
 
-    waitress has no such limit: somebody who sends a byte now and then would keep his
-    place for ever. Its loop calls `maintenance` each second.
+    waitress has no such limits: somebody who sends a byte now and then, or reads
+    nothing, would keep his place for ever. Its loop calls `maintenance` each second.
     """
     inherited = server.maintenance
 
     def maintenance(now: float) -> None:
         inherited(now)
         for channel in list(server.active_channels.values()):
-            began = _began(channel, now)
-            if began is not None and now - began > SLOWEST:
+            if _is_slow(channel, now):
                 channel.will_close = True
+            since = _untaken(channel, now)
+            if since is not None and now - since > SLOWEST_READER:
+                _drop(channel)
 
     server.maintenance = maintenance
 
 
-def _began(channel: Any, now: float) -> float | None:
-    """Return since when a request is awaited; between two of them none is."""
+def _drop(channel: Channel) -> None:
+    """Close a connection that cannot be written to, and forget what was to be sent: to
+    wait until it can be, as waitress does, would be to wait for ever.
+    """
+    channel.will_close = True
+    at_once = struct.pack("ii", 1, 0)
+    with suppress(OSError):
+        channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        channel.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _untaken(channel: Channel, now: float) -> float | None:
+    """Return since when an answer waits to be taken; None if none does."""
+    if not channel.total_outbufs_len:
+        channel.untaken_since = None
+    elif channel.untaken_since is None:
+        channel.untaken_since = now
+    return channel.untaken_since
+
+
+def _is_slow(channel: Channel, now: float) -> bool:
+    """Whether a request has been awaited for too long: its rest, or the first, for ten
+    seconds; another for thirty, whatever blank lines have come meanwhile.
+    """
+    if channel.requests:
+        channel.quiet_since = now
+        return False
     request = channel.request  # received in part, or None
     if request is not None:
         began: float = request.__dict__.setdefault("_began", now)
-        return began
-    said_nothing = channel.last_activity == channel.creation_time
-    if said_nothing and not channel.requests:
-        opened: float = channel.creation_time
-        return opened
-    return None
+        return now - began > SLOWEST
+    if channel.has_asked:
+        return now - channel.quiet_since > channel.adj.channel_timeout
+    return now - channel.creation_time > SLOWEST

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK_NUMBER = re.compile(r"127(\.\d{1,3}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class AdminPlan:
     @property
     def on_loopback(self) -> bool:
         """Whether only this host can reach it."""
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        return self.host in LOOPBACK or bool(_LOOPBACK_NUMBER.fullmatch(self.host))
 
     @property
     def is_open(self) -> bool:

@@ -161,9 +161,20 @@ def _unavailable(error: errors.PgflowError) -> Problem:
     elif isinstance(error, errors.TooSlow):
         said, code = "it took the database too long; ask for less", "TOO_SLOW"
     elif isinstance(error, errors.DatabaseUnavailable):
-        said, code = "the database does not answer", "DATABASE_UNAVAILABLE"
+        said, code = (
+            "the database does not answer, or takes no writes",
+            "DATABASE_UNAVAILABLE",
+        )
     elif isinstance(error, errors.TryLater):
         said, code = error.message, "TRY_LATER"
+    elif isinstance(error, errors.PermissionDenied):
+        # Which right is missing stands in the log, beside names that are nobody's
+        # business.
+        said, code = (
+            "the database refuses this server's role; `pgflow doctor --check"
+            " privileges` and the server's log tell more",
+            "PERMISSION_DENIED",
+        )
     elif isinstance(error, errors.ConfigurationError):
         said, code = (
             "the database's schema is missing, of another version, or fenced",

@@ -1,7 +1,8 @@
-"""Listens: waitress in front of the application, with a deadline for slow requests."""
+"""Listens: waitress in front of the application, with deadlines for slow clients."""
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -54,11 +55,13 @@ def listening(plan: AdminPlan) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((plan.host, plan.port))
         bound.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         bound.close()
+        said = getattr(error, "strerror", None) or "this is no name of a host"
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
         raise ConfigurationError(
-            f"cannot listen on {plan.address}: {error.strerror or error}",
-            "Another program may use the port: try another with --addr HOST:PORT.",
+            f"cannot listen on {plan.address}: {said}",
+            *(["Another program uses the port: choose another."] if taken else []),
         ) from None
     return bound
 
@@ -131,7 +134,7 @@ def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -
     prefix = "" if plan.base_path == "/" else plan.base_path
     probes = [f"{start}{path}" for start in ("", prefix) for path in _LIVENESS]
     server.task_dispatcher = channels.Lanes(server.task_dispatcher, probes)
-    channels.close_slow_requests(server)
+    channels.close_slow_channels(server)
     return server
 
 

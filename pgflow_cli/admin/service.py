@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pgflow_cli.admin.broker import Broker
 from pgflow_cli.admin.glances import Glances
@@ -39,8 +40,10 @@ class Service:
         readers = max(1, plan.threads - plan.max_sse)
         reads = _database(plan, READ_SECONDS, reads=True)
         self.reading = Pool(reads, readers)
-        # Probes do not wait behind requests, nor as long as they do.
-        self.probing = Pool(_database(plan, PROBE_SECONDS, reads=True), _PROBERS)
+        # Probes do not wait behind requests, nor as long as they do. They want to know
+        # whether the database takes writes, so they do not forbid them themselves.
+        probes = replace(_database(plan, PROBE_SECONDS, reads=True), read_only=False)
+        self.probing = Pool(probes, _PROBERS)
         # Its own: a scrape that finds no connection free would tell of an outage.
         self._scraping = Pool(reads, 1)
         self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pgflow_cli.admin.application import HEADERS
@@ -201,6 +202,9 @@ def test_a_newline_in_a_path_writes_no_line_of_the_log(hostile: AdminServer) -> 
         (b"GET  /jobs  HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (b"get /jobs HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (b"G\x00T /jobs HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://[::1/jobs HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://evil.example/jobs HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://localhost/jobs HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
         (b"GET /jobs HTTP/9.9\r\n" + HOST + b"\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"POST /jobs HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n", 400),
@@ -243,6 +247,12 @@ def test_a_newline_in_a_path_writes_no_line_of_the_log(hostile: AdminServer) -> 
             b"POST /jobs HTTP/1.1\r\n"
             + HOST
             + b"Content-Length: 99999999999999\r\n\r\n",
+            413,
+        ),
+        (
+            b"POST /jobs HTTP/1.1\r\n"
+            + HOST
+            + b"Expect: 100-continue\r\nContent-Length: 99999999999999\r\n\r\n",
             413,
         ),
     ],
@@ -424,12 +434,14 @@ def test_what_is_reflected_brings_no_header(hostile: AdminServer, value: str) ->
         assert not location.startswith(("//", "/\\"))
 
 
-def gone(connections: list[socket.socket]) -> list[socket.socket]:
+def gone(
+    connections: list[socket.socket], sign: int = select.POLLIN | select.POLLRDHUP
+) -> list[socket.socket]:
     """Return those that the server has hung up on."""
     watched = select.poll()
     by_number = {each.fileno(): each for each in connections}
     for number in by_number:
-        watched.register(number, select.POLLIN | select.POLLRDHUP)
+        watched.register(number, sign)
     return [by_number[number] for number, _ in watched.poll(0)]
 
 
@@ -442,8 +454,9 @@ def gone(connections: list[socket.socket]) -> list[socket.socket]:
         b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"fff\r\n",
         b"",
+        b"\r\n",
     ],
-    ids=["headers", "body", "chunks", "silence"],
+    ids=["headers", "body", "chunks", "silence", "blank lines"],
 )
 def test_beside_five_hundred_slow_clients_an_honest_one_is_answered(
     hostile: AdminServer, wait_until: Wait, start: bytes
@@ -464,7 +477,7 @@ def test_beside_five_hundred_slow_clients_an_honest_one_is_answered(
             beside_all += len(left) == len(slow)
             for each in left:
                 if start:
-                    each.send(b"a")
+                    each.send(b"\r\n" if start == b"\r\n" else b"a")
             return not left
 
         wait_until(all_are_gone, "every slow connection is closed", seconds=60)
@@ -486,6 +499,48 @@ def test_above_its_limit_of_connections_it_recovers(
             "an honest client is answered while the others are still there",
             seconds=60,
         )
+
+
+def test_who_sends_many_requests_at_once_and_reads_late_gets_every_answer(
+    hostile: AdminServer,
+) -> None:
+    request = b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n"
+    with hostile.connect() as connection:
+        # More than the buffers of two sockets hold.
+        connection.sendall(request * 119 + SECOND)
+        assert hostile.ask("/openapi.json").status == 200
+        assert answers_in(read_all(connection)) == 120
+
+
+@pytest.mark.slow
+def test_who_reads_no_answer_holds_neither_threads_nor_memory_nor_a_place(
+    hostile: AdminServer, wait_until: Wait
+) -> None:
+    request = b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n"
+    before = psutil.Process(hostile.process.pid).memory_info().rss
+    with ExitStack() as stack:
+        # More of them than there are threads.
+        deaf = [stack.enter_context(reading_nothing(hostile)) for _ in range(20)]
+        for each in deaf:
+            each.sendall(request * 100)
+
+        def all_are_gone() -> bool:
+            assert hostile.ask("/openapi.json").status == 200
+            # 100 answers to each of them are 240 MiB.
+            now = psutil.Process(hostile.process.pid).memory_info().rss
+            assert now - before < 100 << 20
+            return len(gone(deaf, select.POLLHUP | select.POLLERR)) == len(deaf)
+
+        wait_until(all_are_gone, "every deaf connection is closed", seconds=120)
+
+
+def reading_nothing(server: AdminServer) -> socket.socket:
+    """Return a connection that takes next to nothing before somebody reads it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.settimeout(60)
+    connection.connect((server.host, server.port))
+    return connection
 
 
 def test_every_answer_of_every_kind_has_our_headers(hostile: AdminServer) -> None:

@@ -138,6 +138,25 @@ def test_an_address_that_is_off_says_where_to_go(
     assert "PGFLOW_ADMIN_ADDR" in said
 
 
+@pytest.mark.parametrize("host", ["127.evil.invalid", "a..b"])
+def test_a_name_that_is_no_address_of_ours_is_told_without_guessing(
+    database: Database, tmp_path: Path, host: str
+) -> None:
+    assert "no token is set" in refused(database, tmp_path, "--addr", f"{host}:0")
+    said = refused(database, tmp_path, "--addr", f"{host}:0", PGFLOW_ADMIN_INSECURE="1")
+    assert f"cannot listen on {host}:0" in said
+    assert "the port" not in said
+
+
+def test_a_database_url_that_cannot_be_read_is_refused_at_the_start(
+    database: Database, tmp_path: Path
+) -> None:
+    url = "postgresql://someone:pass/hawk@db.example:5432/app"
+    said = refused(database, tmp_path, *ANY_PORT, DATABASE_URL=url)
+    assert "the database URL cannot be read" in said
+    assert "hawk" not in said
+
+
 def test_a_port_that_is_in_use_is_named(database: Database, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -370,6 +389,48 @@ def test_sessions_that_read_cannot_write(
     assert answer.status in (403, 405)  # 405: a server without that route yet
     count = database.connect().execute("select count(*) from pgflow.jobs").fetchone()
     assert count == (0,)
+
+
+def test_a_database_that_takes_no_writes_is_not_ready(
+    start_admin: Starts, database: Database
+) -> None:
+    watcher = database.connect()
+    watcher.execute(
+        f"alter database {database.name} set default_transaction_read_only = on"
+    )
+    server, reader = start_admin(), start_admin("--read-only")
+    answer = server.ask("/health/ready")
+    assert (answer.status, answer.problem["code"]) == (503, "NOT_READY")
+    assert answer.problem["error"] == "the database takes no writes"
+    assert server.ask("/jobs").status == 200
+    assert reader.ask("/health/ready").status == 200
+    body = b'{"job_type": "noop", "payload_json": {}}'
+    kind = "Content-Type: application/json"
+    answer = server.ask("/jobs", kind, method="POST", body=body)
+    assert (answer.status, answer.problem["code"]) == (503, "DATABASE_UNAVAILABLE")
+    assert "takes no writes" in answer.problem["error"]
+
+
+def test_a_role_without_rights_is_told_so_and_the_log_says_which(
+    start_admin: Starts, database: Database
+) -> None:
+    role = f"reader_{database.name}"
+    owner = database.connect()
+    owner.execute(f"create role {role} login")
+    try:
+        server = start_admin(url=database.url.replace("postgres@", f"{role}@"))
+        for path in ("/jobs", "/queues", "/metrics", "/health/ready"):
+            answer = server.ask(path)
+            assert answer.status == 503, path
+            assert "refuses this server's role" in answer.problem["error"]
+            assert role not in answer.body.decode()
+        assert (
+            "pgflow doctor --check privileges" in server.ask("/jobs").problem["error"]
+        )
+        assert "permission denied for schema pgflow" in server.log
+        server.terminate()
+    finally:
+        owner.execute(f"drop role {role}")
 
 
 def test_behind_a_prefix_paths_redirects_and_cookies_have_it(

@@ -421,12 +421,11 @@ def test_the_sessions_of_readers_are_read_only(
     epoch = "select to_jsonb(each) from pgflow.database_identity as each"
     before = connection.execute(epoch).fetchone()
     try:
-        for pool in (service.reading, service.probing):
-            with (
-                pool.repository() as repository,
-                pytest.raises(PgflowError),
-            ):
-                repository.record_identity()
+        with (
+            service.reading.repository() as repository,
+            pytest.raises(PgflowError),
+        ):
+            repository.record_identity()
         assert connection.execute(epoch).fetchone() == before
     finally:
         service.close()

@@ -40,15 +40,11 @@ def ready(call: Call) -> Response:
             migrations.require_current(repository)
             facts = repository.inspect_server()
     except PgflowError as error:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, _reason(error), code="NOT_READY"
-        ) from None
+        raise _not_ready(_reason(error)) from None
     if facts.in_recovery:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the database is in recovery",
-            code="NOT_READY",
-        )
+        raise _not_ready("the database is in recovery")
+    if facts.read_only and not call.service.plan.read_only:
+        raise _not_ready("the database takes no writes")
     return _ok()
 
 
@@ -59,8 +55,16 @@ def process_metrics(_call: Call) -> Response:
     return Response(generate_latest(registry), content_type=metrics.CONTENT_TYPE)
 
 
+def _not_ready(why: str) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, code="NOT_READY")
+
+
 def _reason(error: PgflowError) -> str:
-    said = {69: "the database does not answer", 78: "the schema is not the one I need"}
+    said = {
+        69: "the database does not answer",
+        77: "the database refuses this server's role",
+        78: "the schema is not the one I need",
+    }
     return said.get(error.exit_code, "the database cannot be used")
 
 
