@@ -259,7 +259,9 @@ def test_running_jobs_are_told_with_their_worker_and_lease(
     assert "pgflow jobs list --stuck" in commands_of(stuck)
 
 
-@pytest.mark.parametrize("path", ["/ui/jobs?queue=none", "/ui/jobs?queue=none&since=2h"])
+@pytest.mark.parametrize(
+    "path", ["/ui/jobs?queue=none", "/ui/jobs?queue=none&since=2h"]
+)
 def test_a_filter_that_nothing_fits_says_so(client: Client, path: str) -> None:
     text = page(client, path)
 
@@ -666,7 +668,7 @@ def test_errors_are_pages_in_words_with_a_way_back(
 ) -> None:
     text = html.unescape(page(client, path, status))
 
-    assert said.casefold() in text.casefold()
+    assert said in text
     assert 'href="/">overview' in text
 
 
@@ -674,7 +676,7 @@ def test_without_a_database_the_page_says_so(client_of: MakesClients) -> None:
     client = client_of(url="postgresql://nobody@127.0.0.1:1/none", connect_timeout=1.0)
 
     for path in ("/", "/ui/jobs"):
-        assert "The database does not answer" in page(client, path, 503)
+        assert "the database does not answer" in page(client, path, 503)
 
 
 def test_an_id_that_several_jobs_have_in_common_names_them(

@@ -10,6 +10,7 @@ import psycopg
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Serves
+from tests.browser.town import plant_town
 from tests.browser.visits import Visits
 from tests.jobs import plant
 
@@ -121,6 +122,57 @@ def test_whoever_types_is_not_disturbed(
     plant(connection, 5, queue="known")
     expect(page.locator("#t1")).to_contain_text("6")
     expect(note).to_have_value("half a sen")
+
+
+def test_only_what_is_new_is_read_aloud(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known", due_in="-1 min")
+    page = visits.page(f"{serve_admin().url}/")
+    says(page, "live")
+    news = page.locator("#news")
+    expect(page.locator("#alerts")).to_contain_text("known has no live worker")
+    plant(connection, 5, queue="known")
+    expect(page.locator("#qr-known")).to_contain_text("6")
+    expect(news).to_be_empty()
+    plant(connection, queue="fresh")
+    expect(news).to_have_text("fresh has no live worker")
+
+
+def test_what_is_half_typed_in_a_panel_survives_an_update(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    town = plant_town(connection)
+    page = visits.page(f"{serve_admin().url}/ui/replays/{town.plan}")
+    says(page, "live")
+    note = page.locator("#panel input[name=note]").first
+    note.fill("half a sen")
+    # On the way to the button the field has lost the focus, not its text.
+    page.keyboard.press("Tab")
+    plant(connection, queue="fresh")
+    says(page, "on hold while you type or mark text")
+    expect(note).to_have_value("half a sen")
+    note.fill("")
+    page.keyboard.press("Tab")
+    plant(connection, queue="fresh")
+    says(page, "live")
+
+
+def test_the_focus_stays_where_it_is(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    page = visits.page(f"{serve_admin().url}/ui/queues/known")
+    says(page, "live")
+    tile = page.locator("#t1")
+    for place, count in ((".copy", 2), ("#t2", 3), ("#scroll-steps", 4)):
+        page.locator(f"#panel {place}").first.focus()
+        plant(connection, queue="known")
+        expect(tile).to_contain_text(f"Runnable {count}")
+        held = page.evaluate(
+            "place => document.activeElement.matches('#panel ' + place)", place
+        )
+        assert held, place
 
 
 def test_a_table_stays_where_it_was_moved_to(

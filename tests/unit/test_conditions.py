@@ -18,7 +18,7 @@ from tests.unit.test_dashboard import DEFAULT, EMAILS, look
         ({}, {"workers": 0}, "no worker", "bad"),
         ({"expired_leases": 2}, {}, "lost leases", "warn"),
         ({}, {"error_percent": 60.0}, "failing", "bad"),
-        ({}, {"error_percent": 1.0}, "jobs die", "bad"),
+        ({}, {"error_percent": 1.0}, "dead letters", "bad"),
         ({}, {"error_percent": 1.0, "deaths_per_minute": 0.0}, "throttled", "warn"),
         (
             {"max_in_flight": None, "max_attempts_per_minute": 1000},

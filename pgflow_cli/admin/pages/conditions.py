@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgflow_cli import alerts
@@ -24,28 +25,32 @@ class Condition:
 
 def condition(status: QueueStatus) -> Condition:
     """Return the gravest thing that is true of a queue."""
-    measure = status.measure
+    return next(_conditions(status))
+
+
+def _conditions(status: QueueStatus) -> Iterator[Condition]:
+    """Yield what is true of a queue, the gravest first; something always is."""
+    measure, growing = status.measure, status.forecast.verdict == GROWING
     if measure.paused:
-        return Condition("paused", "‖", "warn", status.pause_sentence)
+        yield Condition("paused", "‖", "warn", status.pause_sentence)
     if status.unserved:
-        return Condition("no worker", "✕", "bad", "jobs are due and nobody leases them")
+        yield Condition("no worker", "✕", "bad", "jobs are due and nobody leases them")
     if measure.expired_leases:
-        return Condition("lost leases", "!", "warn", "leases have run out, unreaped")
+        yield Condition("lost leases", "!", "warn", "leases have run out, unreaped")
     if (status.error_percent or 0.0) >= _MOSTLY_FAILS:
         share = f"{status.error_words} % of the attempts of the last minute failed"
-        return Condition("failing", "✕", "bad", share)
+        yield Condition("failing", "✕", "bad", share)
     if status.deaths_per_minute >= alerts.DEATHS:
         many = f"{status.deaths_per_minute:,.0f} new dead letters a minute"
-        return Condition("jobs die", "✕", "bad", many)
-    growing = status.forecast.verdict == GROWING
+        yield Condition("dead letters", "✕", "bad", many)
     if _at_its_limit(status):
         tone = "warn" if growing else "info"
-        return Condition("throttled", "◆", tone, f"a limit holds: {status.policy_words}")
+        yield Condition("throttled", "◆", tone, f"a limit holds: {status.policy_words}")
     if growing:
-        return Condition("growing", "↗", "warn", status.drain_sentence)
+        yield Condition("growing", "↗", "warn", status.drain_sentence)
     if not (measure.runnable or measure.running or status.attempts_per_sec):
-        return Condition("idle", "·", "calm", "nothing is due and nothing runs")
-    return Condition("ok", "✓", "good", status.drain_sentence)
+        yield Condition("idle", "·", "calm", "nothing is due and nothing runs")
+    yield Condition("ok", "✓", "good", status.drain_sentence)
 
 
 def _at_its_limit(status: QueueStatus) -> bool:

@@ -81,7 +81,7 @@ def page(
     about: str = "",
     **values: Any,
 ) -> Response:
-    """Return a page with all that stands around it; `about` is the queue it is about."""
+    """Return a page with all that stands around it; `about` names its queue."""
     taken = call.service.glances.latest()
     told_of = sorted(alerts.listed(taken), key=_gravity)
     own = call.request.full_path.rstrip("?")

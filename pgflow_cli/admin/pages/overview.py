@@ -84,14 +84,10 @@ def by_trouble(taken: Census) -> list[QueueStatus]:
 
 def _tiles(taken: Census) -> Iterator[Tile]:
     queues = taken.queues
-    due = sum(status.runnable for status in queues)
-    exact = all(status.counts_are_exact for status in queues)
-    more = "" if exact else "+"
-    scheduled = sum(status.scheduled for status in queues)
     yield Tile(
         "Runnable",
-        f"{due:,}{more}",
-        f"{scheduled:,}{more} scheduled",
+        _total(queues, "runnable"),
+        f"{_total(queues, 'scheduled')} scheduled",
         "/ui/jobs",
         {"status": "queued"},
     )
@@ -103,16 +99,22 @@ def _tiles(taken: Census) -> Iterator[Tile]:
         "Out/s", f"{out:,.1f}", f"in/s {into:,.1f}", "/ui/jobs", {"status": "succeeded"}
     )
     yield _retries(taken)
-    dead = sum(status.dlq for status in queues)
+    dead = any(status.dlq for status in queues)
     fresh = sum(rate.dlq for rate in taken.measures.rates.values())
     yield Tile(
         "DLQ",
-        f"{dead:,}{more}",
+        _total(queues, "dlq"),
         f"{fresh:,} new in 60 s" if fresh else "none new in 60 s",
         "/ui/dlq",
         {},
         "bad" if fresh else "warn" if dead else "calm",
     )
+
+
+def _total(queues: list[QueueStatus], name: str) -> str:
+    """Return how many there are; a plus says that some queue was not counted out."""
+    more = any(getattr(each.measure, name) > each.counted for each in queues)
+    return f"{sum(getattr(each, name) for each in queues):,}{'+' if more else ''}"
 
 
 def _oldest(queues: list[QueueStatus]) -> Tile:
@@ -142,7 +144,9 @@ def _running(taken: Census) -> Tile:
         f"{slots:,} slots of {len(alive)} worker{many}",
         "/ui/jobs",
         {"status": "running"},
-        "bad" if not alive and any(status.runnable for status in taken.queues) else "calm",
+        "bad"
+        if not alive and any(status.runnable for status in taken.queues)
+        else "calm",
     )
 
 

@@ -174,7 +174,7 @@ def several(amount: int, one: str, many: str = "") -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        bars, condition, dash, exact, fact, iso, lines, mark, number, percent, plain, relative, several,
-        share, short, skew, span, tone, took,
+        bars, condition, dash, exact, fact, iso, lines, mark, number, percent, plain,
+        relative, several, share, short, skew, span, tone, took,
     )
 }  # fmt: skip

@@ -67,7 +67,8 @@
     if (news && fresh.length) news.textContent = fresh.join(". ");
   });
   body.addEventListener("htmx:responseError", (event) => {
-    tell("no update: " + event.detail.xhr.status, false);
+    const { status } = event.detail.xhr;
+    tell("no update: " + (status === 503 ? "the database does not answer" : "error " + status), false);
   });
   body.addEventListener("htmx:sendError", () => tell("no update: the server does not answer", false));
 
