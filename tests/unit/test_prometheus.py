@@ -130,7 +130,7 @@ def test_prometheus_takes_every_expression_of_the_dashboard(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("panel", "metric", "labels"),
     [
-        ("Died, in 10 minutes", "pgflow_attempts_total",
+        ("New dead letters, in 10 minutes", "pgflow_attempts_total",
          'job_type="t",outcome="dlq",error_code="SMTP"'),
         ("Replayed, in 10 minutes", "pgflow_replays_total", ""),
         ("Refused enqueues, in 5 minutes", "pgflow_ingest_decisions_total",
