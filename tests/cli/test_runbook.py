@@ -123,5 +123,11 @@ def test_every_link_inside_the_runbook_leads_somewhere() -> None:
     assert set(re.findall(r"\(#([\w-]+)\)", TEXT)) <= headings
 
 
+def test_every_file_of_the_tree_that_the_runbook_names_is_there() -> None:
+    named = set(re.findall(r"\b(?:docker|tests|sql)/[\w./-]*\w", TEXT))
+    assert len(named) > 10
+    assert {name for name in named if not (RUNBOOK.parent / name).exists()} == set()
+
+
 def test_lines_of_the_runbook_fit_a_screen() -> None:
     assert max(len(line) for line in TEXT.splitlines()) <= 160

@@ -19,6 +19,7 @@ import yaml
 from pgflow_cli import census, metrics
 from pgflow_cli.measures import CounterSum, MaintenanceFacts, Totals
 from tests.cli.test_runbook import takes
+from tests.deployment import manifests
 from tests.exported import SERIES, TABLE, families
 from tests.tools import needs_tool
 from tests.unit.test_dashboard import EMAILS, look
@@ -129,7 +130,7 @@ def test_prometheus_takes_every_expression_of_the_dashboard(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("panel", "metric", "labels"),
     [
-        ("Died, in 10 minutes", "pgflow_attempts_total",
+        ("New dead letters, in 10 minutes", "pgflow_attempts_total",
          'job_type="t",outcome="dlq",error_code="SMTP"'),
         ("Replayed, in 10 minutes", "pgflow_replays_total", ""),
         ("Refused enqueues, in 5 minutes", "pgflow_ingest_decisions_total",
@@ -219,6 +220,43 @@ def test_grafana_is_given_the_source_that_the_panels_name() -> None:
         (GRAFANA / "provisioning/dashboards/pgflow.yml").read_text()
     )
     assert provided["providers"][0]["type"] == "file"
+
+
+# What scales workers.
+
+
+def test_a_scaler_asks_prometheus_for_what_is_exported(tmp_path: Path) -> None:
+    asked = [
+        trigger["metadata"]["query"]
+        for scaler in manifests("ScaledObject", "ScaledJob")
+        for trigger in scaler["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    assert len(asked) == 1
+    for query in asked:
+        assert named(query) <= SERIES
+    # A queue that waits for 90 s, until it is paused: more workers could do nothing.
+    age = 'pgflow_queue_oldest_runnable_age_seconds{queue="default",instance="%s"}'
+    paused = 'pgflow_queue_paused{queue="default",instance="%s"}'
+    trial = {
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": series % instance, "values": values}
+                    for series, values in ((age, "90x20"), (paused, "0x10 1x10"))
+                    for instance in "ab"
+                ],
+                "promql_expr_test": [
+                    {"expr": asked[0], "eval_time": at, "exp_samples": [expected]}
+                    for at, expected in (("5m", {"value": 90}), ("15m", {"value": 0}))
+                ],
+            }
+        ],
+    }
+    made = tmp_path / "trial.yml"
+    made.write_text(json.dumps(trial))
+    promtool("test", "rules", str(made))
 
 
 # What is exported.
