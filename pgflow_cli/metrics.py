@@ -110,7 +110,8 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _of_counters(snapshot.totals.counters, labels)
         yield from _of_queues(snapshot.census, snapshot.totals.estimates, labels)
         yield from _of_workers(snapshot.census, labels)
-        yield from _of_cluster(snapshot.census, snapshot.totals)
+        yield from _of_database(snapshot.census, snapshot.totals)
+        yield from _of_upkeep(snapshot.census, snapshot.totals)
         yield from _of_the_predecessor(snapshot.census, snapshot.totals.estimates)
     yield families.gauge(
         "scrape_duration_seconds", "How long this took.", snapshot.took
@@ -264,7 +265,7 @@ def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
     )
 
 
-def _of_cluster(taken: Census, totals: Totals) -> Iterator[Metric]:
+def _of_database(taken: Census, totals: Totals) -> Iterator[Metric]:
     found = taken.measures.cluster
     yield families.labeled(
         "db_connections", "Sessions.", ("state",),
@@ -274,6 +275,23 @@ def _of_cluster(taken: Census, totals: Totals) -> Iterator[Metric]:
         "table_dead_tuples", "Dead rows, as the statistics have them.", ("table",),
         [((name,), count) for name, count in totals.dead_tuples.items()],
     )  # fmt: skip
+    yield families.gauge(
+        "db_clock_skew_seconds", "The database's clock minus ours.", taken.skew
+    )
+    yield families.gauge(
+        "oldest_xmin_age_seconds", "How old the oldest snapshot is.",
+        found.oldest_xmin_age_seconds or 0.0,
+    )  # fmt: skip
+    yield families.gauge("fenced", "Whether nothing is leased.", found.fenced)
+    schema = str(found.schema_version or "")
+    yield families.labeled(
+        "build_info", "The program and its schema.", ("version", "schema"),
+        [((version("pgflow"), schema), 1)],
+    )  # fmt: skip
+
+
+def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
+    """Yield when maintain and backup last succeeded; nothing of what never has."""
     yield families.labeled(
         "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
         ("task",),
@@ -286,25 +304,15 @@ def _of_cluster(taken: Census, totals: Totals) -> Iterator[Metric]:
         "maintenance_rows", "Rows that a task has treated.", ("task",),
         {(task.task,): float(task.rows_total) for task in totals.maintenance},
     )  # fmt: skip
-    ended = found.backed_up_at
-    backed_up = None if ended is None else ended.timestamp()
+    found = taken.measures.cluster
+    backed_up = None if (at := found.backed_up_at) is None else at.timestamp()
     yield from families.known(
         {
-            "db_clock_skew_seconds": ("The database's clock minus ours.", taken.skew),
-            "oldest_xmin_age_seconds": (
-                "How old the oldest snapshot is.", found.oldest_xmin_age_seconds or 0.0,
-            ),
-            "fenced": ("Whether nothing is leased.", found.fenced),
             "backup_last_success_timestamp_seconds": (
                 "When the last backup ended.", backed_up,
             ),
             "backup_bytes": ("How large it is.", found.backup_bytes),
         }
-    )  # fmt: skip
-    schema = str(found.schema_version or "")
-    yield families.labeled(
-        "build_info", "The program and its schema.", ("version", "schema"),
-        [((version("pgflow"), schema), 1)],
     )  # fmt: skip
 
 

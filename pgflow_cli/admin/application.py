@@ -148,7 +148,7 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
 
 
 def _failed(error: PgflowError, request_id: str) -> Problem:
-    """Return what the client may read; the details go to the log."""
+    """Return what the client reads; the log keeps what only we should."""
     problem = problems.of_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         extra = {"event": "request_failed", "request_id": request_id}

@@ -73,8 +73,8 @@ class Keyring:
 
 
 def require_some(lines: Sequence[str]) -> None:
-    """Raise ConfigurationError for lines without a token: a server that was meant to be
-    closed would be open to everybody. No lines at all mean that no file was named.
+    """Refuse lines of which none is a token: they would open a server to everybody that
+    was meant to be closed (78). No lines at all are somebody's decision.
     """
     if lines and not dict(_parsed(lines)):
         raise ConfigurationError(

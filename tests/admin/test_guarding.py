@@ -23,6 +23,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.loglines import JsonLines
 from tests.admin.conftest import problem_of
 from tests.jobs import plant, plant_dead
 from tests.servers import Database, Server
@@ -370,6 +371,22 @@ def test_the_log_has_the_traceback_under_the_request_id(
     assert len(faults) == 1
     assert vars(faults[0])["request_id"] == answer.get_json()["request_id"]
     assert faults[0].exc_info
+
+
+def test_the_line_of_a_request_holds_neither_query_nor_secret(
+    client_of: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(access_log=True, **TOKENS)
+    with caplog.at_level(logging.INFO, "pgflow.admin"):
+        client.get(f"/dlq?error_code={CANARY}", headers={"X-Api-Key": TOKEN})
+        client.post("/login", json={"token": TOKEN, "next": f"/{CANARY}"})
+    lines = [
+        JsonLines().format(record)
+        for record in caplog.records
+        if vars(record).get("event") == "request"
+    ]
+    assert [json.loads(line)["path"] for line in lines] == ["/dlq", "/login"]
+    assert not [line for line in lines if CANARY in line or TOKEN in line]
 
 
 def test_what_the_database_is_called_is_nobodys_business(

@@ -1,4 +1,4 @@
-"""Probes: whether the supervisor's loop turns, whatever the database does."""
+"""Probes: whether the supervisor's loop turns, and whether the schema is ours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.test import Client
 
+from pgflow_cli import migrations
 from pgflow_cli.admin import api
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.repository import Database as Settings
+from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
 from tests.servers import Database
 
@@ -51,3 +54,21 @@ def test_a_server_is_as_well_as_its_supervisors_loop(
     problem_of(beside.get(path), 503, "NOT_TURNING")
     supervisor.turned = time.monotonic()
     assert beside.get(path).text == "ok"
+
+
+def test_without_our_schema_a_server_lives_and_is_not_ready(
+    empty_database: Database,
+) -> None:
+    service = Service(AdminPlan(url=empty_database.url, access_log=False))
+    client = Client(api.application(service))
+    try:
+        assert client.get("/health").text == "ok"
+        assert client.get("/health/started").text == "ok"
+        told = problem_of(client.get("/health/ready"), 503, "NOT_READY")
+        assert told["error"] == "the schema is not the one I need"
+        repository = Repository.of(Settings(empty_database.url))
+        migrations.migrate(repository)
+        repository.close()
+        assert client.get("/health/ready").text == "ok"
+    finally:
+        service.close()

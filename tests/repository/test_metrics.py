@@ -194,6 +194,18 @@ def test_counting_is_bounded_by_a_budget_for_all_queues(repository, connection):
     assert set(totals.estimates) == {f"q{n}" for n in range(2, 21)}
 
 
+def test_a_scrape_counts_so_far_and_no_further(repository, connection, monkeypatch):
+    assert (metrics.COUNTED, metrics.BUDGET) == (50_000, 250_000)
+    fill(connection, 2, 20)
+    monkeypatch.setattr(metrics, "COUNTED", 15)
+    monkeypatch.setattr(metrics, "BUDGET", 10)
+    counted = metrics.collect(repository).census
+    assert [status.measure.runnable for status in counted.queues] == [6, 6]
+    monkeypatch.setattr(metrics, "BUDGET", 1000)
+    counted = metrics.collect(repository).census
+    assert [status.measure.runnable for status in counted.queues] == [16, 16]
+
+
 def test_one_deep_queue_among_many_is_counted_far(repository, connection):
     fill(connection, 20, 3)
     fill_one(connection, "deep", 900)
