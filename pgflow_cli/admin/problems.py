@@ -87,8 +87,11 @@ def body_too_large(limit: int) -> Problem:
     )
 
 
-def of_error(error: errors.PgflowError) -> Problem:
-    """Return what a client reads of an error; of a database, that it is away."""
+def of_error(error: errors.PgflowError, *, reading: bool = False) -> Problem:
+    """Return what a client reads of an error; of a database, that it is away.
+
+    Of what was only `reading`, no outcome is in doubt.
+    """
     hints = [*error.hints]
     if isinstance(error, errors.Ambiguous):
         return Problem(
@@ -105,7 +108,7 @@ def of_error(error: errors.PgflowError) -> Problem:
         return Problem(HTTPStatus.BAD_REQUEST, error.message, hints=hints)
     if isinstance(error, errors.NotFound):
         return Problem(HTTPStatus.NOT_FOUND, error.message, hints=hints)
-    return _unavailable(error)
+    return _unavailable(error, reading=reading)
 
 
 def of_http(error: HTTPException) -> Problem:
@@ -151,9 +154,9 @@ def _seconds_left(error: errors.Refused) -> int:
     return max(1, int(left)) if isinstance(left, int | float) else 60
 
 
-def _unavailable(error: errors.PgflowError) -> Problem:
+def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
     later = {"Retry-After": str(_RETRY_SECONDS)}
-    if isinstance(error, errors.OutcomeUnknown):
+    if isinstance(error, errors.OutcomeUnknown) and not reading:
         said, code = (
             "the database's answer was lost: whether it was done is not known",
             "OUTCOME_UNKNOWN",

@@ -35,8 +35,8 @@ def require_safe(plan: AdminPlan) -> None:
     """Refuse tokens that cannot be meant, and an address that others can reach while
     nobody needs one (78).
     """
-    tokens.require_some(plan.api_tokens)
-    tokens.require_some(plan.metrics_tokens)
+    tokens.require_some(plan.api_tokens, variable="PGFLOW_API_TOKEN")
+    tokens.require_some(plan.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
     if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
         return
     raise ConfigurationError(

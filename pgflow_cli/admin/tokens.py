@@ -72,13 +72,18 @@ class Keyring:
         return role
 
 
-def require_some(lines: Sequence[str]) -> None:
+def require_some(lines: Sequence[str], *, variable: str) -> None:
     """Refuse lines of which none is a token: they would open a server to everybody that
     was meant to be closed (78). No lines at all are somebody's decision.
     """
-    if lines and not dict(_parsed(lines)):
+    where = f"{variable}_FILE or {variable}"
+    try:
+        found = dict(_parsed(lines))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.message}", *error.hints) from None
+    if lines and not found:
         raise ConfigurationError(
-            "the token file has comments only, and no token",
+            f"{where}: there are comments only, and no token",
             "Make one:  openssl rand -base64 32",
         )
 

@@ -323,7 +323,9 @@ def test_a_body_may_be_as_large_as_said_and_no_larger(hostile: AdminServer) -> N
     assert posted(hostile, 500).status == 204
     assert posted(hostile, LARGEST - 1).status == 400
     assert posted(hostile, LARGEST).status == 400
-    refused(posted(hostile, LARGEST + 1), 413)
+    answer = posted(hostile, LARGEST + 1)
+    refused(answer, 413)
+    assert "4,096 bytes" in answer.problem["error"]
     refused(posted(hostile, LARGEST * 100), 413)
 
 

@@ -191,8 +191,10 @@ def test_a_token_file_of_comments_opens_nothing_to_everybody(
     database: Database, tmp_path: Path
 ) -> None:
     path = secret_file(tmp_path, "# rotated on Monday\n")
-    said = refused(database, tmp_path, *ANY_PORT, "--api-token-file", str(path))
-    assert "no token" in said
+    for kind in ("api", "metrics"):
+        said = refused(database, tmp_path, *ANY_PORT, f"--{kind}-token-file", str(path))
+        assert f"PGFLOW_{kind.upper()}_TOKEN_FILE" in said
+        assert "no token" in said
 
 
 def test_a_missing_token_file_is_named(database: Database, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pgflow_cli.errors import OutcomeUnknown
 from tests.admin.conftest import MakesClients, got, problem_of
 from tests.jobs import plant, plant_dead
 
@@ -334,3 +337,13 @@ def test_a_database_that_is_away_is_told_without_a_detail(client_of: MakesClient
         assert "secret" not in response.text
         assert "127.0.0.1" not in response.text
     assert client.get("/health").status_code == 200
+
+
+def test_a_lost_answer_to_a_question_leaves_nothing_in_doubt(client, monkeypatch):
+    """Nothing was to be done, so nobody has to find out whether it was."""
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise OutcomeUnknown("the connection was lost")
+
+    monkeypatch.setattr("pgflow_cli.census.take", lost)
+    problem_of(client.get("/queues"), 503, "DATABASE_UNAVAILABLE")
