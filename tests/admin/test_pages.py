@@ -182,6 +182,34 @@ def test_many_alerts_leave_room_for_the_page(
     assert "and 11 more alerts" in jobs
 
 
+def test_a_pause_hides_no_other_alert(client: Client, connection: Connection) -> None:
+    plant(connection, queue="paused", due_in="-20 min")
+    plant(connection, queue="lonely", due_in="-10 min")
+    send(client, "/ui/queues/paused/pause")
+
+    text = page(client, "/ui/workers")
+
+    assert "lonely has no live worker" in text
+    assert "paused is paused" not in text
+    assert "and 1 more alert<" in text
+
+
+def test_jobs_that_die_are_the_gravest_alert_and_lead_to_their_groups(
+    client: Client, connection: Connection
+) -> None:
+    plant(connection, queue="lonely", due_in="-10 min")
+    plant(connection, queue="mails")
+    connection.execute(
+        "insert into pgflow.queue_rates (since, queue, dlq)"
+        " values (date_bin('10 s', now(), '2000-01-01 00:00:00+00'), 'mails', 300)"
+    )
+
+    text = page(client, "/ui/workers")
+
+    assert re.search(r">mails has \d+ new dead letters a minute<", text)
+    assert 'href="/ui/dlq?queue=mails&amp;since=10m"' in text
+
+
 def test_a_queues_page_names_its_own_alert(
     client: Client, connection: Connection
 ) -> None:
@@ -618,6 +646,15 @@ def test_without_a_token_there_is_no_data(client_of: MakesClients, path: str) ->
     assert response.location.startswith("/login?next=/")
 
 
+def test_a_form_sent_after_the_login_has_ended_leads_to_the_login(
+    client_of: MakesClients,
+) -> None:
+    response = send(client_of(api_tokens=(TOKEN,)), "/ui/queues/mails/pause")
+
+    assert response.status_code == 401
+    assert 'href="/login">Log in</a>' in checked(response)
+
+
 def test_a_reader_sees_no_form_that_changes_something(
     client_of: MakesClients, connection: Connection
 ) -> None:
@@ -676,7 +713,9 @@ def test_without_a_database_the_page_says_so(client_of: MakesClients) -> None:
     client = client_of(url="postgresql://nobody@127.0.0.1:1/none", connect_timeout=1.0)
 
     for path in ("/", "/ui/jobs"):
-        assert "the database does not answer" in page(client, path, 503)
+        text = page(client, path, 503)
+        assert "the database does not answer" in text
+        assert f'href="{path}">Try again</a>' in text
 
 
 def test_an_id_that_several_jobs_have_in_common_names_them(

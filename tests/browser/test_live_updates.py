@@ -139,6 +139,36 @@ def test_only_what_is_new_is_read_aloud(
     expect(news).to_have_text("fresh has no live worker")
 
 
+def test_a_page_on_which_nothing_happens_is_looked_at_again(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    plant(connection, queue="known")
+    url = f"{serve_admin().url}/"
+    page = visits.page()
+    page.clock.install()
+    page.goto(url)
+    says(page, "live")
+    with page.expect_response(url):
+        page.clock.fast_forward(16_000)
+
+
+def test_an_update_that_fails_is_told_until_the_next_one_succeeds(
+    serve_admin: Serves, visits: Visits, connection: Connection
+) -> None:
+    visits.forgive("status of 503")
+    plant(connection, queue="known")
+    url = f"{serve_admin().url}/"
+    page = visits.page(url)
+    says(page, "live")
+    page.route(url, lambda route: route.fulfill(status=503))
+    plant(connection, queue="known")
+    says(page, "no update: no usable database")
+    page.unroute(url)
+    plant(connection, queue="known")
+    says(page, "live")
+    expect(page.locator("#qr-known")).to_contain_text("3")
+
+
 def test_what_is_half_typed_in_a_panel_survives_an_update(
     serve_admin: Serves, visits: Visits, connection: Connection
 ) -> None:

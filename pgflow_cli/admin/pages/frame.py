@@ -124,6 +124,8 @@ def problem(
         hints=more.get("hints", ()),
         candidates=more.get("candidates", ()),
         code=more.get("code", ""),
+        log_in=status == HTTPStatus.UNAUTHORIZED,
+        retry=status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET",
         own_url=request.root_path + request.full_path.rstrip("?"),
         back="/",
         where=None,
@@ -236,9 +238,19 @@ def _chosen(found: list[Alert], call: Call, about: str) -> list[Alert]:
     return own or found[: _MOST_ALERTS if call.request.path == "/" else 1]
 
 
-def _gravity(alert: Alert) -> tuple[bool, float]:
-    """Return what alerts are sorted by: the database first, then who waits longest."""
-    return alert.queue is not None, -(alert.seconds or 0.0)
+def _gravity(alert: Alert) -> tuple[int, float]:
+    """Return what alerts are sorted by: the database, jobs that die, who waits longest.
+
+    A pause comes last: somebody meant it.
+    """
+    area, change = alert.command.split()[1:3]
+    if alert.queue is None:
+        rank = 0
+    elif change == "resume":
+        rank = 4
+    else:
+        rank = {"dlq": 1, "work": 2}.get(area, 3)
+    return rank, -(alert.seconds or 0.0)
 
 
 def _first_page(request: Request) -> str:

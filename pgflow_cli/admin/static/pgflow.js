@@ -4,6 +4,7 @@
   const body = document.body;
   const kinds = ["queues", "jobs", "alerts"];
   const POLL = 5000;
+  const QUIET = 15000;
   const say = (text, on) => {
     const live = document.getElementById("live");
     if (live) { live.textContent = text; live.classList.toggle("on", on); }
@@ -68,9 +69,9 @@
   });
   body.addEventListener("htmx:responseError", (event) => {
     const { status } = event.detail.xhr;
-    tell("no update: " + (status === 503 ? "the database does not answer" : "error " + status), false);
+    say("no update: " + (status === 503 ? "no usable database" : "error " + status), false);
   });
-  body.addEventListener("htmx:sendError", () => tell("no update: the server does not answer", false));
+  body.addEventListener("htmx:sendError", () => say("no update: the server does not answer", false));
 
   // Updates are for who looks. A browser has six connections for all its tabs, and the
   // server few places: a tab in the background gives up both.
@@ -82,11 +83,13 @@
   };
   const follow = () => {
     if (!window.EventSource) { poll(); return; }
+    // Where nothing happens nobody tells us, but ages grow and rates fall.
+    timer = setInterval(() => { refresh("queues"); refresh("jobs"); }, QUIET);
     source = new EventSource(body.dataset.events);
     source.onopen = () => tell("live", true);
     source.onerror = () => {
       // Closed for good (503, 404): ask now and then. Else it connects again itself.
-      if (source.readyState === EventSource.CLOSED) poll();
+      if (source.readyState === EventSource.CLOSED) { clearInterval(timer); poll(); }
       else tell("connecting", false);
     };
     for (const kind of kinds) source.addEventListener(kind, () => refresh(kind === "alerts" ? "queues" : kind));
@@ -102,6 +105,8 @@
   };
   if (body.dataset.updates === "on") {
     attend();
+    // A screen on a wall comes back by itself.
+    if ("retry" in body.dataset) setTimeout(() => location.reload(), QUIET);
     document.addEventListener("visibilitychange", attend);
     addEventListener("pagehide", rest);
     addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
