@@ -44,26 +44,34 @@ class Notices:
         if self._address is None:
             return
         now, shown, lines = time.monotonic(), list(boards), list[str]()
-        if shown and not self._ready:
-            self._ready, self._next_text = True, now
+        starts = bool(shown) and not self._ready
+        ends = ending and not self._ending
+        beats = self._pulse > 0 and now >= self._next_pulse
+        tells = starts or (self._ready and (ends or now >= self._next_text))
+        if starts:
             lines.append("READY=1")
-        if ending and not self._ending:
-            self._ending, self._next_text = True, now
+        if ends:
             lines.append("STOPPING=1")
-        if self._pulse and now >= self._next_pulse:
-            self._next_pulse = now + self._pulse
+        if beats:
             lines.append("WATCHDOG=1")
-        if self._ready and now >= self._next_text:
-            self._next_text = now + INTERVAL
+        if tells:
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        if lines:
-            say(self._address, *lines)
+        # What was not taken is said again: a worker whose READY=1 met a full queue
+        # would be starting for ever.
+        if not lines or not say(self._address, *lines):
+            return
+        self._ready |= starts
+        self._ending |= ends
+        if beats:
+            self._next_pulse = now + self._pulse
+        if tells:
+            self._next_text = now + INTERVAL
 
 
-def say(address: str | None, *lines: str) -> None:
-    """Send lines to the service manager; without one, or if it is deaf, do nothing."""
+def say(address: str | None, *lines: str) -> bool:
+    """Send lines to the service manager; return whether there is one that took them."""
     if address is None or not hasattr(socket, "AF_UNIX"):
-        return
+        return False
     # An abstract name is written with @ where the kernel wants a zero byte.
     name = f"\0{address[1:]}" if address.startswith("@") else address
     try:
@@ -72,7 +80,8 @@ def say(address: str | None, *lines: str) -> None:
             channel.sendto("\n".join(lines).encode(), name)
     except OSError:
         # Nobody can be told, and no job may suffer for it.
-        return
+        return False
+    return True
 
 
 def _told(boards: list[Board], *, ending: bool) -> str:

@@ -98,6 +98,27 @@ def test_a_manager_that_is_gone_or_deaf_stops_nobody(tmp_path: Path) -> None:
             notices.say(str(tmp_path / "full"), "WATCHDOG=1")
 
 
+def test_what_meets_a_full_queue_is_said_again(
+    manager: tuple[socket.socket, str],
+) -> None:
+    listening, name = manager
+    told = Notices(name, 0.0)
+    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+        pass
+    told.turn([Running()], ending=False)
+    assert "READY=1" not in heard(listening)
+    told.turn([Running()], ending=False)
+    assert heard(listening)[0] == "READY=1"
+    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+        pass
+    told.turn([Running()], ending=True)
+    assert "STOPPING=1" not in heard(listening)
+    told.turn([Running()], ending=True)
+    assert heard(listening)[0] == "STOPPING=1"
+    told.turn([Running()], ending=True)
+    assert heard(listening) == []
+
+
 @pytest.mark.parametrize(
     ("micros", "pid", "seconds"),
     [
