@@ -13,12 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.machines import Machine
+from tests.acceptance.machines import PATIENCE, Machine
 from tests.jobs import status_of
 from tests.servers import Database
 
 Wait = Callable[..., Any]
-PATIENCE = 90  # seconds: what the health check gives a container to start
 
 
 @pytest.fixture
