@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.deployment import compose, environment_of
 from tests.servers import Database
 
+PATIENCE = 90  # seconds: what the health check gives a container to start
 PGFLOW = str(Path(sys.executable).with_name("pgflow"))
 # Services of Compose, not of the host: what is put in their place here.
 ELSEWHERE = ("DATABASE_URL", "PGPASSWORD", "PGFLOW_ADMIN_ADDR")

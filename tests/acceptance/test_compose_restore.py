@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.machines import PGFLOW, Machine
+from tests.acceptance.machines import PATIENCE, PGFLOW, Machine
 from tests.backup_tools import another, found_clients
 from tests.deployment import TREE, environment_of
 from tests.jobs import status_of
@@ -87,7 +87,11 @@ def test_a_restore_into_an_empty_database_waits_for_the_operators_word(
 ) -> None:
     operator = Operator(server, machine)
     machine.start("pgflow", "before", {"PGFLOW_ADMIN_ADDR": "off"})
-    wait_until(lambda: machine.is_healthy("pgflow", "before"), "it is healthy")
+    wait_until(
+        lambda: machine.is_healthy("pgflow", "before"),
+        "it is healthy",
+        seconds=PATIENCE,
+    )
     done = enqueue(machine, delay="0")
     with psycopg.connect(machine.database.url, autocommit=True) as connection:
         wait_until(lambda: status_of(connection, done) == "succeeded", "a job runs")
@@ -105,7 +109,11 @@ def test_a_restore_into_an_empty_database_waits_for_the_operators_word(
     assert "fence" in machine.log("fenced").read_text()
     operator.type(f"{IN_PGFLOW}fence accept")
     machine.start("pgflow", "after", {"PGFLOW_ADMIN_ADDR": "off"})
-    wait_until(lambda: machine.is_healthy("pgflow", "after"), "it works again")
+    wait_until(
+        lambda: machine.is_healthy("pgflow", "after"),
+        "it works again",
+        seconds=PATIENCE,
+    )
     with psycopg.connect(machine.database.url, autocommit=True) as connection:
         later = enqueue(machine, delay="0")
         assert status_of(connection, later) == "queued"

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.machines import Machine
+from tests.acceptance.machines import PATIENCE, Machine
 from tests.jobs import status_of
 from tests.servers import Database
 
@@ -46,7 +46,11 @@ def test_an_empty_machine_gets_a_worker_that_works_and_an_admin_that_answers(
     machine: Machine, wait_until: Wait
 ) -> None:
     machine.start("pgflow", "pgflow-1")
-    wait_until(lambda: machine.is_healthy("pgflow", "pgflow-1"), "it is healthy")
+    wait_until(
+        lambda: machine.is_healthy("pgflow", "pgflow-1"),
+        "it is healthy",
+        seconds=PATIENCE,
+    )
     connection = machine.database.connect()
     row = connection.execute("select pgflow.enqueue('demo_ok', '{\"ms\": 1}')")
     [job] = row.fetchone() or ()
@@ -77,10 +81,16 @@ def test_four_workers_are_four(
     names = [f"worker-{number}" for number in range(1, 5)]
     for name in names:
         machine.start("worker", name)
-    wait_until(lambda: len(workers(connection)) == 4, "four are there")
+    wait_until(
+        lambda: len(workers(connection)) == 4, "four are there", seconds=PATIENCE
+    )
     assert len(set(workers(connection))) == 4
     for name in names:
-        wait_until(lambda n=name: machine.is_healthy("worker", n), "it is healthy")
+        wait_until(
+            lambda n=name: machine.is_healthy("worker", n),
+            "it is healthy",
+            seconds=PATIENCE,
+        )
         assert "listens on" not in machine.log(name).read_text()
     assert machine.stop() == [0, 0, 0, 0]
 
@@ -102,7 +112,11 @@ def test_a_token_of_the_env_file_is_asked_for(
 ) -> None:
     machine.start("pgflow", "pgflow-1", {"PGFLOW_API_TOKEN": "a-token-of-the-env-file"})
     site = f"http://localhost:{machine.port}"
-    wait_until(lambda: machine.is_healthy("pgflow", "pgflow-1"), "it is healthy")
+    wait_until(
+        lambda: machine.is_healthy("pgflow", "pgflow-1"),
+        "it is healthy",
+        seconds=PATIENCE,
+    )
     wait_until(lambda: asked(f"{site}/health") == (200, "ok"), "the admin API answers")
     assert asked(f"{site}/metrics")[0] == 401
     assert asked(f"{site}/metrics", "a-token-of-the-env-file")[0] == 200
@@ -113,6 +127,10 @@ def test_the_admin_api_can_be_left_out(
     machine: Machine, wait_until: Wait, off: str
 ) -> None:
     machine.start("pgflow", "pgflow-1", {"PGFLOW_ADMIN_ADDR": off})
-    wait_until(lambda: machine.is_healthy("pgflow", "pgflow-1"), "it is healthy")
+    wait_until(
+        lambda: machine.is_healthy("pgflow", "pgflow-1"),
+        "it is healthy",
+        seconds=PATIENCE,
+    )
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", machine.port), timeout=5)

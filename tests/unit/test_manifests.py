@@ -187,6 +187,12 @@ def test_whoever_selects_pods_finds_them() -> None:
     assert service["metadata"]["name"] in hosts
 
 
+def test_metrics_are_reached_while_the_database_is_away() -> None:
+    """No pod is ready then, and an alert waits for `pgflow_db_up 0`."""
+    [service] = manifests("Service")
+    assert service["spec"]["publishNotReadyAddresses"] is True
+
+
 def selectors() -> Iterator[dict[str, str]]:
     for found in manifests("Deployment"):
         yield found["spec"]["selector"]["matchLabels"]
