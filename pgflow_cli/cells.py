@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,9 +175,14 @@ def separated(value: Any) -> str:
 
 
 def json_of(value: Any, indent: int | None = None) -> str:
-    return json.dumps(
-        _jsonable(value), ensure_ascii=True, allow_nan=False, indent=indent
+    """Return a value as JSON; a float that JSON has no word for is null."""
+    write = functools.partial(
+        json.dumps, default=_jsonable, allow_nan=False, indent=indent
     )
+    try:
+        return write(value)
+    except ValueError:
+        return write(_jsonable(value))
 
 
 def _jsonable(value: Any) -> Any:

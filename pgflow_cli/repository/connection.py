@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -34,6 +34,8 @@ _STALE_PREPARED_STATEMENT = (
 )
 
 _STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
+
+_MOST_PREPARED = 32  # statements; the one used longest ago goes first
 
 _KEEPALIVE = {
     "keepalives_idle": "10",
@@ -149,7 +151,7 @@ class Link:
         )  # between close and sever: a closed descriptor may already be another's
         self._severed = False
         self._warning: str | None = None
-        self._prepare = database.steady_plans
+        self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
 
     def raw(self) -> psycopg.Connection[Any]:
@@ -166,9 +168,12 @@ class Link:
         parameters: Parameters | None = None,
         *,
         timeout: float | None = None,
+        steady: bool = False,
     ) -> list[Row]:
         """Run `queries/NAME.sql` and return its rows as `model`."""
-        cursor = self.execute(name, parameters, class_row(model), timeout=timeout)
+        cursor = self.execute(
+            name, parameters, class_row(model), timeout=timeout, steady=steady
+        )
         return cursor.fetchall()
 
     def tuples(
@@ -199,29 +204,49 @@ class Link:
         row_factory: Any,
         *,
         timeout: float | None = None,
+        steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` under the watchdog and return its cursor."""
+        """Run `queries/NAME.sql` under the watchdog and return its cursor.
+
+        A `steady` statement is planned once for a connection, whatever its parameters:
+        for those whose planning takes longer than running them.
+        """
         statement = sqlfiles.statement(name)
         values = [(parameters or {})[key] for key in statement.parameters]
         connection = self.raw()
+        steady = steady and self._may_prepare and not self._in_transaction
         limit = self.database.call_timeout if timeout is None else timeout
         self._warning = None
         with self._translated(), self.database.watchdog.guard(self, limit):
             cursor = psycopg.RawCursor(connection, row_factory=row_factory)
+            prepare = self._may_prepare and (steady or self.database.steady_plans)
             try:
-                cursor.execute(statement.text, values, prepare=self._prepare)
+                with self._steadily() if steady else nullcontext():
+                    cursor.execute(statement.text, values, prepare=prepare)
             except _STALE_PREPARED_STATEMENT:
                 if self._in_transaction:
                     raise
                 # A pooler gave us another server connection. Nothing has run yet: the
                 # error comes before the statement does. From here on this link prepares
                 # nothing.
-                self._prepare = False
+                self._may_prepare = False
                 cursor.execute(statement.text, values, prepare=False)
         if self._warning is not None:
             self.close()
             raise OutcomeUnknown(f"the commit was not confirmed: {self._warning}")
         return cursor
+
+    @contextmanager
+    def _steadily(self) -> Iterator[None]:
+        """Plan the block's statement by index and for any parameters.
+
+        What is sent in one go is one transaction, at whose end the settings are gone.
+        """
+        connection = self.raw()
+        with connection.pipeline():
+            text = sqlfiles.statement("plan_once").text
+            psycopg.RawCursor(connection).execute(text, prepare=True)
+            yield
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -262,7 +287,7 @@ class Link:
         """
         connection = self.raw()
         with self._translated():
-            return connection.execute(text.encode())
+            return connection.execute(text.encode(), prepare=False)
 
     def notifications(self, seconds: float) -> list[str]:
         """Return the payloads of notifications, at the first one or after so many
@@ -298,8 +323,8 @@ class Link:
             connection = self._open(parameters)
         except psycopg.Error as error:
             raise connection_error(self.database.display(), error) from None
-        # None would forbid what `prepare=True` asks for.
-        connection.prepare_threshold = 5 if self._prepare else None
+        # The plan of a list takes the server up to a megabyte.
+        connection.prepared_max = _MOST_PREPARED
         # For transactions of two statements, whatever the role's default: the second
         # statement must see what the first has waited for.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -319,7 +344,7 @@ class Link:
             # tables' true sizes.
             if "startup parameter" not in str(error) or "options" not in parameters:
                 raise
-            self._prepare = False
+            self._may_prepare = False
             without = {k: v for k, v in parameters.items() if k != "options"}
             return psycopg.connect(make_conninfo("", **without), autocommit=True)
 

@@ -29,30 +29,30 @@ class Jobs(Part):
 
     def list_jobs(self, of: Window) -> list[ListedJob]:
         """Return jobs in whatever state, newest first."""
-        return self.link.rows("list_jobs", ListedJob, of)
+        return self._listed("list_jobs", of)
 
     def list_waiting_jobs(self, of: Window, *, due: bool) -> list[ListedJob]:
         """Return jobs that are due, or that will be, the first to run first."""
-        return self.link.rows("list_waiting_jobs", ListedJob, {**of, "due": due})
+        return self._listed("list_waiting_jobs", {**of, "due": due})
 
     def list_running_jobs(
         self, of: Window, *, slow: bool = False, stuck: bool = False
     ) -> list[ListedJob]:
         """Return running jobs: leased last first, or the longest first."""
         wanted = {**of, "slow": slow, "stuck": stuck}
-        return self.link.rows("list_running_jobs", ListedJob, wanted)
+        return self._listed("list_running_jobs", wanted)
 
     def list_succeeded_jobs(self, of: Window) -> list[ListedJob]:
         """Return jobs that have succeeded, newest first."""
-        return self.link.rows("list_succeeded_jobs", ListedJob, of)
+        return self._listed("list_succeeded_jobs", of)
 
     def list_dead_jobs(self, of: Window) -> list[ListedJob]:
         """Return unresolved dead letters, the latest death first."""
-        return self.link.rows("list_dead_jobs", ListedJob, of)
+        return self._listed("list_dead_jobs", of)
 
     def list_canceled_jobs(self, of: Window) -> list[ListedJob]:
         """Return canceled jobs, the latest first."""
-        return self.link.rows("list_canceled_jobs", ListedJob, of)
+        return self._listed("list_canceled_jobs", of)
 
     def list_newest_waiting_jobs(
         self, of: Window, *, due: bool, sorted_: int
@@ -63,23 +63,26 @@ class Jobs(Part):
         their state.
         """
         wanted = {**of, "due": due, "sorted": sorted_}
-        return self.link.rows("list_newest_waiting_jobs", ListedJob, wanted)
+        return self._listed("list_newest_waiting_jobs", wanted)
 
     def list_newest_running_jobs(self, of: Window) -> list[ListedJob]:
         """Return running jobs, newest first."""
-        return self.link.rows("list_newest_running_jobs", ListedJob, of)
+        return self._listed("list_newest_running_jobs", of)
 
     def list_newest_canceled_jobs(self, of: Window) -> list[ListedJob]:
         """Return canceled jobs, newest first."""
-        return self.link.rows("list_newest_canceled_jobs", ListedJob, of)
+        return self._listed("list_newest_canceled_jobs", of)
 
     def find_listed_job(self, job_id: str) -> ListedJob:
         """Return one job as lists show it; raises NotFound."""
         of = window(JobFilter(), limit=1, most=1, after=None)
-        [job] = self.link.rows("find_listed_job", ListedJob, {**of, "job_id": job_id})
+        [job] = self._listed("find_listed_job", {**of, "job_id": job_id})
         if job.looked is not None:
             raise NotFound(f"there is no job {job_id}")
         return job
+
+    def _listed(self, name: str, of: Window) -> list[ListedJob]:
+        return self.link.rows(name, ListedJob, of, steady=True)
 
     def read_job_body(self, job_id: str) -> tuple[str, str | None]:
         """Return a job's payload and its meta as text; raises NotFound."""

@@ -104,6 +104,7 @@ class BorrowedLink(Link):
         row_factory: Any = tuple_row,
         *,
         timeout: float | None = None,
+        steady: bool = False,
     ) -> psycopg.Cursor[Any]:
         """Run `queries/NAME.sql` in whatever transaction the connection is in."""
         statement = sqlfiles.statement(name)

@@ -12,7 +12,7 @@ from pgflow_cli import sqlfiles
 FILES = sorted((sqlfiles.root() / "queries").glob("*.sql"))
 NAMES = {path.stem for path in FILES}
 MODULES = sorted(Path(pgflow_cli.__file__).parent.glob("repository/*.py"))
-RUNNERS = {"execute", "rows", "tuples", "count", "statement", "_made"}
+RUNNERS = {"execute", "rows", "tuples", "count", "statement", "_made", "_listed"}
 
 
 def statements_run() -> Iterator[tuple[str, str]]:
