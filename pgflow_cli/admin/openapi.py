@@ -202,6 +202,8 @@ def _errors(route: Route) -> Iterator[tuple[int, str]]:
         yield 401, "A token is needed."
         yield 403, "The token may only read, or the request is another page's."
     if not route.is_safe:
+        if route.needs is Role.NOBODY:
+            yield 403, "The request is another page's."
         yield 413, "The body is too large."
         yield 415, "The body is not JSON."
     if any(field.kind.is_time for field in _taken(route)):

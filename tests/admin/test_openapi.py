@@ -65,6 +65,14 @@ def test_every_shape_that_is_referred_to_is_there_and_every_one_is_used(document
         assert part.partition('"')[0] in schemas
 
 
+def test_whatever_changes_something_may_be_refused_to_a_page_of_another_origin(
+    document,
+):
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert method == "get" or "403" in operation["responses"], path
+
+
 def test_two_shapes_never_have_one_name():
     shapes: dict[str, Any] = {}
     answers = [route.answer for route in API]
