@@ -78,14 +78,14 @@ def require_some(lines: Sequence[str]) -> None:
     """
     if lines and not dict(_parsed(lines)):
         raise ConfigurationError(
-            "the token file has comments only, and no token",
+            "no token is given where one is meant: only blanks and comments",
             "Make one:  openssl rand -base64 32",
         )
 
 
 def _parsed(lines: Iterable[str]) -> Iterable[tuple[bytes, Role]]:
     for number, line in enumerate(lines, 1):
-        token, _, role = line.strip().partition(" ")
+        token, role = [*line.split(maxsplit=1), "", ""][:2]
         if not token or token.startswith("#"):
             continue
         if len(token) < SHORTEST:
