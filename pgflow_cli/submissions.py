@@ -20,6 +20,7 @@ from pgflow_cli.errors import (
     OutcomeUnknown,
     PgflowError,
     Refused,
+    TooSlow,
     TryLater,
     UsageError,
 )
@@ -182,8 +183,8 @@ def persistently(
 ) -> Result:
     """Call until the database answers, a few times; for what may happen twice.
 
-    Raises OutcomeUnknown if one of the calls may have happened, whatever the last one
-    met.
+    What took too long would do so again, and is not called again. Raises OutcomeUnknown
+    if one of the calls may have happened, whatever the last one met.
     """
     doubt: OutcomeUnknown | None = None
     for attempt in range(1, ATTEMPTS):
@@ -191,6 +192,10 @@ def persistently(
             return send()
         except OutcomeUnknown as unknown:
             doubt = unknown
+        except TooSlow:
+            if doubt is not None:
+                raise doubt from None
+            raise
         except (DatabaseUnavailable, Contention):
             pass
         # Full jitter: many producers lose their connection in the same instant.

@@ -12,6 +12,7 @@ from pgflow_cli.repository import Database, Repository
 
 _PATIENCE = 5.0  # seconds to wait for a connection that another request uses
 _STALE = 2.0  # seconds after which a connection may have been closed by the other side
+_PROMPT = 2.0  # seconds in which one that is open answers
 
 
 class Pool:
@@ -64,5 +65,5 @@ class Pool:
             # A connection that a restart has closed is found out here, where nothing
             # is lost; it opens again at the next call.
             with suppress(DatabaseUnavailable):
-                repository.read_clock()
+                repository.read_clock(timeout=_PROMPT)
         return repository

@@ -83,14 +83,14 @@ def require_some(lines: Sequence[str], *, variable: str) -> None:
         raise ConfigurationError(f"{where}: {error.message}", *error.hints) from None
     if lines and not found:
         raise ConfigurationError(
-            f"{where}: there are comments only, and no token",
+            f"{where}: there are blanks and comments only, and no token",
             "Make one:  openssl rand -base64 32",
         )
 
 
 def _parsed(lines: Iterable[str]) -> Iterable[tuple[bytes, Role]]:
     for number, line in enumerate(lines, 1):
-        token, _, role = line.strip().partition(" ")
+        token, role = [*line.split(maxsplit=1), "", ""][:2]
         if not token or token.startswith("#"):
             continue
         if len(token) < SHORTEST:

@@ -53,9 +53,9 @@ class Diagnostics(Part):
         """Return the server's settings, and who we are there."""
         return self.link.rows("inspect_instance", Instance)[0]
 
-    def read_clock(self) -> float:
+    def read_clock(self, *, timeout: float | None = None) -> float:
         """Return the server's clock in seconds since 1970."""
-        return float(self.link.tuples("read_clock")[0][0])
+        return float(self.link.tuples("read_clock", timeout=timeout)[0][0])
 
     def measure_connections(self) -> Connections:
         """Return the connections in use, and how many there may be."""

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgflow_cli.admin import pools
 from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.census import Census
@@ -34,6 +35,22 @@ def looking(database: Settings) -> Iterator[Glances]:
     try:
         yield Glances(pool)
     finally:
+        pool.close()
+
+
+def test_a_connection_that_has_fallen_silent_is_found_out_before_a_change_waits_on_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "_STALE", 0.0)
+    with stalling_proxy(database) as (url, proxy):
+        pool = Pool(Settings(url, call_timeout=30.0), 1)
+        with pool.repository() as repository:
+            repository.read_clock()
+        proxy.stall()
+        began = time.monotonic()
+        with pool.repository() as repository:
+            assert repository.read_clock() > 0
+        assert time.monotonic() - began < 20  # of the 30 s that a change may take
         pool.close()
 
 

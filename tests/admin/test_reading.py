@@ -300,12 +300,14 @@ def test_a_doctor_looks_at_the_database_and_not_into_our_files(client, planted):
     checks = {item["check"] for item in found}
     assert {"server.reachable", "jobs.audit", "vacuum.xmin"} <= checks
     assert "upkeep.exposure" not in checks
+    assert "upkeep.exposure" not in client.get("/ui/doctor").text
 
 
 def test_one_examination_at_a_time(client):
     lock = client.application._service.examining
     with lock:
         response = client.get("/doctor")
+        assert client.get("/ui/doctor").status_code == 503
     problem_of(response, 503, "TRY_LATER")
     assert int(response.headers["Retry-After"]) >= 1
 

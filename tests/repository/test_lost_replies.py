@@ -11,7 +11,12 @@ import psycopg
 import pytest
 
 from pgflow_cli import batches, producer, submissions
-from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown, TryLater
+from pgflow_cli.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    TooSlow,
+    TryLater,
+)
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
@@ -107,6 +112,31 @@ def test_an_outage_that_lasts_is_told(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable):
         submissions.persistently(down, pause=pauses.append)
     assert len(pauses) == submissions.ATTEMPTS - 1
+
+
+def test_what_took_too_long_is_not_tried_again() -> None:
+    calls = 0
+
+    def locked() -> str:
+        nonlocal calls
+        calls += 1
+        raise TooSlow("the statement was canceled")
+
+    with pytest.raises(TooSlow):
+        submissions.persistently(locked, pause=lambda _: None)
+    assert calls == 1
+
+
+def test_what_may_have_happened_stays_unknown_though_the_next_try_was_too_slow() -> (
+    None
+):
+    answers = iter([OutcomeUnknown("the reply was lost"), TooSlow("a lock")])
+
+    def send() -> str:
+        raise next(answers)
+
+    with pytest.raises(OutcomeUnknown):
+        submissions.persistently(send, pause=lambda _: None)
 
 
 def test_a_commit_whose_reply_was_lost_is_looked_up(

@@ -112,3 +112,9 @@ def test_a_scrapers_token_makes_no_cookie_that_allows_anything(
 ) -> None:
     cookie = keyring.cookie(SCRAPER, NOW)
     assert keyring.role_of_cookie(cookie, NOW) is Role.NOBODY
+
+
+@pytest.mark.parametrize("between", [" ", "\t", "  ", " \t "])
+def test_any_blank_stands_between_a_token_and_its_role(between: str) -> None:
+    token = "reading-reading-reading-0001"
+    assert Keyring([f"{token}{between}read"]).role_of(token) is Role.READ

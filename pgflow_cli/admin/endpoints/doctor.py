@@ -9,7 +9,7 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import READ_SECONDS
 from pgflow_cli.admin.shapes import TEXT, Shape
-from pgflow_cli.diagnosis import FAIL, OK, WARN, examination
+from pgflow_cli.diagnosis import FAIL, OK, WARN, Finding, examination
 from pgflow_cli.errors import TryLater
 
 # Who can read our files concerns this host's operators, not everybody with a token.
@@ -24,18 +24,23 @@ FINDING = Shape(
 
 def examine(call: Call) -> Any:
     """Run the checks of `pgflow doctor`."""
+    return {"items": [FINDING.of(finding) for finding in findings(call)]}
+
+
+def findings(call: Call) -> list[Finding]:
+    """Return what the checks find that are not of this host.
+
+    Each may wait seconds for a lock, and holds a thread of the server: so one
+    examination at a time.
+    """
     examining = call.service.examining
     if not examining.acquire(blocking=False):
         raise TryLater("another examination is under way")
     try:
-        found = [
-            *examination.examine(
-                call.service.reading.database, _CHECKS, audit_seconds=READ_SECONDS
-            )
-        ]
+        database = call.service.reading.database
+        return [*examination.examine(database, _CHECKS, audit_seconds=READ_SECONDS)]
     finally:
         examining.release()
-    return {"items": [FINDING.of(finding) for finding in found]}
 
 
 ROUTES = (

@@ -5,18 +5,17 @@ from __future__ import annotations
 from werkzeug.wrappers import Response
 
 from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.endpoints import doctor as endpoint
 from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.diagnosis import examination, reports
+from pgflow_cli.diagnosis import reports
 
 _GRAVITY = ("FAIL", "WARN", "OK")
 
 
 def doctor(call: Call) -> Response:
     """Run the checks of doctor, which change nothing; the gravest stand first."""
-    with call.reading() as repository:
-        database = repository.database
-    findings = list(examination.examine(database))
+    findings = endpoint.findings(call)
     findings.sort(key=lambda finding: _GRAVITY.index(finding.result))
     return frame.page(
         call,
