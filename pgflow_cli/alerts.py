@@ -71,7 +71,9 @@ def _of_the_database(taken: Census) -> Iterator[Alert]:
 def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
     name, measure, waiting = status.queue, status.measure, status.oldest_age_seconds
     if measure.paused and measure.runnable:
-        text = f"{name} is paused, {status.runnable_words} jobs wait"
+        one = measure.runnable == 1
+        wait = "1 job waits" if one else f"{status.runnable_words} jobs wait"
+        text = f"{name} is paused, {wait}"
         yield Alert(text, f"pgflow queues resume {name}", name, waiting)
     elif status.unserved:
         text = f"{name} has no live worker"

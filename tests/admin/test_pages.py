@@ -190,7 +190,7 @@ def test_a_pause_hides_no_other_alert(client: Client, connection: Connection) ->
     text = page(client, "/ui/workers")
 
     assert "lonely has no live worker" in text
-    assert "paused is paused" not in text
+    assert "paused is paused, 1 job waits" not in text
     assert "and 1 more alert<" in text
 
 

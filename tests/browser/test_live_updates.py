@@ -155,7 +155,7 @@ def test_a_page_on_which_nothing_happens_is_looked_at_again(
 def test_an_update_that_fails_is_told_until_the_next_one_succeeds(
     serve_admin: Serves, visits: Visits, connection: Connection
 ) -> None:
-    visits.forgive("status of 503")
+    visits.forgive("503")
     plant(connection, queue="known")
     url = f"{serve_admin().url}/"
     page = visits.page(url)
