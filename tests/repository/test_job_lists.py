@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from pgflow_cli import joblists, sqlfiles
 from pgflow_cli.errors import NotFound, UsageError
@@ -290,38 +291,48 @@ def many(server: Server, template: Database) -> Iterator[Connection]:
 
 
 def run(
-    connection: Connection, name: str, **more: Any
+    connection: Connection, name: str, *, generic: bool, **more: Any
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the parts of a list's plan that ran, and how many pages they read."""
     statement = sqlfiles.statement(name)
     of = {**window(JobFilter(), limit=51, most=51, after=None), **more}
-    cursor = psycopg.RawCursor(connection)
-    text = b"explain (analyze, buffers, format json, timing off) " + statement.text
-    for _ in range(2):  # the first run reads the catalog
-        cursor.execute(text, [of[p] for p in statement.parameters])
-        row = cursor.fetchone()
+    values = sql.SQL(", ").join([sql.Literal(of[p]) for p in statement.parameters])
+    with connection.transaction():
+        if generic:
+            connection.execute(sqlfiles.statement("plan_once").text)
+        connection.execute(b"prepare listing as " + statement.text)
+        text = sql.SQL(
+            "explain (analyze, buffers, format json, timing off) execute listing({})"
+        )
+        for _ in range(2):  # the first run reads the catalog
+            row = connection.execute(text.format(values)).fetchone()
+        connection.execute("deallocate listing")
     assert row is not None
     [root] = row[0]
     ran = [n for n in nodes(root["Plan"]) if n["Actual Loops"] > 0]
     return ran, root["Plan"]["Shared Hit Blocks"] + root["Plan"]["Shared Read Blocks"]
 
 
+@pytest.mark.parametrize("generic", [False, True])
 @pytest.mark.parametrize("name", PLANS)
-def test_a_page_among_many_jobs_reads_no_table_from_end_to_end(many, name):
-    ran, pages = run(many, name, **PLANS[name])
+def test_a_page_among_many_jobs_reads_no_table_from_end_to_end(many, name, generic):
+    ran, pages = run(many, name, generic=generic, **PLANS[name])
     small = {"queue_ranks", "leases", "moved_jobs"}
     whole = {n["Relation Name"] for n in ran if n["Node Type"] == "Seq Scan"}
     assert whole <= small
     assert pages < 51 * 60
 
 
+@pytest.mark.parametrize("generic", [False, True])
 @pytest.mark.parametrize("most", [51, 10_000, 50_000])
 @pytest.mark.parametrize("name", ["list_waiting_jobs", "list_newest_waiting_jobs"])
-def test_a_queue_of_few_jobs_is_read_without_the_many_of_another(many, name, most):
+def test_a_queue_of_few_jobs_is_read_without_the_many_of_another(
+    many, name, most, generic
+):
     of = {"most": most, "due": True, "queues": ["few"], "sorted": most}
-    ran, pages = run(many, name, **of)
+    ran, pages = run(many, name, generic=generic, **of)
     [page] = [n["Actual Rows"] for n in ran if n.get("Subplan Name") == "CTE looked"]
     assert page == 3
-    scanned = [n["Node Type"] for n in ran if n.get("Relation Name") == "pending"]
-    assert set(scanned) == {"Index Only Scan"}
+    scanned = {n["Node Type"] for n in ran if n.get("Relation Name") == "pending"}
+    assert scanned <= {"Index Only Scan", "Index Scan"}
     assert pages < 150
