@@ -147,7 +147,9 @@ class Guard:
         if given is None:
             return address_of(request)
         if not _ACTOR.fullmatch(given):
-            raise bad_request("x-pgflow-actor is 1 to 128 printable ASCII characters")
+            raise bad_request(
+                "x-pgflow-actor must be 1 to 128 printable ASCII characters"
+            )
         return given
 
 
