@@ -30,7 +30,7 @@ class Notices:
 
     def __init__(self, address: str | None, watchdog: float) -> None:
         self._address = address
-        # Three times in that span: a lost datagram or a slow turn costs no restart.
+        # Thrice in that time: one lost datagram and one slow turn cost no restart.
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
@@ -44,27 +44,32 @@ class Notices:
         if self._address is None:
             return
         now, shown, lines = time.monotonic(), list(boards), list[str]()
-        ready = self._ready or bool(shown)
-        if ready and not self._ready:
-            self._next_text = now
+        starts = bool(shown) and not self._ready
+        ends = ending and not self._ending
+        beats = self._pulse > 0 and now >= self._next_pulse
+        tells = starts or (self._ready and (ends or now >= self._next_text))
+        if starts:
             lines.append("READY=1")
-        if ending and not self._ending:
-            self._next_text = now
+        if ends:
             lines.append("STOPPING=1")
-        if self._pulse and now >= self._next_pulse:
-            self._next_pulse = now + self._pulse
+        if beats:
             lines.append("WATCHDOG=1")
-        if ready and now >= self._next_text:
-            self._next_text = now + INTERVAL
+        if tells:
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        if lines and say(self._address, *lines):
-            # A manager that was too busy to listen is told again at the next turn: it
-            # would wait for READY until it gives the service up.
-            self._ready, self._ending = ready, ending
+        # What was not taken is said again: a worker whose READY=1 met a full queue
+        # would be starting for ever.
+        if not lines or not say(self._address, *lines):
+            return
+        self._ready |= starts
+        self._ending |= ends
+        if beats:
+            self._next_pulse = now + self._pulse
+        if tells:
+            self._next_text = now + INTERVAL
 
 
 def say(address: str | None, *lines: str) -> bool:
-    """Send lines to the service manager, and return whether they have been sent."""
+    """Send lines to the service manager; return whether there is one that took them."""
     if address is None or not hasattr(socket, "AF_UNIX"):
         return False
     # An abstract name is written with @ where the kernel wants a zero byte.
@@ -74,7 +79,7 @@ def say(address: str | None, *lines: str) -> bool:
             channel.setblocking(False)
             channel.sendto("\n".join(lines).encode(), name)
     except OSError:
-        # It is gone or deaf, and no job may suffer for it.
+        # Nobody can be told, and no job may suffer for it.
         return False
     return True
 
