@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -73,31 +73,22 @@ def _known(url: str, kind: str) -> list[tuple[str, str]]:
 
 def _soon(url: str, kind: str) -> list[tuple[str, str]]:
     """Ask, and wait no longer than was promised: libpq itself waits for two seconds."""
+    # Before the time runs: the database is not to blame for what importing takes.
+    from pgflow_cli.repository import Database, Repository  # noqa: PLC0415
+
     found: list[tuple[str, str]] = []
 
     def ask() -> None:
-        with suppress(PgflowError, OSError, ValueError):
-            found.extend(_asked(url, kind))
+        repository = Repository.of(
+            Database(url, connect_timeout=CONNECT, call_timeout=STATEMENT)
+        )
+        with suppress(PgflowError, OSError, ValueError), closing(repository):
+            found.extend(repository.suggest_names(kind, limit=_MOST))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(CONNECT + STATEMENT)
     return list(found)
-
-
-def _asked(url: str, kind: str) -> list[tuple[str, str]]:
-    from pgflow_cli.repository import (  # noqa: PLC0415 - start-up stays quick
-        Database,
-        Repository,
-    )
-
-    repository = Repository.of(
-        Database(url, connect_timeout=CONNECT, call_timeout=STATEMENT)
-    )
-    try:
-        return repository.suggest_names(kind, limit=_MOST)
-    finally:
-        repository.close()
 
 
 def _cache(url: str, kind: str) -> Path:

@@ -30,11 +30,10 @@ class Notices:
 
     def __init__(self, address: str | None, watchdog: float) -> None:
         self._address = address
-        # Three times in that span: a lost datagram or a slow turn costs no restart.
+        # Thrice in that time: one lost datagram and one slow turn cost no restart.
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
-        self._untold: list[str] = []
 
     def turn(self, boards: Iterable[Board], *, ending: bool) -> None:
         """Tell what is new, on each turn of the supervisor's loop; never blocks.
@@ -45,28 +44,32 @@ class Notices:
         if self._address is None:
             return
         now, shown, lines = time.monotonic(), list(boards), list[str]()
-        if shown and not self._ready:
-            self._ready, self._next_text = True, now
-            self._untold.append("READY=1")
-        if ending and not self._ending:
-            self._ending, self._next_text = True, now
-            self._untold.append("STOPPING=1")
-        if self._pulse and now >= self._next_pulse:
-            self._next_pulse = now + self._pulse
+        starts = bool(shown) and not self._ready
+        ends = ending and not self._ending
+        beats = self._pulse > 0 and now >= self._next_pulse
+        tells = starts or (self._ready and (ends or now >= self._next_text))
+        if starts:
+            lines.append("READY=1")
+        if ends:
+            lines.append("STOPPING=1")
+        if beats:
             lines.append("WATCHDOG=1")
-        if self._ready and now >= self._next_text:
-            self._next_text = now + INTERVAL
+        if tells:
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        # The socket may be full. A pulse or a text comes again by itself; without READY
-        # the manager would end a healthy worker, so that is said until it is heard.
-        if (lines or self._untold) and say(self._address, *self._untold, *lines):
-            self._untold.clear()
+        # What was not taken is said again: a worker whose READY=1 met a full queue
+        # would be starting for ever.
+        if not lines or not say(self._address, *lines):
+            return
+        self._ready |= starts
+        self._ending |= ends
+        if beats:
+            self._next_pulse = now + self._pulse
+        if tells:
+            self._next_text = now + INTERVAL
 
 
 def say(address: str | None, *lines: str) -> bool:
-    """Send lines to the service manager and return whether its socket took them; never
-    blocks and never raises, whether there is a manager or not.
-    """
+    """Send lines to the service manager; return whether there is one that took them."""
     if address is None or not hasattr(socket, "AF_UNIX"):
         return False
     # An abstract name is written with @ where the kernel wants a zero byte.

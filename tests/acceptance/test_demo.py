@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pgflow_cli import demonstration
+from tests.acceptance.conftest import is_gone
 from tests.servers import Database
 from tests.tools import needs_postgresql
 
@@ -127,13 +128,6 @@ def test_the_jobs_are_as_many_as_asked_and_of_every_kind() -> None:
 def _wait_until_gone(family: list[psutil.Process]) -> None:
     """Wait until processes have ended; whoever reaps them may still be about to."""
     deadline = time.monotonic() + 30
-    while left := [p for p in family if not _is_gone(p)]:
+    while left := [p for p in family if not is_gone(p)]:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.02)
-
-
-def _is_gone(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from pgflow_cli import loglines
 from pgflow_cli.admin import api
 from pgflow_cli.admin.application import HEADERS, Application
 from pgflow_cli.admin.calls import Call
@@ -23,7 +24,6 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.loglines import JsonLines
 from tests.admin.conftest import problem_of
 from tests.jobs import plant, plant_dead
 from tests.servers import Database, Server
@@ -381,7 +381,7 @@ def test_the_line_of_a_request_holds_neither_query_nor_secret(
         client.get(f"/dlq?error_code={CANARY}", headers={"X-Api-Key": TOKEN})
         client.post("/login", json={"token": TOKEN, "next": f"/{CANARY}"})
     lines = [
-        JsonLines().format(record)
+        loglines.JsonLines().format(record)
         for record in caplog.records
         if vars(record).get("event") == "request"
     ]

@@ -88,25 +88,6 @@ def test_the_watchdog_hears_a_third_of_its_patience_apart(
     assert beats == [["WATCHDOG=1"], [], [], ["WATCHDOG=1"], [], ["WATCHDOG=1"]]
 
 
-def test_what_a_busy_manager_could_not_take_is_said_again(
-    manager: tuple[socket.socket, str],
-) -> None:
-    listening, name = manager
-    told = Notices(name, 0.0)
-    while notices.say(name, "STATUS=its queue is full"):
-        pass
-    told.turn([Running()], ending=False)
-    assert "READY=1" not in heard(listening)
-    told.turn([Running()], ending=False)
-    assert heard(listening)[0] == "READY=1"
-    while notices.say(name, "STATUS=its queue is full"):
-        pass
-    told.turn([Running()], ending=True)
-    assert "STOPPING=1" not in heard(listening)
-    told.turn([Running()], ending=True)
-    assert heard(listening)[0] == "STOPPING=1"
-
-
 def test_a_manager_that_is_gone_or_deaf_stops_nobody(tmp_path: Path) -> None:
     Notices(str(tmp_path / "nobody"), 30.0).turn([Running()], ending=False)
     Notices("vsock:2:1234", 30.0).turn([Running()], ending=False)
@@ -117,18 +98,25 @@ def test_a_manager_that_is_gone_or_deaf_stops_nobody(tmp_path: Path) -> None:
             notices.say(str(tmp_path / "full"), "WATCHDOG=1")
 
 
-def test_ready_is_said_again_until_the_manager_has_room_for_it(
+def test_what_meets_a_full_queue_is_said_again(
     manager: tuple[socket.socket, str],
 ) -> None:
     listening, name = manager
-    while notices.say(name, "WATCHDOG=1"):
-        pass
     told = Notices(name, 0.0)
+    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+        pass
     told.turn([Running()], ending=False)
     assert "READY=1" not in heard(listening)
     told.turn([Running()], ending=False)
-    told.turn([Running()], ending=False)
-    assert heard(listening) == ["READY=1"]
+    assert heard(listening)[0] == "READY=1"
+    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+        pass
+    told.turn([Running()], ending=True)
+    assert "STOPPING=1" not in heard(listening)
+    told.turn([Running()], ending=True)
+    assert heard(listening)[0] == "STOPPING=1"
+    told.turn([Running()], ending=True)
+    assert heard(listening) == []
 
 
 @pytest.mark.parametrize(

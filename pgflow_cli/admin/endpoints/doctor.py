@@ -12,7 +12,7 @@ from pgflow_cli.admin.shapes import TEXT, Shape
 from pgflow_cli.diagnosis import FAIL, OK, WARN, Finding, examination
 from pgflow_cli.errors import TryLater
 
-# Who can read our files concerns this host's operators, not everybody with a token.
+# Who may read our files is for the host's own operators, not for whoever has a token.
 _OF_THIS_HOST = {"upkeep.exposure"}
 _CHECKS = tuple(name for name in examination.NAMES if name not in _OF_THIS_HOST)
 FINDING = Shape(
