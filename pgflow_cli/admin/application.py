@@ -17,13 +17,13 @@ from werkzeug.wrappers import Request, Response
 from pgflow_cli import cells, payloads
 from pgflow_cli.admin import fields, problems
 from pgflow_cli.admin.calls import FORM, Call
-from pgflow_cli.admin.guards import Visitor, unauthorized
+from pgflow_cli.admin.guards import SAFE_METHODS, Visitor, unauthorized
 from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Answer, Route, url_map
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
-from pgflow_cli.errors import PgflowError
+from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown, PgflowError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -85,7 +85,7 @@ class Application:
         except HTTPException as error:
             return _told(problems.of_http(error), request, request_id)
         except PgflowError as error:
-            return _told(_failed(error, request_id), request, request_id)
+            return _told(_failed(error, request, request_id), request, request_id)
         except Exception:
             log.exception(
                 "a request met a bug",
@@ -149,8 +149,11 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
     return response
 
 
-def _failed(error: PgflowError, request_id: str) -> Problem:
+def _failed(error: PgflowError, request: Request, request_id: str) -> Problem:
     """Return what the client reads; the log keeps what only we should."""
+    if isinstance(error, OutcomeUnknown) and request.method in SAFE_METHODS:
+        # Whoever only asked has changed nothing.
+        error = DatabaseUnavailable(error.message)
     problem = problems.of_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         extra = {"event": "request_failed", "request_id": request_id}
