@@ -131,6 +131,7 @@ def beside(
 
 def _base_path(text: str) -> str:
     path = text.rstrip("/") or "/"
-    if not _BASE_PATH.fullmatch(path):
+    # A browser takes dots out of a path.
+    if not _BASE_PATH.fullmatch(path) or {".", ".."} & {*path.split("/")}:
         raise UsageError("--base-path is a path such as /pgflow")
     return path

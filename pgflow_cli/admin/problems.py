@@ -162,7 +162,10 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
             "OUTCOME_UNKNOWN",
         )
     elif isinstance(error, errors.TooSlow):
-        said, code = "it took the database too long; ask for less", "TOO_SLOW"
+        said, code = (
+            "it took the database too long; ask for less, or again later",
+            "TOO_SLOW",
+        )
     elif isinstance(error, errors.DatabaseUnavailable):
         said, code = (
             "the database does not answer, or takes no writes",

@@ -23,7 +23,7 @@ from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
-from pgflow_cli.errors import PgflowError
+from pgflow_cli.errors import OutcomeUnknown, PgflowError
 from tests.admin.conftest import problem_of
 from tests.jobs import plant, plant_dead
 from tests.servers import Database, Server
@@ -360,6 +360,14 @@ def test_a_bug_shows_its_request_id_and_the_log_the_rest(
             assert document["request_id"]
             for name, value in HEADERS.items():
                 assert answer.headers[name] == value
+
+
+def test_only_of_a_change_it_is_said_that_its_outcome_is_unknown(
+    failing: Callable[[Exception], Client],
+) -> None:
+    client = failing(OutcomeUnknown("the connection was lost"))
+    problem_of(client.get("/read"), 503, "DATABASE_UNAVAILABLE")
+    problem_of(client.post("/write", json={}), 503, "OUTCOME_UNKNOWN")
 
 
 def test_the_log_has_the_traceback_under_the_request_id(
