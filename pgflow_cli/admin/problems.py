@@ -149,7 +149,11 @@ def _unavailable(error: errors.PgflowError) -> Problem:
             "OUTCOME_UNKNOWN",
         )
     elif isinstance(error, errors.TooSlow):
-        said, code = "it took the database too long; ask for less", "TOO_SLOW"
+        said, code = (
+            "the database took too long; ask for less: one queue, a later since or a"
+            " smaller limit",
+            "TOO_SLOW",
+        )
     elif isinstance(error, errors.DatabaseUnavailable):
         said, code = "the database does not answer", "DATABASE_UNAVAILABLE"
     elif isinstance(error, errors.TryLater):
