@@ -163,7 +163,8 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
         )
     elif isinstance(error, errors.TooSlow):
         said, code = (
-            "it took the database too long; ask for less, or again later",
+            "the database took too long; try again later, or ask for less: one queue, a"
+            " later since or a smaller limit",
             "TOO_SLOW",
         )
     elif isinstance(error, errors.DatabaseUnavailable):

@@ -373,6 +373,7 @@ def test_a_read_that_meets_a_lock_ends_and_frees_its_backend(
     watcher = database.connect()
     answer = server.ask("/jobs")
     assert (answer.status, answer.problem["code"]) == (503, "TOO_SLOW")
+    assert "a smaller limit" in answer.problem["error"]
     assert int(answer.headers["retry-after"]) >= 1
     wait_until(lambda: not waits_for_a_lock(watcher), "no session waits")
     assert server.ask("/health").body == b"ok"
