@@ -63,6 +63,16 @@ def trouble(event: str, error: BaseException) -> dict[str, object]:
     return {"event": event, "error_class": type(error).__name__, "_repeats": kind}
 
 
+def limit(name: str) -> None:
+    """Let all lines of a library's logger share one limit, as lines of `trouble` do."""
+    logging.getLogger(name).addFilter(_mark)
+
+
+def _mark(record: logging.LogRecord) -> bool:
+    record._repeats = record.name
+    return True
+
+
 def say_settings(settings: Iterable[Setting]) -> None:
     """Write the first line of a process that stays: every setting in force."""
     known = list(settings)

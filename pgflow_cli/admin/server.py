@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pgflow_cli import logs
 from pgflow_cli.admin import tokens
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.errors import ConfigurationError
@@ -135,6 +137,10 @@ def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -
     probes = [f"{start}{path}" for start in ("", prefix) for path in _LIVENESS]
     server.task_dispatcher = channels.Lanes(server.task_dispatcher, probes)
     channels.close_slow_channels(server)
+    # It would log a line for each page that is closed, and for each request that waits
+    # for a thread: in an incident they would hide everything else.
+    logging.getLogger("waitress").setLevel(logging.WARNING)
+    logs.limit("waitress.queue")
     return server
 
 

@@ -19,9 +19,11 @@ class Listener:
     def __init__(self, database: Database) -> None:
         self._link = Link(database)
         self._listening = False
+        self._kept: list[str] = []
 
     def hears_itself(self, patience: float = 3.0) -> bool:
-        """Say whether a notification to oneself arrives.
+        """Say whether a notification to oneself arrives; others that arrive meanwhile
+        are kept for `wait`.
 
         It is sent over another connection: behind a pooler LISTEN is accepted, and the
         server connection that took it may even answer a NOTIFY sent through it, but
@@ -38,7 +40,9 @@ class Listener:
             speaker.close()
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if token in self.wait(deadline - time.monotonic()):
+            heard = self._link.notifications(deadline - time.monotonic())
+            self._kept += [payload for payload in heard if payload != token]
+            if token in heard:
                 return True
         return False
 
@@ -46,8 +50,13 @@ class Listener:
         """Return what was notified, at the first notification or after so
         many seconds.
         """
+        if self._kept:
+            kept, self._kept = self._kept, []
+            return kept
         return self._link.notifications(seconds)
 
     def close(self) -> None:
+        """Stop listening; what was kept is a hint whose time has passed."""
         self._listening = False
+        self._kept.clear()
         self._link.close()

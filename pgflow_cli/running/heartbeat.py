@@ -398,7 +398,7 @@ class WakeUps:
                     listener.close()
                     self.stopped.wait(60)
                     continue
-                self.wake()  # what was notified during the test
+                self.wake()  # for what was notified before we listened
                 self._listen(listener)
             except PgflowError as error:
                 log.info(

@@ -294,6 +294,24 @@ def test_one_trouble_is_told_once_in_a_while(
     assert "_repeats" not in lines[0]
 
 
+def test_lines_of_a_talkative_library_share_a_limit(
+    root: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    logs.set_up("json", "info")
+    logs.limit("tests.logs.queue")
+    for tick in range(20):
+        clock[0] = tick / 10
+        logging.getLogger("tests.logs.queue").warning("depth is %d", tick)
+        logging.getLogger("tests.logs.other").warning("something else")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [line for line in lines if line["logger"] == "tests.logs.queue"]
+    assert [line["message"] for line in told] == ["depth is 0", "depth is 10"]
+    assert told[1]["left_out"] == 9
+    assert len(lines) == len(told) + 20
+
+
 def test_the_first_line_is_the_settings(
     root: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
