@@ -19,7 +19,8 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A line of the timeline; `after` is in seconds since the job was enqueued.
+    """A line of the timeline; `after` is in seconds since the job was enqueued, and
+    `message` what a failed attempt said.
 
     `kind` is Job, Attempt, PolicyDecision, OperatorAction, Replay, or Hidden: a line
     that stands for attempts left out, with no time of its own.
@@ -32,6 +33,7 @@ class Event:
     took_ms: float | None
     detail: str
     kind: str = "Job"
+    message: str | None = None
 
 
 def tell(facts: JobFacts) -> list[Event]:
@@ -101,6 +103,7 @@ def _of_attempts(facts: JobFacts) -> Iterator[tuple[str, Event]]:
             worker_id=attempt.worker_id,
             took_ms=attempt.latency_ms,
             kind="Attempt",
+            message=attempt.error_message,
         )
 
 
@@ -198,7 +201,8 @@ def _event(
     worker_id: str | None = None,
     took_ms: float | None = None,
     kind: str = "Job",
+    message: str | None = None,
 ) -> tuple[str, Event]:
     begun = datetime.fromisoformat(facts.job.created_at)
     after = max(0.0, (datetime.fromisoformat(at) - begun).total_seconds())
-    return at, Event(at, after, what, worker_id, took_ms, detail, kind)
+    return at, Event(at, after, what, worker_id, took_ms, detail, kind, message)

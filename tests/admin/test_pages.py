@@ -408,6 +408,30 @@ def test_a_payload_is_shown_on_request_and_capped(
     assert "the end" in page(client, f"/ui/jobs/{job}?payload=all")
 
 
+def test_each_attempt_says_why_it_failed_and_the_same_is_said_once(
+    client: Client, connection: Connection
+) -> None:
+    [job] = plant_dead(connection, error_message="no route to host")
+    connection.execute(
+        """
+        insert into pgflow.job_attempts (job_id, lease_id, started_at, finished_at,
+          attempt_no, status, worker_name, error_code, error_message)
+        select job_id, gen_random_uuid(), started_at, finished_at + number * interval
+          '1 s', number + 1, status, worker_name, error_code, 'reset by <peer>'
+        from pgflow.job_attempts, generate_series(1, 3) as number
+        where job_id = %s
+        """,
+        (job,),
+    )
+
+    text = page(client, f"/ui/jobs/{job}")
+
+    story = text[text.index('id="scroll-story"') :]
+    assert story.count("no route to host") == 1
+    assert story.count("reset by &lt;peer&gt;") == 1
+    assert story.index("no route") < story.index("reset by")
+
+
 def test_times_are_relative_and_exact(client: Client, connection: Connection) -> None:
     [job] = plant(connection)
 
