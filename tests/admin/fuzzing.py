@@ -33,12 +33,14 @@ from tests.servers import running_server
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-# What no JSON schema of one parameter can say: half a cursor, a moment that is none,
-# an id that several jobs have.
 # A client that has gone: a stream of events ends after its first words.
 HANGS_UP = {"waitress.client_disconnected": lambda: True}
 TOKEN = "fuzzing-fuzzing-fuzzing"
-_BEYOND_SCHEMAS = ["2xx", "400", "401", "403", "404", "405", "409", "422", "429"]
+# What no JSON schema of one parameter can say: half a cursor, a moment that is none, an
+# id that several jobs have, a queue whose limits another request has set.
+_BEYOND_SCHEMAS = [
+    "2xx", "400", "401", "403", "404", "405", "409", "413", "422", "429",
+]  # fmt: skip
 
 
 @dataclass

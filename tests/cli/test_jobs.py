@@ -165,7 +165,7 @@ def test_one_waiting_job_is_canceled_without_a_question(pgflow, connection):
 def test_a_job_in_another_state_is_refused_by_name(pgflow, connection, running):
     result = pgflow("jobs", "cancel", running)
     assert result.returncode == 4
-    assert f"job {running[-8:]} is running" in result.stderr
+    assert f"job …{running[-8:]} is running" in result.stderr
     assert "--kill" in result.stderr
     assert pgflow("jobs", "cancel", UNKNOWN).returncode == 3
     assert actions(connection) == []
