@@ -1,24 +1,6 @@
 -- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them. What an
 -- operator wants of them comes back: which are to lease no more, which jobs are canceled.
-with alive as (
-  insert into pgflow.workers (
-    worker_id, supervisor_id, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version, queues, job_types
-  )
-  select
-    worker_id, %(supervisor_id)s::uuid, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version,
-    queues, job_types
-  from jsonb_to_recordset(%(workers)s::jsonb) as process (
-    worker_id uuid, pid integer, slots integer, busy_slots integer, lease_seconds integer, quiet boolean,
-    name text, host text, code_version text, queues text[], job_types text[]
-  )
-  on conflict (worker_id) do update
-  set last_heartbeat = now(),
-      busy_slots = excluded.busy_slots,
-      -- An operator may have said so, and the process not know it yet.
-      quiet = workers.quiet or excluded.quiet,
-      job_types = excluded.job_types
-  returning worker_id, quiet
-),
+with
 -- Locked in the order that everybody locks them in.
 held as materialized (
   select lease_id
@@ -47,6 +29,27 @@ extended as (
   from held
   where leases.lease_id = held.lease_id
   returning leases.lease_id
+),
+alive as (
+  insert into pgflow.workers (
+    worker_id, supervisor_id, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version, queues, job_types
+  )
+  select
+    worker_id, %(supervisor_id)s::uuid, pid, slots, busy_slots, lease_seconds, quiet, name, host, code_version,
+    queues, job_types
+  from jsonb_to_recordset(%(workers)s::jsonb) as process (
+    worker_id uuid, pid integer, slots integer, busy_slots integer, lease_seconds integer, quiet boolean,
+    name text, host text, code_version text, queues text[], job_types text[]
+  )
+  -- The leases first, as the statement of the cycle does: otherwise the two may wait for each other.
+  where (select count(*) from extended) >= 0
+  on conflict (worker_id) do update
+  set last_heartbeat = now(),
+      busy_slots = excluded.busy_slots,
+      -- An operator may have said so, and the process not know it yet.
+      quiet = workers.quiet or excluded.quiet,
+      job_types = excluded.job_types
+  returning worker_id, quiet
 )
 select
   'lease' as kind,

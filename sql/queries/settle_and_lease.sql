@@ -130,6 +130,7 @@ closed as (
   using fence
   where leases.lease_id = fence.lease_id
     and fence.lease_id = any(%(closed_ids)s::uuid[])
+  returning leases.lease_id
 ),
 shrunk as (
   update pgflow.leases
@@ -150,6 +151,7 @@ shrunk as (
   where leases.lease_id = rest.lease_id
     -- One row cannot be both updated and deleted in one statement.
     and leases.lease_id <> all(%(closed_ids)s::uuid[])
+  returning leases.lease_id
 ),
 taken as (
   delete from pgflow.pending
@@ -233,6 +235,8 @@ marked as (
   where worker_id = %(worker_id)s::uuid
     and %(room)s::integer > 0
     and idle = exists (select from taken)
+    -- The leases first, as a heartbeat does: otherwise the two may wait for each other.
+    and (select count(*) from closed) + (select count(*) from shrunk) >= 0
 )
 -- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
 select

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from pgflow_cli.models import (
 )
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
+from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 WORKER = new_worker()
@@ -527,6 +529,50 @@ def test_a_heartbeat_that_waited_for_a_job_given_back_does_not_bring_it_back(
     other.close()
     row = connection.execute("select job_ids::text[] from pgflow.leases").fetchone()
     assert row == ([b.job_id],)
+
+
+def test_a_heartbeat_and_the_settlement_that_empties_a_worker_lock_in_one_order(
+    connection: Connection,
+    database: Database,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    """Both write the lease and the worker's row; a third one holds the lease for a
+    moment, so that they surely meet.
+    """
+    beat(repository)
+    plant(connection)
+    [job] = lease(repository)
+    others = [Repository.of(repository.database) for _ in range(2)]
+    third = database.connect(autocommit=False)
+    third.execute("select from pgflow.leases for key share")
+    with ThreadPoolExecutor() as pool:
+        settling = pool.submit(
+            settle, others[0], success(job), closed=[job.lease_id], room=1
+        )
+        wait_until(
+            lambda: blocked(connection), "the settlement waits to remove the lease"
+        )
+        beating = pool.submit(beat, others[1], job.lease_id)
+        wait_until(
+            lambda: beating.done() or blocked(connection) == 2,
+            "the heartbeat is done, or waits",
+        )
+        third.rollback()
+        assert settling.result().lost == []
+        beating.result()
+    for other in others:
+        other.close()
+    assert leases(connection) == 0
+
+
+def blocked(connection: Connection) -> int:
+    row = connection.execute(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        " and datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_worker_is_idle_when_it_finds_nothing_and_busy_when_it_does(
