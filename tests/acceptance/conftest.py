@@ -32,12 +32,12 @@ class Worker:
         return self.log_file.read_text(encoding="utf-8")
 
     def children(self) -> list[psutil.Process]:
-        """Return the worker processes: those that run pgflow's code, not
-        multiprocessing's tracker.
+        """Return the worker processes: not multiprocessing's tracker, whose command is
+        still the supervisor's between fork and exec.
         """
         try:
             found = psutil.Process(self.pid).children()
-            return [c for c in found if "resource_tracker" not in " ".join(c.cmdline())]
+            return [c for c in found if "spawn_main" in " ".join(c.cmdline())]
         except psutil.NoSuchProcess:
             return []
 
