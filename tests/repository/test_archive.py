@@ -454,7 +454,11 @@ def test_expired_leases_are_reaped_and_their_workers_named(connection, maintain)
     assert {status_of(connection, job) for job in jobs} == {"queued"}
 
 
-def test_partitions_statistics_and_workers_are_seen_to(connection, maintain):
+def test_partitions_statistics_and_workers_are_seen_to(
+    connection, maintain, repository
+):
+    # Those of the template were made up to yesterday, where midnight has passed since.
+    migrations.ensure_partitions(repository)
     tomorrow = "select to_char(now() at time zone 'UTC' + interval '1 d', 'YYYYMMDD')"
     [name] = connection.execute(tomorrow).fetchone()
     connection.execute(f"drop table pgflow.jobs_{name}")
