@@ -152,7 +152,7 @@ def test_however_many_look_at_once_each_job_counts_once(database, connection):
 
 
 def test_whoever_is_killed_while_looking_has_counted_nothing(
-    database, repository, connection
+    database, repository, connection, wait_until
 ):
     enqueue(connection, 5)
     half_way = database.connect(autocommit=False)
@@ -160,7 +160,14 @@ def test_whoever_is_killed_while_looking_has_counted_nothing(
     Repository.over(half_way).count_arrivals()
     assert not repository.count_arrivals(), "somebody else looks"
     assert counted(connection) == {}
+    session = half_way.info.backend_pid
     half_way.close()
+    wait_until(
+        lambda: not connection.execute(
+            "select from pg_stat_activity where pid = %s", (session,)
+        ).rowcount,
+        "the server has noticed, and let go of its lock",
+    )
     look(repository)
     assert counted(connection) == {("emails", "send"): 5}
 
