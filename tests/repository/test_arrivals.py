@@ -163,9 +163,11 @@ def test_whoever_is_killed_while_looking_has_counted_nothing(
     session = half_way.info.backend_pid
     half_way.close()
     wait_until(
-        lambda: not connection.execute(
-            "select from pg_stat_activity where pid = %s", (session,)
-        ).rowcount,
+        lambda: (
+            not connection.execute(
+                "select from pg_stat_activity where pid = %s", (session,)
+            ).rowcount
+        ),
         "the server has noticed, and let go of its lock",
     )
     look(repository)
