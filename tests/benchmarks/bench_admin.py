@@ -72,9 +72,7 @@ def main(arguments: list[str]) -> None:
     print(f"load before: {os.getloadavg()}", flush=True)
     with durable_server() as server, tempfile.TemporaryDirectory() as folder:
         url, job_id = loaded(server, options)
-        admin = start_server(
-            Path(folder), url, "--no-access-log", "--log-level", "warning"
-        )
+        admin = start_server(Path(folder), url, "--no-access-log")
         try:
             measure(admin, url, job_id, options)
         finally:
