@@ -48,9 +48,7 @@ def main(arguments: list[str]) -> None:
         sync_playwright() as playwright,
     ):
         url = loaded(server, options.queues, options.jobs)
-        admin = start_server(
-            Path(folder), url, "--no-access-log", "--log-level", "warning"
-        )
+        admin = start_server(Path(folder), url, "--no-access-log")
         browser = playwright.chromium.launch(
             executable_path=options.chromium, args=[*ARGUMENTS]
         )
