@@ -84,7 +84,8 @@ def test_once_takes_its_batch_from_a_limited_queue_too(
     plant(connection, 5, job_type="quick")
     assert start_worker("--once").wait() == 0
     rows = connection.execute("select count(*) from pgflow.pending").fetchone()
-    assert rows == (3,)
+    # A batch of one, if the other connection has just reserved the rest of the room.
+    assert rows in [(3,), (4,)]
     assert audit(connection) == (0, 0)
 
 
