@@ -21,9 +21,11 @@ MOSTLY = 0.9  # of the connections there may be
 class Alert:
     """A sentence, what it is about, and the command to look or act with.
 
-    `queue` is None for the database as a whole; `seconds`: for how long, if known.
+    `kind` is the same for all alerts of one cause. `queue` is None for the database as
+    a whole; `seconds`: for how long, if known.
     """
 
+    kind: str
     text: str
     command: str
     queue: str | None = None
@@ -47,22 +49,26 @@ def _of_the_database(taken: Census) -> Iterator[Alert]:
     cluster = taken.measures.cluster
     if cluster.fenced:
         yield Alert(
+            "fenced",
             "the database is fenced: nothing is leased (pgflow fence status)",
             "pgflow fence status",
         )
     if abs(taken.skew) > SKEW:
         yield Alert(
+            "skew",
             f"clocks differ by {times.format_duration(abs(taken.skew))}",
             "pgflow doctor --check server.clock-skew",
         )
     if (cluster.oldest_xmin_age_seconds or 0.0) > LONG_SNAPSHOT:
         age = times.format_duration(cluster.oldest_xmin_age_seconds or 0.0)
         yield Alert(
+            "vacuum",
             f"a transaction holds back vacuum since {age}",
             "pgflow doctor --check vacuum.xmin",
         )
     if cluster.connections > MOSTLY * cluster.max_connections:
         yield Alert(
+            "connections",
             f"{cluster.connections} of {cluster.max_connections} connections in use",
             "pgflow doctor --check server.connections",
         )
@@ -74,20 +80,24 @@ def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
         one = measure.runnable == 1
         wait = "1 job waits" if one else f"{status.runnable_words} jobs wait"
         text = f"{name} is paused, {wait}"
-        yield Alert(text, f"pgflow queues resume {name}", name, waiting)
+        yield Alert("paused", text, f"pgflow queues resume {name}", name, waiting)
     elif status.unserved:
         text = f"{name} has no live worker"
-        yield Alert(text, f"pgflow work -q {name}", name, waiting)
+        yield Alert("no worker", text, f"pgflow work -q {name}", name, waiting)
     elif status.forecast.verdict == GROWING:
         text = f"{name} depth growing (+{status.forecast.per_minute / 60:,.1f}/s)"
-        yield Alert(text, f"pgflow queues show {name}", name, waiting)
+        yield Alert("growing", text, f"pgflow queues show {name}", name, waiting)
     if measure.expired_leases:
         many = "s" if measure.expired_leases > 1 else ""
         text = f"{name} has {measure.expired_leases} expired lease{many}"
-        yield Alert(text, f"pgflow jobs list -q {name} --stuck", name)
+        yield Alert("expired leases", text, f"pgflow jobs list -q {name} --stuck", name)
     if status.deaths_per_minute >= DEATHS:
         text = f"{name} has {status.deaths_per_minute:,.0f} new dead letters a minute"
-        yield Alert(text, f"pgflow dlq list -q {name} --since 10m --group", name)
+        yield Alert(
+            "deaths", text, f"pgflow dlq list -q {name} --since 10m --group", name
+        )
     if (status.retry_percent or 0.0) > RETRIES and status.attempts_per_sec > 1:
         text = f"{name} retries {status.retry_percent:.0f}%"
-        yield Alert(text, f"pgflow jobs list -q {name} --status scheduled", name)
+        yield Alert(
+            "retries", text, f"pgflow jobs list -q {name} --status scheduled", name
+        )

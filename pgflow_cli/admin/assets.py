@@ -39,6 +39,11 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
 
 
+def takes_gzip(request: Request) -> bool:
+    """Whether the answer to a request may be compressed."""
+    return request.accept_encodings.quality("gzip") > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """A static file. `small` is its compressed body, where that is worth while."""
@@ -59,8 +64,7 @@ class Asset:
 
     def response(self, request: Request, version: str | None) -> Response:
         """Return it as the request can take it, or 304 if it has not changed."""
-        accepted = request.accept_encodings.quality("gzip") > 0
-        small = self.small if accepted else None
+        small = self.small if takes_gzip(request) else None
         response = Response(
             self.body if small is None else small, content_type=self.media_type
         )

@@ -66,6 +66,10 @@ class Request(HTTPRequestParser):
 
     proxy_netloc: str
 
+    def __init__(self, adjustments: Any) -> None:
+        super().__init__(adjustments)
+        self.began = time.time()  # with its first byte
+
     def parse_header(self, header_plus: bytes) -> None:
         """Read the headers. Refuse two lengths, of which waitress takes one and whoever
         stands before us may take the other: what is left over would be a request.
@@ -104,19 +108,19 @@ class Channel(HTTPChannel):
 
     server: Any
     socket: Any
+    request: Any
     parser_class = Request
     error_task_class = Refusal
-    has_asked = False
-    quiet_since: float  # when its last request was being answered
-    untaken_since: float | None = None
+    _asked_at: float | None = None  # last seen with a request that is answered
+    _untaken_since: float | None = None
     _waits = False
 
     def received(self, data: bytes) -> bool:
         """Take what has arrived; nothing is read before all answers are taken."""
-        self.untaken_since = None
+        self._untaken_since = None
         taken = bool(super().received(data))
         if self.requests:
-            self.has_asked, self.quiet_since = True, time.time()
+            self._asked_at = time.time()
         return taken
 
     def may_answer(self) -> bool:
@@ -131,6 +135,37 @@ class Channel(HTTPChannel):
         if self._waits and self.connected and not self.total_outbufs_len:
             self._waits = False
             self.server.add_task(self)
+
+    def look_at_clock(self, now: float) -> None:
+        """Give the place up if the client is too slow; the server asks each second.
+
+        Ten seconds for the first request, or the rest of one; thirty for another one,
+        whatever blank lines have come meanwhile, and to take an answer.
+        """
+        if self.requests:
+            self._asked_at = now
+        elif self.request is not None:  # received in part
+            self.will_close |= now - self.request.began > SLOWEST
+        elif self._asked_at is not None:
+            self.will_close |= now - self._asked_at > self.adj.channel_timeout
+        else:
+            self.will_close |= now - self.creation_time > SLOWEST
+        if not self.total_outbufs_len:
+            self._untaken_since = None
+        elif self._untaken_since is None:
+            self._untaken_since = now
+        elif now - self._untaken_since > SLOWEST_READER:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Close, and forget what was to be sent: waitress would wait until it can be
+        written, which is for ever.
+        """
+        self.will_close = True
+        at_once = struct.pack("ii", 1, 0)
+        with suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class Lanes:
@@ -159,8 +194,7 @@ class Lanes:
 
 
 def close_slow_channels(server: Any) -> None:
-    """Close connections whose request has not arrived whole in ten seconds, or whose
-    answer has not been taken in thirty.
+    """Close connections of clients that are too slow.
 
     waitress has no such limits: somebody who sends a byte now and then, or reads
     nothing, would keep his place for ever. Its loop calls `maintenance` each second.
@@ -170,46 +204,6 @@ def close_slow_channels(server: Any) -> None:
     def maintenance(now: float) -> None:
         inherited(now)
         for channel in list(server.active_channels.values()):
-            if _is_slow(channel, now):
-                channel.will_close = True
-            since = _untaken(channel, now)
-            if since is not None and now - since > SLOWEST_READER:
-                _drop(channel)
+            channel.look_at_clock(now)
 
     server.maintenance = maintenance
-
-
-def _drop(channel: Channel) -> None:
-    """Close a connection that cannot be written to, and forget what was to be sent: to
-    wait until it can be, as waitress does, would be to wait for ever.
-    """
-    channel.will_close = True
-    at_once = struct.pack("ii", 1, 0)
-    with suppress(OSError):
-        channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        channel.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _untaken(channel: Channel, now: float) -> float | None:
-    """Return since when an answer waits to be taken; None if none does."""
-    if not channel.total_outbufs_len:
-        channel.untaken_since = None
-    elif channel.untaken_since is None:
-        channel.untaken_since = now
-    return channel.untaken_since
-
-
-def _is_slow(channel: Channel, now: float) -> bool:
-    """Whether a request has been awaited for too long: its rest, or the first, for ten
-    seconds; another for thirty, whatever blank lines have come meanwhile.
-    """
-    if channel.requests:
-        channel.quiet_since = now
-        return False
-    request = channel.request  # received in part, or None
-    if request is not None:
-        began: float = request.__dict__.setdefault("_began", now)
-        return now - began > SLOWEST
-    if channel.has_asked:
-        return now - channel.quiet_since > channel.adj.channel_timeout
-    return now - channel.creation_time > SLOWEST

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli.admin.assets import asset_url
+from pgflow_cli.admin.assets import asset_url, takes_gzip
 
 FOLDER = Path(__file__).with_name("templates")
 HTML = "text/html; charset=utf-8"
@@ -44,7 +44,7 @@ def page(
     )
     response = Response(text, status=status, content_type=HTML)
     response.headers["Vary"] = "Cookie, Accept-Encoding"
-    if request.accept_encodings.quality("gzip") > 0 and len(text) > _WORTH_IT:
+    if takes_gzip(request) and len(text) > _WORTH_IT:
         # No token of a visitor's stands in a page, so its length tells none.
         response.set_data(gzip.compress(response.get_data(), _QUICKLY, mtime=0))
         response.headers["Content-Encoding"] = "gzip"

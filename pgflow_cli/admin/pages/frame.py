@@ -21,9 +21,8 @@ from werkzeug.wrappers import Request, Response
 from pgflow_cli import alerts, migrations
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.pages import words
+from pgflow_cli.admin.pages import troubles, words
 from pgflow_cli.admin.tokens import COOKIE, Role
-from pgflow_cli.alerts import Alert
 from pgflow_cli.census import Census
 from pgflow_cli.repository import Database, Repository
 
@@ -33,7 +32,6 @@ PAUSE_COOKIE = "pgflow_updates"
 _FLASH_COOKIE = "pgflow_flash"
 _FLASH_SECONDS = 60
 _LONGEST_FLASH = 2000
-_MOST_ALERTS = 6  # of the first page; all others name the gravest one
 # A socket's folder would push everything else off a narrow screen.
 _SOCKET = re.compile("@/[^:]*:")
 
@@ -83,7 +81,8 @@ def page(
 ) -> Response:
     """Return a page with all that stands around it; `about` names its queue."""
     taken = call.service.glances.latest()
-    told_of = sorted(alerts.listed(taken), key=_gravity)
+    found = troubles.gravest_first(alerts.listed(taken))
+    named = troubles.named(found, about=about, first_page=call.request.path == "/")
     own = call.request.full_path.rstrip("?")
     told = flash or _flash_of(call.request)
     response = _rendered(
@@ -92,8 +91,8 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=[(alert, place_of(alert)) for alert in _chosen(told_of, call, about)],
-        troubles=len(told_of),
+        alerts=[(alert, troubles.place_of(alert)) for alert in named],
+        troubles=len(found),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -218,39 +217,6 @@ def _rendered(request: Request, name: str, *, status: int, **values: Any) -> Res
         longest=words.LONGEST,
         **values,
     )
-
-
-def place_of(alert: Alert) -> tuple[str, dict[str, str]]:
-    """Return the page that shows what an alert is about, and its filter."""
-    if alert.queue is None:
-        return ("/ui/doctor", {})
-    words = alert.command.split()
-    if words[1] == "dlq":
-        return ("/ui/dlq", {"queue": alert.queue, "since": "10m"})
-    if "--stuck" in words:
-        return ("/ui/jobs", {"queue": alert.queue, "stuck": "true"})
-    return (f"/ui/queues/{alert.queue}", {})
-
-
-def _chosen(found: list[Alert], call: Call, about: str) -> list[Alert]:
-    """Return the alerts that a page names: its own queue's, else the gravest."""
-    own = [alert for alert in found if about and alert.queue == about]
-    return own or found[: _MOST_ALERTS if call.request.path == "/" else 1]
-
-
-def _gravity(alert: Alert) -> tuple[int, float]:
-    """Return what alerts are sorted by: the database, jobs that die, who waits longest.
-
-    A pause comes last: somebody meant it.
-    """
-    area, change = alert.command.split()[1:3]
-    if alert.queue is None:
-        rank = 0
-    elif change == "resume":
-        rank = 4
-    else:
-        rank = {"dlq": 1, "work": 2}.get(area, 3)
-    return rank, -(alert.seconds or 0.0)
 
 
 def _first_page(request: Request) -> str:

@@ -111,13 +111,14 @@ def _first_job(repository: Repository, name: str) -> Explanation | None:
     """Return why the job that is to run next waits; None if none is due."""
     due = JobFilter(queues=(name,), statuses=("queued",))
     listing = joblists.JobList(repository, due).page(1, None)
+    if not listing.jobs:
+        return None
     try:
-        found = [repository.describe_job(job.id, attempts=1) for job in listing.jobs]
+        facts = repository.describe_job(listing.jobs[0].id, attempts=1)
     except NotFound:
         return None  # archived since
-    explained = [explanation.explain(facts) for facts in found]
     # It may have been leased since: then nothing holds it up.
-    return next((each for each in explained if each.facts.job.status == "queued"), None)
+    return explanation.explain(facts) if facts.job.status == "queued" else None
 
 
 def pause(call: Call) -> Response:
