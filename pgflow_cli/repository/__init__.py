@@ -4,7 +4,8 @@ module.
 
 from __future__ import annotations
 
-from pgflow_cli.repository.connection import Database, Link
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.listening import Listener
 from pgflow_cli.repository.producing import Producing, borrowed
 from pgflow_cli.repository.repository import Repository

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from pgflow_cli.repository.connection import Database, Link
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.database import Database
 
 
 class Part:

@@ -12,18 +12,17 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import ConfigurationError, OutcomeUnknown
+from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
-from pgflow_cli.repository.watchdog import Watchdog
 
 Row = TypeVar("Row")
 Parameters = Mapping[str, object]
@@ -33,105 +32,7 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 
-_STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
-
 _MOST_PREPARED = 32  # statements; the one used longest ago goes first
-
-_KEEPALIVE = {
-    "keepalives_idle": "10",
-    "keepalives_interval": "3",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where the database is and how long to wait for it; times are in seconds.
-
-    `call_timeout` bounds every statement from the client's side; None leaves operators'
-    long reports alone; `server_timeout` bounds them on the server, for the whole
-    session, where no pooler forbids it. `steady_plans` is for workers: statements are
-    prepared, planned once, and never by a sequential scan, because a day's partition is
-    empty when the plan is made and large before anything analyses it. With
-    `read_only` the server refuses to change anything.
-    """
-
-    url: str = field(repr=False)
-    application_name: str = "pgflow"
-    connect_timeout: float = 5.0
-    call_timeout: float | None = None
-    statement_timeout: float | None = None
-    server_timeout: float | None = None
-    steady_plans: bool = False
-    read_only: bool = False
-    watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
-
-    def parameters(self) -> dict[str, str]:
-        """Return libpq's parameters; a URL that cannot be read is exit 78, without
-        repeating any part of it.
-        """
-        try:
-            given = conninfo_to_dict(self.url)
-        except psycopg.Error:
-            # psycopg repeats parts of a malformed URL, perhaps the password.
-            raise _unreadable() from None
-        if _is_misread(self.url, str(given.get("port") or "")):
-            raise _unreadable()
-        merged = {k: str(v) for k, v in given.items() if v is not None}
-        hosts = merged.get("host", "")
-        defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
-        defaults["connect_timeout"] = str(max(2, round(self.connect_timeout)))
-        if options := self._options():
-            defaults["options"] = " ".join([*options, merged.pop("options", "")])
-        if "," in hosts:
-            defaults["target_session_attrs"] = "read-write"
-        return {**defaults, **merged}
-
-    def _options(self) -> list[str]:
-        options = [_STEADY_PLANS] if self.steady_plans else []
-        if self.server_timeout is not None:
-            options.append(f"-c statement_timeout={int(self.server_timeout * 1000)}")
-        if self.read_only:
-            options.append("-c default_transaction_read_only=on")
-        return options
-
-    def for_programs(self) -> tuple[str, str | None]:
-        """Return a connection string that may stand in a command line, and the
-        password.
-        """
-        parameters = self.parameters()
-        if "sslpassword" in parameters:
-            raise ConfigurationError(
-                "the database URL holds an sslpassword, which a program would show",
-                "Use a key without one, or put it into a service file: service=NAME",
-            )
-        password = parameters.pop("password", None)
-        return make_conninfo("", **parameters), password
-
-    def of_name(self, name: str) -> Database:
-        """Return another database of the same server."""
-        return replace(self, url=make_conninfo(self.url, dbname=name))
-
-    def name(self) -> str | None:
-        """Return the database's name, if the URL says it."""
-        return self.parameters().get("dbname")
-
-    @property
-    def on_socket(self) -> bool:
-        """Whether it is reached over a socket of this host's file system."""
-        parameters = self.parameters()
-        host = parameters.get("host", "")
-        return "hostaddr" not in parameters and (not host or host.startswith("/"))
-
-    def display(self) -> str:
-        """Return `user@host:port/dbname`, which never holds a secret."""
-        p = self.parameters()
-        host = p.get("host") or p.get("hostaddr") or "local socket"
-        user = f"{p['user']}@" if "user" in p else ""
-        return (
-            f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
-        )
 
 
 class Link:
@@ -373,22 +274,3 @@ class Link:
                     IS_IT_UP,
                 ) from error
             raise translate(self.database.display(), error) from error
-
-
-def _is_misread(url: str, ports: str) -> bool:
-    """Return whether libpq takes part of a password for host, port or database: it does
-    where a slash in it was not encoded, and whatever names the server would show it.
-    """
-    if not all(port == "" or port.isdigit() for port in ports.split(",")):
-        return True
-    _, _, rest = url.partition("://")
-    path = rest.partition("?")[0].partition("/")[2]
-    return "@" in path
-
-
-def _unreadable() -> ConfigurationError:
-    return ConfigurationError(
-        "the database URL cannot be read",
-        "It looks like postgres://user:password@host:5432/dbname;"
-        " special characters are percent-encoded.",
-    )

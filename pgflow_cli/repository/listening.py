@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 
-from pgflow_cli.repository.connection import Database, Link
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.database import Database
 
 
 class Listener:

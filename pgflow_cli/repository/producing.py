@@ -15,7 +15,8 @@ from pgflow_cli import sqlfiles
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.models import JobOptions, JobOutcome
 from pgflow_cli.repository.base import Part
-from pgflow_cli.repository.connection import Database, Link, Parameters
+from pgflow_cli.repository.connection import Link, Parameters
+from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.translation import translate
 
 if TYPE_CHECKING:

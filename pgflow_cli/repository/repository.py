@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.backups import Backups
-from pgflow_cli.repository.connection import Database, Link
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.diagnostics import Diagnostics
 from pgflow_cli.repository.evidence import Evidence
