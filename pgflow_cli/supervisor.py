@@ -26,7 +26,8 @@ from pgflow_cli.companions import Companion
 from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.board import RunningJob
-from pgflow_cli.running.heartbeat import Heartbeat, Maintaining, Upkeep, WakeUps
+from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps
+from pgflow_cli.running.heartbeat import Heartbeat
 from pgflow_cli.running.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile

@@ -2,5 +2,5 @@
 
 A `worker` process turns its `cycle` (lease and settle) and hands jobs to its `slots`;
 `intake` is what it holds and may still take. The supervisor starts `processes`, reads
-their `board` and keeps their leases alive in `heartbeat`.
+their `board`, keeps their leases alive in `heartbeat` and sees to its other `duties`.
 """

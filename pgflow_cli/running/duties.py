@@ -1,0 +1,298 @@
+"""The supervisor's other standing duties towards PostgreSQL, each in a thread with a
+connection of its own: upkeep, maintenance, and hearing of new jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pgflow_cli import fencing, logs, maintenance, migrations
+from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.repository import Database, Listener, Repository
+from pgflow_cli.running.workplan import WorkPlan
+
+log = logging.getLogger("pgflow.supervisor")
+
+FOLDED = 10_000  # rows of counters at a time
+
+
+@dataclass
+class Upkeep:
+    """Reaps expired leases, makes partitions ahead, settles what dead processes held,
+    counts what was enqueued, and sees whether the database is still the one it was.
+    """
+
+    PARTITION_INTERVAL = 3600.0
+    PERMISSION_RETRY = 3600.0
+    PARTITION_RETRY = 60.0
+    FORGET_INTERVAL = 60.0
+    FENCE_INTERVAL = 10.0
+    PAUSE_INTERVAL = 60.0
+    ARRIVAL_INTERVAL = 5.0
+    BATCH = 100
+    NAMED = 20  # jobs in a line
+
+    plan: WorkPlan
+    database: Database
+    urgent: queue.SimpleQueue[Callable[[Repository], None]] = field(
+        default_factory=queue.SimpleQueue
+    )
+    stopped: threading.Event = field(default_factory=threading.Event)
+    fenced: bool = False
+    reaps: bool = False
+
+    def run(self) -> None:
+        repository = Repository.of(self.database)
+        due = {
+            self._fence: 0.0,
+            self._reap: 0.0,
+            self._partitions: 0.0,
+            self._forget: 0.0,
+            self._pauses: 0.0,
+            self._arrivals: 0.0,
+        }
+        while not (self.stopped.is_set() and self.urgent.empty()):
+            now = time.monotonic()
+            for duty, at in due.items():
+                if now >= at and not self.stopped.is_set():
+                    due[duty] = now + self._attempt(lambda d=duty: d(repository))  # type: ignore[misc]
+            try:
+                task = self.urgent.get(timeout=max(0.05, min(due.values()) - now))
+            except queue.Empty:
+                continue
+            if not self._settle(task, repository):
+                self.urgent.put(task)
+        repository.close()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.urgent.put(lambda _: None)  # so that it stops waiting for one
+
+    def _attempt(self, duty: Callable[[], float]) -> float:
+        """Run a duty; return in how many seconds it is due again."""
+        try:
+            return duty()
+        except PermissionDenied as error:
+            # New partitions need the owner of the tables: migrate and maintain make
+            # them, then.
+            log.warning(
+                "upkeep left to others, this role may not do it: %s",
+                error,
+                extra={"event": "upkeep_denied"},
+            )
+            return self.PERMISSION_RETRY
+        except PgflowError as error:
+            log.warning(
+                "upkeep failed: %s", error, extra=logs.trouble("upkeep_failed", error)
+            )
+            return 1.0
+
+    def _settle(
+        self, task: Callable[[Repository], None], repository: Repository
+    ) -> bool:
+        try:
+            task(repository)
+        except StatementFailed as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "cannot settle for a process that ended; its leases run out: %s",
+                error,
+                extra={"event": "leases_left"},
+            )
+        except PgflowError as error:
+            log.warning(
+                "cannot settle for a process that ended: %s",
+                error,
+                extra=logs.trouble("upkeep_failed", error),
+            )
+            return self.stopped.wait(0.2)  # when stopping, their leases will run out
+        return True
+
+    def _fence(self, repository: Repository) -> float:
+        identity = fencing.watch(repository)
+        if identity.fenced and not self.fenced:
+            log.error(
+                "the database is fenced, nothing is leased: %s (pgflow fence status)",
+                identity.reason,
+                extra={"event": "fenced"},
+            )
+        elif self.fenced and not identity.fenced:
+            log.info("the fence is down: leasing again", extra={"event": "unfenced"})
+        self.fenced = identity.fenced
+        return self.FENCE_INTERVAL
+
+    def _reap(self, repository: Repository) -> float:
+        reaped = repository.reap_expired_locks(
+            limit=self.BATCH, crash_budget=self.plan.crash_budget
+        )
+        if reaped:
+            workers = sorted({job.worker_name for job in reaped})
+            log.warning(
+                "reap_expired_locks: %d jobs of %s",
+                len(reaped),
+                ", ".join(workers),
+                extra={
+                    "event": "reap_expired_locks",
+                    "count": len(reaped),
+                    "workers": workers,
+                    "jobs": [job.job_id for job in reaped[: self.NAMED]],
+                },
+            )
+        elif not self.reaps:
+            log.info(
+                "reap_expired_locks: every %g s",
+                self.plan.reap_interval,
+                extra={"event": "reap_expired_locks", "count": 0},
+            )
+        self.reaps = True
+        return 0.0 if len(reaped) >= self.BATCH else self.plan.reap_interval
+
+    def _partitions(self, repository: Repository) -> float:
+        try:
+            made = migrations.ensure_partitions(repository)
+        except TryLater as error:
+            # Somebody holds a lock; the default partition takes the rows meanwhile. Not
+            # at once again: each try makes others wait.
+            log.warning("%s", error, extra={"event": "partitions_postponed"})
+            return self.PARTITION_RETRY
+        if made:
+            log.info(
+                "partitions made: %s",
+                ", ".join(made),
+                extra={"event": "partitions_made", "partitions": made},
+            )
+        return self.PARTITION_INTERVAL
+
+    def _forget(self, repository: Repository) -> float:
+        forgotten = repository.forget_silent_workers()
+        if forgotten:
+            log.info(
+                "workers long silent, forgotten: %s",
+                ", ".join(forgotten),
+                extra={"event": "workers_forgotten", "workers": forgotten},
+            )
+        repository.fold_counters(limit=FOLDED)
+        repository.prune_queue_rates(limit=FOLDED)
+        return self.FORGET_INTERVAL
+
+    def _pauses(self, repository: Repository) -> float:
+        repository.record_pauses()
+        return self.PAUSE_INTERVAL
+
+    def _arrivals(self, repository: Repository) -> float:
+        more = repository.count_arrivals()
+        return 0.0 if more else self.ARRIVAL_INTERVAL
+
+
+@dataclass
+class Maintaining:
+    """Does passes of `maintain`, unless somebody else has done one lately."""
+
+    LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
+
+    plan: WorkPlan
+    database: Database
+    stopped: threading.Event = field(default_factory=threading.Event)
+    current: maintenance.Pass | None = None
+
+    def run(self) -> None:
+        every = self.plan.maintenance_interval
+        # Not at once: a worker that is started again and again would do little else.
+        if self.stopped.wait(every * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+            return
+        try:
+            self._run(every)
+        except PgflowError as error:
+            log.warning(
+                "maintenance is left to others: %s",
+                error,
+                extra={"event": "maintain_failed"},
+            )
+
+    def _run(self, every: float) -> None:
+        maintenance.run_forever(
+            # A pass has long statements, and nobody's lease depends on it.
+            replace(self.database, call_timeout=600.0),
+            maintenance.MaintenancePlan(
+                archive_after=self.plan.archive_after,
+                prune_after=self.plan.prune_after,
+                crash_budget=self.plan.crash_budget,
+                interval=every * 0.8,
+            ),
+            every=every,
+            stopped=self.stopped,
+            begin=self._begin,
+        )
+
+    def stop(self) -> None:
+        self.stopped.set()
+        if self.current is not None:
+            late = threading.Timer(self.LAST_WORDS, self.current.abandon)
+            late.daemon = True
+            late.start()
+
+    def _begin(self, current: maintenance.Pass) -> None:
+        self.current = current
+
+
+@dataclass
+class WakeUps:
+    """Hears NOTIFY and wakes the processes. A hint only: polling goes on underneath."""
+
+    plan: WorkPlan
+    database: Database
+    wake: Callable[[], None]
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        listener = Listener(self.database)
+        told = False
+        while not self.stopped.is_set():
+            try:
+                if not listener.hears_itself():
+                    if not told:
+                        log.warning(
+                            "LISTEN delivers nothing here (a transaction pooler?):"
+                            " polling every %g s",
+                            self.plan.poll,
+                            extra={"event": "listen_deaf"},
+                        )
+                        told = True
+                    listener.close()
+                    self.stopped.wait(60)
+                    continue
+                self.wake()  # for what was notified before we listened
+                self._listen(listener)
+            except PgflowError as error:
+                log.info(
+                    "listening again: %s",
+                    error,
+                    extra=logs.trouble("listen_failed", error),
+                )
+                listener.close()
+                self.stopped.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter
+        listener.close()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def _listen(self, listener: Listener) -> None:
+        """Pass on what is heard, until it is time to test the line again."""
+        until = time.monotonic() + Listener.TEST_INTERVAL
+        while time.monotonic() < until and not self.stopped.is_set():
+            heard = listener.wait(0.5)
+            queues = self.plan.queues
+            if any(_is_for(queue, queues) for queue in heard):
+                self.wake()
+
+
+def _is_for(payload: str, queues: list[str] | None) -> bool:
+    """Say whether a notification concerns these queues; None means all of them."""
+    if payload.startswith(Listener.TEST):
+        return False
+    return queues is None or payload in queues
