@@ -18,7 +18,8 @@ from types import MappingProxyType
 from werkzeug.wrappers import Request, Response
 
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.fields import Field, text
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.kinds import text
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role

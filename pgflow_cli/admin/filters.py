@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgflow_cli import payloads
-from pgflow_cli.admin import fields
+from pgflow_cli.admin import kinds
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, Position
@@ -24,17 +24,17 @@ MOST_NUMBER = 2**63 - 1
 STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 _LETTERS = "letters, digits, or any of"
-QUEUE_NAME = fields.text(
+QUEUE_NAME = kinds.text(
     payloads.QUEUE,
     f"a queue's name: 1 to 63 {_LETTERS} _ . - after a letter or digit",
     most=63,
 )
-JOB_TYPE = fields.text(
+JOB_TYPE = kinds.text(
     payloads.JOB_TYPE,
     f"a job type's name: 1 to 128 {_LETTERS} _ . : - after a letter or digit",
     most=128,
 )
-JOB_ID = fields.text(
+JOB_ID = kinds.text(
     # All of it, or its end: with the hyphens that stand there, or without any.
     re.compile(
         f"{_HEX}{{6,32}}|{_HEX}{{0,4}}(?:-{_HEX}{{4}}){{0,2}}-{_HEX}{{12}}"
@@ -43,14 +43,14 @@ JOB_ID = fields.text(
     "a job's id, or its last 6 digits or more",
     most=36,
 )
-FULL_ID = fields.text(
+FULL_ID = kinds.text(
     _UUID, "a job's full id such as 01a2081d-307c-7b77-8a50-0f6c9c41e07b", most=36
 )
-CODE = fields.text(_CODE, "a code such as TIMEOUT", most=64)
+CODE = kinds.text(_CODE, "a code such as TIMEOUT", most=64)
 
 QUEUE = Field(
     "queue",
-    fields.text(_GLOB, "a queue's name, or a glob such as emails.*", most=63),
+    kinds.text(_GLOB, "a queue's name, or a glob such as emails.*", most=63),
     "Only this queue; a glob such as emails.* is fine.",
 )
 FILTERS = {
@@ -60,34 +60,34 @@ FILTERS = {
     "reason": Field("reason", CODE, "Only this dlq_reason_code."),
     "fingerprint": Field(
         "fingerprint",
-        fields.text(_FINGERPRINT, "a fingerprint such as f1-3ac91b20", most=12),
+        kinds.text(_FINGERPRINT, "a fingerprint such as f1-3ac91b20", most=12),
         "Only this error fingerprint.",
     ),
-    "status": Field("status", fields.one_of(*STATUSES), "Only jobs in this state."),
+    "status": Field("status", kinds.one_of(*STATUSES), "Only jobs in this state."),
     "since": Field(
-        "since", fields.moment("past"), "Only from this time on, such as 2h."
+        "since", kinds.moment("past"), "Only from this time on, such as 2h."
     ),
-    "until": Field("until", fields.moment("past"), "Only before this time."),
+    "until": Field("until", kinds.moment("past"), "Only before this time."),
     "match": Field(
-        "match", fields.text(most=200), "Only where the error message has this text."
+        "match", kinds.text(most=200), "Only where the error message has this text."
     ),
     "replay_of": Field("replay_of", FULL_ID, "Only replays of this job."),
 }
 PAGE = (
     Field(
         "limit",
-        fields.whole(1, MOST_ROWS, clamped=True),
+        kinds.whole(1, MOST_ROWS, clamped=True),
         f"How many at most; moved to 1 to {MOST_ROWS}.",
         100,
     ),
     Field(
         "cursor_created_at",
-        fields.moment("past"),
+        kinds.moment("past"),
         "next_cursor_created_at of the page before; with cursor_id.",
     ),
     Field(
         "cursor_id",
-        fields.text(_CURSOR_ID, "an id", most=200),
+        kinds.text(_CURSOR_ID, "an id", most=200),
         "next_cursor_id of the page before; with cursor_created_at.",
     ),
 )

@@ -10,8 +10,9 @@ from typing import Any
 from werkzeug.routing import Map, Rule
 
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.fields import Field, text
+from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.guards import SAFE_METHODS
+from pgflow_cli.admin.kinds import text
 from pgflow_cli.admin.shapes import Schema, Shape
 from pgflow_cli.admin.tokens import Role
 

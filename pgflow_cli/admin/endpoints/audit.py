@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any
 
-from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
@@ -62,10 +62,10 @@ ROUTES = (
         "List what operators have changed, newest first.",
         query=(
             *filters.some("queue", "since", "until"),
-            Field("actor", fields.text(most=128), "Only changes by this actor."),
+            Field("actor", kinds.text(most=128), "Only changes by this actor."),
             Field(
                 "action",
-                fields.text(_ACTION, "an action such as queues.pause", most=128),
+                kinds.text(_ACTION, "an action such as queues.pause", most=128),
                 "Only this action, or group of actions: queues.pause, jobs.",
             ),
             *filters.PAGE,

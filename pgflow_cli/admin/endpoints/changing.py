@@ -12,7 +12,7 @@ from pgflow_cli import (
     queue_changes,
     workforce,
 )
-from pgflow_cli.admin import fields, shapes
+from pgflow_cli.admin import kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH
 from pgflow_cli.admin.endpoints.queues import LIMITS, NAME_IN_PATH, QUEUE, document
@@ -33,13 +33,13 @@ _HELP = {
     "max_enqueue_per_minute": "Jobs that producers may add in a minute; 0: no limit.",
 }
 _LIMITS = tuple(
-    Field(name, fields.whole(*bounds), _HELP[name]) for name, bounds in BOUNDS.items()
+    Field(name, kinds.whole(*bounds), _HELP[name]) for name, bounds in BOUNDS.items()
 )
-_KILL = Field("kill", fields.flag(), "A running one, too; its worker stops it.", False)
-_FOR = Field("for", fields.length(1, 31_536_000), "So long; else until it is resumed.")
+_KILL = Field("kill", kinds.flag(), "A running one, too; its worker stops it.", False)
+_FOR = Field("for", kinds.length(1, 31_536_000), "So long; else until it is resumed.")
 WORKER_IN_PATH = Field(
     "worker_id",
-    fields.text(payloads.JOB_TYPE, "a worker's name, or the end of an id", most=128),
+    kinds.text(payloads.JOB_TYPE, "a worker's name, or the end of an id", most=128),
     "A worker's name, for all of its processes, or the end of one process's id.",
 )
 CANCELED = Shape("CanceledJob", {"job_id": ID, "status": shapes.word("canceled")})

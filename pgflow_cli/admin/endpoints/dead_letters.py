@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
@@ -122,7 +122,7 @@ ROUTES = (
             ),
             Field(
                 "resolved",
-                fields.one_of(*_RESOLVED),
+                kinds.one_of(*_RESOLVED),
                 "Whether they have been replayed or discarded.",
                 "false",
             ),
@@ -137,7 +137,7 @@ ROUTES = (
         "Group open dead letters by what they have in common.",
         about=f"The largest group first, {MOST_ROWS} at most.",
         query=(
-            Field("by", fields.one_of(*KEYS), "What they have in common.", KEYS[0]),
+            Field("by", kinds.one_of(*KEYS), "What they have in common.", KEYS[0]),
             *filters.some("queue", "since"),
         ),
         answer=shapes.list_of(GROUP),

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pgflow_cli import payloads, producer, submissions, tracing
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.problems import Problem
@@ -17,38 +17,38 @@ from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
 
-PRIORITY = fields.whole(-100, 100)
-MAX_ATTEMPTS = fields.whole(1, 10_000)
+PRIORITY = kinds.whole(-100, 100)
+MAX_ATTEMPTS = kinds.whole(1, 10_000)
 ENQUEUED = Shape("EnqueuedJob", {"job_id": ID})
 _BODY = (
     Field("job_type", filters.JOB_TYPE, "What handler it is for.", required=True),
     Field(
         "payload_json",
-        fields.anything(),
+        kinds.anything(),
         "What the handler is given; {} for nothing. It is kept as it was"
         " written, but for what jsonb does: of duplicate keys the last one counts, and"
         " keys are ordered.",
         required=True,
     ),
     Field("queue", filters.QUEUE_NAME, "The queue.", "default"),
-    Field("run_at", fields.moment("future"), "Not before this time; without it, now."),
+    Field("run_at", kinds.moment("future"), "Not before this time; without it, now."),
     Field("priority", PRIORITY, "Higher runs first.", 0),
     Field(
         "max_attempts", MAX_ATTEMPTS, "Failed attempts that make it a dead letter.", 25
     ),
     Field(
         "job_id",
-        fields.text(
+        kinds.text(
             payloads.UUID7, "a UUIDv7; without it the server makes one", most=36
         ),
         "A UUIDv7 of your own: sent twice, it is one job.",
     ),
     Field(
         "job_timeout",
-        fields.length(0.001, 2_592_000),
+        kinds.length(0.001, 2_592_000),
         "Limit of one attempt, instead of the handler's.",
     ),
-    Field("meta", fields.document(), "Kept beside the payload."),
+    Field("meta", kinds.document(), "Kept beside the payload."),
 )
 
 

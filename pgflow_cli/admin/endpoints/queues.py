@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgflow_cli import census
-from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
@@ -16,7 +16,7 @@ from pgflow_cli.queue_status import QueueStatus
 NAME_IN_PATH = Field("name", filters.QUEUE_NAME, "The queue's name.")
 WINDOW = Field(
     "window",
-    fields.length(20, 7200),
+    kinds.length(20, 7200),
     "How far back rates look: 20s to 2h.",
     census.WINDOW,
 )

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pgflow_cli import dead_letters, migrations, orders, previews, replays, selection
-from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin import fields, filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.enqueueing import MAX_ATTEMPTS, PRIORITY
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH
@@ -23,15 +23,15 @@ from pgflow_cli.selection import JobFilter
 _BATCH = 500
 _MOST = 100_000  # jobs of a plan; for more there is the command line
 _HOW = (
-    Field("run_at", fields.moment("future"), "Not before this time."),
+    Field("run_at", kinds.moment("future"), "Not before this time."),
     Field("max_attempts", MAX_ATTEMPTS, "Not what they had."),
     Field("priority", PRIORITY, "Not what they had."),
     Field(
         "patch",
-        fields.anything(),
+        kinds.anything(),
         "Merged into each payload (RFC 7396): null removes a field.",
     ),
-    Field("again", fields.flag(), "Those that were replayed before, too.", False),
+    Field("again", kinds.flag(), "Those that were replayed before, too.", False),
 )
 _FILTER = filters.some(
     "queue", "job_type", "error_code", "reason", "fingerprint", "since", "until",
@@ -44,21 +44,19 @@ _WHICH = (
         fields.part(_FILTER, what="filter"),
         "Instead of ids: the dead letters it fits.",
     ),
-    Field("all", fields.flag(), "Instead of both: every open dead letter.", False),
-    Field("any_status", fields.flag(), "With ids: ended jobs, too.", False),
-    Field("oldest_first", fields.flag(), "Of a filter; false: the latest death first."),
-    Field("limit", fields.whole(1, _MOST), "Replay no more than this."),
-    Field("max", fields.whole(1, _MOST), "Refuse to replay more than this.", 10_000),
+    Field("all", kinds.flag(), "Instead of both: every open dead letter.", False),
+    Field("any_status", kinds.flag(), "With ids: ended jobs, too.", False),
+    Field("oldest_first", kinds.flag(), "Of a filter; false: the latest death first."),
+    Field("limit", kinds.whole(1, _MOST), "Replay no more than this."),
+    Field("max", kinds.whole(1, _MOST), "Refuse to replay more than this.", 10_000),
 )
 _PACE = (
-    Field("dry_run", fields.flag(), "Change nothing; say what would be.", True),
-    Field("rate", fields.number(0.01, 1_000_000), "How many become due in a second."),
-    Field("spread", fields.length(1, 31_536_000), "Over how much time they do."),
+    Field("dry_run", kinds.flag(), "Change nothing; say what would be.", True),
+    Field("rate", kinds.number(0.01, 1_000_000), "How many become due in a second."),
+    Field("spread", kinds.length(1, 31_536_000), "Over how much time they do."),
+    Field("canary", kinds.whole(1, 10_000), "Create so many first, and wait for them."),
     Field(
-        "canary", fields.whole(1, 10_000), "Create so many first, and wait for them."
-    ),
-    Field(
-        "canary_timeout", fields.length(0.1, 86_400), "How long they may take.", 120.0
+        "canary_timeout", kinds.length(0.1, 86_400), "How long they may take.", 120.0
     ),
     Field("to_queue", filters.QUEUE_NAME, "Into this queue, not that they were in."),
 )

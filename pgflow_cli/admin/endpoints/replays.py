@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pgflow_cli import replays
-from pgflow_cli.admin import fields, filters, shapes
+from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import NUMBER, TIME, WHOLE, Shape, maybe
 
 PLAN_IN_PATH = Field(
-    "plan", fields.whole(1, filters.MOST_NUMBER), "The number of the plan."
+    "plan", kinds.whole(1, filters.MOST_NUMBER), "The number of the plan."
 )
 NO_PLAN = {404: "There is no such plan."}
 _COUNTED = 20_000  # jobs of all the plans of a page whose ends are counted

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
-from pgflow_cli.admin import assets, fields, rendering
+from pgflow_cli.admin import assets, kinds, rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.guards import address_of, unauthorized
@@ -20,8 +20,8 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import COOKIE, COOKIE_SECONDS, Role
 
 _STYLE = "pgflow.css"
-_TOKEN = Field("token", fields.text(), "The token.", required=True)
-_NEXT = Field("next", fields.text(most=4000), "A path to be sent on to.")
+_TOKEN = Field("token", kinds.text(), "The token.", required=True)
+_NEXT = Field("next", kinds.text(most=4000), "A path to be sent on to.")
 
 
 def login_form(call: Call) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from pgflow_cli import dead_letters
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -22,8 +22,8 @@ FILTERS = (
     "queue", "job_type", "error_code", "reason", "fingerprint", "since", "until",
     "match", "replay_of",
 )  # fmt: skip
-_BY = Field("by", fields.one_of(*KEYS), "What they have in common.", KEYS[0])
-_RESOLVED = Field("resolved", fields.flag(), "Resolved ones, too.", False)
+_BY = Field("by", kinds.one_of(*KEYS), "What they have in common.", KEYS[0])
+_RESOLVED = Field("resolved", kinds.flag(), "Resolved ones, too.", False)
 # Which filter narrows to a group; code versions have none.
 NARROWS = {
     "fingerprint": "fingerprint",

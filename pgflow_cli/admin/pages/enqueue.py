@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from pgflow_cli import payloads, producer, submissions
-from pgflow_cli.admin import fields, filters, problems
+from pgflow_cli.admin import filters, kinds, problems
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -25,9 +25,9 @@ _TYPED = ("job_type", "queue", "when", "priority", "max_attempts", "job_id")
 _KINDS = {
     "job_type": filters.JOB_TYPE,
     "queue": filters.QUEUE_NAME,
-    "when": fields.moment("future"),
-    "priority": fields.whole(-100, 100),
-    "max_attempts": fields.whole(1, 10_000),
+    "when": kinds.moment("future"),
+    "priority": kinds.whole(-100, 100),
+    "max_attempts": kinds.whole(1, 10_000),
 }
 _EMPTY = {"queue": "default", "payload": "{}"}
 
@@ -109,7 +109,7 @@ def _form(
     )
 
 
-_PAYLOAD = Field("payload", fields.text(most=_LONGEST), "The payload, JSON.")
+_PAYLOAD = Field("payload", kinds.text(most=_LONGEST), "The payload, JSON.")
 
 ROUTES = (
     Route(
@@ -128,7 +128,7 @@ ROUTES = (
         "/ui/enqueue",
         enqueue,
         "Enqueue a job.",
-        body=(*(Field(name, fields.text()) for name in _TYPED), _PAYLOAD),
+        body=(*(Field(name, kinds.text()) for name in _TYPED), _PAYLOAD),
         of_page=True,
     ),
 )

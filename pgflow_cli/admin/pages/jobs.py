@@ -7,7 +7,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from pgflow_cli import explanation, jobchanges, joblists
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -21,11 +21,11 @@ FILTERS = (
     "queue", "status", "job_type", "error_code", "reason", "fingerprint", "since",
     "until", "replay_of",
 )  # fmt: skip
-_SLOW = Field("slow", fields.flag(), "Running jobs, the longest first.", False)
-_STUCK = Field("stuck", fields.flag(), "Those whose lease has run out.", False)
+_SLOW = Field("slow", kinds.flag(), "Running jobs, the longest first.", False)
+_STUCK = Field("stuck", kinds.flag(), "Those whose lease has run out.", False)
 _OF_RUNNING = ("slow", "stuck")
-_PAYLOAD = Field("payload", fields.one_of("shown", "all"), "Show the payload, too.")
-_KILL = Field("kill", fields.flag(), "A running job, too.", False)
+_PAYLOAD = Field("payload", kinds.one_of("shown", "all"), "Show the payload, too.")
+_KILL = Field("kill", kinds.flag(), "A running job, too.", False)
 
 
 def list_jobs(call: Call) -> Response:

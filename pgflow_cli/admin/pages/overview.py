@@ -11,7 +11,8 @@ from werkzeug.wrappers import Response
 from pgflow_cli import alerts, times
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.fields import Field, one_of, text
+from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.kinds import one_of, text
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role

@@ -7,7 +7,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from pgflow_cli import cells, census, explanation, joblists, queue_changes
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -22,9 +22,9 @@ from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
 NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
-_WINDOW = Field("window", fields.length(20, 7200), "How far back rates look.", 60.0)
-_SORT = Field("sort", fields.one_of(*SORTS), "By which column.")
-_FOR = Field("length", fields.length(1, 31_536_000), "So long; else until resumed.")
+_WINDOW = Field("window", kinds.length(20, 7200), "How far back rates look.", 60.0)
+_SORT = Field("sort", kinds.one_of(*SORTS), "By which column.")
+_FOR = Field("length", kinds.length(1, 31_536_000), "So long; else until resumed.")
 LIMITS = tuple(
     (name, words, *BOUNDS[name])
     for name, words in (
@@ -161,7 +161,7 @@ def _back(call: Call, text: str) -> Response:
 
 
 def _limit(name: str, words: str, least: int, most: int) -> Field:
-    return Field(name, fields.whole(least, most), words)
+    return Field(name, kinds.whole(least, most), words)
 
 
 ROUTES = (

@@ -6,7 +6,7 @@ from functools import partial
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -14,9 +14,9 @@ from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 
 KINDS = ("all", "ingest", "policy")
-_KIND = Field("kind", fields.one_of(*KINDS), "Refused enqueues, jobs held back.", "all")
-_ACTOR = Field("actor", fields.text(most=200), "Only what this one has done.")
-_ACTION = Field("action", fields.text(most=64), "Only this action, or group of them.")
+_KIND = Field("kind", kinds.one_of(*KINDS), "Refused enqueues, jobs held back.", "all")
+_ACTOR = Field("actor", kinds.text(most=200), "Only what this one has done.")
+_ACTION = Field("action", kinds.text(most=64), "Only this action, or group of them.")
 _OF_DECISIONS = ("queue", "reason", "since", "until")
 _OF_ACTIONS = ("queue", "since", "until")
 

@@ -10,7 +10,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from pgflow_cli import orders, payloads, previews, replays
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -30,14 +30,14 @@ _SAFER = 5  # the canary that is proposed where many would be replayed
 _HOW = ("canary", "rate", "to_queue", "patch", "again")
 _WISHES = (
     Field("job_id", filters.JOB_ID, "Only these jobs.", many=True),
-    Field("again", fields.flag(), "Those that were replayed before, too.", False),
-    Field("canary", fields.whole(0, MOST), "Create so many and wait.", 0),
-    Field("rate", fields.number(0.001, 10_000), "So many become due in a second."),
+    Field("again", kinds.flag(), "Those that were replayed before, too.", False),
+    Field("canary", kinds.whole(0, MOST), "Create so many and wait.", 0),
+    Field("rate", kinds.number(0.001, 10_000), "So many become due in a second."),
     Field("to_queue", filters.QUEUE_NAME, "Into this queue."),
-    Field("patch", fields.text(most=65_536), "Merge this JSON into each payload."),
+    Field("patch", kinds.text(most=65_536), "Merge this JSON into each payload."),
     *filters.some(*FILTERS),
 )
-_EXPECTED = Field("expected", fields.whole(1, MOST), "What was shown.", required=True)
+_EXPECTED = Field("expected", kinds.whole(1, MOST), "What was shown.", required=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from werkzeug.wrappers import Response
 
 from pgflow_cli import replays
-from pgflow_cli.admin import fields, filters
+from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -14,7 +14,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.plans import ReplayPlan
 from pgflow_cli.selection import Position
 
-PLAN = Field("plan_id", fields.whole(1, 2_147_483_647), "The number of a plan.")
+PLAN = Field("plan_id", kinds.whole(1, 2_147_483_647), "The number of a plan.")
 _FAILED = 20  # jobs that a plan's page names
 
 

@@ -7,7 +7,7 @@ import re
 from werkzeug.wrappers import Response
 
 from pgflow_cli import workforce
-from pgflow_cli.admin import fields
+from pgflow_cli.admin import kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
@@ -16,7 +16,7 @@ from pgflow_cli.admin.routes import Route
 
 _ID = Field(
     "worker_id",
-    fields.text(re.compile("[0-9a-f-]{6,36}"), "a process's id", most=36),
+    kinds.text(re.compile("[0-9a-f-]{6,36}"), "a process's id", most=36),
     "The id of a worker process, or the end of it.",
 )
 
