@@ -64,12 +64,15 @@ class MaintenancePlan:
 
 @dataclass
 class Pass:
-    """One pass. `reports` holds what was done, however it ended."""
+    """One pass. `reports` holds what was done, however it ended; `suited` says whether
+    the schema was found to be the one we need.
+    """
 
     database: Database
     plan: MaintenancePlan
     stopped: threading.Event = field(default_factory=threading.Event)
     reports: list[TaskReport] = field(default_factory=list)
+    suited: bool = False
 
     def __post_init__(self) -> None:
         self.runner = f"{socket.gethostname()}-{os.getpid()}"
@@ -92,6 +95,7 @@ class Pass:
         """
         try:
             migrations.require_current(self.repository)
+            self.suited = True
             if self.plan.dry_run:
                 self._do_tasks()
             else:
@@ -243,7 +247,7 @@ def run_forever(
     `begin` is given each pass before it runs, `tell` when something has been done.
     """
     told: set[tuple[str, str]] = set()
-    begun = False
+    suited = False
     while not stopped.is_set():
         began = time.monotonic()
         current = Pass(database, plan, stopped)
@@ -259,15 +263,14 @@ def run_forever(
         except TryLater as error:
             log.debug("%s", error, extra={"event": "maintain_skipped"})
         except PgflowError as error:
-            if isinstance(error, ConfigurationError) and not begun:
+            if isinstance(error, ConfigurationError) and not (suited or current.suited):
                 raise
             log.warning(
                 "maintain failed: %s",
                 error,
                 extra=logs.trouble("maintain_failed", error),
             )
-        else:
-            begun = True
+        suited = suited or current.suited
         if current.reports:
             _summarize(current, told)
             tell(current)

@@ -91,6 +91,6 @@ def connection_error(where: str, error: psycopg.Error) -> PgflowError:
         or "role " in reason
     ):
         return PermissionDenied(f"cannot connect to {where}: {reason}")
-    if reason.startswith('database "'):
+    if reason.startswith('database "') and reason.endswith("does not exist"):
         return ConfigurationError(f"cannot connect to {where}: {reason}")
     return DatabaseUnavailable(f"cannot connect to {where}: {reason}", IS_IT_UP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,8 @@ import psycopg
 import pytest
 
 from pgflow_cli import migrations
-from pgflow_cli.errors import OutcomeUnknown, TryLater
-from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving
+from pgflow_cli.errors import ConfigurationError, OutcomeUnknown, TryLater
+from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving, run_forever
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.upkeep import TaskReport
 from tests.days import Day, plant_day
@@ -586,6 +587,41 @@ def test_who_loses_the_lock_ends_and_who_waits_gets_it(database, connection):
 
     with pytest.raises(OutcomeUnknown):
         work_on()
+
+
+def test_a_loop_whose_schema_once_fitted_outlives_what_comes_after(
+    database, connection
+):
+    """Though its first pass did nothing, because another one maintained."""
+    with ExitStack() as maintained:
+        maintained.enter_context(Pass(Database(database.url), A_WEEK)._elected())
+        stopped, begun = threading.Event(), []
+
+        def begin(current: Pass) -> None:
+            begun.append(current)
+            if len(begun) == 2:
+                maintained.close()
+                connection.execute("alter schema pgflow rename to elsewhere")
+            elif len(begun) == 3:
+                connection.execute("alter schema elsewhere rename to pgflow")
+
+        run_forever(
+            Database(database.url),
+            A_WEEK,
+            every=0.0,
+            stopped=stopped,
+            begin=begin,
+            tell=lambda _: stopped.set(),
+        )
+    assert [len(each.reports) for each in begun] == [0, 0, 7]
+
+
+def test_a_loop_without_a_schema_ends_at_once(database, connection):
+    connection.execute("alter schema pgflow rename to elsewhere")
+    with pytest.raises(ConfigurationError):
+        run_forever(
+            Database(database.url), A_WEEK, every=0.0, stopped=threading.Event()
+        )
 
 
 def test_the_lock_holds_back_no_vacuum_and_no_reader(database, connection):
