@@ -51,7 +51,10 @@ class Supervisor:
         self.plan = plan
         self._companions = companions
         self._children: list[Child] = []
-        self._remaining = CONTEXT.Value("q", plan.max_jobs or -1)
+        # Its lock is a semaphore that a kill of all of us would leave behind.
+        self._remaining = CONTEXT.Value(
+            "q", plan.max_jobs or -1, lock=plan.max_jobs is not None
+        )
         self._signals: deque[str] = deque()
         self._quick_deaths = 0
         self._start_again = 0.0

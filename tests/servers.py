@@ -28,6 +28,7 @@ GIVEN_BINARIES = os.environ.get("PGFLOW_TEST_PG_BIN")
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, so that it goes with that
     "shared_buffers": "64MB",
     "timezone": "Asia/Kathmandu",
     "listen_addresses": "",

@@ -256,7 +256,12 @@ def _options(folder: Folder, sockets: Path) -> list[str]:
         "unix_socket_permissions": "0700",
     }
     if folder.ephemeral:
-        settings |= {"fsync": "off", "full_page_writes": "off"}
+        # A killed server leaves its segments: in its folder they go with that.
+        settings |= {
+            "fsync": "off",
+            "full_page_writes": "off",
+            "dynamic_shared_memory_type": "mmap",
+        }
     given = [f"--{name}={value}" for name, value in settings.items()]
     return ["-D", str(folder.data), *given]
 

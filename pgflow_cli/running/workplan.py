@@ -42,7 +42,7 @@ class WorkPlan:
     shutdown_timeout: float = 30.0
     drain: bool = False
     once: bool = False
-    max_jobs: int = 0
+    max_jobs: int | None = None
     max_runtime: float = 0.0
     idle_timeout: float = 0.0
     max_payload_bytes: int = 262144
