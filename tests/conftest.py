@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,10 @@ from pgflow_cli.repository import Repository
 from tests.servers import Database, Server, running_server
 
 _numbers = itertools.count(1)
+
+# A shell starts what runs in the background with SIGINT ignored, and so would be what
+# the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RunsPgflow(Protocol):

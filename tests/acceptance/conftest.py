@@ -82,6 +82,7 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
         _, alive = psutil.wait_procs(children, timeout=10)
         left = [child for child in alive if not is_gone(child)]
         assert not left, "worker processes outlived their supervisor"
+        print(worker.log[-4000:])  # is shown if the test has failed
 
 
 def is_gone(process: psutil.Process) -> bool:

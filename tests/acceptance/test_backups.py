@@ -154,9 +154,8 @@ def standby() -> Iterator[tuple[PrivateServer, str, Callable[[], None]]]:
     binaries = servers.find_binaries()
     with private_server() as primary, servers.own_folder(binaries) as folder:
         url = primary.migrated()
-        servers._run(
-            [binaries / "pg_basebackup", "-R", "-D", folder / "data", "-d", url]
-        )
+        copy = ["pg_basebackup", "--checkpoint=fast", "--no-sync", "-R"]
+        servers._run([binaries / copy[0], *copy[1:], "-D", folder / "data", "-d", url])
         with (folder / "data" / "postgresql.conf").open("a") as file:
             file.write(f"unix_socket_directories = '{folder}'\n")
         servers.start(binaries, folder)

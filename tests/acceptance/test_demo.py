@@ -52,6 +52,7 @@ def test_the_demo_shows_every_ending_and_leaves_nothing(
     done = demo(
         *("--jobs", "20", "--seconds", "4", "--pg-bin", binaries),
         tmp_path=tmp_path,
+        TMPDIR=str(tmp_path),
         # Not heeded: the demo would fail if it were.
         DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing",
         PGFLOW_QUEUE="other",
@@ -60,8 +61,9 @@ def test_the_demo_shows_every_ending_and_leaves_nothing(
     assert "20 of 20 jobs done" in done.stderr
     for word in ("CRASH_LOOP", "BAD_PAYLOAD", "MAX_ATTEMPTS_EXCEEDED", "NON_RETRYABLE"):
         assert word in done.stdout
-    folder = next(w for w in done.stderr.split() if "pgflow-server-" in w).rstrip(".")
-    assert not Path(folder).exists()
+    # Elsewhere only if root's server runs as somebody who cannot enter that.
+    folders = [w.rstrip(".") for w in done.stderr.split() if "pgflow-server-" in w]
+    assert not any(Path(folder).exists() for folder in folders)
     assert list(tmp_path.iterdir()) == []
 
 
