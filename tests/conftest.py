@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from pgflow_cli import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
+from tests import executable
 from tests.servers import Database, Server, running_server
 
 _numbers = itertools.count(1)
@@ -123,24 +123,27 @@ def wait_until() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def pgflow(database: Database, tmp_path: Path) -> RunsPgflow:
-    """Run the real executable on the test's database, in a folder of its own."""
+def how_to_run() -> executable.Runs:
+    """How `pgflow` is run; tests/acceptance start it."""
+    return executable.fork
+
+
+@pytest.fixture
+def pgflow(
+    database: Database, tmp_path: Path, how_to_run: executable.Runs
+) -> RunsPgflow:
+    """Run `pgflow` on the test's database, in a folder of its own."""
 
     def run(
         *arguments: str,
         input: str | None = None,  # noqa: A002
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("pgflow")), *arguments],
+        return how_to_run(
+            *arguments,
+            environment={**os.environ, "DATABASE_URL": database.url, **(env or {})},
+            folder=tmp_path,
             input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            env={**os.environ, "DATABASE_URL": database.url, **(env or {})},
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            timeout=120,
         )
 
     return run

@@ -13,6 +13,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests import executable
 from tests.jobs import audit
 from tests.servers import Database
 
@@ -46,6 +47,12 @@ class Worker:
 
     def wait(self, seconds: float = 60) -> int:
         return self.process.wait(seconds)
+
+
+@pytest.fixture
+def how_to_run() -> executable.Runs:
+    """Start the real program."""
+    return executable.start
 
 
 @pytest.fixture
