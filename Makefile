@@ -2,6 +2,8 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
+# One more than CI has cores: many a test waits for what it has started.
+TESTERS := 3
 .PHONY: help demo test acceptance check format lint types bench fuzz clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
@@ -15,10 +17,10 @@ demo: .venv/.demo  ## start a private PostgreSQL and watch jobs run; nothing is 
 	@.venv/bin/pgflow demo $(ARGS)
 
 test: .venv/.dev  ## run every test (ARGS="-k replay" for some)
-	@.venv/bin/python -m pytest -n 2 $(ARGS)
+	@.venv/bin/python -m pytest -n $(TESTERS) $(ARGS)
 
 acceptance: .venv/.dev  ## run the tests that start the real executable
-	@.venv/bin/python -m pytest -n 2 tests/acceptance $(ARGS)
+	@.venv/bin/python -m pytest -n $(TESTERS) tests/acceptance $(ARGS)
 
 check: format lint types test  ## format, lint, types, tests
 
