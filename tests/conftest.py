@@ -112,7 +112,7 @@ def repository(database: Database) -> Iterator[Repository]:
 def wait_until() -> Callable[..., Any]:
     """Wait for a condition and return what it returned, or fail with the message."""
 
-    def wait(condition: Callable[[], Any], message: str, *, seconds: float = 30) -> Any:
+    def wait(condition: Callable[[], Any], message: str, *, seconds: float = 60) -> Any:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, f"not within {seconds} s: {message}"

@@ -77,7 +77,7 @@ class AdminServer:
 
     def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def _listening(self) -> tuple[str, int]:
         deadline = time.monotonic() + 60

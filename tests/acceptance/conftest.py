@@ -86,7 +86,7 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
         children = worker.children()
         worker.process.kill()
         worker.process.wait()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=60)
         left = [child for child in alive if not is_gone(child)]
         assert not left, "worker processes outlived their supervisor"
         print(worker.log[-4000:])  # is shown if the test has failed

@@ -40,7 +40,7 @@ def test_a_supervisor_killed_in_the_middle_of_a_job_costs_one_attempt(
     wait_until(lambda: witness(job), "the job starts")
     children = first.children()
     first.process.kill()
-    assert not psutil.wait_procs(children, timeout=10)[1], "its processes die with it"
+    assert not psutil.wait_procs(children, timeout=60)[1], "its processes die with it"
     gate.touch()
     start_worker(*SHORT)
     wait_until(settled(connection, job), "another worker runs it")
@@ -176,4 +176,4 @@ def test_no_process_is_left_when_a_supervisor_is_killed_while_it_starts(
     worker = start_worker()
     children = wait_until(worker.children, "a process starts")
     os.kill(worker.pid, signal.SIGKILL)
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]

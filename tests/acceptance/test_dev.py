@@ -123,7 +123,7 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
 
     os.killpg(dev.pid, signal.SIGINT)  # as the terminal does: the whole group
 
-    output, _ = dev.communicate(timeout=30)
+    output, _ = dev.communicate(timeout=60)
     assert dev.returncode == 0, output
     assert (directory.path / "ended").exists()
     assert directory.processes() == []
@@ -216,7 +216,7 @@ def test_an_ephemeral_dev_is_found_and_forgets(directory: Directory) -> None:
     with psycopg.connect(directory.url()) as connection:
         assert connection.execute("show fsync").fetchone() == ("off",)
     dev.send_signal(signal.SIGINT)
-    output, _ = dev.communicate(timeout=30)
+    output, _ = dev.communicate(timeout=60)
     assert "fsync=off" in output
     assert not directory.folders[1].path.exists()
 

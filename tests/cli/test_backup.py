@@ -431,8 +431,8 @@ def test_a_signal_ends_pg_dump_and_leaves_no_file(
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(number)
-    assert process.wait(30) == code
-    _, alive = psutil.wait_procs(children, timeout=10)
+    assert process.wait(60) == code
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert list((tmp_path / "b").iterdir()) == []
 

@@ -356,7 +356,7 @@ def test_tail_follows_as_jsonl_when_piped(connection, database, wait_until, tmp_
             wait_until(lambda: second in written.read_text(), "what came")
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
     lines = [json.loads(line) for line in written.read_text().splitlines()]
     assert [line["job_id"] for line in lines] == [first, second]
     unqueue(connection, first)
@@ -395,7 +395,7 @@ def test_watch_repeats_as_jsonl_when_piped(connection, database, wait_until, tmp
             wait_until(lambda: written.read_text().count(job) > 2, "it repeats")
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def test_watch_takes_seconds_with_and_without_a_unit(pgflow):

@@ -248,8 +248,8 @@ def test_a_killed_restore_loses_nothing(
         (tmp_path / "mark").unlink()
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        process.wait(30)
-        _, alive = psutil.wait_procs(children, timeout=10)
+        process.wait(60)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive
         if number == signal.SIGTERM:
             assert process.returncode == 143

@@ -133,7 +133,7 @@ def test_a_pipe_that_closes_early_is_silent() -> None:
             process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
-            assert process.wait(30) == 141
+            assert process.wait(60) == 141
 
 
 def test_a_closed_stdout_is_silent() -> None:
