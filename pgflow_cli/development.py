@@ -21,11 +21,17 @@ _STOP_SECONDS = 60.0
 Say = Callable[[str], None]
 
 
-def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) -> int:
+def run(
+    server: LocalServer,
+    worker_options: Callable[[], Sequence[str]] | None,
+    *,
+    say: Say,
+) -> int:
     """Run a server, and a worker unless None, until a signal or the end of either.
 
-    The first signal drains the worker, a second one makes it leave at once; then the
-    server stops. Return the worker's exit code.
+    The worker's options are asked for once the server runs: they may name a port that
+    is free at that moment. The first signal drains the worker, a second one makes it
+    leave at once; then the server stops. Return the worker's exit code.
     """
     with noted_signals() as signals, server:
         for note in server.notes:
@@ -33,7 +39,7 @@ def run(server: LocalServer, worker_options: Sequence[str] | None, *, say: Say) 
         migrate(server.url)
         worker = None
         if worker_options is not None:
-            worker = LocalWorker(server.url, worker_options, server=server)
+            worker = LocalWorker(server.url, worker_options(), server=server)
         say(f"PostgreSQL runs in {server.folder.path}; Ctrl-C stops it.")
         if server.folder.ephemeral:
             say("It does not wait for the disk (fsync=off), and its data go with it.")

@@ -110,8 +110,11 @@ def run(**options: Any) -> int:
         pg_bin=Path(binaries) if binaries else None,
         say=output.say,
     )
-    worker_options = [word for app in options["app"] for word in ("--app", app)]
-    worker_options += ["--admin", "off" if options["no_admin"] else _free_address()]
+
+    def worker_options() -> list[str]:
+        apps = [word for app in options["app"] for word in ("--app", app)]
+        return [*apps, "--admin", "off" if options["no_admin"] else _free_address()]
+
     found = find_running(where)
     if found is None:
         try:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +36,6 @@ def demo(
         check=False,
         timeout=120,
     )
-
-
-def left_behind() -> set[str]:
-    folders = Path(tempfile.gettempdir()).glob("pgflow-*")
-    return {str(path) for path in folders if (path / "server.json").exists()}
 
 
 @pytest.mark.parametrize("kind", ["system", "wheel"])
@@ -81,6 +75,9 @@ def test_a_killed_demo_leaves_nothing(tmp_path: Path, wait_until: WaitUntil) -> 
     next(line for line in lines if "0 running" not in line and " running" in line)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) > 4  # guard, server, worker and its processes
+    words = [word for process in family for word in process.cmdline()]
+    data = Path(words[words.index("-D") + 1])
+    assert data.exists()
 
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -89,7 +86,7 @@ def test_a_killed_demo_leaves_nothing(tmp_path: Path, wait_until: WaitUntil) -> 
         return not any(p.is_running() and p.status() != "zombie" for p in family)
 
     wait_until(ended, "server, worker and guard end")
-    wait_until(lambda: not left_behind(), "the folder is removed")
+    wait_until(lambda: not data.parent.exists(), "the folder is removed")
 
 
 def test_ctrl_c_ends_a_demo_and_leaves_nothing(tmp_path: Path) -> None:

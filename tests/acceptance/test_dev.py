@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -97,7 +100,7 @@ def directory(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Directory]:
     yield made
     for process in made.started:
         process.kill()
-        process.communicate()
+        print(process.communicate()[0])  # is shown if the test has failed
     wait_until(lambda: not made.processes(), "every server has ended")
     for folder in made.folders:
         shutil.rmtree(folder.path, ignore_errors=True)
@@ -115,7 +118,7 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
         "    time.sleep(1.5)\n"
         "    open('ended', 'w').close()\n"
     )
-    dev = directory.start("--app", "slow.py")
+    dev = directory.start("--no-admin", "--app", "slow.py")
     url = directory.url()
     directory.wait_for_worker(url)
     assert directory.run("enqueue", "slow", DATABASE_URL=url).returncode == 0
@@ -129,6 +132,24 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
     assert directory.processes() == []
     password = url.split(":")[2].split("@")[0]
     assert password not in output
+
+
+def test_where_the_usual_port_is_taken_the_page_goes_to_another(
+    directory: Directory,
+) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else listens there already
+            taken.bind(("127.0.0.1", 3003))
+            taken.listen()
+        dev = directory.start()
+        assert dev.stdout is not None
+        said = next(line for line in dev.stdout if "admin server listens" in line)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+        assert found, said
+        assert found[1] != "3003"
+        with urllib.request.urlopen(f"{found[0]}/health", timeout=60) as answer:  # noqa: S310
+            assert answer.read() == b"ok"
 
 
 def test_the_url_reaches_a_migrated_database(directory: Directory) -> None:
@@ -154,7 +175,7 @@ def test_a_second_dev_attaches_and_leaves_the_server_alone(
 ) -> None:
     first = directory.start("--no-worker")
     url = directory.url()
-    second = directory.start()
+    second = directory.start("--no-admin")
     assert second.stdout is not None
     said = next(line for line in second.stdout if "attached" in line)
     assert str(directory.folders[0].path) in said
@@ -169,7 +190,7 @@ def test_a_second_dev_attaches_and_leaves_the_server_alone(
 def test_a_second_dev_ends_with_the_first(directory: Directory) -> None:
     first = directory.start("--no-worker")
     directory.url()
-    second = directory.start()
+    second = directory.start("--no-admin")
     assert second.stdout is not None
     next(line for line in second.stdout if "attached" in line)
     first.send_signal(signal.SIGTERM)
@@ -178,7 +199,7 @@ def test_a_second_dev_ends_with_the_first(directory: Directory) -> None:
 
 
 def test_dev_stop_ends_it_from_another_terminal(directory: Directory) -> None:
-    dev = directory.start()
+    dev = directory.start("--no-admin")
     directory.wait_for_worker(directory.url())
     assert directory.run("dev", "stop").returncode == 0
     assert dev.wait(10) == 0
@@ -198,7 +219,7 @@ def test_dev_status_tells_owner_and_files(directory: Directory) -> None:
 
 
 def test_a_killed_dev_takes_server_and_worker_with_it(directory: Directory) -> None:
-    dev = directory.start()
+    dev = directory.start("--no-admin")
     directory.wait_for_worker(directory.url())
     family = psutil.Process(dev.pid).children(recursive=True)
     dev.kill()

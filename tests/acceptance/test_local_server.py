@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from pgflow_cli.local_server.binaries import (
     runs_as,
     server_account,
 )
+from tests.acceptance.conftest import is_gone
 from tests.tools import missing, needs_postgresql
 
 WaitUntil = Callable[..., Any]
@@ -189,15 +189,17 @@ def test_what_an_owner_and_its_guard_left_is_removed_by_the_next_run(
 ) -> None:
     owner = start_owner()
     path = Path(owner.told("path")["path"])
-    for child in psutil.Process(owner.process.pid).children():
-        if "guard" in " ".join(child.cmdline()):
-            child.send_signal(signal.SIGKILL)
+    children = psutil.Process(owner.process.pid).children()
+    [guard] = [child for child in children if "guard" in " ".join(child.cmdline())]
+    guard.kill()
     owner.process.kill()
     owner.process.wait()
+    wait_until(lambda: is_gone(guard), "the guard has ended")
     assert processes_of(path)
 
     with LocalServer():
-        assert not path.exists()
+        # Another test's server may be the next run, and still be at it.
+        wait_until(lambda: not path.exists(), "the folder is removed")
         wait_until(lambda: not processes_of(path), "the old server has ended")
 
 
