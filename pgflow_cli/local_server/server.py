@@ -254,14 +254,11 @@ def _options(folder: Folder, sockets: Path) -> list[str]:
         "port": str(PORT),
         "unix_socket_directories": str(sockets),
         "unix_socket_permissions": "0700",
+        # What a killed server leaves is in its folder, and goes with that.
+        "dynamic_shared_memory_type": "mmap",
     }
     if folder.ephemeral:
-        # A killed server leaves its segments: in its folder they go with that.
-        settings |= {
-            "fsync": "off",
-            "full_page_writes": "off",
-            "dynamic_shared_memory_type": "mmap",
-        }
+        settings |= {"fsync": "off", "full_page_writes": "off"}
     given = [f"--{name}={value}" for name, value in settings.items()]
     return ["-D", str(folder.data), *given]
 
