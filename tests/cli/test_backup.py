@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -535,7 +534,11 @@ def test_the_password_is_in_no_command_line_no_output_and_no_file(
     real: Clients,
     wait_until: Wait,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     seen = tmp_path / "seen"
     spy = slow_pg_dump(
         tmp_path / "spy",
@@ -560,8 +563,7 @@ def test_the_password_is_in_no_command_line_no_output_and_no_file(
     ]
     everything += [p.read_text("latin-1") for p in tmp_path.glob("a.dump*")]
     assert not any("rd!canary" in text or "rd%21canary" in text for text in everything)
-    left = Path(tempfile.gettempdir()).glob("pgflow-pass-*")
-    assert list(left) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_schema_of_an_older_version_is_backed_up_too(
