@@ -196,7 +196,10 @@ def _reach(patient: Patient) -> Finding:
 
 def _way_in(error: PgflowError) -> str:
     if isinstance(error, PermissionDenied):
-        return "check user and password of the URL, and pg_hba.conf of the server"
+        return (
+            "check user and password of the URL, the right to connect, and pg_hba.conf"
+            " of the server"
+        )
     return "check that the server runs, the host and port of the URL, and the network"
 
 

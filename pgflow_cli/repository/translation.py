@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import psycopg
 
@@ -25,6 +26,12 @@ IS_IT_UP = "Check that the server runs and that the URL names it."
 # catalogue.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
 _CONTENTION = {"40001", "40P01", "55P03"}
+_BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
+_DENIED = re.compile(
+    r"authentication failed for user|no password supplied|pg_hba\.conf"
+    r'|^permission denied|^role "'
+)
+_UNKNOWN_DATABASE = re.compile(r'database ".*" does not exist$')
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 
@@ -75,22 +82,20 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
 
 
 def connection_error(where: str, error: psycopg.Error) -> PgflowError:
+    """Return what an operator reads when no connection comes about.
+
+    psycopg gives no SQLSTATE there, so the server's words decide. What another try can
+    mend is an outage: too many connections, too, whether of a role or of a database.
+    """
     # The text of libpq may repeat the connection string; only its last clause is ours
-    # to show.
-    # A line that begins with a tab only asks whether the server is running.
+    # to show. A line that begins with a tab only asks whether the server is running.
     told = str(error).strip().splitlines()
-    lines = [line for line in told if not line.startswith("\t")]
-    reason = (
-        lines[-1].rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
-        if lines
-        else "no answer"
-    )
-    if (
-        "password authentication" in reason
-        or "no pg_hba.conf entry" in reason
-        or "role " in reason
-    ):
-        return PermissionDenied(f"cannot connect to {where}: {reason}")
-    if reason.startswith('database "') and reason.endswith("does not exist"):
-        return ConfigurationError(f"cannot connect to {where}: {reason}")
-    return DatabaseUnavailable(f"cannot connect to {where}: {reason}", IS_IT_UP)
+    lines = [line for line in told if not line.startswith(_BESIDE_THE_POINT)]
+    last = lines[-1] if lines else "no answer"
+    reason = last.rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
+    text = f"cannot connect to {where}: {reason}"
+    if _DENIED.search(reason):
+        return PermissionDenied(text)
+    if _UNKNOWN_DATABASE.match(reason):
+        return ConfigurationError(text)
+    return DatabaseUnavailable(text, IS_IT_UP)
