@@ -44,30 +44,51 @@ def complete(database: Any, tmp_path: Path) -> Any:
     return ask
 
 
+@pytest.fixture
+def suggests(complete: Any, wait_until: Any, tmp_path: Path) -> Any:
+    """Ask until the candidates are these: the statement has half a second, and a busy
+    machine may take longer.
+    """
+
+    def ask(line: str, *expected: str) -> None:
+        def answered() -> bool:
+            if (found := complete(line)) == []:
+                shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+            else:
+                assert found == [f"plain,{each}" for each in expected]
+            return bool(found)
+
+        wait_until(answered, f"candidates for {line}")
+
+    return ask
+
+
 def test_commands_and_options_are_completed(complete):
     assert complete("pgflow wo") == ["plain,work", "plain,workers"]
     assert "plain,--lease-seconds" in complete("pgflow work --le")
 
 
-def test_names_come_from_the_database(complete, connection):
+def test_names_come_from_the_database(suggests, connection):
     plant(connection, queue="emails")
     plant(connection, queue="billing")
-    assert complete("pgflow queues pause e") == ["plain,emails"]
-    assert complete("pgflow decisions list -q ") == ["plain,billing", "plain,emails"]
+    suggests("pgflow queues pause e", "emails")
+    suggests("pgflow decisions list -q ", "billing", "emails")
 
 
-def test_ids_of_dead_letters_come_by_their_end(complete, connection):
+def test_ids_of_dead_letters_come_by_their_end(suggests, connection):
     [job_id] = plant(connection)
     unqueue(connection, job_id)
     bury(connection, job_id)
-    assert complete(f"pgflow explain {job_id[-8:-6]}") == [f"plain,{job_id[-8:]}"]
+    suggests(f"pgflow explain {job_id[-8:-6]}", job_id[-8:])
 
 
-def test_what_is_known_is_remembered_for_a_while(complete, connection, tmp_path):
+def test_what_is_known_is_remembered_for_a_while(
+    suggests, complete, connection, tmp_path
+):
     plant(connection, queue="emails")
-    assert complete("pgflow queues pause e") == ["plain,emails"]
+    suggests("pgflow queues pause e", "emails")
     connection.execute("truncate pgflow.queue_ranks")
-    assert complete("pgflow queues pause e") == ["plain,emails"]
+    suggests("pgflow queues pause e", "emails")
     for path in (tmp_path / "cache").rglob("*.json"):
         os.utime(path, (1, 1))
     assert complete("pgflow queues pause e") == []
@@ -80,24 +101,24 @@ def test_what_is_known_is_remembered_for_a_while(complete, connection, tmp_path)
         "jobs wait {}", "jobs run-now {}", "timeline {}",
     ],
 )  # fmt: skip
-def test_every_command_that_takes_an_id_completes_it(complete, connection, line):
+def test_every_command_that_takes_an_id_completes_it(suggests, connection, line):
     [job_id] = plant(connection)
     unqueue(connection, job_id)
     bury(connection, job_id)
-    assert complete(f"pgflow {line.format(job_id[-8:-5])}") == [f"plain,{job_id[-8:]}"]
+    suggests(f"pgflow {line.format(job_id[-8:-5])}", job_id[-8:])
 
 
-def test_queues_of_a_worker_types_and_plans_are_completed(complete, connection):
+def test_queues_of_a_worker_types_and_plans_are_completed(suggests, connection):
     [job_id] = plant(connection, queue="emails")
     unqueue(connection, job_id)
     bury(connection, job_id)
-    assert complete("pgflow work -q x,e") == ["plain,x,emails"]
-    assert complete("pgflow enqueue n") == ["plain,noop"]
+    suggests("pgflow work -q x,e", "x,emails")
+    suggests("pgflow enqueue n", "noop")
     connection.execute(
         "insert into pgflow.replay_plans (action_id, batch_size, max_payload_bytes,"
         " selected, runner) values (1, 10, 1000, 7, 'me')"
     )
-    assert complete("pgflow replay status ") == ["plain,1"]
+    suggests("pgflow replay status ", "1")
 
 
 def test_a_server_that_accepts_and_says_nothing_is_waited_for_once(complete):
