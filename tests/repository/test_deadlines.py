@@ -17,7 +17,7 @@ def test_a_transaction_ends_though_the_server_has_fallen_silent(
     database: Database, moment: str
 ) -> None:
     with stalling_proxy(database) as (url, proxy):
-        repository = Repository.of(Settings(url, call_timeout=0.5))
+        repository = Repository.of(Settings(url, call_timeout=1.0))
         repository.read_clock()
         expected = KeyError if moment == "rollback" else OutcomeUnknown
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -719,9 +720,16 @@ def plant_worker(connection: Connection, **columns: Any) -> None:
 @pytest.fixture
 def heard(database: Database) -> Callable[[], list[str]]:
     """Return what was notified since the last time."""
-    listener = database.connect()
+    listener, caller = database.connect(), database.connect()
     listener.execute("listen pgflow")
-    return lambda: sorted(n.payload for n in listener.notifies(timeout=0.2))
+
+    def until_now() -> list[str]:
+        # Notifications come in the order of commits.
+        caller.execute("select pg_notify('pgflow', 'the end')")
+        heard = (each.payload for each in listener.notifies())
+        return sorted(takewhile(lambda payload: payload != "the end", heard))
+
+    return until_now
 
 
 def test_an_idle_worker_of_the_queue_is_told(

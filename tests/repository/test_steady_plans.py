@@ -56,7 +56,7 @@ def test_a_list_that_takes_too_long_is_given_up_and_the_next_one_works(
     database, connection
 ):
     jobs = plant(connection, 2)
-    settings = DatabaseSettings(database.url, server_timeout=0.2)
+    settings = DatabaseSettings(database.url, server_timeout=1.0)
     repository = Repository.of(settings)
     assert ids(repository) == jobs[::-1]
     blocker = database.connect(autocommit=False)
