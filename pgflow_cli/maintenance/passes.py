@@ -65,7 +65,7 @@ class MaintenancePlan:
 @dataclass
 class Pass:
     """One pass. `reports` holds what was done, however it ended; `suited` says whether
-    the schema was found to be the one we need.
+    the schema was ever found to be the one we need.
     """
 
     database: Database
@@ -250,7 +250,7 @@ def run_forever(
     suited = False
     while not stopped.is_set():
         began = time.monotonic()
-        current = Pass(database, plan, stopped)
+        current = Pass(database, plan, stopped, suited=suited)
         begin(current)
         try:
             current.run()
@@ -263,14 +263,14 @@ def run_forever(
         except TryLater as error:
             log.debug("%s", error, extra={"event": "maintain_skipped"})
         except PgflowError as error:
-            if isinstance(error, ConfigurationError) and not (suited or current.suited):
+            if isinstance(error, ConfigurationError) and not current.suited:
                 raise
             log.warning(
                 "maintain failed: %s",
                 error,
                 extra=logs.trouble("maintain_failed", error),
             )
-        suited = suited or current.suited
+        suited = current.suited
         if current.reports:
             _summarize(current, told)
             tell(current)
