@@ -106,6 +106,14 @@ class StatementFailed(SoftwareFault):
     """The database refused a statement for a reason that nobody expected."""
 
 
+class LeasesRefused(StatementFailed):
+    """The database refused the end of leases: `lease_ids`."""
+
+    def __init__(self, message: str, *hints: str, lease_ids: Sequence[str]) -> None:
+        super().__init__(message, *hints)
+        self.lease_ids = [*lease_ids]
+
+
 class OutputFailed(PgflowError):
     """A file cannot be written."""
 

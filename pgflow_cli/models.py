@@ -36,9 +36,10 @@ class Settlement(NamedTuple):
     """How one job of a lease ended; `started_ago` and `ended_ago` are seconds before it
     is sent. A tuple, because it is made for every job.
 
-    `status` is succeeded, failed, snoozed, released, canceled, or `unstarted`: given
-    back as it was. A failed job with `dlq_reason_code` is dead-lettered, one with a
-    `delay` in seconds goes back to pending.
+    `status` is succeeded, failed, snoozed, released, canceled; or `unstarted`: given
+    back as it was; or `left`: the worker has nothing more to say of it, and unless it
+    is settled already, its attempt counts as lost. A failed job with `dlq_reason_code`
+    is dead-lettered, one with a `delay` in seconds goes back to pending.
     """
 
     lease_id: str
@@ -79,6 +80,9 @@ class Scan:
 class Cycle:
     """One turn of a worker: what it settles, and how much it would lease. `queues` and
     `job_types`: None means all.
+
+    `closed` are leases that the worker has done with; the statement decides whether
+    their rows go. `again`: what it settles was sent before, and the reply was lost.
     """
 
     worker_id: str
@@ -92,6 +96,7 @@ class Cycle:
     scan: Scan
     settlements: list[Settlement]
     closed: list[str]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def _run(
             max_payload_bytes=262144,
             max_enqueue_per_minute=0,
         )
+        settlement = settlement._replace(status="left")
     closed = [job.lease_id] if closes else []
     repository.settle_and_lease(
         replace(request, room=0, settlements=[settlement], closed=closed)

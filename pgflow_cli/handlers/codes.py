@@ -72,6 +72,11 @@ BUILT_IN: Mapping[str, ErrorCode] = {
             "The handler gave up: read the message, fix, replay.",
         ),
         (
+            "OUTCOME_REFUSED",
+            "retry",
+            "Mend what refused it in the database (a trigger, a constraint), replay.",
+        ),
+        (
             "WORKER_LOST",
             "crash_budget",
             "Look for memory kills, hangs, clock skew.",

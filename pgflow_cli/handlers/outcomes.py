@@ -80,6 +80,12 @@ def timed_out(handler: Handler, job: Any) -> Outcome:
     return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s")
 
 
+def refused(handler: Handler, leased: LeasedJob, reason: str) -> Outcome:
+    """Return the outcome of an attempt whose own outcome the database refused."""
+    message = f"the database refused the outcome of this attempt: {reason}"
+    return failed(handler, leased, "OUTCOME_REFUSED", message)
+
+
 def released(message: str, *, delay: float = 0.0) -> Outcome:
     """Return the outcome of an attempt that ended through no fault of the job."""
     return Outcome("released", delay=delay, error_message=texts.excerpt(message))

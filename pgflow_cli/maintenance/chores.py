@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pgflow_cli import migrations
 from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Repository
 from pgflow_cli.upkeep import Cuts
 
@@ -22,11 +23,10 @@ def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) 
         turn.notes.append(f"{count:,} leases have run out")
         return
     gone: set[str] = set()
+    reaper = Reaper(crash_budget)
 
     def batch() -> tuple[int, bool]:
-        ended = repository.reap_expired_locks(
-            limit=turn.batch_size, crash_budget=crash_budget
-        )
+        ended = reaper.reap(repository, limit=turn.batch_size)
         gone.update(job.worker_name for job in ended)
         return len(ended), bool(ended)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg.rows import tuple_row
 
+from pgflow_cli.errors import LeasesRefused, StatementFailed
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -28,8 +30,10 @@ class Leases(Counting):
     def settle_and_lease(self, cycle: Cycle) -> CycleReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
 
-        Sending it again after a lost reply settles nothing twice. Outcomes whose lease
-        is gone come back as `lost`.
+        Sending it again after a lost reply settles nothing twice. The first run may
+        still be at work on the server, with a snapshot as old as the other's: then both
+        would give the same jobs back. So `again` waits for it by the lock of the
+        leases, and looks only then. Outcomes whose lease is gone come back as `lost`.
         """
         successes = [s for s in cycle.settlements if s.status == "succeeded"]
         others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
@@ -48,8 +52,9 @@ class Leases(Counting):
             **_wanted(cycle),
             **_scan(cycle.scan),
         }
-        cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        with self._after_first_run(cycle, parameters["fence_ids"]):
+            cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
         jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
         return CycleReply(
@@ -59,6 +64,16 @@ class Leases(Counting):
             limited_open=rows[0][5],
             limited_waiting=rows[0][8],
         )
+
+    @contextmanager
+    def _after_first_run(self, cycle: Cycle, fence_ids: object) -> Iterator[None]:
+        if not cycle.again:
+            yield
+            return
+        with self.transaction():
+            named = {"fence_ids": fence_ids, "worker_id": cycle.worker_id}
+            self.link.tuples("lock_leases", named)
+            yield
 
     def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
@@ -89,30 +104,29 @@ class Leases(Counting):
         *,
         max_payload_bytes: int,
         max_enqueue_per_minute: int,
-    ) -> list[str]:
+    ) -> list[str] | None:
         """Record one success and enqueue the jobs it asked for, in one commit.
 
-        Returns their ids; none if the lease is gone or the success is recorded
-        already. Raises `Refused` or `UsageError` when a job is not acceptable, and then
+        Returns their ids; none if the success is recorded already, None if the lease is
+        gone. Raises `Refused` or `UsageError` when a job is not acceptable, and then
         nothing is recorded. The lease itself is closed by the next cycle.
         """
-        rows = self.link.tuples(
-            "settle_and_enqueue",
-            {
-                "lease_id": settlement.lease_id,
-                "worker_id": cycle.worker_id,
-                "worker_name": cycle.worker_name,
-                "code_version": cycle.code_version,
-                "job_id": settlement.job_id,
-                "attempt_no": str(settlement.attempt_no),
-                "started_ago": str(settlement.started_ago),
-                "ended_ago": str(settlement.ended_ago),
-                "jobs": json.dumps(list(jobs)),
-                "max_payload_bytes": str(max_payload_bytes),
-                "max_enqueue_per_minute": str(max_enqueue_per_minute),
-            },
-        )
-        return list(rows[0][0]) if rows else []
+        parameters = {
+            "lease_id": settlement.lease_id,
+            "worker_id": cycle.worker_id,
+            "worker_name": cycle.worker_name,
+            "code_version": cycle.code_version,
+            "job_id": settlement.job_id,
+            "attempt_no": str(settlement.attempt_no),
+            "started_ago": str(settlement.started_ago),
+            "ended_ago": str(settlement.ended_ago),
+            "jobs": json.dumps(list(jobs)),
+            "max_payload_bytes": str(max_payload_bytes),
+            "max_enqueue_per_minute": str(max_enqueue_per_minute),
+        }
+        with self._after_first_run(cycle, _array([settlement.lease_id])):
+            rows = self.link.tuples("settle_and_enqueue", parameters)
+        return list(rows[0][0]) if rows else None
 
     def beat(
         self,
@@ -141,14 +155,27 @@ class Leases(Counting):
             quiet={row[1] for row in rows if row[0] == "quiet"},
         )
 
-    def reap_expired_locks(self, *, limit: int, crash_budget: int) -> list[EndedJob]:
+    def reap_expired_locks(
+        self,
+        *,
+        limit: int,
+        crash_budget: int,
+        only: Sequence[str] | None = None,
+        passed_over: Sequence[str] = (),
+    ) -> list[EndedJob]:
         """Return jobs to their queue whose worker has gone silent.
 
         A job that has spent its crash budget is dead-lettered instead. Safe to run from
-        several processes at once: each lease is taken by one of them.
+        several processes at once: each lease is taken by one of them. Raises
+        `LeasesRefused`, as `end_worker` does, and then none has ended.
         """
+        wanted = {
+            "limit": limit,
+            "only": None if only is None else _array(only),
+            "passed_over": _array(passed_over),
+        }
         with self.transaction():
-            locked = self.link.tuples("lock_expired_leases", {"limit": limit})
+            locked = self.link.tuples("lock_expired_leases", wanted)
             return self._end(
                 [row[0] for row in locked],
                 expired=[row[1] for row in locked],
@@ -168,6 +195,7 @@ class Leases(Counting):
         crash_budget: int,
         error_code: str,
         error_message: str,
+        only: Sequence[str] | None = None,
     ) -> list[EndedJob]:
         """End the leases of a process that is dead for certain.
 
@@ -175,9 +203,7 @@ class Leases(Counting):
         others go back as they were.
         """
         with self.transaction():
-            locked = self.link.tuples(
-                "lock_worker_leases", {"worker_id": worker_id, "batch_id": None}
-            )
+            locked = self._lock_worker_leases(worker_id, only=only)
             return self._end(
                 [row[0] for row in locked],
                 status=status,
@@ -187,13 +213,16 @@ class Leases(Counting):
                 error_message=error_message,
             )
 
-    def give_back_batch(self, worker_id: str, batch_id: str) -> list[EndedJob]:
-        """Return a batch whose reply was lost: nobody has started any of it."""
+    def give_back_batches(
+        self, worker_id: str, batch_ids: Sequence[str]
+    ) -> tuple[list[EndedJob], set[str]]:
+        """Return batches whose reply was lost: nobody has started any of them.
+
+        Also returns the batches of those that were found.
+        """
         with self.transaction():
-            locked = self.link.tuples(
-                "lock_worker_leases", {"worker_id": worker_id, "batch_id": batch_id}
-            )
-            return self._end(
+            locked = self._lock_worker_leases(worker_id, batch_ids=batch_ids)
+            ended = self._end(
                 [row[0] for row in locked],
                 status="released",
                 started=[],
@@ -201,6 +230,21 @@ class Leases(Counting):
                 error_code=None,
                 error_message=None,
             )
+            return ended, {row[1] for row in locked}
+
+    def _lock_worker_leases(
+        self,
+        worker_id: str,
+        *,
+        batch_ids: Sequence[str] | None = None,
+        only: Sequence[str] | None = None,
+    ) -> list[tuple[str, str]]:
+        wanted = {
+            "worker_id": worker_id,
+            "batch_ids": None if batch_ids is None else _array(batch_ids),
+            "only": None if only is None else _array(only),
+        }
+        return self.link.tuples("lock_worker_leases", wanted)
 
     def end_interrupted_leases(
         self,
@@ -243,22 +287,22 @@ class Leases(Counting):
     ) -> list[EndedJob]:
         if not lease_ids:
             return []
-        ended = self.link.rows(
-            "end_leases",
-            EndedJob,
-            {
-                "lease_ids": _array(lease_ids),
-                "status": status,
-                "started": None if started is None else _array(started),
-                "crash_budget": crash_budget,
-                "error_code": error_code,
-                "error_message": error_message,
-                "bury_as": bury_as,
-                "canceled_by": canceled_by,
-            },
-        )
-        attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-        self.count_attempts(attempts, expired=expired)
+        parameters = {
+            "lease_ids": _array(lease_ids),
+            "status": status,
+            "started": None if started is None else _array(started),
+            "crash_budget": crash_budget,
+            "error_code": error_code,
+            "error_message": error_message,
+            "bury_as": bury_as,
+            "canceled_by": canceled_by,
+        }
+        try:
+            ended = self.link.rows("end_leases", EndedJob, parameters)
+            attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
+            self.count_attempts(attempts, expired=expired)
+        except StatementFailed as error:
+            raise LeasesRefused(error.message, lease_ids=lease_ids) from error
         return ended
 
     def forget_silent_workers(self) -> list[str]:

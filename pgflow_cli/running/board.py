@@ -10,16 +10,18 @@ from __future__ import annotations
 import ctypes
 import re
 import struct
-import time
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from typing import Any
+
+from pgflow_cli.clock import monotonic
 
 _HEADER = struct.Struct(
     "=dd"
 )  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
-_RUN = struct.Struct("=d36s36sdddiii")
+_RUN = struct.Struct("=36s36sdddiii")
+_START = struct.calcsize("d")
 _ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOTHING = b"\0" * 36
 
@@ -28,8 +30,8 @@ GONE = -1.0  # written into a lease's place when its row no longer exists
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that has started and not ended; times are monotonic seconds, comparable
-    between processes of a host.
+    """A job that has started; times are monotonic seconds, comparable between processes
+    of a host.
     """
 
     started: float
@@ -43,21 +45,28 @@ class RunningJob:
 
 
 class Board:
-    """A fixed table: places for running jobs, then places for leases.
+    """A fixed table: places for jobs that have started, then places for leases.
 
-    Each place has one writer at a time. A reader may see a place half written: an id
-    that does not parse is passed over and read again at the next beat.
+    A job keeps its place until its settlement is confirmed: what a process had not
+    settled when it died had started, and counts as lost. Each place has one writer at a
+    time. A reader may see a place half written: an id that does not parse is passed
+    over and read again at the next beat.
     """
 
     def __init__(self, memory: Any, runs: int, leases: int) -> None:
         self.memory, self.runs, self.leases = memory, runs, leases
-        self._lease_base = _HEADER.size + runs * _RUN.size
+        # When each run started; negative once it has ended, 0 if the place is free.
+        # Apart from the rest, and read in one go: the supervisor looks ten times a
+        # second, and most places are free.
+        self._starts = (ctypes.c_double * runs).from_buffer(memory, _HEADER.size)
+        self._run_base = _HEADER.size + runs * _START
+        self._lease_base = self._run_base + runs * _RUN.size
         self._free = list(range(leases))
         self._places: dict[str, int] = {}
 
     @classmethod
     def create(cls, context: SpawnContext, runs: int, leases: int) -> Board:
-        size = _HEADER.size + runs * _RUN.size + leases * _LEASE.size
+        size = _HEADER.size + runs * (_START + _RUN.size) + leases * _LEASE.size
         return cls(context.RawArray(ctypes.c_char, size), runs, leases)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,7 +76,7 @@ class Board:
 
     def turn(self) -> None:
         """Show that the loop turns."""
-        struct.pack_into("=d", self.memory, 0, time.monotonic())
+        struct.pack_into("=d", self.memory, 0, monotonic())
 
     def renewed_at(self) -> float:
         """Return when the last successful heartbeat was sent."""
@@ -109,7 +118,6 @@ class Board:
         _RUN.pack_into(
             self.memory,
             self._run_at(place),
-            time.monotonic(),
             lease_id.encode(),
             job_id.encode(),
             deadline,
@@ -117,13 +125,19 @@ class Board:
             0.0,
             *attempts,
         )
+        self._starts[place] = monotonic()
 
     def progress(self, place: int, done: float, total: float) -> None:
-        at = self._run_at(place) + 8 + 36 + 36 + 8
+        at = self._run_at(place) + 36 + 36 + 8
         struct.pack_into("=dd", self.memory, at, done, total)
 
     def end(self, place: int) -> None:
-        struct.pack_into("=d", self.memory, self._run_at(place), 0.0)
+        """Show that a job has ended, if it ever started; it is not settled yet."""
+        self._starts[place] = -abs(self._starts[place])
+
+    def free(self, place: int) -> None:
+        """Show that what became of a job is known to the database."""
+        self._starts[place] = 0.0
 
     # The supervisor reads, and answers.
 
@@ -156,11 +170,21 @@ class Board:
 
     def running(self) -> list[RunningJob]:
         """Return the jobs that have started and not ended."""
+        return self._jobs([p for p, at in enumerate(self._starts[:]) if at > 0.0])
+
+    def unsettled(self) -> list[RunningJob]:
+        """Return the jobs that have started and are not settled, as far as the process
+        knows.
+        """
+        return self._jobs([p for p, at in enumerate(self._starts[:]) if at])
+
+    def _jobs(self, places: list[int]) -> list[RunningJob]:
         found = []
-        for place in range(self.runs):
-            started, lease_id, job_id, deadline, done, total, *attempts = (
-                _RUN.unpack_from(self.memory, self._run_at(place))
+        for place in places:
+            lease_id, job_id, deadline, done, total, *attempts = _RUN.unpack_from(
+                self.memory, self._run_at(place)
             )
+            started = abs(self._starts[place])
             if started and _ID.fullmatch(job_id) and _ID.fullmatch(lease_id):
                 found.append(
                     RunningJob(
@@ -175,7 +199,7 @@ class Board:
         return found
 
     def _run_at(self, place: int) -> int:
-        return _HEADER.size + place * _RUN.size
+        return self._run_base + place * _RUN.size
 
     def _lease_at(self, place: int) -> int:
         return self._lease_base + place * _LEASE.size

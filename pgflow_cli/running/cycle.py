@@ -14,9 +14,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pgflow_cli import counters, handlers, logs
+from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     Contention,
     DatabaseUnavailable,
+    OutcomeUnknown,
     PgflowError,
     Refused,
     StatementFailed,
@@ -27,12 +29,14 @@ from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.settlements import settlement_of
 from pgflow_cli.running.slots import Run
 
 log = logging.getLogger("pgflow.worker")
 
 LINGER = 0.002  # seconds that a first result waits for company
 MAX_CONTENTION = 5
+REFUSED = "OUTCOME_REFUSED"
 
 
 class Cycle:
@@ -58,7 +62,7 @@ class Cycle:
         self._results: deque[Run] = deque()
         self._wanted = 1
         self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
-        self._unconfirmed: list[str] = []  # batches whose reply was lost
+        self._again = False  # a reply was lost: its statement may still be at work
         self._next_poll = 0.0
         self._failures = 0
         # The database's time as a statement last told it, and ours at that moment.
@@ -95,7 +99,9 @@ class Cycle:
             try:
                 self._turn(runs)
                 self._failures = 0
+                self._again = False
             except (DatabaseUnavailable, Contention) as error:
+                self._again = self._again or isinstance(error, OutcomeUnknown)
                 self._results.extendleft(reversed(runs))
                 self._back_off(error)
 
@@ -123,7 +129,10 @@ class Cycle:
     def _pause(self) -> float:
         if not self._primary:
             return 1.0
-        return max(0.0, self._next_poll - time.monotonic())
+        now = monotonic()
+        pause = max(0.0, self._next_poll - now)
+        look = self._intake.doubts.pause(now)
+        return pause if look is None else min(pause, look)
 
     # Speaking.
 
@@ -135,14 +144,13 @@ class Cycle:
         # Kept free for queues with a limit, if the others left them nothing last time.
         kept = min(room, self._plan.concurrency) if self._owed else 0
         if not runs and not room:
-            self._next_poll = time.monotonic() + self._plan.poll
+            self._next_poll = monotonic() + self._plan.poll
             return
-        settlements = self._settlements(runs)
         settled = Counter(run.leased.lease_id for run in runs)
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         leased = 0
         try:
-            reply = self._exchange(room - kept, settlements, closed)
+            reply = self._exchange(room - kept, runs, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
             intake.confirm(room, len(runs), batch=False)
@@ -155,7 +163,6 @@ class Cycle:
         # Before the confirmation: with nothing in flight the process may end.
         self._count(runs, reply)
         intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
-        self._forget(settled, closed)
         self._note(runs, reply)
         if reply.limited_open or kept:
             # After the settlements: what has ended counts no more.
@@ -169,11 +176,9 @@ class Cycle:
             least = batch // 4 if intake.more else batch + 1
         return intake.reserve(settling, at_least=least)
 
-    def _exchange(
-        self, room: int, settlements: list[Settlement], closed: list[str]
-    ) -> CycleReply:
+    def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> CycleReply:
         intake = self._intake
-        sent = time.monotonic()
+        sent = monotonic()
         woken = intake.woken.is_set()
         intake.woken.clear()
         scan = intake.cursors.begin(sent, room, woken=woken)
@@ -183,21 +188,24 @@ class Cycle:
             job_types=intake.leasable_types() if room else [],
             room=room,
             scan=scan.scan,
-            settlements=settlements,
+            settlements=self._settlements(runs),
             closed=closed,
+            again=self._again,
         )
         try:
             reply = self._repository.settle_and_lease(request)
-        except DatabaseUnavailable:
-            if room:
-                self._unconfirmed.append(request.batch_id)
+        except DatabaseUnavailable as error:
+            if room and isinstance(error, OutcomeUnknown):
+                intake.doubts.add(request.batch_id, monotonic())
             intake.cursors.forget()
             raise
-        now = time.monotonic()
+        now = monotonic()
         self._clock = counters.moment(reply.scanned_at), now
         if room:
             intake.cursors.end(scan, reply, now)
             self._plan_next(reply, room, now, swept=scan.sweep)
+        # First: what is taken needs the places of what has left.
+        self._leave(runs, closed)
         self._take(reply.jobs, sent, now)
         return reply
 
@@ -211,7 +219,7 @@ class Cycle:
         room = intake.reserve_slots()
         if not room:
             return False
-        sent = time.monotonic()
+        sent = monotonic()
         request = replace(
             self._request,
             batch_id=str(uuid.uuid4()),
@@ -225,7 +233,8 @@ class Cycle:
             jobs = self._repository.lease_limited(request)
             asked = True
         except DatabaseUnavailable as error:
-            self._unconfirmed.append(request.batch_id)
+            if isinstance(error, OutcomeUnknown):
+                intake.doubts.add(request.batch_id, monotonic())
             log.warning(
                 "queues with a limit were not leased from: %s",
                 error,
@@ -242,7 +251,7 @@ class Cycle:
         if jobs:
             self._last_limited = jobs[-1].queue
             intake.idle = False
-            self._take(jobs, sent, time.monotonic())
+            self._take(jobs, sent, monotonic())
         return True
 
     def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
@@ -280,95 +289,55 @@ class Cycle:
             self._next_poll = now + self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         # Jobs that a limit holds back will run: the queue is not drained.
         nothing = not found and swept and not reply.limited_waiting
+        # Nor is it while jobs may be in a batch that this process does not know of.
+        nothing = nothing and not intake.doubts.pressing(now)
         intake.idle = nothing and intake.in_flight == 0
 
     # Outcomes.
 
-    def _settlement(
-        self, run: Run, now: float, valid_until: float
-    ) -> Settlement | None:
-        """Return what to write of a job that left the slots.
-
-        None if its lease had run out before it ended: that outcome is thrown away.
-        None, too, if an operator has canceled it: that was written with the order.
-        """
-        leased, outcome = run.leased, run.outcome
-        if outcome is None:
-            return self._unstarted(run)
-        if outcome.status == "canceled":
-            return None
-        run.stale = run.ended >= valid_until
-        if run.stale:
-            return None
-        settlement = Settlement(
-            leased.lease_id,
-            leased.job_id,
-            leased.attempt_no,
-            outcome.status,
-            now - run.started,
-            now - run.ended,
-        )
-        if outcome.status == "succeeded":
-            return settlement
-        return settlement._replace(
-            delay=outcome.delay,
-            dlq_reason_code=outcome.dlq_reason_code,
-            failed_attempts=leased.failed_attempts + (outcome.status == "failed"),
-            error_code=outcome.error_code,
-            error_message=outcome.error_message,
-            error_fingerprint=outcome.error_fingerprint,
-        )
-
-    def _unstarted(self, run: Run) -> Settlement | None:
-        """Return what gives a job back; None if it had started and lost its lease."""
-        if run.job is not None:
-            return None
-        leased = run.leased
-        return Settlement(
-            leased.lease_id,
-            leased.job_id,
-            leased.attempt_no,
-            "unstarted",
-            run_at=f"{leased.run_at}+00",
-        )
-
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
-        now = time.monotonic()
+        now = monotonic()
         leases = {run.leased.lease_id for run in runs}
         valid = {lease: self._intake.board.valid_until(lease) for lease in leases}
-        made = (self._settlement(r, now, valid[r.leased.lease_id]) for r in runs)
-        return [settlement for settlement in made if settlement is not None]
+        return [settlement_of(r, now, valid[r.leased.lease_id]) for r in runs]
 
     def _settle_followers(self, runs: list[Run]) -> None:
         """Settle the jobs that enqueued others, each with its own in one commit.
 
-        The next cycle settles them once more, finds them settled, and closes their
-        leases. One whose followers are refused becomes a failure.
+        One whose followers are refused becomes a failure. The turn says `left` of the
+        others, never that they succeeded: a failover that loses this commit would take
+        that without their followers. They are kept until the turn is confirmed, and
+        until then each further try sends them again.
         """
         plan = self._plan
+        request = replace(self._request, again=self._again)
         for run in runs:
             outcome = run.outcome
             if outcome is None or not outcome.followers:
                 continue
-            settlements = self._settlements([run])
-            if not settlements:
+            run.settled = False
+            [settlement] = self._settlements([run])
+            if settlement.status != "succeeded":
                 continue
             try:
-                self._repository.settle_and_enqueue(
-                    self._request,
-                    settlements[0],
+                ids = self._repository.settle_and_enqueue(
+                    request,
+                    settlement,
                     outcome.followers,
                     max_payload_bytes=plan.max_payload_bytes,
                     max_enqueue_per_minute=plan.max_enqueue_per_minute,
                 )
-            except (Refused, UsageError, StatementFailed) as error:
+            except (Refused, UsageError) as error:
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
+            except StatementFailed as error:
+                run.outcome = handlers.refused(run.handler, run.leased, error.message)
             else:
-                run.outcome = replace(outcome, followers=())
+                run.settled = ids is not None
+                run.stale = ids is None
 
     def _settle_singly(self, runs: list[Run], error: StatementFailed) -> None:
         """Find the outcome that the database does not take, so that it spoils its own
-        job and no other.
+        job and no other. Takes each run out of the list once it is settled.
         """
         if not runs:
             self._back_off(error)
@@ -378,29 +347,52 @@ class Cycle:
             error,
             extra=logs.trouble("outcome_refused", error),
         )
-        for run in runs:
-            settlements = self._settlements([run])
-            closing = self._open[run.leased.lease_id] == 1
-            closed = [run.leased.lease_id] if closing else []
-            if settlements:
-                try:
-                    self._count([run], self._exchange(0, settlements, closed))
-                except StatementFailed as refusal:
-                    log.error(  # noqa: TRY400 - the sentence is all there is to know
-                        "the outcome of job %s cannot be recorded; its lease runs out:"
-                        " %s",
-                        run.leased.job_id,
-                        refusal,
-                        extra={
-                            **handlers.fields(run.job or run.leased),
-                            "event": "outcome_lost",
-                        },
-                    )
-            self._intake.confirm(0, 0, settled=1)
-            self._forget(Counter({run.leased.lease_id: 1}), closed)
+        while runs:
+            self._settle_alone(runs[0])
+            del runs[0]
 
-    def _forget(self, settled: Counter[str], closed: list[str]) -> None:
-        self._open.subtract(settled)
+    def _settle_alone(self, run: Run) -> None:
+        """Settle a run as it ended; if that is refused, as a failure; if that is, too,
+        leave it to a reaper.
+        """
+        lease_id = run.leased.lease_id
+        closed = [lease_id] if self._open[lease_id] == 1 else []
+        while True:
+            try:
+                reply = self._exchange(0, [run], closed)
+            except StatementFailed as error:
+                if run.refused:
+                    # Not even that: its lease runs out when no other job of it is left.
+                    self._leave([run], closed)
+                    break
+                self._retreat(run, error)
+            else:
+                self._count([run], reply)
+                self._note([run], reply)
+                break
+        self._intake.confirm(0, 0, settled=1)
+
+    def _retreat(self, run: Run, error: StatementFailed) -> None:
+        """Make of a refused outcome one that the database may take."""
+        outcome = run.outcome
+        written = outcome is None or outcome.status == "canceled" or run.settled
+        if outcome and not (written or run.stale or outcome.error_code == REFUSED):
+            run.outcome = handlers.refused(run.handler, run.leased, error.message)
+            return
+        run.refused = True
+        log.error(
+            "the outcome of job %s cannot be recorded, its attempt counts as lost: %s",
+            run.leased.job_id,
+            error,
+            extra={**handlers.fields(run.job or run.leased), "event": "outcome_lost"},
+        )
+
+    def _leave(self, runs: list[Run], closed: list[str]) -> None:
+        """Let go of what a confirmed statement has settled, and of the leases that have
+        no other run.
+        """
+        self._intake.slots.free(runs)
+        self._open.subtract(run.leased.lease_id for run in runs)
         for lease_id in closed:
             del self._open[lease_id]
             self._intake.board.drop(lease_id)
@@ -417,6 +409,7 @@ class Cycle:
             for run in runs
             if run.outcome is not None
             and not run.stale
+            and not run.refused
             and run.outcome.status != "canceled"
             and run.leased.job_id not in lost
         )
@@ -428,7 +421,7 @@ class Cycle:
             runs = [r for r in runs if r.outcome is not SUCCEEDED or r.stale]
         for run in runs:
             outcome = run.outcome
-            if outcome is None:
+            if outcome is None or run.refused:
                 continue
             if run.leased.job_id in lost or run.stale:
                 log.warning(
@@ -447,13 +440,32 @@ class Cycle:
 
     def _clear_doubt(self) -> None:
         """Give back batches whose reply was lost: they may be ours, and nobody has
-        started them.
+        started them. Their statements may yet commit, so this looks again and again.
         """
-        while self._unconfirmed:
-            self._repository.give_back_batch(
-                self._request.worker_id, self._unconfirmed[-1]
+        now = monotonic()
+        batches = self._intake.doubts.due(now)
+        if not batches:
+            return
+        try:
+            ended, found = self._repository.give_back_batches(
+                self._request.worker_id, batches
             )
-            self._unconfirmed.pop()
+        except StatementFailed as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "jobs leased without our knowledge cannot be given back, their leases"
+                " run out: %s",
+                error,
+                extra={"event": "leases_left"},
+            )
+            found = set(batches)
+        else:
+            if ended:
+                log.info(
+                    "%d jobs were leased though the reply was lost: given back",
+                    len(ended),
+                    extra={"event": "batch_given_back", "count": len(ended)},
+                )
+        self._intake.doubts.looked(found, now)
 
     def _back_off(self, error: PgflowError) -> None:
         """Wait with jitter, longer each time: 0.1 s doubling to 5 s. An outage never

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from pgflow_cli import fencing, logs, maintenance, migrations
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.running.workplan import WorkPlan
 
@@ -46,6 +47,9 @@ class Upkeep:
     stopped: threading.Event = field(default_factory=threading.Event)
     fenced: bool = False
     reaps: bool = False
+
+    def __post_init__(self) -> None:
+        self.reaper = Reaper(self.plan.crash_budget)
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -127,9 +131,7 @@ class Upkeep:
         return self.FENCE_INTERVAL
 
     def _reap(self, repository: Repository) -> float:
-        reaped = repository.reap_expired_locks(
-            limit=self.BATCH, crash_budget=self.plan.crash_budget
-        )
+        reaped = self.reaper.reap(repository, limit=self.BATCH)
         if reaped:
             workers = sorted({job.worker_name for job in reaped})
             log.warning(

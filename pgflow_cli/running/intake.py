@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
+from pgflow_cli.clock import monotonic
 from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob
 from pgflow_cli.running.board import Board
+from pgflow_cli.running.doubts import Doubts
 from pgflow_cli.running.slots import Run, Slots
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.running.workplan import BATCHES, WorkPlan
 
 HORIZON = 0.1  # seconds of work that may wait in memory
-# At most so many batches wait: for each connection one that runs, one on its way.
-BATCHES = 4
 
 
 class Intake:
@@ -35,6 +34,7 @@ class Intake:
     ) -> None:
         self.plan, self.board, self.slots = plan, board, slots
         self.cursors = Cursors()
+        self.doubts = Doubts(plan.lease_seconds)
         self.counters = Counters()
         self.quiet = not app.handlers
         self.ending = False
@@ -130,7 +130,7 @@ class Intake:
                 self.ending = True
 
     def _may_lease(self) -> bool:
-        healthy = self.board.renewed_at() + self.plan.lease_seconds > time.monotonic()
+        healthy = self.board.renewed_at() + self.plan.lease_seconds > monotonic()
         return healthy and not (self.quiet or self.ending or self._suspects)
 
     def _spend(self, jobs: int) -> int:
@@ -219,4 +219,5 @@ class Intake:
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
         spent = self._remaining.value == 0
-        return (self.ending or spent) and self._in_flight == 0 and not self._reserved
+        held = self._in_flight or self._reserved or self.doubts.pressing(monotonic())
+        return (self.ending or spent) and not held

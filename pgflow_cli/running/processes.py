@@ -17,10 +17,12 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, handlers
+from pgflow_cli import backoff, handlers, logs
+from pgflow_cli.errors import StatementFailed
 from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
+from pgflow_cli.reaping import end_leases
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import intake, worker
+from pgflow_cli.running import worker
 from pgflow_cli.running.board import Board, RunningJob
 from pgflow_cli.running.workplan import WorkPlan
 
@@ -81,11 +83,7 @@ class Child:
         """
         name = plan.name if plan.processes == 1 else f"{plan.name}.{number}"
         worker_id = str(uuid.uuid4())
-        board = Board.create(
-            CONTEXT,
-            runs=plan.concurrency,
-            leases=plan.concurrency + (intake.BATCHES + 1) * plan.batch_size,
-        )
+        board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())
         board.turn()
         ours, theirs = CONTEXT.Pipe()
@@ -125,25 +123,26 @@ def settling(
     child: Child, status: str, message: str, culprits: tuple[RunningJob, ...] = ()
 ) -> Callable[[Repository], None]:
     """Return what settles for a dead process: `culprits` as timed out, other started
-    jobs with the status.
+    jobs with the status, also those that had ended and were not settled yet.
     """
-    running = child.board.running()
+    # Culprits, too: what is settled is passed over, unless its outcome was refused.
+    started = [run.job_id for run in child.board.unsettled()]
+    late = list(culprits)
 
     def settle(repository: Repository) -> None:
-        if culprits:
-            cycle = _timed_out(child, culprits)
-            lost = set(repository.settle_and_lease(cycle).lost)
-            settled = [s for s in cycle.settlements if s.job_id not in lost]
-            repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
-            for settlement in settled:
-                _tell_late(child, settlement)
-        ended = repository.end_worker(
-            child.worker_id,
-            status=status,
-            started=[run.job_id for run in running if run not in culprits],
-            crash_budget=child.plan.crash_budget,
-            error_code="WORKER_LOST",
-            error_message=message,
+        if late:
+            _settle_late(child, tuple(late), repository)
+            late.clear()
+        ended, _ = end_leases(
+            lambda only: repository.end_worker(
+                child.worker_id,
+                status=status,
+                started=started,
+                crash_budget=child.plan.crash_budget,
+                error_code="WORKER_LOST",
+                error_message=message,
+                only=only,
+            )
         )
         repository.forget_workers([child.worker_id])
         for job in ended:
@@ -151,6 +150,26 @@ def settling(
                 _tell(child, job, status)
 
     return settle
+
+
+def _settle_late(
+    child: Child, culprits: tuple[RunningJob, ...], repository: Repository
+) -> None:
+    cycle = _timed_out(child, culprits)
+    try:
+        lost = set(repository.settle_and_lease(cycle).lost)
+    except StatementFailed as error:
+        log.error(  # noqa: TRY400 - the sentence is all there is to know
+            "%d timeouts cannot be recorded, these attempts end with their process: %s",
+            len(culprits),
+            error,
+            extra=logs.trouble("outcome_refused", error),
+        )
+        return
+    settled = [s for s in cycle.settlements if s.job_id not in lost]
+    repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
+    for settlement in settled:
+        _tell_late(child, settlement)
 
 
 def _tell(child: Child, job: EndedJob, status: str) -> None:
@@ -231,4 +250,6 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
         scan=Scan(),
         settlements=settlements,
         closed=[],
+        # A statement of the process itself may still run on the server, or this one.
+        again=True,
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pgflow_cli import handlers, spans
+from pgflow_cli.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.models import LeasedJob
 from pgflow_cli.running import executables
@@ -46,7 +47,10 @@ class Run:
     outcome: Outcome | None = None
     over: bool = False
     submitted: bool = False
-    stale: bool = False  # its lease had run out before it ended
+    # Whether its lease had run out before it ended; known once it is to be settled.
+    stale: bool | None = None
+    settled: bool = False  # by a statement of its own, with its followers
+    refused: bool = False  # the database takes no outcome of it
     span: spans.Processing | None = None
 
 
@@ -84,7 +88,7 @@ class Slots:
         self._running: set[Run] = set()
         self._by_type: Counter[str] = Counter()
         self._limited = False
-        self._places = list(range(concurrency))
+        self._places = list(range(board.runs))
         # For each place once, not for each job.
         self._hooks = [
             Hooks(functools.partial(board.progress, place), enqueue_now)
@@ -186,6 +190,15 @@ class Slots:
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
+
+    def free(self, runs: Iterable[Run]) -> None:
+        """Free the places of jobs whose settlement is confirmed: until then they would
+        count as lost if the process died.
+        """
+        for run in runs:
+            if run.place >= 0:
+                self._board.free(run.place)
+                self._places.append(run.place)
 
     def cancel(self, job_ids: set[str]) -> None:
         """Stop jobs that an operator has canceled.
@@ -298,7 +311,7 @@ class Slots:
                 outcome = self._attempt(run, job)
         # Decided from outside meanwhile: that counts.
         run.outcome = run.outcome or outcome
-        run.ended = run.ended or time.monotonic()
+        run.ended = run.ended or monotonic()
         _end_span(run)
 
     def _attempt(self, run: Run, job: Job) -> Outcome:
@@ -311,7 +324,7 @@ class Slots:
         then.
         """
         leased = run.leased
-        now = run.started = time.monotonic()
+        now = run.started = monotonic()
         if now >= self._board.valid_until(leased.lease_id):
             # Too late to begin: somebody else may be running it already.
             run.outcome, run.ended = None, now
@@ -330,10 +343,10 @@ class Slots:
             )
         except Exception as error:
             run.outcome = handlers.conclude(run.handler, leased, error)
-            run.ended = time.monotonic()
+            run.ended = monotonic()
             return None
         if run.outcome is not None:
-            run.ended = time.monotonic()  # canceled just now
+            run.ended = monotonic()  # canceled just now
             return None
         return run.job
 
@@ -366,7 +379,7 @@ class Slots:
                 with self._tracing.processing(job) as run.span:
                     outcome = await handlers.run_async(run.handler, job)
             run.outcome = run.outcome or outcome
-            run.ended = run.ended or time.monotonic()
+            run.ended = run.ended or monotonic()
             _end_span(run)
         with self._changed:
             self._finish(run)
@@ -419,7 +432,6 @@ class Slots:
         self._running.discard(run)
         self._by_type[run.leased.job_type] -= 1
         self._board.end(run.place)
-        self._places.append(run.place)
 
     def _wake(self) -> None:
         waiting = len(self._waiting.threads)
@@ -468,7 +480,7 @@ class Slots:
         with self._changed:
             if run.over:
                 return
-            run.outcome, run.ended = run.outcome or outcome, time.monotonic()
+            run.outcome, run.ended = run.outcome or outcome, monotonic()
             self._finish(run)
             if run.task is None:
                 # This thread ends when its handler returns.

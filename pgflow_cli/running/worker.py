@@ -14,11 +14,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pgflow_cli import handlers, logs, spans
+from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
 from pgflow_cli.models import JobOptions
@@ -93,7 +93,7 @@ class Worker:
 
     def tick(self) -> None:
         """Look after deadlines, leases and jobs that wait too long; often."""
-        now = time.monotonic()
+        now = monotonic()
         self._board.turn()
         self.slots.stop_late(now)
         self._intake.isolate()
@@ -119,7 +119,7 @@ class Worker:
             threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
         told_idle = told_retiring = False
         told_quiet = self._intake.quiet
-        report_at = time.monotonic() + REPORT
+        report_at = monotonic() + REPORT
         while not self._intake.finished():
             if pipe.poll(TICK):
                 while pipe.poll():
@@ -134,8 +134,8 @@ class Worker:
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
                 pipe.send(("retiring",))
-            if time.monotonic() >= report_at:
-                report_at = time.monotonic() + REPORT
+            if monotonic() >= report_at:
+                report_at = monotonic() + REPORT
                 self._report(pipe)
         self._report(pipe)
         self.slots.stop()

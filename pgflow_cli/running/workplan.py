@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# At most so many batches wait: for each connection one that runs, one on its way.
+BATCHES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
@@ -54,3 +57,21 @@ class WorkPlan:
     status_folders: tuple[Path, ...] = ()
     notify_socket: str | None = None
     watchdog: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """The most jobs that may wait in a process's memory behind its busy slots."""
+        return max(self.concurrency, BATCHES * self.batch_size)
+
+    @property
+    def places(self) -> int:
+        """The most jobs that a process ever holds: leased, and not settled as far as it
+        knows. No more leases either, for none stays without a job.
+
+        Room is what `concurrency + waiting` leaves free beside the jobs that no
+        connection is settling. When a connection leases, the jobs that its own
+        statement settles leave with the reply; the others of its own count. So the jobs
+        of each connection are never more than that, and only those of other connections
+        may have been left out because they were being settled.
+        """
+        return self.connections * (self.concurrency + self.waiting)

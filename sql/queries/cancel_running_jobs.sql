@@ -8,9 +8,13 @@ with running as materialized (
 ),
 recorded as (
   insert into pgflow.job_attempts (
-    job_id, lease_id, started_at, attempt_no, status, worker_name, error_message
+    job_id, lease_id, started_at, finished_at, attempt_no, status, worker_name, error_message
   )
-  select job_id, lease_id, leased_at, attempt_no, 'canceled', worker_name, %(note)s::text
+  select
+    job_id, lease_id, leased_at,
+    -- This transaction may have begun before the lease that it waited for.
+    greatest(leased_at, now()),
+    attempt_no, 'canceled', worker_name, %(note)s::text
   from running
   -- A settled job stays in its lease's arrays until the next heartbeat.
   on conflict (job_id, attempt_no) do nothing

@@ -55,8 +55,10 @@ recorded as (
     job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message
   )
   select
-    job_id, lease_id, least(leased_at, now()), now(), case when not (condemned or canceled) then now() end, attempt_no,
-    %(status)s::text, worker_name, %(error_code)s::text, %(error_message)s::text
+    job_id, lease_id, leased_at,
+    -- A lease may be later than this transaction's now().
+    greatest(leased_at, now()), case when not (condemned or canceled) then now() end,
+    attempt_no, %(status)s::text, worker_name, %(error_code)s::text, %(error_message)s::text
   from judged
   where started
   on conflict (job_id, attempt_no) do nothing

@@ -1,8 +1,9 @@
 -- Lock the leases of a worker process that is dead for certain; waits for a statement of its that still runs.
-select lease_id::text
+select lease_id::text, batch_id::text
 from pgflow.leases
 where worker_id = %(worker_id)s::uuid
-  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s::uuid)
+  and (%(batch_ids)s::uuid[] is null or batch_id = any(%(batch_ids)s::uuid[]))
+  and (%(only)s::uuid[] is null or lease_id = any(%(only)s::uuid[]))
   -- Behind the fence, whoever accepts the database decides what becomes of them.
   and not exists (select from pgflow.fence where closed)
 order by lease_id

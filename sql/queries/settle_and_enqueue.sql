@@ -18,7 +18,11 @@ settled as (
   select
     job_id, %(lease_id)s::uuid,
     greatest(leased_at, now() - %(started_ago)s::float8 * interval '1 second'),
-    greatest(leased_at, now() - %(ended_ago)s::float8 * interval '1 second'),
+    greatest(
+      leased_at,
+      now() - %(started_ago)s::float8 * interval '1 second',
+      now() - %(ended_ago)s::float8 * interval '1 second'
+    ),
     attempt_no, 'succeeded', %(worker_name)s::text, %(code_version)s::text
   from held
   where job_id = %(job_id)s::uuid
@@ -26,10 +30,18 @@ settled as (
   on conflict (job_id, attempt_no) do nothing
   returning job_id
 )
-select enqueued.ids::text[]
+select enqueued.ids::text[] as ids
 from settled
 cross join lateral pgflow.enqueue_many(
   %(jobs)s::jsonb,
   max_payload_bytes => %(max_payload_bytes)s::integer,
   max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer
 ) as enqueued (ids)
+union all
+-- Settled before, by this statement, whose reply was lost: no row only if the lease is gone.
+select '{}'
+from pgflow.job_attempts
+where job_id = %(job_id)s::uuid
+  and attempt_no = %(attempt_no)s::integer
+  and lease_id = %(lease_id)s::uuid
+  and status = 'succeeded'

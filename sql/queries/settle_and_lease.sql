@@ -2,7 +2,7 @@
 with
 -- The leases that still exist. Share-locked, so that no reaper takes one while its outcomes are being written.
 fence as materialized (
-  select lease_id, leased_at, job_ids, attempt_nos
+  select lease_id, batch_id, leased_at, queue, job_ids, attempt_nos
   from pgflow.leases
   where lease_id = any(%(fence_ids)s::uuid[])
     and worker_id = %(worker_id)s::uuid
@@ -42,25 +42,29 @@ settled as (
   )
   select
     job_id, lease_id,
-    -- Durations are the worker's, instants the database's: an attempt never starts before its lease.
+    -- Durations are the worker's, instants the database's: an attempt never starts before its lease, which may be later
+    -- than now() if the clock has stepped, and never ends before it starts.
     greatest(leased_at, now() - started_ago * interval '1 second'),
-    greatest(leased_at, now() - ended_ago * interval '1 second'),
+    greatest(leased_at, now() - started_ago * interval '1 second', now() - ended_ago * interval '1 second'),
     now() + delay * interval '1 second',
     attempt_no, status, %(worker_name)s::text,
     error_code, error_message, error_fingerprint, %(code_version)s::text
   from reported
   join held using (lease_id, job_id, attempt_no)
-  where status <> 'unstarted'
+  where status not in ('unstarted', 'left')
   -- A settlement that is sent again after a lost reply finds its own row.
   on conflict (job_id, attempt_no) do nothing
   returning job_id, attempt_no, next_run_at
 ),
--- A job given back before it started leaves the lease's arrays, keeps its number and its place in the queue.
-unstarted as (
-  select reported.lease_id, reported.job_id, reported.attempt_no, reported.run_at
+-- What leaves the lease's arrays: a job given back before it started, which keeps its number and its place in the
+-- queue, and one left without an outcome. Once each: who else takes an entry out (a cancellation, a reaper, this
+-- statement sent again) locks its lease for update, so the fence waits and reads the arrays again. An attempt that the
+-- snapshot is too old to show puts an entry into a lease of its own at worst, and the reaper finds it settled.
+departed as (
+  select reported.lease_id, reported.job_id, reported.attempt_no, reported.status, reported.run_at
   from reported
   join held using (lease_id, job_id, attempt_no)
-  where reported.status = 'unstarted'
+  where reported.status in ('unstarted', 'left')
     and not exists (
       select from pgflow.job_attempts as earlier
       where earlier.job_id = reported.job_id
@@ -77,10 +81,11 @@ refused as materialized (
         and settled.attempt_no = reported.attempt_no
     )
     and not exists (
-      select from unstarted
-      where unstarted.job_id = reported.job_id
-        and unstarted.lease_id = reported.lease_id
+      select from departed
+      where departed.job_id = reported.job_id
+        and departed.lease_id = reported.lease_id
     )
+    and status <> 'left'
 ),
 returned as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
@@ -95,7 +100,8 @@ returned as (
     where next_run_at is not null
     union all
     select job_id, run_at, attempt_no - 1
-    from unstarted
+    from departed
+    where status = 'unstarted'
   ) as back
   cross join lateral (
     select queue, priority, job_type
@@ -124,12 +130,48 @@ buried as (
   ) as job
   where reported.dlq_reason_code is not null
 ),
+-- Entries of leases that the worker has done with, and that this statement says nothing of.
+unsaid as materialized (
+  select lease_id, job_id, attempt_no
+  from held
+  where lease_id = any(%(closed_ids)s::uuid[])
+    and not exists (
+      select from settled
+      where settled.job_id = held.job_id
+        and settled.attempt_no = held.attempt_no
+    )
+    and not exists (
+      select from departed
+      where departed.job_id = held.job_id
+        and departed.lease_id = held.lease_id
+    )
+),
+-- The worker only asks: a lease goes if each of its entries is settled or gone. A job that is in no lease and has no
+-- attempt is lost.
+closing as materialized (
+  select lease_id
+  from fence
+  where lease_id = any(%(closed_ids)s::uuid[])
+    and not exists (
+      select
+      from unsaid
+      left join lateral (
+        select attempt_no
+        from pgflow.job_attempts
+        where job_id = unsaid.job_id
+          and attempt_no = unsaid.attempt_no
+        -- Without this the planner may hash-join, and read every partition.
+        offset 0
+      ) as earlier on true
+      where unsaid.lease_id = fence.lease_id
+        and earlier.attempt_no is null
+    )
+),
 -- Through the fence: deleted independently, the row would already be gone for it, and its settlements would vanish.
 closed as (
   delete from pgflow.leases
-  using fence
-  where leases.lease_id = fence.lease_id
-    and fence.lease_id = any(%(closed_ids)s::uuid[])
+  using closing
+  where leases.lease_id = closing.lease_id
   returning leases.lease_id
 ),
 shrunk as (
@@ -139,19 +181,33 @@ shrunk as (
   from (
     select
       held.lease_id,
-      coalesce(array_agg(held.job_id) filter (where unstarted.job_id is null), '{}') as job_ids,
-      coalesce(array_agg(held.attempt_no) filter (where unstarted.job_id is null), '{}') as attempt_nos
+      coalesce(array_agg(held.job_id) filter (where departed.job_id is null), '{}') as job_ids,
+      coalesce(array_agg(held.attempt_no) filter (where departed.job_id is null), '{}') as attempt_nos
     from held
-    left join unstarted using (lease_id, job_id)
-    -- Known before a row is read: nearly always there is nothing to give back.
-    where exists (select from unstarted)
+    left join departed using (lease_id, job_id)
+    -- Known before a row is read: nearly always nothing departs.
+    where exists (select from departed)
+      -- One row cannot be both updated and deleted in one statement.
+      and not exists (select from closing where closing.lease_id = held.lease_id)
     group by held.lease_id
-    having count(unstarted.job_id) > 0
+    having count(departed.job_id) > 0
   ) as rest
   where leases.lease_id = rest.lease_id
-    -- One row cannot be both updated and deleted in one statement.
-    and leases.lease_id <> all(%(closed_ids)s::uuid[])
   returning leases.lease_id
+),
+-- Nobody renews this lease, and its worker does not know it: a reaper takes it at once, though what was leased with it
+-- still runs, and counts the attempt as lost.
+left_behind as (
+  insert into pgflow.leases (
+    batch_id, worker_id, worker_name, queue, leased_at, expires_at, job_ids, attempt_nos
+  )
+  select
+    fence.batch_id, gen_random_uuid(), %(worker_name)s::text, fence.queue, fence.leased_at, now(),
+    array_agg(departed.job_id), array_agg(departed.attempt_no)
+  from departed
+  join fence using (lease_id)
+  where departed.status = 'left'
+  group by fence.lease_id, fence.batch_id, fence.queue, fence.leased_at
 ),
 taken as (
   delete from pgflow.pending

@@ -461,7 +461,8 @@ def test_a_batch_whose_reply_was_lost_is_given_back_uncharged(
     mine, other = str(uuid.uuid4()), str(uuid.uuid4())
     [a] = lease(repository, room=1, batch_id=mine)
     [b] = lease(repository, room=1, batch_id=other)
-    repository.give_back_batch(WORKER, mine)
+    ended, found = repository.give_back_batches(WORKER, [mine, str(uuid.uuid4())])
+    assert ([job.job_id for job in ended], found) == ([a.job_id], {mine})
     assert (status_of(connection, a.job_id), status_of(connection, b.job_id)) == (
         "queued",
         "running",

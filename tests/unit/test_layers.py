@@ -14,6 +14,7 @@ ROOT = Path(pgflow_cli.__file__).parent
 # From the bottom to the top. The modules of a line do not know each other.
 LAYERS = (
     {
+        "clock",
         "errors",
         "fence",
         "letters",
@@ -57,6 +58,7 @@ LAYERS = (
         "migrations",
         "queue_changes",
         "probes",
+        "reaping",
         "workforce",
         "local_server",
     },

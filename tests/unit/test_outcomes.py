@@ -236,6 +236,7 @@ def test_the_built_in_codes_are_those_of_the_contract() -> None:
         "BAD_PAYLOAD": "never",
         "UNKNOWN_JOB_TYPE": "never",
         "NON_RETRYABLE": "never",
+        "OUTCOME_REFUSED": "retry",
         "WORKER_LOST": "crash_budget",
     }
 

@@ -28,12 +28,14 @@ def app() -> App:
 
 @pytest.fixture
 def slots() -> Iterator[Callable[..., Slots]]:
-    """Make slots whose board holds one lease that does not run out."""
+    """Make slots whose board holds one lease that does not run out, and a place for
+    each job: nothing is settled here.
+    """
     made: list[Slots] = []
 
     def make(concurrency: int) -> Slots:
         context = multiprocessing.get_context("spawn")
-        board = Board.create(context, runs=concurrency, leases=1)
+        board = Board.create(context, runs=500, leases=1)
         board.hold(LEASE, time.monotonic() + 3600)
         made.append(Slots(concurrency, board, lambda _: []))
         return made[-1]
