@@ -95,15 +95,19 @@ class Cycle:
     def run(self) -> None:
         """Turn until the process ends."""
         while True:
-            runs = self._gather()
-            try:
-                self._turn(runs)
-                self._failures = 0
-                self._again = False
-            except (DatabaseUnavailable, Contention) as error:
-                self._again = self._again or isinstance(error, OutcomeUnknown)
-                self._results.extendleft(reversed(runs))
-                self._back_off(error)
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for a reason to speak, and speak once; an outage is waited for."""
+        runs = self._gather()
+        try:
+            self._turn(runs)
+            self._failures = 0
+            self._again = False
+        except (DatabaseUnavailable, Contention) as error:
+            self._again = self._again or isinstance(error, OutcomeUnknown)
+            self._results.extendleft(reversed(runs))
+            self._back_off(error)
 
     # Waiting.
 
@@ -170,9 +174,11 @@ class Cycle:
 
     def _room(self, settling: int) -> int:
         intake = self._intake
+        batch = self._plan.batch_size
         least = 1
-        if not self._primary:
-            batch = self._plan.batch_size
+        if self._again and settling:
+            least = batch + 1  # it may have to wait for a lock: none
+        elif not self._primary:
             least = batch // 4 if intake.more else batch + 1
         return intake.reserve(settling, at_least=least)
 
@@ -190,7 +196,7 @@ class Cycle:
             scan=scan.scan,
             settlements=self._settlements(runs),
             closed=closed,
-            again=self._again,
+            again=self._again and bool(runs),
         )
         try:
             reply = self._repository.settle_and_lease(request)

@@ -16,6 +16,8 @@ taken as (
       select queue, room
       from quota
       where not exists (select from pgflow.fence where closed)
+        -- As in settle_and_lease; this transaction has two statements that its caller waits for.
+        and (select clock_timestamp()) < now() + %(lease_seconds)s::float8 * interval '1 second' * 2 / 3
       -- Queues take turns, beginning after the one served last.
       order by queue <= %(last_queue)s::text, queue
     ) as turn

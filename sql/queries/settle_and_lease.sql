@@ -233,6 +233,9 @@ taken as (
         )
         -- A restored or cloned database: its jobs may have been finished elsewhere.
         and not exists (select from pgflow.fence where closed)
+        -- Held up by the lock of a table, for longer than its caller waits: what it leased nobody would start, and its
+        -- lease might have run out before it is seen.
+        and (select clock_timestamp()) < now() + %(lease_seconds)s::float8 * interval '1 second' / 2
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
     ) as place

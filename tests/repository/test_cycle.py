@@ -16,6 +16,7 @@ from pgflow_cli.models import (
     Cycle,
     CycleReply,
     LeasedJob,
+    Operator,
     Scan,
     Settlement,
 )
@@ -593,3 +594,376 @@ def test_a_worker_is_idle_when_it_finds_nothing_and_busy_when_it_does(
     assert not idle()
     lease(repository, room=0)
     assert not idle()
+
+
+# What a worker does not settle.
+
+
+def leased_jobs(connection: Connection) -> list[list[str]]:
+    """Return the jobs of each lease, of those that run out first first."""
+    return [
+        row[0]
+        for row in connection.execute(
+            "select job_ids::text[] from pgflow.leases order by expires_at"
+        ).fetchall()
+    ]
+
+
+def left(job: LeasedJob) -> Settlement:
+    return success(job, status="left")
+
+
+def until_waiting(connection: Connection, wait_until: Callable[..., Any]) -> None:
+    wait_until(lambda: blocked(connection), "a statement waits for a lock")
+
+
+def test_a_lease_stays_while_a_job_of_it_has_no_outcome(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 3)
+    a, b, c = lease(repository)
+    settle(repository, success(a), closed=[a.lease_id])
+    settle(repository, success(b), closed=[a.lease_id])
+    assert status_of(connection, c.job_id) == "running"
+    settle(repository, success(c), closed=[a.lease_id])
+    assert leases(connection) == 0
+
+
+def test_a_lease_whose_jobs_have_all_been_settled_before_goes(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    settle(repository, success(a), failure(b))
+    settle(repository, closed=[a.lease_id])
+    assert leases(connection) == 0
+
+
+def test_a_job_given_back_and_one_left_do_not_keep_their_lease(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 3)
+    a, b, c = lease(repository)
+    back = success(b, status="unstarted", run_at=f"{b.run_at}+00")
+    settle(repository, success(a), back, left(c), closed=[a.lease_id])
+    assert leased_jobs(connection) == [[c.job_id]]
+    assert status_of(connection, b.job_id) == "queued"
+
+
+def test_a_job_that_is_left_is_reaped_though_its_batch_mates_are_renewed(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    assert settle(repository, left(a)).lost == []
+    assert beat(repository, a.lease_id).leases == {a.lease_id}
+    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert (reaped.job_id, reaped.started) == (a.job_id, True)
+    assert attempts_of(connection, a.job_id) == [(1, "lost", "WORKER_LOST")]
+    assert settle(repository, success(b), closed=[b.lease_id]).lost == []
+    assert settle(repository, success(a)).lost == [a.job_id]
+
+
+def test_a_job_that_is_left_counts_as_started_though_its_process_dies(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection)
+    [job] = lease(repository)
+    settle(repository, left(job), closed=[job.lease_id])
+    ended = repository.end_worker(
+        WORKER,
+        status="lost",
+        started=[],
+        crash_budget=3,
+        error_code="WORKER_LOST",
+        error_message="signal SIGKILL",
+    )
+    assert ended == []
+    repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert attempts_of(connection, job.job_id) == [(1, "lost", "WORKER_LOST")]
+
+
+def test_a_job_that_is_settled_already_is_not_left(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 2)
+    a, _ = lease(repository)
+    settle(repository, success(a))
+    settle(repository, left(a), closed=[a.lease_id])
+    assert leases(connection) == 1
+    assert repository.reap_expired_locks(limit=10, crash_budget=3) == []
+
+
+def test_a_job_is_left_once(connection: Connection, repository: Repository) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    settle(repository, left(a))
+    settle(repository, left(a))
+    assert leased_jobs(connection) == [[a.job_id], [b.job_id]]
+
+
+def test_a_job_that_was_canceled_meanwhile_is_not_left(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            assert cancel(repository, a.job_id) == [a.job_id]
+            leaving = pool.submit(settle, other, left(a))
+            until_waiting(connection, wait_until)
+        leaving.result()
+    other.close()
+    assert leased_jobs(connection) == [[b.job_id]]
+    assert status_of(connection, a.job_id) == "canceled"
+
+
+def test_a_job_that_was_left_meanwhile_is_not_canceled_in_its_old_lease(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            settle(repository, left(a))
+            canceling = pool.submit(cancel_apart, other, a.job_id)
+            until_waiting(connection, wait_until)
+        canceling.result()
+    other.close()
+    assert audit(connection) == (0, 0)
+    assert [b.job_id] in leased_jobs(connection)
+
+
+def cancel(repository: Repository, job_id: str) -> list[str]:
+    operator = Operator("me", "jobs cancel", "no more")
+    return repository.cancel_running_jobs([job_id], operator=operator, action_id=1)
+
+
+def cancel_apart(repository: Repository, job_id: str) -> list[str]:
+    with repository.transaction():
+        return cancel(repository, job_id)
+
+
+def test_a_job_that_was_left_while_a_heartbeat_waited_does_not_come_back(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            settle(repository, left(a))
+            beating = pool.submit(beat, other, a.lease_id)
+            until_waiting(connection, wait_until)
+        beating.result()
+    other.close()
+    assert leased_jobs(connection) == [[a.job_id], [b.job_id]]
+
+
+def test_a_job_that_is_left_while_a_heartbeat_writes_leaves_all_the_same(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    plant(connection, 3)
+    a, b, c = lease(repository)
+    settle(repository, success(c))
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            beat(repository, a.lease_id)
+            leaving = pool.submit(settle, other, left(a), success(b))
+            until_waiting(connection, wait_until)
+        assert leaving.result().lost == []
+    settle(other, closed=[b.lease_id])
+    other.close()
+    assert leased_jobs(connection) == [[a.job_id]]
+
+
+# What is sent again because its reply was lost, while its first run is still at work.
+
+
+@pytest.mark.parametrize("status", ["unstarted", "left", "failed", "succeeded"])
+def test_what_is_sent_again_waits_for_its_first_run(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+    status: str,
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    ended = [success(job, **ends(job, status)) for job in (a, b)]
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            settle(repository, *ended, closed=[a.lease_id])
+            again = pool.submit(settle, other, *ended, closed=[a.lease_id], again=True)
+            until_waiting(connection, wait_until)
+        reply = again.result()
+    other.close()
+    assert set(reply.lost) <= ({a.job_id, b.job_id} if status == "unstarted" else set())
+    assert leases(connection) == (status == "left")
+
+
+@pytest.mark.parametrize("status", ["unstarted", "left", "failed", "succeeded"])
+def test_a_first_run_that_comes_after_its_repetition_changes_nothing(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+    status: str,
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    ended = [success(job, **ends(job, status)) for job in (a, b)]
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            settle(repository, *ended, closed=[a.lease_id], again=True)
+            first = pool.submit(settle, other, *ended, closed=[a.lease_id])
+            until_waiting(connection, wait_until)
+        first.result()
+    other.close()
+    assert leases(connection) == (status == "left")
+    assert len(attempts_of(connection, a.job_id)) == (status in ("failed", "succeeded"))
+
+
+def ends(job: LeasedJob, status: str) -> dict[str, Any]:
+    """Return how a settlement with that status differs from a success."""
+    if status == "failed":
+        return failure(job)._asdict()
+    run_at = f"{job.run_at}+00" if status == "unstarted" else None
+    return {"status": status, "run_at": run_at}
+
+
+def test_a_parent_sent_again_waits_for_its_first_run_and_enqueues_once(
+    connection: Connection,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    plant(connection)
+    [parent] = lease(repository)
+    other = Repository.of(repository.database)
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            assert len(follow(repository, parent) or []) == 1
+            again = pool.submit(follow, other, parent, again=True)
+            until_waiting(connection, wait_until)
+        assert again.result() == []
+    other.close()
+    row = connection.execute("select count(*) from pgflow.jobs").fetchone()
+    assert row == (2,)
+
+
+def test_a_parent_whose_lease_is_gone_enqueues_nothing(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection)
+    [parent] = lease(repository)
+    expire_leases(connection)
+    repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert follow(repository, parent) is None
+    row = connection.execute("select count(*) from pgflow.jobs").fetchone()
+    assert row == (1,)
+
+
+def test_a_parent_whose_commit_a_failover_lost_does_not_succeed_alone(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection)
+    [parent] = lease(repository)
+    # As the promoted standby has it: the lease, and nothing that came after it.
+    settle(repository, left(parent), closed=[parent.lease_id])
+    assert status_of(connection, parent.job_id) == "running"
+    repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert status_of(connection, parent.job_id) == "queued"
+
+
+def follow(
+    repository: Repository, parent: LeasedJob, *, again: bool = False
+) -> list[str] | None:
+    return repository.settle_and_enqueue(
+        replace(IDLE, again=again),
+        success(parent),
+        [{"job_type": "child", "payload_json": {}}],
+        max_payload_bytes=262144,
+        max_enqueue_per_minute=0,
+    )
+
+
+# Instants.
+
+
+def instants_in_order(connection: Connection) -> bool:
+    """Say whether no attempt starts before its lease or ends before it starts."""
+    row = connection.execute(
+        """
+        select bool_and(
+          finished_at >= started_at
+          and started_at >= coalesce(
+            (
+              select leased_at from pgflow.leases
+              where leases.lease_id = job_attempts.lease_id
+            ),
+            (select max(leased_at) from before where lease = job_attempts.lease_id)
+          )
+        )
+        from pgflow.job_attempts
+        """
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+@pytest.fixture
+def leased_ahead(connection: Connection, repository: Repository) -> list[LeasedJob]:
+    """Jobs whose lease is later than the clock: it has stepped back since."""
+    plant(connection, 5)
+    jobs = lease(repository)
+    connection.execute(
+        "update pgflow.leases set leased_at = now() + interval '1 minute'"
+    )
+    connection.execute(
+        "create temp table before as"
+        " select lease_id as lease, leased_at from pgflow.leases"
+    )
+    return jobs
+
+
+def test_no_attempt_ends_before_it_starts_whatever_the_clocks_say(
+    connection: Connection, repository: Repository, leased_ahead: list[LeasedJob]
+) -> None:
+    a, b, c, d, e = leased_ahead
+    settle(repository, success(a, started_ago=1.0, ended_ago=5.0), failure(b))
+    follow(repository, c)
+    cancel_apart(repository, d.job_id)
+    expire_leases(connection)
+    repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert attempts_of(connection, e.job_id) == [(1, "lost", "WORKER_LOST")]
+    assert instants_in_order(connection)
+
+
+def test_a_run_that_ended_before_it_started_is_settled(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 2)
+    a, b = lease(repository)
+    connection.execute("update pgflow.leases set leased_at = now() - interval '1 hour'")
+    backwards = {"started_ago": 1.0, "ended_ago": 5.0}
+    settle(repository, success(a, **backwards))
+    repository.settle_and_enqueue(
+        IDLE,
+        success(b, **backwards),
+        [{"job_type": "child", "payload_json": {}}],
+        max_payload_bytes=262144,
+        max_enqueue_per_minute=0,
+    )
+    assert status_of(connection, a.job_id) == "succeeded"
+    assert status_of(connection, b.job_id) == "succeeded"

@@ -1,0 +1,389 @@
+"""What a worker process does with an outcome that the database does not take, and with
+a statement whose reply it never sees.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.handlers import App, Fail, Job
+from pgflow_cli.models import Cycle as CycleRequest
+from pgflow_cli.models import CycleReply, LeasedJob
+from pgflow_cli.repository import Database as DatabaseSettings
+from pgflow_cli.repository import Link, Repository
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.cycle import Cycle
+from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.slots import Slots
+from pgflow_cli.running.workplan import WorkPlan
+from tests.jobs import attempts_of, audit, new_worker, plant, status_of
+from tests.servers import Database
+
+Connection = psycopg.Connection[Any]
+Wait = Callable[..., Any]
+
+app = App()
+
+
+@app.handler("noop")
+def noop(job: Job) -> None:
+    pass
+
+
+@app.handler("parent")
+def parent(job: Job) -> None:
+    job.enqueue("child", {})
+
+
+@app.handler("hopeless")
+def hopeless(job: Job) -> None:
+    raise Fail(code="NON_RETRYABLE", message="no such customer")
+
+
+gates: dict[str, threading.Event] = {}
+
+
+@app.handler("gated")
+def gated(job: Job) -> None:
+    gates[job.id].wait()
+
+
+class Process:
+    """A worker process's cycle, slots and board; a test turns it."""
+
+    def __init__(self, repository: Repository, **settings: Any) -> None:
+        self.plan = WorkPlan(
+            "", **{"queues": None, "poll": 0.01, "concurrency": 2, **settings}
+        )
+        context = multiprocessing.get_context("spawn")
+        places = self.plan.places
+        self.board = Board.create(context, runs=places, leases=places)
+        self.board.renew(time.monotonic())
+        self.slots = Slots(self.plan.concurrency, self.board, lambda _: [])
+        remaining = context.Value("q", -1)
+        self.intake = Intake(self.plan, self.board, app, self.slots, remaining)
+        self.worker_id = new_worker()
+        self.cycle = Cycle(
+            self.intake,
+            repository,
+            worker_id=self.worker_id,
+            worker_name="worker-1",
+            primary=True,
+        )
+
+    def turn_until(self, wait_until: Wait, reached: Callable[[], bool]) -> None:
+        """Turn until something has come about."""
+
+        def turned() -> bool:
+            self.cycle.turn()
+            return reached()
+
+        wait_until(turned, "a turn brings it about")
+
+
+@pytest.fixture
+def process(repository: Repository) -> Iterator[Callable[..., Process]]:
+    made: list[Process] = []
+
+    def make(used: Repository | None = None, **settings: Any) -> Process:
+        made.append(Process(used or repository, **settings))
+        return made[-1]
+
+    yield make
+    for gate in gates.values():
+        gate.set()
+    gates.clear()
+    for each in made:
+        each.slots.stop()
+
+
+@pytest.fixture(autouse=True)
+def _every_trial_ends_with_the_audit(connection: Connection) -> Iterator[None]:
+    yield
+    assert audit(connection) == (0, 0)
+
+
+def refuse(connection: Connection, table: str, condition: str) -> None:
+    """Have a trigger refuse new rows of a table."""
+    connection.execute(
+        f"""
+        create or replace function public.refuse() returns trigger language plpgsql as
+        $$ begin
+          if {condition} then raise exception 'no, says the trigger'; end if;
+          return new;
+        end $$;
+        create trigger refuse before insert on pgflow.{table}
+        for each row execute function public.refuse()
+        """
+    )
+
+
+def test_a_refused_outcome_becomes_a_failure_beside_a_mate_that_still_runs(
+    connection: Connection, process: Callable[..., Process], wait_until: Wait
+) -> None:
+    refuse(connection, "dead_letters", "true")
+    [mate] = plant(connection, job_type="gated")
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    gates[mate] = threading.Event()
+    worker = process()
+    worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
+    row = connection.execute(
+        "select error_message from pgflow.job_attempts where job_id = %s", (job,)
+    ).fetchone()
+    assert row == (
+        "the database refused the outcome of this attempt:"
+        " no, says the trigger (SQLSTATE P0001)",
+    )
+    assert status_of(connection, job) == "scheduled"
+    assert status_of(connection, mate) == "running"
+    assert [run.job_id for run in worker.board.unsettled()] == [mate]
+
+
+def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
+    connection: Connection,
+    repository: Repository,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    refuse(connection, "job_attempts", "new.status = 'failed'")
+    [mate] = plant(connection, job_type="gated")
+    [job] = plant(connection, job_type="hopeless")
+    gates[mate] = threading.Event()
+    worker = process()
+    left = {mate: True, job: False}
+    worker.turn_until(wait_until, lambda: leases(connection) == left)
+    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert reaped.job_id == job
+    gates[mate].set()
+    worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
+
+
+def leases(connection: Connection) -> dict[str, bool]:
+    """Return each leased job, and whether its lease is one to be renewed."""
+    rows = connection.execute(
+        "select unnest(job_ids)::text, expires_at > now() from pgflow.leases"
+    ).fetchall()
+    return dict(rows)
+
+
+def test_a_stale_outcome_is_left_to_a_reaper_at_once(
+    connection: Connection,
+    repository: Repository,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    [mate, job] = [plant(connection, job_type="gated")[0] for _ in range(2)]
+    gates[mate], gates[job] = threading.Event(), threading.Event()
+    worker = process()
+    worker.turn_until(wait_until, lambda: len(worker.board.running()) == 2)
+    [(lease_id, place)] = worker.board.held().items()
+    # No heartbeat has come through for a lease's time.
+    worker.board.extend(lease_id, place, time.monotonic())
+    gates[job].set()
+    left = {mate: True, job: False}
+    worker.turn_until(wait_until, lambda: leases(connection) == left)
+    worker.board.extend(lease_id, place, time.monotonic() + 60)
+    gates[mate].set()
+    worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
+    assert leases(connection) == {job: False}
+
+
+def test_a_place_stays_taken_until_the_settlement_is_confirmed(
+    connection: Connection,
+    database: Database,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    """What a process that dies here leaves on the board counts as lost."""
+    seen: list[list[str]] = []
+
+    class Watched(Repository):
+        def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+            reply = super().settle_and_lease(cycle)
+            if cycle.settlements:
+                seen.append([run.job_id for run in worker.board.unsettled()])
+            return reply
+
+    [job] = plant(connection)
+    watched = Watched(Link(DatabaseSettings(database.url)))
+    worker = process(watched)
+    worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
+    watched.close()
+    assert seen == [[job]]
+    assert worker.board.unsettled() == []
+    assert worker.board.held() == {}
+
+
+class Severed(Repository):
+    """Loses the reply of some calls; the server runs them when the test says so."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self.wanted: Callable[[CycleRequest], bool] = lambda _: False
+        self.limited = False  # whether it is a lease from queues with a limit
+        self.cut: list[CycleRequest] = []
+
+    def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+        if not self.limited:
+            self._perhaps_cut(cycle)
+        return super().settle_and_lease(cycle)
+
+    def lease_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
+        if self.limited:
+            self._perhaps_cut(cycle)
+        return super().lease_limited(cycle)
+
+    def _perhaps_cut(self, cycle: CycleRequest) -> None:
+        if not self.cut and self.wanted(cycle):
+            self.cut.append(cycle)
+            raise OutcomeUnknown("no answer within 3.3 s")
+
+
+@pytest.fixture
+def severed(database: Database) -> Iterator[Severed]:
+    made = Severed(Link(DatabaseSettings(database.url)))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_what_a_late_commit_leased_is_given_back_uncharged(
+    connection: Connection,
+    repository: Repository,
+    severed: Severed,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    limited: bool,
+) -> None:
+    if limited:
+        connection.execute(
+            "insert into pgflow.queue_policies (queue, max_in_flight)"
+            " values ('default', 5)"
+        )
+        plant(connection)
+    severed.wanted, severed.limited = lambda cycle: bool(cycle.room), limited
+    worker = process(severed)
+    worker.turn_until(wait_until, lambda: bool(severed.cut))
+    worker.cycle.turn()  # looks for it, and finds nothing yet
+    assert worker.intake.doubts.pressing(time.monotonic())
+    [job] = plant(connection)
+    lease = repository.lease_limited if limited else repository.settle_and_lease
+    lease(replace(severed.cut[0], settlements=[], closed=[], job_types=["noop"]))
+    assert status_of(connection, job) == "running"
+    worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+    assert not worker.intake.doubts.pressing(time.monotonic())
+
+
+def test_a_process_in_doubt_does_not_end(
+    connection: Connection,
+    severed: Severed,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    severed.wanted = lambda cycle: bool(cycle.room)
+    worker = process(severed, lease_seconds=0.5)
+    worker.turn_until(wait_until, lambda: bool(severed.cut))
+    worker.intake.ending = True
+    assert not worker.intake.finished()
+    worker.turn_until(wait_until, worker.intake.finished)
+
+
+def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
+    connection: Connection,
+    repository: Repository,
+    severed: Severed,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    """The first run is still at work on the server when the second one comes."""
+    [mate, job] = [plant(connection, job_type="gated")[0] for _ in range(2)]
+    gates[mate] = threading.Event()
+    worker = process(severed, concurrency=1)
+    worker.turn_until(wait_until, lambda: len(worker.board.running()) == 1)
+    severed.wanted = lambda cycle: bool(cycle.settlements)
+    worker.intake.quiet = True
+    worker.intake.give_back(worker.slots.give_back())
+    worker.turn_until(wait_until, lambda: bool(severed.cut))
+    [first] = severed.cut
+    assert [s.status for s in first.settlements] == ["unstarted"]
+    with ThreadPoolExecutor() as pool:
+        with repository.transaction():
+            repository.settle_and_lease(first)
+            turning = pool.submit(worker.cycle.turn)
+            wait_until(
+                lambda: connection.execute(
+                    "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+                ).fetchone(),
+                "the second run waits for the first",
+            )
+        turning.result()
+    assert status_of(connection, job) == "queued"
+    assert worker.intake.in_flight == 1
+    gates[mate].set()
+    worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
+
+
+def test_a_parent_keeps_its_followers_until_its_lease_is_closed(
+    connection: Connection,
+    severed: Severed,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    """A failover loses the commit of parent and followers, after it was confirmed and
+    before the lease was closed.
+    """
+    [job] = plant(connection, job_type="parent")
+    severed.wanted = lambda cycle: bool(cycle.settlements)
+    worker = process(severed)
+    worker.turn_until(wait_until, lambda: bool(severed.cut))
+    [closing] = severed.cut
+    assert [s.status for s in closing.settlements] == ["left"]
+    # What the promoted standby does not have.
+    connection.execute("delete from pgflow.job_attempts")
+    connection.execute("delete from pgflow.pending where job_type = 'child'")
+    connection.execute("delete from pgflow.jobs where job_type = 'child'")
+    worker.turn_until(wait_until, lambda: leases(connection) == {})
+    assert status_of(connection, job) == "succeeded"
+    row = connection.execute(
+        "select count(*) from pgflow.jobs where job_type = 'child'"
+    ).fetchone()
+    assert row == (1,)
+
+
+def test_an_outage_in_the_middle_of_refused_outcomes_settles_each_once(
+    connection: Connection,
+    severed: Severed,
+    process: Callable[..., Process],
+    wait_until: Wait,
+) -> None:
+    refuse(connection, "job_attempts", "new.error_code = 'NON_RETRYABLE'")
+    jobs = [*plant(connection, 3), *plant(connection, 1, job_type="hopeless")]
+    # The one after the first that was settled alone.
+    alone: list[CycleRequest] = []
+
+    def second_alone(cycle: CycleRequest) -> bool:
+        if len(cycle.settlements) == 1 and not cycle.room:
+            alone.append(cycle)
+        return len(alone) == 2
+
+    severed.wanted = second_alone
+    worker = process(severed, concurrency=4)
+    worker.turn_until(
+        wait_until, lambda: all(attempts_of(connection, job) for job in jobs)
+    )
+    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
+    assert [len(attempts_of(connection, job)) for job in jobs] == [1, 1, 1, 1]
+    assert worker.board.held() == {}
+    assert worker.board.unsettled() == []
