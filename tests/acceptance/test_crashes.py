@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.jobs import attempts_of, plant, status_of
+from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
@@ -142,6 +143,86 @@ def test_a_supervisor_frozen_past_its_lease_settles_nothing(
         (2, "succeeded", None),
     ]
     assert second.process.poll() is None
+
+
+def test_jobs_that_outlive_the_lease_of_a_frozen_supervisor_run_again(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    """Its processes go on, and find their lease run out; there is no other worker."""
+    gate = tmp_path / "gate"
+    jobs = plant(connection, 4, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    worker = start_worker(*SHORT)
+    wait_until(lambda: all(witness(j) for j in jobs), "the jobs start")
+    worker.send(signal.SIGSTOP)
+    wait_until(
+        lambda: connection.execute(
+            "select bool_and(expires_at < now()) from pgflow.leases"
+        ).fetchone()[0],
+        "their leases run out",
+    )
+    gate.touch()
+    wait_until(
+        lambda: worker.log.count("its lease is gone") == 4, "the process says so"
+    )
+    assert {status_of(connection, j) for j in jobs} == {"running"}
+    worker.send(signal.SIGCONT)
+    wait_until(settled(connection, *jobs), "they run again")
+    for job in jobs:
+        assert [a[1] for a in attempts_of(connection, job)] == ["lost", "succeeded"]
+
+
+def test_a_process_that_dies_before_it_has_settled_what_ended_costs_an_attempt(
+    connection: Connection,
+    database: Database,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [job] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    worker = start_worker("--lease-seconds", "6")
+    wait_until(lambda: witness(job), "the job starts")
+    holder = database.connect(autocommit=False)
+    holder.execute("lock table pgflow.job_attempts in share row exclusive mode")
+    gate.touch()
+    wait_until(
+        lambda: connection.execute(
+            "select busy_slots = 0 from pgflow.workers"
+        ).fetchone()[0],
+        "a heartbeat says that it has ended",
+    )
+    sessions = "from pg_stat_activity where application_name like 'pgflow work %'"
+    pids = [pid for (pid,) in connection.execute(f"select pid {sessions}").fetchall()]
+    [child] = worker.children()
+    child.kill()
+    # Else its last statement might settle the job after all.
+    connection.execute(
+        "select pg_terminate_backend(p, 5000) from unnest(%s) p", (pids,)
+    )
+    holder.rollback()
+    wait_until(settled(connection, job), "a new process runs it")
+    assert attempts_of(connection, job) == [
+        (1, "lost", "WORKER_LOST"),
+        (2, "succeeded", None),
+    ]
+    assert witness(job) == [("start", 1), ("end", 1), ("start", 2), ("end", 2)]
+
+
+def test_a_handler_that_stops_the_clock_harms_nobody(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="stops_the_clock", max_attempts=1)
+    start_worker()
+    wait_until(settled(connection, job), "it is settled")
+    [good] = plant(connection, job_type="quick", max_attempts=1)
+    wait_until(settled(connection, good), "the next one is, too")
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+    assert attempts_of(connection, good) == [(1, "succeeded", None)]
 
 
 def test_a_handler_that_holds_the_interpreter_keeps_its_lease(

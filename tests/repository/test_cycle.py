@@ -967,3 +967,27 @@ def test_a_run_that_ended_before_it_started_is_settled(
     )
     assert status_of(connection, a.job_id) == "succeeded"
     assert status_of(connection, b.job_id) == "succeeded"
+
+
+def test_a_lease_that_a_lock_held_up_for_longer_than_its_caller_waits_takes_nothing(
+    connection: Connection,
+    database: Database,
+    repository: Repository,
+    wait_until: Callable[..., Any],
+) -> None:
+    [job] = plant(connection)
+    locking = database.connect(autocommit=False)
+    locking.execute("lock table pgflow.jobs in access exclusive mode")
+    with ThreadPoolExecutor() as pool:
+        leasing = pool.submit(lease, repository, lease_seconds=0.4)
+        wait_until(
+            lambda: connection.execute(
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+                " and clock_timestamp() > query_start + interval '0.4 seconds'"
+            ).fetchone(),
+            "half of a lease has passed",
+        )
+        locking.rollback()
+        assert leasing.result() == []
+    assert status_of(connection, job) == "queued"
+    assert len(lease(repository)) == 1

@@ -67,6 +67,23 @@ def test_a_running_job_is_seen_with_its_deadline_and_progress() -> None:
     assert shown.running() == []
 
 
+def test_a_job_that_has_ended_keeps_its_place_until_it_is_settled() -> None:
+    shown, lease, job = board(), new_id(), new_id()
+    shown.start(1, lease, job, deadline=50.0, attempts=(1, 0, 25))
+    [running] = shown.running()
+    shown.end(1)
+    assert shown.running() == []
+    assert shown.unsettled() == [running]
+    shown.free(1)
+    assert shown.unsettled() == []
+
+
+def test_a_job_that_ends_without_having_started_leaves_its_place_free() -> None:
+    shown = board()
+    shown.end(1)
+    assert shown.unsettled() == []
+
+
 def test_a_place_that_is_half_written_is_passed_over() -> None:
     shown = board()
     shown.hold("not-an-id".ljust(36, "x"), 1.0)
