@@ -45,6 +45,7 @@ LAYERS = (
         "drain",
         "families",
         "selection",
+        "logwriter",
         "spans",
     },
     {"queue_status", "repository"},
