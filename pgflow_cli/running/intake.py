@@ -133,7 +133,8 @@ class Intake:
 
     def _may_lease(self) -> bool:
         healthy = self.board.renewed_at() + self.plan.lease_seconds > time.monotonic()
-        return healthy and not (self.quiet or self.ending or self._suspects)
+        able = healthy and not self.slots.is_short()
+        return able and not (self.quiet or self.ending or self._suspects)
 
     def _spend(self, jobs: int) -> int:
         """Take so many from what all processes may still lease, or give some back.

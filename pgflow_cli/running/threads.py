@@ -14,8 +14,8 @@ _STEADY = 30.0  # seconds after which an end counts as the first
 
 
 class StandingThread:
-    """Runs `target` in a thread, and again whenever it ends: a process without its
-    heartbeat would look healthy and lose every lease.
+    """Runs `target` in a thread until it returns; if it fails, it is run again: a
+    process without its heartbeat would look healthy and lose every lease.
     """
 
     def __init__(self, name: str, target: Callable[[], None]) -> None:
@@ -23,16 +23,17 @@ class StandingThread:
         self._thread: threading.Thread | None = None
         self._started = self._again = 0.0
         self._ends = 0
+        self._done = False
 
     def attend(self) -> None:
-        """Start it unless it runs; after a pause if it has ended just now."""
+        """Start it unless it runs; after a pause if it has failed just now."""
         now = time.monotonic()
         if self._thread is not None:
-            if self._thread.is_alive():
+            if self._thread.is_alive() or self._done:
                 return
             self._thread = None
             self._ends = 0 if now - self._started > _STEADY else self._ends
-            self._postpone(now, "the thread %s has ended, again in %g s")
+            self._postpone(now, "the thread %s has failed, again in %g s")
         if now >= self._again:
             self._start(now)
 
@@ -43,7 +44,7 @@ class StandingThread:
 
     def _start(self, now: float) -> None:
         thread = threading.Thread(
-            target=self._target, name=f"pgflow-{self.name}", daemon=True
+            target=self._run, name=f"pgflow-{self.name}", daemon=True
         )
         try:
             thread.start()
@@ -51,6 +52,10 @@ class StandingThread:
             self._postpone(now, "cannot start the thread %s, again in %g s")
         else:
             self._thread, self._started = thread, now
+
+    def _run(self) -> None:
+        self._target()
+        self._done = True
 
     def _postpone(self, now: float, words: str) -> None:
         pause = min(_LONGEST_PAUSE, 2.0**self._ends)

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -125,12 +126,12 @@ class Worker:
         Raises SupervisorGone.
         """
         self._obey()  # before the first lease
-        for cycle in self._cycles:
-            threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
+        resting = deque(self._cycles)
         told_idle = told_retiring = False
         told_quiet = self._intake.quiet
         report_at = time.monotonic() + REPORT
         while not self._intake.finished():
+            self._start_cycles(resting)
             if pipe.wait(TICK):
                 self.wake()
             self._obey()
@@ -152,6 +153,22 @@ class Worker:
                 self._report(pipe)
         self._report(pipe)
         self.slots.stop()
+
+    def _start_cycles(self, resting: deque[Cycle]) -> None:
+        while resting:
+            thread = threading.Thread(
+                target=resting[0].run, name="pgflow-cycle", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # at the next turn, then
+                log.warning(
+                    "nothing is leased yet: %s",
+                    error,
+                    extra=logs.trouble("slots_short", error),
+                )
+                return
+            resting.popleft()
 
     def _report(self, pipe: WorkerEnd) -> None:
         self._intake.counters.count_dropped_lines(logs.take_dropped())

@@ -22,6 +22,7 @@ LAYERS = (
         "notices",
         "oversight",
         "plans",
+        "startup",
         "symptoms",
         "upkeep",
     },
