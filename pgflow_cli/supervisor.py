@@ -166,7 +166,12 @@ class Supervisor:
     def _listen_to_children(self, woken: socket.socket) -> None:
         pipes = [c.pipe.fileno() for c in self._children if not c.pipe.ended]
         sentinels = [c.process.sentinel for c in self._children]
-        if woken in connection.wait([*pipes, *sentinels, woken], TICK):
+        try:
+            connection.wait([*pipes, *sentinels, woken], TICK)
+        except OSError:
+            # More descriptors than a limit set later allows, or no memory.
+            time.sleep(TICK)
+        with suppress(BlockingIOError):
             woken.recv(64)
         for child in list(self._children):
             dead = not child.process.is_alive()

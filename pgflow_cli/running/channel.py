@@ -122,8 +122,7 @@ class WorkerEnd:
         Raises SupervisorGone.
         """
         try:
-            if not connection.wait([self._end], seconds):
-                return False
+            connection.wait([self._end], seconds)
             heard = self._end.recv(_CHUNK)
         except BlockingIOError:
             return False
