@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pgflow_cli import failures, settings, terminal
+from pgflow_cli import failures, settings, startup, terminal
 from pgflow_cli.context import Group
 from pgflow_cli.options import Session
 
@@ -106,7 +106,9 @@ class Program(Group):
             alike = difflib.get_close_matches(args[0], self.list_commands(ctx))
             meant = f" Did you mean {' or '.join(alike)}?" if alike else ""
             ctx.fail(f"there is no command {args[0]!r}.{meant}")
-        return super().resolve_command(ctx, args)
+        name, found, rest = super().resolve_command(ctx, args)
+        startup.heed_signals(name)
+        return name, found, rest
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Make the context, which may already print help."""

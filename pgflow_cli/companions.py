@@ -5,7 +5,6 @@ server: it may crash, hang or be slow, and costs nobody a lease.
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +12,15 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli.running.processes import CONTEXT, cause
+from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
+from pgflow_cli.running.worker import ignore_signals
 
 log = logging.getLogger("pgflow.supervisor")
 
 _LONGEST_PAUSE = 30.0  # seconds before one that keeps ending is started again
 _STEADY = 30.0  # seconds after which an end counts as the first
 _LAST_SECONDS = 5.0
+_SHORTAGE = 5.0  # seconds until one that could not be started is tried again
 
 
 class Tie:
@@ -58,17 +59,34 @@ class Companion:
     _ends: int = 0
 
     def start(self) -> None:
-        """Start the process."""
-        ours, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(
-            target=_run,
-            args=(self.target, self.arguments, self._beat, theirs),
-            name=f"pgflow-{self.name}",
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
-        self._pipe, self._started = ours, time.monotonic()
+        """Start the process; if the system refuses, `attend` tries again."""
+        try:
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(
+                target=_run,
+                args=(self.target, self.arguments, self._beat, theirs),
+                name=f"pgflow-{self.name}",
+                daemon=True,
+            )
+            try:
+                start_process(process)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        except OSError as error:
+            self._again = time.monotonic() + _SHORTAGE
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "cannot start the %s: %s; again in %g s",
+                self.name,
+                error.strerror or error,
+                _SHORTAGE,
+                extra={"event": "process_not_started"},
+            )
+        else:
+            self._process, self._pipe = process, ours
+            self._started = time.monotonic()
 
     def attend(self) -> None:
         """Tell it that the loop turns; restart it if it has ended, after a second at
@@ -97,7 +115,7 @@ class Companion:
             self._process.join(_LAST_SECONDS)
             if self._process.is_alive():
                 self._process.kill()
-                self._process.join()
+                self._process.join(KILLED)
         self._process = self._pipe = None
 
     def _forget(self) -> None:
@@ -113,7 +131,5 @@ def _run(
     pipe: connection.Connection,
 ) -> None:
     # A signal to the whole group is for the supervisor: it ends us when all is done.
-    for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_signals()
     target(*arguments, Tie(beat, pipe))

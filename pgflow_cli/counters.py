@@ -55,7 +55,9 @@ def _waits() -> Histogram:
 
 @dataclass(slots=True)
 class Tally:
-    """Attempts by label, how long they took, and how long their jobs had waited."""
+    """Attempts by label, how long they took, and how long their jobs had waited; and
+    lines of the log that were dropped.
+    """
 
     attempts: Counter[Attempt] = field(default_factory=Counter)
     durations: defaultdict[Timed, Histogram] = field(
@@ -64,10 +66,11 @@ class Tally:
     waits: defaultdict[str, Histogram] = field(
         default_factory=lambda: defaultdict(_waits)
     )
+    dropped_lines: int = 0
 
     def __bool__(self) -> bool:
         """Whether anything was counted."""
-        return bool(self.attempts or self.waits)
+        return bool(self.attempts or self.waits or self.dropped_lines)
 
     def attempt(self, counted: Attempt, seconds: float | None) -> None:
         """Count an attempt that took `seconds`; None where that means nothing."""
@@ -90,6 +93,7 @@ class Tally:
             self.durations[timed].add(histogram)
         for queue, histogram in other.waits.items():
             self.waits[queue].add(histogram)
+        self.dropped_lines += other.dropped_lines
 
 
 class Counters:
@@ -112,6 +116,11 @@ class Counters:
             count = self._tally.wait
             for job in jobs:
                 count(job.queue, (leased_at - moment(job.run_at)).total_seconds())
+
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count lines of the log that were dropped."""
+        with self._lock:
+            self._tally.dropped_lines += lines
 
     def take(self) -> Tally:
         """Return what was counted since this was last called."""
@@ -153,7 +162,7 @@ def attempt_of(
 
 def limited(tally: Tally, labels: Labels) -> Tally:
     """Return a tally whose labels have no more values than they may."""
-    kept = Tally()
+    kept = Tally(dropped_lines=tally.dropped_lines)
     for (queue, job_type, outcome, code, _), count in tally.attempts.items():
         named = (*_named(labels, queue, job_type), outcome)
         kept.attempts[(*named, labels.value("code", code), False)] += count
@@ -182,6 +191,8 @@ def counter_rows(tally: Tally) -> list[dict[str, object]]:
         _row("wait", queue, histogram=histogram)
         for queue, histogram in tally.waits.items()
     ]
+    if tally.dropped_lines:
+        rows.append(_row("log_lines_dropped", "", count=tally.dropped_lines))
     return rows
 
 

@@ -6,11 +6,13 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from typing import Protocol
 
 from pgflow_cli.handlers import JobFields
 from pgflow_cli.loglines import JsonLines, TextLines
+from pgflow_cli.logwriter import LineWriter
 
 log = logging.getLogger("pgflow")
 
@@ -37,8 +39,8 @@ def set_up(
     `worker_id` is put on every line. `processes` is how many processes write to this
     log: together they repeat one trouble no more than once a second.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    at_terminal = sys.stderr.isatty()
+    handler = LineWriter(sys.stderr)
+    at_terminal = sys.stderr is not None and sys.stderr.isatty()
     fields = {} if worker_id is None else {"worker_id": worker_id}
     as_text = form == "text" or (form == "auto" and at_terminal)
     handler.setFormatter(
@@ -51,6 +53,28 @@ def set_up(
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)  # else they would be lines of their own form
     threading.excepthook = note_thread
+
+
+def take_dropped() -> int:
+    """Return how many lines this process has dropped since the last call."""
+    handlers = logging.getLogger().handlers
+    return sum(h.take_dropped() for h in handlers if isinstance(h, LineWriter))
+
+
+def say_stacks() -> None:
+    """Write a line for each thread: where it is, the innermost call first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        calls = [
+            f"in {each.f_code.co_name} ({each.f_code.co_filename}:{line})"
+            for each, line in traceback.walk_stack(frame)
+        ]
+        log.warning(
+            "stack of %s: %s",
+            names.get(ident, ident),
+            ", ".join(calls),
+            extra={"event": "stack"},
+        )
 
 
 def trouble(event: str, error: BaseException) -> dict[str, object]:

@@ -183,6 +183,10 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
     yield _by_queue(
         sums, labels, "leases_expired", "Leases that ran out and were reaped."
     )
+    yield families.counter(
+        "log_lines_dropped", "Lines that workers could not write to their log.", (),
+        {(): sum(s.count for s in sums if s.metric == "log_lines_dropped")},
+    )  # fmt: skip
     for name, words in _DECISIONS.items():
         yield families.counter(
             name, words, ("queue", "reason_code"),

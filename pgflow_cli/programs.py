@@ -28,6 +28,8 @@ _LAST_READS = 64  # of what is still in the pipes when the program has ended
 # Looked up here: after the fork of a process with threads, a child may do very little.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+# What a worker process ignores.
+_HEARD = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TSTP")
 
 
 class CannotStart(Exception):
@@ -140,9 +142,10 @@ def _start(
 
 def child_preparation(parent: int) -> Callable[[], None]:
     """Return what a child does before it is a program: hear signals, die with us."""
+    numbers = [getattr(signal, f"SIG{name}") for name in _HEARD]
 
     def prepare() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         if _libc is not None:

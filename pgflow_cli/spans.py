@@ -220,7 +220,11 @@ def flush(seconds: float) -> None:
         done.set()
 
     # The SDK heeds no time limit of its own while it exports.
-    threading.Thread(target=work, name="pgflow-spans", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="pgflow-spans", daemon=True).start()
+    except RuntimeError as error:
+        _lost(str(error))
+        return
     if hasattr(provider, "force_flush") and not done.wait(seconds):
         _lost(f"not exported within {seconds:g} s")
 

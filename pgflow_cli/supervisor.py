@@ -7,17 +7,17 @@ interpreter or crashing it.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import random
 import signal
 import socket
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from typing import Any
 
@@ -25,10 +25,13 @@ from pgflow_cli import errors, fencing, logs, migrations
 from pgflow_cli.companions import Companion
 from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.running import intake
 from pgflow_cli.running.board import RunningJob
+from pgflow_cli.running.channel import Garbled
 from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps
 from pgflow_cli.running.heartbeat import Heartbeat
 from pgflow_cli.running.processes import CONTEXT, Child, cause, settling
+from pgflow_cli.running.threads import StandingThread
 from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile
 
@@ -38,6 +41,9 @@ TICK = 0.1  # seconds between two looks at the processes
 # Seconds past its deadline before a job's process is killed: the process had five.
 OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
+# Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
+KERNEL_GRACE = 5.0
+LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
 _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
 
@@ -52,11 +58,10 @@ class Supervisor:
         self._companions = companions
         self._children: list[Child] = []
         # Its lock is a semaphore that a kill of all of us would leave behind.
-        self._remaining = CONTEXT.Value(
-            "q", plan.max_jobs or -1, lock=plan.max_jobs is not None
-        )
+        lock = False if plan.max_jobs is None else CONTEXT.Lock()
+        self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
         self._signals: deque[str] = deque()
-        self._quick_deaths = 0
+        self._quick_deaths = self._failed_starts = 0
         self._start_again = 0.0
         self._quiet = False
         self._hushed: set[int] = set()  # numbers of processes that were quiet
@@ -84,22 +89,40 @@ class Supervisor:
         have ended.
         """
         with self._watching_signals() as woken:
-            threads = self._start_duties()
-            while not self._ended():
-                self._obey_signals()
-                self._replace_missing()
-                self._listen_to_children(woken)
-                self._look_at_deadlines()
-                self._look_at_limits()
-                boards = [child.board for child in self._living()]
-                self._status.write(boards)
-                self._notices.turn(boards, ending=self._ending_at is not None)
-                for companion in self._companions:
-                    companion.attend()
-            self._stop_duties(threads)
-            self._status.remove()
+            try:
+                self._work(woken)
+            except Exception as error:
+                log.critical(
+                    "the supervisor has failed with %s, its processes end with it",
+                    type(error).__name__,
+                    exc_info=error,
+                    extra={"event": "supervisor_failed"},
+                )
+                raise
+            finally:
+                # After an error, too: without a supervisor they would be headless.
+                for child in self._children:
+                    child.kill()
         if self._failure is not None:
             raise self._failure
+
+    def _work(self, woken: socket.socket) -> None:
+        threads = self._threads()
+        while not self._ended():
+            for thread in threads:
+                thread.attend()
+            self._obey_signals()
+            self._replace_missing()
+            self._listen_to_children(woken)
+            self._look_at_deadlines()
+            self._look_at_limits()
+            boards = [child.board for child in self._living()]
+            self._status.write(boards)
+            self._notices.turn(boards, ending=self._ending_at is not None)
+            for companion in self._companions:
+                companion.attend()
+        self._stop(threads)
+        self._status.remove()
 
     # Children.
 
@@ -108,7 +131,7 @@ class Supervisor:
 
     def _wake(self) -> None:
         for child in self._living():
-            child.say("wake")
+            child.wake()
 
     def _replace_missing(self) -> None:
         if self._ending_at is not None or time.monotonic() < self._start_again:
@@ -117,33 +140,58 @@ class Supervisor:
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
                 quiet = self._quiet or number in self._hushed
-                self._children.append(
-                    Child.start(self.plan, number, self._remaining, quiet=quiet)
-                )
+                try:
+                    child = Child.start(self.plan, number, self._remaining, quiet=quiet)
+                except OSError as error:
+                    self._put_off(error)
+                    return
+                self._failed_starts = 0
+                self._children.append(child)
+
+    def _put_off(self, error: OSError) -> None:
+        """Try again soon: what the system lacks now, it may have then."""
+        pause = min(LONGEST_PAUSE, 2.0**self._failed_starts)
+        self._failed_starts += 1
+        self._start_again = time.monotonic() + pause
+        log.error(
+            "cannot start a worker process: %s; again in %g s",
+            error.strerror or error,
+            pause,
+            extra={"event": "process_not_started", "error_class": type(error).__name__},
+        )
 
     def _spent(self) -> bool:
-        return self._ran_once or self._remaining.value == 0
+        return self._ran_once or intake.left_to_lease(self._remaining) == 0
 
     def _listen_to_children(self, woken: socket.socket) -> None:
-        pipes = {c.pipe: c for c in self._children}
-        sentinels = {c.process.sentinel: c for c in self._children}
-        heard = connection.wait([*pipes, *sentinels, woken], TICK)
-        for source in heard:
-            if source is woken:
-                woken.recv(64)
-            elif source in pipes:
-                self._hear(pipes[source])
-        for child in [c for c in self._children if not c.process.is_alive()]:
+        pipes = [c.pipe.fileno() for c in self._children if not c.pipe.ended]
+        sentinels = [c.process.sentinel for c in self._children]
+        try:
+            connection.wait([*pipes, *sentinels, woken], TICK)
+        except OSError:
+            # More descriptors than a limit set later allows, or no memory.
+            time.sleep(TICK)
+        with suppress(BlockingIOError):
+            woken.recv(64)
+        for child in list(self._children):
+            dead = not child.process.is_alive()
             self._hear(child)
-            self._bury(child)
+            if dead:
+                self._bury(child)
 
     def _hear(self, child: Child) -> None:
         try:
-            while child.pipe.poll():
-                kind, *values = child.pipe.recv()
+            for kind, *values in child.pipe.receive():
                 self._take_message(child, kind, values)
-        except (EOFError, ConnectionResetError, BrokenPipeError):
-            return
+        except Garbled as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "%s speaks no sense, killed: %s",
+                child.name,
+                error,
+                extra={"event": "process_killed", "worker_id": child.name},
+            )
+            child.pipe.ended = True
+            child.process.kill()
 
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
@@ -157,8 +205,6 @@ class Supervisor:
                     " (--app, --handlers-dir, --exec, --simulate)",
                     extra={"event": "no_handlers", "worker_id": child.name},
                 )
-            if child.quiet:
-                child.say("quiet")
         elif kind == "idle":
             child.idle = values[0]
         elif kind == "counted":
@@ -178,7 +224,6 @@ class Supervisor:
         starts.
         """
         self._remove(child)
-        child.process.join()
         child.pipe.close()
         code = child.process.exitcode
         if not child.ready:
@@ -212,9 +257,18 @@ class Supervisor:
                 },
             )
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
+            self._free_lock()
             if time.monotonic() - child.started > 30:
                 self._quick_deaths = 0
             self._postpone()
+
+    def _free_lock(self) -> None:
+        """Free the lock of what is left to lease: a process may have died with it."""
+        if self.plan.max_jobs is not None:
+            lock = self._remaining.get_lock()
+            lock.acquire(timeout=1.0)  # the living hold it for microseconds
+            with suppress(ValueError):
+                lock.release()
 
     def _remove(self, child: Child) -> None:
         self._children.remove(child)
@@ -259,6 +313,7 @@ class Supervisor:
                     },
                 )
                 child.kill()
+                self._hear(child)
                 self._remove(child)
                 child.pipe.close()
                 self._settle_dead(
@@ -292,8 +347,21 @@ class Supervisor:
         if self._released_at is None and now - self._ending_at >= plan.shutdown_timeout:
             self._release()
         if self._released_at is not None and now - self._released_at >= LAST_GRACE:
-            for child in self._children:
-                child.process.kill()
+            self._kill_all(now - self._released_at)
+
+    def _kill_all(self, waited: float) -> None:
+        for child in list(self._children):
+            child.process.kill()
+            if waited >= LAST_GRACE + KERNEL_GRACE:
+                log.error(
+                    "process %s of %s hangs in the kernel and is left to it",
+                    child.process.pid,
+                    child.name,
+                    extra={"event": "process_left", "worker_id": child.name},
+                )
+                self._bury(child)
+                # Before multiprocessing would wait for it.
+                atexit.register(_leave)
 
     def _end(self) -> None:
         """Lease no more; let what runs end."""
@@ -301,14 +369,14 @@ class Supervisor:
             self._ending_at = time.monotonic()
             self._maintaining.stop()
             for child in self._children:
-                child.say("drain")
+                child.drain()
 
     def _release(self) -> None:
         """Give back what still runs, uncharged."""
         if self._released_at is None:
             self._released_at = time.monotonic()
             for child in self._children:
-                child.say("release")
+                child.release()
 
     def _ended(self) -> bool:
         return self._ending_at is not None and not self._children
@@ -359,29 +427,23 @@ class Supervisor:
                     child.hush()
             else:
                 for child in self._children:
-                    child.say("dump")
+                    child.dump()
 
     # Duties.
 
-    def _start_duties(self) -> list[threading.Thread]:
+    def _threads(self) -> list[StandingThread]:
         duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
         if self.plan.listen:
             duties["listener"] = self._wake_ups.run
         if self.plan.maintain:
             duties["maintenance"] = self._maintaining.run
-        threads = [
-            threading.Thread(target=duty, name=f"pgflow-{name}", daemon=True)
-            for name, duty in duties.items()
-        ]
-        for thread in threads:
-            thread.start()
-        return threads
+        return [StandingThread(name, duty) for name, duty in duties.items()]
 
-    def _stop_duties(self, threads: list[threading.Thread]) -> None:
+    def _stop(self, threads: list[StandingThread]) -> None:
         for duty in (self._wake_ups, self._heartbeat, self._upkeep):
             duty.stop()
         for thread in threads:
-            thread.join(timeout=self.plan.lease_seconds / 3 + 1)
+            thread.join(self.plan.lease_seconds / 3 + 1)
 
 
 def await_database(database: Database, *, migrate: bool) -> None:
@@ -409,6 +471,11 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 return
     finally:
         repository.close()
+
+
+def _leave() -> None:
+    logging.shutdown()
+    os._exit(0)
 
 
 def worker_name(given: str | None) -> str:

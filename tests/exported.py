@@ -23,6 +23,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "pgflow_job_duration_seconds": ("histogram", {"queue", "job_type"}),
     "pgflow_job_wait_seconds": ("histogram", {"queue"}),
     "pgflow_leases_expired_total": ("counter", {"queue"}),
+    "pgflow_log_lines_dropped_total": ("counter", set()),
     "pgflow_replays_total": ("counter", {"queue"}),
     "pgflow_ingest_decisions_total": ("counter", {"queue", "reason_code"}),
     "pgflow_policy_decisions_total": ("counter", {"queue", "reason_code"}),

@@ -6,11 +6,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgflow_cli import logs
+from pgflow_cli.counters import Tally
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Repository
@@ -33,12 +34,16 @@ class Process(Protocol):
         """Return its row of the workers table."""
         ...
 
-    def say(self, command: str) -> None:
-        """Tell it something."""
+    def wake(self) -> None:
+        """Have it look for jobs."""
         ...
 
     def hush(self) -> None:
         """Have it lease no more, now and after it has been replaced."""
+        ...
+
+    def cancel(self, job_ids: Collection[str]) -> None:
+        """Name the canceled jobs among those it holds."""
         ...
 
 
@@ -55,7 +60,6 @@ class Heartbeat:
     stopped: threading.Event = field(default_factory=threading.Event)
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)  # canceled jobs, of leases still held
     ledger: Ledger = field(default_factory=Ledger)
 
     def run(self) -> None:
@@ -65,6 +69,7 @@ class Heartbeat:
             pause = self.plan.heartbeat
             try:
                 self.beat(repository)
+                self.ledger.add(Tally(dropped_lines=logs.take_dropped()))
                 self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
                 log.warning(
@@ -123,23 +128,20 @@ class Heartbeat:
                 # Known to producers from now on: look once more for what they enqueued
                 # before.
                 self.registered.add(process.worker_id)
-                process.say("wake")
-        self.told &= {job for jobs in reply.canceled.values() for job in jobs}
+                process.wake()
 
     def _pass_on(
         self, reply: BeatReply, process: Process, leases: Iterable[str]
     ) -> None:
         """Tell a process what operators want of it.
 
-        Each job is named once: a frozen process does not empty its pipe, and a full one
-        would hold up the heartbeat of all.
+        Canceled jobs are named at each heartbeat, as long as their leases are held: a
+        frozen process finds them when it goes on.
         """
         if process.worker_id in reply.quiet:
             process.hush()
-        canceled = {job for lease in leases for job in reply.canceled.get(lease, ())}
-        if new := canceled - self.told:
-            self.told |= new
-            process.say(f"cancel {' '.join(sorted(new))}")
+        if canceled := {j for lease in leases for j in reply.canceled.get(lease, ())}:
+            process.cancel(canceled)
 
 
 def _extendable(board: Board, now: float) -> dict[str, int]:

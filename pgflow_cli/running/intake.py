@@ -19,6 +19,7 @@ from pgflow_cli.running.slots import Run, Slots
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
 
 HORIZON = 0.1  # seconds of work that may wait in memory
+LOCKED = 0.1  # seconds to wait for the count that all processes share
 
 
 class Intake:
@@ -48,6 +49,7 @@ class Intake:
         self._in_flight = 0
         self._reserved = 0
         self._settling = 0  # outcomes on their way to the database
+        self._owed = 0  # jobs to give back to what all processes may still lease
         self._suspects: deque[Run] = deque()
         self._more = False
         self._helpers: list[threading.Event] = []
@@ -131,7 +133,8 @@ class Intake:
 
     def _may_lease(self) -> bool:
         healthy = self.board.renewed_at() + self.plan.lease_seconds > monotonic()
-        return healthy and not (self.quiet or self.ending or self._suspects)
+        able = healthy and not self.slots.is_short()
+        return able and not (self.quiet or self.ending or self._suspects)
 
     def _spend(self, jobs: int) -> int:
         """Take so many from what all processes may still lease, or give some back.
@@ -139,12 +142,21 @@ class Intake:
         Returns how many there were to take. Taken when room is reserved: two
         connections must not both lease the last job.
         """
-        if not self.plan.max_jobs:
+        if not self.plan.max_jobs or not (jobs or self._owed):
             return jobs
-        with self._remaining.get_lock():
-            taken = min(jobs, self._remaining.value)
-            self._remaining.value -= taken
+        lock, left = self._remaining.get_lock(), self._remaining.get_obj()
+        if not lock.acquire(timeout=LOCKED):
+            # Its holder is frozen, or was killed; the supervisor frees it then.
+            self._owed -= min(0, jobs)
+            return 0
+        try:
+            left.value += self._owed
+            self._owed = 0
+            taken = min(jobs, left.value)
+            left.value -= taken
             return int(taken)
+        finally:
+            lock.release()
 
     def leasable_types(self) -> list[str] | None:
         """Return the job types to lease now; None: any."""
@@ -218,6 +230,14 @@ class Intake:
 
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
-        spent = self._remaining.value == 0
+        spent = left_to_lease(self._remaining) == 0 and not self._owed
         held = self._in_flight or self._reserved or self.doubts.pressing(monotonic())
         return (self.ending or spent) and not held
+
+
+def left_to_lease(remaining: Any) -> int:
+    """Return how many jobs all processes may still lease; -1 without a limit.
+
+    Read without the lock: a process that is frozen or was killed may hold it.
+    """
+    return int(getattr(remaining, "get_obj", lambda: remaining)().value)

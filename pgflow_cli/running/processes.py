@@ -8,12 +8,11 @@ import logging
 import multiprocessing
 import signal
 import socket
-import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from multiprocessing import connection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -22,8 +21,9 @@ from pgflow_cli.errors import StatementFailed
 from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
 from pgflow_cli.reaping import end_leases
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import worker
+from pgflow_cli.running import channel, worker
 from pgflow_cli.running.board import Board, RunningJob
+from pgflow_cli.running.control import Control
 from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -31,16 +31,25 @@ log = logging.getLogger("pgflow.supervisor")
 CONTEXT = multiprocessing.get_context("spawn")
 
 
+KILLED = (
+    1.0  # seconds a killed process has to be gone; in the kernel it may take longer
+)
+
+
 @dataclass
 class Child:
-    """A worker process as its supervisor sees it."""
+    """A worker process as its supervisor sees it.
+
+    Nothing here waits for it: it may be frozen, or a handler may hold its interpreter.
+    """
 
     number: int
     name: str
     plan: WorkPlan
     worker_id: str
     board: Board
-    pipe: connection.Connection
+    control: Control
+    pipe: channel.SupervisorEnd
     process: SpawnProcess
     started: float
     ready: bool = False
@@ -49,19 +58,10 @@ class Child:
     done: bool = False
     quiet: bool = False
     job_types: list[str] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def say(self, command: str) -> None:
-        """Send a command; a process that is gone needs none."""
-        with self.lock:
-            try:
-                self.pipe.send(command)
-            except (BrokenPipeError, ConnectionResetError, OSError):
-                log.debug(
-                    "%s does not listen any more",
-                    self.name,
-                    extra={"event": "process_gone", "worker_id": self.name},
-                )
+    def wake(self) -> None:
+        """Have it look for jobs, and at what it is told."""
+        self.pipe.wake()
 
     def hush(self) -> None:
         """Have it lease no more, now and after it has been replaced."""
@@ -72,7 +72,28 @@ class Child:
                 self.name,
                 extra={"event": "worker_quiet", "worker_id": self.name},
             )
-            self.say("quiet")
+            self.control.quiet()
+            self.wake()
+
+    def cancel(self, job_ids: Collection[str]) -> None:
+        """Name the canceled jobs among those it holds; it stops them."""
+        self.control.cancel(job_ids)
+        self.wake()
+
+    def drain(self) -> None:
+        """Have it end after what runs."""
+        self.control.drain()
+        self.wake()
+
+    def release(self) -> None:
+        """Have it give back what runs, and end."""
+        self.control.release()
+        self.wake()
+
+    def dump(self) -> None:
+        """Have it log its stacks."""
+        self.control.dump()
+        self.wake()
 
     @classmethod
     def start(
@@ -80,28 +101,51 @@ class Child:
     ) -> Child:
         """Start a worker process; `remaining` counts the jobs that all of them may
         still lease.
+
+        Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
         name = plan.name if plan.processes == 1 else f"{plan.name}.{number}"
         worker_id = str(uuid.uuid4())
         board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())
         board.turn()
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(
-            target=worker.main,
-            args=(plan, worker_id, name, board, theirs, remaining),
-            name=f"pgflow-worker-{number}",
-        )
-        process.start()
-        theirs.close()
+        control = Control.create(CONTEXT, plan.places)
+        if quiet:
+            control.quiet()
+        ours, theirs = channel.pair()
+        try:
+            process = CONTEXT.Process(
+                target=worker.main,
+                args=(plan, worker_id, name, board, control, theirs, remaining),
+                name=f"pgflow-worker-{number}",
+            )
+            start_process(process)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         now = time.monotonic()
         return cls(
-            number, name, plan, worker_id, board, ours, process, now, quiet=quiet
+            number,
+            name,
+            plan,
+            worker_id,
+            board,
+            control,
+            ours,
+            process,
+            now,
+            quiet=quiet,
         )
 
     def kill(self) -> None:
+        """Kill it; from here on it runs no code of a handler's.
+
+        Waits a second at most: what hangs in the kernel dies when it comes back.
+        """
         self.process.kill()
-        self.process.join()
+        self.process.join(KILLED)
 
     def row(self) -> dict[str, object]:
         return {
@@ -117,6 +161,22 @@ class Child:
             "queues": self.plan.queues,
             "job_types": self.job_types,
         }
+
+
+def start_process(process: SpawnProcess) -> None:
+    """Start a process so that no signal to our whole group ends it before it can say
+    that it ignores them: its main function calls `worker.ignore_signals` first.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        process.start()
+        return
+    # Its own start, at the first process, would unblock what is blocked here.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.group_signals())
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def settling(

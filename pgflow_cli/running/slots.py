@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import handlers, spans
+from pgflow_cli import handlers, logs, spans
 from pgflow_cli.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.models import LeasedJob
@@ -23,8 +24,13 @@ from pgflow_cli.running import executables
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.pace import Pace
 
+log = logging.getLogger("pgflow.worker")
+
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
 GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
+# Seconds without new jobs after the system has refused a thread; what has waited for
+# one is given back meanwhile.
+SHORTAGE = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -108,12 +114,17 @@ class Slots:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pace = Pace()
         self._crowded = False
+        self._short_until = 0.0
 
     # What the cycle asks.
 
     @property
     def busy(self) -> int:
         return len(self._running)
+
+    def is_short(self) -> bool:
+        """Say whether the system has just refused a thread that jobs need."""
+        return monotonic() < self._short_until
 
     def prefetch(self, horizon: float, most: int) -> int:
         """Return how many jobs beyond the free slots these slots would begin within
@@ -164,7 +175,8 @@ class Slots:
         while every slot is busy.
         """
         with self._changed:
-            if waiting_since is not None and self._free() > 0 and not self._limited:
+            starting = self._free() > 0 and not (self._limited or self.is_short())
+            if waiting_since is not None and starting:
                 return []
             chosen = [
                 run
@@ -359,7 +371,11 @@ class Slots:
             loop.run_forever()
             loop.close()
 
-        threading.Thread(target=run, name="pgflow-async", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="pgflow-async", daemon=True).start()
+        except RuntimeError:
+            loop.close()
+            raise
         return loop
 
     def _pump(self) -> None:
@@ -442,9 +458,12 @@ class Slots:
             for _ in range(wanted):
                 self._call_thread()
         if self._waiting.coroutines:
-            if self._loop is None:
-                self._loop = self._start_loop()
-            self._loop.call_soon_threadsafe(self._pump)
+            try:
+                self._loop = self._loop or self._start_loop()
+            except (OSError, RuntimeError) as error:
+                self._run_short(error)
+            else:
+                self._loop.call_soon_threadsafe(self._pump)
 
     def _call_thread(self) -> None:
         """Wake a thread that sleeps; start one if none does and there may be more."""
@@ -452,10 +471,23 @@ class Slots:
             self._called += 1
             self._changed.notify()
         elif self._threads < self.concurrency:
-            self._threads += 1
-            threading.Thread(
-                target=self._thread, name="pgflow-slot", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._thread, name="pgflow-slot", daemon=True
+                ).start()
+            except RuntimeError as error:
+                self._run_short(error)
+            else:
+                self._threads += 1
+
+    def _run_short(self, error: Exception) -> None:
+        """Have no more jobs leased for a while: no fault of any job's."""
+        self._short_until = monotonic() + SHORTAGE
+        log.warning(
+            "jobs wait, or are given back: %s",
+            error,
+            extra=logs.trouble("slots_short", error),
+        )
 
     # From outside.
 

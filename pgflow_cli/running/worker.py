@@ -7,14 +7,15 @@ its leases, watches its deadlines from outside, and settles what it held if it d
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-from multiprocessing.connection import Connection
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from pgflow_cli import handlers, logs, spans
@@ -24,6 +25,8 @@ from pgflow_cli.handlers import App
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.running.board import Board
+from pgflow_cli.running.channel import SupervisorGone, WorkerEnd
+from pgflow_cli.running.control import Control
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.slots import Slots
@@ -35,6 +38,8 @@ TICK = 0.05  # seconds between two looks at deadlines and leases
 REPORT = 1.0  # seconds between two reports of what was counted
 FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
+LAST_WORDS = 5.0  # seconds that a supervisor which does not read may take at the end
+_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 
 
 class Worker:
@@ -46,10 +51,12 @@ class Worker:
         worker_id: str,
         name: str,
         board: Board,
+        control: Control,
         app: App,
         remaining: Any,
     ) -> None:
-        self._plan, self._board = plan, board
+        self._plan, self._board, self._control = plan, board, control
+        self._released = False
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -113,52 +120,76 @@ class Worker:
         self._intake.woken.set()
         self._cycles[0].event.set()
 
-    def run(self, pipe: Connection) -> None:
-        """Serve until the supervisor or a limit ends it."""
-        for cycle in self._cycles:
-            threading.Thread(target=cycle.run, name="pgflow-cycle", daemon=True).start()
+    def run(self, pipe: WorkerEnd) -> None:
+        """Serve until the supervisor or a limit ends it.
+
+        Raises SupervisorGone.
+        """
+        self._obey()  # before the first lease
+        resting = deque(self._cycles)
         told_idle = told_retiring = False
         told_quiet = self._intake.quiet
         report_at = monotonic() + REPORT
         while not self._intake.finished():
-            if pipe.poll(TICK):
-                while pipe.poll():
-                    self._obey(pipe.recv())
+            self._start_cycles(resting)
+            if pipe.wait(TICK):
+                self.wake()
+            self._obey()
             self.tick()
+            # While the supervisor does not read, what is counted stays here.
+            if not pipe.flush():
+                continue
             if self._intake.idle != told_idle:
                 told_idle = self._intake.idle
-                pipe.send(("idle", told_idle))
+                pipe.send("idle", told_idle)
             if self._intake.is_still() and not told_quiet:
                 told_quiet = True
                 log.debug("told to lease no more", extra={"event": "worker_quiet"})
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
-                pipe.send(("retiring",))
+                pipe.send("retiring")
             if monotonic() >= report_at:
                 report_at = monotonic() + REPORT
                 self._report(pipe)
         self._report(pipe)
         self.slots.stop()
 
-    def _report(self, pipe: Connection) -> None:
-        if tally := self._intake.counters.take():
-            pipe.send(("counted", tally))
+    def _start_cycles(self, resting: deque[Cycle]) -> None:
+        while resting:
+            thread = threading.Thread(
+                target=resting[0].run, name="pgflow-cycle", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # at the next turn, then
+                log.warning(
+                    "nothing is leased yet: %s",
+                    error,
+                    extra=logs.trouble("slots_short", error),
+                )
+                return
+            resting.popleft()
 
-    def _obey(self, command: str) -> None:
-        if command == "wake":
-            self.wake()
-        elif command == "quiet":
+    def _report(self, pipe: WorkerEnd) -> None:
+        self._intake.counters.count_dropped_lines(logs.take_dropped())
+        if tally := self._intake.counters.take():
+            pipe.send("counted", tally)
+
+    def _obey(self) -> None:
+        """Do what the supervisor has asked for; flags stay set."""
+        told = self._control
+        if told.is_quiet():
             self._intake.quiet = True
-        elif command == "drain":
+        if told.is_draining() or told.is_releasing():
             self._intake.ending = True
-        elif command == "release":
-            self._intake.ending = True
+        if told.is_releasing() and not self._released:
+            self._released = True
             self._intake.give_back(self.slots.give_back())
             self.slots.release("the worker was stopped before the job ended")
-        elif command.startswith("cancel "):
-            self._intake.cancel(set(command.split()[1:]))
-        elif command == "dump":
-            faulthandler.dump_traceback(file=sys.stderr)
+        if canceled := told.canceled():
+            self._intake.cancel(canceled)
+        if told.wants_dump():
+            logs.say_stacks()
 
 
 def main(
@@ -166,15 +197,13 @@ def main(
     worker_id: str,
     name: str,
     board: Board,
-    pipe: Connection,
+    control: Control,
+    pipe: WorkerEnd,
     remaining: Any,
 ) -> None:
     """Run one worker process; the supervisor starts it with multiprocessing's spawn."""
+    ignore_signals()
     _die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # a terminal sends them to all; the supervisor decides
     logs.set_up(
         plan.log_format,
         plan.log_level,
@@ -186,6 +215,35 @@ def main(
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
     try:
+        _serve(plan, worker_id, name, board, control, pipe, remaining)
+        _flush(pipe)
+    except SupervisorGone as error:
+        # Its leases end, and so do we.
+        log.debug("the supervisor is gone: %s", error, extra={"event": "orphaned"})
+    except Exception as error:
+        log.critical(
+            "the process has failed with %s: a bug",
+            type(error).__name__,
+            exc_info=error,
+            extra={"event": "process_failed"},
+        )
+        _exit(70)
+    spans.flush(FLUSH)
+    _exit(0)
+
+
+def _serve(
+    plan: WorkPlan,
+    worker_id: str,
+    name: str,
+    board: Board,
+    control: Control,
+    pipe: WorkerEnd,
+    remaining: Any,
+) -> None:
+    if control.is_draining():
+        return  # it is over before it has begun
+    try:
         app = handlers.load(
             plan.apps,
             handlers_dir=plan.handlers_dir,
@@ -193,20 +251,47 @@ def main(
             simulate=plan.simulate,
         )
     except PgflowError as error:
-        pipe.send(("failed", error.exit_code, error.message, error.hints))
+        pipe.send("failed", error.exit_code, error.message, error.hints)
         return
-    worker = Worker(plan, worker_id, name, board, app, remaining)
+    if control.is_draining():
+        return
+    worker = Worker(plan, worker_id, name, board, control, app, remaining)
     types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
-    pipe.send(("ready", types, handlers.declared_codes(app)))
-    try:
-        worker.run(pipe)
-        pipe.send(("done",))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the supervisor is gone: its leases end, and so do we
-    spans.flush(FLUSH)
-    # Threads that ignored their timeout would keep the interpreter from ending.
-    logging.shutdown()
-    os._exit(0)
+    pipe.send("ready", types, handlers.declared_codes(app))
+    worker.run(pipe)
+    pipe.send("done")
+
+
+def _flush(pipe: WorkerEnd) -> None:
+    until = monotonic() + LAST_WORDS
+    while not pipe.flush() and monotonic() < until:
+        pipe.wait(TICK)
+
+
+def _exit(code: int) -> None:
+    """End without waiting for threads that ignored their timeout, nor for long for the
+    log handlers of an application.
+    """
+    ending = threading.Thread(target=logging.shutdown, daemon=True)
+    with suppress(RuntimeError):  # the system has no thread left
+        ending.start()
+        ending.join(FLUSH)
+    os._exit(code)
+
+
+def group_signals() -> set[signal.Signals]:
+    """Return the signals that a terminal or an operator sends to all processes of a
+    worker; the supervisor alone decides.
+    """
+    return {getattr(signal, name) for name in _GROUP if hasattr(signal, name)}
+
+
+def ignore_signals() -> None:
+    """Ignore what the supervisor decides on, also if it has come already."""
+    for number in group_signals():
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
 
 
 def _end_with_traceback(args: threading.ExceptHookArgs) -> None:
@@ -215,7 +300,7 @@ def _end_with_traceback(args: threading.ExceptHookArgs) -> None:
     """
     if args.exc_type is not SystemExit:
         logs.note_thread(args)
-        os._exit(70)
+        _exit(70)
 
 
 def _die_with_parent() -> None:
@@ -227,3 +312,6 @@ def _die_with_parent() -> None:
 
         parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(0)  # it died before it could be asked

@@ -41,6 +41,12 @@ def quick(job):
     pass
 
 
+@app.handler("chatty")
+def chatty(job):
+    for number in range(100):
+        job.log.info("%d %s", number, "x" * 2000)
+
+
 @app.handler("seen")
 def seen(job):
     witness(job, "start")

@@ -259,3 +259,29 @@ def test_a_canceled_thread_that_does_not_listen_stays_canceled_at_its_timeout(
     assert ended == [run]
     assert run.outcome is CANCELED
     gate.set()
+
+
+def test_jobs_that_find_no_thread_are_given_back_and_run_later(
+    app: App, slots: Callable[..., Slots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    app.handler("quick")(lambda job: None)
+
+    @app.handler("coroutine")
+    async def coroutine(job: Job) -> None:
+        """Needs the thread of the loop."""
+
+    made, ended, done = slots(2), [], threading.Event()
+    with monkeypatch.context() as limits:
+        limits.setattr(threading.Thread, "start", refuse)
+        made.submit(runs(app, "quick", 3, ended))
+        made.submit(runs(app, "coroutine", 3, ended))
+    assert made.is_short()
+    back = made.give_back(waiting_since=time.monotonic())
+    assert (len(back), made.busy, ended) == (6, 0, [])
+    for run in back:
+        run.deliver = lambda _: done.set()
+    made.submit(back[:1])
+    assert done.wait(60)

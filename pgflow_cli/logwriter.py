@@ -1,0 +1,221 @@
+"""Writes the lines of a log to a stream that may never be read, and waits for no
+reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import stat
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TextIO
+
+MOST = 1_048_576  # bytes that wait in memory
+PATIENCE = 1.0  # seconds that lines wait for room before they are dropped
+# What a pipe takes in one piece: lines of several processes must not mix.
+_PIECE = 4096
+# Linux says at once that it would have to wait: so a line is out before a handler can
+# crash its process. Of other streams (_CANNOT_SAY) a thread writes every line.
+_AT_ONCE = getattr(os, "RWF_NOWAIT", None)
+_CANNOT_SAY = {errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE, errno.ENOSYS}
+
+
+class LineWriter(logging.Handler):
+    """Writes each line at once if the stream takes it; else a thread writes it later.
+
+    If nothing reads the stream, lines pile up in memory; once there has been no room
+    for a second, they are dropped and counted. The next line that finds room says so.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream, self._descriptor = stream, _descriptor(stream)
+        self._is_file = _is_file(self._descriptor)
+        self._owner = os.getpid()
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._size = 0  # bytes that wait, with those that are being written
+        self._full_since: float | None = None
+        self._thread: threading.Thread | None = None
+        self._dropped = 0  # lines since `take_dropped` was called
+        self._untold = 0  # of them, or of earlier ones, those no line has told of
+        self._why = ""
+        self._at_once = _AT_ONCE
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; never raises, and waits for a second at most."""
+        try:
+            line = f"{self.format(record)}\n"
+        except Exception:
+            line = f"a log line cannot be formatted: {record.msg!r:.200}\n"
+        if self._descriptor is None:
+            self._print(line)
+            return
+        data = line.encode(errors="backslashreplace")
+        if os.getpid() != self._owner:
+            # The fork of a handler: our threads and locks are not in it.
+            with suppress(OSError):
+                os.write(self._descriptor, data)
+            return
+        with self._changed:
+            if not (self._has_room(len(data)) and self._tell() and self._add(data)):
+                self._drop(1)
+
+    def flush(self) -> None:
+        """Wait until everything is written, for a second at most."""
+        if os.getpid() != self._owner:
+            return
+        with self._changed:
+            if self._full_since is None:
+                self._tell()
+            self._changed.wait_for(lambda: not self._size, PATIENCE)
+
+    def take_dropped(self) -> int:
+        """Return how many lines were dropped since the last call."""
+        with self._changed:
+            taken, self._dropped = self._dropped, 0
+        return taken
+
+    def _print(self, line: str) -> None:
+        """Write to a stream that is no file of the system's."""
+        if self._stream is None:
+            self._dropped += 1
+            return
+        with suppress(OSError, ValueError):
+            self._stream.write(line)
+            self._stream.flush()
+
+    # Under the lock.
+
+    def _has_room(self, size: int) -> bool:
+        """Wait for room, until there has been none for a second."""
+        if self._full_since is None and self._size + size > MOST:
+            self._full_since = time.monotonic()
+        while self._full_since is not None:
+            left = self._full_since + PATIENCE - time.monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                break
+        return self._full_since is None
+
+    def _drop(self, lines: int) -> None:
+        self._dropped += lines
+        self._untold += lines
+
+    def _tell(self) -> bool:
+        """Say how many lines were dropped, if any; return whether that is written."""
+        told, self._untold = self._untold, 0
+        if not told:
+            return True
+        record = logging.makeLogRecord(
+            {
+                "name": "pgflow",
+                "levelname": "WARNING",
+                "levelno": logging.WARNING,
+                "msg": f"{told} log lines were dropped: {self._why}",
+                "event": "log_lines_dropped",
+                "count": told,
+            }
+        )
+        written = self._add(f"{self.format(record)}\n".encode())
+        if not written:
+            self._untold = told
+        return written
+
+    def _add(self, data: bytes) -> bool:
+        """Write a line or let it wait; return False if the stream refuses it."""
+        if not self._size:
+            try:
+                data = self._try(data)
+            except OSError as error:
+                self._why = error.strerror or str(error)
+                return False
+        if data:
+            self._waiting.append(data)
+            self._size += len(data)
+            if self._thread is None:
+                self._start()
+            self._changed.notify_all()
+        return True
+
+    def _try(self, data: bytes) -> bytes:
+        """Write what can be written without waiting; return the rest."""
+        assert self._descriptor is not None
+        if self._is_file:
+            return data[os.write(self._descriptor, data) :]
+        if self._at_once is None:
+            return data
+        try:
+            return data[os.pwritev(self._descriptor, [data], -1, self._at_once) :]
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            if error.errno not in _CANNOT_SAY:
+                raise
+            self._at_once = None
+            return data
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="pgflow-log", daemon=True)
+        with suppress(RuntimeError):  # no thread to be had: the next line tries again
+            thread.start()
+            self._thread = thread
+
+    # The thread.
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                piece = [self._waiting.popleft()]
+                size = len(piece[0])
+                while self._waiting and size + len(self._waiting[0]) <= _PIECE:
+                    piece.append(self._waiting.popleft())
+                    size += len(piece[-1])
+            error = self._write(b"".join(piece))
+            with self._changed:
+                self._size -= size
+                if error is not None:
+                    self._why = error.strerror or str(error)
+                    self._drop(len(piece))
+                if self._full_since is not None and self._size <= MOST // 2:
+                    stood = time.monotonic() - self._full_since
+                    self._why = f"nothing read the log for {stood:.0f} s"
+                    self._full_since = None
+                self._changed.notify_all()
+
+    def _write(self, data: bytes) -> OSError | None:
+        assert self._descriptor is not None
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                # Another program has made the stream so; it is theirs, too.
+                _await_room(self._descriptor)
+            except OSError as error:
+                return error
+        return None
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None  # a stream in memory
+
+
+def _is_file(descriptor: int | None) -> bool:
+    try:
+        return descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def _await_room(descriptor: int) -> None:
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    ready.poll()

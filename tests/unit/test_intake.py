@@ -1,0 +1,56 @@
+"""What all processes together may still lease is counted, whatever one of them does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from pgflow_cli.handlers import App
+from pgflow_cli.running import intake
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.intake import Intake, left_to_lease
+from pgflow_cli.running.slots import Slots
+from pgflow_cli.running.workplan import WorkPlan
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def remaining() -> Any:
+    return CONTEXT.Value("q", 5, lock=CONTEXT.Lock())
+
+
+@pytest.fixture
+def taking(remaining: Any) -> Intake:
+    plan = WorkPlan(url="", max_jobs=5, concurrency=4, name=str(uuid.uuid4()))
+    board = Board.create(CONTEXT, runs=4, leases=4)
+    board.renew(time.monotonic())
+    app = App()
+    app.handler("quick")(lambda job: None)
+    return Intake(plan, board, app, Slots(4, board, lambda _: []), remaining)
+
+
+def test_no_more_is_reserved_than_is_left(taking: Intake, remaining: Any) -> None:
+    assert taking.reserve(0) == 5
+    assert taking.reserve(0) == 0
+    taking.confirm(5, 0, leased=2)
+    assert left_to_lease(remaining) == 3
+
+
+def test_a_holder_of_the_count_that_is_frozen_holds_up_nobody(
+    taking: Intake, remaining: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LOCKED", 0.01)
+    room = taking.reserve(0)
+    remaining.get_lock().acquire()
+    assert left_to_lease(remaining) == 0
+    taking.confirm(room, 0)  # nothing was leased: all of it goes back
+    assert taking.reserve(0) == 0
+    assert not taking.finished()
+    remaining.get_lock().release()
+    assert taking.reserve(0) == 5
+    assert left_to_lease(remaining) == 0

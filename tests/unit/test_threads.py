@@ -1,0 +1,57 @@
+"""A thread that must stand is started again when it fails, and not when it is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pgflow_cli.running.threads import StandingThread
+
+Wait = Callable[..., Any]
+
+
+def attended(thread: StandingThread, condition: Callable[[], bool]) -> bool:
+    thread.attend()
+    return condition()
+
+
+def test_one_that_fails_is_started_again(
+    wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: failed.append(args[0]))
+    began: list[int] = []
+    go_on = threading.Event()
+
+    def duty() -> None:
+        began.append(len(began))
+        if len(began) == 1:
+            raise ValueError("a bug")
+        go_on.wait(60)
+
+    thread = StandingThread("duty", duty)
+    wait_until(lambda: attended(thread, lambda: len(began) == 2), "it runs again")
+    assert failed == [ValueError]
+    go_on.set()
+    thread.join(60)
+    for _ in range(3):
+        thread.attend()
+    assert len(began) == 2
+
+
+def test_one_that_cannot_be_started_is_tried_again(
+    wait_until: Wait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    began = threading.Event()
+    thread = StandingThread("duty", began.set)
+    with monkeypatch.context() as limits:
+        limits.setattr(threading.Thread, "start", refuse)
+        thread.attend()
+    assert [vars(record)["event"] for record in caplog.records] == ["thread_postponed"]
+    wait_until(lambda: attended(thread, began.is_set), "it runs")
