@@ -8,6 +8,7 @@ interpreter or crashing it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
@@ -26,7 +28,7 @@ from pgflow_cli.companions import Companion
 from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.board import RunningJob
-from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps
+from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps, persist
 from pgflow_cli.running.heartbeat import Heartbeat
 from pgflow_cli.running.processes import CONTEXT, Child, cause, settling
 from pgflow_cli.running.workplan import WorkPlan
@@ -37,6 +39,7 @@ log = logging.getLogger("pgflow.supervisor")
 TICK = 0.1  # seconds between two looks at the processes
 # Seconds past its deadline before a job's process is killed: the process had five.
 OUTSIDE_GRACE = 7.0
+FIRST_CALL = 30.0  # seconds for a statement while no lease depends on it
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
@@ -71,6 +74,7 @@ class Supervisor:
             connect_timeout=plan.connect_timeout,
             call_timeout=plan.lease_seconds / 3,
         )
+        database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
         self._upkeep = Upkeep(plan, database)
@@ -364,13 +368,19 @@ class Supervisor:
     # Duties.
 
     def _start_duties(self) -> list[threading.Thread]:
-        duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
+        duties: dict[str, Heartbeat | Upkeep | WakeUps | Maintaining]
+        duties = {"heartbeat": self._heartbeat, "upkeep": self._upkeep}
         if self.plan.listen:
-            duties["listener"] = self._wake_ups.run
+            duties["listener"] = self._wake_ups
         if self.plan.maintain:
-            duties["maintenance"] = self._maintaining.run
+            duties["maintenance"] = self._maintaining
         threads = [
-            threading.Thread(target=duty, name=f"pgflow-{name}", daemon=True)
+            threading.Thread(
+                target=persist,
+                args=(name, duty.run, duty.stopped),
+                name=f"pgflow-{name}",
+                daemon=True,
+            )
             for name, duty in duties.items()
         ]
         for thread in threads:
@@ -384,13 +394,16 @@ class Supervisor:
             thread.join(timeout=self.plan.lease_seconds / 3 + 1)
 
 
-def await_database(database: Database, *, migrate: bool) -> None:
-    """Wait until the database answers, however long; then see to its schema.
+def await_database(
+    database: Database, *, migrate: bool, patience: float = math.inf
+) -> None:
+    """Wait until the database answers, then see to its schema.
 
-    Raises ConfigurationError if the schema is missing or older than this program, or if
-    the database is fenced.
+    Raises DatabaseUnavailable once `patience` seconds are over, ConfigurationError if
+    the schema is missing or older than this program, or if the database is fenced.
     """
-    repository = Repository.of(database)
+    deadline = time.monotonic() + patience
+    repository = Repository.of(replace(database, call_timeout=FIRST_CALL))
     try:
         while True:
             try:
@@ -399,12 +412,15 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 migrations.require_current(repository)
                 fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
                 log.warning(
                     "database unavailable, waiting for it: %s",
                     error,
                     extra=logs.trouble("database_unavailable", error),
                 )
-                time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
+                time.sleep(min(left, random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
             else:
                 return
     finally:
