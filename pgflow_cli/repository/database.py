@@ -62,6 +62,7 @@ class Database:
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
+        defaults["client_encoding"] = "UTF8"  # whatever a role or a database has set
         # For each host: together they take no longer than twice as long.
         each = min(1, 2 / len(hosts.split(","))) * self.connect_timeout
         defaults["connect_timeout"] = str(max(2, round(each)))

@@ -17,6 +17,7 @@ from pgflow_cli.errors import (
     PgflowError,
     UnknownDatabase,
 )
+from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.translation import connection_error
 from tests import servers
@@ -215,3 +216,15 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed() -> No
         with pytest.raises(DatabaseUnavailable):
             Repository.of(database).read_clock()
         assert time.monotonic() - began < 20, "and not asked once more, why"
+
+
+def test_a_foreign_encoding_of_the_database_spoils_no_payload(
+    door: Door, repository: Repository
+) -> None:
+    door.do("alter database {D} set client_encoding = 'LATIN1'")
+    job_id = repository.enqueue("noop", '{"snow": "☃"}', options=JobOptions())
+    row = door.database.connect().execute(
+        "select payload ->> 'snow' = U&'\\2603' from pgflow.jobs where id = %s",
+        (job_id,),
+    )
+    assert row.fetchone() == (True,)
