@@ -142,6 +142,15 @@ class ConfigurationError(PgflowError):
     exit_code = 78
 
 
+class UnknownDatabase(ConfigurationError):
+    """The server has no database of this name."""
+
+
+# What passes, or is put right from outside, while a process waits that has worked
+# before: also a role, a password, a grant or a schema that is being changed.
+PASSING = (DatabaseUnavailable, PermissionDenied, ConfigurationError)
+
+
 def of_exit_code(code: int, message: str, *hints: str) -> PgflowError:
     """Return an error that another process has reported, by its exit code."""
     for kind in (ConfigurationError, UsageError, PermissionDenied, NotFound):

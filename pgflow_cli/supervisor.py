@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
@@ -40,6 +42,7 @@ log = logging.getLogger("pgflow.supervisor")
 TICK = 0.1  # seconds between two looks at the processes
 # Seconds past its deadline before a job's process is killed: the process had five.
 OUTSIDE_GRACE = 7.0
+FIRST_CALL = 30.0  # seconds for a statement while no lease depends on it
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
@@ -76,6 +79,7 @@ class Supervisor:
             connect_timeout=plan.connect_timeout,
             call_timeout=plan.lease_seconds / 3,
         )
+        database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
         self._upkeep = Upkeep(plan, database)
@@ -446,13 +450,16 @@ class Supervisor:
             thread.join(self.plan.lease_seconds / 3 + 1)
 
 
-def await_database(database: Database, *, migrate: bool) -> None:
-    """Wait until the database answers, however long; then see to its schema.
+def await_database(
+    database: Database, *, migrate: bool, patience: float = math.inf
+) -> None:
+    """Wait until the database answers, then see to its schema.
 
-    Raises ConfigurationError if the schema is missing or older than this program, or if
-    the database is fenced.
+    Raises DatabaseUnavailable once `patience` seconds are over, ConfigurationError if
+    the schema is missing or older than this program, or if the database is fenced.
     """
-    repository = Repository.of(database)
+    deadline = time.monotonic() + patience
+    repository = Repository.of(replace(database, call_timeout=FIRST_CALL))
     try:
         while True:
             try:
@@ -461,12 +468,15 @@ def await_database(database: Database, *, migrate: bool) -> None:
                 migrations.require_current(repository)
                 fencing.require_open(repository)
             except errors.DatabaseUnavailable as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
                 log.warning(
                     "database unavailable, waiting for it: %s",
                     error,
                     extra=logs.trouble("database_unavailable", error),
                 )
-                time.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
+                time.sleep(min(left, random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
             else:
                 return
     finally:

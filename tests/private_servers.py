@@ -52,6 +52,14 @@ class PrivateServer:
     def start(self) -> None:
         servers.start(self._binaries, self._folder)
 
+    def admit(self, *rules: str) -> None:
+        """Let in whom these rules of pg_hba.conf name, as of the next connection."""
+        (self._folder / "data" / "pg_hba.conf").write_text(
+            "\n".join([*rules, "local all postgres trust", ""])
+        )
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("select pg_reload_conf()")
+
 
 @contextmanager
 def private_server() -> Iterator[PrivateServer]:

@@ -17,6 +17,7 @@ from pgflow_cli.errors import (
     ConfigurationError,
     NotFound,
     Refused,
+    UnknownDatabase,
 )
 from pgflow_cli.manifests import Manifest, TableDigest
 from pgflow_cli.models import Operator
@@ -88,7 +89,7 @@ def inspect_target(database: Database, *, create: bool) -> Target:
     except ConfigurationError as error:
         name = database.name()
         if not create or name is None:
-            missing = "does not exist" in error.message
+            missing = isinstance(error, UnknownDatabase)
             ways_out = ("To make it: --create",) if missing else ()
             raise ConfigurationError(error.message, *error.hints, *ways_out) from None
     finally:

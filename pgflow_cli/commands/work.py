@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import inventory, output, serving, settings
@@ -39,8 +40,21 @@ def work(database: Database, **options: Any) -> None:
     logs.say_settings(inventory.in_force(options))
     notices.say(plan.notify_socket, notices.WAITING)
     with serving.beside(database, plan.name, options) as companions:
-        await_database(database, migrate=options["migrate"])
+        await_database(
+            database, migrate=options["migrate"], patience=_patience(options)
+        )
         Supervisor(plan, companions).run()
+
+
+def _patience(options: dict[str, Any]) -> float:
+    """Return how long to wait for a database that does not answer.
+
+    What is to end by itself ends then, too; a worker that stays waits.
+    """
+    given = options["wait_for_db"]
+    if given is not None:
+        return float(given)
+    return 30.0 if options["drain"] or options["once"] else math.inf
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:

@@ -110,6 +110,7 @@ class Pass:
         """Free the thread that runs this, whatever it waits for."""
         self.stopped.set()
         for repository in (self.repository, self._holder):
+            repository.link.cancel()
             repository.link.sever()
 
     @contextmanager
@@ -240,14 +241,15 @@ def run_forever(
     stopped: threading.Event,
     begin: Callable[[Pass], None] = lambda _: None,
     tell: Callable[[Pass], None] = lambda _: None,
+    suited: bool = False,
 ) -> None:
     """Do a pass again and again until stopped; no outage ends it.
 
-    Raises `ConfigurationError` if from the start the schema is missing or too old.
+    Raises `ConfigurationError` if from the start the schema is missing or too old,
+    unless it has `suited` before.
     `begin` is given each pass before it runs, `tell` when something has been done.
     """
     told: set[tuple[str, str]] = set()
-    suited = False
     while not stopped.is_set():
         began = time.monotonic()
         current = Pass(database, plan, stopped, suited=suited)

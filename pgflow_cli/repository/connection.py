@@ -7,12 +7,12 @@ are qualified, and server-side timeouts are `set local` or belong to the role.
 
 from __future__ import annotations
 
-import os
+import math
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any, TypeGuard, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
@@ -20,9 +20,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown
-from pgflow_cli.repository.database import Database
+from pgflow_cli.errors import OutcomeUnknown, PgflowError, TooSlow
+from pgflow_cli.repository.database import WATCHED, Database
+from pgflow_cli.repository.negotiation import canceler, refusal
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
+from pgflow_cli.repository.watchdog import Call
 
 Row = TypeVar("Row")
 Parameters = Mapping[str, object]
@@ -32,6 +34,7 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 
+_CANCEL = 1.0  # seconds that the request to cancel may take
 _MOST_PREPARED = 32  # statements; the one used longest ago goes first
 
 
@@ -47,10 +50,8 @@ class Link:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._connection: psycopg.Connection[Any] | None = None
-        self._lock = (
-            threading.Lock()
-        )  # between close and sever: a closed descriptor may already be another's
-        self._severed = False
+        # Between close and the watchdog: a closed descriptor may already be another's.
+        self._lock = threading.Lock()
         self._warning: str | None = None
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
@@ -59,6 +60,8 @@ class Link:
         """Return the open connection of psycopg, connecting if need be."""
         connection = self._connection
         if connection is None or connection.closed:
+            if self._in_transaction:  # the rest of it would run, and commit, alone
+                raise OutcomeUnknown("the connection was lost within a transaction")
             connection = self._connect()
         return connection
 
@@ -116,9 +119,7 @@ class Link:
         values = [(parameters or {})[key] for key in statement.parameters]
         connection = self.raw()
         steady = steady and self._may_prepare and not self._in_transaction
-        limit = self.database.call_timeout if timeout is None else timeout
-        self._warning = None
-        with self._translated(), self.database.watchdog.guard(self, limit):
+        with self._call(timeout, commits=True):
             cursor = psycopg.RawCursor(connection, row_factory=row_factory)
             prepare = self._may_prepare and (steady or self.database.steady_plans)
             try:
@@ -132,9 +133,6 @@ class Link:
                 # nothing.
                 self._may_prepare = False
                 cursor.execute(statement.text, values, prepare=False)
-        if self._warning is not None:
-            self.close()
-            raise OutcomeUnknown(f"the commit was not confirmed: {self._warning}")
         return cursor
 
     @contextmanager
@@ -152,42 +150,39 @@ class Link:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the block's statements in one transaction, rolled back if it raises."""
-        with self._translated(), self._watched(self.raw().transaction()):
+        with self._watched(self.raw().transaction()):
             if self.database.statement_timeout is not None:
                 milliseconds = int(self.database.statement_timeout * 1000)
-                with self._guarded():
-                    self.run_text(f"set local statement_timeout = {milliseconds}")
-            self._in_transaction = True
-            try:
-                yield
-            finally:
-                self._in_transaction = False
+                self.run_text(f"set local statement_timeout = {milliseconds}")
+            yield
 
     @contextmanager
     def _watched(self, block: AbstractContextManager[Any]) -> Iterator[None]:
         """Enter and leave a transaction under the watchdog: a peer may fall silent at
         `begin` and at `commit`, too.
         """
-        with self._guarded():
-            block.__enter__()
+        self._in_transaction = True
         try:
+            with self._call():
+                block.__enter__()
             yield
         except BaseException as error:
-            with self._guarded():
+            self._in_transaction = False
+            with suppress(PgflowError), self._call():
                 block.__exit__(type(error), error, error.__traceback__)
             raise
-        with self._guarded():
+        self._in_transaction = False
+        with self._call(commits=True):
             block.__exit__(None, None, None)
 
-    def _guarded(self) -> AbstractContextManager[None]:
-        return self.database.watchdog.guard(self, self.database.call_timeout)
-
-    def run_text(self, text: str) -> psycopg.Cursor[Any]:
+    def run_text(
+        self, text: str, *, timeout: float | None = None
+    ) -> psycopg.Cursor[Any]:
         """Run text that came out of a statement file: a migration, or DDL that a query
         has planned.
         """
         connection = self.raw()
-        with self._translated():
+        with self._call(timeout):
             return connection.execute(text.encode(), prepare=False)
 
     def notifications(self, seconds: float) -> list[str]:
@@ -195,9 +190,22 @@ class Link:
         seconds.
         """
         connection = self.raw()
-        with self._translated():
-            heard = connection.notifies(timeout=max(0.0, seconds), stop_after=1)
+        seconds = max(0.0, seconds)
+        with self._call(seconds + (self.database.call_timeout or math.inf)):
+            heard = connection.notifies(timeout=seconds, stop_after=1)
             return [notification.payload for notification in heard]
+
+    def cancel(self) -> None:
+        """Ask the server to end the statement that runs on this connection, as far as
+        it listens.
+        """
+        with suppress(OSError, psycopg.Error):
+            with self._lock:
+                connection = self._connection
+                if connection is None or connection.closed:
+                    return
+                ask = canceler(connection, _CANCEL)
+            ask()
 
     def sever(self) -> None:
         """Free the thread that is blocked on this connection; the next call opens
@@ -207,9 +215,9 @@ class Link:
             connection = self._connection
             if connection is None or connection.closed:
                 return
-            self._severed = True
-            with socket.socket(fileno=os.dup(connection.fileno())) as peer:
-                peer.shutdown(socket.SHUT_RDWR)
+            # Of one that has been reset there is nothing to shut, and nobody waits.
+            with suppress(OSError, psycopg.Error):
+                _shut(connection.fileno())
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -222,8 +230,9 @@ class Link:
         parameters = self.database.parameters()
         try:
             connection = self._open(parameters)
-        except psycopg.Error as error:
-            raise connection_error(self.database.display(), error) from None
+        except (psycopg.Error, OSError) as error:
+            raise self._refusal(error, parameters) from None
+        self.database.reached.set()
         # The plan of a list takes the server up to a megabyte.
         connection.prepared_max = _MOST_PREPARED
         # For transactions of two statements, whatever the role's default: the second
@@ -234,20 +243,39 @@ class Link:
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
-            self._severed = False
         return connection
+
+    def _refusal(
+        self, error: psycopg.Error | OSError, parameters: dict[str, str]
+    ) -> PgflowError:
+        """Turn a connection that did not come about into one of our errors.
+
+        After a first success it is an outage, whatever was said: of a role, a password
+        or a rule that is being changed.
+        """
+        where = self.database.display()
+        if self.database.reached.is_set():
+            return connection_error(where, error, outage=True)
+        code = None
+        if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
+            with suppress(psycopg.Error, OSError):
+                conninfo = make_conninfo("", **parameters).encode()
+                code = refusal(conninfo, self.database.connect_timeout)
+        return connection_error(where, error, code)
 
     def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
         try:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
-            # PgBouncer refuses `options`. Then plans are made anew each time, from the
+            # PgBouncer refuses `options`, in English always, and a server what its
+            # system lacks, by name. Then plans are made anew each time, from the
             # tables' true sizes.
-            if "startup parameter" not in str(error) or "options" not in parameters:
+            refused = any(name in str(error) for name in ("startup parameter", WATCHED))
+            if not refused or "options" not in parameters:
                 raise
             self._may_prepare = False
-            without = {k: v for k, v in parameters.items() if k != "options"}
-            return psycopg.connect(make_conninfo("", **without), autocommit=True)
+            del parameters["options"]
+            return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # A commit that was canceled while it waited for a synchronous standby reports
@@ -259,18 +287,58 @@ class Link:
             self._warning = diagnostic.message_primary or "warning"
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _call(
+        self, seconds: float | None = None, *, commits: bool = False
+    ) -> Iterator[None]:
+        """Run the block, which speaks with the server, for so many seconds at most.
+
+        None is what the database allows a call.
+        """
+        limit = self.database.call_timeout if seconds is None else seconds
+        self._warning = None
+        call = None
         try:
-            yield
-        except psycopg.Error as error:
-            connection = self._connection
-            broken = connection is None or connection.closed or self._severed
-            if broken or (
-                isinstance(error, psycopg.OperationalError) and not error.sqlstate
-            ):
-                self.close()
-                raise OutcomeUnknown(
-                    f"the connection to {self.database.display()} was lost",
-                    IS_IT_UP,
-                ) from error
-            raise translate(self.database.display(), error) from error
+            with self.database.watchdog.guard(self, limit) as call:
+                try:
+                    yield
+                except (psycopg.Error, OSError) as error:
+                    raise self._failure(error, call) from error
+        finally:
+            if call is not None and call.late:
+                self.close()  # what cancels it may still be on its way
+        if commits and self._warning is not None:
+            self.close()
+            what = call.tale if call.late else "the commit was not confirmed"
+            raise OutcomeUnknown(f"{what}: {self._warning}")
+        if call.late and self._in_transaction:
+            raise TooSlow(call.tale)
+
+    def _failure(self, error: psycopg.Error | OSError, call: Call) -> PgflowError:
+        """Turn the end of a call into one of our errors; close what is broken."""
+        where = self.database.display()
+        connection = self._connection
+        lost = connection is None or connection.closed
+        if call.late and isinstance(error, sqlstate.QueryCanceled):
+            return TooSlow(f"{call.tale} and was canceled")
+        if _is_told(error) and not lost:
+            return translate(where, error)
+        self.close()
+        if call.late:
+            return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
+        return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
+
+
+def _is_told(error: psycopg.Error | OSError) -> TypeGuard[psycopg.Error]:
+    """Whether the server answered, or psycopg refused a value: the line works."""
+    if isinstance(error, psycopg.OperationalError):
+        return bool(error.sqlstate)
+    return isinstance(error, psycopg.Error)
+
+
+def _shut(descriptor: int) -> None:
+    """Shut a socket without a descriptor more: there may be none left to be had."""
+    peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        peer.shutdown(socket.SHUT_RDWR)
+    finally:
+        peer.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -11,6 +12,9 @@ from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.repository.watchdog import Watchdog
 
 _STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
+
+# A statement ends whose client is gone, wherever it waits but for a standby.
+WATCHED = "client_connection_check_interval"
 
 _KEEPALIVE = {
     "keepalives_idle": "10",
@@ -29,7 +33,8 @@ class Database:
     session, where no pooler forbids it. `steady_plans` is for workers: statements are
     prepared, planned once, and never by a sequential scan, because a day's partition is
     empty when the plan is made and large before anything analyses it. With
-    `read_only` the server refuses to change anything.
+    `read_only` the server refuses to change anything. `reached` is set once a
+    connection has come about: from then on a refusal is an outage and no mistake.
     """
 
     url: str = field(repr=False)
@@ -41,6 +46,7 @@ class Database:
     steady_plans: bool = False
     read_only: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
+    reached: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def parameters(self) -> dict[str, str]:
         """Return libpq's parameters; a URL that cannot be read is exit 78, without
@@ -56,7 +62,10 @@ class Database:
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
-        defaults["connect_timeout"] = str(max(2, round(self.connect_timeout)))
+        defaults["client_encoding"] = "UTF8"  # whatever a role or a database has set
+        # For each host: together they take no longer than twice as long.
+        each = min(1, 2 / len(hosts.split(","))) * self.connect_timeout
+        defaults["connect_timeout"] = str(max(2, round(each)))
         if options := self._options():
             defaults["options"] = " ".join([*options, merged.pop("options", "")])
         if "," in hosts:
@@ -65,6 +74,8 @@ class Database:
 
     def _options(self) -> list[str]:
         options = [_STEADY_PLANS] if self.steady_plans else []
+        if self.call_timeout is not None:
+            options.append(f"-c {WATCHED}=1000")
         if self.server_timeout is not None:
             options.append(f"-c statement_timeout={int(self.server_timeout * 1000)}")
         if self.read_only:
@@ -86,7 +97,8 @@ class Database:
 
     def of_name(self, name: str) -> Database:
         """Return another database of the same server."""
-        return replace(self, url=make_conninfo(self.url, dbname=name))
+        url = make_conninfo(self.url, dbname=name)
+        return replace(self, url=url, reached=threading.Event())
 
     def name(self) -> str | None:
         """Return the database's name, if the URL says it."""

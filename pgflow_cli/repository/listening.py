@@ -28,7 +28,8 @@ class Listener:
 
         It is sent over another connection: behind a pooler LISTEN is accepted, and the
         server connection that took it may even answer a NOTIFY sent through it, but
-        delivers nothing that others send.
+        delivers nothing that others send. Raises `DatabaseUnavailable` if the line is
+        silent.
         """
         if not self._listening:
             self._link.execute("listen", None, None)
@@ -45,7 +46,12 @@ class Listener:
             self._kept += [payload for payload in heard if payload != token]
             if token in heard:
                 return True
-        return False
+        # Deaf, or silent? An answer brings along what was notified before it; none is
+        # an outage, not a pooler.
+        self._link.execute("read_clock", None, None)
+        heard = self._link.notifications(0)
+        self._kept += [payload for payload in heard if payload != token]
+        return token in heard
 
     def wait(self, seconds: float) -> list[str]:
         """Return what was notified, at the first notification or after so

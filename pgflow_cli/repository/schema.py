@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import psycopg
@@ -67,8 +68,11 @@ class Schema(Part):
         return int(self.link.tuples("find_schema_version")[0][0])
 
     def run_migration(self, text: str) -> None:
-        """Run the statements of a migration's file."""
-        self.link.run_text(text)
+        """Run the statements of a migration's file, however long they take.
+
+        Its locks are waited for no longer than `begin_schema_change` allows.
+        """
+        self.link.run_text(text, timeout=math.inf)
 
     def record_migration(self, version: int, name: str, checksum: str) -> None:
         """Remember that a version has been applied; in the transaction that did it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import psycopg
 
@@ -17,8 +16,10 @@ from pgflow_cli.errors import (
     Refused,
     StatementFailed,
     TooSlow,
+    UnknownDatabase,
     UsageError,
 )
+from pgflow_cli.repository.negotiation import CAN_TRACE
 
 IS_IT_UP = "Check that the server runs and that the URL names it."
 
@@ -27,11 +28,7 @@ IS_IT_UP = "Check that the server runs and that the URL names it."
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
 _CONTENTION = {"40001", "40P01", "55P03"}
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
-_DENIED = re.compile(
-    r"authentication failed for user|no password supplied|pg_hba\.conf"
-    r'|^permission denied|^role "'
-)
-_UNKNOWN_DATABASE = re.compile(r'database ".*" does not exist$')
+_DENIED = ("28", "42501")
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 
@@ -57,7 +54,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
         )
     if code.startswith(_OUTAGE):
         return DatabaseUnavailable(f"{where} does not take the statement: {primary}")
-    if code in ("42501", "28000", "28P01"):
+    if code.startswith(_DENIED):
         return PermissionDenied(
             primary, "Which grants are missing: pgflow doctor --check privileges"
         )
@@ -81,11 +78,18 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
     return Refused(primary, reason_code=reason, details=details)
 
 
-def connection_error(where: str, error: psycopg.Error) -> PgflowError:
+def connection_error(
+    where: str,
+    error: psycopg.Error | OSError,
+    code: str | None = None,
+    *,
+    outage: bool = False,
+) -> PgflowError:
     """Return what an operator reads when no connection comes about.
 
-    psycopg gives no SQLSTATE there, so the server's words decide. What another try can
-    mend is an outage: too many connections, too, whether of a role or of a database.
+    `code` is the SQLSTATE of the refusal, if there was one: the words are in the
+    server's language. What another try can mend is an outage: too many connections,
+    too, whether of a role or of a database.
     """
     # The text of libpq may repeat the connection string; only its last clause is ours
     # to show. A line that begins with a tab only asks whether the server is running.
@@ -94,8 +98,21 @@ def connection_error(where: str, error: psycopg.Error) -> PgflowError:
     last = lines[-1] if lines else "no answer"
     reason = last.rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
     text = f"cannot connect to {where}: {reason}"
-    if _DENIED.search(reason):
+    if outage:
+        return DatabaseUnavailable(text, IS_IT_UP)
+    if code == "3D000":
+        return UnknownDatabase(text)
+    if (code or "").startswith(_DENIED) or _lacks_password(error):
         return PermissionDenied(text)
-    if _UNKNOWN_DATABASE.match(reason):
-        return ConfigurationError(text)
     return DatabaseUnavailable(text, IS_IT_UP)
+
+
+def _lacks_password(error: psycopg.Error | OSError) -> bool:
+    """Whether libpq had no password to send, or none that was taken.
+
+    The second is a guess, for systems on which no refusal has a code.
+    """
+    pgconn = getattr(error, "pgconn", None)
+    if pgconn is None:
+        return False
+    return bool(pgconn.needs_password or (pgconn.used_password and not CAN_TRACE))

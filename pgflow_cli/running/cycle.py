@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pgflow_cli import counters, handlers, logs
 from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
+    PASSING,
     Contention,
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -104,7 +105,7 @@ class Cycle:
             self._turn(runs)
             self._failures = 0
             self._again = False
-        except (DatabaseUnavailable, Contention) as error:
+        except (*PASSING, Contention) as error:
             self._again = self._again or isinstance(error, OutcomeUnknown)
             self._results.extendleft(reversed(runs))
             self._back_off(error)
@@ -238,7 +239,7 @@ class Cycle:
         try:
             jobs = self._repository.lease_limited(request)
             asked = True
-        except DatabaseUnavailable as error:
+        except PASSING as error:
             if isinstance(error, OutcomeUnknown):
                 intake.doubts.add(request.batch_id, monotonic())
             log.warning(
@@ -474,12 +475,12 @@ class Cycle:
         self._intake.doubts.looked(found, now)
 
     def _back_off(self, error: PgflowError) -> None:
-        """Wait with jitter, longer each time: 0.1 s doubling to 5 s. An outage never
-        ends a worker.
+        """Wait with jitter, longer each time: 0.1 s doubling to 1 s, so that little is
+        slept through once the database is back. An outage never ends a worker.
         """
         self._failures += 1
         quick = isinstance(error, Contention) and self._failures <= MAX_CONTENTION
-        ceiling = 0.05 if quick else min(5.0, 0.1 * 2**self._failures)
+        ceiling = 0.05 if quick else min(1.0, 0.1 * 2 ** min(self._failures, 4))
         pause = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
         if not quick:
             log.warning(

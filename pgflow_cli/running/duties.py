@@ -30,7 +30,8 @@ class Upkeep:
     """
 
     PARTITION_INTERVAL = 3600.0
-    PERMISSION_RETRY = 3600.0
+    PERMISSION_RETRY = 3600.0  # where the owner of the tables is needed
+    RETRY = 5.0  # of what is denied otherwise, perhaps for a moment only
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
@@ -82,20 +83,11 @@ class Upkeep:
         """Run a duty; return in how many seconds it is due again."""
         try:
             return duty()
-        except PermissionDenied as error:
-            # New partitions need the owner of the tables: migrate and maintain make
-            # them, then.
-            log.warning(
-                "upkeep left to others, this role may not do it: %s",
-                error,
-                extra={"event": "upkeep_denied"},
-            )
-            return self.PERMISSION_RETRY
         except PgflowError as error:
             log.warning(
                 "upkeep failed: %s", error, extra=logs.trouble("upkeep_failed", error)
             )
-            return 1.0
+            return self.RETRY if isinstance(error, PermissionDenied) else 1.0
 
     def _settle(
         self, task: Callable[[Repository], None], repository: Repository
@@ -157,6 +149,15 @@ class Upkeep:
     def _partitions(self, repository: Repository) -> float:
         try:
             made = migrations.ensure_partitions(repository)
+        except PermissionDenied as error:
+            # New partitions need the owner of the tables: migrate and maintain make
+            # them, then.
+            log.warning(
+                "partitions left to others, this role may not make them: %s",
+                error,
+                extra={"event": "upkeep_denied"},
+            )
+            return self.PERMISSION_RETRY
         except TryLater as error:
             # Somebody holds a lock; the default partition takes the rows meanwhile. Not
             # at once again: each try makes others wait.
@@ -229,6 +230,7 @@ class Maintaining:
             every=every,
             stopped=self.stopped,
             begin=self._begin,
+            suited=True,  # or there would be no worker
         )
 
     def stop(self) -> None:
@@ -277,7 +279,7 @@ class WakeUps:
                     extra=logs.trouble("listen_failed", error),
                 )
                 listener.close()
-                self.stopped.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter
+                self.stopped.wait(random.uniform(0.5, 1))  # noqa: S311 - jitter
         listener.close()
 
     def stop(self) -> None:

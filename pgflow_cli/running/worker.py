@@ -65,6 +65,7 @@ class Worker:
             steady_plans=True,
             watchdog=Watchdog(),
         )
+        self._database.reached.set()  # by the supervisor
         self._enqueuer: Repository | None = None
         self._enqueue_lock = threading.Lock()
         self.slots = Slots(

@@ -161,6 +161,12 @@ shutdown_timeout = flag(
     kind=Duration(0, DAY),
     default="30s",
 )
+wait_for_db = flag(
+    "--wait-for-db",
+    help="Wait so long for the database to answer, then exit 69.",
+    kind=Duration(),
+    show_default="30s with --drain or --once, else without end",
+)
 drain = flag("--drain", help="Exit 0 when nothing is left to run.", is_flag=True)
 once = flag("--once", help="Run one batch, then exit.", is_flag=True)
 max_jobs = flag("--max-jobs", help="Exit after so many jobs.", kind=Number(1, 10**15))
@@ -208,6 +214,7 @@ WORK = (
     maintain,
     maintenance_interval,
     shutdown_timeout,
+    wait_for_db,
     drain,
     once,
     max_jobs,

@@ -4,14 +4,18 @@ loses a job.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from pgflow_cli.commands import work
 from tests.acceptance.conftest import Worker
-from tests.jobs import audit, plant, status_of
+from tests.jobs import attempts_of, audit, plant, status_of
 from tests.private_servers import (
     PrivateServer,
     pgbouncer,
@@ -158,10 +162,136 @@ def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
             "it is idle",
         )
         proxy.stall()
-        wait_until(lambda: "was lost" in worker.log, "the calls are freed")
+        wait_until(lambda: "took longer" in worker.log, "the calls are freed")
         jobs = plant(connection, 3, job_type="quick")
         wait_until(
             lambda: outcomes(connection, jobs) == {"succeeded"}, "it has connected anew"
         )
         assert worker.process.poll() is None
         assert audit(connection) == (0, 0)
+
+
+@pytest.fixture
+def app_role(database: Database) -> Iterator[str]:
+    """A role that may do what a worker does, and that owns nothing."""
+    name = f"app_{database.name}"
+    with database.connect() as connection:
+        connection.execute(f"create role {name} login")
+        connection.execute(f"grant usage on schema pgflow to {name}")
+        for kind, right in (("tables", "all"), ("functions", "execute")):
+            connection.execute(
+                f"grant {right} on all {kind} in schema pgflow to {name}"
+            )
+    yield name
+    with database.connect() as connection:
+        connection.execute(f"drop owned by {name}")
+        connection.execute(f"drop role {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("alter role {} nologin", "alter role {} login", "not permitted to log in"),
+        (
+            "revoke usage on schema pgflow from {}",
+            "grant usage on schema pgflow to {}",
+            "permission denied for schema pgflow",
+        ),
+        (  # as a restore does
+            "alter schema pgflow rename to pgflow_aside",
+            "alter schema pgflow_aside rename to pgflow",
+            "the schema is missing",
+        ),
+    ],
+)
+def test_a_refusal_while_it_works_is_an_outage(
+    app_role: str,
+    database: Database,
+    start_worker: Start,
+    wait_until: Wait,
+    tmp_path: Path,
+    before: str,
+    after: str,
+    said: str,
+) -> None:
+    """No process ends, nothing is charged, and every duty is taken up again."""
+    connection = database.connect()
+    connection.execute(
+        "create table witness (job_id uuid, attempt_no int, event text, pid int)"
+    )
+    connection.execute("grant all on witness to public")
+    gate = tmp_path / "gate"
+    (long,) = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    url = database.url.replace("postgres@", f"{app_role}@", 1)
+    worker = start_worker(
+        "--processes", "2", "--lease-seconds", "60", "--reap-interval", "1s", url=url
+    )
+    wait_until(lambda: status_of(connection, long) == "running", "it runs")
+    wait_until(lambda: "reap_expired_locks: every" in worker.log, "it reaps")
+    processes = {child.pid for child in worker.children()}
+    assert len(processes) == 2
+
+    connection.execute(before.format(app_role))
+    connection.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s",
+        (app_role,),
+    )
+    for logger in ("unavailable, again", "listening again|heartbeat|upkeep|settle"):
+        wait_until(
+            lambda w=logger: re.search(f"({w}).*{said}", worker.log),
+            f"both a worker and its supervisor are told: {said}",
+        )
+    connection.execute(after.format(app_role))
+
+    (later,) = plant(connection, job_type="quick")
+    wait_until(lambda: status_of(connection, later) == "succeeded", "jobs run again")
+    gate.touch()
+    wait_until(lambda: status_of(connection, long) == "succeeded", "it went on")
+    assert attempts_of(connection, long) == [(1, "succeeded", None)]
+    (orphan,) = plant(connection, queue="elsewhere")
+    abandon(connection, orphan)
+    wait_until(
+        lambda: attempts_of(connection, orphan) == [(1, "lost", "WORKER_LOST")],
+        "it reaps again",
+    )
+    assert {child.pid for child in worker.children()} == processes
+    assert worker.process.poll() is None
+    assert "Traceback" not in worker.log
+
+
+def abandon(connection: psycopg.Connection[Any], job_id: str) -> None:
+    """Let a job have been leased by a worker that has gone silent long ago."""
+    with connection.transaction():
+        connection.execute("delete from pgflow.pending where job_id = %s", (job_id,))
+        connection.execute(
+            "insert into pgflow.leases (batch_id, worker_id, leased_at, expires_at,"
+            " queue, worker_name, job_ids, attempt_nos)"
+            " select gen_random_uuid(), gen_random_uuid(), now() - interval '2 hours',"
+            "  now() - interval '1 hour', queue, 'gone', array[id], array[1]"
+            " from pgflow.jobs where id = %s",
+            (job_id,),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+def test_what_is_to_end_by_itself_does_not_wait_for_ever(
+    start_worker: Start, mode: str
+) -> None:
+    nowhere = "postgresql://postgres@127.0.0.1:1/nowhere"
+    worker = start_worker(mode, "--wait-for-db", "1s", url=nowhere)
+    assert worker.wait() == 69
+    assert "waiting for it: cannot connect" in worker.log
+
+
+def test_how_long_it_waits_follows_from_what_it_is_to_do() -> None:
+    def patience(
+        *, drain: bool = False, once: bool = False, given: object = None
+    ) -> float:
+        return work._patience({"drain": drain, "once": once, "wait_for_db": given})
+
+    assert patience() == math.inf
+    assert patience(drain=True) == patience(once=True) == 30
+    assert patience(given=0.0) == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +12,18 @@ import psycopg
 import pytest
 
 from pgflow_cli.errors import (
-    ConfigurationError,
     DatabaseUnavailable,
     PermissionDenied,
     PgflowError,
+    UnknownDatabase,
 )
+from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.translation import connection_error
 from tests import servers
+from tests.private_servers import PrivateServer, private_server
 
+Wait = Callable[..., Any]
 Connection = psycopg.Connection[Any]
 
 
@@ -94,29 +99,132 @@ def test_what_may_pass_is_an_outage_and_what_is_forbidden_is_not(
 
 def test_who_or_what_is_unknown_is_told(door: Door) -> None:
     unknown = door.refusal(database="not_there")
-    assert type(unknown) is ConfigurationError
+    assert type(unknown) is UnknownDatabase
     assert 'database "not_there" does not exist' in unknown.message
     assert type(door.refusal(role="not_there")) is PermissionDenied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("reason", "kind"),
+    ("rule", "password"),
     [
-        ('FATAL:  password authentication failed for user "app"', PermissionDenied),
-        ('FATAL:  Peer authentication failed for user "app"', PermissionDenied),
-        ("fe_sendauth: no password supplied", PermissionDenied),
-        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', PermissionDenied),
-        ('FATAL:  pg_hba.conf rejects connection for host "h"', PermissionDenied),
-        ("FATAL:  sorry, too many clients already", DatabaseUnavailable),
-        ("FATAL:  the database system is starting up", DatabaseUnavailable),
-        ("Connection refused\n\tIs the server running there?", DatabaseUnavailable),
+        ("local all app scram-sha-256", ":wrong"),
+        ("local all app scram-sha-256", ""),
+        ("local all app reject", ":right"),
+        ("", ":right"),
     ],
 )
-def test_the_words_of_server_and_library_decide(
-    reason: str, kind: type[PgflowError]
+def test_who_is_not_let_in_is_told(
+    guarded: PrivateServer, wait_until: Wait, rule: str, password: str
+) -> None:
+    guarded.admit(rule)
+    url = guarded.url.replace("postgres@", f"app{password}@", 1)
+
+    def refused() -> PgflowError | None:
+        try:
+            Repository.of(Database(url)).read_clock()
+        except PgflowError as error:
+            return error
+        return None
+
+    # A rule is in force a moment after the server was told of it.
+    error = wait_until(refused, "it is refused")
+    assert type(error) is PermissionDenied
+    assert "right" not in error.message
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[PrivateServer]:
+    """A server with a role that has a password."""
+    with private_server() as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("create role app login password 'right'")
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("28000", PermissionDenied),
+        ("28P01", PermissionDenied),
+        ("42501", PermissionDenied),
+        ("3D000", UnknownDatabase),
+        ("53300", DatabaseUnavailable),
+        ("57P03", DatabaseUnavailable),
+        ("55000", DatabaseUnavailable),
+        (None, DatabaseUnavailable),
+    ],
+)
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "FATAL:  Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen",
+        'ВАЖНО:  база данных "app" не существует',
+        'FATAL:  password authentication failed for user "app"',
+        'FATAL:  database "app" does not exist',
+        "Connection refused\n\tIs the server running there?",
+    ],
+)
+def test_the_code_decides_and_not_the_words(
+    reason: str, code: str | None, kind: type[PgflowError]
 ) -> None:
     text = f'connection failed: connection to server at "h" failed: {reason}'
-    error = connection_error("app@h/app", psycopg.OperationalError(text))
+    refused = psycopg.OperationalError(text)
+    error = connection_error("app@h/app", refused, code)
     assert type(error) is kind
     first = reason.removeprefix("FATAL:  ").partition("\n")[0]
     assert error.message == f"cannot connect to app@h/app: {first}"
+    later = connection_error("app@h/app", refused, code, outage=True)
+    assert type(later) is DatabaseUnavailable, "once a connection has come about"
+
+
+def test_after_a_first_success_a_refusal_is_an_outage(door: Door) -> None:
+    url = door.database.url.replace("postgres@", f"{door.role}@", 1)
+    repository = Repository.of(Database(url))
+    repository.read_clock()
+    repository.close()
+    door.do("alter role {R} nologin")
+    with pytest.raises(DatabaseUnavailable, match="not permitted to log in"):
+        repository.read_clock()
+    door.do("alter role {R} login")
+    assert repository.read_clock() > 0
+    repository.close()
+    with pytest.raises(UnknownDatabase):
+        Repository.of(repository.database.of_name("not_there")).read_clock()
+
+
+def test_several_hosts_are_waited_for_no_longer_than_two() -> None:
+    def each(hosts: str) -> str:
+        url = f"postgresql://app@{hosts}/app"
+        return Database(url, connect_timeout=6.0).parameters()["connect_timeout"]
+
+    assert [each(hosts) for hosts in ("a", "a,b", "a,b,c", "a,b,c,d,e,f,g")] == [
+        "6",
+        "6",
+        "4",
+        "2",
+    ]
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        hosts = ",".join([f"127.0.0.1:{port}"] * 3)
+        database = Database(f"postgresql://app@{hosts}/app", connect_timeout=2.0)
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            Repository.of(database).read_clock()
+        assert time.monotonic() - began < 20, "and not asked once more, why"
+
+
+def test_a_foreign_encoding_of_the_database_spoils_no_payload(
+    door: Door, repository: Repository
+) -> None:
+    door.do("alter database {D} set client_encoding = 'LATIN1'")
+    job_id = repository.enqueue("noop", '{"snow": "☃"}', options=JobOptions())
+    row = door.database.connect().execute(
+        "select payload ->> 'snow' = U&'\\2603' from pgflow.jobs where id = %s",
+        (job_id,),
+    )
+    assert row.fetchone() == (True,)
