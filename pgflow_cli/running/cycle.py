@@ -95,13 +95,17 @@ class Cycle:
     def run(self) -> None:
         """Turn until the process ends."""
         while True:
-            runs = self._gather()
-            try:
-                self._turn(runs)
-                self._failures = 0
-            except (DatabaseUnavailable, Contention) as error:
-                self._results.extendleft(reversed(runs))
-                self._back_off(error)
+            self.take_turn()
+
+    def take_turn(self) -> None:
+        """Wait for results or for a reason to lease, and send what there is."""
+        runs = self._gather()
+        try:
+            self._turn(runs)
+            self._failures = 0
+        except (DatabaseUnavailable, Contention) as error:
+            self._results.extendleft(reversed(runs))
+            self._back_off(error)
 
     # Waiting.
 
