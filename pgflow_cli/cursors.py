@@ -12,12 +12,13 @@ that was paused, of a type that was at its own limit. Therefore the process also
 behind*: a statement of its own walks each place from the front to the cursor, and the
 cursor goes back to the first due entry that it meets.
 
-The promise: once a job is due, committed and open to this worker, no scan that begins
-`max(INTERVAL, SHARE × the cost of a look)` later or after that begins behind it. For
-such a scan is preceded by a look that sees the job. From then on, a scan moves a cursor
-over an entry only if it leased it, or if another transaction had locked it; and a scan
-that began before the look moves no cursor any more. What lies ahead of the cursors is
-leased in its order, like any job.
+The promise: once a job is due, committed, unlocked and open to this worker, it lies
+ahead of the cursor of every scan that begins `max(INTERVAL, SHARE × the cost of a
+look)` and one look later, or after that. For each scan is preceded by a look as soon as
+one is due, and that look sees the job. From then on a scan moves a cursor over an entry
+only if it leased it, or another transaction had locked it; and a scan that began before
+the look moves no cursor any more. What lies ahead of the cursors is leased in its
+order, like any job. A worker that finds nothing looks at each poll.
 
 Looking takes at most one part in `SHARE` of the time, whatever vacuum can or cannot
 remove, and what a cursor then walks again at most as much.

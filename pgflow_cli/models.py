@@ -114,13 +114,12 @@ class FirstDue(NamedTuple):
     """What a look found in a place: `run_at` of its first due entry behind the cursor,
     as text; of a place without a cursor, of its first due entry.
 
-    `limited`: its queue has a limit. `looked_at` is the instant of the look, and `took`
-    the seconds that it took the server so far.
+    `looked_at` is the instant of the look, and `took` the seconds that it took the
+    server so far.
     """
 
     queue: str
     rank: int
-    limited: bool
     run_at: str | None
     looked_at: str
     took: float

@@ -1,6 +1,6 @@
 -- Find the first due entry of each place behind its cursor; of a place without a cursor, among all that is due.
 select
-  place.queue, place.rank, place.limited,
+  place.queue, place.rank,
   to_char(first.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
   to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as looked_at,
   -- The server's own time, without the way there and back: computed place by place, so the last row has all of it.
@@ -8,7 +8,6 @@ select
 from (
   select
     ranks.queue, ranks.rank,
-    coalesce(gate.limited, false) as limited,
     coalesce(cursors.run_at, 'infinity') as run_at,
     coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
   from pgflow.queue_ranks as ranks
@@ -18,6 +17,7 @@ from (
     %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
   ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
   where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
+    -- Those with a limit, too: an idle worker asks for their jobs only if there are some.
     and not coalesce(gate.paused or gate.closed, false)
     -- Nothing is leased then, and what is found would be looked for in vain.
     and not exists (select from pgflow.fence where closed)

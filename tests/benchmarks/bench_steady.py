@@ -1,9 +1,11 @@
 """A worker that runs while its jobs arrive: "worker first" and "steady rate".
 
-First the jobs are there before the worker, as in a drain; then the same jobs arrive, a
-thousand in a commit, while it runs; then they arrive at a quarter and a half of the rate
-of that drain, and each one's wait counts: from the beginning of its producer's
-transaction to the start of its handler. `statements` are those of the worker.
+First the jobs are there before the worker, as in a drain. Then as many arrive, a
+thousand in a commit, while it runs and shares the machine with their producer. Then
+they arrive at a quarter and at half of the rate of that drain, in forty commits a
+second, and what each has waited counts: from the beginning of its producer's
+transaction to the start of its handler; once more so while a snapshot is held. Rates
+compare within one run; statements are the worker's.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import psycopg
@@ -23,7 +25,7 @@ from tests.benchmarks.bench_work import Bench, snapshot_held, worker
 from tests.benchmarks.durable import durable_server
 
 BULK = 1_000
-TRICKLE = 40  # commits a second at a steady rate
+COMMITS = 40  # a second, at a steady rate
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Measured:
 
     rate: float
     waits: list[float]
-    statements: float
+    statements: float  # for each job
 
     def __str__(self) -> str:
         p50, p95, p99 = (
@@ -40,12 +42,12 @@ class Measured:
         )
         return (
             f"wait p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms;"
-            f" {self.statements * 1000:.1f} statements per 1,000 jobs"
+            f" {self.statements * 1000:.1f} statements for 1,000 jobs"
         )
 
 
 def produce(bench: Bench, jobs: int, *, each: int, rate: float = 0.0) -> int:
-    """Enqueue jobs, so many in a commit and a second; return how many commits."""
+    """Enqueue jobs, so many in a commit and a second; return the number of commits."""
     with psycopg.connect(bench.url, autocommit=True) as connection:
         began = time.monotonic()
         for done in range(0, jobs, each):
@@ -61,9 +63,9 @@ def produce(bench: Bench, jobs: int, *, each: int, rate: float = 0.0) -> int:
     return -(-jobs // each)
 
 
-def count(bench: Bench) -> int:
-    """Return how many transactions of the database the server has counted."""
-    time.sleep(1.2)  # a session counts once a second
+def transactions(bench: Bench) -> int:
+    """Return how many the server has counted in the database."""
+    time.sleep(1.2)  # a session reports its own once a second
     row = bench.connection.execute(
         "select xact_commit + xact_rollback from pg_stat_database"
         " where datname = current_database()"
@@ -73,12 +75,12 @@ def count(bench: Bench) -> int:
 
 
 @contextmanager
-def idle_worker(bench: Bench, *options: str) -> Iterator[None]:
-    """Run a worker that is already waiting when the block begins."""
+def waiting_worker(bench: Bench, *options: str) -> Iterator[None]:
+    """Run a worker that is idle when the block begins."""
     with worker(bench, *options):
-        while not bench.connection.execute(
-            "select 1 from pgflow.workers having bool_and(idle)"
-        ).fetchone():
+        while bench.connection.execute(
+            "select coalesce(bool_and(idle), false) from pgflow.workers"
+        ).fetchone() != (True,):
             time.sleep(0.05)
         yield
 
@@ -93,24 +95,32 @@ def jobs_first(bench: Bench, jobs: int, *options: str) -> float:
     return bench.rate()
 
 
-def arriving(
-    bench: Bench, jobs: int, *options: str, each: int, rate: float = 0.0
+def worker_first(
+    bench: Bench,
+    jobs: int,
+    *options: str,
+    each: int = BULK,
+    rate: float = 0.0,
+    held: bool = False,
 ) -> Measured:
     """Measure a worker that runs while jobs arrive."""
     bench.renew()
-    with idle_worker(bench, *options):
-        before = count(bench)
-        sent = produce(bench, jobs, each=each, rate=rate) + 1
-        while True:
-            sent += 1
+    with (
+        snapshot_held(bench) if held else nullcontext(),
+        waiting_worker(bench, *options),
+    ):
+        before = transactions(bench)
+        others = produce(bench, jobs, each=each, rate=rate) + 1
+        settled = False
+        while not settled:
+            time.sleep(0.1)
+            others += 1
             row = bench.connection.execute(
                 "select not exists (select from pgflow.pending)"
                 " and not exists (select from pgflow.leases)"
             ).fetchone()
-            if row == (True,):
-                break
-            time.sleep(0.1)
-        statements = count(bench) - before - sent
+            settled = row == (True,)
+        statements = transactions(bench) - before - others
     bench.check(jobs)
     rows = bench.connection.execute(
         "select extract(epoch from started_at - created_at)::float8 * 1000"
@@ -118,6 +128,15 @@ def arriving(
     ).fetchall()
     waits = sorted(row[0] for row in rows)
     return Measured(bench.rate(), waits, statements / jobs)
+
+
+def idle(bench: Bench, seconds: float) -> float:
+    """Return the statements per second of a worker that has nothing to do."""
+    bench.renew()
+    with waiting_worker(bench):
+        before, began = transactions(bench), time.monotonic()
+        time.sleep(seconds)
+        return (transactions(bench) - before - 1) / (time.monotonic() - began)
 
 
 def main(arguments: list[str]) -> None:
@@ -129,41 +148,41 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     with durable_server() as server:
         bench = Bench(server)
-        for processes in (1, 2):
-            _run(bench, given, "--processes", str(processes))
-        bench.renew()
-        with snapshot_held(bench):
-            pass
+        for processes in ("1", "2"):
+            _run(bench, given, "--processes", processes)
+        print(f"idle: {idle(bench, given.seconds):.1f} statements/s", flush=True)
 
 
 def _run(bench: Bench, given: argparse.Namespace, *options: str) -> None:
-    name = f"{options[1]} process{'es' if options[1] != '1' else ''}"
     before, after = [], []
     for _ in range(given.rounds):
         before.append(jobs_first(bench, given.jobs, *options))
-        after.append(arriving(bench, given.jobs, *options, each=BULK))
+        after.append(worker_first(bench, given.jobs, *options))
     drain = statistics.median(before)
-    ratios = [a.rate / b for a, b in zip(after, before, strict=True)]
-    print(f"{name}: jobs first {drain:,.0f}/s", flush=True)
-    middle = sorted(after, key=lambda measured: measured.rate)[len(after) // 2]
-    print(
-        f"{name}: worker first {middle.rate:,.0f}/s,"
-        f" {statistics.median(ratios):.2f} of jobs first; {middle}",
-        flush=True,
-    )
+    ratio = statistics.median(a.rate / b for a, b in zip(after, before, strict=True))
+    print(f"{' '.join(options)}: jobs first {drain:,.0f}/s", flush=True)
+    middle = sorted(after, key=lambda m: m.rate)[given.rounds // 2]
+    print(f"  worker first {middle.rate:,.0f}/s, {ratio:.2f} of it; {middle}")
     for rate in given.rates or (drain / 4, drain / 2):
-        jobs = int(rate * given.seconds)
-        found = [
-            arriving(bench, jobs, *options, each=int(rate / TRICKLE), rate=rate)
-            for _ in range(given.rounds)
-        ]
-        middle = sorted(found, key=lambda measured: statistics.mean(measured.waits))[
-            len(found) // 2
-        ]
-        print(
-            f"{name}: steady {rate:,.0f}/s ({rate / drain:.2f} of jobs first): {middle}",
-            flush=True,
-        )
+        share = f"{rate:,.0f}/s, {rate / drain:.2f} of it"
+        print(f"  steady {share}: {_steady(bench, given, rate, *options)}", flush=True)
+        held = _steady(bench, given, rate, *options, held=True)
+        print(f"  the same, a snapshot held: {held}", flush=True)
+
+
+def _steady(
+    bench: Bench,
+    given: argparse.Namespace,
+    rate: float,
+    *options: str,
+    held: bool = False,
+) -> Measured:
+    jobs, each = int(rate * given.seconds), int(rate / COMMITS)
+    found = [
+        worker_first(bench, jobs, *options, each=each, rate=rate, held=held)
+        for _ in range(given.rounds)
+    ]
+    return sorted(found, key=lambda m: sum(m.waits))[given.rounds // 2]
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def first(
     took: float = 0.001,
 ) -> FirstDue:
     found = None if run_at is None else at(run_at)
-    return FirstDue(queue, rank, False, found, at(now), took)
+    return FirstDue(queue, rank, found, at(now), took)
 
 
 def scanned(cursors: Cursors, *jobs: LeasedJob, room: int, now: int = 9_000) -> None:
