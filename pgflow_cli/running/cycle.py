@@ -35,6 +35,9 @@ LINGER = 0.002  # seconds that a first result waits for company
 # Seconds after which one looks again who found little or nothing: the next results come
 # along, and producers commit that did not yet know that this worker is idle.
 SOON = 0.01
+# Looks of an idle worker between two scans. A scan says in the worker's row that it is
+# idle; the row may have been removed and written anew.
+LOOKS = 8
 MAX_CONTENTION = 5
 
 
@@ -64,6 +67,7 @@ class Cycle:
         self._unconfirmed: list[str] = []  # batches whose reply was lost
         self._next_poll = 0.0
         self._empty = False  # the last scan found nothing
+        self._looks = 0  # since then
         self._failures = 0
         # The database's time as a statement last told it, and ours at that moment.
         self._clock = datetime.min, 0.0
@@ -248,7 +252,8 @@ class Cycle:
         if found is None:
             self._next_poll = intake.cursors.next_look(types)
             return self._next_poll <= now + self._plan.poll
-        if found:
+        self._looks += 1
+        if found or self._looks > LOOKS:
             return False
         self._next_poll = now + self._jitter()
         intake.idle = intake.in_flight == 0
@@ -319,7 +324,7 @@ class Cycle:
         """
         intake = self._intake
         found = len(reply.jobs)
-        again, self._empty = self._empty, not found
+        again, self._empty, self._looks = self._empty, not found, 0
         intake.more = found == room
         if intake.more or (woken and not found):
             self._next_poll = now

@@ -187,6 +187,14 @@ def test_an_idle_worker_polls_with_one_statement_that_writes_nothing(
     assert told.sent == ["look_behind"] * 4
 
 
+def test_an_idle_worker_says_so_again_in_case_its_row_was_removed(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    process = idle(app, poll=0.05)
+    process.turn_until(lambda: "settle_and_lease" in told.sent)
+    process.turn_until(lambda: told.sent[-1] == "look_behind")
+
+
 def test_a_worker_that_found_nothing_waits_for_a_reason(
     connection: Connection, told: Told, app: App, idle: Callable[..., Process]
 ) -> None:
