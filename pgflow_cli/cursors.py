@@ -1,99 +1,142 @@
 """Where a worker process scans `pending` from.
 
 `pending` is a queue in a B-tree: entries die at the front, and what vacuum has not
-removed yet lies exactly where a scan from the front begins. So a process remembers, for
-each queue and rank, the last entry it leased, and begins there. Entries can appear
-behind it (a transaction that committed late, a job given back, a clock step): therefore
-it also sweeps from the front. The promise: no due job is passed over for longer than
-`max(INTERVAL, SHARE × the cost of a sweep)`.
+removed yet lies exactly where a scan from the front begins. So a process remembers a
+cursor for each place (a queue and a rank), and scans from there. It moves with what is
+leased, and once a scan finds less than it could take, to `LAG` before that scan: a
+transaction commits its jobs with the `run_at` of its beginning.
+
+All the same, due entries appear behind a cursor: of a longer transaction, of a job that
+was given back, moved, retried or freed by a rollback, after a clock step, in a queue
+that was paused, of a type that was at its own limit. Therefore the process also *looks
+behind*: a statement of its own walks each place from the front to the cursor, and the
+cursor goes back to the first due entry that it meets.
+
+The promise: once a job is due, committed, unlocked and open to this worker, it lies
+ahead of the cursor of every scan that begins `max(INTERVAL, SHARE × the cost of a
+look)` and one look later, or after that. For each scan is preceded by a look as soon as
+one is due, and that look sees the job. From then on a scan moves a cursor over an entry
+only if it leased it, or another transaction had locked it; and a scan that began before
+the look moves no cursor any more. What lies ahead of the cursors is leased in its
+order, like any job. A worker that finds nothing looks at each poll.
+
+Looking takes at most one part in `SHARE` of the time, whatever vacuum can or cannot
+remove, and what a cursor then walks again at most as much.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from pgflow_cli.models import CycleReply, Place, Position, Scan
+from pgflow_cli.models import CycleReply, FirstDue, Place, Position, Scan
 
-_LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+_FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A scan that is under way; `at` is when it began, in seconds of the monotonic
-    clock.
-    """
+    """A scan or a look that is under way, for the types that it can see."""
 
     scan: Scan
-    sweep: bool
-    at: float
     room: int
+    era: int
+    types: frozenset[str] | None
 
 
 class Cursors:
-    """Cursors of one process, shared by its connections.
-
-    Sweeping takes at most one part in `SHARE` of the time, so its cost is bounded
-    whatever vacuum can or cannot remove.
-    """
+    """Cursors of one process, shared by its connections."""
 
     INTERVAL = 0.25
     SHARE = 20
-    CHEAP = 0.005
+    LAG = 0.1
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._positions: dict[Place, Position] = {}
         self._last_queue = ""
-        self._swept_at = float("-inf")
-        # Seconds that the newest sweeps took. The least of them counts: a flush or a
-        # neighbour may hold up any one of them, dead entries hold up all.
-        self._costs: deque[float] = deque([0.0], maxlen=3)
-        self._reached_end = True
+        self._looked_at = float("-inf")
+        # Seconds that the newest looks took. The least of them counts: a neighbour may
+        # hold up any one of them, dead entries hold up all.
+        self._costs: deque[float] = deque(maxlen=3)
+        # Looks so far: what began before one of them moves no cursor after it.
+        self._era = 0
+        # What every scan since the last look could lease; None: anything.
+        self._types: frozenset[str] | None = None
 
-    def begin(self, now: float, room: int, *, woken: bool = False) -> Started:
-        """Decide where the next scan begins.
+    # Scans.
 
-        It sweeps when the interval is over, and as soon as the cost allows it when the
-        last scan reached the end or somebody has said that there is something new
-        (`woken`).
-        """
+    def begin(self, room: int, types: Collection[str] | None) -> Started:
+        """Return where the next scan begins; one without room sees nothing."""
         with self._lock:
-            cost = min(self._costs)
-            pause = self.SHARE * cost
-            if not (self._reached_end or woken):
-                pause = max(self.INTERVAL, pause)
-            elif cost < self.CHEAP:
-                pause = 0.0
-            sweep = room > 0 and now >= self._swept_at + pause
-            if sweep:
-                self._swept_at = now  # only one connection sweeps at a time
-            positions = {} if sweep else dict(self._positions)
-            return Started(Scan(positions, self._last_queue), sweep, now, room)
+            known = None if types is None else frozenset(types)
+            if room and known is not None:
+                self._types = known if self._types is None else self._types & known
+            scan = Scan(dict(self._positions), self._last_queue)
+            return Started(scan, room, self._era, known)
 
-    def end(self, started: Started, reply: CycleReply, now: float) -> None:
+    def end(self, started: Started, reply: CycleReply) -> None:
         """Learn from what a scan returned."""
         if not started.room:
             return
         with self._lock:
-            if started.sweep:
-                self._swept_at = now
-                self._costs.append(now - started.at)
-            self._reached_end = len(reply.jobs) < started.room
-            for job in reply.jobs:
-                place = (job.queue, job.rank)
-                position = (job.run_at, job.job_id)
-                if position > self._positions.get(place, ("", "")):
-                    self._positions[place] = position
-            if self._reached_end:
-                # Everything due at that instant has been seen; what commits late is the
-                # sweep's.
-                end = (reply.scanned_at, _LAST_ID)
-                for place in self._positions:
-                    self._positions[place] = max(self._positions[place], end)
             if reply.jobs:
                 self._last_queue = reply.jobs[-1].queue
+            if started.era != self._era:
+                return
+            limit = self._limit(reply.scanned_at)
+            if len(reply.jobs) < started.room:
+                self._positions = dict.fromkeys(self._positions, limit)
+            for job in reply.jobs:
+                place, position = (job.queue, job.rank), (job.run_at, job.job_id)
+                known = self._positions.get(place, position)
+                self._positions[place] = min(max(position, known), limit)
+
+    # Looks.
+
+    def begin_look(
+        self, now: float, types: Collection[str] | None, *, searching: bool
+    ) -> Started | None:
+        """Return what to look for; None while it is too early.
+
+        `searching`: the last scan found nothing. Then as soon as the cost allows it,
+        and for anything due; so, too, when a type can be leased that scans since the
+        last look passed over.
+        """
+        with self._lock:
+            if now < self._look_at(types, searching=searching):
+                return None
+            self._looked_at = now  # only one connection looks at a time
+            known = None if types is None else frozenset(types)
+            scan = Scan({} if searching else dict(self._positions))
+            return Started(scan, 0, self._era, known)
+
+    def end_look(self, started: Started, found: Sequence[FirstDue]) -> None:
+        """Set the cursors back to what was found; a place without one gets one."""
+        with self._lock:
+            self._costs.append(max((first.took for first in found), default=0.0))
+            if started.era != self._era:
+                return  # another look has ended, or all is forgotten
+            self._era += 1
+            self._types = started.types
+            positions = {}
+            for first in found:
+                place = first.queue, first.rank
+                position = self._limit(first.looked_at)
+                if place in self._positions:
+                    position = min(position, self._positions[place])
+                if first.run_at is not None:
+                    position = min(position, (first.run_at, _FIRST_ID))
+                positions[place] = position
+            self._positions = positions
+
+    def next_look(self, types: Collection[str] | None) -> float:
+        """Return when one who finds nothing may look, in the monotonic clock."""
+        with self._lock:
+            return self._look_at(types, searching=True)
 
     def forget(self) -> None:
         """Begin again from the front: after an outage, anything may have been restored
@@ -101,4 +144,20 @@ class Cursors:
         """
         with self._lock:
             self._positions.clear()
-            self._swept_at = float("-inf")
+            self._types = None
+            self._looked_at = float("-inf")
+            self._era += 1
+
+    # Under the lock.
+
+    def _look_at(self, types: Collection[str] | None, *, searching: bool) -> float:
+        passed = self._types is not None and (
+            types is None or not self._types.issuperset(types)
+        )
+        least = 0.0 if searching or passed else self.INTERVAL
+        cost = min(self._costs, default=0.0)
+        return self._looked_at + max(least, self.SHARE * cost)
+
+    def _limit(self, at: str) -> Position:
+        before = datetime.fromisoformat(at) - timedelta(seconds=self.LAG)
+        return before.strftime("%Y-%m-%d %H:%M:%S.%f"), _FIRST_ID

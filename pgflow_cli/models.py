@@ -115,6 +115,21 @@ class CycleReply:
     limited_waiting: int = 0
 
 
+class FirstDue(NamedTuple):
+    """What a look found in a place: `run_at` of its first due entry behind the cursor,
+    as text; of a place without a cursor, of its first due entry.
+
+    `looked_at` is the instant of the look, and `took` the seconds that it took the
+    server so far.
+    """
+
+    queue: str
+    rank: int
+    run_at: str | None
+    looked_at: str
+    took: float
+
+
 @dataclass(frozen=True, slots=True)
 class BeatReply:
     """What came of a heartbeat: `leases` still exist, `canceled` jobs of them are to

@@ -15,6 +15,7 @@ from pgflow_cli.models import (
     Cycle,
     CycleReply,
     EndedJob,
+    FirstDue,
     LeasedJob,
     Scan,
     Settlement,
@@ -51,6 +52,7 @@ class Leases(Counting):
             "closed_ids": _array(cycle.closed),
             **_wanted(cycle),
             **_scan(cycle.scan),
+            "last_queue": cycle.scan.last_queue,
         }
         with self._after_first_run(cycle, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
@@ -74,6 +76,16 @@ class Leases(Counting):
             named = {"fence_ids": fence_ids, "worker_id": cycle.worker_id}
             self.link.tuples("lock_leases", named)
             yield
+
+    def look_behind(self, cycle: Cycle) -> list[FirstDue]:
+        """Find what is due behind the cursors of `cycle.scan`, in every place that the
+        worker may lease from.
+
+        Reads only. An entry that another transaction is leasing may be among it.
+        """
+        parameters = {**_sought(cycle), **_scan(cycle.scan)}
+        rows = self.link.tuples("look_behind", parameters)
+        return [FirstDue._make(row) for row in rows]
 
     def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
@@ -343,16 +355,21 @@ def _wanted(cycle: Cycle) -> dict[str, object]:
         "worker_name": cycle.worker_name,
         "batch_id": cycle.batch_id,
         "lease_seconds": str(cycle.lease_seconds),
+        "room": str(cycle.room),
+        **_sought(cycle),
+    }
+
+
+def _sought(cycle: Cycle) -> dict[str, object]:
+    return {
         "queues": None if cycle.queues is None else _names(cycle.queues),
         "job_types": None if cycle.job_types is None else _names(cycle.job_types),
-        "room": str(cycle.room),
     }
 
 
 def _scan(scan: Scan) -> dict[str, object]:
     places = list(scan.cursors.items())
     return {
-        "last_queue": scan.last_queue,
         "cursor_queues": _names(queue for (queue, _), _ in places),
         "cursor_ranks": _array(str(rank) for (_, rank), _ in places),
         "cursor_run_ats": _names(f"{run_at}+00" for _, (run_at, _) in places),

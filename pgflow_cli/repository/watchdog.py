@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from pgflow_cli.clock import monotonic
+
 log = logging.getLogger("pgflow")
 
 
@@ -73,7 +75,7 @@ class Watchdog:
             return
         if self._thread is None or not self._thread.is_alive():
             self._start()
-        call = Call(seconds, time.monotonic() + seconds)
+        call = Call(seconds, monotonic() + seconds)
         # A plain dict: assigning and deleting one key are atomic, so the hot path takes
         # no lock.
         self._guarded[link] = call
@@ -102,7 +104,7 @@ class Watchdog:
                     self._look_at(link, call)
 
     def _look_at(self, link: Severable, call: Call) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now < call.deadline:
             return
         try:

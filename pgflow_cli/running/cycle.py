@@ -27,7 +27,7 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
 from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, LeasedJob, Scan, Settlement
+from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.settlements import settlement_of
@@ -36,6 +36,12 @@ from pgflow_cli.running.slots import Run
 log = logging.getLogger("pgflow.worker")
 
 LINGER = 0.002  # seconds that a first result waits for company
+# Seconds after which one looks again who found little or nothing: the next results come
+# along, and producers commit that did not yet know that this worker is idle.
+SOON = 0.01
+# Looks of an idle worker between two scans. A scan says in the worker's row that it is
+# idle; the row may have been removed and written anew.
+LOOKS = 8
 MAX_CONTENTION = 5
 REFUSED = "OUTCOME_REFUSED"
 
@@ -65,6 +71,8 @@ class Cycle:
         self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
         self._again = False  # a reply was lost: its statement may still be at work
         self._next_poll = 0.0
+        self._empty = False  # the last scan found nothing
+        self._looks = 0  # since then
         self._failures = 0
         # The database's time as a statement last told it, and ours at that moment.
         self._clock = datetime.min, 0.0
@@ -96,10 +104,12 @@ class Cycle:
     def run(self) -> None:
         """Turn until the process ends."""
         while True:
-            self.turn()
+            self.take_turn()
 
-    def turn(self) -> None:
-        """Wait for a reason to speak, and speak once; an outage is waited for."""
+    def take_turn(self) -> None:
+        """Wait for results or for a reason to lease, and send what there is; an outage
+        is waited for.
+        """
         runs = self._gather()
         try:
             self._turn(runs)
@@ -155,6 +165,9 @@ class Cycle:
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         leased = 0
         try:
+            if not runs and self._polls_in_vain():
+                intake.confirm(room, 0, batch=False)
+                return
             reply = self._exchange(room - kept, runs, closed)
             leased = len(reply.jobs)
         except StatementFailed as error:
@@ -185,16 +198,20 @@ class Cycle:
 
     def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> CycleReply:
         intake = self._intake
+        types = intake.leasable_types() if room else []
+        woken = False
+        if room:
+            woken = intake.woken.is_set()
+            intake.woken.clear()
+            self._look(types, searching=False)
+        started = intake.cursors.begin(room, types)
         sent = monotonic()
-        woken = intake.woken.is_set()
-        intake.woken.clear()
-        scan = intake.cursors.begin(sent, room, woken=woken)
         request = replace(
             self._request,
             batch_id=str(uuid.uuid4()),
-            job_types=intake.leasable_types() if room else [],
+            job_types=types,
             room=room,
-            scan=scan.scan,
+            scan=started.scan,
             settlements=self._settlements(runs),
             closed=closed,
             again=self._again and bool(runs),
@@ -209,12 +226,52 @@ class Cycle:
         now = monotonic()
         self._clock = counters.moment(reply.scanned_at), now
         if room:
-            intake.cursors.end(scan, reply, now)
-            self._plan_next(reply, room, now, swept=scan.sweep)
+            intake.cursors.end(started, reply)
+            self._plan_next(reply, room, now, woken=woken)
         # First: what is taken needs the places of what has left.
         self._leave(runs, closed)
         self._take(reply.jobs, sent, now)
         return reply
+
+    def _look(
+        self, types: list[str] | None, *, searching: bool
+    ) -> list[FirstDue] | None:
+        """Look behind the cursors, if it is time; return what there is, if it was."""
+        cursors = self._intake.cursors
+        started = cursors.begin_look(monotonic(), types, searching=searching)
+        if started is None:
+            return None
+        request = replace(self._request, job_types=types, scan=started.scan)
+        try:
+            found = self._repository.look_behind(request)
+        except DatabaseUnavailable:
+            cursors.forget()
+            raise
+        cursors.end_look(started, found)
+        return [first for first in found if first.run_at is not None]
+
+    def _polls_in_vain(self) -> bool:
+        """Say whether there is nothing to lease, after a scan that found nothing.
+
+        Such a worker only looks, which writes nothing and sees what a scan would not;
+        it waits for a look that is due sooner than the next poll.
+        """
+        intake = self._intake
+        if not self._empty or self._owed or intake.woken.is_set():
+            return False
+        types = intake.leasable_types()
+        found = self._look(types, searching=True)
+        now = monotonic()
+        if found is None:
+            self._next_poll = intake.cursors.next_look(types)
+            return self._next_poll <= now + self._plan.poll
+        self._looks += 1
+        if found or self._looks > LOOKS:
+            return False
+        self._next_poll = now + self._jitter()
+        # Jobs may be in a batch that this process does not know of: not drained yet.
+        intake.idle = intake.in_flight == 0 and not intake.doubts.pressing(now)
+        return True
 
     def _lease_limited(self) -> bool:
         """Lease from queues with a limit, in a transaction of its own.
@@ -275,30 +332,27 @@ class Cycle:
         intake.accept(jobs, self.deliver, now)
 
     def _plan_next(
-        self, reply: CycleReply, room: int, now: float, *, swept: bool
+        self, reply: CycleReply, room: int, now: float, *, woken: bool
     ) -> None:
-        """Decide when to look again: at once while there is more, else at the next
-        poll.
+        """Decide when to look again: at once while there is more; soon for what little
+        or nothing was found; at the next poll if that was a look already.
         """
         intake = self._intake
         found = len(reply.jobs)
-        became_idle = not found and not intake.idle
-        if found == room:
-            intake.more = True
+        again, self._empty, self._looks = self._empty, not found, 0
+        intake.more = found == room
+        if intake.more or (woken and not found):
             self._next_poll = now
-        elif found or not swept or became_idle:
-            # Once more, from the front: what a producer committed while this worker was
-            # not yet known to be idle.
-            intake.more = False
-            self._next_poll = now
+        elif found or not again:
+            self._next_poll = now + SOON
         else:
-            intake.more = False
-            self._next_poll = now + self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            self._next_poll = now + self._jitter()
         # Jobs that a limit holds back will run: the queue is not drained.
-        nothing = not found and swept and not reply.limited_waiting
-        # Nor is it while jobs may be in a batch that this process does not know of.
-        nothing = nothing and not intake.doubts.pressing(now)
-        intake.idle = nothing and intake.in_flight == 0
+        if found or reply.limited_waiting:
+            intake.idle = False
+
+    def _jitter(self) -> float:
+        return self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     # Outcomes.
 

@@ -85,7 +85,7 @@ class Process:
         """Turn until something has come about."""
 
         def turned() -> bool:
-            self.cycle.turn()
+            self.cycle.take_turn()
             return reached()
 
         wait_until(turned, "a turn brings it about")
@@ -275,7 +275,7 @@ def test_what_a_late_commit_leased_is_given_back_uncharged(
     severed.wanted, severed.limited = lambda cycle: bool(cycle.room), limited
     worker = process(severed)
     worker.turn_until(wait_until, lambda: bool(severed.cut))
-    worker.cycle.turn()  # looks for it, and finds nothing yet
+    worker.cycle.take_turn()  # looks for it, and finds nothing yet
     assert worker.intake.doubts.pressing(time.monotonic())
     [job] = plant(connection)
     lease = repository.lease_limited if limited else repository.settle_and_lease

@@ -1,0 +1,37 @@
+-- Find the first due entry of each place behind its cursor; of a place without a cursor, among all that is due.
+select
+  place.queue, place.rank,
+  to_char(first.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
+  to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as looked_at,
+  -- The server's own time, without the way there and back: computed place by place, so the last row has all of it.
+  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took
+from (
+  select
+    ranks.queue, ranks.rank,
+    coalesce(cursors.run_at, 'infinity') as run_at,
+    coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
+  from pgflow.queue_ranks as ranks
+  left join pgflow.queue_gates as gate using (queue)
+  left join unnest(
+    %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],
+    %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
+  ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
+  where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
+    -- Those with a limit, too: an idle worker asks for their jobs only if there are some.
+    and not coalesce(gate.paused or gate.closed, false)
+    -- Nothing is leased then, and what is found would be looked for in vain.
+    and not exists (select from pgflow.fence where closed)
+) as place
+cross join lateral (
+  select min(entry.run_at) as run_at
+  from (
+    select pending.run_at
+    from pgflow.pending
+    -- include: due_entries
+      and (pending.run_at, pending.job_id) < (place.run_at, place.job_id)
+    order by pending.queue, pending.rank, pending.run_at, pending.job_id
+    -- Not 1: what is dead as far as the cursor must count into `took`, because a scan walks it again from what was
+    -- found. A thousand jobs are worth the rest of the way.
+    limit 1000
+  ) as entry
+) as first

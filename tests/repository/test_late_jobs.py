@@ -1,0 +1,285 @@
+"""Jobs that become due behind the cursors are found at once, and in few statements.
+
+The connections of a worker process take their turns here one by one, in the test's own
+thread; there is no poll but where a test says so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgflow_cli import App
+from pgflow_cli.models import Cycle as CycleRequest
+from pgflow_cli.models import CycleReply, FirstDue
+from pgflow_cli.repository import Repository
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.cycle import Cycle
+from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.slots import Slots
+from pgflow_cli.running.workplan import WorkPlan
+from tests.jobs import audit, new_worker, plant
+
+Connection = psycopg.Connection[Any]
+NEVER = 3600.0
+
+
+class Told:
+    """A repository that notes its statements, and which of them leased nothing while
+    something was due.
+    """
+
+    def __init__(self, repository: Repository, connection: Connection) -> None:
+        self._repository, self._connection = repository, connection
+        self.sent: list[str] = []
+        self.in_vain = 0
+
+    def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+        self.sent.append("settle_and_lease")
+        reply = self._repository.settle_and_lease(cycle)
+        if cycle.room and not reply.jobs:
+            self.in_vain += due(self._connection) > 0
+        return reply
+
+    def look_behind(self, cycle: CycleRequest) -> list[FirstDue]:
+        self.sent.append("look_behind")
+        return self._repository.look_behind(cycle)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+
+class Process:
+    """A worker process without its loop: its connections turn when they are told."""
+
+    def __init__(
+        self,
+        app: App,
+        repositories: list[Told],
+        *,
+        poll: float = NEVER,
+        concurrency: int = 50,
+    ) -> None:
+        plan = WorkPlan(
+            url="", queues=None, poll=poll, concurrency=concurrency,
+            batch_size=concurrency, lease_seconds=600.0,
+        )  # fmt: skip
+        board = Board.create(multiprocessing.get_context("spawn"), concurrency, 1_000)
+        board.renew(time.monotonic())
+        self.slots = Slots(concurrency, board, lambda _: [])
+        self.intake = Intake(plan, board, app, self.slots, None)
+        worker = new_worker()
+        self.cycles = [
+            Cycle(
+                self.intake, repository, worker_id=worker, worker_name="worker-1",
+                primary=number == 0,
+            )
+            for number, repository in enumerate(repositories)
+        ]  # fmt: skip
+
+    def wake(self) -> None:
+        self.intake.woken.set()
+        self.cycles[0].event.set()
+
+    def turn_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            self.cycles[0].take_turn()
+
+
+def due(connection: Connection, condition: str = "true") -> int:
+    row = connection.execute(
+        f"select count(*) from pgflow.pending where run_at <= now() and {condition}"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def all_settled(connection: Connection) -> bool:
+    row = connection.execute(
+        "select not exists (select from pgflow.pending where run_at <= now())"
+        " and not exists (select from pgflow.leases)"
+    ).fetchone()
+    return row == (True,)
+
+
+@pytest.fixture
+def told(connection: Connection, repository: Repository) -> Told:
+    return Told(repository, connection)
+
+
+@pytest.fixture
+def idle(told: Told) -> Iterator[Callable[..., Process]]:
+    """Start a process that has found nothing and knows it."""
+    made: list[Process] = []
+
+    def make(app: App, **options: Any) -> Process:
+        process = Process(app, [told], **options)
+        made.append(process)
+        process.turn_until(lambda: process.intake.idle)
+        told.sent.clear()
+        return process
+
+    yield make
+    for process in made:
+        process.slots.stop()
+
+
+@pytest.fixture(autouse=True)
+def _every_trial_ends_with_the_audit(connection: Connection) -> Any:
+    yield
+    assert audit(connection) == (0, 0)
+
+
+@pytest.fixture
+def app() -> App:
+    made = App()
+    made.handler("noop")(lambda _job: None)
+    return made
+
+
+def test_what_a_long_transaction_commits_is_leased_without_a_scan_in_vain(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    # Every place has a cursor.
+    for queue in ("a", "b", "c"):
+        for priority in (0, 5):
+            plant(connection, queue=queue, priority=priority)
+    process = idle(app, poll=0.05)
+    assert all_settled(connection)
+    with connection.transaction():
+        for queue in ("a", "b", "c"):
+            for priority in (0, 5):
+                plant(connection, 200, queue=queue, priority=priority, due_in="-10 s")
+    process.turn_until(lambda: all_settled(connection))
+    assert told.in_vain == 0
+    # Each leases what is free, and what settles later comes in as many again: all in
+    # all a statement for every few jobs, where a scan in vain was one for every job.
+    assert len(told.sent) < 300
+
+
+def test_a_notification_leads_to_the_job_however_long_its_transaction_took(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    plant(connection)
+    process = idle(app)
+    plant(connection, due_in="-10 s")
+    process.wake()
+    process.turn_until(lambda: due(connection) == 0)
+    assert told.sent[-2:] == ["look_behind", "settle_and_lease"]
+    assert told.sent.count("settle_and_lease") <= 2
+    process.turn_until(lambda: all_settled(connection))
+
+
+def test_an_idle_worker_polls_with_one_statement_that_writes_nothing(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    plant(connection)
+    process = idle(app, poll=0.25)
+    for _ in range(4):
+        process.cycles[0].take_turn()
+    assert told.sent == ["look_behind"] * 4
+
+
+def test_an_idle_worker_says_so_again_in_case_its_row_was_removed(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    process = idle(app, poll=0.05)
+    process.turn_until(lambda: "settle_and_lease" in told.sent)
+    process.turn_until(lambda: told.sent[-1] == "look_behind")
+
+
+def test_a_worker_that_found_nothing_waits_for_a_reason(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    process = idle(app)
+    process.wake()
+    process.cycles[0].take_turn()
+    process.turn_until(lambda: process.cycles[0]._pause() > NEVER / 2)
+    assert told.sent.count("settle_and_lease") == 1
+    assert told.sent[-1] == "look_behind"
+
+
+def test_jobs_of_a_type_at_its_limit_are_found_when_the_limit_has_room(
+    connection: Connection, told: Told, idle: Callable[..., Process]
+) -> None:
+    app = App()
+    app.handler("narrow", concurrency=1)(lambda _job: None)
+    app.handler("wide")(lambda _job: None)
+    process = idle(app, concurrency=4)
+    with connection.transaction():
+        for _ in range(20):
+            plant(connection, job_type="narrow", due_in="-10 s")
+            plant(connection, job_type="wide", due_in="-10 s")
+    process.wake()
+    process.turn_until(lambda: all_settled(connection))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "insert into pgflow.queue_policies (queue, paused_until)"
+        " values ('default', 'infinity')",
+        "insert into pgflow.queue_policies (queue, max_in_flight)"
+        " values ('default', 0)",
+    ],
+)
+def test_a_queue_that_was_shut_is_scanned_from_its_first_job(
+    connection: Connection,
+    told: Told,
+    app: App,
+    idle: Callable[..., Process],
+    order: str,
+) -> None:
+    plant(connection)
+    process = idle(app, poll=0.05)
+    connection.execute(order)
+    plant(connection, 3, due_in="-10 s")
+    for _ in range(3):
+        process.cycles[0].take_turn()
+    assert due(connection) == 3
+    assert process.intake.idle
+    connection.execute("delete from pgflow.queue_policies")
+    process.turn_until(lambda: all_settled(connection))
+
+
+def test_a_job_that_another_transaction_has_locked_is_leased_after_a_rollback(
+    database: Any,
+    connection: Connection,
+    told: Told,
+    app: App,
+    idle: Callable[..., Process],
+) -> None:
+    process = idle(app, poll=0.05)
+    plant(connection, 2, due_in="-10 s")
+    holder = database.connect(autocommit=False)
+    holder.execute("select from pgflow.pending limit 1 for update")
+    process.turn_until(lambda: due(connection) == 1)
+    told.sent.clear()
+    for _ in range(6):
+        process.cycles[0].take_turn()
+    # It cannot be had: looked for at each poll, and not between.
+    assert told.sent.count("settle_and_lease") <= 6
+    holder.rollback()
+    process.turn_until(lambda: all_settled(connection))
+
+
+def test_two_connections_share_what_a_look_has_found(
+    database: Any, connection: Connection, told: Told, app: App
+) -> None:
+    other = Told(Repository.of(told.database), connection)
+    process = Process(app, [told, other], poll=0.05, concurrency=20)
+    process.turn_until(lambda: process.intake.idle)
+    plant(connection, 200, due_in="-10 s")
+    while not all_settled(connection):
+        for cycle in process.cycles:
+            cycle.take_turn()
+    assert told.in_vain + other.in_vain == 0
+    process.slots.stop()
+    other.close()
