@@ -71,6 +71,12 @@ def private_server() -> Iterator[PrivateServer]:
         yield PrivateServer(binaries, folder)
 
 
+def _listens(path: Path) -> bool:
+    """Whether a connection is taken: a socket has its name before it listens."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def pgbouncer(database: servers.Database) -> Iterator[str]:
     """Yield the URL of a PgBouncer in transaction mode in front of a database."""
@@ -95,7 +101,7 @@ def pgbouncer(database: servers.Database) -> Iterator[str]:
     process = subprocess.Popen([program, str(settings)], cwd="/", **owner)
     try:
         url = f"postgresql://{user}@/{name}?host={quote(str(home))}&port=6432"
-        while not (home / ".s.PGSQL.6432").exists():
+        while not _listens(home / ".s.PGSQL.6432"):
             assert process.poll() is None, (home / "log").read_text()
             time.sleep(0.01)
         yield url

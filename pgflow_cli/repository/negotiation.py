@@ -19,7 +19,7 @@ from psycopg import capabilities, pq
 _REFUSAL = re.compile(
     rb'\tErrorResponse\t S "[^"\n]*" (?:V "[^"\n]*" )?C "([0-9A-Z]{5})"'
 )
-CAN_TRACE = sys.platform == "linux"
+CAN_TRACE = sys.platform == "linux" and pq.version() >= 140000
 _MOST_TRACED = 65536  # bytes
 
 # No descriptor of its own, unlike epoll: a full table must not prevent cancellations.
@@ -52,7 +52,7 @@ def refusal(conninfo: bytes, seconds: float) -> str | None:
     psycopg gives none for a connection that does not come about, and the words depend
     on the language of the server: so another attempt is traced. Into memory, because a
     trace may hold a password. None where the server accepts us by now, is away, is
-    starting, or where nothing can be traced (only Linux can).
+    starting, or where nothing can be traced (psycopg can on Linux).
 
     Each trace leaves a stream of 4 KiB behind: not for outages that go on and on.
     """

@@ -106,7 +106,8 @@ class Upkeep:
                 error,
                 extra=logs.trouble("upkeep_failed", error),
             )
-            return self.stopped.wait(0.2)  # when stopping, their leases will run out
+            pause = 0.2 if isinstance(error, TryLater) else PAUSE
+            return self.stopped.wait(pause)  # when stopping, their leases will run out
         return True
 
     def _fence(self, repository: Repository) -> float:
