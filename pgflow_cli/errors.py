@@ -114,6 +114,10 @@ class LeasesRefused(StatementFailed):
         self.lease_ids = [*lease_ids]
 
 
+REFUSALS = (StatementFailed, Refused, UsageError)
+"""What a trigger may make of a statement: it may enqueue, and be refused that."""
+
+
 class OutputFailed(PgflowError):
     """A file cannot be written."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import LeasesRefused, StatementFailed
+from pgflow_cli.errors import REFUSALS, LeasesRefused
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -313,7 +313,7 @@ class Leases(Counting):
             ended = self.link.rows("end_leases", EndedJob, parameters)
             attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
             self.count_attempts(attempts, expired=expired)
-        except StatementFailed as error:
+        except REFUSALS as error:
             raise LeasesRefused(error.message, lease_ids=lease_ids) from error
         return ended
 

@@ -17,6 +17,7 @@ from pgflow_cli import counters, handlers, logs
 from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
+    REFUSALS,
     Contention,
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -170,7 +171,7 @@ class Cycle:
                 return
             reply = self._exchange(room - kept, runs, closed)
             leased = len(reply.jobs)
-        except StatementFailed as error:
+        except REFUSALS as error:
             intake.confirm(room, len(runs), batch=False)
             self._settle_singly(runs, error)
             return
@@ -296,7 +297,7 @@ class Cycle:
         try:
             jobs = self._repository.lease_limited(request)
             asked = True
-        except PASSING as error:
+        except (*PASSING, *REFUSALS) as error:
             if isinstance(error, OutcomeUnknown):
                 intake.doubts.add(request.batch_id, monotonic())
             log.warning(
@@ -396,7 +397,7 @@ class Cycle:
                 run.settled = ids is not None
                 run.stale = ids is None
 
-    def _settle_singly(self, runs: list[Run], error: StatementFailed) -> None:
+    def _settle_singly(self, runs: list[Run], error: PgflowError) -> None:
         """Find the outcome that the database does not take, so that it spoils its own
         job and no other. Takes each run out of the list once it is settled.
         """
@@ -421,7 +422,7 @@ class Cycle:
         while True:
             try:
                 reply = self._exchange(0, [run], closed)
-            except StatementFailed as error:
+            except REFUSALS as error:
                 if run.refused:
                     # Not even that: its lease runs out when no other job of it is left.
                     self._leave([run], closed)
@@ -433,7 +434,7 @@ class Cycle:
                 break
         self._intake.confirm(0, 0, settled=1)
 
-    def _retreat(self, run: Run, error: StatementFailed) -> None:
+    def _retreat(self, run: Run, error: PgflowError) -> None:
         """Make of a refused outcome one that the database may take."""
         outcome = run.outcome
         written = outcome is None or outcome.status == "canceled" or run.settled

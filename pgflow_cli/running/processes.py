@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pgflow_cli import backoff, handlers, logs
-from pgflow_cli.errors import StatementFailed
+from pgflow_cli.errors import REFUSALS
 from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
 from pgflow_cli.reaping import end_leases
 from pgflow_cli.repository import Repository
@@ -218,7 +218,7 @@ def _settle_late(
     cycle = _timed_out(child, culprits)
     try:
         lost = set(repository.settle_and_lease(cycle).lost)
-    except StatementFailed as error:
+    except REFUSALS as error:
         log.error(  # noqa: TRY400 - the sentence is all there is to know
             "%d timeouts cannot be recorded, these attempts end with their process: %s",
             len(culprits),

@@ -186,16 +186,12 @@ def test_a_process_that_dies_before_it_has_settled_what_ended_costs_an_attempt(
     gate = tmp_path / "gate"
     [job] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
     worker = start_worker("--lease-seconds", "6")
-    wait_until(lambda: witness(job), "the job starts")
+    wait_until(lambda: busy_slots(connection) == 1, "a heartbeat says that it runs")
+    wait_until(lambda: witness(job), "so does the job")
     holder = database.connect(autocommit=False)
     holder.execute("lock table pgflow.job_attempts in share row exclusive mode")
     gate.touch()
-    wait_until(
-        lambda: connection.execute(
-            "select busy_slots = 0 from pgflow.workers"
-        ).fetchone()[0],
-        "a heartbeat says that it has ended",
-    )
+    wait_until(lambda: busy_slots(connection) == 0, "a heartbeat says it has ended")
     sessions = "from pg_stat_activity where application_name like 'pgflow work %'"
     pids = [pid for (pid,) in connection.execute(f"select pid {sessions}").fetchall()]
     [child] = worker.children()
@@ -211,6 +207,11 @@ def test_a_process_that_dies_before_it_has_settled_what_ended_costs_an_attempt(
         (2, "succeeded", None),
     ]
     assert witness(job) == [("start", 1), ("end", 1), ("start", 2), ("end", 2)]
+
+
+def busy_slots(connection: Connection) -> int | None:
+    row = connection.execute("select busy_slots from pgflow.workers").fetchone()
+    return row and int(row[0])
 
 
 def test_a_handler_that_stops_the_clock_harms_nobody(

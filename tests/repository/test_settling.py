@@ -113,13 +113,13 @@ def _every_trial_ends_with_the_audit(connection: Connection) -> Iterator[None]:
     assert audit(connection) == (0, 0)
 
 
-def refuse(connection: Connection, table: str, condition: str) -> None:
+def refuse(connection: Connection, table: str, condition: str, using: str = "") -> None:
     """Have a trigger refuse new rows of a table."""
     connection.execute(
         f"""
         create or replace function public.refuse() returns trigger language plpgsql as
         $$ begin
-          if {condition} then raise exception 'no, says the trigger'; end if;
+          if {condition} then raise exception 'no, says the trigger' {using}; end if;
           return new;
         end $$;
         create trigger refuse before insert on pgflow.{table}
@@ -148,6 +148,17 @@ def test_a_refused_outcome_becomes_a_failure_beside_a_mate_that_still_runs(
     assert status_of(connection, job) == "scheduled"
     assert status_of(connection, mate) == "running"
     assert [run.job_id for run in worker.board.unsettled()] == [mate]
+
+
+def test_a_refusal_of_our_own_that_a_trigger_met_is_one_of_the_outcome(
+    connection: Connection, process: Callable[..., Process], wait_until: Wait
+) -> None:
+    """It enqueues a job for each dead letter, and the guard of that queue says no."""
+    refuse(connection, "dead_letters", "true", "using errcode = 'PF001'")
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    worker = process()
+    worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
 
 
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 import uuid
@@ -65,6 +66,15 @@ def test_a_running_job_is_seen_with_its_deadline_and_progress() -> None:
     assert before <= run.started <= time.monotonic()
     shown.end(1)
     assert shown.running() == []
+
+
+def test_progress_that_is_no_number_is_not_shown() -> None:
+    shown = board()
+    shown.start(0, new_id(), new_id(), deadline=50.0, attempts=(1, 0, 25))
+    shown.progress(0, 4, 10)
+    for done, total in ((math.nan, 10), (4, math.inf)):
+        shown.progress(0, done, total)
+    assert [run.progress for run in shown.running()] == [(4.0, 10.0)]
 
 
 def test_a_job_that_has_ended_keeps_its_place_until_it_is_settled() -> None:
