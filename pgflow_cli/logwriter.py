@@ -75,6 +75,10 @@ class LineWriter(logging.Handler):
                 self._tell()
             self._changed.wait_for(lambda: not self._size, PATIENCE)
 
+    def is_waiting(self) -> bool:
+        """Say whether lines wait to be read."""
+        return self._size > 0
+
     def take_dropped(self) -> int:
         """Return how many lines were dropped since the last call."""
         with self._changed:
@@ -199,6 +203,16 @@ class LineWriter(logging.Handler):
             except OSError as error:
                 return error
         return None
+
+
+def is_stuck() -> bool:
+    """Write what still waits of this process's log, for a second at most; return
+    whether nothing reads it.
+    """
+    writers = [h for h in logging.getLogger().handlers if isinstance(h, LineWriter)]
+    for writer in writers:
+        writer.flush()
+    return any(writer.is_waiting() for writer in writers)
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
