@@ -43,6 +43,7 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
     color = given.get("color")
     if isinstance(error, SystemExit):
         return _code_of_exit(error)
+    _let_log_go_first()
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, PipeClosed) or _is_broken_pipe(error):
@@ -61,6 +62,14 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
         raise error
     _explain_bug(error, color)
     return SOFTWARE
+
+
+def _let_log_go_first() -> None:
+    """Write what a log still holds; where nothing reads it, nothing would read us."""
+    from pgflow_cli.logwriter import is_stuck  # noqa: PLC0415 - start-up stays quick
+
+    if is_stuck():
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - till the end
 
 
 def _is_broken_pipe(error: BaseException) -> bool:

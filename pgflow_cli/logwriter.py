@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 MOST = 1_048_576  # bytes that wait in memory
 PATIENCE = 1.0  # seconds that lines wait for room before they are dropped
@@ -23,6 +23,16 @@ _PIECE = 4096
 # crash its process. Of other streams (_CANNOT_SAY) a thread writes every line.
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)
 _CANNOT_SAY = {errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE, errno.ENOSYS}
+
+
+class _Loss(NamedTuple):
+    """What is missing if a line is lost: how many lines, and how many to tell of."""
+
+    lines: int
+    untold: int
+
+
+_LINE = _Loss(1, 1)
 
 
 class LineWriter(logging.Handler):
@@ -38,7 +48,8 @@ class LineWriter(logging.Handler):
         self._is_file = _is_file(self._descriptor)
         self._owner = os.getpid()
         self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
+        # Each with what is to be told of if it is lost: itself, or what it tells of.
+        self._waiting: deque[tuple[bytes, _Loss]] = deque()
         self._size = 0  # bytes that wait, with those that are being written
         self._full_since: float | None = None
         self._thread: threading.Thread | None = None
@@ -63,8 +74,10 @@ class LineWriter(logging.Handler):
                 os.write(self._descriptor, data)
             return
         with self._changed:
-            if not (self._has_room(len(data)) and self._tell() and self._add(data)):
-                self._drop(1)
+            if not (
+                self._has_room(len(data)) and self._tell() and self._add(data, _LINE)
+            ):
+                self._drop(_LINE)
 
     def flush(self) -> None:
         """Wait until everything is written, for a second at most."""
@@ -74,6 +87,10 @@ class LineWriter(logging.Handler):
             if self._full_since is None:
                 self._tell()
             self._changed.wait_for(lambda: not self._size, PATIENCE)
+
+    def is_waiting(self) -> bool:
+        """Say whether lines wait to be read."""
+        return self._size > 0
 
     def take_dropped(self) -> int:
         """Return how many lines were dropped since the last call."""
@@ -102,9 +119,9 @@ class LineWriter(logging.Handler):
                 break
         return self._full_since is None
 
-    def _drop(self, lines: int) -> None:
-        self._dropped += lines
-        self._untold += lines
+    def _drop(self, loss: _Loss) -> None:
+        self._dropped += loss.lines
+        self._untold += loss.untold
 
     def _tell(self) -> bool:
         """Say how many lines were dropped, if any; return whether that is written."""
@@ -121,12 +138,13 @@ class LineWriter(logging.Handler):
                 "count": told,
             }
         )
-        written = self._add(f"{self.format(record)}\n".encode())
+        loss = _Loss(0, told)
+        written = self._add(f"{self.format(record)}\n".encode(), loss)
         if not written:
-            self._untold = told
+            self._drop(loss)
         return written
 
-    def _add(self, data: bytes) -> bool:
+    def _add(self, data: bytes, loss: _Loss) -> bool:
         """Write a line or let it wait; return False if the stream refuses it."""
         if not self._size:
             try:
@@ -135,7 +153,7 @@ class LineWriter(logging.Handler):
                 self._why = error.strerror or str(error)
                 return False
         if data:
-            self._waiting.append(data)
+            self._waiting.append((data, loss))
             self._size += len(data)
             if self._thread is None:
                 self._start()
@@ -172,16 +190,17 @@ class LineWriter(logging.Handler):
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 piece = [self._waiting.popleft()]
-                size = len(piece[0])
-                while self._waiting and size + len(self._waiting[0]) <= _PIECE:
+                size = len(piece[0][0])
+                while self._waiting and size + len(self._waiting[0][0]) <= _PIECE:
                     piece.append(self._waiting.popleft())
-                    size += len(piece[-1])
-            error = self._write(b"".join(piece))
+                    size += len(piece[-1][0])
+            error = self._write(b"".join(data for data, _ in piece))
             with self._changed:
                 self._size -= size
                 if error is not None:
                     self._why = error.strerror or str(error)
-                    self._drop(len(piece))
+                    for _, loss in piece:
+                        self._drop(loss)
                 if self._full_since is not None and self._size <= MOST // 2:
                     stood = time.monotonic() - self._full_since
                     self._why = f"nothing read the log for {stood:.0f} s"
@@ -199,6 +218,16 @@ class LineWriter(logging.Handler):
             except OSError as error:
                 return error
         return None
+
+
+def is_stuck() -> bool:
+    """Write what still waits of this process's log, for a second at most; return
+    whether nothing reads it.
+    """
+    writers = [h for h in logging.getLogger().handlers if isinstance(h, LineWriter)]
+    for writer in writers:
+        writer.flush()
+    return any(writer.is_waiting() for writer in writers)
 
 
 def _descriptor(stream: TextIO | None) -> int | None:

@@ -125,7 +125,8 @@ def _labels(sums: Sequence[CounterSum]) -> Labels:
     """
     labels = Labels()
     for each in sums:
-        labels.value("queue", each.queue)
+        if each.queue:
+            labels.value("queue", each.queue)
         if each.job_type:
             labels.value("type", each.job_type)
         labels.value("reason" if each.metric in _DECISIONS else "code", each.code)

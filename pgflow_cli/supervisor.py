@@ -7,7 +7,6 @@ interpreter or crashing it.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
 import os
@@ -32,7 +31,13 @@ from pgflow_cli.running.board import RunningJob
 from pgflow_cli.running.channel import Garbled
 from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps
 from pgflow_cli.running.heartbeat import Heartbeat
-from pgflow_cli.running.processes import CONTEXT, Child, cause, settling
+from pgflow_cli.running.processes import (
+    CONTEXT,
+    Child,
+    cause,
+    leave_behind,
+    settling,
+)
 from pgflow_cli.running.threads import StandingThread
 from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile
@@ -364,8 +369,7 @@ class Supervisor:
                     extra={"event": "process_left", "worker_id": child.name},
                 )
                 self._bury(child)
-                # Before multiprocessing would wait for it.
-                atexit.register(_leave)
+                leave_behind()
 
     def _end(self) -> None:
         """Lease no more; let what runs end."""
@@ -481,11 +485,6 @@ def await_database(
                 return
     finally:
         repository.close()
-
-
-def _leave() -> None:
-    logging.shutdown()
-    os._exit(0)
 
 
 def worker_name(given: str | None) -> str:

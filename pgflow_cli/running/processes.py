@@ -4,8 +4,10 @@ for when it is dead.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import time
@@ -146,6 +148,8 @@ class Child:
         """
         self.process.kill()
         self.process.join(KILLED)
+        if self.process.is_alive():
+            leave_behind()
 
     def row(self) -> dict[str, object]:
         return {
@@ -161,6 +165,19 @@ class Child:
             "queues": self.plan.queues,
             "job_types": self.job_types,
         }
+
+
+def leave_behind() -> None:
+    """Let our own end not wait for a process that hangs in the kernel, as
+    multiprocessing would.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if multiprocessing.active_children():
+        logging.shutdown()
+        os._exit(0)
 
 
 def start_process(process: SpawnProcess) -> None:

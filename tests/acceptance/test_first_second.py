@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from pgflow_cli import supervisor
@@ -24,6 +25,7 @@ from pgflow_cli.running.workplan import WorkPlan
 from tests.acceptance.conftest import Worker
 from tests.servers import Database
 
+Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]
 
@@ -119,7 +121,7 @@ def test_a_process_told_to_end_before_it_is_ready_ends_in_silence(
 
 
 def test_a_signal_to_the_group_ends_no_process_that_starts(
-    start_worker: Start, wait_until: Wait
+    connection: Connection, start_worker: Start, wait_until: Wait
 ) -> None:
     """As Ctrl-C does: each is told, the supervisor alone decides."""
     starting = start_worker("--processes", "2")
@@ -129,8 +131,11 @@ def test_a_signal_to_the_group_ends_no_process_that_starts(
     for child in children:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP):
             child.send_signal(number)
-    wait_until(lambda: "event=reap_expired_locks" in starting.log, "it works")
-    assert {child.status() for child in children} & {psutil.STATUS_STOPPED} == set()
+    pids = {(child.pid,) for child in children}
+    ready = "select pid from pgflow.workers"
+    wait_until(
+        lambda: set(connection.execute(ready).fetchall()) == pids, "they are ready"
+    )
     starting.send(signal.SIGTERM)
     assert starting.wait() == 0
     assert "process_died" not in starting.log

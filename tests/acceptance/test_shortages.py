@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def heartbeat_follows(connection: Connection, wait_until: Wait) -> None:
 
 
 def test_a_process_that_reads_nothing_holds_up_nobody(
+    database: Database,
     connection: Connection,
     start_worker: Start,
     witness: Witness,
@@ -63,8 +65,11 @@ def test_a_process_that_reads_nothing_holds_up_nobody(
     [frozen] = [psutil.Process(pid) for (pid,) in pids]  # one lease holds both
     wait_until(lambda: len(worker.children()) == 2, "the other process is there")
     frozen.suspend()
-    for _ in range(600):  # more than the buffer of a pipe holds
-        connection.execute("select pg_notify('pgflow', 'default')")
+    with database.connect() as listener:
+        listener.execute("listen pgflow")
+        for _ in range(600):  # more than the buffer of a pipe holds, one at a time
+            connection.execute("select pg_notify('pgflow', 'default')")
+            assert list(listener.notifies(timeout=60, stop_after=1))
     jobs = plant(connection, 5, job_type="quick")
     wait_until(done(connection, *jobs), "the other process goes on")
     command = ("jobs", "cancel", canceled, "--kill", "--yes")
@@ -213,3 +218,27 @@ def test_a_reader_of_the_log_that_has_gone_holds_up_no_job(
     heartbeat_follows(connection, wait_until)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
+
+
+def test_a_worker_that_cannot_begin_says_so_to_no_reader_and_ends(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("pgflow")), "work"],
+            env={**os.environ, "DATABASE_URL": empty_database.url},
+            cwd=tmp_path,
+            stderr=writer,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.returncode == 78

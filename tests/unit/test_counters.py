@@ -82,13 +82,14 @@ def test_what_took_no_time_of_a_handler_is_in_no_histogram():
 
 def test_a_tally_survives_the_pipe_and_adds_up():
     one = tally_of((attempt(), 0.2), (attempt(again=True), 0.4), waits=[("q", 3.0)])
+    one.dropped_lines = 3
     two = pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
     two.add(one)
     [rate] = rate_rows(two)
     assert (rate["succeeded"], rate["again"]) == (4, 2)
     assert rate["seconds"] == pytest.approx(1.2)
     rows = {row["metric"]: row["count"] for row in counter_rows(limited(two, Labels()))}
-    assert rows == {"attempts": 4, "duration": 4, "wait": 2}
+    assert rows == {"attempts": 4, "duration": 4, "wait": 2, "log_lines_dropped": 6}
 
 
 def test_the_two_hundred_and_first_value_of_a_label_is_other():

@@ -330,6 +330,21 @@ def test_what_becomes_other_is_added_up() -> None:
     assert depth.value == 10_000 * EMAILS.runnable
 
 
+def test_dropped_lines_of_the_log_are_added_up_and_are_no_queues() -> None:
+    before = snapshot(1, 200)
+    assert before.totals is not None
+    dropped = CounterSum("log_lines_dropped", "", "", "", "", 7, 0.0, None)
+    after = replace(
+        before,
+        totals=replace(before.totals, counters=[dropped, *before.totals.counters]),
+    )
+    found = families(metrics.text(after))
+    [lines] = found["pgflow_log_lines_dropped_total"].samples
+    assert (lines.value, lines.labels) == (7, {})
+    waits = found["pgflow_jobs_enqueued_total"].samples
+    assert "other" not in {sample.labels["queue"] for sample in waits}
+
+
 def test_a_queue_that_comes_later_takes_nobodys_series() -> None:
     """Though it is counted in a metric that stands before the others."""
     before = snapshot(0, 199)
