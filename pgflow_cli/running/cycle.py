@@ -42,7 +42,7 @@ LINGER = 0.002  # seconds that a first result waits for company
 SOON = 0.01
 # Looks of an idle worker between two scans. A scan says in the worker's row that it is
 # idle; the row may have been removed and written anew.
-LOOKS = 8
+LOOKS = 40
 MAX_CONTENTION = 5
 REFUSED = "OUTCOME_REFUSED"
 

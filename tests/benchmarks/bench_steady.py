@@ -130,15 +130,6 @@ def worker_first(
     return Measured(bench.rate(), waits, statements / jobs)
 
 
-def idle(bench: Bench, seconds: float) -> float:
-    """Return the statements per second of a worker that has nothing to do."""
-    bench.renew()
-    with waiting_worker(bench):
-        before, began = transactions(bench), time.monotonic()
-        time.sleep(seconds)
-        return (transactions(bench) - before - 1) / (time.monotonic() - began)
-
-
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=20_000)
@@ -150,7 +141,6 @@ def main(arguments: list[str]) -> None:
         bench = Bench(server)
         for processes in ("1", "2"):
             _run(bench, given, "--processes", processes)
-        print(f"idle: {idle(bench, given.seconds):.1f} statements/s", flush=True)
 
 
 def _run(bench: Bench, given: argparse.Namespace, *options: str) -> None:

@@ -190,7 +190,7 @@ def test_an_idle_worker_polls_with_one_statement_that_writes_nothing(
 def test_an_idle_worker_says_so_again_in_case_its_row_was_removed(
     connection: Connection, told: Told, app: App, idle: Callable[..., Process]
 ) -> None:
-    process = idle(app, poll=0.05)
+    process = idle(app, poll=0.02)
     process.turn_until(lambda: "settle_and_lease" in told.sent)
     process.turn_until(lambda: told.sent[-1] == "look_behind")
 
