@@ -134,6 +134,10 @@ class ConfigurationError(PgflowError):
     exit_code = 78
 
 
+class SchemaMissing(ConfigurationError):
+    """There is no schema, or one without what this program looks for."""
+
+
 def of_exit_code(code: int, message: str, *hints: str) -> PgflowError:
     """Return an error that another process has reported, by its exit code."""
     for kind in (ConfigurationError, UsageError, PermissionDenied, NotFound):

@@ -88,6 +88,7 @@ def list_pending(
     """Return what `migrate` would apply; refuse what it would refuse."""
     _check_target(target)
     _check_server(repository)
+    _refuse_over_replaced(repository)
     return _pending(_applied(repository), target)
 
 
@@ -201,12 +202,25 @@ def _check_server(repository: Repository) -> None:
 def _bootstrap(repository: Repository) -> None:
     """Make the schema, its table of versions and the row to lock, whoever else does."""
     _check_server(repository)
+    _refuse_over_replaced(repository)
     while not repository.inspect_server().has_schema:
         repository.create_schema()
     while not repository.inspect_server().has_migrations:
         repository.create_migrations_table()
     while not repository.create_schema_lock():
         pass
+
+
+def _refuse_over_replaced(repository: Repository) -> None:
+    """Refuse to make an empty queue in place of one that a killed restore put aside."""
+    left = repository.list_replaced_schemas()
+    if left and not _applied(repository):
+        raise ConfigurationError(
+            f"there is no schema to migrate, and {left[-1].name} was one; nothing was "
+            "changed",
+            *left[-1].hints(),
+            "Or restore again: pgflow restore FILE   Or drop it, to begin with nothing",
+        )
 
 
 def _apply_next(

@@ -200,6 +200,22 @@ class MigrationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedSchema:
+    """A schema that a restore has put aside and left; `way_back` is SQL."""
+
+    name: str
+    way_back: str
+
+    def hints(self) -> tuple[str, ...]:
+        """Say what it is, and how to bring it back."""
+        return (
+            f"A restore that was killed has put schema {self.name} aside: what was "
+            "there before.",
+            f"To bring it back, in psql: {self.way_back}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaLockHolder:
     """Who is changing the schema; `since` is UTC, or empty where it may not be seen."""
 

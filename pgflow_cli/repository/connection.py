@@ -20,7 +20,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.errors import OutcomeUnknown, PgflowError, SchemaMissing
+from pgflow_cli.models import ReplacedSchema, ServerFacts
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
 
@@ -273,4 +274,23 @@ class Link:
                     f"the connection to {self.database.display()} was lost",
                     IS_IT_UP,
                 ) from error
-            raise translate(self.database.display(), error) from error
+            translated = translate(self.database.display(), error)
+            if isinstance(translated, SchemaMissing):
+                translated = self._explained(translated)
+            raise translated from error
+
+    def _explained(self, missing: SchemaMissing) -> SchemaMissing:
+        """Say what a killed restore has put aside: `migrate` would make an empty queue.
+
+        Asked on a connection of its own: this one's transaction may have failed.
+        """
+        other = Link(self.database)
+        try:
+            if other.rows("inspect_server", ServerFacts)[0].has_migrations:
+                return missing
+            left = other.rows("list_replaced_schemas", ReplacedSchema)
+        except PgflowError:
+            return missing
+        finally:
+            other.close()
+        return SchemaMissing(missing.message, *left[-1].hints()) if left else missing

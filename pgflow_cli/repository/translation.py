@@ -15,6 +15,7 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     Refused,
+    SchemaMissing,
     StatementFailed,
     TooSlow,
     UsageError,
@@ -62,7 +63,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             primary, "Which grants are missing: pgflow doctor --check privileges"
         )
     if code in _NO_SUCH_OBJECT and "pgflow" in primary:
-        return ConfigurationError(
+        return SchemaMissing(
             f"the schema is missing or of another version: {primary}",
             "Try: pgflow migrate",
         )
