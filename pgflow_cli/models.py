@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, NamedTuple
@@ -277,11 +278,15 @@ class FoundJob:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Jobs in no place, jobs in two places, and places that name a job that is not."""
+    """Jobs in no place, jobs in two places, and places that name a job that is not.
+
+    `examples` are the first ids; None if all is well.
+    """
 
     in_no_place: int
     in_two_places: int
     without_job: int
+    examples: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

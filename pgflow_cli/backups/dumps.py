@@ -91,7 +91,7 @@ class Dump:
             raise Refused(
                 f"pg_restore {clients.version} with --jobs sets what PostgreSQL "
                 f"{server // 10000} does not know; nothing was changed",
-                "Leave out --jobs, or name older programs: --pg-bin DIR",
+                "Try it without --jobs.",
                 reason_code="NEW_PG_RESTORE",
             )
 

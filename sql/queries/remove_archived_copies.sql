@@ -13,6 +13,8 @@ copied as materialized (
 history as (
   delete from pgflow.job_attempts
   where job_id = any(array(select id from copied))
+    -- Else nothing would say any more that it has succeeded.
+    and job_id in (select job_id from pgflow.job_attempts_archive where status = 'succeeded')
 )
 delete from pgflow.jobs
 where id = any(array(select id from copied))
