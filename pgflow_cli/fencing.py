@@ -44,14 +44,14 @@ def require_open(repository: Repository) -> None:
         raise ConfigurationError(
             f'database "{database}" is fenced, so nothing is leased: {identity.reason}',
             "What was finished elsewhere since would run again.",
-            *_left_by_a_restore(repository),
+            *repository.explain_replaced(),
             "Look: pgflow fence status   Then: pgflow fence accept",
         )
 
 
 def require_finished(repository: Repository) -> None:
     """Raise `Refused` if a restore was killed here: it may have brought only a part."""
-    hints = _left_by_a_restore(repository)
+    hints = repository.explain_replaced()
     if hints:
         raise Refused(
             "a restore was killed in this database, and may have brought only a part; "
@@ -60,11 +60,6 @@ def require_finished(repository: Repository) -> None:
             "Or restore again. Once all jobs are there, drop it and accept.",
             reason_code="UNFINISHED_RESTORE",
         )
-
-
-def _left_by_a_restore(repository: Repository) -> tuple[str, ...]:
-    left = repository.list_replaced_schemas()
-    return left[-1].hints() if left else ()
 
 
 def raise_fence(repository: Repository, operator: Operator) -> DatabaseIdentity:

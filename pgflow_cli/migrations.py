@@ -113,7 +113,8 @@ def require_current(repository: Repository) -> None:
     if found < expected:
         raise ConfigurationError(
             f"the schema is at version {found}, and this program needs {expected}",
-            "Try: pgflow migrate",
+            *(repository.explain_replaced() if not found else ())
+            or ("Try: pgflow migrate",),
         )
 
 
@@ -213,12 +214,12 @@ def _bootstrap(repository: Repository) -> None:
 
 def _refuse_over_replaced(repository: Repository) -> None:
     """Refuse to make an empty queue in place of one that a killed restore put aside."""
-    left = repository.list_replaced_schemas()
-    if left and not _applied(repository):
+    hints = repository.explain_replaced()
+    if hints and not _applied(repository):
         raise ConfigurationError(
-            f"there is no schema to migrate, and {left[-1].name} was one; nothing was "
+            "there is no schema to migrate: a restore was killed here; nothing was "
             "changed",
-            *left[-1].hints(),
+            *hints,
             "Or restore again: pgflow restore FILE   Or drop it, to begin with nothing",
         )
 

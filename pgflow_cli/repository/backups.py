@@ -101,6 +101,11 @@ class Backups(Part):
         """Return the schemas that restores have put aside and left, oldest first."""
         return self.link.rows("list_replaced_schemas", ReplacedSchema)
 
+    def explain_replaced(self) -> tuple[str, ...]:
+        """Say what a killed restore has put aside, and how it comes back, if any."""
+        left = self.list_replaced_schemas()
+        return left[-1].hints() if left else ()
+
     def parking_statement(self, aside: str) -> str:
         """Return what puts the schema aside under another name."""
         return self._plan_replacement(aside)[0]

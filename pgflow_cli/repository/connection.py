@@ -286,7 +286,8 @@ class Link:
         """
         other = Link(self.database)
         try:
-            if other.rows("inspect_server", ServerFacts)[0].has_migrations:
+            facts = other.rows("inspect_server", ServerFacts)[0]
+            if facts.has_migrations and other.tuples("find_schema_version")[0][0]:
                 return missing
             left = other.rows("list_replaced_schemas", ReplacedSchema)
         except PgflowError:

@@ -437,7 +437,7 @@ def test_an_id_of_pruned_times_is_refused_and_an_archived_one_is_the_same_job(
         (old, old),
     )
     refused = enqueue(client, job_id=old)
-    assert "whose jobs have been pruned" in problem_of(refused, 422)["detail"]
+    assert "whose jobs have been pruned" in problem_of(refused, 422)["error"]
     connection.execute(
         "insert into pgflow.jobs_archive (id, queue, job_type, payload)"
         " values (%s, 'default', 'noop', '{}')",
