@@ -113,7 +113,9 @@ def accept(
     """Take a restored or cloned database for the right one, and let its jobs run.
 
     Jobs finished elsewhere since it was dumped run again: see first what waits. Nothing
-    else may work on the database it was made from, or both run the same jobs.
+    else may work on the database it was made from, or both run the same jobs. Jobs of
+    workers that live here stay with them: it waits until all of those have been heard
+    of since the fence was raised, or their leases have run out.
 
     \b
     Examples:
