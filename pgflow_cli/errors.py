@@ -150,6 +150,10 @@ class UnknownDatabase(ConfigurationError):
     """The server has no database of this name."""
 
 
+class SchemaMissing(ConfigurationError):
+    """There is no schema, or one without what this program looks for."""
+
+
 # What passes, or is put right from outside, while a process waits that has worked
 # before: also a role, a password, a grant or a schema that is being changed.
 PASSING = (DatabaseUnavailable, PermissionDenied, ConfigurationError)

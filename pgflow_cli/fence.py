@@ -52,21 +52,32 @@ class DatabaseIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """What an acceptance would touch: jobs that ran, queues to pause, workers to
-    leave alone.
+    """What an acceptance would touch: jobs that ran, queues to pause; and what not.
+
+    `live_jobs` are of workers heard of since the fence was raised. `undecided_jobs` are
+    of leases that have not run out, for at most so many seconds: their workers may yet
+    be heard of. `loaded_over`: a dump was loaded over the schema.
     """
 
     jobs: int
+    live_jobs: int
+    undecided_jobs: int
+    undecided_seconds: float
     queues: int
     live_workers: int
+    loaded_over: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an acceptance has done; `action_id` is its row of the audit."""
+    """What an acceptance has done; `action_id` is its row of the audit.
+
+    `removed` counts what a dump that was loaded over the schema had brought back.
+    """
 
     action_id: int
     epoch: str
     jobs: int
+    removed: int
     paused: int
     workers_forgotten: int

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
-from pgflow_cli.errors import ConfigurationError, PermissionDenied
-from pgflow_cli.fence import Acceptance, DatabaseIdentity
+from pgflow_cli.errors import ConfigurationError, PermissionDenied, Refused
+from pgflow_cli.fence import Acceptance, DatabaseIdentity, Interrupted
 from pgflow_cli.models import Operator
 from pgflow_cli.repository import Repository
 
 _MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"
 _PAUSE_NOTE = "the database was restored or cloned: look first, then resume"
+_LOOK_AGAIN = 0.5  # seconds, while leases may still be extended
 
 
 def watch(repository: Repository) -> DatabaseIdentity:
@@ -41,7 +44,21 @@ def require_open(repository: Repository) -> None:
         raise ConfigurationError(
             f'database "{database}" is fenced, so nothing is leased: {identity.reason}',
             "What was finished elsewhere since would run again.",
+            *repository.explain_replaced(),
             "Look: pgflow fence status   Then: pgflow fence accept",
+        )
+
+
+def require_finished(repository: Repository) -> None:
+    """Raise `Refused` if a restore was killed here: it may have brought only a part."""
+    hints = repository.explain_replaced()
+    if hints:
+        raise Refused(
+            "a restore was killed in this database, and may have brought only a part; "
+            "nothing was changed",
+            *hints,
+            "Or restore again. Once all jobs are there, drop it and accept.",
+            reason_code="UNFINISHED_RESTORE",
         )
 
 
@@ -62,35 +79,64 @@ def raise_fence(repository: Repository, operator: Operator) -> DatabaseIdentity:
 
 
 def accept(
-    repository: Repository, operator: Operator, *, fate: str, pause: bool
+    repository: Repository,
+    operator: Operator,
+    *,
+    fate: str,
+    pause: bool,
+    wait: Callable[[Interrupted], None] = lambda _: None,
 ) -> Acceptance | None:
     """Take the database for the right one: one transaction, in a new epoch.
 
     Jobs that ran when it was dumped get the `fate`; those of a worker that has been
-    heard of since stay with it. None if the fence was down.
+    heard of since stay with it. Until a lease has run out nobody knows which they are:
+    `wait` is told of it, and it is waited for. None if the fence was down.
     """
-    with repository.transaction():
-        repository.lock_identity()
-        before = watch(repository)
-        if not before.fenced:
-            return None
-        action = repository.begin_action(
-            operator,
-            "fence.accept",
-            details={"reason": before.reason, "interrupted": fate, "pause": pause},
-        )
-        paused = []
-        if pause:
-            note = operator.note or _PAUSE_NOTE
-            paused = repository.pause_every_queue(actor=operator.actor, note=note)
-        forgotten = repository.forget_workers_of_before()
-        ended = repository.end_interrupted_leases(
-            error_message=_MESSAGE, **_ending(fate, operator)
-        )
-        epoch = repository.record_identity()
-        repository.extend_action(action, job_ids=[job.job_id for job in ended])
-        repository.finish_action(action, details={"epoch": epoch, "paused": paused})
-    return Acceptance(action, epoch, len(ended), len(paused), forgotten)
+    require_finished(repository)
+    watch(repository)  # written down, so that there is an instant to be heard of since
+    while True:
+        with repository.transaction():
+            repository.lock_identity()
+            before = watch(repository)
+            if not before.fenced:
+                return None
+            found = repository.count_interrupted()
+            if not found.undecided_jobs:
+                return _accept(repository, operator, before, found, fate, pause=pause)
+        wait(found)
+        time.sleep(min(_LOOK_AGAIN, found.undecided_seconds))
+
+
+def _accept(
+    repository: Repository,
+    operator: Operator,
+    before: DatabaseIdentity,
+    found: Interrupted,
+    fate: str,
+    *,
+    pause: bool,
+) -> Acceptance:
+    """Do it, in the transaction that holds the identity."""
+    paused = []
+    if pause:
+        note = operator.note or _PAUSE_NOTE
+        paused = repository.pause_every_queue(actor=operator.actor, note=note)
+    forgotten = repository.forget_workers_of_before()
+    removed = repository.remove_loaded_rows() if found.loaded_over else 0
+    action = repository.begin_action(
+        operator,
+        "fence.accept",
+        details={"reason": before.reason, "interrupted": fate, "pause": pause},
+    )
+    ended = repository.end_interrupted_leases(
+        error_message=_MESSAGE, **_ending(fate, operator)
+    )
+    epoch = repository.record_identity()
+    repository.extend_action(action, job_ids=[job.job_id for job in ended])
+    repository.finish_action(
+        action, details={"epoch": epoch, "paused": paused, "removed": removed}
+    )
+    return Acceptance(action, epoch, len(ended), removed, len(paused), forgotten)
 
 
 def _ending(fate: str, operator: Operator) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def list_pending(
     """Return what `migrate` would apply; refuse what it would refuse."""
     _check_target(target)
     _check_server(repository)
+    _refuse_over_replaced(repository)
     return _pending(_applied(repository), target)
 
 
@@ -112,7 +113,8 @@ def require_current(repository: Repository) -> None:
     if found < expected:
         raise ConfigurationError(
             f"the schema is at version {found}, and this program needs {expected}",
-            "Try: pgflow migrate",
+            *(repository.explain_replaced() if not found else ())
+            or ("Try: pgflow migrate",),
         )
 
 
@@ -201,12 +203,25 @@ def _check_server(repository: Repository) -> None:
 def _bootstrap(repository: Repository) -> None:
     """Make the schema, its table of versions and the row to lock, whoever else does."""
     _check_server(repository)
+    _refuse_over_replaced(repository)
     while not repository.inspect_server().has_schema:
         repository.create_schema()
     while not repository.inspect_server().has_migrations:
         repository.create_migrations_table()
     while not repository.create_schema_lock():
         pass
+
+
+def _refuse_over_replaced(repository: Repository) -> None:
+    """Refuse to make an empty queue in place of one that a killed restore put aside."""
+    hints = repository.explain_replaced()
+    if hints and not _applied(repository):
+        raise ConfigurationError(
+            "there is no schema to migrate: a restore was killed here; nothing was "
+            "changed",
+            *hints,
+            "Or restore again: pgflow restore FILE   Or drop it, to begin with nothing",
+        )
 
 
 def _apply_next(

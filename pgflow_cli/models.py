@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, NamedTuple
@@ -220,6 +221,22 @@ class MigrationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedSchema:
+    """A schema that a restore has put aside and left; `way_back` is SQL."""
+
+    name: str
+    way_back: str
+
+    def hints(self) -> tuple[str, ...]:
+        """Say what it is, and how to bring it back."""
+        return (
+            f"A restore that was killed has put schema {self.name} aside: what was "
+            "there before.",
+            f"To bring it back, in psql: {self.way_back}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaLockHolder:
     """Who is changing the schema; `since` is UTC, or empty where it may not be seen."""
 
@@ -281,11 +298,15 @@ class FoundJob:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Jobs in no place, jobs in two places, and places that name a job that is not."""
+    """Jobs in no place, jobs in two places, and places that name a job that is not.
+
+    `examples` are the first ids; None if all is well.
+    """
 
     in_no_place: int
     in_two_places: int
     without_job: int
+    examples: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

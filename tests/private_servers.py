@@ -62,9 +62,9 @@ class PrivateServer:
 
 
 @contextmanager
-def private_server() -> Iterator[PrivateServer]:
+def private_server(binaries: Path | None = None) -> Iterator[PrivateServer]:
     """Yield a server with fsync on; it and its folder are gone afterwards."""
-    binaries = servers.find_binaries()
+    binaries = binaries or servers.find_binaries()
     with servers.own_folder(binaries) as folder:
         servers.initialise(binaries, folder, fsync="on", full_page_writes="on")
         servers.start(binaries, folder)

@@ -8,8 +8,8 @@ import io
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -27,6 +27,8 @@ _COMPLETE = b"PostgreSQL database dump complete"
 # Version of the archive's format -> the first major version that writes and reads it.
 _READERS = {(1, 15): 16, (1, 16): 17}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+# Written by the programs of 17 and later, among the first lines.
+_UNKNOWN_SETTING = re.compile(rb"^SET transaction_timeout = 0;\r?\n", re.MULTILINE)
 _DATA = re.compile(r"TABLE DATA (\S+) (\S+)")
 _PLAIN_DATA = re.compile(r"^-- Data for Name: (\S+); Type: TABLE DATA; Schema: (\S+);")
 
@@ -74,35 +76,54 @@ class Dump:
     def name(self) -> str:
         return "the standard input" if self.path is None else str(self.path)
 
+    def require_loadable(
+        self, clients: Clients, *, server: int, jobs: int = 1, owners: bool = True
+    ) -> None:
+        """Raise `Refused` if these programs cannot load it so into such a server."""
+        if self.kind == "plain" and (jobs > 1 or not owners):
+            raise Refused(
+                f"{self.name} is plain SQL: --jobs and --no-owner need a custom or "
+                "directory dump"
+            )
+        if jobs > 1 and (self.path is None or self.kind == "tar"):
+            raise Refused("--jobs needs a custom file or a directory")
+        if jobs > 1 and _knows_too_much(clients, server):
+            raise Refused(
+                f"pg_restore {clients.version} with --jobs sets what PostgreSQL "
+                f"{server // 10000} does not know; nothing was changed",
+                "Try it without --jobs.",
+                reason_code="NEW_PG_RESTORE",
+            )
+
     def load(
         self,
         clients: Clients,
         database: Database,
         *,
+        server: int,
         jobs: int = 1,
         owners: bool = True,
         clean: bool = False,
+        first: str = "",
     ) -> None:
         """Load it into a database, in one transaction unless with several `jobs`.
 
-        `clean` drops first what it holds, outside schema pgflow too; plain SQL cannot.
+        `first` is a statement of that transaction. `clean` drops first what it holds,
+        outside schema pgflow too; plain SQL cannot.
         """
-        if self.kind == "plain":
-            if jobs > 1 or not owners:
-                raise Refused(
-                    f"{self.name} is plain SQL: --jobs and --no-owner need a custom or "
-                    "directory dump"
-                )
-            self._run_sql(clients, database)
+        self.require_loadable(clients, server=server, jobs=jobs, owners=owners)
+        options = [] if owners else ["--no-owner", "--no-acl"]
+        options += ["--clean", "--if-exists"] if clean else []
+        if jobs > 1:
+            command = [clients.program("pg_restore"), "--exit-on-error"]
+            command += ["-d", database.for_programs()[0], f"--jobs={jobs}", *options]
+            with Run([*command, str(self.path)], database) as run:
+                run.wait()
             return
-        if jobs > 1 and (self.path is None or self.kind == "tar"):
-            raise Refused("--jobs needs a custom file or a directory")
-        conninfo = database.for_programs()[0]
-        command = [clients.program("pg_restore"), "--exit-on-error", "-d", conninfo]
-        command += ["--single-transaction"] if jobs == 1 else [f"--jobs={jobs}"]
-        command += [] if owners else ["--no-owner", "--no-acl"]
-        command += ["--clean", "--if-exists"] if clean else []
-        self._feed(command, database)
+        archived = self.kind != "plain"
+        script = self._script(clients, options) if archived else self._plain()
+        with closing(_understood(script, server)) as understood:
+            self._run_sql(clients, database, first, understood)
 
     def contents(self, clients: Clients) -> list[str]:
         """Return what it holds, a line for each entry."""
@@ -140,22 +161,56 @@ class Dump:
         if _COMPLETE not in last.replace(b"\0", b""):
             raise CheckFailed(f"{self.path} breaks off: it has no end of a dump")
 
-    def _run_sql(self, clients: Clients, database: Database) -> None:
-        conninfo = database.for_programs()[0]
+    def _run_sql(
+        self,
+        clients: Clients,
+        database: Database,
+        first: str,
+        script: Iterator[bytes],
+    ) -> None:
+        """Have psql run a script as one transaction, committed when all of it is there.
+
+        The commit is written here: at the end of its input psql would commit whatever
+        it has got, and the input ends when this process is killed, too.
+        """
         command = [clients.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
-        command += ["--single-transaction", "-d", conninfo, "-f", "-"]
+        command += ["-d", database.for_programs()[0], "-f", "-"]
         with Run(command, database, stdin=subprocess.PIPE) as run:
-            self._pour(run)()
+            pipe = run.process.stdin
+            assert pipe is not None
+            try:
+                pipe.write(f"begin;\n{first};\n".encode())
+                for chunk in script:
+                    pipe.write(chunk)
+                pipe.write(b"\ncommit;\n")
+                pipe.close()
+            except BrokenPipeError:
+                run.wait()  # it has failed, and says why
+                raise
             run.wait()
 
-    def _feed(self, command: list[str], database: Database) -> None:
-        if self.path is not None:
-            with Run([*command, str(self.path)], database) as run:
-                run.wait()
-            return
-        with Run(command, database, stdin=subprocess.PIPE) as run:
-            self._pour(run)()
+    def _script(self, clients: Clients, options: Sequence[str]) -> Iterator[bytes]:
+        """Yield the SQL of an archive; raise what pg_restore complains of."""
+        # One transaction: else it would commit by itself after large objects.
+        command = [clients.program("pg_restore"), "--single-transaction", "--file=-"]
+        command += [*options, *([str(self.path)] if self.path else [])]
+        stdin = subprocess.DEVNULL if self.path else subprocess.PIPE
+        with Run(command, stdin=stdin, stdout=subprocess.PIPE) as run:
+            if self.path is None:
+                threading.Thread(target=self._pour(run), daemon=True).start()
+            assert run.process.stdout is not None
+            yield from _raw(run.process.stdout)
             run.wait()
+
+    def _plain(self) -> Iterator[bytes]:
+        """Yield plain SQL; raise `CheckFailed` if it breaks off."""
+        last = b""
+        with self._bytes() as file:
+            for chunk in _as_utf8(file):
+                last = (last + chunk)[-4096:]
+                yield chunk
+        if _COMPLETE not in last:
+            raise CheckFailed(f"{self.name} breaks off: it has no end of a dump")
 
     def _pour(self, run: Run) -> Callable[[], None]:
         """Return what writes the dump to a program that reads it."""
@@ -165,7 +220,7 @@ class Dump:
             assert pipe is not None
             try:
                 with self._bytes() as file:
-                    for chunk in _as_utf8(file) if self.kind == "plain" else _raw(file):
+                    for chunk in _raw(file):
                         pipe.write(chunk)
                 pipe.close()
             except BrokenPipeError:
@@ -207,6 +262,28 @@ def _kind(head: bytes) -> Kind:
 def _raw(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         yield chunk
+
+
+def _knows_too_much(clients: Clients, server: int) -> bool:
+    """Say whether what these programs write has a setting that the server lacks."""
+    return clients.major >= 17 > server // 10000
+
+
+def _understood(script: Iterator[bytes], server: int) -> Generator[bytes]:
+    """Yield a script without the setting that servers before 17 do not know.
+
+    It stands among the first lines, before anything that is data.
+    """
+    if server // 10000 >= 17:
+        yield from script
+        return
+    head = b""
+    for chunk in script:
+        head += chunk
+        if b"\nSET row_security" in head or len(head) > _CHUNK:
+            break
+    yield _UNKNOWN_SETTING.sub(b"", head, count=1)
+    yield from script
 
 
 def _as_utf8(file: IO[bytes]) -> Iterator[bytes]:

@@ -158,9 +158,15 @@ def restore(
             say(f'made database "{target.name}"')
         repository = Repository.of(database)
         try:
-            with _put_aside(repository, target, say):
+            with _put_aside(repository, target, say, at_once=jobs > 1) as first:
                 source.dump.load(
-                    clients_, database, jobs=jobs, owners=owners, clean=clean
+                    clients_,
+                    database,
+                    server=target.version_number,
+                    jobs=jobs,
+                    owners=owners,
+                    clean=clean,
+                    first=first,
                 )
                 found = _count(repository)
                 fenced = _raise_fence(repository, source, operator, say)
@@ -186,19 +192,28 @@ def _create(database: Database, name: str) -> None:
 
 
 @contextmanager
-def _put_aside(repository: Repository, target: Target, say: Say) -> Iterator[None]:
-    """Put the schema aside while the block fills another; drop it, or bring it back."""
+def _put_aside(
+    repository: Repository, target: Target, say: Say, *, at_once: bool
+) -> Iterator[str]:
+    """Put the schema aside while the block fills another; drop it, or bring it back.
+
+    Unless `at_once` by the statement handed out, in the transaction of the load: a
+    restore that is killed before it has loaded everything changes nothing.
+    """
     for left in repository.list_replaced_schemas():
-        say(f"schema {left} was left by a restore that was killed; look, then drop it")
+        for line in left.hints():
+            say(line)
     if not target.held:
-        yield
+        yield ""
         return
     aside = f"pgflow_replaced_{datetime.now(UTC):%Y%m%dT%H%M%S%f}".lower()
-    repository.park_schema(aside)
+    if at_once:
+        repository.park_schema(aside)
     try:
-        yield
+        yield "" if at_once else repository.parking_statement(aside)
     except BaseException:
-        repository.unpark_schema(aside)
+        if aside in [left.name for left in repository.list_replaced_schemas()]:
+            repository.unpark_schema(aside)
         say("what was there before is back")
         raise
     repository.drop_parked_schema(aside)

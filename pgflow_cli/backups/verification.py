@@ -40,7 +40,7 @@ def check_by_restoring(
     Return where that was. Raises `CheckFailed` naming the tables that differ.
     """
     with _scratch(source, server, pg_bin, say) as (scratch, where):
-        dump.load(clients, scratch)
+        dump.load(clients, scratch, server=server)
         with _opened(scratch) as repository:
             found = repository.digest_schema()
     _compare(dump.name, digests, found)

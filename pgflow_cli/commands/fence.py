@@ -11,7 +11,7 @@ from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 
 if TYPE_CHECKING:
-    from pgflow_cli.fence import DatabaseIdentity
+    from pgflow_cli.fence import DatabaseIdentity, Interrupted
     from pgflow_cli.repository import Repository
 
 STATUS = (
@@ -113,7 +113,9 @@ def accept(
     """Take a restored or cloned database for the right one, and let its jobs run.
 
     Jobs finished elsewhere since it was dumped run again: see first what waits. Nothing
-    else may work on the database it was made from, or both run the same jobs.
+    else may work on the database it was made from, or both run the same jobs. Jobs of
+    workers that live here stay with them: it waits until all of those have been heard
+    of since the fence was raised, or their leases have run out.
 
     \b
     Examples:
@@ -126,6 +128,7 @@ def accept(
     if not identity.fenced:
         output.say("the fence is down; nothing was changed")
         return
+    fencing.require_finished(repository)
     _preview(repository, identity, interrupted, pause=pause)
     if change.dry_run:
         consent.tell_dry_run(confirm=repository.inspect_server().database)
@@ -135,7 +138,9 @@ def accept(
         repository.inspect_server().database,
         given=confirm,
     )
-    done = fencing.accept(repository, change.operator, fate=interrupted, pause=pause)
+    done = fencing.accept(
+        repository, change.operator, fate=interrupted, pause=pause, wait=_Waiting()
+    )
     if done is None:
         output.say("somebody else has accepted it; nothing was changed")
         return
@@ -144,6 +149,8 @@ def accept(
         f"queues paused, {done.workers_forgotten:,} workers forgotten "
         f"(action {done.action_id})"
     )
+    if done.removed:
+        output.say(f"removed {done.removed:,} rows that the dump had brought back")
     if done.paused:
         output.hint("Next: pgflow queues list  |  pgflow queues resume NAME")
 
@@ -160,19 +167,53 @@ def _preview(
 ) -> None:
     found = repository.count_interrupted()
     output.say(f"Fenced: {identity.reason}.")
+    if found.loaded_over:
+        output.say(
+            "Rows that the dump has brought back of jobs that ended since are removed. "
+            "To have the dump's state instead: pgflow restore FILE --clean"
+        )
     output.say(
         f"{found.jobs:,} jobs ran when it was dumped or cloned: they {_BECOMES[fate]}."
     )
+    _tell_what_runs(found)
     if pause:
         output.say(f"{found.queues:,} queues are paused until somebody resumes them.")
     else:
         output.warn("no queue is paused: what is due runs at once")
-    if found.live_workers:
-        output.say(f"{found.live_workers:,} workers live here and keep their jobs.")
+
+
+class _Waiting:
+    """Says once what an acceptance waits for."""
+
+    said = False
+
+    def __call__(self, found: Interrupted) -> None:
+        if not self.said:
+            output.say(
+                f"waiting up to {found.undecided_seconds:.0f} s for "
+                f"{found.undecided_jobs:,} jobs: their leases have not run out, and "
+                "their workers may yet be heard of"
+            )
+        self.said = True
+
+
+def _tell_what_runs(found: Interrupted) -> None:
+    if found.live_jobs:
+        output.say(
+            f"{found.live_jobs:,} jobs run on {found.live_workers:,} workers that live "
+            "here, and stay with them."
+        )
+    if found.undecided_jobs:
+        output.say(
+            f"{found.undecided_jobs:,} jobs are leased for up to "
+            f"{found.undecided_seconds:.0f} s more: fence accept waits until their "
+            "workers are heard of, or their leases run out."
+        )
 
 
 def _tell_what_waits(repository: Repository) -> None:
     found = repository.count_interrupted()
+    _tell_what_runs(found)
     output.hint(
         f"Nothing is leased. {found.jobs:,} interrupted jobs wait for a decision.\n"
         "Next: pgflow fence accept --dry-run"

@@ -73,6 +73,12 @@ def restore(file: str, change: Change, **options: Any) -> None:
     clients = restores.find_clients(
         source, target, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
+    source.dump.require_loadable(
+        clients,
+        server=target.version_number,
+        jobs=options["jobs"],
+        owners=not options["no_owner"],
+    )
     _preview(source, database, target)
     if change.dry_run:
         consent.tell_dry_run(

@@ -72,6 +72,11 @@ CHECKS = (
     ),
     Check("schema.drift", lambda p: schema.drift(p.steps)),
     Check(
+        "schema.replaced",
+        lambda p: schema.replaced(p.ask(p.repository.list_replaced_schemas)),
+        "server",
+    ),
+    Check(
         "schema.privileges",
         lambda p: schema.privileges(
             p.ask(p.repository.list_privileges), p.instance.role
@@ -210,7 +215,11 @@ def _schema_obstacle(patient: Patient) -> str:
         return ""  # each check says itself which right it needs
     except PgflowError as error:
         return _told(error)
-    return "" if facts.has_migrations else "there is no schema; try: pgflow migrate"
+    if facts.has_migrations:
+        return ""
+    if left := patient.repository.list_replaced_schemas():
+        return f"there is no schema: a killed restore has put {left[-1].name} aside"
+    return "there is no schema; try: pgflow migrate"
 
 
 def _run(check: Check, patient: Patient) -> Iterator[Finding]:
@@ -237,7 +246,7 @@ def _run(check: Check, patient: Patient) -> Iterator[Finding]:
 
 def _unseen(check: Check, why: str) -> Finding:
     found = fail if check.name == "schema.version" else warn
-    command = "pgflow migrate" if "schema" in why else ""
+    command = "pgflow migrate" if "schema" in why and "aside" not in why else ""
     return found(check.name, f"not looked at: {why}", command=command)
 
 

@@ -11,6 +11,8 @@ from pgflow_cli.times import format_duration as length
 
 UNREAPED_FAIL = 60.0  # seconds after which nobody reaps
 OLDEST_WARN, OLDEST_FAIL = 300.0, 3600.0
+# Raises the fence as a dump does that is loaded over the schema.
+_TRIP = "insert into pgflow.a_restore_marker default values;"
 NO_WORKER_FAIL = 60.0  # seconds; a rolling deployment has queues without workers
 
 
@@ -141,9 +143,15 @@ def audit(seen: Audit) -> Finding:
         if count
     ]
     if wrong:
+        named = ", ".join(seen.examples or ())
+        detail = f"{' and '.join(wrong)}: {named}"
+        if seen.in_two_places:
+            # A dump that was loaded over the schema, or an id that was enqueued again
+            # after its job had been archived: what an acceptance removes.
+            return fail(
+                check, detail, sql=_TRIP, command="pgflow fence accept --no-pause"
+            )
         return fail(
-            check,
-            " and ".join(wrong),
-            command="report it with: pgflow doctor --bundle report.zip",
+            check, detail, command="report it with: pgflow doctor --bundle report.zip"
         )
     return ok(check, "every job is in exactly one place")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.fence import DatabaseIdentity
-from pgflow_cli.models import PartitionPlan
+from pgflow_cli.models import PartitionPlan, ReplacedSchema
 from pgflow_cli.symptoms import AppliedStep, Index, Privileges, Strays
 
 MOST_STRAYS = 10_000
@@ -87,6 +87,20 @@ def drift(steps: Sequence[AppliedStep]) -> Finding:
             command="put the files back as they were: reinstall pgflow",
         )
     return ok(check, "every applied migration is as it was")
+
+
+def replaced(left: Sequence[ReplacedSchema]) -> Finding:
+    """Judge whether a restore was killed before it had ended."""
+    check = "schema.replaced"
+    if left:
+        names = several([schema.name for schema in left])
+        return fail(
+            check,
+            f"a restore was killed and has put aside what was there before: {names}; "
+            "bring it back, or drop it once the restored jobs are all there",
+            sql=left[-1].way_back,
+        )
+    return ok(check, "no restore has left anything")
 
 
 def privileges(seen: Sequence[Privileges], role: str) -> Finding:

@@ -113,7 +113,7 @@ class Archiving(Part):
 
     def plan_drop(self, parent: str, day: PartitionDay) -> list[PartitionPlan]:
         """Return how a day of the archive is removed; nothing if it is not there."""
-        wanted = {"parent": parent, "day": day.day}
+        wanted = {"parent": parent, "day": day.day, "end_id": day.end_id}
         return self.link.rows("plan_drop", PartitionPlan, wanted)
 
     def prune_archived_jobs(

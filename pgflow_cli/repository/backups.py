@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
 from pgflow_cli.manifests import DumpSource, TableDigest, TablePlan
+from pgflow_cli.models import ReplacedSchema
 from pgflow_cli.repository.base import Part
 
 
@@ -96,13 +97,22 @@ class Backups(Part):
         rows = self.link.tuples("plan_roles", {"names": list(names)})
         return [row[0] for row in rows]
 
-    def list_replaced_schemas(self) -> list[str]:
-        """Return the schemas that restores have put aside and left."""
-        return list(self._plan_replacement("-")[3])
+    def list_replaced_schemas(self) -> list[ReplacedSchema]:
+        """Return the schemas that restores have put aside and left, oldest first."""
+        return self.link.rows("list_replaced_schemas", ReplacedSchema)
+
+    def explain_replaced(self) -> tuple[str, ...]:
+        """Say what a killed restore has put aside, and how it comes back, if any."""
+        left = self.list_replaced_schemas()
+        return left[-1].hints() if left else ()
+
+    def parking_statement(self, aside: str) -> str:
+        """Return what puts the schema aside under another name."""
+        return self._plan_replacement(aside)[0]
 
     def park_schema(self, aside: str) -> None:
         """Put the schema aside under another name."""
-        self.link.run_text(self._plan_replacement(aside)[0])
+        self.link.run_text(self.parking_statement(aside))
 
     def unpark_schema(self, aside: str) -> None:
         """Bring back the schema that was put aside, in place of a half-made one."""
@@ -125,8 +135,6 @@ class Backups(Part):
         create, drop, exists = self.link.tuples("plan_database", {"name": name})[0]
         return create, drop, exists
 
-    def _plan_replacement(self, aside: str) -> tuple[str, str, str, list[str]]:
-        park, undo, drop, left = self.link.tuples("plan_replacement", {"aside": aside})[
-            0
-        ]
-        return park, undo, drop, left
+    def _plan_replacement(self, aside: str) -> tuple[str, str, str]:
+        park, undo, drop = self.link.tuples("plan_replacement", {"aside": aside})[0]
+        return park, undo, drop

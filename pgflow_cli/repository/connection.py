@@ -20,7 +20,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown, PgflowError, TooSlow
+from pgflow_cli.errors import OutcomeUnknown, PgflowError, SchemaMissing, TooSlow
+from pgflow_cli.models import ReplacedSchema, ServerFacts
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.negotiation import canceler, refusal
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
@@ -321,11 +322,29 @@ class Link:
         if call.late and isinstance(error, sqlstate.QueryCanceled):
             return TooSlow(f"{call.tale} and was canceled")
         if _is_told(error) and not lost:
-            return translate(where, error)
+            told = translate(where, error)
+            return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
         if call.late:
             return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
         return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
+
+    def _explained(self, missing: SchemaMissing) -> SchemaMissing:
+        """Say what a killed restore has put aside: `migrate` would make an empty queue.
+
+        Asked on a connection of its own: this one's transaction may have failed.
+        """
+        other = Link(self.database)
+        try:
+            facts = other.rows("inspect_server", ServerFacts)[0]
+            if facts.has_migrations and other.tuples("find_schema_version")[0][0]:
+                return missing
+            left = other.rows("list_replaced_schemas", ReplacedSchema)
+        except PgflowError:
+            return missing
+        finally:
+            other.close()
+        return SchemaMissing(missing.message, *left[-1].hints()) if left else missing
 
 
 def _is_told(error: psycopg.Error | OSError) -> TypeGuard[psycopg.Error]:

@@ -39,6 +39,21 @@ class Identity(Part):
         """Count what an acceptance of the database would touch."""
         return self.link.rows("count_interrupted", Interrupted)[0]
 
+    def remove_loaded_rows(self) -> int:
+        """Remove what a dump has brought back that was loaded over the schema: entries
+        of jobs that have ended or gone on, and jobs that are in the archive; count it.
+
+        Live leases keep theirs. What is left is in one place, and numbers go on.
+        """
+        with self.transaction():
+            self.link.tuples("lock_interrupted_leases")
+            removed = self.link.count("remove_archived_copies")
+            removed += self.link.count("trim_interrupted_leases")
+            removed += self.link.count("remove_second_entries")
+            self.link.tuples("advance_sequences")
+            self.link.count("reset_restore_marker")
+        return removed
+
     def forget_workers_of_before(self) -> int:
         """Remove the workers that nobody has heard of since the fence was raised."""
         return self.link.count("forget_workers_of_before")

@@ -14,6 +14,7 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     Refused,
+    SchemaMissing,
     StatementFailed,
     TooSlow,
     UnknownDatabase,
@@ -59,7 +60,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             primary, "Which grants are missing: pgflow doctor --check privileges"
         )
     if code in _NO_SUCH_OBJECT and "pgflow" in primary:
-        return ConfigurationError(
+        return SchemaMissing(
             f"the schema is missing or of another version: {primary}",
             "Try: pgflow migrate",
         )

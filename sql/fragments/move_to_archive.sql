@@ -48,6 +48,18 @@ remembered as (
     error_fingerprint, code_version
   from history
   on conflict (job_id, attempt_no) do nothing
+),
+-- enqueue looks into the archive for ids up to here.
+marked as (
+  update pgflow.history_marks
+  set archived_until = newest.id
+  from (
+    select id
+    from moved
+    order by id desc
+    limit 1
+  ) as newest
+  where history_marks.archived_until < newest.id
 )
 select
   (select count(*) from looked) as looked,

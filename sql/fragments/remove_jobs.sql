@@ -19,6 +19,18 @@ history_archived as (
   delete from pgflow.job_attempts_archive
   where job_id = any(array(select job_id from ended))
   returning job_id
+),
+-- enqueue refuses an unknown id up to here: its job may have run.
+marked as (
+  update pgflow.history_marks
+  set pruned_until = newest.job_id
+  from (
+    select job_id
+    from ended
+    order by job_id desc
+    limit 1
+  ) as newest
+  where history_marks.pruned_until < newest.job_id
 )
 select
   (select count(*) from doomed) as looked,

@@ -1,27 +1,32 @@
--- Count what an acceptance would touch: jobs that a worker held which nobody has heard of since the fence was raised.
-with interrupted as (
-  select leases.lease_id, leases.job_ids, leases.attempt_nos
+-- Count what an acceptance would touch, and what it leaves alone or waits for: the jobs of leases that ran out, of
+-- workers heard of since the fence was raised, and of leases that may still be extended.
+with alive as materialized (
+  select worker_id
+  from pgflow.workers
+  where last_heartbeat > (select fenced_at from pgflow.database_identity)
+),
+held as materialized (
+  select
+    entry.job_id,
+    leases.worker_id in (select worker_id from alive) as lives,
+    leases.expires_at > now() as extendable,
+    leases.expires_at
   from pgflow.leases
+  cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
   where not exists (
-    select from pgflow.workers
-    where workers.worker_id = leases.worker_id
-      and workers.last_heartbeat > (select fenced_at from pgflow.database_identity)
+    select from pgflow.job_attempts
+    where job_attempts.job_id = entry.job_id
+      and job_attempts.attempt_no = entry.attempt_no
   )
 )
 select
-  (
-    select count(*)
-    from interrupted
-    cross join lateral unnest(interrupted.job_ids, interrupted.attempt_nos) as entry (job_id, attempt_no)
-    where not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.attempt_no = entry.attempt_no
-    )
-  ) as jobs,
+  count(*) filter (where not lives and not extendable) as jobs,
+  count(*) filter (where lives) as live_jobs,
+  count(*) filter (where not lives and extendable) as undecided_jobs,
+  coalesce(
+    date_part('epoch', max(expires_at) filter (where not lives) - now()), 0
+  ) as undecided_seconds,
   (select count(distinct queue) from pgflow.queue_ranks) as queues,
-  (
-    select count(*)
-    from pgflow.workers
-    where last_heartbeat > (select fenced_at from pgflow.database_identity)
-  ) as live_workers
+  (select count(*) from alive) as live_workers,
+  (select count(*) > 1 from pgflow.a_restore_marker) as loaded_over
+from held

@@ -79,3 +79,6 @@ cross join lateral (
   where job_id = job.id
 ) as history
 where job.id = %(job_id)s::uuid
+-- An id that was enqueued again after its job had been archived, before enqueue looked there, names two: the later one.
+order by job.created_at desc
+limit 1

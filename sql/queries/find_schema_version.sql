@@ -1,3 +1,3 @@
--- The newest version that has been applied.
-select max(version) as version
+-- The newest version that has been applied; 0 where a restore was killed before it had brought them.
+select coalesce(max(version), 0) as version
 from pgflow.migrations

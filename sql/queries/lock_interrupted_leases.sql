@@ -1,9 +1,7 @@
--- Lock the leases whose worker is not known: their jobs ran when the database was dumped or cloned.
+-- Lock the leases that nobody extends any more: their jobs ran when the database was dumped, cloned or fenced.
 select lease_id::text
 from pgflow.leases
-where not exists (
-  select from pgflow.workers
-  where workers.worker_id = leases.worker_id
-)
+where
+  -- include: interrupted_leases
 order by lease_id
 for update

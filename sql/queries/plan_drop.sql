@@ -2,7 +2,16 @@
 select
   leaf.relname::text as name,
   0 as strays,
-  array[concat('drop table pgflow.', leaf.relname)] as statements
+  array_remove(array[
+    -- enqueue refuses an unknown id up to here: its job may have run.
+    case
+      when inhparent = 'pgflow.jobs_archive'::regclass then concat(
+        'update pgflow.history_marks set pruned_until = ', quote_literal(%(end_id)s::uuid), ' where pruned_until < ',
+        quote_literal(%(end_id)s::uuid)
+      )
+    end,
+    concat('drop table pgflow.', leaf.relname)
+  ], null) as statements
 from pg_class as leaf
 join pg_inherits on inhrelid = leaf.oid
 where leaf.oid = to_regclass('pgflow.' || %(parent)s::text || '_' || %(day)s::text)

@@ -3,10 +3,4 @@ select
   'alter schema pgflow rename to ' || quote_ident(%(aside)s::text) as park_statement,
   'drop schema if exists pgflow cascade; alter schema ' || quote_ident(%(aside)s::text) || ' rename to pgflow'
     as undo_statement,
-  'drop schema ' || quote_ident(%(aside)s::text) || ' cascade' as drop_statement,
-  array(
-    select nspname::text
-    from pg_namespace
-    where starts_with(nspname::text, 'pgflow_replaced_')
-    order by nspname
-  ) as left_behind
+  'drop schema ' || quote_ident(%(aside)s::text) || ' cascade' as drop_statement

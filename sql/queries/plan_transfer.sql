@@ -53,7 +53,14 @@ select
     concat(
       'alter table pgflow.', parent, '_archive attach partition pgflow.', new_name,
       ' for values from (', quote_literal(first_id), ') to (', quote_literal(end_id), ')'
-    )
+    ),
+    -- enqueue looks into the archive for ids up to here.
+    case
+      when parent = 'jobs' then concat(
+        'update pgflow.history_marks set archived_until = ', quote_literal(end_id), ' where archived_until < ',
+        quote_literal(end_id)
+      )
+    end
   ], null) as statements,
   array[
     concat('alter table pgflow.', parent, ' detach partition pgflow.', old_name),

@@ -26,6 +26,18 @@ history as (
   delete from pgflow.job_attempts_archive
   where job_id = any(array(select id from removed))
   returning job_id
+),
+-- enqueue refuses an unknown id up to here: its job may have run.
+marked as (
+  update pgflow.history_marks
+  set pruned_until = newest.id
+  from (
+    select id
+    from removed
+    order by id desc
+    limit 1
+  ) as newest
+  where history_marks.pruned_until < newest.id
 )
 select
   (select count(*) from looked) as looked,

@@ -128,6 +128,40 @@ def test_a_worker_whose_database_is_replaced_under_it_starts_nothing(
     assert [event for event, _ in witness(running)].count("start") == 1
 
 
+@pytest.mark.parametrize("fate", ["dlq", "requeue"])
+def test_an_acceptance_right_after_the_fence_leaves_running_jobs_alone(
+    pgflow: RunsPgflow,
+    connection: Connection,
+    database: Database,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+    fate: str,
+) -> None:
+    payload = json.dumps({"gate": str(tmp_path / "gate")})
+    jobs = plant(connection, 4, job_type="gated", payload=payload)
+    start_worker("--lease-seconds", "20")
+    wait_until(lambda: all(witness(job) for job in jobs), "they run")
+    raised = pgflow("fence", "raise", "--yes")
+    # By the moment: a heartbeat may have come in between.
+    assert "4 jobs are leased for up to" in raised.stderr or (
+        "4 jobs run on 1 workers that live here" in raised.stderr
+    )
+    assert "0 interrupted jobs wait for a decision" in raised.stderr
+    accepting = ("fence", "accept", "--interrupted", fate, "--no-pause")
+    previewed = pgflow(*accepting, "--dry-run")
+    assert "0 jobs ran when it was dumped or cloned" in previewed.stderr
+    done = pgflow(*accepting, "--confirm", database.name)
+    assert done.returncode == 0, done.stderr
+    assert "accepted: 0 interrupted jobs" in done.stderr
+    (tmp_path / "gate").touch()
+    for job in jobs:
+        wait_until(lambda job=job: status_of(connection, job) == "succeeded", "it ends")
+        assert witness(job) == [("start", 1), ("end", 1)]
+    assert audit(connection) == (0, 0)
+
+
 def test_a_paused_restore_runs_queue_by_queue(
     pgflow: RunsPgflow,
     connection: Connection,

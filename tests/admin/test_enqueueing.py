@@ -426,3 +426,30 @@ def test_a_lost_reply_before_an_outage_is_an_unknown_outcome_with_the_id(
 def test_only_json_is_a_job(client: Client, media: str) -> None:
     answer = client.post("/jobs", data="{}", content_type=media)
     problem_of(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_an_id_of_pruned_times_is_refused_and_an_archived_one_is_the_same_job(
+    client: Client, connection: Connection
+) -> None:
+    old = "01700000-0000-7000-8000-000000000001"
+    connection.execute(
+        "update pgflow.history_marks set archived_until = %s, pruned_until = %s",
+        (old, old),
+    )
+    refused = enqueue(client, job_id=old)
+    assert "whose jobs have been pruned" in problem_of(refused, 422)["error"]
+    connection.execute(
+        "insert into pgflow.jobs_archive (id, queue, job_type, payload)"
+        " values (%s, 'default', 'noop', '{}')",
+        (old,),
+    )
+    connection.execute(
+        "insert into pgflow.job_attempts_archive (job_id, lease_id, started_at,"
+        " attempt_no, status, worker_name)"
+        " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
+        (old,),
+    )
+    answer = enqueue(client, job_id=old)
+    assert answer.status_code == 200
+    assert answer.get_json() == {"job_id": old}
+    assert count(connection) == 0

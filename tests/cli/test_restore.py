@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 
@@ -21,7 +19,6 @@ from tests.backup_tools import (
     digests,
     dump_plain,
     found_clients,
-    slow_pg_dump,
 )
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant
@@ -213,55 +210,6 @@ def test_a_restore_that_fails_brings_back_what_was_there(
     assert "Traceback" not in done.stderr
     assert digests(database) == before
     assert not is_fenced(pgflow, database)
-
-
-def test_a_killed_restore_loses_nothing(
-    pgflow: RunsPgflow,
-    database: Database,
-    connection: Connection,
-    real: Clients,
-    wait_until: Callable[..., Any],
-    tmp_path: Path,
-) -> None:
-    """SIGTERM puts back what was there; after SIGKILL it stands aside, and is named."""
-    plant(connection, 5)
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
-    plant(connection, 2)
-    before = digests(database)
-    slow = slow_pg_dump(tmp_path / "slow", real)
-    script = slow.with_name("pg_restore")
-    script.unlink()
-    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark; exec sleep 60\n")
-    script.chmod(0o755)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        process = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("pgflow")),
-                *("restore", "a.dump", "--clean", "--confirm", database.name),
-                *("--pg-dump", str(slow)),
-            ],
-            env={**os.environ, "DATABASE_URL": database.url},
-            cwd=tmp_path,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until((tmp_path / "mark").exists, "it restores")
-        (tmp_path / "mark").unlink()
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(number)
-        process.wait(60)
-        _, alive = psutil.wait_procs(children, timeout=60)
-        assert not alive
-        if number == signal.SIGTERM:
-            assert process.returncode == 143
-            assert digests(database) == before
-    done = pgflow("restore", "a.dump", "--clean", "--confirm", database.name)
-    assert done.returncode == 0, done.stderr
-    assert "was left by a restore that was killed" in done.stderr
-    [(left,)] = connection.execute(
-        "select nspname from pg_namespace where starts_with(nspname, 'pgflow_repl')"
-    ).fetchall()
-    rows = connection.execute(f"select count(*) from {left}.pending").fetchone()
-    assert rows == (7,)
 
 
 def test_living_workers_are_in_the_way(

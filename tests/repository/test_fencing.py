@@ -19,6 +19,7 @@ from tests.repository.test_cycle import IDLE, lease, settle, success
 
 Connection = psycopg.Connection[Any]
 OPERATOR = Operator("me@here", "pgflow fence accept")
+DEAD, ALIVE = "0" * 31 + "1", "0" * 31 + "2"
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,9 @@ def _every_trial_ends_with_the_audit(connection: Connection) -> Any:
 
 
 def clone(connection: Connection) -> None:
-    """Let this database be a clone of another."""
+    """Let this database be a clone of another, made when its leases were live."""
     connection.execute("update pgflow.database_identity set database_oid = 1")
+    expire_leases(connection)
 
 
 def register(connection: Connection, worker_id: str, *, heard: str) -> None:
@@ -66,7 +68,6 @@ def test_a_raised_fence_lets_nothing_be_leased(connection, repository):
 def test_nothing_is_reaped_behind_the_fence(connection, repository):
     plant(connection)
     [job] = lease(repository)
-    expire_leases(connection)
     clone(connection)
     assert repository.reap_expired_locks(limit=10, crash_budget=3) == []
     accept(repository, "requeue")
@@ -153,25 +154,120 @@ def test_an_outcome_from_before_the_acceptance_is_stale(connection, repository):
     assert status_of(connection, job.job_id) == "dlq"
 
 
-def test_workers_of_before_go_and_living_ones_keep_their_jobs(connection, repository):
-    plant(connection, 2)
-    dead, alive = "0" * 31 + "1", "0" * 31 + "2"
-    for worker in (dead, alive):
-        repository.settle_and_lease(replace(IDLE, room=1, worker_id=worker))
-    register(connection, dead, heard="-1 second")
-    register(connection, alive, heard="-1 second")
-    fencing.raise_fence(repository, OPERATOR)
+def hear(connection: Connection, worker_id: str) -> None:
     connection.execute(
         "update pgflow.workers set last_heartbeat = clock_timestamp()"
         " where worker_id = %s",
-        (alive,),
+        (worker_id,),
     )
+
+
+def hold(connection: Connection, repository: Any, worker_id: str) -> str:
+    """Let a worker that was heard of a second ago hold a job; return the job."""
+    reply = repository.settle_and_lease(replace(IDLE, room=1, worker_id=worker_id))
+    register(connection, worker_id, heard="-1 second")
+    [job] = reply.jobs
+    return str(job.job_id)
+
+
+def test_workers_of_before_go_and_living_ones_keep_their_jobs(connection, repository):
+    plant(connection, 2)
+    hold(connection, repository, DEAD)
+    hold(connection, repository, ALIVE)
+    fencing.raise_fence(repository, OPERATOR)
+    hear(connection, ALIVE)
+    connection.execute(
+        "update pgflow.workers set last_heartbeat = now() - interval '11 seconds'"
+        " where worker_id = %s",
+        (DEAD,),
+    )
+    expire_leases(connection)
     before = repository.count_interrupted()
-    assert (before.jobs, before.live_workers) == (1, 1)
+    assert (before.jobs, before.live_jobs, before.live_workers) == (1, 1, 1)
     done = accept(repository)
     assert (done.jobs, done.workers_forgotten) == (1, 1)
     rows = connection.execute("select worker_id::text from pgflow.leases").fetchall()
-    assert [row[0].replace("-", "") for row in rows] == [alive]
+    assert [row[0].replace("-", "") for row in rows] == [ALIVE]
+
+
+@pytest.mark.parametrize("fate", ["dlq", "requeue", "cancel"])
+def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
+    connection, repository, fate
+):
+    """Right after the fence was raised nobody has been heard of since."""
+    plant(connection)
+    job = hold(connection, repository, ALIVE)
+    fencing.raise_fence(repository, OPERATOR)
+    found = repository.count_interrupted()
+    assert (found.jobs, found.live_jobs, found.undecided_jobs) == (0, 0, 1)
+    assert 0 < found.undecided_seconds <= 10
+    told = []
+
+    def wait(found: Any) -> None:
+        told.append(found.undecided_jobs)
+        hear(connection, ALIVE)
+
+    done = fencing.accept(repository, OPERATOR, fate=fate, pause=False, wait=wait)
+    assert told == [1]
+    assert (done.jobs, done.workers_forgotten) == (0, 0)
+    assert status_of(connection, job) == "running"
+    assert attempts_of(connection, job) == []
+    assert not repository.read_identity().fenced
+
+
+def test_a_worker_that_stays_silent_is_waited_for_until_its_lease_has_run_out(
+    connection, repository
+):
+    plant(connection)
+    job = hold(connection, repository, DEAD)
+    fencing.raise_fence(repository, OPERATOR)
+    done = fencing.accept(
+        repository,
+        OPERATOR,
+        fate="dlq",
+        pause=False,
+        wait=lambda _: expire_leases(connection),
+    )
+    assert done.jobs == 1
+    assert status_of(connection, job) == "dlq"
+
+
+def test_a_lease_that_a_live_worker_has_let_run_out_is_for_the_reaper(
+    connection, repository
+):
+    plant(connection)
+    job = hold(connection, repository, ALIVE)
+    fencing.raise_fence(repository, OPERATOR)
+    expire_leases(connection)
+    hear(connection, ALIVE)
+    assert accept(repository).jobs == 0
+    assert status_of(connection, job) == "running"
+    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert reaped.job_id == job
+
+
+def test_a_quiet_worker_that_lives_is_not_forgotten(connection, repository):
+    register(connection, ALIVE, heard="-1 second")
+    connection.execute("update pgflow.workers set quiet = true")
+    fencing.raise_fence(repository, OPERATOR)
+    assert accept(repository).workers_forgotten == 0
+    assert connection.execute("select quiet from pgflow.workers").fetchall() == [
+        (True,)
+    ]
+
+
+def test_a_fence_that_came_down_meanwhile_is_waited_for_no_more(connection, repository):
+    plant(connection)
+    hold(connection, repository, ALIVE)
+    fencing.raise_fence(repository, OPERATOR)
+    done = fencing.accept(
+        repository,
+        OPERATOR,
+        fate="dlq",
+        pause=False,
+        wait=lambda _: repository.record_identity(),
+    )
+    assert done is None
 
 
 def test_every_queue_is_paused_unless_it_shall_not_be(connection, repository):

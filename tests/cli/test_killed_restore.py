@@ -1,0 +1,248 @@
+"""`pgflow restore --clean` killed at each step: what was there stays, or comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from pgflow_cli.clients import Clients
+from tests.backup_tools import digests, found_clients, slow_pg_dump
+from tests.conftest import RunsPgflow
+from tests.jobs import audit, plant
+from tests.servers import Database, Server
+
+Connection = psycopg.Connection[Any]
+Wait = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _every_trial_ends_with_the_audit(connection: Connection) -> Iterator[None]:
+    yield
+    assert audit(connection) == (0, 0)
+
+
+class Trial:
+    """A restore whose programs stop somewhere, as shell scripts, until it is killed."""
+
+    def __init__(
+        self, pgflow: RunsPgflow, connection: Connection, database: Database,
+        real: Clients, folder: Path, wait_until: Wait,
+    ) -> None:  # fmt: skip
+        self.pgflow, self.connection, self.database = pgflow, connection, database
+        self.real, self.folder, self.wait_until = real, folder, wait_until
+        plant(connection, 5)
+        assert pgflow("backup", "a.dump", "--no-record").returncode == 0
+        plant(connection, 2)
+        self.before = digests(database)
+        self.mark = folder / "mark"
+        self.stop_here = f"touch {self.mark}; exec sleep 600"
+
+    def replace(self, program: str, script: str) -> Path:
+        """Return a pg_dump whose neighbour of this name is a script."""
+        made = slow_pg_dump(self.folder / "slow", self.real)
+        path = made.with_name(program)
+        path.unlink()
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return made
+
+    def kill(
+        self, pg_dump: Path, *options: str, number: int = signal.SIGKILL,
+        when: Callable[[], bool] | None = None,
+    ) -> int:  # fmt: skip
+        process = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("pgflow")),
+                *("restore", "a.dump", "--clean", "--confirm", self.database.name),
+                *("--pg-dump", str(pg_dump), *options),
+            ],
+            env={**os.environ, "DATABASE_URL": self.database.url},
+            cwd=self.folder,
+            stderr=subprocess.DEVNULL,
+        )
+        self.wait_until(when or self.mark.exists, "it has come so far", seconds=60)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        process.wait(60)
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
+        return process.returncode
+
+    def schemas(self) -> list[str]:
+        rows = self.connection.execute(
+            "select nspname from pg_namespace where starts_with(nspname, 'pgflow')"
+            " order by 1"
+        )
+        return [row[0] for row in rows]
+
+    def bring_back(self, aside: str) -> None:
+        """Do what doctor says, and find everything as it was."""
+        seen = self.pgflow("doctor", "--check", "replaced", "-o", "json")
+        assert seen.returncode == 5
+        [found] = json.loads(seen.stdout)["items"]
+        assert aside in found["detail"]
+        psql = [self.real.program("psql"), "-X", "-v", "ON_ERROR_STOP=1"]
+        psql += ["-d", self.database.url, "-c", found["fix"]]
+        subprocess.run(psql, check=True, capture_output=True)
+        assert self.schemas() == ["pgflow"]
+        assert digests(self.database) == self.before
+        assert self.pgflow("fence", "status", "--exit-code").returncode == 0
+
+
+@pytest.fixture
+def trial(
+    pgflow: RunsPgflow, connection: Connection, database: Database, server: Server,
+    tmp_path: Path, wait_until: Wait,
+) -> Trial:  # fmt: skip
+    real = found_clients(server)
+    return Trial(pgflow, connection, database, real, tmp_path, wait_until)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "{stop}",
+        # Half of it has been read: at the end of its input psql must not commit.
+        '{real} "$@" > {folder}/all; head -c 20000 {folder}/all; {stop}',
+        '{real} "$@"; {stop}',
+    ],
+)
+def test_killed_before_everything_is_loaded_it_has_changed_nothing(
+    trial: Trial, script: str, number: int
+) -> None:
+    real = trial.real.program("pg_restore")
+    script = script.format(real=real, stop=trial.stop_here, folder=trial.folder)
+    ended = trial.kill(trial.replace("pg_restore", script), number=number)
+    assert ended == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert trial.schemas() == ["pgflow"]
+    assert digests(trial.database) == trial.before
+    assert trial.pgflow("fence", "status", "--exit-code").returncode == 0
+
+
+def test_killed_when_everything_is_loaded_the_new_one_is_fenced(trial: Trial) -> None:
+    script = f'{trial.real.program("psql")} "$@"; {trial.stop_here}'
+    trial.kill(trial.replace("psql", script))
+    aside = the_one_aside(trial)
+    assert trial.pgflow("fence", "status", "--exit-code").returncode == 5
+    worker = trial.pgflow("work", "--simulate", "--drain")
+    assert worker.returncode == 78
+    assert aside in worker.stderr
+    for more in ([], ["--dry-run"]):
+        accepted = trial.pgflow(
+            "fence", "accept", "--confirm", trial.database.name, *more
+        )
+        assert accepted.returncode == 4
+        assert aside in accepted.stderr
+    trial.bring_back(aside)
+
+
+def test_killed_while_it_drops_what_it_has_replaced_it_is_fenced(
+    trial: Trial, database: Database
+) -> None:
+    with psycopg.connect(database.url) as reader:
+        reader.execute("select count(*) from pgflow.pending")
+        with psycopg.connect(database.url, autocommit=True) as looking:
+            trial.kill(
+                trial.real.pg_dump,
+                when=lambda: (
+                    looking.execute(
+                        "select exists (select from pg_stat_activity"
+                        " where %s = any(pg_blocking_pids(pid)))",
+                        (reader.info.backend_pid,),
+                    ).fetchone()
+                    == (True,)
+                ),
+            )
+            looking.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where %s = any(pg_blocking_pids(pid))",
+                (reader.info.backend_pid,),
+            )
+    aside = the_one_aside(trial)
+    assert trial.pgflow("fence", "status", "--exit-code").returncode == 5
+    trial.bring_back(aside)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "{stop}",
+        '{real} --section=pre-data "$@"; {stop}',
+        '{real} "$@"; {stop}',
+    ],
+    ids=["nothing", "a part", "all"],
+)
+def test_killed_with_several_jobs_it_makes_no_empty_queue(
+    trial: Trial, script: str
+) -> None:
+    """Not one transaction: what was there stands aside, and everything names it."""
+    script = script.format(real=trial.real.program("pg_restore"), stop=trial.stop_here)
+    trial.kill(trial.replace("pg_restore", script), "--jobs", "2")
+    aside = the_one_aside(trial, alone=script == trial.stop_here)
+    tables = "select count(*) from pg_class where relnamespace = to_regnamespace(%s)"
+    found = trial.connection.execute(tables, ("pgflow",)).fetchone()
+    for command in (
+        ["work", "--simulate", "--drain"],
+        ["work", "--simulate", "--drain", "--migrate"],
+        ["migrate"],
+    ):
+        done = trial.pgflow(*command)
+        if command == ["migrate"] and "$@" in script and "pre-data" not in script:
+            assert done.returncode == 0  # all is there; only the fence is up
+        else:
+            assert done.returncode == 78, command
+            assert f"alter schema {aside} rename to pgflow" in done.stderr
+    if "pre-data" not in script:
+        assert trial.connection.execute(tables, ("pgflow",)).fetchone() == found
+    trial.bring_back(aside)
+
+
+def test_without_a_schema_every_command_names_the_one_aside(
+    pgflow: RunsPgflow, connection: Connection
+) -> None:
+    """As a killed restore of an older release has left it."""
+    aside = "pgflow_replaced_20261130t120000000000"
+    connection.execute(f"alter schema pgflow rename to {aside}")
+    for command in (
+        ["migrate"],
+        ["migrate", "--check"],
+        ["migrate", "--dry-run"],
+        ["work", "--simulate", "--drain"],
+        ["work", "--simulate", "--drain", "--migrate"],
+        ["enqueue", "noop", "{}"],
+        ["explain", "01700000-0000-7000-8000-000000000001"],
+        ["fence", "status"],
+        ["queues", "list"],
+        ["dlq", "list"],
+        ["metrics"],
+        ["health", "--ready"],
+        ["maintain"],
+    ):
+        done = pgflow(*command)
+        assert done.returncode == 78, command
+        assert f"alter schema {aside} rename to pgflow" in done.stderr, command
+    seen = pgflow("doctor", "-o", "json")
+    found = {each["check"]: each for each in json.loads(seen.stdout)["items"]}
+    assert aside in found["schema.version"]["detail"]
+    assert "pgflow migrate" not in seen.stdout
+    connection.execute(found["schema.replaced"]["fix"])
+    assert pgflow("migrate", "--check").returncode == 0
+
+
+def the_one_aside(trial: Trial, *, alone: bool = False) -> str:
+    schemas = trial.schemas()
+    aside = schemas[-1]
+    assert schemas == [aside] if alone else ["pgflow", aside]
+    assert aside.startswith("pgflow_replaced_")
+    return aside
