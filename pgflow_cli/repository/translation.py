@@ -7,7 +7,6 @@ import json
 import psycopg
 
 from pgflow_cli.errors import (
-    ConfigurationError,
     Contention,
     DatabaseUnavailable,
     OutOfRange,

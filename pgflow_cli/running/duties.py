@@ -20,6 +20,7 @@ from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 
+PAUSE = 1.0  # seconds before what an outage kept from being settled is tried again
 FOLDED = 10_000  # rows of counters at a time
 
 
