@@ -69,7 +69,8 @@ class Process:
             url="", queues=None, poll=poll, concurrency=concurrency,
             batch_size=concurrency, lease_seconds=600.0,
         )  # fmt: skip
-        board = Board.create(multiprocessing.get_context("spawn"), concurrency, 1_000)
+        context = multiprocessing.get_context("spawn")
+        board = Board.create(context, plan.places, plan.places)
         board.renew(time.monotonic())
         self.slots = Slots(concurrency, board, lambda _: [])
         self.intake = Intake(plan, board, app, self.slots, None)

@@ -332,7 +332,7 @@ def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
     with ThreadPoolExecutor() as pool:
         with repository.transaction():
             repository.settle_and_lease(first)
-            turning = pool.submit(worker.cycle.turn)
+            turning = pool.submit(worker.cycle.take_turn)
             wait_until(
                 lambda: connection.execute(
                     "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
