@@ -18,9 +18,11 @@ from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
+    ConfigurationError,
     Contention,
     DatabaseUnavailable,
     OutcomeUnknown,
+    PermissionDenied,
     PgflowError,
     Refused,
     StatementFailed,
@@ -171,13 +173,12 @@ class Cycle:
                 return
             reply = self._exchange(room - kept, runs, closed)
             leased = len(reply.jobs)
-        except REFUSALS as error:
+        except PgflowError as error:
             intake.confirm(room, len(runs), batch=False)
+            if not self._is_refusal(error):
+                raise
             self._settle_singly(runs, error)
             return
-        except PgflowError:
-            intake.confirm(room, len(runs), batch=False)
-            raise
         batch = leased > 0 or not reply.limited_open
         # Before the confirmation: with nothing in flight the process may end.
         self._count(runs, reply)
@@ -391,7 +392,9 @@ class Cycle:
                 )
             except (Refused, UsageError) as error:
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
-            except StatementFailed as error:
+            except PgflowError as error:
+                if not self._is_refusal(error):
+                    raise
                 run.outcome = handlers.refused(run.handler, run.leased, error.message)
             else:
                 run.settled = ids is not None
@@ -422,7 +425,9 @@ class Cycle:
         while True:
             try:
                 reply = self._exchange(0, [run], closed)
-            except REFUSALS as error:
+            except PgflowError as error:
+                if not self._is_refusal(error):
+                    raise
                 if run.refused:
                     # Not even that: its lease runs out when no other job of it is left.
                     self._leave([run], closed)
@@ -433,6 +438,20 @@ class Cycle:
                 self._note([run], reply)
                 break
         self._intake.confirm(0, 0, settled=1)
+
+    def _is_refusal(self, error: PgflowError) -> bool:
+        """Say whether the database refuses what it was told, and not this worker.
+
+        A trigger may lack a grant or a table of its own: then the same statement passes
+        without any outcome.
+        """
+        if not isinstance(error, (PermissionDenied, ConfigurationError)):
+            return isinstance(error, REFUSALS)
+        try:
+            self._exchange(0, [], [])
+        except PgflowError:
+            return False
+        return True
 
     def _retreat(self, run: Run, error: PgflowError) -> None:
         """Make of a refused outcome one that the database may take."""

@@ -150,15 +150,24 @@ def test_a_refused_outcome_becomes_a_failure_beside_a_mate_that_still_runs(
     assert [run.job_id for run in worker.board.unsettled()] == [mate]
 
 
-def test_a_refusal_of_our_own_that_a_trigger_met_is_one_of_the_outcome(
-    connection: Connection, process: Callable[..., Process], wait_until: Wait
+@pytest.mark.parametrize("code", ["42501", "PF001"])
+def test_what_a_trigger_may_not_do_is_refused_to_its_job_alone(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    code: str,
 ) -> None:
-    """It enqueues a job for each dead letter, and the guard of that queue says no."""
-    refuse(connection, "dead_letters", "true", "using errcode = 'PF001'")
+    """It reads a table without a grant, or enqueues, and a guard of ours says no."""
+    refuse(connection, "dead_letters", "true", f"using errcode = '{code}'")
     [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    [mate] = plant(connection)
     worker = process()
-    worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    worker.turn_until(
+        wait_until,
+        lambda: bool(attempts_of(connection, job) and attempts_of(connection, mate)),
+    )
     assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
+    assert status_of(connection, mate) == "succeeded"
 
 
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
