@@ -68,8 +68,13 @@ def judge(history: History, ledger: Ledger) -> Verdict:
 
 @check
 def lost(history: History, ledger: Ledger) -> Iterator[str]:
-    """Yield jobs whose enqueue was confirmed and that are gone."""
+    """Yield jobs whose enqueue was confirmed and that are gone, or are in no table."""
     yield from sorted(history.acknowledged - ledger.jobs.keys())
+    ended = {j for j in ledger.attempts if ledger.succeeded(j)}
+    ended |= ledger.dead.keys() | ledger.canceled
+    yield from sorted(
+        ledger.jobs.keys() - ended - ledger.pending.keys() - ledger.leased.keys()
+    )
 
 
 @check
@@ -218,8 +223,8 @@ def reaped_early(_: History, ledger: Ledger) -> Iterator[str]:
     for job_id, attempts in ledger.attempts.items():
         for attempt_no, row in attempts.items():
             if row.status == "lost" and REAPED in (row.error_message or ""):
-                ended_at, expires_at = ledger.lease_ends.get(row.lease_id, (None, None))
-                if ended_at is not None and ended_at < expires_at:
+                end = ledger.lease_ends.get(row.lease_id)
+                if end is not None and end[0] < end[1]:
                     yield f"{job_id} attempt {attempt_no}"
 
 

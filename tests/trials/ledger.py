@@ -103,13 +103,13 @@ class Ledger:
             attempts=attempts,
             dead={row[0]: DeadRow(*row[1:]) for row in rows(_DEAD)},
             canceled={row[0] for row in rows(_CANCELED)},
-            pending=dict(rows(_PENDING)),  # type: ignore[arg-type]
+            pending=dict(rows(_PENDING)),
             leased={
                 job_id: attempt_no
                 for job_id, attempt_no in rows(_LEASED)
                 if attempt_no not in attempts.get(job_id, {})
             },
-            audit=rows(sqlfiles.statement("audit_jobs").text.decode())[0],  # type: ignore[arg-type]
+            audit=rows(sqlfiles.statement("audit_jobs").text.decode())[0],
             rewritten=[f"{what}: {row}" for what, row in rows(_REWRITTEN)],
             lease_ends={row[0]: (row[1], row[2]) for row in rows(_LEASE_ENDS)},
         )
@@ -142,7 +142,8 @@ from pgflow.any_jobs
 """
 _ATTEMPTS = """
 select
-  job_id::text, attempt_no, status, error_code, error_message, lease_id::text, finished_at
+  job_id::text, attempt_no, status, error_code, error_message, lease_id::text,
+  finished_at
 from pgflow.any_attempts
 """
 _DEAD = "select job_id::text, dlq_reason_code, attempt_no from pgflow.dead_letters"

@@ -262,7 +262,7 @@ DEFECTS: list[tuple[Callable[[Town], None], set[str]]] = [
     (go_on_after_success, {"resurrected"}),
     (go_on_after_death, {"resurrected"}),
     (skip_a_number, {"attempt_gap", "start_without_row"}),
-    (forget_an_attempt, {"start_without_row", "audit"}),
+    (forget_an_attempt, {"lost", "start_without_row", "audit"}),
     (lose_too_often, {"excess"}),
     (blame_the_crash_budget, {"wrong_reason"}),
     (succeed_unseen, {"row_without_start"}),
