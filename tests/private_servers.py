@@ -75,7 +75,7 @@ def private_server(
     binaries = servers.find_binaries()
     durable = {"fsync": "on", "full_page_writes": "on"}
     with servers.own_folder(binaries) as folder:
-        servers.initialise(binaries, folder, **durable, **settings)
+        servers.initialise(binaries, folder, **{**durable, **settings})
         server = PrivateServer(binaries, folder, environment)
         server.start()
         yield server

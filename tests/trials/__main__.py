@@ -11,8 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
+import psycopg
 import pytest
 
+from tests.private_servers import private_server
+from tests.trials import orders, world
 from tests.trials.faults import FAULTS, Fault, Stage
 from tests.trials.stages import STAGES
 from tests.trials.trial import Report, run, schedule
@@ -28,8 +31,22 @@ def main() -> int:
             needs = f" (needs {fault.needs})" if fault.needs else ""
             print(f"{fault.group:10} {fault.name}{needs}")
         return 0
-    print(f"seed {chosen.seed}", flush=True)
-    return max([_play(name, chosen) for name in chosen.stages], default=0)
+    ends = [_play_orders()] if chosen.orders else []
+    if not chosen.orders or chosen.stages:
+        print(f"seed {chosen.seed}", flush=True)
+        ends += [_play(name, chosen) for name in chosen.stages or STAGES]
+    return max(ends)
+
+
+def _play_orders() -> int:
+    print("== orders of statements", flush=True)
+    with private_server(fsync="off") as server:
+        url = server.migrated()
+        with psycopg.connect(url) as connection:
+            world.prepare(connection)
+        found = orders.play_all(url, lambda line: print(line, flush=True))
+    print(orders.told(found), flush=True)
+    return 1 if found else 0
 
 
 def _play(name: str, chosen: argparse.Namespace) -> int:
@@ -65,9 +82,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make trials", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2, help="for each stage")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100000)
-    parser.add_argument("--stages", type=_known(STAGES), default=list(STAGES))
+    parser.add_argument("--stages", type=_known(STAGES), default=[])
     groups = {f.group for f in FAULTS.values()}
     parser.add_argument("--faults", type=_known({*FAULTS, *groups}), default=[])
+    parser.add_argument("--orders", action="store_true", help="of real statements")
     parser.add_argument("--list", action="store_true", help="list faults and end")
     parser.add_argument("--keep", action="store_true", help="keep the logs of failures")
     return parser.parse_args()
