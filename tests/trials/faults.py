@@ -466,7 +466,9 @@ def raise_fence(stage: Stage, chance: random.Random) -> None:
 def back_up(stage: Stage, chance: random.Random) -> None:
     file = stage.rig.folder / "backup.dump"
     file.unlink(missing_ok=True)
-    stage.rig.pgflow("backup", str(file), "--verify", "list", may_end=[0])
+    # Restored into a database of its own, and compared, every other time.
+    verify = chance.choice(["list", "restore"])
+    stage.rig.pgflow("backup", str(file), "--verify", verify, may_end=[0])
 
 
 def _signal(process: psutil.Process, number: int) -> None:
