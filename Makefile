@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 # One more than CI has cores: many a test waits for what it has started.
 TESTERS := 3
-.PHONY: help demo test acceptance check format lint types bench fuzz clean
+.PHONY: help demo test acceptance check format lint types bench fuzz trials clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
 # pip before 25.1 cannot read dependency groups.
@@ -39,6 +39,9 @@ bench: .venv/.dev  ## measure against pgbench on this machine
 
 fuzz: .venv/.dev  ## ask the API what its document allows and forbids (ARGS="--examples 1000 --seed 7")
 	@.venv/bin/python -m tests.admin.fuzzing $(ARGS)
+
+trials: .venv/.dev  ## long trials: faults by the hundred, orders of statements (ARGS="--minutes 10 --seed 7")
+	@.venv/bin/python -m tests.trials $(ARGS)
 
 clean:  ## remove the virtual environment and what tools left
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

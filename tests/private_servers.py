@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -28,8 +28,14 @@ from tests.tools import needs_tool
 class PrivateServer:
     """A server of one trial's own."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self._binaries, self._folder = binaries, folder
+    def __init__(
+        self,
+        binaries: Path,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.binaries, self.folder = binaries, folder
+        self._environment = environment
         self.url = f"postgresql://postgres@/postgres?host={folder}"
 
     def migrated(self) -> str:
@@ -41,7 +47,7 @@ class PrivateServer:
 
     def kill(self) -> None:
         """Kill it as a crash would, and wait until its last process has noticed."""
-        data = self._folder / "data"
+        data = self.folder / "data"
         postmaster = int((data / "postmaster.pid").read_text().split()[0])
         processes = [psutil.Process(postmaster)]
         processes += processes[0].children(recursive=True)
@@ -49,12 +55,20 @@ class PrivateServer:
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert not alive
 
+    @property
+    def socket(self) -> Path:
+        """Return the socket that it listens on."""
+        return self.folder / ".s.PGSQL.5432"
+
     def start(self) -> None:
-        servers.start(self._binaries, self._folder)
+        servers.start(self.binaries, self.folder, self._environment)
+
+    def stop(self, mode: str) -> None:
+        servers.stop(self.binaries, self.folder, mode)
 
     def admit(self, *rules: str) -> None:
         """Let in whom these rules of pg_hba.conf name, as of the next connection."""
-        (self._folder / "data" / "pg_hba.conf").write_text(
+        (self.folder / "data" / "pg_hba.conf").write_text(
             "\n".join([*rules, "local all postgres trust", ""])
         )
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -62,13 +76,19 @@ class PrivateServer:
 
 
 @contextmanager
-def private_server(binaries: Path | None = None) -> Iterator[PrivateServer]:
+def private_server(
+    binaries: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **settings: str,
+) -> Iterator[PrivateServer]:
     """Yield a server with fsync on; it and its folder are gone afterwards."""
     binaries = binaries or servers.find_binaries()
+    durable = {"fsync": "on", "full_page_writes": "on"}
     with servers.own_folder(binaries) as folder:
-        servers.initialise(binaries, folder, fsync="on", full_page_writes="on")
-        servers.start(binaries, folder)
-        yield PrivateServer(binaries, folder)
+        servers.initialise(binaries, folder, **{**durable, **settings})
+        server = PrivateServer(binaries, folder, environment)
+        server.start()
+        yield server
 
 
 def _listens(path: Path) -> bool:

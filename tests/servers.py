@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +155,7 @@ def find_binaries() -> Path:
     return Path(on_path).resolve().parent
 
 
-def _quickest_folder() -> Path:
+def quickest_folder() -> Path:
     """Return memory where there is plenty: a test's database is some 400 files."""
     memory = Path("/dev/shm")  # noqa: S108 - its folder is our own
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 6 << 30:
@@ -179,7 +179,7 @@ def own_folder(binaries: Path, *, memory: bool = True) -> Iterator[Path]:
     In `memory` where there is enough of it; a benchmark wants a disk.
     """
     # Not in the user's own temporary folder: a socket's path must be short.
-    place = _quickest_folder() if memory else Path("/tmp")  # noqa: S108 - our own folder
+    place = quickest_folder() if memory else Path("/tmp")  # noqa: S108 - our own folder
     folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir=place))
     owner = server_owner()
     if owner:
@@ -209,24 +209,48 @@ def initialise(binaries: Path, folder: Path, **settings: str) -> None:
         file.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())
 
 
-def start(binaries: Path, folder: Path) -> None:
+def start(
+    binaries: Path, folder: Path, environment: Mapping[str, str] | None = None
+) -> None:
     """Start the server of a folder, and wait until it answers."""
     ctl = [binaries / "pg_ctl", "-D", folder / "data", "-l", folder / "log"]
     try:
-        _run([*ctl, "-w", "-t", "60", "start"])
+        _run([*ctl, "-w", "-t", "60", "start"], environment)
     except subprocess.CalledProcessError as error:
         log = folder / "log"
         error.add_note(log.read_text() if log.exists() else "no log")
         raise
 
 
-def _run(command: list[Any]) -> None:
+def stop(binaries: Path, folder: Path, mode: str) -> None:
+    """Stop the server of a folder: smart, fast or immediate."""
+    _run([binaries / "pg_ctl", "-D", folder / "data", "-m", mode, "-w", "stop"])
+
+
+def promote(binaries: Path, folder: Path) -> None:
+    """Have a standby accept writes, and wait until it does."""
+    _run([binaries / "pg_ctl", "-D", folder / "data", "-w", "promote"])
+
+
+def copy(binaries: Path, folder: Path, primary: Path) -> None:
+    """Make a standby's data folder of a running primary's."""
+    command = [binaries / "pg_basebackup", "-D", folder / "data", "-R", "-c", "fast"]
+    _run([*command, "-h", primary, "-U", "postgres", "--no-sync"])
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.write(f"unix_socket_directories = '{folder}'\n")
+
+
+def _run(command: list[Any], environment: Mapping[str, str] | None = None) -> None:
     subprocess.run(
         [str(part) for part in command],
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd="/",
-        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "LC_ALL": "C",
+            **(environment or {}),
+        },
         **server_owner(),
     )

@@ -67,7 +67,8 @@ class Child:
 
     def hush(self) -> None:
         """Have it lease no more, now and after it has been replaced."""
-        if not self.quiet:
+        # One that retires says so itself in its row: not meant for its successor.
+        if not (self.quiet or self.retiring):
             self.quiet = True
             log.info(
                 "%s: quiet, leasing no more",

@@ -121,6 +121,50 @@ def test_jobs_behind_a_busy_slot_are_given_back_for_others_to_run(
     assert {len(attempts_of(connection, j)) for j in jobs} == {1}
 
 
+def test_a_process_that_was_replaced_twice_leases_on(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    tmp_path: Path,
+) -> None:
+    """A process that retires says in its heartbeats that it leases nothing more: no
+    operator's word, which would hold for all that come after it.
+    """
+    start_worker("-c", "4", "--lease-seconds", "1")
+    for number in range(2):
+        gate = tmp_path / f"gate-{number}"
+        payload = f'{{"gate": "{gate}"}}'
+        [neighbour] = plant(connection, job_type="gated", payload=payload)
+        wait_until(lambda job=neighbour: witness(job), "its neighbour runs")
+        plant(connection, job_type="stuck", max_attempts=1)
+        last = wait_until(lambda: retiring(connection), "the process retires")
+        # Two heartbeats later the supervisor has read its own word.
+        for _ in range(2):
+            last = wait_until(
+                lambda before=last: newer(retiring(connection), before), "a heartbeat"
+            )
+        gate.touch()
+        wait_until(lambda: not retiring(connection), "the process ends")
+    [job] = plant(connection, job_type="seen")
+    wait_until(
+        lambda: status_of(connection, job) == "succeeded", "the third one leases"
+    )
+
+
+def retiring(connection: Connection) -> Any:
+    """Return the last heartbeat of a process that leases nothing more, if one lives."""
+    row = connection.execute(
+        "select max(last_heartbeat) from pgflow.workers where quiet"
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def newer(found: Any, before: Any) -> Any:
+    return found if found is not None and found > before else None
+
+
 def test_a_stuck_thread_fails_its_attempt_and_its_neighbours_finish(
     connection: Connection,
     start_worker: Start,

@@ -1,0 +1,1 @@
+"""Trials from the contract alone: real processes, real faults, an outside history."""

@@ -1,0 +1,59 @@
+"""Statements of two sessions leave a job in one place, whatever their order.
+
+`make trials ARGS="--orders"` plays every order of every two, with each of them rolled
+back as well, and three that wait in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from pgflow_cli.repository import Repository
+from tests.servers import Database
+from tests.trials import world
+from tests.trials.orders import (
+    OPERATIONS,
+    Operation,
+    Theatre,
+    orders,
+    told,
+    while_held,
+)
+
+
+@pytest.fixture
+def theatre(database: Database) -> Iterator[Theatre]:
+    with database.connect() as connection:
+        world.prepare(connection)
+    made = Theatre(database.url)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("first", OPERATIONS, ids=lambda operation: operation.name)
+def test_each_job_stays_in_one_place(theatre: Theatre, first: Operation) -> None:
+    """Each does all it does while the other's transaction is held open."""
+    found = {}
+    for second in OPERATIONS:
+        pair = [first, second]
+        if wrong := theatre.play(pair, while_held(pair)):
+            found[second.name] = wrong
+    assert not found, told(found)
+
+
+def test_every_order_is_made() -> None:
+    assert len(list(orders([2, 2]))) == 6
+    assert len(set(orders([2, 2, 3]))) == 210
+
+
+def test_a_job_that_is_nowhere_is_noticed(theatre: Theatre) -> None:
+    """Else a trial that finds nothing would mean nothing."""
+
+    def lose(repository: Repository) -> None:
+        repository.link.raw().execute("delete from pgflow.leases")
+
+    wrong = theatre.play([replace(OPERATIONS[0], act=lose)], (0, 0))
+    assert any("in no place" in found for found in wrong)

@@ -1,0 +1,221 @@
+"""A small queue with names: what the trials of single statements plant and look at.
+
+`first` to `fourth` are held by one lease that has run out and that no reaper has seen
+yet, so every statement may touch it. `fifth` and `sixth` wait. `seventh` and `eighth`
+wait in a queue that lets one job run. `stranger` runs at another worker.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+
+from pgflow_cli.models import Cycle, Scan, Settlement
+
+Connection = psycopg.Connection[Any]
+
+NAMES = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth",
+    "stranger",
+)  # fmt: skip
+
+
+def _id(number: int) -> str:
+    return str(uuid.UUID(int=0x0190_0000_0000_7000_8000_0000_0000_0000 + number))
+
+
+JOB = {name: _id(number) for number, name in enumerate(NAMES, start=1)}
+WORKER, OTHER, SUPERVISOR, BATCH, LEASE, FOREIGN = (_id(n) for n in range(101, 107))
+WORKER_NAME = "worker-1"
+LIMITED = "limited"
+
+_PREPARE = """
+create schema trial;
+create function trial.refuse() returns trigger language plpgsql as $$
+begin
+  raise exception 'a row of % was %', tg_table_name, lower(tg_op);
+end $$;
+create trigger append_only before update or delete on pgflow.job_attempts
+for each row execute function trial.refuse();
+"""
+# Deleted, not truncated: of a few rows that is much the quicker.
+_CLEAR = ";".join(
+    f"delete from pgflow.{table}"
+    for table in (
+        "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
+        "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
+        "policy_decisions",
+    )
+)  # fmt: skip
+# Jobs of a few seconds' age, by number; ids of another day, so that no partition but
+# the default one is looked at.
+_PLANT = f"""
+with planted as (
+  insert into pgflow.jobs (id, queue, job_type, payload, run_at, created_at)
+  select
+    id, case when n in (7, 8) then '{LIMITED}' else 'default' end, 'noop', '{{}}',
+    now() - interval '1 minute' + n * interval '1 second', now() - interval '1 minute'
+  from unnest(%(ids)s::uuid[]) with ordinality as given (id, n)
+  returning id, queue, run_at
+),
+waiting as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
+  select queue, 0, run_at, id, 'noop'
+  from planted
+  where id = any(%(waiting)s::uuid[])
+),
+ranked as (
+  insert into pgflow.queue_ranks values ('default', 0), ('{LIMITED}', 0)
+),
+policy as (
+  insert into pgflow.queue_policies (queue, max_in_flight) values ('{LIMITED}', 1)
+)
+insert into pgflow.leases (
+  lease_id, batch_id, worker_id, worker_name, queue, leased_at, expires_at, job_ids,
+  attempt_nos
+)
+values (
+  %(lease)s, %(batch)s, %(worker)s, '{WORKER_NAME}', 'default',
+  now() - interval '20 seconds', now() - interval '10 seconds', %(held)s::uuid[],
+  '{{1,1,1,1}}'
+), (
+  %(foreign)s, gen_random_uuid(), %(other)s, 'worker-2', 'default', now(),
+  now() + interval '1 hour', array[%(stranger)s::uuid], '{{1}}'
+)
+"""
+_PLACES = """
+select job_id::text, status || ' ' || attempt_no, 0 as place, attempt_no
+from pgflow.job_attempts
+union all
+select job_id::text, case when run_at > now() then 'later ' else 'pending ' end
+  || attempt_no || case when rank <> 0 then ' rank ' || rank else '' end, 1, 0
+from pgflow.pending
+union all
+select entry.job_id::text, 'leased ' || entry.attempt_no, 1, 0
+from pgflow.leases
+cross join lateral unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
+where not exists (
+  select from pgflow.job_attempts as attempt
+  where attempt.job_id = entry.job_id
+    and attempt.attempt_no = entry.attempt_no
+)
+union all
+select job_id::text, 'dead ' || dlq_reason_code, 2, 0 from pgflow.dead_letters
+union all
+select job_id::text, 'canceled', 2, 0 from pgflow.canceled_jobs
+order by 1, 3, 4
+"""
+_LEASES = """
+select (
+  select count(*)
+  from unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
+  where not exists (
+    select from pgflow.job_attempts as attempt
+    where attempt.job_id = entry.job_id
+      and attempt.attempt_no = entry.attempt_no
+  )
+), expires_at > now()
+from pgflow.leases
+order by 1, 2
+"""
+
+
+def prepare(connection: Connection) -> None:
+    """Have the database refuse what no statement may do to an attempt's row."""
+    connection.execute(_PREPARE)
+
+
+def plant(connection: Connection) -> None:
+    """Put everything where it is at the beginning."""
+    with connection.transaction():
+        connection.execute("set local session_replication_role = replica")
+        connection.execute(_CLEAR)
+        connection.execute(
+            _PLANT,
+            {
+                "ids": list(JOB.values()),
+                "waiting": [JOB[n] for n in NAMES[4:8]],
+                "held": [JOB[n] for n in NAMES[:4]],
+                "stranger": JOB["stranger"],
+                "lease": LEASE, "foreign": FOREIGN, "batch": BATCH,
+                "worker": WORKER, "other": OTHER,
+            },
+        )  # fmt: skip
+
+
+def describe(connection: Connection) -> dict[str, str]:
+    """Return where each job is and how its attempts have ended."""
+    names = {job_id: name for name, job_id in JOB.items()}
+    found: dict[str, list[str]] = {}
+    for job_id, text, _, _ in connection.execute(_PLACES).fetchall():
+        found.setdefault(names.get(job_id, "follower"), []).append(text)
+    return {name: ", ".join(texts) for name, texts in found.items()}
+
+
+def describe_leases(connection: Connection) -> str:
+    """Return how many jobs run under each lease, and whether it lasts."""
+    rows = connection.execute(_LEASES).fetchall()
+    return ", ".join(f"{count} {'live' if live else 'expired'}" for count, live in rows)
+
+
+def name_of(job_id: str) -> str:
+    """Return what a job is called here."""
+    return next((name for name, known in JOB.items() if known == job_id), "another")
+
+
+def cycle(*settlements: Settlement, **changes: Any) -> Cycle:
+    """Return a turn of the worker that holds the lease; it leases nothing."""
+    fields: dict[str, Any] = {
+        "worker_id": WORKER,
+        "worker_name": WORKER_NAME,
+        "code_version": "abc",
+        "batch_id": str(uuid.uuid4()),
+        "lease_seconds": 10.0,
+        "queues": ["default"],
+        "job_types": None,
+        "room": 0,
+        "scan": Scan(),
+        "settlements": list(settlements),
+        "closed": [],
+    }
+    return Cycle(**{**fields, **changes})
+
+
+def success(name: str, **changes: Any) -> Settlement:
+    """Return the outcome of a job that has succeeded in its first attempt."""
+    fields = {"started_ago": 1.0, "ended_ago": 0.5, **changes}
+    lease = FOREIGN if name == "stranger" else LEASE
+    return Settlement(lease, JOB[name], 1, "succeeded")._replace(**fields)
+
+
+def retry(name: str, **changes: Any) -> Settlement:
+    """Return a failure after which the job is tried again in a minute."""
+    fields = {"delay": 60.0, "failed_attempts": 1, "error_code": "UNKNOWN"}
+    return success(name, status="failed", **{**fields, **changes})
+
+
+def death(name: str) -> Settlement:
+    """Return a failure that makes a dead letter."""
+    return retry(name, delay=None, dlq_reason_code="NON_RETRYABLE")
+
+
+def unstarted(name: str, **changes: Any) -> Settlement:
+    """Return that a job is given back as it was."""
+    run_at = "2024-06-01 00:00:00+00"
+    return success(name, status="unstarted", run_at=run_at, **changes)
+
+
+def heartbeat(leases: list[str]) -> Mapping[str, Any]:
+    """Return the arguments of the heartbeat of the worker's supervisor."""
+    process = {
+        "worker_id": WORKER, "pid": 1, "slots": 8, "busy_slots": 1, "lease_seconds": 10,
+        "quiet": False, "name": WORKER_NAME, "host": "host", "code_version": None,
+        "queues": None, "job_types": None,
+    }  # fmt: skip
+    return {
+        "supervisor_id": SUPERVISOR, "workers": [process], "lease_ids": leases,
+        "lease_seconds": 10.0, "progress": {},
+    }  # fmt: skip
