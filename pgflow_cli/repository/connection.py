@@ -160,19 +160,19 @@ class Link:
     @contextmanager
     def _watched(self, block: AbstractContextManager[Any]) -> Iterator[None]:
         """Enter and leave a transaction under the watchdog: a peer may fall silent at
-        `begin` and at `commit`, too.
+        `begin` and at `commit`, too. One within another is a savepoint of it.
         """
-        self._in_transaction = True
+        outer, self._in_transaction = self._in_transaction, True
         try:
             with self._call():
                 block.__enter__()
             yield
         except BaseException as error:
-            self._in_transaction = False
+            self._in_transaction = outer
             with suppress(PgflowError), self._call():
                 block.__exit__(type(error), error, error.__traceback__)
             raise
-        self._in_transaction = False
+        self._in_transaction = outer
         with self._call(commits=True):
             block.__exit__(None, None, None)
 
