@@ -66,8 +66,12 @@ class Child:
         self.pipe.wake()
 
     def hush(self) -> None:
-        """Have it lease no more, now and after it has been replaced."""
-        if not self.quiet:
+        """Have it lease no more, now and after it has been replaced.
+
+        One that retires leases nothing anyway, and says so in its row, from where it
+        comes back: what replaces it shall lease.
+        """
+        if not (self.quiet or self.retiring):
             self.quiet = True
             log.info(
                 "%s: quiet, leasing no more",
