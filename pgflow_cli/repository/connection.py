@@ -216,7 +216,7 @@ class Link:
             connection = self._connection
             if connection is None or connection.closed:
                 return
-            # Of one that has been reset there is nothing to shut, and nobody waits.
+            # Of one that has been reset there is nothing to shut, and no thread waits.
             with suppress(OSError, psycopg.Error):
                 _shut(connection.fileno())
 
@@ -269,7 +269,7 @@ class Link:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
             # PgBouncer refuses `options`, in English always, and a server what its
-            # system lacks, by name. Then plans are made anew each time, from the
+            # system lacks, by name. Then each statement is planned each time, from the
             # tables' true sizes.
             refused = any(name in str(error) for name in ("startup parameter", WATCHED))
             if not refused or "options" not in parameters:

@@ -41,7 +41,7 @@ class Call:
 
     @property
     def tale(self) -> str:
-        """Return what an operator reads of a late call."""
+        """Return the sentence in which an operator reads of a late call."""
         return f"the statement took longer than {self.seconds:.3g} s"
 
 

@@ -1,4 +1,4 @@
-"""A server that falls silent holds up nobody for longer than a call may take, and
+"""A server that falls silent holds up no thread for longer than a call may take, and
 what took too long does not go on there.
 """
 

@@ -61,7 +61,7 @@ def test_a_statement_is_canceled_before_its_line_is_severed() -> None:
     assert line.heard[:2] == ["cancel", "sever"]
 
 
-def test_cancellations_without_an_answer_hold_up_nobody() -> None:
+def test_cancellations_without_an_answer_hold_up_no_thread() -> None:
     watchdog, answer = Watchdog(), threading.Event()
     try:
         for _ in range(Watchdog.MOST_CANCELLATIONS + 2):
