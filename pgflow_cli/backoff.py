@@ -1,4 +1,4 @@
-"""How long a job that failed waits before it runs again. Pure."""
+"""How long what failed waits before it is tried again: a job, a process. Pure."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def delay(failures: int, *, chance: Callable[[], float] = random.random) -> floa
     doublings = min(max(failures, 1) - 1, _DOUBLINGS)
     centre = min(FIRST * 2.0**doublings, CAP / (1 + SPREAD))
     return min(centre * (1 - SPREAD + 2 * SPREAD * chance()), CAP)
+
+
+def doubling(failures: int, *, longest: float) -> float:
+    """Return 1 s, doubled with each failure so far, at most `longest`."""
+    return min(longest, 2.0 ** min(failures, _DOUBLINGS))

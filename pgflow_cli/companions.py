@@ -12,6 +12,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from pgflow_cli import backoff
 from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
 from pgflow_cli.running.worker import ignore_signals
 
@@ -102,7 +103,9 @@ class Companion:
                 extra={"event": "companion_died"},
             )
             self._ends = 0 if now - self._started > _STEADY else self._ends + 1
-            self._again = now + min(_LONGEST_PAUSE, 2.0 ** max(0, self._ends - 1))
+            self._again = now + backoff.doubling(
+                max(0, self._ends - 1), longest=_LONGEST_PAUSE
+            )
             self._forget()
         if self._process is None and now >= self._again:
             self.start()

@@ -100,7 +100,7 @@ class Cursors:
     def begin_look(
         self, now: float, types: Collection[str] | None, *, searching: bool
     ) -> Started | None:
-        """Return what to look for; None while it is too early.
+        """Begin a look behind the cursors; None while it is too early.
 
         `searching`: the last scan found nothing. Then as soon as the cost allows it,
         and for anything due; so, too, when a type can be leased that scans since the

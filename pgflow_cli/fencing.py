@@ -89,8 +89,8 @@ def accept(
     """Take the database for the right one: one transaction, in a new epoch.
 
     Jobs that ran when it was dumped get the `fate`; those of a worker that has been
-    heard of since stay with it. Until a lease has run out nobody knows which they are:
-    `wait` is told of it, and it is waited for. None if the fence was down.
+    heard of since stay with it. Until a lease has run out it is not known which they
+    are: `wait` is told of it, and it is waited for. None if the fence was down.
     """
     require_finished(repository)
     watch(repository)  # written down, so that there is an instant to be heard of since

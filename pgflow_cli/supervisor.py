@@ -22,7 +22,7 @@ from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, fencing, logs, migrations
+from pgflow_cli import backoff, errors, fencing, logs, migrations
 from pgflow_cli.companions import Companion
 from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
@@ -159,7 +159,7 @@ class Supervisor:
 
     def _put_off(self, error: OSError) -> None:
         """Try again soon: what the system lacks now, it may have then."""
-        pause = min(LONGEST_PAUSE, 2.0**self._failed_starts)
+        pause = backoff.doubling(self._failed_starts, longest=LONGEST_PAUSE)
         self._failed_starts += 1
         self._start_again = time.monotonic() + pause
         log.error(
@@ -288,7 +288,8 @@ class Supervisor:
         """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
         again.
         """
-        self._start_again = time.monotonic() + min(30.0, 2.0**self._quick_deaths)
+        pause = backoff.doubling(self._quick_deaths, longest=30.0)
+        self._start_again = time.monotonic() + pause
         self._quick_deaths += 1
 
     def _settle_dead(
@@ -325,6 +326,7 @@ class Supervisor:
                 self._hear(child)
                 self._remove(child)
                 child.pipe.close()
+                self._free_lock()
                 self._settle_dead(
                     child,
                     "released",

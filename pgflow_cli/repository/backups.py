@@ -107,7 +107,7 @@ class Backups(Part):
         return left[-1].hints() if left else ()
 
     def parking_statement(self, aside: str) -> str:
-        """Return what puts the schema aside under another name."""
+        """Return the statement that puts the schema aside under another name."""
         return self._plan_replacement(aside)[0]
 
     def park_schema(self, aside: str) -> None:

@@ -160,19 +160,19 @@ class Link:
     @contextmanager
     def _watched(self, block: AbstractContextManager[Any]) -> Iterator[None]:
         """Enter and leave a transaction under the watchdog: a peer may fall silent at
-        `begin` and at `commit`, too.
+        `begin` and at `commit`, too. One within another is a savepoint of it.
         """
-        self._in_transaction = True
+        outer, self._in_transaction = self._in_transaction, True
         try:
             with self._call():
                 block.__enter__()
             yield
         except BaseException as error:
-            self._in_transaction = False
+            self._in_transaction = outer
             with suppress(PgflowError), self._call():
                 block.__exit__(type(error), error, error.__traceback__)
             raise
-        self._in_transaction = False
+        self._in_transaction = outer
         with self._call(commits=True):
             block.__exit__(None, None, None)
 
@@ -216,7 +216,7 @@ class Link:
             connection = self._connection
             if connection is None or connection.closed:
                 return
-            # Of one that has been reset there is nothing to shut, and nobody waits.
+            # Of one that has been reset there is nothing to shut, and no thread waits.
             with suppress(OSError, psycopg.Error):
                 _shut(connection.fileno())
 
@@ -269,7 +269,7 @@ class Link:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
             # PgBouncer refuses `options`, in English always, and a server what its
-            # system lacks, by name. Then plans are made anew each time, from the
+            # system lacks, by name. Then each statement is planned each time, from the
             # tables' true sizes.
             refused = any(name in str(error) for name in ("startup parameter", WATCHED))
             if not refused or "options" not in parameters:

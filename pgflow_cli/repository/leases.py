@@ -228,7 +228,7 @@ class Leases(Counting):
     def give_back_batches(
         self, worker_id: str, batch_ids: Sequence[str]
     ) -> tuple[list[EndedJob], set[str]]:
-        """Return batches whose reply was lost: nobody has started any of them.
+        """Give back batches whose reply was lost: none of their jobs has started.
 
         Also returns the batches of those that were found.
         """

@@ -27,7 +27,7 @@ _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def canceler(connection: psycopg.Connection[Any], seconds: float) -> Callable[[], None]:
-    """Return what asks the server to end the connection's statement.
+    """Return a function that asks the server to end the connection's statement.
 
     The connection may be closed before it is called; it waits for so long at most where
     libpq is able to (17 or later).

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pgflow_cli.clock import monotonic
+from pgflow_cli.errors import DatabaseUnavailable
 
 log = logging.getLogger("pgflow")
 
@@ -40,7 +41,7 @@ class Call:
 
     @property
     def tale(self) -> str:
-        """Return what an operator reads of a late call."""
+        """Return the sentence in which an operator reads of a late call."""
         return f"the statement took longer than {self.seconds:.3g} s"
 
 
@@ -66,6 +67,9 @@ class Watchdog:
     @contextmanager
     def guard(self, link: Severable, seconds: float | None) -> Iterator[Call]:
         """Free the block's thread if it takes longer than `seconds`; None: no limit.
+
+        Raises `DatabaseUnavailable`, and nothing was sent, if there is no thread to
+        watch over it.
 
         A link of which a call was `late` must not be used again: the cancellation may
         still be on its way.
@@ -93,7 +97,12 @@ class Watchdog:
                 thread = threading.Thread(
                     target=self._watch, name="pgflow-watchdog", daemon=True
                 )
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # again at the next call
+                    raise DatabaseUnavailable(
+                        f"no deadline can be set for a statement: {error}"
+                    ) from None
                 self._thread = thread
 
     def _watch(self) -> None:

@@ -43,7 +43,7 @@ LINGER = 0.002  # seconds that a first result waits for company
 # along, and producers commit that did not yet know that this worker is idle.
 SOON = 0.01
 # Looks of an idle worker between two scans. A scan says in the worker's row that it is
-# idle; the row may have been removed and written anew.
+# idle; the row may have been removed and written again.
 LOOKS = 40
 MAX_CONTENTION = 5
 REFUSED = "OUTCOME_REFUSED"
@@ -238,7 +238,7 @@ class Cycle:
     def _look(
         self, types: list[str] | None, *, searching: bool
     ) -> list[FirstDue] | None:
-        """Look behind the cursors, if it is time; return what there is, if it was."""
+        """Look behind the cursors; return what is due, or None if it is too early."""
         cursors = self._intake.cursors
         started = cursors.begin_look(monotonic(), types, searching=searching)
         if started is None:
@@ -520,8 +520,9 @@ class Cycle:
     # Trouble.
 
     def _clear_doubt(self) -> None:
-        """Give back batches whose reply was lost: they may be ours, and nobody has
-        started them. Their statements may yet commit, so this looks again and again.
+        """Give back batches whose reply was lost: they may be ours, and none of
+        their jobs has started. Their statements may yet commit, so this looks again and
+        again.
         """
         now = monotonic()
         batches = self._intake.doubts.due(now)

@@ -26,8 +26,8 @@ class Intake:
     """The account that a process's connections share: room, jobs in flight, suspects.
 
     `quiet` leases no more; `ending` also gives back what has not started. `woken` is
-    set when somebody says that there is something new, `idle` when a look behind the
-    cursors found nothing.
+    set when the supervisor says that there is something new, `idle` when a look behind
+    the cursors found nothing.
     """
 
     def __init__(

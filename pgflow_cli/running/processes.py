@@ -66,8 +66,11 @@ class Child:
         self.pipe.wake()
 
     def hush(self) -> None:
-        """Have it lease no more, now and after it has been replaced."""
-        # One that retires says so itself in its row: not meant for its successor.
+        """Have it lease no more, now and after it has been replaced.
+
+        One that retires leases nothing anyway, and says so in its row, from where it
+        comes back: what replaces it shall lease.
+        """
         if not (self.quiet or self.retiring):
             self.quiet = True
             log.info(

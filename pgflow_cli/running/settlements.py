@@ -8,7 +8,7 @@ from pgflow_cli.running.slots import Run
 
 
 def settlement_of(run: Run, now: float, valid_until: float) -> Settlement:
-    """Return what to write of a job that left the slots; `now` is when it is sent.
+    """Return the settlement of a job that left the slots; `now` is when it is sent.
 
     What is not written is said to be `left`, and never just dropped: the lease would
     keep the job for as long as another job of it runs. An outcome whose lease had run

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from pgflow_cli import backoff
+
 log = logging.getLogger("pgflow.supervisor")
 
 _LONGEST_PAUSE = 5.0  # seconds before one that keeps ending is started again
@@ -58,7 +60,7 @@ class StandingThread:
         self._done = True
 
     def _postpone(self, now: float, words: str) -> None:
-        pause = min(_LONGEST_PAUSE, 2.0**self._ends)
+        pause = backoff.doubling(self._ends, longest=_LONGEST_PAUSE)
         self._ends += 1
         self._again = now + pause
         log.error(words, self.name, pause, extra={"event": "thread_postponed"})

@@ -1,4 +1,4 @@
--- The leases that ran out while the fence was up and whose worker has not been heard of since: nobody runs their jobs.
+-- The leases that ran out and whose worker has not been heard of since the fence was raised: no worker runs their jobs.
 -- A worker that lives extends its leases also behind the fence.
 leases.expires_at <= now()
 and not exists (

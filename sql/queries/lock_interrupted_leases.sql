@@ -1,4 +1,4 @@
--- Lock the leases that nobody extends any more: their jobs ran when the database was dumped, cloned or fenced.
+-- Lock the leases that no worker extends any more: their jobs ran when the database was dumped, cloned or fenced.
 select lease_id::text
 from pgflow.leases
 where

@@ -188,8 +188,8 @@ shrunk as (
   where leases.lease_id = rest.lease_id
   returning leases.lease_id
 ),
--- Nobody renews this lease, and its worker does not know it: a reaper takes it at once, though what was leased with it
--- still runs, and counts the attempt as lost.
+-- No heartbeat renews this lease, and its worker does not know it: a reaper takes it at once, though what was leased
+-- with it still runs, and counts the attempt as lost.
 left_behind as (
   insert into pgflow.leases (
     batch_id, worker_id, worker_name, queue, leased_at, expires_at, job_ids, attempt_nos
@@ -226,8 +226,8 @@ taken as (
         )
         -- A restored or cloned database: its jobs may have been finished elsewhere.
         and not exists (select from pgflow.fence where closed)
-        -- Held up by the lock of a table, for longer than its caller waits: what it leased nobody would start, and its
-        -- lease might have run out before it is seen.
+        -- Held up by the lock of a table, for longer than its caller waits: no process would start what it leased, and
+        -- its lease might have run out before it is seen.
         and (select clock_timestamp()) < now() + %(lease_seconds)s::float8 * interval '1 second' / 2
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank

@@ -214,7 +214,7 @@ def busy_slots(connection: Connection) -> int | None:
     return row and int(row[0])
 
 
-def test_a_handler_that_stops_the_clock_harms_nobody(
+def test_a_handler_that_stops_the_clock_harms_no_other(
     connection: Connection, start_worker: Start, wait_until: Wait
 ) -> None:
     [job] = plant(connection, job_type="stops_the_clock", max_attempts=1)

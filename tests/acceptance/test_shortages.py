@@ -47,7 +47,7 @@ def heartbeat_follows(connection: Connection, wait_until: Wait) -> None:
     )
 
 
-def test_a_process_that_reads_nothing_holds_up_nobody(
+def test_a_process_that_reads_nothing_holds_up_no_other(
     database: Database,
     connection: Connection,
     start_worker: Start,

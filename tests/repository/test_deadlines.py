@@ -1,4 +1,4 @@
-"""A server that falls silent holds up nobody for longer than a call may take, and
+"""A server that falls silent holds up no thread for longer than a call may take, and
 what took too long does not go on there.
 """
 
@@ -237,13 +237,17 @@ def test_a_transaction_whose_commit_was_canceled_is_not_taken_for_durable(
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("after_a_savepoint", [False, True])
 def test_a_transaction_that_lost_its_connection_does_not_go_on_without_it(
-    database: Database,
+    database: Database, *, after_a_savepoint: bool
 ) -> None:
     repository = Repository.of(Settings(database.url))
 
     def go_on() -> None:
         with repository.transaction():
+            if after_a_savepoint:
+                with repository.transaction():
+                    repository.read_clock()
             repository.link.close()
             repository.begin_task("reap", runner="deadlines")
 

@@ -194,7 +194,7 @@ def test_workers_of_before_go_and_living_ones_keep_their_jobs(connection, reposi
 def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
     connection, repository, fate
 ):
-    """Right after the fence was raised nobody has been heard of since."""
+    """Right after the fence was raised no worker has been heard of since."""
     plant(connection)
     job = hold(connection, repository, ALIVE)
     fencing.raise_fence(repository, OPERATOR)

@@ -115,7 +115,7 @@ def test_an_id_whose_day_was_pruned_is_refused_and_later_ones_are_not(
     with pytest.raises(OutOfRange, match=PRUNED):
         enqueue(job)
     with pytest.raises(OutOfRange, match=PRUNED):
-        enqueue(ANCIENT)  # whether it was there once nobody can say
+        enqueue(ANCIENT)  # whether it was there once is not known
     assert not waits(connection, job)
     lately = plant_day(connection, 5, 1).ids(connection)[0]
     younger = lately[:-1] + ("1" if lately[-1] == "0" else "0")

@@ -51,3 +51,10 @@ def test_a_thousand_retries_never_meet_on_one_instant(failures: int) -> None:
 @pytest.mark.parametrize("failures", [0, -1, -(10**9)])
 def test_a_count_that_cannot_be_waits_like_the_first(failures: int) -> None:
     assert 1.6 <= backoff.delay(failures) <= 2.4
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(0, 1), (1, 2), (4, 16), (5, 30), (10_000, 30)]
+)
+def test_a_pause_doubles_until_the_longest(failures: int, seconds: float) -> None:
+    assert backoff.doubling(failures, longest=30.0) == seconds

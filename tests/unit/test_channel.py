@@ -48,7 +48,7 @@ def raw() -> Iterator[tuple[SupervisorEnd, socket.socket]]:
         yield SupervisorEnd(one), other
 
 
-def test_wake_ups_that_nothing_reads_hold_up_nobody(pair: Pair) -> None:
+def test_wake_ups_that_nothing_reads_hold_up_no_thread(pair: Pair) -> None:
     ours, theirs = pair()
     for _ in range(100_000):
         ours.wake()

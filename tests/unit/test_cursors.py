@@ -302,7 +302,7 @@ class Workings(RuleBasedStateMachine):
         self.scans.append((started, taken, self.clock))
 
     def ahead(self, started: Started) -> list[Entry]:
-        """Return what a scan can reach, in its order."""
+        """Return the entries that a scan can reach, in its order."""
         cursors = started.scan.cursors
         return [
             entry

@@ -41,7 +41,7 @@ def test_no_more_is_reserved_than_is_left(taking: Intake, remaining: Any) -> Non
     assert left_to_lease(remaining) == 3
 
 
-def test_a_holder_of_the_count_that_is_frozen_holds_up_nobody(
+def test_a_holder_of_the_count_that_is_frozen_holds_up_no_thread(
     taking: Intake, remaining: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "LOCKED", 0.01)

@@ -72,7 +72,7 @@ def test_lines_arrive_in_their_order(pipe: Pipe, wait_until: Wait) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_a_pipe_that_nothing_reads_holds_up_nobody(
+def test_a_pipe_that_nothing_reads_holds_up_no_thread(
     pipe: Pipe, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logwriter, "MOST", 100_000)
@@ -123,7 +123,7 @@ def test_who_waits_for_room_goes_on_when_it_is_read(
 
 
 @pytest.mark.usefixtures("way")
-def test_a_reader_that_is_gone_holds_up_nobody(pipe: Pipe) -> None:
+def test_a_reader_that_is_gone_holds_up_no_thread(pipe: Pipe) -> None:
     writer = LineWriter(pipe.stream)
     logger = logger_to(writer)
     gone, pipe.reader = pipe.reader, os.open(os.devnull, os.O_RDONLY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -55,3 +57,24 @@ def test_one_that_cannot_be_started_is_tried_again(
         thread.attend()
     assert [vars(record)["event"] for record in caplog.records] == ["thread_postponed"]
     wait_until(lambda: attended(thread, began.is_set), "it runs")
+
+
+def test_one_that_cannot_be_started_for_days_is_still_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    caplog.set_level(logging.CRITICAL, "pgflow.supervisor")
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    began = threading.Event()
+    thread = StandingThread("duty", began.set)
+    with monkeypatch.context() as limits:
+        limits.setattr(threading.Thread, "start", refuse)
+        for _ in range(1_100):
+            now[0] += 60.0
+            thread.attend()
+    now[0] += 60.0
+    thread.attend()
+    assert began.wait(60)

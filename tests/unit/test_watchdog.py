@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.repository import Watchdog
 
 Wait = Callable[..., Any]
@@ -60,7 +61,7 @@ def test_a_statement_is_canceled_before_its_line_is_severed() -> None:
     assert line.heard[:2] == ["cancel", "sever"]
 
 
-def test_cancellations_without_an_answer_hold_up_nobody() -> None:
+def test_cancellations_without_an_answer_hold_up_no_thread() -> None:
     watchdog, answer = Watchdog(), threading.Event()
     try:
         for _ in range(Watchdog.MOST_CANCELLATIONS + 2):
@@ -69,6 +70,20 @@ def test_cancellations_without_an_answer_hold_up_nobody() -> None:
         assert "cancel" not in line.heard, "no more threads than that"
     finally:
         answer.set()
+
+
+def test_without_a_thread_to_watch_nothing_is_sent_until_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    watchdog, line = Watchdog(), Line()
+    with monkeypatch.context() as limits:
+        limits.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(DatabaseUnavailable, match="can't start new thread"):
+            line.is_freed(watchdog)
+    assert line.is_freed(watchdog)
 
 
 def test_what_ends_in_time_is_left_alone() -> None:

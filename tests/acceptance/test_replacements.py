@@ -1,0 +1,79 @@
+"""What a supervisor does with a process that it replaces harms none of the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from pgflow_cli.repository import Database as DatabaseSettings
+from pgflow_cli.repository import Repository
+from pgflow_cli.running import channel
+from pgflow_cli.running.board import Board
+from pgflow_cli.running.control import Control
+from pgflow_cli.running.heartbeat import Heartbeat
+from pgflow_cli.running.processes import CONTEXT, Child
+from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.supervisor import Supervisor
+from tests.servers import Database
+
+
+@pytest.fixture
+def plan(database: Database) -> WorkPlan:
+    return WorkPlan(url=DatabaseSettings(database.url).url, max_jobs=5)
+
+
+@pytest.fixture
+def child(plan: WorkPlan) -> Iterator[Child]:
+    """A process that hears nothing."""
+    process = CONTEXT.Process(target=time.sleep, args=(600,))
+    process.start()
+    ours, theirs = channel.pair()
+    yield Child(
+        number=0,
+        name="worker.0",
+        plan=plan,
+        worker_id=str(uuid.uuid4()),
+        board=Board.create(CONTEXT, runs=1, leases=1),
+        control=Control.create(CONTEXT, 1),
+        pipe=ours,
+        process=process,
+        started=time.monotonic(),
+        ready=True,
+    )
+    theirs.close()
+    ours.close()
+    process.kill()
+    process.join()
+
+
+def test_what_replaces_a_process_that_retires_is_not_quiet(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    child.retiring = True
+    heartbeat.beat(repository)
+    heartbeat.beat(repository)
+    repository.close()
+    assert not child.quiet
+
+
+def test_a_process_killed_for_its_deadline_takes_no_lock_along(
+    plan: WorkPlan, child: Child
+) -> None:
+    """What is left to lease is counted under a lock that all processes share."""
+    supervisor = Supervisor(plan)
+    supervisor._children.append(child)
+    long_ago = time.monotonic() - 3600
+    job = str(uuid.uuid4()), str(uuid.uuid4())
+    child.board.start(0, *job, long_ago, (1, 0, 25))
+    lock = supervisor._remaining.get_lock()
+    lock.acquire()  # as the process did that holds it
+    supervisor._look_at_deadlines()
+    assert child not in supervisor._children
+    assert child.process not in multiprocessing.active_children()
+    assert lock.acquire(timeout=0.1)
