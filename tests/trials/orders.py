@@ -193,7 +193,9 @@ class Theatre:
 def wrongs(connection: Connection) -> list[str]:
     """Return what no order of statements may lead to."""
     audit = sqlfiles.statement("audit_jobs").text
-    [in_no_place, in_two, without] = connection.execute(audit).fetchone() or (0, 0, 0)
+    row = connection.execute(audit).fetchone()
+    assert row is not None
+    in_no_place, in_two, without, _examples = row
     found = [
         f"{count} jobs {what}"
         for count, what in (
