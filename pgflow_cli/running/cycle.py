@@ -118,7 +118,7 @@ class Cycle:
             self._turn(runs)
             self._failures = 0
             self._again = False
-        except (*PASSING, Contention) as error:
+        except (*PASSING, *REFUSALS, Contention) as error:
             self._again = self._again or isinstance(error, OutcomeUnknown)
             self._results.extendleft(reversed(runs))
             self._back_off(error)
@@ -175,7 +175,7 @@ class Cycle:
             leased = len(reply.jobs)
         except PgflowError as error:
             intake.confirm(room, len(runs), batch=False)
-            if not self._is_refusal(error):
+            if not (runs and self._is_refusal(error)):
                 raise
             self._settle_singly(runs, error)
             return
@@ -404,9 +404,6 @@ class Cycle:
         """Find the outcome that the database does not take, so that it spoils its own
         job and no other. Takes each run out of the list once it is settled.
         """
-        if not runs:
-            self._back_off(error)
-            return
         log.error(
             "an outcome was not accepted, trying them one by one: %s",
             error,

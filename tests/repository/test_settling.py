@@ -170,6 +170,23 @@ def test_what_a_trigger_may_not_do_is_refused_to_its_job_alone(
     assert status_of(connection, mate) == "succeeded"
 
 
+def test_a_lease_that_is_refused_is_tried_again_less_and_less_often(
+    connection: Connection,
+    process: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse(connection, "leases", "true")
+    plant(connection)
+    worker = process()
+    pauses: list[float] = []
+    with monkeypatch.context() as patches:
+        patches.setattr(time, "sleep", pauses.append)
+        for _ in range(6):
+            worker.cycle.take_turn()
+    assert pauses[0] <= 0.2
+    assert pauses[-1] >= 0.5
+
+
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
     connection: Connection,
     repository: Repository,

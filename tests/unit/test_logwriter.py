@@ -27,6 +27,16 @@ class Pipe:
         self.reader, writer = os.pipe()
         self.stream: TextIO = os.fdopen(writer, "w")
         self.read = b""
+        self._writers: list[LineWriter] = []
+
+    def writer(self) -> LineWriter:
+        self._writers.append(LineWriter(self.stream))
+        return self._writers[-1]
+
+    def is_still(self) -> bool:
+        """Read what comes; say whether no thread writes any more."""
+        self.drain()
+        return not any(writer.is_waiting() for writer in self._writers)
 
     def lines(self) -> list[str]:
         return self.read.decode().splitlines()
@@ -41,10 +51,11 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe() -> Iterator[Pipe]:
+def pipe(wait_until: Wait) -> Iterator[Pipe]:
     made = Pipe()
     yield made
-    made.drain()  # so that the thread that writes goes on
+    # Else a thread would write to the next test's pipe, which has the same number.
+    wait_until(made.is_still, "no thread writes to it")
     made.stream.close()
     os.close(made.reader)
 
@@ -64,7 +75,7 @@ def logger_to(handler: logging.Handler) -> logging.Logger:
 
 @pytest.mark.usefixtures("way")
 def test_lines_arrive_in_their_order(pipe: Pipe, wait_until: Wait) -> None:
-    logger = logger_to(LineWriter(pipe.stream))
+    logger = logger_to(pipe.writer())
     for number in range(300):
         logger.info("%d %s", number, LINE)
     wait_until(lambda: pipe.drain() or len(pipe.lines()) == 300, "all are there")
@@ -77,7 +88,7 @@ def test_a_pipe_that_nothing_reads_holds_up_no_thread(
 ) -> None:
     monkeypatch.setattr(logwriter, "MOST", 100_000)
     monkeypatch.setattr(logwriter, "PATIENCE", 0.1)
-    writer = LineWriter(pipe.stream)
+    writer = pipe.writer()
     logger = logger_to(writer)
     for number in range(1000):
         logger.info("%d %s", number, LINE)
@@ -108,7 +119,7 @@ def test_who_waits_for_room_goes_on_when_it_is_read(
 ) -> None:
     monkeypatch.setattr(logwriter, "MOST", 100_000)
     monkeypatch.setattr(logwriter, "PATIENCE", 60.0)
-    writer = LineWriter(pipe.stream)
+    writer = pipe.writer()
     logger = logger_to(writer)
 
     def log() -> None:
@@ -124,7 +135,7 @@ def test_who_waits_for_room_goes_on_when_it_is_read(
 
 @pytest.mark.usefixtures("way")
 def test_a_reader_that_is_gone_holds_up_no_thread(pipe: Pipe) -> None:
-    writer = LineWriter(pipe.stream)
+    writer = pipe.writer()
     logger = logger_to(writer)
     gone, pipe.reader = pipe.reader, os.open(os.devnull, os.O_RDONLY)
     os.close(gone)
@@ -172,7 +183,7 @@ def test_a_line_that_cannot_be_formatted_costs_no_more() -> None:
 
 
 def test_the_fork_of_a_handler_writes_by_itself(pipe: Pipe) -> None:
-    writer = LineWriter(pipe.stream)
+    writer = pipe.writer()
     logger = logger_to(writer)
     with writer._changed:  # as if another thread wrote just then
         if (child := os.fork()) == 0:

@@ -101,7 +101,6 @@ def test_the_commands_of_the_seed_are_among_those_tried() -> None:
         "docker compose down",
         "docker compose exec -T db pg_dump -U postgres postgresflow_dev"
         " > backups/postgresflow_dev.sql",
-        # The seed's restore goes on after an error: ours does not.
         "docker compose exec -T db psql -U postgres -d postgresflow_dev"
         " -v ON_ERROR_STOP=1 --single-transaction",
     } <= set(COMPOSE)
