@@ -5,10 +5,17 @@ refuses (a trigger says no) keeps no other from being ended.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Sequence
 
 from pgflow_cli.clock import monotonic
-from pgflow_cli.errors import LeasesRefused
+from pgflow_cli.errors import (
+    PASSING,
+    Contention,
+    LeasesRefused,
+    OutcomeUnknown,
+    PgflowError,
+)
 from pgflow_cli.models import EndedJob
 from pgflow_cli.repository import Repository
 
@@ -18,32 +25,65 @@ log = logging.getLogger("pgflow.reaping")
 End = Callable[[Sequence[str] | None], list[EndedJob]]
 
 
+MOST_FAILURES = 3  # in a row; then it is the database, not a few leases
+
+
 def end_leases(end: End) -> tuple[list[EndedJob], list[str]]:
     """End leases in one transaction; if the database refuses that, each in its own.
 
-    Also returns the leases whose end it refuses: they stay as they are.
+    Also returns the leases whose end it refuses: they stay as they are. Raises what an
+    outage raises.
     """
     try:
         return end(None), []
     except LeasesRefused as error:
         reason, lease_ids = error, error.lease_ids
-    ended: list[EndedJob] = []
-    refused: list[str] = []
-    for lease_id in lease_ids:
-        try:
-            ended += end([lease_id])
-        except LeasesRefused as error:
-            reason = error
-            refused.append(lease_id)
-    if refused:
+    apart = _Apart(end)
+    # In any order: those at the front may be the ones that fail.
+    for lease_id in random.sample(lease_ids, len(lease_ids)):
+        apart.end(lease_id)
+    if apart.outage and not apart.ended:
+        raise apart.outage
+    if apart.refused:
         log.error(
             "%d leases cannot be ended, their jobs stay in them (a trigger or a"
             " constraint?): %s",
-            len(refused),
-            reason,
-            extra={"event": "leases_left", "count": len(refused)},
+            len(apart.refused),
+            apart.reason or apart.outage or reason,
+            extra={"event": "leases_left", "count": len(apart.refused)},
         )
-    return ended, refused
+    return apart.ended, apart.refused
+
+
+class _Apart:
+    """Ends leases one by one.
+
+    A trigger may be slow, or raise what an outage raises: such a lease is refused if
+    others can be ended.
+    """
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+        self._failures = 0
+        self.ended: list[EndedJob] = []
+        self.refused: list[str] = []
+        self.reason: PgflowError | None = None
+        self.outage: PgflowError | None = None
+
+    def end(self, lease_id: str) -> None:
+        try:
+            self.ended += self._end([lease_id])
+        except LeasesRefused as error:
+            self.reason = error
+            self.refused.append(lease_id)
+        except (*PASSING, Contention) as error:
+            self.outage = error
+            self._failures += 1
+            if isinstance(error, OutcomeUnknown) or self._failures >= MOST_FAILURES:
+                raise
+            self.refused.append(lease_id)
+        else:
+            self._failures = 0
 
 
 class Reaper:

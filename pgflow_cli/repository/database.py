@@ -16,6 +16,8 @@ _STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c 
 # A statement ends whose client is gone, wherever it waits but for a standby.
 WATCHED = "client_connection_check_interval"
 
+MOST_PATIENCE = 30  # seconds to connect
+
 _KEEPALIVE = {
     "keepalives_idle": "10",
     "keepalives_interval": "3",
@@ -70,6 +72,9 @@ class Database:
             defaults["options"] = " ".join([*options, merged.pop("options", "")])
         if "," in hosts:
             defaults["target_session_attrs"] = "read-write"
+        # A URL may ask for more patience, but not for patience without end.
+        if given_seconds := merged.pop("connect_timeout", ""):
+            defaults["connect_timeout"] = _bounded(given_seconds)
         return {**defaults, **merged}
 
     def _options(self) -> list[str]:
@@ -119,6 +124,18 @@ class Database:
         return (
             f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
         )
+
+
+def _bounded(connect_timeout: str) -> str:
+    """Return what a URL says of it, at most `MOST_PATIENCE`; libpq takes 0 for endless.
+
+    What libpq cannot read is left to it: it names the parameter.
+    """
+    try:
+        seconds = int(connect_timeout)
+    except ValueError:
+        return connect_timeout
+    return str(min(seconds, MOST_PATIENCE) if seconds > 0 else MOST_PATIENCE)
 
 
 def _is_misread(url: str, ports: str) -> bool:

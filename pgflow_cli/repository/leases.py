@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import REFUSALS, LeasesRefused
+from pgflow_cli.errors import REFUSALS, LeasesRefused, OutcomeUnknown, PgflowError
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -196,6 +196,7 @@ class Leases(Counting):
                 crash_budget=crash_budget,
                 error_code="WORKER_LOST",
                 error_message="the worker stopped reporting before the job ended",
+                apart=True,
             )
 
     def end_worker(
@@ -223,6 +224,7 @@ class Leases(Counting):
                 crash_budget=crash_budget,
                 error_code=error_code,
                 error_message=error_message,
+                apart=True,
             )
 
     def give_back_batches(
@@ -296,7 +298,11 @@ class Leases(Counting):
         bury_as: str | None = None,
         canceled_by: str | None = None,
         expired: Sequence[str] = (),
+        apart: bool = False,
     ) -> list[EndedJob]:
+        """End locked leases; `apart`: the caller ends each by itself if they cannot end
+        together, whatever error a trigger raises for one of them.
+        """
         if not lease_ids:
             return []
         parameters = {
@@ -313,8 +319,12 @@ class Leases(Counting):
             ended = self.link.rows("end_leases", EndedJob, parameters)
             attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
             self.count_attempts(attempts, expired=expired)
-        except REFUSALS as error:
-            raise LeasesRefused(error.message, lease_ids=lease_ids) from error
+        except OutcomeUnknown:
+            raise
+        except PgflowError as error:
+            if isinstance(error, REFUSALS) or (apart and len(lease_ids) > 1):
+                raise LeasesRefused(error.message, lease_ids=lease_ids) from error
+            raise
         return ended
 
     def forget_silent_workers(self) -> list[str]:

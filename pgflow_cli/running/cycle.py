@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pgflow_cli import counters, handlers, logs
@@ -26,6 +26,7 @@ from pgflow_cli.errors import (
     PgflowError,
     Refused,
     StatementFailed,
+    TooSlow,
     UsageError,
 )
 from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
@@ -47,6 +48,26 @@ SOON = 0.01
 LOOKS = 40
 MAX_CONTENTION = 5
 REFUSED = "OUTCOME_REFUSED"
+SUSPICIOUS = 2  # failures in a row; then outcomes are tried apart
+MOST_TRIES = 5  # of one outcome alone; then it counts as refused
+LONGEST_ASIDE = 30.0  # seconds before an outcome set aside is tried again
+
+
+@dataclass(eq=False, slots=True)
+class Aside:
+    """A run whose outcome the database does not take, apart from all others."""
+
+    run: Run
+    tries: int = 0
+    pauses: int = 0
+    at: float = 0.0
+
+    def postpone(self) -> float:
+        """Return the seconds until the next try: 1, doubling to 30."""
+        pause = min(LONGEST_ASIDE, 2.0**self.pauses)
+        self.pauses += 1
+        self.at = monotonic() + pause
+        return pause
 
 
 class Cycle:
@@ -77,6 +98,7 @@ class Cycle:
         self._empty = False  # the last scan found nothing
         self._looks = 0  # since then
         self._failures = 0
+        self._aside: list[Aside] = []  # runs that the database does not take for now
         # The database's time as a statement last told it, and ours at that moment.
         self._clock = datetime.min, 0.0
         self._owed = False  # queues with a limit had jobs, and there was no room left
@@ -115,6 +137,7 @@ class Cycle:
         """
         runs = self._gather()
         try:
+            self._try_again()
             self._turn(runs)
             self._failures = 0
             self._again = False
@@ -122,6 +145,8 @@ class Cycle:
             self._again = self._again or isinstance(error, OutcomeUnknown)
             self._results.extendleft(reversed(runs))
             self._back_off(error)
+            if runs and self._failures >= SUSPICIOUS:
+                self._sift()
 
     # Waiting.
 
@@ -149,6 +174,8 @@ class Cycle:
             return 1.0
         now = monotonic()
         pause = max(0.0, self._next_poll - now)
+        for aside in self._aside:
+            pause = min(pause, max(0.0, aside.at - now))
         look = self._intake.doubts.pause(now)
         return pause if look is None else min(pause, look)
 
@@ -444,11 +471,66 @@ class Cycle:
         """
         if not isinstance(error, (PermissionDenied, ConfigurationError)):
             return isinstance(error, REFUSALS)
+        return self._is_served()
+
+    def _is_served(self) -> bool:
         try:
             self._exchange(0, [], [])
         except PgflowError:
             return False
         return True
+
+    # Outcomes that look like an outage.
+
+    def _sift(self) -> None:
+        """Settle apart what fails together, if the database takes statements.
+
+        A trigger may be slow, deadlock, or raise what an outage raises: then that one
+        job waits, and no other with it.
+        """
+        for run in [self._results.popleft() for _ in range(len(self._results))]:
+            if self._is_served():
+                self._settle_aside(Aside(run))
+            else:
+                self._results.append(run)
+
+    def _try_again(self) -> None:
+        now = monotonic()
+        due = [aside for aside in self._aside if aside.at <= now]
+        for aside in due:
+            self._aside.remove(aside)
+            self._settle_aside(aside)
+
+    def _settle_aside(self, aside: Aside) -> None:
+        """Settle a run that has failed with others; keep it aside if it fails again.
+
+        One that is too slow may only wait for a lock, however long; another error is,
+        after enough tries, a refusal.
+        """
+        run = aside.run
+        again, self._again = self._again, True  # an earlier try may still be at work
+        try:
+            self._settle_followers([run])
+            self._settle_alone(run)
+        except (*PASSING, Contention) as error:
+            aside.tries += not isinstance(error, TooSlow)
+            if aside.tries >= MOST_TRIES and not run.refused and self._is_served():
+                self._retreat(run, error)
+                aside.tries = 0
+            pause = aside.postpone()
+            self._aside.append(aside)
+            log.warning(
+                "the outcome of job %s is not taken, again in %g s: %s",
+                run.leased.job_id,
+                pause,
+                error,
+                extra={
+                    **handlers.fields(run.job or run.leased),
+                    "event": "outcome_postponed",
+                },
+            )
+        finally:
+            self._again = again
 
     def _retreat(self, run: Run, error: PgflowError) -> None:
         """Make of a refused outcome one that the database may take."""

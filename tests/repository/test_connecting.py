@@ -206,6 +206,20 @@ def test_several_hosts_are_waited_for_no_longer_than_two() -> None:
     ]
 
 
+def test_a_url_asks_for_more_patience_but_not_for_patience_without_end() -> None:
+    def asked(seconds: str) -> str:
+        url = f"postgresql://app@a/app?connect_timeout={seconds}"
+        return Database(url).parameters()["connect_timeout"]
+
+    assert [asked(seconds) for seconds in ("3", "25", "100", "0", "-1")] == [
+        "3",
+        "25",
+        "30",
+        "30",
+        "30",
+    ]
+
+
 @pytest.mark.timeout(60)
 def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

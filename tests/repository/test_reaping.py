@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.errors import LeasesRefused
+from pgflow_cli.errors import DatabaseUnavailable, LeasesRefused
 from pgflow_cli.models import Cycle, LeasedJob, Scan
 from pgflow_cli.reaping import Reaper, end_leases
 from pgflow_cli.repository import Repository
@@ -39,15 +39,15 @@ def lease_each(repository: Repository, count: int) -> list[LeasedJob]:
     return jobs
 
 
-def poison(connection: Connection, jobs: list[LeasedJob]) -> None:
+def poison(connection: Connection, jobs: list[LeasedJob], code: str = "P0001") -> None:
     """Have a trigger refuse every outcome of these jobs."""
     connection.execute("create table public.poisoned (job_id uuid primary key)")
     connection.execute(
-        """
+        f"""
         create function public.refuse() returns trigger language plpgsql as
         $$ begin
           if new.job_id in (select job_id from public.poisoned) then
-            raise exception 'no';
+            raise exception 'no' using errcode = '{code}';
           end if;
           return new;
         end $$;
@@ -74,6 +74,31 @@ def test_a_lease_that_cannot_be_reaped_keeps_no_other_from_it(
     assert {job.job_id for job in reaped} == {good.job_id, other.job_id}
     assert status_of(connection, bad.job_id) == "running"
     assert audit(connection) == (0, 0)
+
+
+@pytest.mark.parametrize("code", ["40001", "57014", "57P01", "42501"])
+def test_a_lease_whose_end_looks_like_an_outage_keeps_no_other_from_it(
+    connection: Connection, repository: Repository, code: str
+) -> None:
+    plant(connection, 3)
+    good, bad, other = lease_each(repository, 3)
+    poison(connection, [bad], code)
+    expire_leases(connection)
+    reaper = Reaper(3)
+    reaped = reaper.reap(repository, limit=10)
+    assert {job.job_id for job in reaped} == {good.job_id, other.job_id}
+    assert reaper.reap(repository, limit=10) == []
+    assert status_of(connection, bad.job_id) == "running"
+
+
+def test_what_keeps_every_lease_from_being_reaped_is_an_outage(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 2)
+    poison(connection, lease_each(repository, 2), "57P01")
+    expire_leases(connection)
+    with pytest.raises(DatabaseUnavailable):
+        Reaper(3).reap(repository, limit=10)
 
 
 def test_leases_that_cannot_be_reaped_do_not_fill_every_batch(

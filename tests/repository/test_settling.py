@@ -21,6 +21,7 @@ from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, LeasedJob
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
+from pgflow_cli.running import cycle
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
@@ -185,6 +186,40 @@ def test_a_lease_that_is_refused_is_tried_again_less_and_less_often(
             worker.cycle.take_turn()
     assert pauses[0] <= 0.2
     assert pauses[-1] >= 0.5
+
+
+@pytest.mark.parametrize("code", ["40001", "57014", "57P01", "53300", "25006"])
+def test_a_trigger_that_raises_what_an_outage_raises_holds_up_its_own_job_alone(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    code: str,
+) -> None:
+    refuse(connection, "dead_letters", "true", f"using errcode = '{code}'")
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    mates = plant(connection, 5)
+    worker = process()
+    worker.turn_until(
+        wait_until,
+        lambda: all(status_of(connection, mate) == "succeeded" for mate in mates),
+    )
+    assert status_of(connection, job) == "running"
+    connection.execute("drop trigger refuse on pgflow.dead_letters")
+    worker.turn_until(wait_until, lambda: status_of(connection, job) == "dlq")
+
+
+def test_an_outcome_that_only_ever_meets_an_outage_of_its_own_becomes_a_failure(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cycle, "LONGEST_ASIDE", 0.0)
+    refuse(connection, "dead_letters", "true", "using errcode = '40P01'")
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    worker = process()
+    worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
 
 
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
