@@ -394,7 +394,7 @@ def end_worker(repository: Repository) -> object:
 
 
 def give_back_batch(repository: Repository) -> object:
-    return repository.give_back_batch(world.WORKER, world.BATCH)
+    return repository.give_back_batches(world.WORKER, [world.BATCH])
 
 
 def cancel_running(repository: Repository) -> object:

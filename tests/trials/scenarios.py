@@ -1246,9 +1246,14 @@ def a_third_attempt_keeps_the_turn_of_its_second(bench: Bench) -> str:
     return str(_one(bench, ahead))
 
 
+def _given_back(bench: Bench, worker_id: str, *batches: str) -> str:
+    ended, found = bench.repository.give_back_batches(worker_id, batches)
+    return f"{_ended(ended)} of {len(found)}"
+
+
 @scenario(
     *END,
-    answer="first unstarted, second unstarted, third unstarted, fourth unstarted",
+    answer="first unstarted, second unstarted, third unstarted, fourth unstarted of 1",
     places=(
         "fifth: leased 1; first: pending 0; fourth: pending 0; second: pending 0; "
         "sixth: leased 1; third: pending 0"
@@ -1257,12 +1262,12 @@ def a_third_attempt_keeps_the_turn_of_its_second(bench: Bench) -> str:
 )
 def a_batch_is_given_back_alone(bench: Bench) -> str:
     bench.second_lease()
-    return _ended(bench.repository.give_back_batch(WORKER, world.BATCH))
+    return _given_back(bench, WORKER, world.BATCH)
 
 
-@scenario(*END)
+@scenario(*END, answer=" of 0")
 def a_batch_of_another_worker_stays(bench: Bench) -> str:
-    return _ended(bench.repository.give_back_batch(OTHER, world.BATCH))
+    return _given_back(bench, OTHER, world.BATCH)
 
 
 @scenario(
