@@ -34,7 +34,7 @@ SPARED = {
     "settle_and_lease": {
         "(SELECT count(*) FROM closed) + (SELECT count(*) FROM shrunk) >= 0": _ORDER,
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
-        "EXISTS (SELECT FROM unstarted)": "known before a row is read",
+        "EXISTS (SELECT FROM departed)": "known before a row is read",
         "pending.rank = place.rank": _INDEX,
     },
     "lease_limited": {
