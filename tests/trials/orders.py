@@ -44,13 +44,13 @@ class Operation:
     name: str
     act: Callable[[Repository], object]
     statements: int = 1
-    gives_back: bool = False  # jobs of the lease, and waits for no other that does
+    shrinks: bool = False  # the lease, and does not wait for others that do
 
     def meets(self, other: Operation) -> bool:
-        """Return whether both may be at work at once: a worker that gives jobs back
-        sends nothing about them meanwhile but a repetition, which waits.
+        """Return whether both may be at work at once: a worker that takes jobs out of
+        its lease sends nothing about it meanwhile but a repetition, which waits.
         """
-        return not (self.gives_back and other.gives_back)
+        return not (self.shrinks and other.shrinks)
 
 
 class _RolledBack(Exception):
@@ -444,10 +444,10 @@ def accept_interrupted(repository: Repository) -> object:
 
 OPERATIONS = [
     Operation("settle some", settle_some),
-    Operation("settle all", settle_all, gives_back=True),
+    Operation("settle all", settle_all, shrinks=True),
     Operation("settle believing", settle_believing),
-    Operation("give back", give_back, gives_back=True),
-    Operation("leave", leave),
+    Operation("give back", give_back, shrinks=True),
+    Operation("leave", leave, shrinks=True),
     Operation("lease", lease),
     Operation("settle and lease", settle_and_lease),
     Operation("settle and enqueue", settle_and_enqueue),

@@ -6,7 +6,7 @@ back as well, and three that wait in a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from tests.trials.orders import (
     Operation,
     Theatre,
     give_back,
+    leave,
     orders,
     told,
     while_held,
@@ -46,13 +47,18 @@ def test_each_job_stays_in_one_place(theatre: Theatre, first: Operation) -> None
     assert not found, told(found)
 
 
-def test_a_repetition_waits_for_its_first_run(theatre: Theatre) -> None:
-    """Beside it, both would give the same jobs back."""
-    first = Operation("give back", give_back)
-    again = Operation("give back again", partial(give_back, again=True), 2)
+@pytest.mark.parametrize(
+    ("act", "wrong"), [(give_back, "pending_due"), (leave, "in two places")]
+)
+def test_a_repetition_waits_for_its_first_run(
+    theatre: Theatre, act: Callable[..., object], wrong: str
+) -> None:
+    """Beside it, both would take the same jobs out of their lease."""
+    first = Operation("first", act)
+    again = Operation("again", partial(act, again=True), 2)
     assert theatre.play([first, again], while_held([first, again])) == []
-    wrong = theatre.play([first, first], while_held([first, first]))
-    assert any("pending_due" in found for found in wrong)
+    found = theatre.play([first, first], while_held([first, first]))
+    assert any(wrong in one for one in found)
 
 
 def test_every_order_is_made() -> None:

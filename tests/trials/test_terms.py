@@ -35,16 +35,20 @@ SPARED = {
         "(SELECT count(*) FROM closed) + (SELECT count(*) FROM shrunk) >= 0": _ORDER,
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
         "EXISTS (SELECT FROM departed)": "known before a row is read",
+        "lease_id = ANY(CAST($11 AS uuid[]))": "of other leases no attempt is read",
         "pending.rank = place.rank": _INDEX,
+        "pending.rank = place.rank [2]": _INDEX,
     },
     "lease_limited": {
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
         "pending.rank = place.rank": _INDEX,
+        "pending.rank = place.rank [2]": _INDEX,
     },
     "beat": {"(SELECT count(*) FROM extended) >= 0": _ORDER},
     "end_leases": {
-        "started": _DOUBLE,
+        **dict.fromkeys(("started", "started [2]", "started [3]"), _DOUBLE),
         "job_id IN (SELECT job_id FROM recorded)": _DOUBLE,
+        "job_id IN (SELECT job_id FROM recorded) [2]": _DOUBLE,
     },
     "cancel_running_jobs": {
         "leases.lease_id = ANY(CAST(CAST($1 AS text) AS uuid[]))": _LOCKED,
