@@ -16,7 +16,6 @@ _INDEX = "the key of an index: without it the same row is sought among all rows"
 _ORDER = "says that leases are locked first; the executor happens to do so anyway"
 _FIRST_ATTEMPT = "false for nearly every job: then no partition is opened"
 _LOCKED = "no other leases than the locked ones: another order of sessions needs it"
-_DOUBLE = "implied by the term beside it: one of the two could go"
 
 # The fragment that finds the rows of jobs that wait.
 _FINDS = {
@@ -46,9 +45,9 @@ SPARED = {
     },
     "beat": {"(SELECT count(*) FROM extended) >= 0": _ORDER},
     "end_leases": {
-        **dict.fromkeys(("started", "started [2]", "started [3]"), _DOUBLE),
-        "job_id IN (SELECT job_id FROM recorded)": _DOUBLE,
-        "job_id IN (SELECT job_id FROM recorded) [2]": _DOUBLE,
+        "job_id IN (SELECT job_id FROM recorded) [2]": (
+            "only interrupted leases are canceled, and of those every job has started"
+        ),
     },
     "cancel_running_jobs": {
         "leases.lease_id = ANY(CAST(CAST($1 AS text) AS uuid[]))": _LOCKED,
