@@ -44,13 +44,7 @@ class Operation:
     name: str
     act: Callable[[Repository], object]
     statements: int = 1
-    shrinks: bool = False  # the lease, and does not wait for others that do
-
-    def meets(self, other: Operation) -> bool:
-        """Return whether both may be at work at once: a worker that takes jobs out of
-        its lease sends nothing about it meanwhile but a repetition, which waits.
-        """
-        return not (self.shrinks and other.shrinks)
+    turn: str = ""  # of the worker: "first" or "again"
 
 
 class _RolledBack(Exception):
@@ -284,11 +278,12 @@ def orders(lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
             yield tuple(last if n in places else next(others) for n in range(total))
 
 
-def pairs() -> Iterator[tuple[Operation, Operation]]:
-    """Yield every two operations that may be at work at once."""
-    for one, other in combinations_with_replacement(OPERATIONS, 2):
-        if one.meets(other):
-            yield one, other
+def meet(operations: Sequence[Operation]) -> bool:
+    """Return whether they may be at work at once: about one lease a worker sends one
+    turn at a time, and a repetition, which waits for the first run.
+    """
+    turns = [operation.turn for operation in operations if operation.turn]
+    return len(turns) == len(set(turns))
 
 
 def while_held(operations: Sequence[Operation]) -> tuple[int, ...]:
@@ -303,8 +298,8 @@ def told(found: Mapping[Any, list[str]]) -> str:
 
 
 def play_all(url: str, tell: Callable[[str], None]) -> dict[object, list[str]]:
-    """Play every order of every two operations, with either rolled back as well, and
-    every three that wait in a row; return what went wrong.
+    """Play every order of every two operations that may meet, with either rolled back
+    as well, and every three that wait in a row; return what went wrong.
     """
     found: dict[object, list[str]] = {}
     theatre = Theatre(url, sessions=3)
@@ -321,14 +316,13 @@ def play_all(url: str, tell: Callable[[str], None]) -> dict[object, list[str]]:
             names = tuple(operation.name for operation in operations)
             found[names, tuple(order), rolled_back] = wrong
 
-    for pair in pairs():
+    for pair in filter(meet, combinations_with_replacement(OPERATIONS, 2)):
         for order in orders([operation.statements + 1 for operation in pair]):
             for rolled_back in (None, 0, 1):
                 play(pair, order, rolled_back)
     tell(f"two sessions: {plays} orders, {len(found)} went wrong")
-    for three in permutations(OPERATIONS, 3):
-        if all(one.meets(other) for one, other in combinations(three, 2)):
-            play(three, while_held(three))
+    for three in filter(meet, permutations(OPERATIONS, 3)):
+        play(three, while_held(three))
     tell(f"three, too: {plays} orders, {len(found)} went wrong")
     theatre.close()
     return found
@@ -443,21 +437,26 @@ def accept_interrupted(repository: Repository) -> object:
 
 
 OPERATIONS = [
-    Operation("settle some", settle_some),
-    Operation("settle all", settle_all, shrinks=True),
-    Operation("settle believing", settle_believing),
-    Operation("give back", give_back, shrinks=True),
-    Operation("leave", leave, shrinks=True),
+    Operation("settle some", settle_some, turn="first"),
+    Operation("settle all", settle_all, turn="first"),
+    Operation("settle believing", settle_believing, turn="first"),
+    Operation("give back", give_back, turn="first"),
+    Operation("leave", leave, turn="first"),
+    Operation("settle and lease", settle_and_lease, turn="first"),
+    Operation("settle and enqueue", settle_and_enqueue, turn="first"),
+    *(
+        Operation(
+            act.__name__.replace("_", " ") + " again",
+            partial(act, again=True),
+            2,
+            "again",
+        )
+        for act in (settle_all, give_back, leave, settle_and_enqueue)
+    ),
     Operation("lease", lease),
-    Operation("settle and lease", settle_and_lease),
-    Operation("settle and enqueue", settle_and_enqueue),
     Operation("beat", beat),
     Operation("cancel waiting", cancel_waiting),
     Operation("reprioritize", reprioritize),
-    Operation("settle all again", partial(settle_all, again=True), 2),
-    Operation("give back again", partial(give_back, again=True), 2),
-    Operation("leave again", partial(leave, again=True), 2),
-    Operation("settle and enqueue again", partial(settle_and_enqueue, again=True), 2),
     Operation("lease limited", lease_limited, 2),
     Operation("reap", reap, 2),
     Operation("end worker", end_worker, 2),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import permutations, product
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.trials.orders import (
     Theatre,
     give_back,
     leave,
+    meet,
     orders,
     told,
     while_held,
@@ -31,7 +33,7 @@ from tests.trials.orders import (
 def theatre(database: Database) -> Iterator[Theatre]:
     with database.connect() as connection:
         world.prepare(connection)
-    made = Theatre(database.url)
+    made = Theatre(database.url, sessions=3)
     yield made
     made.close()
 
@@ -40,10 +42,9 @@ def theatre(database: Database) -> Iterator[Theatre]:
 def test_each_job_stays_in_one_place(theatre: Theatre, first: Operation) -> None:
     """Each does all it does while the other's transaction is held open."""
     found = {}
-    for second in filter(first.meets, OPERATIONS):
-        pair = [first, second]
+    for pair in filter(meet, product([first], OPERATIONS)):
         if wrong := theatre.play(pair, while_held(pair)):
-            found[second.name] = wrong
+            found[pair[1].name] = wrong
     assert not found, told(found)
 
 
@@ -59,6 +60,24 @@ def test_a_repetition_waits_for_its_first_run(
     assert theatre.play([first, again], while_held([first, again])) == []
     found = theatre.play([first, first], while_held([first, first]))
     assert any(wrong in one for one in found)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [operation for operation in OPERATIONS if not operation.turn],
+    ids=lambda operation: operation.name,
+)
+def test_both_may_wait_for_a_third_that_has_their_lease(
+    theatre: Theatre, holder: Operation
+) -> None:
+    """Locks that two of them take together must not become one that neither gets."""
+    found = {}
+    turns = [operation for operation in OPERATIONS if operation.turn]
+    for two in filter(meet, permutations(turns, 2)):
+        three = [holder, *two]
+        if wrong := theatre.play(three, while_held(three)):
+            found[tuple(operation.name for operation in two)] = wrong
+    assert not found, told(found)
 
 
 def test_every_order_is_made() -> None:
