@@ -267,7 +267,8 @@ class Supervisor:
             )
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             self._free_lock()
-            if time.monotonic() - child.started > 30:
+            # A job that kills its process shall not keep away those that get work done.
+            if child.board.has_settled() or time.monotonic() - child.started > 30:
                 self._quick_deaths = 0
             self._postpone()
 
@@ -291,6 +292,12 @@ class Supervisor:
         pause = backoff.doubling(self._quick_deaths, longest=30.0)
         self._start_again = time.monotonic() + pause
         self._quick_deaths += 1
+        if self._ending_at is None:
+            log.info(
+                "the next process starts in %g s",
+                pause,
+                extra={"event": "process_postponed"},
+            )
 
     def _settle_dead(
         self,

@@ -17,9 +17,9 @@ from typing import Any
 
 from pgflow_cli.clock import monotonic
 
-_HEADER = struct.Struct(
-    "=dd"
-)  # when the loop last turned, when a heartbeat last succeeded; monotonic seconds
+# When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
+# whether a job has been settled.
+_HEADER = struct.Struct("=ddd")
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=36s36sdddiii")
 _START = struct.calcsize("d")
@@ -64,6 +64,7 @@ class Board:
         self._lease_base = self._run_base + runs * _RUN.size
         self._free = list(range(leases))
         self._places: dict[str, int] = {}
+        self._proven = False
 
     @classmethod
     def create(cls, context: SpawnContext, runs: int, leases: int) -> Board:
@@ -140,12 +141,19 @@ class Board:
 
     def free(self, place: int) -> None:
         """Show that what became of a job is known to the database."""
+        if not self._proven and self._starts[place] < 0.0:
+            self._proven = True
+            struct.pack_into("=d", self.memory, 16, 1.0)
         self._starts[place] = 0.0
 
     # The supervisor reads, and answers.
 
     def turned_at(self) -> float:
         return float(_HEADER.unpack_from(self.memory, 0)[0])
+
+    def has_settled(self) -> bool:
+        """Return whether the process has seen a job to its end."""
+        return bool(_HEADER.unpack_from(self.memory, 0)[2])
 
     def renew(self, sent: float) -> None:
         """Tell the process that a heartbeat, sent at that instant, has reached the

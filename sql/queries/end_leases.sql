@@ -82,16 +82,14 @@ buried as (
     job_id, attempt_no, failed, queue, job_type, coalesce(%(bury_as)s::text, 'CRASH_LOOP'),
     %(error_code)s::text, %(error_message)s::text
   from judged
-  where started
-    and condemned
+  where condemned
     and job_id in (select job_id from recorded)
 ),
 canceled as (
   insert into pgflow.canceled_jobs (job_id, queue, canceled_by, note)
   select job_id, queue, %(canceled_by)s::text, %(error_message)s::text
   from judged
-  where started
-    and canceled
+  where canceled
     and job_id in (select job_id from recorded)
 )
 select job_id::text, queue, job_type, attempt_no, worker_name, started, started and condemned as dead_lettered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from tests.acceptance.conftest import Worker
+from tests.acceptance.conftest import Worker, is_gone
 from tests.jobs import attempts_of, plant, status_of
 from tests.servers import Database
 
@@ -74,6 +75,38 @@ def test_a_killed_process_is_recorded_with_its_signal_and_replaced(
         "select distinct error_message from pgflow.job_attempts where status = 'lost'"
     ).fetchall()
     assert row == [("the worker process ended: signal SIGKILL",)]
+
+
+def test_processes_that_settle_nothing_are_replaced_more_and_more_slowly(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    """One that has settled a job is replaced in a second, however soon it dies."""
+    worker = start_worker("--log-jobs", "--log-format", "json")
+
+    def end_process() -> None:
+        known = "select array(select pid from pgflow.workers)"
+        row = wait_until(
+            lambda: [
+                child
+                for child in worker.children()
+                if child.pid in connection.execute(known).fetchone()[0]
+            ],
+            "a process is ready",
+        )
+        row[0].kill()
+        wait_until(lambda: is_gone(row[0]), "it is gone")
+
+    end_process()
+    end_process()
+    [job] = plant(connection, job_type="quick")
+    wait_until(lambda: "job_succeeded" in worker.log, "a job is settled")
+    assert status_of(connection, job) == "succeeded"
+    end_process()
+    pauses = ["1 s", "2 s", "1 s"]
+    wait_until(
+        lambda: re.findall(r"the next process starts in (\d+ s)", worker.log) == pauses,
+        "each death is followed by its pause",
+    )
 
 
 @pytest.mark.parametrize("job_type", ["poison", "crashes"])

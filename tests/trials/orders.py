@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import (
     combinations,
     combinations_with_replacement,
@@ -29,8 +30,10 @@ from tests.trials import world
 
 Connection = psycopg.Connection[Any]
 
-# Deadlocks are found at once; real ones wait a second for it.
-_OPTIONS = "-c deadlock_timeout=20ms"
+# Deadlocks are found at once; real ones wait a second for it. Without pruning, because
+# PostgreSQL 18.6 loses the state of it when a row that was waited for has changed
+# (EvalPlanQual), and the next look into a partitioned table ends its server process.
+_OPTIONS = "-c deadlock_timeout=20ms -c enable_partition_pruning=off"
 _PATIENCE = 20.0
 _OPERATOR = Operator("trial", "trial")
 _MESSAGE = "the worker stopped reporting"
@@ -43,6 +46,7 @@ class Operation:
     name: str
     act: Callable[[Repository], object]
     statements: int = 1
+    turn: str = ""  # of the worker: "first" or "again"
 
 
 class _RolledBack(Exception):
@@ -276,6 +280,14 @@ def orders(lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
             yield tuple(last if n in places else next(others) for n in range(total))
 
 
+def meet(operations: Sequence[Operation]) -> bool:
+    """Return whether they may be at work at once: about one lease a worker sends one
+    turn at a time, and a repetition, which waits for the first run.
+    """
+    turns = [operation.turn for operation in operations if operation.turn]
+    return len(turns) == len(set(turns))
+
+
 def while_held(operations: Sequence[Operation]) -> tuple[int, ...]:
     """Return the order in which each does all it does, and then they end in turn."""
     work = [(n,) * operation.statements for n, operation in enumerate(operations)]
@@ -288,8 +300,8 @@ def told(found: Mapping[Any, list[str]]) -> str:
 
 
 def play_all(url: str, tell: Callable[[str], None]) -> dict[object, list[str]]:
-    """Play every order of every two operations, with either rolled back as well, and
-    every three that wait in a row; return what went wrong.
+    """Play every order of every two operations that may meet, with either rolled back
+    as well, and every three that wait in a row; return what went wrong.
     """
     found: dict[object, list[str]] = {}
     theatre = Theatre(url, sessions=3)
@@ -306,12 +318,12 @@ def play_all(url: str, tell: Callable[[str], None]) -> dict[object, list[str]]:
             names = tuple(operation.name for operation in operations)
             found[names, tuple(order), rolled_back] = wrong
 
-    for pair in combinations_with_replacement(OPERATIONS, 2):
+    for pair in filter(meet, combinations_with_replacement(OPERATIONS, 2)):
         for order in orders([operation.statements + 1 for operation in pair]):
             for rolled_back in (None, 0, 1):
                 play(pair, order, rolled_back)
     tell(f"two sessions: {plays} orders, {len(found)} went wrong")
-    for three in permutations(OPERATIONS, 3):
+    for three in filter(meet, permutations(OPERATIONS, 3)):
         play(three, while_held(three))
     tell(f"three, too: {plays} orders, {len(found)} went wrong")
     theatre.close()
@@ -327,7 +339,7 @@ def settle_some(repository: Repository) -> object:
     )
 
 
-def settle_all(repository: Repository) -> object:
+def settle_all(repository: Repository, **changes: Any) -> object:
     return repository.settle_and_lease(
         world.cycle(
             world.success("first"),
@@ -335,6 +347,7 @@ def settle_all(repository: Repository) -> object:
             world.unstarted("third"),
             world.success("fourth", status="released", delay=0.0),
             closed=[world.LEASE],
+            **changes,
         )
     )
 
@@ -346,9 +359,16 @@ def settle_believing(repository: Repository) -> object:
     )
 
 
-def give_back(repository: Repository) -> object:
+def leave(repository: Repository, **changes: Any) -> object:
+    """Leave one job behind, and settle another."""
     return repository.settle_and_lease(
-        world.cycle(world.unstarted("third"), world.unstarted("fourth"))
+        world.cycle(world.left("first"), world.success("second"), **changes)
+    )
+
+
+def give_back(repository: Repository, **changes: Any) -> object:
+    return repository.settle_and_lease(
+        world.cycle(world.unstarted("third"), world.unstarted("fourth"), **changes)
     )
 
 
@@ -364,9 +384,9 @@ def lease_limited(repository: Repository) -> object:
     return repository.lease_limited(world.cycle(room=5, queues=[world.LIMITED]))
 
 
-def settle_and_enqueue(repository: Repository) -> object:
+def settle_and_enqueue(repository: Repository, **changes: Any) -> object:
     return repository.settle_and_enqueue(
-        world.cycle(code_version="followed"),
+        world.cycle(code_version="followed", **changes),
         world.success("first"),
         [{"job_type": "follower", "payload_json": {}}],
         max_payload_bytes=1000,
@@ -394,7 +414,7 @@ def end_worker(repository: Repository) -> object:
 
 
 def give_back_batch(repository: Repository) -> object:
-    return repository.give_back_batch(world.WORKER, world.BATCH)
+    return repository.give_back_batches(world.WORKER, [world.BATCH])
 
 
 def cancel_running(repository: Repository) -> object:
@@ -419,13 +439,23 @@ def accept_interrupted(repository: Repository) -> object:
 
 
 OPERATIONS = [
-    Operation("settle some", settle_some),
-    Operation("settle all", settle_all),
-    Operation("settle believing", settle_believing),
-    Operation("give back", give_back),
+    Operation("settle some", settle_some, turn="first"),
+    Operation("settle all", settle_all, turn="first"),
+    Operation("settle believing", settle_believing, turn="first"),
+    Operation("give back", give_back, turn="first"),
+    Operation("leave", leave, turn="first"),
+    Operation("settle and lease", settle_and_lease, turn="first"),
+    Operation("settle and enqueue", settle_and_enqueue, turn="first"),
+    *(
+        Operation(
+            act.__name__.replace("_", " ") + " again",
+            partial(act, again=True),
+            2,
+            "again",
+        )
+        for act in (settle_all, give_back, leave, settle_and_enqueue)
+    ),
     Operation("lease", lease),
-    Operation("settle and lease", settle_and_lease),
-    Operation("settle and enqueue", settle_and_enqueue),
     Operation("beat", beat),
     Operation("cancel waiting", cancel_waiting),
     Operation("reprioritize", reprioritize),

@@ -86,6 +86,10 @@ class Bench:
         reply = self.repository.settle_and_lease(world.cycle(room=2))
         return str(reply.jobs[0].lease_id)
 
+    def pass_time(self, seconds: float) -> None:
+        """Let the repository's transaction grow older: its now() stays."""
+        self.repository.link.raw().execute("select pg_sleep(%s)", (seconds,))
+
     @contextmanager
     def locked(self, text: str) -> Iterator[None]:
         """Hold the locks of a statement meanwhile."""
@@ -246,12 +250,16 @@ def another_outcome_of_a_settled_attempt_is_lost(bench: Bench) -> str:
     CYCLE, answer="lost first", places="first: succeeded 1", leases="1 live, 3 expired"
 )
 def an_attempt_settled_under_another_lease_is_lost(bench: Bench) -> str:
+    _attempt_under(bench, FOREIGN)
+    return bench.settle(world.success("first"))
+
+
+def _attempt_under(bench: Bench, lease_id: str) -> None:
     bench.sql(
         "insert into pgflow.job_attempts (job_id, lease_id, started_at, attempt_no,"
-        f" status, worker_name) values ('{JOB['first']}', '{FOREIGN}', now(), 1,"
+        f" status, worker_name) values ('{JOB['first']}', '{lease_id}', now(), 1,"
         " 'succeeded', 'worker-2')"
     )
-    return bench.settle(world.success("first"))
 
 
 @scenario(
@@ -417,6 +425,121 @@ def giving_back_does_not_write_other_leases(bench: Bench) -> str:
     before = _version(bench, lease_id)
     bench.settle(world.unstarted("third"), world.success("fifth", lease_id=lease_id))
     return f"written: {before != _version(bench, lease_id)}"
+
+
+# Closing.
+
+
+@scenario(
+    CYCLE,
+    places="first: succeeded 1; second: succeeded 1",
+    leases="1 live, 2 expired",
+)
+def a_lease_with_an_unsettled_job_is_not_closed(bench: Bench) -> str:
+    bench.settle(world.success("first"))
+    return bench.settle(world.success("second"), closed=[LEASE])
+
+
+@scenario(
+    CYCLE,
+    places=("fifth: succeeded 1; second: failed 1, leased 2; sixth: succeeded 1"),
+    leases="1 live, 1 live, 3 expired",
+)
+def an_earlier_attempt_does_not_close_a_lease(bench: Bench) -> str:
+    bench.settle(world.retry("second"))
+    _, outcome = bench.again("second")
+    lease_id = outcome.lease_id
+    return bench.settle(
+        world.success("fifth", lease_id=lease_id),
+        world.success("sixth", lease_id=lease_id),
+        closed=[lease_id],
+    )
+
+
+@scenario(
+    CYCLE,
+    places=(
+        "first: succeeded 1; fourth: succeeded 1; second: succeeded 1; "
+        "third: succeeded 1"
+    ),
+    leases="1 live",
+)
+def a_lease_is_closed_after_what_was_settled_before(bench: Bench) -> str:
+    bench.settle(*(world.success(name) for name in ("first", "second", "third")))
+    return bench.settle(world.success("fourth"), closed=[LEASE])
+
+
+@scenario(
+    CYCLE,
+    places="fifth: succeeded 1; sixth: succeeded 1; third: pending 0",
+    leases="1 live, 3 expired",
+)
+def one_lease_is_closed_while_another_gives_back(bench: Bench) -> str:
+    lease_id = bench.second_lease()
+    return bench.settle(
+        world.unstarted("third"),
+        world.success("fifth", lease_id=lease_id),
+        world.success("sixth", lease_id=lease_id),
+        closed=[lease_id],
+    )
+
+
+# Leaving a job behind, without an outcome.
+
+
+@scenario(
+    CYCLE,
+    "lock_expired_leases",
+    answer="first",
+    places="first: lost 1, pending 1",
+    leases="1 live, 3 live",
+)
+def what_is_left_is_reaped_while_its_mates_run(bench: Bench) -> str:
+    _beat(bench, [LEASE])
+    bench.settle(world.left("first"))
+    return _reap(bench)
+
+
+@scenario(CYCLE, leases="1 expired, 1 live, 3 expired")
+def what_is_left_twice_is_left_once(bench: Bench) -> str:
+    return bench.settle(world.left("first")) + bench.settle(world.left("first"))
+
+
+@scenario(
+    CYCLE,
+    places="second: succeeded 1; third: succeeded 1; fourth: succeeded 1",
+    leases="1 expired, 1 live",
+)
+def the_last_that_is_left_closes_its_lease(bench: Bench) -> str:
+    return bench.settle(
+        world.left("first"),
+        *(world.success(name) for name in ("second", "third", "fourth")),
+        closed=[LEASE],
+    )
+
+
+# Sending again.
+
+AGAIN = "lock_leases"
+
+
+@scenario(
+    AGAIN,
+    places="fifth: leased 1; first: succeeded 1; sixth: leased 1",
+    leases="1 live, 2 live, 3 expired",
+)
+def a_repetition_waits_for_no_other_lease(bench: Bench) -> str:
+    lease_id = bench.second_lease()
+    hold = f"select from pgflow.leases where lease_id = '{lease_id}' for update"
+    with bench.locked(hold):
+        return bench.settle(world.success("first"), again=True)
+
+
+@scenario(AGAIN, answer="lost stranger")
+def a_repetition_waits_for_no_lease_of_another_worker(bench: Bench) -> str:
+    hold = f"select from pgflow.leases where lease_id = '{FOREIGN}' for update"
+    with bench.locked(hold):
+        return bench.settle(world.success("stranger"), again=True)
 
 
 def _version(bench: Bench, lease_id: str) -> object:
@@ -599,6 +722,13 @@ def a_throttled_queue_waits(bench: Bench) -> str:
 def a_closed_queue_gives_nothing_ever(bench: Bench) -> str:
     bench.sql("update pgflow.queue_policies set max_in_flight = 0")
     return bench.lease(queues=None)
+
+
+@scenario(CYCLE)
+def what_was_held_up_for_half_a_lease_leases_nothing(bench: Bench) -> str:
+    with bench.repository.transaction():
+        bench.pass_time(0.1)
+        return bench.lease(lease_seconds=0.1)
 
 
 @scenario(CYCLE)
@@ -824,6 +954,13 @@ def what_waits_for_the_limit_may_not_be_due(bench: Bench) -> str:
     return f"{taken}, {held} held up"
 
 
+@scenario("lease_limited")
+def what_was_held_up_leases_from_no_limited_queue(bench: Bench) -> str:
+    with bench.repository.transaction():
+        bench.pass_time(0.1)
+        return bench.lease_limited(lease_seconds=0.1)
+
+
 @scenario(*LIMITED)
 def behind_the_fence_a_limited_queue_gives_nothing(bench: Bench) -> str:
     bench.fence()
@@ -959,7 +1096,7 @@ def _follow(bench: Bench, outcome: Settlement, **changes: Any) -> str:
         max_payload_bytes=1000,
         max_enqueue_per_minute=0,
     )
-    return f"{len(jobs)} followers"
+    return "no lease" if jobs is None else f"{len(jobs)} followers"
 
 
 @scenario(
@@ -973,25 +1110,69 @@ def a_success_brings_its_follower_once(bench: Bench) -> str:
     return f"{first}, {_follow(bench, world.success('first'))}"
 
 
-@scenario(FOLLOWERS, answer="0 followers")
+@scenario(FOLLOWERS, answer="no lease")
 def another_worker_brings_no_follower(bench: Bench) -> str:
     return _follow(bench, world.success("first"), worker_id=OTHER)
 
 
-@scenario(FOLLOWERS, answer="0 followers")
+@scenario(FOLLOWERS, answer="no lease")
 def another_attempt_brings_no_follower(bench: Bench) -> str:
     return _follow(bench, world.success("first", attempt_no=2))
 
 
 @scenario(
     FOLLOWERS,
-    answer="0 followers",
+    answer="no lease",
     places="fifth: leased 1; sixth: leased 1",
     leases="1 live, 2 live, 4 expired",
 )
 def another_lease_brings_no_follower(bench: Bench) -> str:
     bench.second_lease()
     return _follow(bench, world.success("fifth"))
+
+
+@scenario(
+    FOLLOWERS,
+    answer="no lease",
+    places="second: succeeded 1",
+    leases="1 live, 3 expired",
+)
+def the_success_of_another_job_is_none(bench: Bench) -> str:
+    bench.settle(world.success("second"))
+    return _follow(bench, world.success("first"), worker_id=OTHER)
+
+
+@scenario(
+    FOLLOWERS,
+    answer="no lease",
+    places="first: succeeded 1",
+    leases="1 live, 3 expired",
+)
+def the_success_of_another_attempt_is_none(bench: Bench) -> str:
+    bench.settle(world.success("first"))
+    return _follow(bench, world.success("first", attempt_no=2))
+
+
+@scenario(
+    FOLLOWERS,
+    answer="no lease",
+    places="first: succeeded 1",
+    leases="1 live, 3 expired",
+)
+def the_success_under_another_lease_is_none(bench: Bench) -> str:
+    _attempt_under(bench, FOREIGN)
+    return _follow(bench, world.success("first"))
+
+
+@scenario(
+    FOLLOWERS,
+    answer="no lease",
+    places="first: failed 1, later 1",
+    leases="1 live, 3 expired",
+)
+def another_outcome_brings_no_follower(bench: Bench) -> str:
+    bench.settle(world.retry("first"))
+    return _follow(bench, world.success("first"))
 
 
 # Heartbeats.
@@ -1083,13 +1264,17 @@ REAP = ("lock_expired_leases", "end_leases")
 END = ("lock_worker_leases", "end_leases")
 
 
-def _reap(bench: Bench, crash_budget: int = 3) -> str:
+def _reap(bench: Bench, crash_budget: int = 3, **which: Any) -> str:
     return _ended(
-        bench.repository.reap_expired_locks(limit=10, crash_budget=crash_budget)
+        bench.repository.reap_expired_locks(
+            limit=10, crash_budget=crash_budget, **which
+        )
     )
 
 
-def _end_worker(bench: Bench, *started: str, crash_budget: int = 3) -> str:
+def _end_worker(
+    bench: Bench, *started: str, crash_budget: int = 3, only: list[str] | None = None
+) -> str:
     return _ended(
         bench.repository.end_worker(
             WORKER,
@@ -1098,6 +1283,7 @@ def _end_worker(bench: Bench, *started: str, crash_budget: int = 3) -> str:
             crash_budget=crash_budget,
             error_code="WORKER_LOST",
             error_message="exit code 9",
+            only=only,
         )
     )
 
@@ -1114,6 +1300,28 @@ def _end_worker(bench: Bench, *started: str, crash_budget: int = 3) -> str:
 def what_has_run_out_is_reaped(bench: Bench) -> str:
     bench.settle(world.success("first"))
     return _reap(bench)
+
+
+@scenario(
+    *REAP,
+    answer="stranger",
+    places="stranger: lost 1, pending 1",
+    leases="4 expired",
+)
+def only_these_are_reaped(bench: Bench) -> str:
+    _expire_all(bench)
+    return _reap(bench, only=[FOREIGN])
+
+
+@scenario(
+    *REAP,
+    answer="stranger",
+    places="stranger: lost 1, pending 1",
+    leases="4 expired",
+)
+def what_is_passed_over_is_not_reaped(bench: Bench) -> str:
+    _expire_all(bench)
+    return _reap(bench, passed_over=[LEASE])
 
 
 @scenario(*REAP)
@@ -1185,6 +1393,17 @@ def a_spent_crash_budget_condemns_what_had_started(bench: Bench) -> str:
     return _end_worker(bench, "first", crash_budget=1)
 
 
+@scenario(
+    *END,
+    answer="fifth, sixth unstarted",
+    places="fifth: lost 1, pending 1",
+    leases="1 live, 4 expired",
+)
+def only_these_leases_of_a_dead_worker_end(bench: Bench) -> str:
+    lease_id = bench.second_lease()
+    return _end_worker(bench, "first", "fifth", only=[lease_id])
+
+
 @scenario(*END)
 def behind_the_fence_a_dead_worker_keeps_its_leases(bench: Bench) -> str:
     bench.fence()
@@ -1246,9 +1465,14 @@ def a_third_attempt_keeps_the_turn_of_its_second(bench: Bench) -> str:
     return str(_one(bench, ahead))
 
 
+def _given_back(bench: Bench, worker_id: str, *batches: str) -> str:
+    ended, found = bench.repository.give_back_batches(worker_id, batches)
+    return f"{_ended(ended)} of {len(found)}"
+
+
 @scenario(
     *END,
-    answer="first unstarted, second unstarted, third unstarted, fourth unstarted",
+    answer="first unstarted, second unstarted, third unstarted, fourth unstarted of 1",
     places=(
         "fifth: leased 1; first: pending 0; fourth: pending 0; second: pending 0; "
         "sixth: leased 1; third: pending 0"
@@ -1257,12 +1481,12 @@ def a_third_attempt_keeps_the_turn_of_its_second(bench: Bench) -> str:
 )
 def a_batch_is_given_back_alone(bench: Bench) -> str:
     bench.second_lease()
-    return _ended(bench.repository.give_back_batch(WORKER, world.BATCH))
+    return _given_back(bench, WORKER, world.BATCH)
 
 
-@scenario(*END)
+@scenario(*END, answer=" of 0")
 def a_batch_of_another_worker_stays(bench: Bench) -> str:
-    return _ended(bench.repository.give_back_batch(OTHER, world.BATCH))
+    return _given_back(bench, OTHER, world.BATCH)
 
 
 @scenario(
@@ -1314,26 +1538,31 @@ def _accept(bench: Bench, **fate: Any) -> str:
     )
 
 
+def _expire_all(bench: Bench) -> None:
+    bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
+
+
 @scenario(
     *ACCEPT,
     answer="stranger",
     places="stranger: released 1, pending 1",
-    leases="4 live",
+    leases="4 expired",
 )
 def what_was_interrupted_is_requeued(bench: Bench) -> str:
-    _beat(bench, [LEASE])
+    _expire_all(bench)
+    bench.fence()
+    _beat(bench, [])
     return _accept(bench, status="released", error_code=None)
 
 
 @scenario(
     *ACCEPT,
-    answer="second dead, third dead, fourth dead, stranger dead",
+    answer="second dead, third dead, fourth dead",
     places=(
         "first: succeeded 1; fourth: lost 1, dead RESTORED; second: lost 1, "
-        "dead RESTORED; stranger: lost 1, dead RESTORED; third: lost 1, "
-        "dead RESTORED"
+        "dead RESTORED; third: lost 1, dead RESTORED"
     ),
-    leases="",
+    leases="1 live",
 )
 def what_was_interrupted_is_buried(bench: Bench) -> str:
     bench.settle(world.success("first"))
@@ -1342,15 +1571,16 @@ def what_was_interrupted_is_buried(bench: Bench) -> str:
 
 @scenario(
     *ACCEPT,
-    answer="first, second, third, fourth, stranger",
+    answer="first, second, third, fourth",
     places=(
         "first: canceled 1, canceled; fourth: canceled 1, canceled; "
-        "second: canceled 1, canceled; stranger: canceled 1, canceled; "
-        "third: canceled 1, canceled"
+        "second: canceled 1, canceled; third: canceled 1, canceled"
     ),
-    leases="",
+    leases="1 live",
 )
 def what_was_interrupted_is_canceled(bench: Bench) -> str:
+    _beat(bench, [])
+    bench.fence()
     return _accept(bench, status="canceled", error_code=None, canceled_by="trial")
 
 

@@ -6,6 +6,7 @@ its type, and the statement stays a statement.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tests.trials.scenarios import SCENARIOS, Bench
 # What writes leases, pending or attempts, and what locks for it.
 STATEMENTS = (
     "settle_and_lease",
+    "lock_leases",
     "settle_and_enqueue",
     "lock_limited_queues",
     "lease_limited",
@@ -65,13 +67,16 @@ def mutants(name: str) -> Iterator[Mutant]:
     statement = sqlfiles.statement(name)
     whole = _Terms.of(statement)
     seen = {whole.text}
+    alike: Counter[str] = Counter()
     for number in range(whole.count):
         without = _Terms.of(statement, removed=number)
         term, text = without.term, without.text
         # A join `on true` has nothing to remove.
         if term != "TRUE" and text not in seen:
             seen.add(text)
-            yield Mutant(Statement(name, text.encode(), statement.parameters), term)
+            alike[term] += 1
+            called = term if alike[term] == 1 else f"{term} [{alike[term]}]"
+            yield Mutant(Statement(name, text.encode(), statement.parameters), called)
 
 
 class _Terms(Visitor):

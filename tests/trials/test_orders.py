@@ -6,8 +6,10 @@ back as well, and three that wait in a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import permutations, product
 
 import pytest
 
@@ -18,6 +20,9 @@ from tests.trials.orders import (
     OPERATIONS,
     Operation,
     Theatre,
+    give_back,
+    leave,
+    meet,
     orders,
     told,
     while_held,
@@ -28,7 +33,7 @@ from tests.trials.orders import (
 def theatre(database: Database) -> Iterator[Theatre]:
     with database.connect() as connection:
         world.prepare(connection)
-    made = Theatre(database.url)
+    made = Theatre(database.url, sessions=3)
     yield made
     made.close()
 
@@ -37,10 +42,41 @@ def theatre(database: Database) -> Iterator[Theatre]:
 def test_each_job_stays_in_one_place(theatre: Theatre, first: Operation) -> None:
     """Each does all it does while the other's transaction is held open."""
     found = {}
-    for second in OPERATIONS:
-        pair = [first, second]
+    for pair in filter(meet, product([first], OPERATIONS)):
         if wrong := theatre.play(pair, while_held(pair)):
-            found[second.name] = wrong
+            found[pair[1].name] = wrong
+    assert not found, told(found)
+
+
+@pytest.mark.parametrize(
+    ("act", "wrong"), [(give_back, "pending_due"), (leave, "in two places")]
+)
+def test_a_repetition_waits_for_its_first_run(
+    theatre: Theatre, act: Callable[..., object], wrong: str
+) -> None:
+    """Beside it, both would take the same jobs out of their lease."""
+    first = Operation("first", act)
+    again = Operation("again", partial(act, again=True), 2)
+    assert theatre.play([first, again], while_held([first, again])) == []
+    found = theatre.play([first, first], while_held([first, first]))
+    assert any(wrong in one for one in found)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [operation for operation in OPERATIONS if not operation.turn],
+    ids=lambda operation: operation.name,
+)
+def test_both_may_wait_for_a_third_that_has_their_lease(
+    theatre: Theatre, holder: Operation
+) -> None:
+    """Locks that two of them take together must not become one that neither gets."""
+    found = {}
+    turns = [operation for operation in OPERATIONS if operation.turn]
+    for two in filter(meet, permutations(turns, 2)):
+        three = [holder, *two]
+        if wrong := theatre.play(three, while_held(three)):
+            found[tuple(operation.name for operation in two)] = wrong
     assert not found, told(found)
 
 

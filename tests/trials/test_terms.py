@@ -16,7 +16,6 @@ _INDEX = "the key of an index: without it the same row is sought among all rows"
 _ORDER = "says that leases are locked first; the executor happens to do so anyway"
 _FIRST_ATTEMPT = "false for nearly every job: then no partition is opened"
 _LOCKED = "no other leases than the locked ones: another order of sessions needs it"
-_DOUBLE = "implied by the term beside it: one of the two could go"
 
 # The fragment that finds the rows of jobs that wait.
 _FINDS = {
@@ -34,17 +33,21 @@ SPARED = {
     "settle_and_lease": {
         "(SELECT count(*) FROM closed) + (SELECT count(*) FROM shrunk) >= 0": _ORDER,
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
-        "EXISTS (SELECT FROM unstarted)": "known before a row is read",
+        "EXISTS (SELECT FROM departed)": "known before a row is read",
+        "lease_id = ANY(CAST($11 AS uuid[]))": "of other leases no attempt is read",
         "pending.rank = place.rank": _INDEX,
+        "pending.rank = place.rank [2]": _INDEX,
     },
     "lease_limited": {
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
         "pending.rank = place.rank": _INDEX,
+        "pending.rank = place.rank [2]": _INDEX,
     },
     "beat": {"(SELECT count(*) FROM extended) >= 0": _ORDER},
     "end_leases": {
-        "started": _DOUBLE,
-        "job_id IN (SELECT job_id FROM recorded)": _DOUBLE,
+        "job_id IN (SELECT job_id FROM recorded) [2]": (
+            "only interrupted leases are canceled, and of those every job has started"
+        ),
     },
     "cancel_running_jobs": {
         "leases.lease_id = ANY(CAST(CAST($1 AS text) AS uuid[]))": _LOCKED,

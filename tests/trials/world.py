@@ -208,6 +208,11 @@ def unstarted(name: str, **changes: Any) -> Settlement:
     return success(name, status="unstarted", run_at=run_at, **changes)
 
 
+def left(name: str) -> Settlement:
+    """Return that a job is left without an outcome."""
+    return Settlement(LEASE, JOB[name], 1, "left")
+
+
 def heartbeat(leases: list[str]) -> Mapping[str, Any]:
     """Return the arguments of the heartbeat of the worker's supervisor."""
     process = {

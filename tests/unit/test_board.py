@@ -113,3 +113,13 @@ def test_both_processes_see_the_same_board() -> None:
 def _hold(shown: Board, lease: str) -> None:
     shown.turn()
     shown.hold(lease, 1.0)
+
+
+def test_a_process_has_settled_once_a_job_that_ended_is_known_to_the_database() -> None:
+    shown = board()
+    shown.free(0)  # given back, never started
+    shown.start(1, new_id(), new_id(), deadline=50.0, attempts=(1, 0, 25))
+    shown.end(1)
+    assert not shown.has_settled()
+    shown.free(1)
+    assert shown.has_settled()
