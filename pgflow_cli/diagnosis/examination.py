@@ -77,6 +77,11 @@ CHECKS = (
         "server",
     ),
     Check(
+        "schema.complete",
+        lambda p: schema.complete(p.ask(p.repository.inspect_remains)),
+        "server",
+    ),
+    Check(
         "schema.privileges",
         lambda p: schema.privileges(
             p.ask(p.repository.list_privileges), p.instance.role
@@ -217,9 +222,16 @@ def _schema_obstacle(patient: Patient) -> str:
         return _told(error)
     if facts.has_migrations:
         return ""
-    if left := patient.repository.list_replaced_schemas():
-        return f"there is no schema: a killed restore has put {left[-1].name} aside"
-    return "there is no schema; try: pgflow migrate"
+    remains = patient.repository.inspect_remains()
+    if remains.aside is not None:
+        return (
+            f"there is no schema: a killed restore has put {remains.aside.name} aside"
+        )
+    return (
+        remains.message
+        if remains.partial
+        else "there is no schema; try: pgflow migrate"
+    )
 
 
 def _run(check: Check, patient: Patient) -> Iterator[Finding]:

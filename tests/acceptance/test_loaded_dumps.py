@@ -253,9 +253,7 @@ def test_a_number_of_another_server_removes_nothing(
 
 def prune(connection: Connection, *jobs: str) -> None:
     """Remove jobs as `maintain` does once they have rested, and remember how far."""
-    connection.execute(
-        "delete from pgflow.jobs where id = any(%s::uuid[])", ([*jobs],)
-    )
+    connection.execute("delete from pgflow.jobs where id = any(%s::uuid[])", ([*jobs],))
     connection.execute(
         "update pgflow.history_marks set pruned_until = %s::uuid", (max(jobs),)
     )
