@@ -90,8 +90,8 @@ def inspect_target(database: Database, *, create: bool) -> Target:
         name = database.name()
         if not create or name is None:
             missing = isinstance(error, UnknownDatabase)
-            ways_out = ("To make it: --create",) if missing else ()
-            raise ConfigurationError(error.message, *error.hints, *ways_out) from None
+            hints = ("To make it: --create",) if missing else error.hints
+            raise ConfigurationError(error.message, *hints) from None
     finally:
         repository.close()
     maintenance = Repository.of(database.of_name("postgres"))
@@ -131,7 +131,9 @@ def find_clients(
     """Return client programs that read the dump and suit the server restored into."""
     oldest = source.dump.oldest_reader * 10000
     server = target.version_number if target else 0
-    return clients.find(max(oldest, server), pg_dump=pg_dump, pg_bin=pg_bin)
+    return clients.find(
+        max(oldest, server), pg_dump=pg_dump, pg_bin=pg_bin, restoring=True
+    )
 
 
 def restore(

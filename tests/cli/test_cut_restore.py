@@ -89,6 +89,7 @@ def test_what_psql_has_loaded_in_part_is_used_by_no_command(
     seen = pgflow("doctor", "--check", "complete", env=on)
     assert seen.returncode == 5
     assert "incomplete" in seen.stdout
+    assert "pgflow migrate\n" not in pgflow("doctor", env=on).stdout
     load(real, copy, b"drop schema if exists pgflow cascade;")
     load(real, copy, dump)
     assert pgflow("migrate", env=on).returncode == 0

@@ -141,6 +141,7 @@ def test_killed_when_everything_is_loaded_the_new_one_is_fenced(trial: Trial) ->
     worker = trial.pgflow("work", "--simulate", "--drain")
     assert worker.returncode == 78
     assert aside in worker.stderr
+    assert "fence accept" not in worker.stderr, "it would refuse"
     for more in ([], ["--dry-run"]):
         accepted = trial.pgflow(
             "fence", "accept", "--confirm", trial.database.name, *more
