@@ -68,13 +68,17 @@ class Clients:
 
 
 def find(
-    server: int, *, pg_dump: Path | None = None, pg_bin: Path | None = None
+    server: int,
+    *,
+    pg_dump: Path | None = None,
+    pg_bin: Path | None = None,
+    restoring: bool = False,
 ) -> Clients:
     """Return programs of the server's major version, else the next newer one.
 
     `server` is its version number, such as 150018. What a much newer program writes may
     not be taken by the server again. Raises `Refused` where all are older: pg_dump
-    cannot know what a newer server has.
+    cannot know what a newer server has, nor pg_restore what a newer dump holds.
     """
     major = server // 10000
     known = installed(pg_dump=pg_dump, pg_bin=pg_bin)
@@ -90,10 +94,11 @@ def find(
             "or name one: --pg-dump PATH",
         )
     best = max(known, key=lambda c: c.major)
+    name, end = ("pg_restore", "restored") if restoring else ("pg_dump", "written")
     raise Refused(
-        f"pg_dump {best.version} is older than PostgreSQL {major}, which it would have "
-        "to know; nothing was written",
-        f"It is {best.pg_dump}.",
+        f"{name} {best.version} is older than PostgreSQL {major}, which it would have "
+        f"to know; nothing was {end}",
+        f"It is {best.folder / name}.",
         f"Install the client programs of PostgreSQL {major}, or try: --pg-dump PATH",
         reason_code="OLD_PG_DUMP",
     )

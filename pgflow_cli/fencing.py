@@ -14,6 +14,7 @@ from pgflow_cli.repository import Repository
 
 _MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"
 _PAUSE_NOTE = "the database was restored or cloned: look first, then resume"
+_LOOK = "Look: pgflow fence status   Then: pgflow fence accept"
 _LOOK_AGAIN = 0.5  # seconds, while leases may still be extended
 
 
@@ -41,25 +42,28 @@ def require_open(repository: Repository) -> None:
     identity = watch(repository)
     if identity.fenced:
         database = repository.inspect_server().database
+        aside = repository.inspect_remains().aside
         raise ConfigurationError(
             f'database "{database}" is fenced, so nothing is leased: {identity.reason}',
             "What was finished elsewhere since would run again.",
-            *repository.explain_replaced(),
-            "Look: pgflow fence status   Then: pgflow fence accept",
+            *(aside.hints() if aside else (_LOOK,)),
         )
 
 
 def require_finished(repository: Repository) -> None:
-    """Raise `Refused` if a restore was killed here: it may have brought only a part."""
-    hints = repository.explain_replaced()
-    if hints:
+    """Raise `Refused` where a restore was killed and has put a schema aside, and
+    `ConfigurationError` where it has brought only a part, or still runs.
+    """
+    remains = repository.inspect_remains()
+    if remains.aside is not None:
         raise Refused(
             "a restore was killed in this database, and may have brought only a part; "
             "nothing was changed",
-            *hints,
+            *remains.aside.hints(),
             "Or restore again. Once all jobs are there, drop it and accept.",
             reason_code="UNFINISHED_RESTORE",
         )
+    remains.require_whole()
 
 
 def raise_fence(repository: Repository, operator: Operator) -> DatabaseIdentity:

@@ -56,15 +56,17 @@ def migrate(
     target: int | None = None,
     lock_wait: float = 60.0,
     lock_timeout: float = 5.0,
+    restoring: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> list[MigrationFile]:
     """Apply what is pending, each version in a transaction of its own; return it.
 
     Any number may run at once, and each may be killed anywhere and run again. Raises
     `TryLater` if another one holds the schema for more than `lock_wait` seconds.
+    `restoring`: as the last step of a restore.
     """
     _check_target(target)
-    _bootstrap(repository)
+    _bootstrap(repository, restoring=restoring)
     applied: list[MigrationFile] = []
     while step := _apply_next(repository, target, lock_wait, lock_timeout, say):
         applied.append(step)
@@ -88,7 +90,7 @@ def list_pending(
     """Return what `migrate` would apply; refuse what it would refuse."""
     _check_target(target)
     _check_server(repository)
-    _refuse_over_replaced(repository)
+    repository.inspect_remains().require_whole()
     return _pending(_applied(repository), target)
 
 
@@ -111,10 +113,10 @@ def require_current(repository: Repository) -> None:
     expected = sqlfiles.latest_version()
     found = repository.find_schema_version()
     if found < expected:
+        repository.inspect_remains().require_whole()
         raise ConfigurationError(
             f"the schema is at version {found}, and this program needs {expected}",
-            *(repository.explain_replaced() if not found else ())
-            or ("Try: pgflow migrate",),
+            "Try: pgflow migrate",
         )
 
 
@@ -200,28 +202,16 @@ def _check_server(repository: Repository) -> None:
         )
 
 
-def _bootstrap(repository: Repository) -> None:
+def _bootstrap(repository: Repository, *, restoring: bool = False) -> None:
     """Make the schema, its table of versions and the row to lock, whoever else does."""
     _check_server(repository)
-    _refuse_over_replaced(repository)
+    repository.inspect_remains().require_whole(restoring=restoring)
     while not repository.inspect_server().has_schema:
         repository.create_schema()
     while not repository.inspect_server().has_migrations:
         repository.create_migrations_table()
     while not repository.create_schema_lock():
         pass
-
-
-def _refuse_over_replaced(repository: Repository) -> None:
-    """Refuse to make an empty queue in place of one that a killed restore put aside."""
-    hints = repository.explain_replaced()
-    if hints and not _applied(repository):
-        raise ConfigurationError(
-            "there is no schema to migrate: a restore was killed here; nothing was "
-            "changed",
-            *hints,
-            "Or restore again: pgflow restore FILE   Or drop it, to begin with nothing",
-        )
 
 
 def _apply_next(

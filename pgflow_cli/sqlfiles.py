@@ -83,6 +83,21 @@ def migrations() -> tuple[MigrationFile, ...]:
     return tuple(found)
 
 
+@cache
+def objects(version: int) -> tuple[str, ...]:
+    """Return what a schema of a version consists of: a kind and a name each.
+
+    Nothing for versions that this program does not know.
+    """
+    lines = (root() / "objects.txt").read_text(encoding="utf-8").splitlines()
+    entries = (line.split(" ", 2) for line in lines if not line.startswith("--"))
+    return tuple(
+        name
+        for since, until, name in entries
+        if int(since) <= version <= (latest_version() if until == "-" else int(until))
+    )
+
+
 def latest_version() -> int:
     """Return the schema version that this program is written for."""
     return migrations()[-1].version

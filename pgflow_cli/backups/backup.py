@@ -98,6 +98,7 @@ class _Backup:
     ) -> None:
         self.repository, self.wanted = repository, wanted
         self.operator, self.teller = operator, teller
+        repository.inspect_remains().require_whole()
         self.source: DumpSource = repository.inspect_dump_source()
         self.clients: Clients = clients.find(
             self.source.version_number, pg_dump=wanted.pg_dump, pg_bin=wanted.pg_bin

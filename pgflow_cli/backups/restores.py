@@ -90,8 +90,8 @@ def inspect_target(database: Database, *, create: bool) -> Target:
         name = database.name()
         if not create or name is None:
             missing = isinstance(error, UnknownDatabase)
-            ways_out = ("To make it: --create",) if missing else ()
-            raise ConfigurationError(error.message, *error.hints, *ways_out) from None
+            hints = ("To make it: --create",) if missing else error.hints
+            raise ConfigurationError(error.message, *hints) from None
     finally:
         repository.close()
     maintenance = Repository.of(database.of_name("postgres"))
@@ -131,7 +131,9 @@ def find_clients(
     """Return client programs that read the dump and suit the server restored into."""
     oldest = source.dump.oldest_reader * 10000
     server = target.version_number if target else 0
-    return clients.find(max(oldest, server), pg_dump=pg_dump, pg_bin=pg_bin)
+    return clients.find(
+        max(oldest, server), pg_dump=pg_dump, pg_bin=pg_bin, restoring=True
+    )
 
 
 def restore(
@@ -198,11 +200,15 @@ def _put_aside(
     """Put the schema aside while the block fills another; drop it, or bring it back.
 
     Unless `at_once` by the statement handed out, in the transaction of the load: a
-    restore that is killed before it has loaded everything changes nothing.
+    restore that is killed before it has loaded everything changes nothing. One that is
+    not a transaction, or makes its database, leaves a mark until all is loaded.
     """
     for left in repository.list_replaced_schemas():
         for line in left.hints():
             say(line)
+    known = repository.inspect_remains().restoring
+    if at_once or not target.exists:
+        repository.mark_restore()
     if not target.held:
         yield ""
         return
@@ -214,6 +220,8 @@ def _put_aside(
     except BaseException:
         if aside in [left.name for left in repository.list_replaced_schemas()]:
             repository.unpark_schema(aside)
+        if not known:
+            repository.unmark_restore()
         say("what was there before is back")
         raise
     repository.drop_parked_schema(aside)
@@ -225,14 +233,16 @@ def _raise_fence(
     """Let nothing run before an operator accepts what was restored, and record it."""
     if not repository.inspect_server().has_migrations:
         say("the dump holds no pgflow schema: there is nothing to fence")
+        repository.unmark_restore()
         return False
-    for step in migrations.migrate(repository):
+    for step in migrations.migrate(repository, restoring=True):
         say(f"applied {step.version:04d}_{step.name}")
     name = source.dump.path.name if source.dump.path else "stdin"
     with repository.transaction():
         repository.raise_fence(f"restored from {name}", fenced_by=operator.actor)
         action = repository.begin_action(operator, "restore", details={"file": name})
         repository.finish_action(action)
+        repository.unmark_restore()
     return True
 
 

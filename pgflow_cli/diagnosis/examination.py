@@ -77,6 +77,11 @@ CHECKS = (
         "server",
     ),
     Check(
+        "schema.complete",
+        lambda p: schema.complete(p.ask(p.repository.inspect_remains)),
+        "server",
+    ),
+    Check(
         "schema.privileges",
         lambda p: schema.privileges(
             p.ask(p.repository.list_privileges), p.instance.role
@@ -211,14 +216,18 @@ def _way_in(error: PgflowError) -> str:
 def _schema_obstacle(patient: Patient) -> str:
     try:
         facts = patient.repository.inspect_server()
+        remains = patient.repository.inspect_remains()
     except PermissionDenied:
         return ""  # each check says itself which right it needs
     except PgflowError as error:
         return _told(error)
-    if facts.has_migrations:
+    if remains.version or (facts.has_migrations and not remains.partial):
         return ""
-    if left := patient.repository.list_replaced_schemas():
-        return f"there is no schema: a killed restore has put {left[-1].name} aside"
+    if remains.aside is not None:
+        name = remains.aside.name
+        return f"there is no schema: a killed restore has put {name} aside"
+    if remains.partial:
+        return remains.message
     return "there is no schema; try: pgflow migrate"
 
 
@@ -240,14 +249,20 @@ def _run(check: Check, patient: Patient) -> Iterator[Finding]:
         yield fail(check.name, _told(error), command="pgflow doctor")
     except ConfigurationError as error:
         yield warn(
-            check.name, f"not looked at: {_told(error)}", command="pgflow migrate"
+            check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)
         )
 
 
 def _unseen(check: Check, why: str) -> Finding:
     found = fail if check.name == "schema.version" else warn
-    command = "pgflow migrate" if "schema" in why and "aside" not in why else ""
+    command = _way_on(why) if "schema" in why else ""
     return found(check.name, f"not looked at: {why}", command=command)
+
+
+def _way_on(why: str) -> str:
+    """Return what helps against a schema that is not as it should be."""
+    cut = "restore" in why
+    return "pgflow doctor --check schema" if cut else "pgflow migrate"
 
 
 def _told(error: PgflowError) -> str:

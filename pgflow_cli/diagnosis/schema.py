@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.fence import DatabaseIdentity
 from pgflow_cli.models import PartitionPlan, ReplacedSchema
+from pgflow_cli.repository.remains import Remains
 from pgflow_cli.symptoms import AppliedStep, Index, Privileges, Strays
 
 MOST_STRAYS = 10_000
@@ -101,6 +102,18 @@ def replaced(left: Sequence[ReplacedSchema]) -> Finding:
             sql=left[-1].way_back,
         )
     return ok(check, "no restore has left anything")
+
+
+def complete(remains: Remains) -> Finding:
+    """Judge whether all is there that belongs to the schema."""
+    check = "schema.complete"
+    if remains.partial:
+        return fail(
+            check,
+            f"{remains.message}; restore again, or begin with nothing",
+            sql=remains.way_back,
+        )
+    return ok(check, "nothing that belongs to it is missing")
 
 
 def privileges(seen: Sequence[Privileges], role: str) -> Finding:

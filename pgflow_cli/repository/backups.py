@@ -8,6 +8,7 @@ from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
 from pgflow_cli.manifests import DumpSource, TableDigest, TablePlan
 from pgflow_cli.models import ReplacedSchema
 from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.remains import Remains, look
 
 
 class Backups(Part):
@@ -101,10 +102,17 @@ class Backups(Part):
         """Return the schemas that restores have put aside and left, oldest first."""
         return self.link.rows("list_replaced_schemas", ReplacedSchema)
 
-    def explain_replaced(self) -> tuple[str, ...]:
-        """Say what a killed restore has put aside, and how it comes back, if any."""
-        left = self.list_replaced_schemas()
-        return left[-1].hints() if left else ()
+    def inspect_remains(self) -> Remains:
+        """Return what a restore that was cut off, or still runs, has left."""
+        return look(self.link)
+
+    def mark_restore(self) -> None:
+        """Let nothing be done here until the restore that begins has ended well."""
+        self.link.count("mark_restore")
+
+    def unmark_restore(self) -> None:
+        """Say that the restore has ended, or that all is as it was before."""
+        self.link.count("unmark_restore")
 
     def parking_statement(self, aside: str) -> str:
         """Return the statement that puts the schema aside under another name."""

@@ -21,9 +21,9 @@ from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.errors import OutcomeUnknown, PgflowError, SchemaMissing, TooSlow
-from pgflow_cli.models import ReplacedSchema, ServerFacts
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.negotiation import canceler, refusal
+from pgflow_cli.repository.remains import look
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
 from pgflow_cli.repository.watchdog import Call
 
@@ -330,21 +330,20 @@ class Link:
         return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
-        """Say what a killed restore has put aside: `migrate` would make an empty queue.
+        """Say what a killed restore has left, where `migrate` would refuse to go on.
 
         Asked on a connection of its own: this one's transaction may have failed.
         """
         other = Link(self.database)
         try:
-            facts = other.rows("inspect_server", ServerFacts)[0]
-            if facts.has_migrations and other.tuples("find_schema_version")[0][0]:
-                return missing
-            left = other.rows("list_replaced_schemas", ReplacedSchema)
+            remains = look(other)
         except PgflowError:
             return missing
         finally:
             other.close()
-        return SchemaMissing(missing.message, *left[-1].hints()) if left else missing
+        if not remains.partial:
+            return missing
+        return SchemaMissing(remains.message, *remains.hints)
 
 
 def _is_told(error: psycopg.Error | OSError) -> TypeGuard[psycopg.Error]:

@@ -41,13 +41,15 @@ class Identity(Part):
 
     def remove_loaded_rows(self) -> int:
         """Remove what a dump has brought back that was loaded over the schema: entries
-        of jobs that have ended or gone on, and jobs that are in the archive; count it.
+        of jobs that have ended or gone on, and jobs that had been archived or pruned;
+        count it.
 
         Live leases keep theirs. What is left is in one place, and numbers go on.
         """
         with self.transaction():
             self.link.tuples("lock_interrupted_leases")
             removed = self.link.count("remove_archived_copies")
+            removed += self.link.count("remove_reloaded_jobs")
             removed += self.link.count("trim_interrupted_leases")
             removed += self.link.count("remove_second_entries")
             self.link.tuples("advance_sequences")

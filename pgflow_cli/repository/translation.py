@@ -29,6 +29,16 @@ _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
 _CONTENTION = {"40001", "40P01", "55P03"}
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
+_CREDENTIALS = "Check user and password, and pg_hba.conf on the server."
+# What to do about a connection that is refused, by class or code.
+_WAYS_IN = {
+    "28": _CREDENTIALS,
+    "42501": "Let the role in: grant connect on database NAME to ROLE;",
+    "3D000": "Check the name in the URL, or make the database: createdb NAME",
+    "53300": "End idle connections, or raise the limit of the role, of the database or "
+    "of the server.",
+    "57P03": "The server starts or stops: try again in a moment.",
+}
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 
@@ -98,13 +108,16 @@ def connection_error(
     last = lines[-1] if lines else "no answer"
     reason = last.rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
     text = f"cannot connect to {where}: {reason}"
+    code = code or ""
+    way_in = _WAYS_IN.get(code) or _WAYS_IN.get(code[:2])
     if outage:
-        return DatabaseUnavailable(text, IS_IT_UP)
+        answered = "FATAL:" in str(error)
+        return DatabaseUnavailable(text, *(() if answered else (IS_IT_UP,)))
     if code == "3D000":
-        return UnknownDatabase(text)
-    if (code or "").startswith(_DENIED) or _lacks_password(error):
-        return PermissionDenied(text)
-    return DatabaseUnavailable(text, IS_IT_UP)
+        return UnknownDatabase(text, _WAYS_IN[code])
+    if code.startswith(_DENIED) or _lacks_password(error):
+        return PermissionDenied(text, way_in or _CREDENTIALS)
+    return DatabaseUnavailable(text, way_in or IS_IT_UP)
 
 
 def _lacks_password(error: psycopg.Error | OSError) -> bool:

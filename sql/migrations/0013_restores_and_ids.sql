@@ -12,18 +12,27 @@ create table pgflow.a_restore_marker (
 insert into pgflow.a_restore_marker (note)
 values ('loading a dump over this schema raises the fence');
 
+-- The transaction that began a load not accepted yet, and how far jobs had been pruned by then: a row of `jobs` that is
+-- younger, and of an id up to there, is one that had been pruned.
+alter table pgflow.database_identity add column load_began xid8, add column load_pruned_until uuid;
+
 -- With the owner's rights: who loads a dump need not be able to raise the fence.
 create function pgflow.trip_fence() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if tg_table_name = 'maintenance_lock' then
+  if tg_table_name <> 'a_restore_marker' then
     insert into pgflow.a_restore_marker default values;
     return null;
   end if;
   update pgflow.database_identity
-  set epoch = gen_random_uuid(),
+  set load_began = coalesce(load_began, pg_current_xact_id()),
+      load_pruned_until = coalesce(
+        load_pruned_until,
+        (select history_marks.pruned_until from pgflow.history_marks)
+      ),
+      epoch = gen_random_uuid(),
       fenced_at = clock_timestamp(),
       fenced_by = session_user,
       fence_reason = 'a dump was loaded over this database while its tables were there';
@@ -39,9 +48,22 @@ for each statement execute function pgflow.trip_fence();
 create trigger a_dump_raises_the_fence after insert on pgflow.maintenance_lock
 for each statement execute function pgflow.trip_fence();
 
+-- Dumps of versions 1 to 9 have neither. They fill two tables ahead of `jobs` and `pending` that we insert into, too: so
+-- the statement must be pg_dump's. It names the table itself, in capitals; an empty COPY fires as well.
+create trigger a_dump_raises_the_fence after insert on pgflow.enqueue_counters
+for each statement
+when (left(current_query(), 1000) ~ '^(\s|--[^\n]*\n)*(COPY|INSERT INTO) pgflow\.enqueue_counters\M')
+execute function pgflow.trip_fence();
+create trigger a_dump_raises_the_fence after insert on pgflow.error_codes
+for each statement
+when (left(current_query(), 1000) ~ '^(\s|--[^\n]*\n)*(COPY|INSERT INTO) pgflow\.error_codes\M')
+execute function pgflow.trip_fence();
+
 -- Also where session_replication_role is replica, which loaders of data set.
 alter table pgflow.a_restore_marker enable always trigger a_dump_raises_the_fence;
 alter table pgflow.maintenance_lock enable always trigger a_dump_raises_the_fence;
+alter table pgflow.enqueue_counters enable always trigger a_dump_raises_the_fence;
+alter table pgflow.error_codes enable always trigger a_dump_raises_the_fence;
 
 -- Up to which id jobs have been archived and pruned. No job with a greater id is in the archive, and none has been
 -- pruned: enqueue looks no further for ids of today. Written by `maintain`, with what it moves or removes.

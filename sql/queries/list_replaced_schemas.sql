@@ -2,7 +2,8 @@
 select
   nspname::text as name,
   concat(
-    'begin; drop schema if exists pgflow cascade; alter schema ', quote_ident(nspname), ' rename to pgflow; commit;'
+    'begin; drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring; alter schema ',
+    quote_ident(nspname), ' rename to pgflow; commit;'
   ) as way_back
 from pg_namespace
 where starts_with(nspname::text, 'pgflow_replaced_')

@@ -10,5 +10,7 @@ set system_identifier = excluded.system_identifier,
     recorded_at = excluded.recorded_at,
     fenced_at = null,
     fenced_by = null,
-    fence_reason = null
+    fence_reason = null,
+    load_began = null,
+    load_pruned_until = null
 returning epoch::text

@@ -152,21 +152,111 @@ def test_the_fence_rises_however_a_dump_is_loaded(
     assert lease(repository) == []
 
 
+@pytest.mark.parametrize("options", [[], ["--data-only"]], ids=["all", "data"])
+@pytest.mark.parametrize("version", [1, 6, 9, 12])
 def test_a_dump_of_before_the_trip_wire_raises_the_fence_too(
-    server: Server, empty_database: Database
+    server: Server, empty_database: Database, version: int, options: list[str]
 ) -> None:
     repository = Repository.of(DatabaseSettings(empty_database.url))
-    migrations.migrate(repository, target=12)
+    migrations.migrate(repository, target=version)
     psql = Psql(server, empty_database)
     with psycopg.connect(empty_database.url, autocommit=True) as connection:
-        jobs = plant(connection, 2)
-        dump = psql.dump()
+        jobs = plant_by_hand(connection)
+        dump = psql.dump(*options)
         migrations.migrate(repository)
         succeed(connection, repository, jobs)
         psql.load(dump)
         assert audit(connection) == (0, 2)
-    assert fence(repository) == (True, REASON)
+        assert fence(repository) == (True, REASON)
+        assert repository.remove_loaded_rows() == 2
+        assert audit(connection) == (0, 0)
     repository.close()
+
+
+def plant_by_hand(connection: Connection) -> list[str]:
+    """Enqueue two jobs, as every version could."""
+    rows = connection.execute(
+        "with made as (insert into pgflow.jobs (id, queue, job_type, payload)"
+        " select (md5(n::text))::uuid, 'default', 'noop', '{}'"
+        " from generate_series(1, 2) as n returning id)"
+        " insert into pgflow.pending (queue, rank, run_at, job_id, job_type)"
+        " select 'default', 0, now(), id, 'noop' from made returning job_id::text"
+    )
+    return [row[0] for row in rows]
+
+
+def test_what_is_no_dump_does_not_trip(
+    connection: Connection, repository: Repository
+) -> None:
+    """Our own statements fill the same tables, and so may a trigger of a COPY."""
+    repository.declare_error_codes(
+        [{"code": "SLOW", "retry_class": "retry", "suggested_action": "wait"}]
+    )
+    connection.execute(
+        "create table error_codes (code text); create function enqueue_it()"
+        " returns trigger language plpgsql as $$ begin"
+        " perform pgflow.enqueue('noop', max_enqueue_per_minute => 9);"
+        " return null; end $$;"
+        " create trigger enqueue_it after insert on error_codes"
+        " for each row execute function enqueue_it()"
+    )
+    with connection.cursor().copy("COPY error_codes FROM STDIN") as copy:
+        copy.write_row(("X",))
+    connection.execute("select pgflow.enqueue('noop', max_enqueue_per_minute => 9)")
+    for table in ("enqueue_counters", "error_codes"):
+        rows = connection.execute(f"select count(*) from pgflow.{table}").fetchone()
+        assert rows == (1,)
+    assert fence(repository) == (False, None)
+
+
+def test_jobs_that_were_pruned_since_the_dump_do_not_run_again(
+    pgflow: RunsPgflow, psql: Psql, database: Database, connection: Connection,
+    repository: Repository,
+) -> None:  # fmt: skip
+    """What waits or runs with as old an id as theirs stays."""
+    waits, running, succeeded, canceled, dead = plant(connection, 5)
+    dump = psql.dump("--inserts")
+    connection.execute("delete from pgflow.pending where job_id <> %s", (waits,))
+    connection.execute(
+        "insert into pgflow.leases (batch_id, worker_id, queue, worker_name,"
+        " expires_at, job_ids, attempt_nos) values (gen_random_uuid(),"
+        " gen_random_uuid(), 'default', 'w', now(), array[%s::uuid], array[1])",
+        (running,),
+    )
+    prune(connection, succeeded, canceled, dead)
+    psql.load(dump)
+    # It was given back meanwhile: its entry is young, and its job is not.
+    connection.execute(
+        "with gone as (delete from pgflow.leases returning job_ids)"
+        " insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no,"
+        " job_type) select 'default', 0, now(), job_ids[1], 1, 'noop' from gone"
+    )
+    assert "removed 7 rows that the dump had brought back" in accept(pgflow, database)
+    rows = connection.execute("select job_id::text from pgflow.pending order by 1")
+    assert [row[0] for row in rows] == sorted([waits, running])
+    rows = connection.execute("select id::text from pgflow.jobs order by 1")
+    assert [row[0] for row in rows] == sorted([waits, running])
+    assert audit(connection) == (0, 0)
+
+
+def test_a_number_of_another_server_removes_nothing(
+    connection: Connection, repository: Repository
+) -> None:
+    """As where a dump of a database with a raised fence has been restored."""
+    plant(connection)
+    connection.execute(
+        "update pgflow.database_identity set load_began = '3', table_oid = 1,"
+        " load_pruned_until = 'ffffffff-ffff-ffff-ffff-ffffffffffff'"
+    )
+    assert repository.remove_loaded_rows() == 0
+
+
+def prune(connection: Connection, *jobs: str) -> None:
+    """Remove jobs as `maintain` does once they have rested, and remember how far."""
+    connection.execute("delete from pgflow.jobs where id = any(%s::uuid[])", ([*jobs],))
+    connection.execute(
+        "update pgflow.history_marks set pruned_until = %s::uuid", (max(jobs),)
+    )
 
 
 def test_a_dump_that_is_loaded_into_nothing_does_not_trip(

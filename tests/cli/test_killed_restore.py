@@ -58,12 +58,15 @@ class Trial:
 
     def kill(
         self, pg_dump: Path, *options: str, number: int = signal.SIGKILL,
-        when: Callable[[], bool] | None = None,
+        when: Callable[[], bool] | None = None, into: str | None = None,
     ) -> int:  # fmt: skip
+        place = ("--clean", "--confirm", self.database.name)
+        if into is not None:
+            place = ("--create", "--into", into)
         process = subprocess.Popen(
             [
                 str(Path(sys.executable).with_name("pgflow")),
-                *("restore", "a.dump", "--clean", "--confirm", self.database.name),
+                *("restore", "a.dump", *place),
                 *("--pg-dump", str(pg_dump), *options),
             ],
             env={**os.environ, "DATABASE_URL": self.database.url},
@@ -138,6 +141,7 @@ def test_killed_when_everything_is_loaded_the_new_one_is_fenced(trial: Trial) ->
     worker = trial.pgflow("work", "--simulate", "--drain")
     assert worker.returncode == 78
     assert aside in worker.stderr
+    assert "fence accept" not in worker.stderr, "it would refuse"
     for more in ([], ["--dry-run"]):
         accepted = trial.pgflow(
             "fence", "accept", "--confirm", trial.database.name, *more
@@ -198,14 +202,57 @@ def test_killed_with_several_jobs_it_makes_no_empty_queue(
         ["migrate"],
     ):
         done = trial.pgflow(*command)
-        if command == ["migrate"] and "$@" in script and "pre-data" not in script:
-            assert done.returncode == 0  # all is there; only the fence is up
-        else:
-            assert done.returncode == 78, command
-            assert f"alter schema {aside} rename to pgflow" in done.stderr
+        assert done.returncode == 78, command
+        assert f"{aside} rename to pgflow" in done.stderr
     if "pre-data" not in script:
         assert trial.connection.execute(tables, ("pgflow",)).fetchone() == found
     trial.bring_back(aside)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "script"),
+    [
+        ("1", "{stop}"),
+        ("1", '{real} "$@"; {stop}'),
+        ("2", "{stop}"),
+        ("2", '{real} --section=pre-data "$@"; {stop}'),
+        ("2", '{real} "$@"; {stop}'),
+    ],
+)
+def test_killed_in_a_database_of_its_own_it_leaves_a_mark(
+    trial: Trial, server: Server, script: str, jobs: str
+) -> None:
+    """Nothing works there, or takes what has come for all, before it is restored."""
+    program = "psql" if jobs == "1" else "pg_restore"
+    real = trial.real.program(program)
+    script = script.format(real=real, stop=trial.stop_here)
+    name = f"{trial.database.name}_made"
+    url = trial.database.url.replace(trial.database.name, name, 1)
+    pg_dump = trial.replace(program, script)
+    try:
+        trial.kill(pg_dump, "--jobs", jobs, into=url)
+        on = {"DATABASE_URL": url}
+        for command in (
+            ["migrate"],
+            ["migrate", "--check"],
+            ["work", "--simulate", "--drain", "--migrate"],
+            ["backup", "b.dump", "--verify", "off"],
+        ):
+            done = trial.pgflow(*command, env=on)
+            assert done.returncode == 78, (command, done.stderr)
+            assert "a restore was killed or has failed" in done.stderr
+            assert "pgflow restore FILE --clean" in done.stderr
+        seen = trial.pgflow("doctor", "--check", "complete", "-o", "json", env=on)
+        assert seen.returncode == 5
+        again = trial.pgflow(
+            *("restore", "a.dump", "--clean", "--confirm", name, "--into", url)
+        )
+        assert again.returncode == 0, again.stderr
+        assert trial.pgflow("migrate", "--check", env=on).returncode == 0
+        accepted = trial.pgflow("fence", "accept", "--confirm", name, env=on)
+        assert accepted.returncode == 0, accepted.stderr
+    finally:
+        server.drop(Database(url, name))
 
 
 def test_without_a_schema_every_command_names_the_one_aside(
@@ -231,7 +278,7 @@ def test_without_a_schema_every_command_names_the_one_aside(
     ):
         done = pgflow(*command)
         assert done.returncode == 78, command
-        assert f"alter schema {aside} rename to pgflow" in done.stderr, command
+        assert f"{aside} rename to pgflow" in done.stderr, command
     seen = pgflow("doctor", "-o", "json")
     found = {each["check"]: each for each in json.loads(seen.stdout)["items"]}
     assert aside in found["schema.version"]["detail"]
@@ -241,7 +288,7 @@ def test_without_a_schema_every_command_names_the_one_aside(
 
 
 def the_one_aside(trial: Trial, *, alone: bool = False) -> str:
-    schemas = trial.schemas()
+    schemas = [name for name in trial.schemas() if name != "pgflow_restoring"]
     aside = schemas[-1]
     assert schemas == [aside] if alone else ["pgflow", aside]
     assert aside.startswith("pgflow_replaced_")

@@ -19,6 +19,7 @@ from tests.backup_tools import (
     digests,
     dump_plain,
     found_clients,
+    slow_pg_dump,
 )
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant
@@ -407,3 +408,70 @@ def test_a_dump_without_our_schema_is_restored_and_not_fenced(
     done = pgflow("restore", "a.sql", "--into", empty.url)
     assert done.returncode == 0, done.stderr
     assert "nothing to fence" in done.stderr
+
+
+def test_programs_that_are_too_old_restore_nothing(
+    pgflow: RunsPgflow, filled: list[str], empty: Database, tmp_path: Path
+) -> None:
+    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
+    old.chmod(0o755)
+    command = ["restore", "a.dump", "--into", empty.url, "--pg-dump", str(old)]
+    done = pgflow(*command)
+    assert done.returncode == 4
+    assert "pg_restore 9.6.1 is older than PostgreSQL" in done.stderr
+    assert "nothing was restored" in done.stderr
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_restore_that_failed_in_a_database_of_its_own_leaves_a_mark(
+    pgflow: RunsPgflow, filled: list[str], server: Server, database: Database,
+    real: Clients, tmp_path: Path, jobs: str,
+) -> None:  # fmt: skip
+    """There is nothing to bring back: what came stays in part, and is used by none."""
+    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
+    broken = slow_pg_dump(tmp_path / "broken", real)
+    for name in ("pg_restore", "psql"):
+        program = broken.with_name(name)
+        program.unlink()
+        program.write_text(f'#!/bin/sh\n{real.program(name)} "$@"\nexit 3\n')
+        program.chmod(0o755)
+    name = f"{database.name}_made"
+    url = database.url.replace(database.name, name, 1)
+    into = ("--into", url, "--jobs", jobs)
+    try:
+        failed = pgflow(
+            "restore", "a.dump", *into, "--create", "--pg-dump", str(broken)
+        )
+        assert failed.returncode == 1, failed.stderr
+        refused = pgflow("migrate", env={"DATABASE_URL": url})
+        assert refused.returncode == 78
+        assert "a restore was killed or has failed" in refused.stderr
+        again = pgflow("restore", "a.dump", *into, "--clean", "--confirm", name)
+        assert again.returncode == 0, again.stderr
+        assert pgflow("migrate", env={"DATABASE_URL": url}).returncode == 0
+    finally:
+        server.drop(Database(url, name))
+
+
+def test_a_restore_that_failed_over_another_leaves_no_mark_of_its_own(
+    pgflow: RunsPgflow, filled: list[str], database: Database, connection: Connection,
+    real: Clients, tmp_path: Path,
+) -> None:  # fmt: skip
+    """But one that was there before stays: what came back is a part."""
+    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
+    broken = slow_pg_dump(tmp_path / "broken", real)
+    program = broken.with_name("pg_restore")
+    program.unlink()
+    program.write_text(
+        f'#!/bin/sh\n{real.program("pg_restore")} --section=pre-data "$@"\nexit 3\n'
+    )
+    program.chmod(0o755)
+    over = ("--clean", "--confirm", database.name, "--jobs", "2")
+    for code in (0, 78):
+        failed = pgflow("restore", "a.dump", *over, "--pg-dump", str(broken))
+        assert failed.returncode == 1, failed.stderr
+        assert "what was there before is back" in failed.stderr
+        assert pgflow("migrate").returncode == code
+        connection.execute("create schema if not exists pgflow_restoring")

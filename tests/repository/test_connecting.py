@@ -172,10 +172,16 @@ def test_the_code_decides_and_not_the_words(
     refused = psycopg.OperationalError(text)
     error = connection_error("app@h/app", refused, code)
     assert type(error) is kind
+    hints = {"28": "pg_hba.conf", "42": "grant connect", "3D": "createdb"}
+    hints |= {"53": "raise the limit", "57": "in a moment"}
+    hint = hints.get((code or "")[:2], "Check that the server runs")
+    assert len(error.hints) == 1
+    assert hint in error.hints[0]
     first = reason.removeprefix("FATAL:  ").partition("\n")[0]
     assert error.message == f"cannot connect to app@h/app: {first}"
     later = connection_error("app@h/app", refused, code, outage=True)
     assert type(later) is DatabaseUnavailable, "once a connection has come about"
+    assert bool(later.hints) == ("FATAL" not in reason)
 
 
 def test_after_a_first_success_a_refusal_is_an_outage(door: Door) -> None:

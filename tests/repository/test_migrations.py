@@ -286,8 +286,9 @@ def test_a_role_without_the_right_is_told_so(server, empty_database):
 
 def test_a_migration_is_not_cut_off_by_a_statement_timeout(empty_database):
     hasty = Repository.of(Database(empty_database.url, statement_timeout=0.05))
-    with hasty.transaction():
-        migrations._bootstrap(hasty)
+    patient = Repository.of(Database(empty_database.url))
+    migrations._bootstrap(patient)
+    patient.close()
     with hasty.transaction():
         hasty.begin_schema_change(lock_wait=1, lock_timeout=1)
         hasty.run_migration("select pg_sleep(0.1)")

@@ -1,0 +1,119 @@
+"""What a restore that was cut off, or still runs, has left in a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgflow_cli import sqlfiles
+from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.models import ReplacedSchema, ServerFacts
+
+if TYPE_CHECKING:
+    from pgflow_cli.repository.connection import Link
+
+_MOST_NAMED = 3
+_OF_THE_BEGINNING = ("table migrations", "constraint migrations.")
+_CUT = "a restore was cut off here"
+_DROP = "drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring;"
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What stands in a database: the `version` that is recorded, what is `missing` of
+    it, the schema that was put `aside`, and whether a restore has left its mark.
+    """
+
+    version: int
+    missing: tuple[str, ...]
+    restoring: bool
+    aside: ReplacedSchema | None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is not all, or there is nothing but what was put aside."""
+        nothing = self.aside is not None and not self.version
+        return self.restoring or bool(self.missing) or nothing
+
+    def require_whole(self, *, restoring: bool = False) -> None:
+        """Raise `ConfigurationError` if what is there is partial.
+
+        Jobs would run again, or not at all; `migrate` would make an empty queue. To the
+        restore itself its mark means nothing.
+        """
+        if self.missing or (self.partial and not restoring):
+            raise ConfigurationError(self.message, *self.hints)
+
+    @property
+    def message(self) -> str:
+        """Say what has happened."""
+        if self.restoring:
+            return "a restore was killed or has failed in this database, or still runs"
+        if self.missing and not self.version:
+            return f"the schema is incomplete: no migration is recorded; {_CUT}"
+        if self.missing:
+            named = ", ".join(self.missing[:_MOST_NAMED])
+            more = ", …" if len(self.missing) > _MOST_NAMED else ""
+            return (
+                f"the schema is incomplete: {len(self.missing)} of its objects are "
+                f"missing or invalid ({named}{more}); {_CUT}"
+            )
+        if not self.version:
+            return "there is no schema to migrate: a restore was killed here"
+        return "a restore was killed in this database after it had loaded everything"
+
+    @property
+    def way_back(self) -> str:
+        """Return the SQL after which a dump may be restored, or nothing was."""
+        return self.aside.way_back if self.aside else _DROP
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Say what to do."""
+        if self.aside is not None:
+            return (
+                *self.aside.hints(),
+                "Or restore again: pgflow restore FILE --clean",
+            )
+        if self.restoring:
+            return (
+                "If it runs, wait for its end. If not, restore again: pgflow restore "
+                "FILE --clean",
+                f"Or empty the database, in psql: {_DROP}",
+            )
+        return (
+            "Restore again: pgflow restore FILE --clean   Or with psql, after: "
+            f"{_DROP}",
+            "If jobs ran here since, keep it, and put back what is missing: pgflow "
+            "migrate sql prints how it is made.",
+        )
+
+
+def look(link: Link) -> Remains:
+    """Look at what is there, again where it is migrated meanwhile."""
+    while True:
+        version = _version(link)
+        rows = link.tuples("list_schema_objects")
+        aside = link.rows("list_replaced_schemas", ReplacedSchema)
+        if _version(link) == version:
+            break
+    found = {f"{kind} {name}": sound for kind, name, sound in rows}
+    restoring = found.pop("mark pgflow_restoring", False)
+    return Remains(
+        version, _missing(version, found), restoring, aside[-1] if aside else None
+    )
+
+
+def _version(link: Link) -> int:
+    if not link.rows("inspect_server", ServerFacts)[0].has_migrations:
+        return 0
+    return int(link.tuples("find_schema_version")[0][0])
+
+
+def _missing(version: int, found: dict[str, bool]) -> tuple[str, ...]:
+    """Return what a version consists of and is not there, or not sound."""
+    if not version:
+        others = [name for name in found if not name.startswith(_OF_THE_BEGINNING)]
+        return ("its migrations",) if others else ()
+    expected = sqlfiles.objects(version)
+    return tuple(name for name in expected if not found.get(name))

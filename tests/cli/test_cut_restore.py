@@ -1,0 +1,124 @@
+"""A dump that psql has loaded in part: every command says so, and how it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from pgflow_cli import migrations
+from pgflow_cli.clients import Clients
+from pgflow_cli.repository import Database as DatabaseSettings
+from pgflow_cli.repository import Repository
+from tests.backup_tools import another, dump_plain, found_clients
+from tests.conftest import RunsPgflow
+from tests.jobs import plant
+from tests.servers import Database, Server
+
+COMMANDS = (
+    ["migrate"],
+    ["migrate", "--check"],
+    ["work", "--simulate", "--drain"],
+    ["work", "--simulate", "--drain", "--migrate"],
+    ["fence", "accept", "--no-pause"],
+    ["backup", "b.dump", "--verify", "off"],
+)
+# Psql ends before the first, or the last, line that begins so.
+CUTS = [
+    ("CREATE FUNCTION", 1),
+    ("CREATE TABLE", 0),
+    ("CREATE TABLE", 1),
+    ("CREATE VIEW", -1),
+    ("COPY pgflow.database_identity", 0),
+    ("COPY pgflow.jobs", -1),
+    ("COPY pgflow.workers", 0),
+    ("ALTER TABLE ONLY pgflow.database_identity", 0),
+    ("ALTER TABLE ONLY pgflow.leases", 0),
+    ("CREATE INDEX", -1),
+    ("ALTER INDEX", -1),
+    ("CREATE TRIGGER", 0),
+    ("CREATE TRIGGER", -1),
+]
+
+
+@pytest.fixture
+def real(server: Server) -> Clients:
+    return found_clients(server)
+
+
+@pytest.fixture
+def copy(server: Server, database: Database) -> Iterator[Database]:
+    with another(server, f"{database.name}_copy") as made:
+        yield made
+
+
+def load(real: Clients, database: Database, dump: bytes) -> None:
+    psql = [real.program("psql"), "-X", "-q", "-d", database.url]
+    subprocess.run(psql, input=dump, check=True, capture_output=True)
+
+
+def cut(dump: bytes, words: str, place: int) -> bytes:
+    lines = dump.splitlines(keepends=True)
+    found = [n for n, line in enumerate(lines) if line.startswith(words.encode())]
+    return b"".join(lines[: found[place]])
+
+
+def refused(pgflow: RunsPgflow, database: Database) -> None:
+    """Expect 78 of every command that would make something of it."""
+    for command in COMMANDS:
+        confirm = ["--confirm", database.name] if command[0] == "fence" else []
+        done = pgflow(*command, *confirm, env={"DATABASE_URL": database.url})
+        assert done.returncode == 78, (command, done.stderr)
+        assert "a restore was cut off here" in done.stderr, (command, done.stderr)
+        assert "drop schema if exists pgflow cascade;" in done.stderr, command
+        assert "Try: pgflow migrate" not in done.stderr, command
+
+
+@pytest.mark.parametrize(("words", "place"), CUTS)
+def test_what_psql_has_loaded_in_part_is_used_by_no_command(
+    pgflow: RunsPgflow, real: Clients, database: Database, copy: Database,
+    connection: psycopg.Connection, words: str, place: int,
+) -> None:  # fmt: skip
+    plant(connection, 2)
+    dump = dump_plain(real, database)
+    load(real, copy, cut(dump, words, place))
+    refused(pgflow, copy)
+    on = {"DATABASE_URL": copy.url}
+    seen = pgflow("doctor", "--check", "complete", env=on)
+    assert seen.returncode == 5
+    assert "incomplete" in seen.stdout
+    assert "pgflow migrate\n" not in pgflow("doctor", env=on).stdout
+    load(real, copy, b"drop schema if exists pgflow cascade;")
+    load(real, copy, dump)
+    assert pgflow("migrate", env=on).returncode == 0
+    accepted = pgflow("fence", "accept", "--confirm", copy.name, env=on)
+    assert accepted.returncode == 0, accepted.stderr
+    assert pgflow("doctor", "--check", "complete", env=on).returncode == 0
+
+
+def test_a_part_of_an_older_schema_is_not_migrated(
+    pgflow: RunsPgflow, real: Clients, empty_database: Database, copy: Database
+) -> None:
+    repository = Repository.of(DatabaseSettings(empty_database.url))
+    migrations.migrate(repository, target=9)
+    repository.close()
+    dump = dump_plain(real, empty_database)
+    load(real, copy, cut(dump, "ALTER TABLE ONLY pgflow.leases", 0))
+    refused(pgflow, copy)
+    load(real, copy, b"drop schema pgflow cascade")
+    load(real, copy, dump)
+    assert pgflow("migrate", env={"DATABASE_URL": copy.url}).returncode == 0
+
+
+def test_what_operators_add_or_drop_for_speed_is_theirs(
+    pgflow: RunsPgflow, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        "create table pgflow.notes (id int primary key);"
+        "create index mine on pgflow.pending (job_type);"
+        "drop index pgflow.job_attempts_by_time"
+    )
+    assert pgflow("migrate", "--check").returncode == 0
+    assert pgflow("doctor", "--check", "complete").returncode == 0
