@@ -25,6 +25,7 @@ SMALL = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("stage_name", "groups", "count"), SMALL)
 def test_every_job_ends_once_whatever_happens(
     stage_name: str, groups: set[str], count: int

@@ -20,8 +20,9 @@ ZEROS = (
     "overlap_under_a_live_lease",
     "start_without_row",
 )
-# Beyond the lease: reaping's interval, back-off, a busy machine.
-_GRACE = 30.0
+# Beyond the lease: reaping's interval, back-off, jobs that may kill their process and
+# run alone, each after the long jobs of its process. What is stuck stays so for longer.
+_GRACE = 120.0
 
 
 @dataclass(frozen=True)
