@@ -154,7 +154,7 @@ class StallingProxy:
             flow.clear()
 
     def close(self) -> None:
-        for opened in self._sockets:
+        for opened in [*self._sockets]:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
             opened.close()
@@ -166,8 +166,8 @@ class StallingProxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._server))
                 self._sockets += [client, server]
+                server.connect(str(self._server))
                 flow = threading.Event()
                 flow.set()
                 self._flows.append(flow)
@@ -175,6 +175,7 @@ class StallingProxy:
                     threading.Thread(
                         target=self._pump, args=(source, target, flow), daemon=True
                     ).start()
+        self.close()  # of what was accepted while all was being closed
 
     @staticmethod
     def _pump(

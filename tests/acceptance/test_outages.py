@@ -228,7 +228,8 @@ def test_a_refusal_while_it_works_is_an_outage(
     worker = start_worker(
         "--processes", "2", "--lease-seconds", "60", "--reap-interval", "1s", url=url
     )
-    wait_until(lambda: status_of(connection, long) == "running", "it runs")
+    started = "select from witness"
+    wait_until(lambda: connection.execute(started).rowcount, "its handler has begun")
     wait_until(lambda: "reap_expired_locks: every" in worker.log, "it reaps")
     processes = {child.pid for child in worker.children()}
     assert len(processes) == 2

@@ -181,10 +181,13 @@ def without_standby() -> Iterator[tuple[PrivateServer, Connection]]:
     """A server whose commits wait for a standby that does not exist."""
     with private_server() as server:
         url = server.migrated()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("alter system set synchronous_standby_names = 'ghost'")
+        # A reload comes to the checkpointer, whose word counts, at any time.
+        server.stop("fast")
+        server.start()
         local = "-c synchronous_commit=local"
         with psycopg.connect(url, autocommit=True, options=local) as connection:
-            connection.execute("alter system set synchronous_standby_names = 'ghost'")
-            connection.execute("select pg_reload_conf()")
             yield server, connection
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -195,12 +194,10 @@ def fail_forks(stage: Stage, chance: random.Random) -> None:
 def run_out_of_descriptors(stage: Stage, chance: random.Random) -> None:
     supervisor = stage.supervisor(chance)
     used = len(os.listdir(f"/proc/{supervisor.pid}/fd"))
-    before = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (used + 3, before[1]))
+    before = supervisor.limit_descriptors(used + 3)
     kill_child_of(supervisor, chance)
     time.sleep(stage.rig.lease)
-    with suppress(ProcessLookupError):
-        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, before)
+    supervisor.limit_descriptors(before)
 
 
 @fault("log is not read", "host")

@@ -38,6 +38,18 @@ QUEUES = ("alpha", "beta")
 _PIPE_BYTES = 4096  # a log that is not read blocks soon
 _EVENTS_OF_BUGS = ("thread_failed", "internal_error")
 
+_LIMIT = """
+import sys
+from resource import RLIMIT_NOFILE, prlimit
+pid, soft = map(int, sys.argv[1:])
+try:
+    before, hard = prlimit(pid, RLIMIT_NOFILE)
+    prlimit(pid, RLIMIT_NOFILE, (soft, hard))
+    print(before)
+except ProcessLookupError:
+    print(soft)
+"""
+
 # Whatever a fault does to the role or the database, the trial itself goes on.
 _OPTIONS = (
     "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off"
@@ -72,6 +84,17 @@ class Supervisor:
     @property
     def ended(self) -> bool:
         return self.process.poll() is not None
+
+    def limit_descriptors(self, soft: int) -> int:
+        """Set its limit, unless it has ended; return the one before.
+
+        From a process of its own user: root may lack the right to do it for others.
+        """
+        words = [sys.executable, "-c", _LIMIT, str(self.pid), str(soft)]
+        told = subprocess.run(
+            words, capture_output=True, text=True, check=True, **_user()
+        )
+        return int(told.stdout)
 
     def children(self) -> list[psutil.Process]:
         """Return its worker processes, the one started first first."""
