@@ -112,6 +112,7 @@ class Supervisor:
                 # After an error, too: without a supervisor they would be headless.
                 for child in self._children:
                     child.kill()
+                    child.pipe.close()
         if self._failure is not None:
             raise self._failure
 
