@@ -215,7 +215,7 @@ def test_a_table_stays_where_it_was_moved_to(
     table.evaluate("table => { table.scrollLeft = 120 }")
     plant(connection, queue="fresh")
     expect(page.locator("#q-fresh")).to_be_attached()
-    assert table.evaluate("table => table.scrollLeft") == 120
+    expect(table).to_have_js_property("scrollLeft", 120)
 
 
 def test_when_the_login_ends_the_page_says_so_and_keeps_what_it_shows(
