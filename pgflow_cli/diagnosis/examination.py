@@ -260,7 +260,7 @@ def _unseen(check: Check, why: str) -> Finding:
 
 
 def _way_on(why: str) -> str:
-    """Return what helps against a schema that is not as it should be."""
+    """Return the way back from a schema that is incomplete."""
     cut = "restore" in why
     return "pgflow doctor --check schema" if cut else "pgflow migrate"
 

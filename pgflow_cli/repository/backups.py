@@ -103,7 +103,7 @@ class Backups(Part):
         return self.link.rows("list_replaced_schemas", ReplacedSchema)
 
     def inspect_remains(self) -> Remains:
-        """Return what a restore that was cut off, or still runs, has left."""
+        """Return the traces of a restore that was cut off, or still runs."""
         return look(self.link)
 
     def mark_restore(self) -> None:

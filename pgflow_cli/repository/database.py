@@ -127,7 +127,7 @@ class Database:
 
 
 def _bounded(connect_timeout: str) -> str:
-    """Return what a URL says of it, at most `MOST_PATIENCE`; libpq takes 0 for endless.
+    """Return the seconds of a URL, at most `MOST_PATIENCE`; libpq takes 0 for endless.
 
     What libpq cannot read is left to it: it names the parameter.
     """

@@ -111,7 +111,7 @@ def _version(link: Link) -> int:
 
 
 def _missing(version: int, found: dict[str, bool]) -> tuple[str, ...]:
-    """Return what a version consists of and is not there, or not sound."""
+    """Return the objects of a version that are missing or invalid."""
     if not version:
         others = [name for name in found if not name.startswith(_OF_THE_BEGINNING)]
         return ("its migrations",) if others else ()
