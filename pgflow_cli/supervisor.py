@@ -307,7 +307,8 @@ class Supervisor:
         message: str,
         culprits: tuple[RunningJob, ...] = (),
     ) -> None:
-        self._upkeep.urgent.put(settling(child, status, message, culprits))
+        graveyard = self._upkeep.graveyard
+        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
 
     def _look_at_deadlines(self) -> None:
         """Kill a process whose job is past its deadline and whose own watch could not

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import REFUSALS, LeasesRefused, OutcomeUnknown, PgflowError
+from pgflow_cli.errors import REFUSALS, LeasesRefused, PgflowError
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -23,6 +23,20 @@ from pgflow_cli.models import (
 from pgflow_cli.repository.counting import Counting
 
 _NO_ATTEMPT_YET = 0
+_NO_LEASE = {"limit": 0, "only": "{}", "passed_over": "{}"}
+
+
+class _How(TypedDict):
+    """How leases end, and with what their jobs."""
+
+    status: str
+    # The attempts that had started: job id and number. None: all of them, perhaps.
+    started: Sequence[tuple[str, int]] | None
+    crash_budget: int
+    error_code: str | None
+    error_message: str | None
+    bury_as: NotRequired[str | None]
+    canceled_by: NotRequired[str | None]
 
 
 class Leases(Counting):
@@ -186,17 +200,18 @@ class Leases(Counting):
             "only": None if only is None else _array(only),
             "passed_over": _array(passed_over),
         }
-        with self.transaction():
+        lease_ids: list[str] = []
+        with _told_apart(lease_ids), self.transaction():
             locked = self.link.tuples("lock_expired_leases", wanted)
+            lease_ids += [row[0] for row in locked]
             return self._end(
-                [row[0] for row in locked],
+                lease_ids,
                 expired=[row[1] for row in locked],
                 status="lost",
                 started=None,
                 crash_budget=crash_budget,
                 error_code="WORKER_LOST",
                 error_message="the worker stopped reporting before the job ended",
-                apart=True,
             )
 
     def end_worker(
@@ -204,7 +219,7 @@ class Leases(Counting):
         worker_id: str,
         *,
         status: str,
-        started: Sequence[str],
+        started: Sequence[tuple[str, int]],
         crash_budget: int,
         error_code: str,
         error_message: str,
@@ -212,20 +227,28 @@ class Leases(Counting):
     ) -> list[EndedJob]:
         """End the leases of a process that is dead for certain.
 
-        Its `started` jobs get an attempt with the `status` (lost or released); the
-        others go back as they were.
+        The attempts (job id, number) that it had `started` are recorded with the
+        `status` (lost or released); other jobs go back as they were. Sent again, it
+        ends what a statement of the process has leased meanwhile, and charges none of
+        it. Raises `LeasesRefused`.
         """
-        with self.transaction():
+        lease_ids: list[str] = []
+        with _told_apart(lease_ids), self.transaction():
             locked = self._lock_worker_leases(worker_id, only=only)
+            lease_ids += [row[0] for row in locked]
             return self._end(
-                [row[0] for row in locked],
+                lease_ids,
                 status=status,
                 started=started,
                 crash_budget=crash_budget,
                 error_code=error_code,
                 error_message=error_message,
-                apart=True,
             )
+
+    def list_worker_leases(self, worker_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """List the leases of these processes: the process, the lease."""
+        wanted = {"worker_ids": _array(worker_ids)}
+        return self.link.tuples("list_worker_leases", wanted)
 
     def give_back_batches(
         self, worker_id: str, batch_ids: Sequence[str]
@@ -286,46 +309,49 @@ class Leases(Counting):
                 canceled_by=canceled_by,
             )
 
+    def try_to_end(self) -> None:
+        """Send what ends leases, for none: raises what keeps every lease from being
+        ended, if anything does.
+        """
+        with self.transaction():
+            self.link.tuples("lock_expired_leases", _NO_LEASE)
+            self._send_ends(
+                [],
+                status="lost",
+                started=None,
+                crash_budget=_NO_ATTEMPT_YET,
+                error_code=None,
+                error_message=None,
+            )
+
     def _end(
         self,
         lease_ids: Sequence[str],
         *,
-        status: str,
-        started: Sequence[str] | None,
-        crash_budget: int,
-        error_code: str | None,
-        error_message: str | None,
-        bury_as: str | None = None,
-        canceled_by: str | None = None,
         expired: Sequence[str] = (),
-        apart: bool = False,
+        **how: Unpack[_How],
     ) -> list[EndedJob]:
-        """End locked leases; `apart`: the caller ends each by itself if they cannot end
-        together, whatever error a trigger raises for one of them.
-        """
+        """End locked leases."""
         if not lease_ids:
             return []
+        ended = self._send_ends(lease_ids, **how)
+        attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
+        self.count_attempts(attempts, expired=expired)
+        return ended
+
+    def _send_ends(
+        self, lease_ids: Sequence[str], **how: Unpack[_How]
+    ) -> list[EndedJob]:
+        started = how["started"]
         parameters = {
             "lease_ids": _array(lease_ids),
-            "status": status,
-            "started": None if started is None else _array(started),
-            "crash_budget": crash_budget,
-            "error_code": error_code,
-            "error_message": error_message,
-            "bury_as": bury_as,
-            "canceled_by": canceled_by,
+            "bury_as": None,
+            "canceled_by": None,
+            **how,
+            "started": None if started is None else _array(job for job, _ in started),
+            "started_nos": _array(str(number) for _, number in started or ()),
         }
-        try:
-            ended = self.link.rows("end_leases", EndedJob, parameters)
-            attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-            self.count_attempts(attempts, expired=expired)
-        except OutcomeUnknown:
-            raise
-        except PgflowError as error:
-            if isinstance(error, REFUSALS) or (apart and len(lease_ids) > 1):
-                raise LeasesRefused(error.message, lease_ids=lease_ids) from error
-            raise
-        return ended
+        return self.link.rows("end_leases", EndedJob, parameters)
 
     def forget_silent_workers(self) -> list[str]:
         """Remove workers that have been silent for ten leases, at least ten minutes;
@@ -340,6 +366,19 @@ class Leases(Counting):
     def declare_error_codes(self, codes: Sequence[Mapping[str, str]]) -> None:
         """Store what error codes mean, for operators without the application."""
         self.link.count("declare_error_codes", {"codes": json.dumps(list(codes))})
+
+
+@contextmanager
+def _told_apart(lease_ids: Sequence[str]) -> Iterator[None]:
+    """Name the leases whose end has failed, for the caller to end each by itself: a
+    trigger may raise anything for one of them, also when the transaction ends.
+    """
+    try:
+        yield
+    except PgflowError as error:
+        if lease_ids and (isinstance(error, REFUSALS) or len(lease_ids) > 1):
+            raise LeasesRefused(error.message, lease_ids=lease_ids) from error
+        raise
 
 
 def _array(values: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ connection of its own: upkeep, maintenance, and hearing of new jobs.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
@@ -16,11 +17,13 @@ from pgflow_cli import fencing, logs, maintenance, migrations
 from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
 from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Database, Listener, Repository
+from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
 from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 
 PAUSE = 1.0  # seconds before what an outage kept from being settled is tried again
+LAST_LOOKS = 2.0  # seconds that leases of a process that has just died may come late
 FOLDED = 10_000  # rows of counters at a time
 
 
@@ -52,11 +55,13 @@ class Upkeep:
 
     def __post_init__(self) -> None:
         self.reaper = Reaper(self.plan.crash_budget)
+        self.graveyard = Graveyard(self.plan.lease_seconds)
 
     def run(self) -> None:
         repository = Repository.of(self.database)
         due = {
             self._fence: 0.0,
+            self._look_for_late_leases: math.inf,
             self._reap: 0.0,
             self._partitions: 0.0,
             self._forget: 0.0,
@@ -68,12 +73,15 @@ class Upkeep:
             for duty, at in due.items():
                 if now >= at and not self.stopped.is_set():
                     due[duty] = now + self._attempt(lambda d=duty: d(repository))  # type: ignore[misc]
+            due[self._look_for_late_leases] = self.graveyard.next_look()
             try:
                 task = self.urgent.get(timeout=max(0.05, min(due.values()) - now))
             except queue.Empty:
                 continue
             if not self._settle(task, repository):
                 self.urgent.put(task)
+            due[self._look_for_late_leases] = self.graveyard.next_look()
+        self._look_last(repository)
         repository.close()
 
     def stop(self) -> None:
@@ -124,7 +132,25 @@ class Upkeep:
         self.fenced = identity.fenced
         return self.FENCE_INTERVAL
 
+    def _look_for_late_leases(self, repository: Repository) -> float:
+        for burial, ended in self.graveyard.look(repository):
+            tell_late(burial, ended)
+        return 0.0  # the graveyard knows when
+
+    def _look_last(self, repository: Repository) -> None:
+        """Look for late leases once more, and for a moment again and again if a process
+        has died just now: later, they would count as lost.
+        """
+        until = time.monotonic() + min(LAST_LOOKS, self.plan.lease_seconds / 4)
+        while True:
+            self._attempt(lambda: self._look_for_late_leases(repository))
+            if time.monotonic() >= until or not self.graveyard.young():
+                return
+            time.sleep(FIRST_LOOK / 2)
+
     def _reap(self, repository: Repository) -> float:
+        # Else what comes late to a dead process might run out, and count as lost.
+        self._look_for_late_leases(repository)
         reaped = self.reaper.reap(repository, limit=self.BATCH)
         if reaped:
             workers = sorted({job.worker_name for job in reaped})

@@ -20,11 +20,11 @@ from typing import Any
 
 from pgflow_cli import backoff, handlers, logs
 from pgflow_cli.errors import REFUSALS
-from pgflow_cli.models import Cycle, EndedJob, Scan, Settlement
-from pgflow_cli.reaping import end_leases
+from pgflow_cli.models import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import channel, worker
 from pgflow_cli.running.board import Board, RunningJob
+from pgflow_cli.running.burials import Burial, Graveyard, tell_ended
 from pgflow_cli.running.control import Control
 from pgflow_cli.running.workplan import WorkPlan
 
@@ -201,34 +201,30 @@ def start_process(process: SpawnProcess) -> None:
 
 
 def settling(
-    child: Child, status: str, message: str, culprits: tuple[RunningJob, ...] = ()
+    child: Child,
+    status: str,
+    message: str,
+    graveyard: Graveyard,
+    culprits: tuple[RunningJob, ...] = (),
 ) -> Callable[[Repository], None]:
     """Return what settles for a dead process: `culprits` as timed out, other started
     jobs with the status, also those that had ended and were not settled yet.
     """
     # Culprits, too: what is settled is passed over, unless its outcome was refused.
-    started = [run.job_id for run in child.board.unsettled()]
+    started = tuple((run.job_id, run.attempt_no) for run in child.board.unsettled())
+    burial = Burial(
+        child.worker_id, child.name, status, message, started, child.plan.crash_budget
+    )
     late = list(culprits)
 
     def settle(repository: Repository) -> None:
         if late:
             _settle_late(child, tuple(late), repository)
             late.clear()
-        ended, _ = end_leases(
-            lambda only: repository.end_worker(
-                child.worker_id,
-                status=status,
-                started=started,
-                crash_budget=child.plan.crash_budget,
-                error_code="WORKER_LOST",
-                error_message=message,
-                only=only,
-            )
-        )
+        tell_ended(burial, burial.end(repository))
         repository.forget_workers([child.worker_id])
-        for job in ended:
-            if job.started:
-                _tell(child, job, status)
+        if not child.done:  # else it has seen its last statement to its end
+            graveyard.add(burial)
 
     return settle
 
@@ -251,25 +247,6 @@ def _settle_late(
     repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
     for settlement in settled:
         _tell_late(child, settlement)
-
-
-def _tell(child: Child, job: EndedJob, status: str) -> None:
-    dead = job.dead_lettered
-    log.warning(
-        "job %s %s with its worker process",
-        job.job_id,
-        "dead-lettered" if dead else status,
-        extra={
-            "event": handlers.EVENTS["dlq" if dead else status],
-            "worker_id": child.name,
-            "queue": job.queue,
-            "job_id": job.job_id,
-            "job_type": job.job_type,
-            "attempt_no": job.attempt_no,
-            **({"error_code": "WORKER_LOST"} if status == "lost" else {}),
-            **({"reason_code": "CRASH_LOOP"} if dead else {}),
-        },
-    )
 
 
 def _tell_late(child: Child, settled: Settlement) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import psutil
 import psycopg
 import pytest
 
+from pgflow_cli.models import Cycle as Lease
+from pgflow_cli.models import Scan
+from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker, is_gone
 from tests.jobs import attempts_of, plant, status_of
 from tests.servers import Database
@@ -240,6 +244,57 @@ def test_a_process_that_dies_before_it_has_settled_what_ended_costs_an_attempt(
         (2, "succeeded", None),
     ]
     assert witness(job) == [("start", 1), ("end", 1), ("start", 2), ("end", 2)]
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_what_a_killed_process_leases_after_its_burial_costs_no_attempt(
+    connection: Connection,
+    repository: Repository,
+    start_worker: Start,
+    wait_until: Wait,
+    ending: bool,
+) -> None:
+    """Its last statement still runs on the server, and commits when it is buried."""
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_in_flight) values ('held', 1)"
+    )
+    [job] = plant(connection, queue="held", job_type="quick")
+    # It serves another queue, so that only the late statement leases the job.
+    worker = start_worker("--queue", "default", "--lease-seconds", "3600")
+    process = "select worker_id::text, pid from pgflow.workers"
+    [worker_id, pid] = wait_until(
+        lambda: connection.execute(process).fetchone(), "a process is ready"
+    )
+    late = Lease(
+        worker_id=worker_id,
+        worker_name="late",
+        code_version=None,
+        batch_id=str(uuid.uuid4()),
+        lease_seconds=3600.0,
+        queues=["held"],
+        job_types=None,
+        room=1,
+        scan=Scan(),
+        settlements=[],
+        closed=[],
+    )
+    with repository.transaction():
+        # Of the two, this one has no lock on the process's row.
+        assert len(repository.lease_limited(late)) == 1
+        os.kill(pid, signal.SIGKILL)
+        buried = "select 1 from pgflow.workers where worker_id = %s"
+        wait_until(
+            lambda: not connection.execute(buried, (worker_id,)).fetchone(),
+            "it is buried",
+        )
+    if ending:
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert status_of(connection, job) == "queued"
+    wait_until(lambda: status_of(connection, job) == "queued", "it is given back")
+    assert attempts_of(connection, job) == []
+    row = "select attempt_no from pgflow.pending where job_id = %s"
+    assert connection.execute(row, (job,)).fetchone() == (0,)
 
 
 def busy_slots(connection: Connection) -> int | None:

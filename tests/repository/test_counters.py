@@ -222,7 +222,7 @@ def test_jobs_that_had_not_started_count_as_nothing(repository, connection):
     repository.end_worker(
         worker,
         status="released",
-        started=[jobs[0].job_id],
+        started=[(jobs[0].job_id, 1)],
         crash_budget=3,
         error_code="WORKER_LOST",
         error_message="stopped",

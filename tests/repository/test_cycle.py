@@ -442,7 +442,7 @@ def test_a_dead_process_charges_only_the_jobs_it_had_started(
     ended = repository.end_worker(
         WORKER,
         status="lost",
-        started=[started.job_id],
+        started=[(started.job_id, started.attempt_no)],
         crash_budget=3,
         error_code="WORKER_LOST",
         error_message="the worker process ended: signal SIGKILL",
@@ -469,6 +469,22 @@ def test_a_batch_whose_reply_was_lost_is_given_back_uncharged(
         "running",
     )
     assert attempts_of(connection, a.job_id) == []
+
+
+def test_a_batch_in_doubt_is_given_back_behind_the_fence(
+    connection: Connection, repository: Repository
+) -> None:
+    """Nothing of it has started; once the fence is down it would count as lost."""
+    [job] = plant(connection)
+    batch = str(uuid.uuid4())
+    [leased] = lease(repository, room=1, batch_id=batch)
+    connection.execute(
+        "update pgflow.database_identity set fenced_at = now(), fence_reason = 'test'"
+    )
+    ended, found = repository.give_back_batches(WORKER, [batch])
+    assert ([job.job_id for job in ended], found) == ([leased.job_id], {batch})
+    assert attempts_of(connection, job) == []
+    assert lease(repository) == []
 
 
 def beat(repository: Repository, *lease_ids: str) -> BeatReply:

@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.errors import DatabaseUnavailable, LeasesRefused
+from pgflow_cli import reaping
+from pgflow_cli.errors import LeasesRefused, PermissionDenied
 from pgflow_cli.models import Cycle, LeasedJob, Scan
 from pgflow_cli.reaping import Reaper, end_leases
 from pgflow_cli.repository import Repository
@@ -95,23 +96,70 @@ def test_what_keeps_every_lease_from_being_reaped_is_an_outage(
     connection: Connection, repository: Repository
 ) -> None:
     plant(connection, 2)
-    poison(connection, lease_each(repository, 2), "57P01")
+    jobs = lease_each(repository, 2)
     expire_leases(connection)
-    with pytest.raises(DatabaseUnavailable):
-        Reaper(3).reap(repository, limit=10)
+    connection.execute("create role reaper")
+    try:
+        for schema in ("schema pgflow", "all tables in schema pgflow"):
+            what = "usage" if schema == "schema pgflow" else "select, update"
+            connection.execute(f"grant {what} on {schema} to reaper")
+        reaper = Reaper(3)
+        repository.link.raw().execute("set role reaper")
+        with pytest.raises(PermissionDenied):
+            reaper.reap(repository, limit=10)
+        repository.link.raw().execute("reset role")
+        reaped = reaper.reap(repository, limit=10)
+        assert {job.job_id for job in reaped} == {job.job_id for job in jobs}
+    finally:
+        connection.execute("drop owned by reaper; drop role reaper")
 
 
+@pytest.mark.parametrize("code", ["P0001", "40P01", "57014", "57P01", "42501"])
 def test_leases_that_cannot_be_reaped_do_not_fill_every_batch(
-    connection: Connection, repository: Repository
+    connection: Connection, repository: Repository, code: str
 ) -> None:
-    plant(connection, 7)
-    jobs = sorted(lease_each(repository, 7), key=lambda job: job.lease_id)
-    poison(connection, jobs[:6])
+    plant(connection, 12)
+    jobs = sorted(lease_each(repository, 12), key=lambda job: job.lease_id)
+    poison(connection, jobs[:11], code)
     expire_leases(connection)
     reaper = Reaper(3)
-    [reaped] = reaper.reap(repository, limit=2)
-    assert reaped.job_id == jobs[6].job_id
-    assert reaper.reap(repository, limit=2) == []
+    [reaped] = reaper.reap(repository, limit=5)
+    assert reaped.job_id == jobs[11].job_id
+    assert reaper.reap(repository, limit=5) == []
+
+
+def test_a_trigger_that_refuses_at_the_commit_keeps_no_other_lease_from_its_end(
+    connection: Connection, repository: Repository
+) -> None:
+    plant(connection, 3)
+    good, bad, other = lease_each(repository, 3)
+    poison(connection, [bad], "57014")
+    connection.execute("drop trigger refuse on pgflow.job_attempts")
+    connection.execute(
+        "create constraint trigger refuse after insert on pgflow.job_attempts"
+        " deferrable initially deferred for each row execute function public.refuse()"
+    )
+    expire_leases(connection)
+    reaped = Reaper(3).reap(repository, limit=10)
+    assert {job.job_id for job in reaped} == {good.job_id, other.job_id}
+
+
+def test_leases_that_there_was_no_time_for_wait_until_others_had_their_turn(
+    connection: Connection, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a slow trigger: each batch ends after its first lease."""
+    monkeypatch.setattr(reaping, "PATIENCE", -1.0)
+    plant(connection, 7)
+    jobs = sorted(lease_each(repository, 7), key=lambda job: job.lease_id)
+    poison(connection, jobs[:6], "57014")
+    expire_leases(connection)
+    reaper = Reaper(3)
+    turns = [reaper.reap(repository, limit=2) for _ in range(4)]
+    assert [job.job_id for turn in turns for job in turn] == [jobs[6].job_id]
+    assert reaper.reap(repository, limit=2) == [], "the end of the round"
+    # Those that there was no time for come next.
+    connection.execute("delete from public.poisoned")
+    assert len(reaper.reap(repository, limit=10)) == 3
 
 
 def test_a_lease_that_could_not_be_reaped_is_tried_again_later(
@@ -138,20 +186,21 @@ def test_a_dead_process_whose_one_lease_is_refused_gives_up_the_others(
     plant(connection, 3)
     good, bad, other = lease_each(repository, 3)
     poison(connection, [bad])
-    ended, refused = end_leases(
+    ends = end_leases(
+        repository,
         lambda only: repository.end_worker(
             WORKER,
             status="lost",
-            started=[good.job_id, bad.job_id],
+            started=[(good.job_id, 1), (bad.job_id, 1)],
             crash_budget=3,
             error_code="WORKER_LOST",
             error_message="signal SIGKILL",
             only=only,
-        )
+        ),
     )
-    assert {(job.job_id, job.started) for job in ended} == {
+    assert {(job.job_id, job.started) for job in ends.jobs} == {
         (good.job_id, True),
         (other.job_id, False),
     }
-    assert refused == [bad.lease_id]
+    assert ends.refused == [bad.lease_id]
     assert audit(connection) == (0, 0)

@@ -406,7 +406,7 @@ def end_worker(repository: Repository) -> object:
     return repository.end_worker(
         world.WORKER,
         status="lost",
-        started=[world.JOB["first"], world.JOB["second"]],
+        started=[(world.JOB["first"], 1), (world.JOB["second"], 1)],
         crash_budget=3,
         error_code="WORKER_LOST",
         error_message="exit code 9",

@@ -1279,7 +1279,7 @@ def _end_worker(
         bench.repository.end_worker(
             WORKER,
             status="lost",
-            started=[JOB[name] for name in started],
+            started=[(JOB[name], 1) for name in started],
             crash_budget=crash_budget,
             error_code="WORKER_LOST",
             error_message="exit code 9",
