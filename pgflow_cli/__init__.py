@@ -8,9 +8,12 @@ Nothing is loaded before it is asked for: `pgflow --help` needs no database driv
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Not typing's: the program loads this before it can hold a signal.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pgflow_cli.handlers import App, Fail, Job, Retry, Snooze
     from pgflow_cli.producer import enqueue, enqueue_many, new_job_id, record_refusal
 

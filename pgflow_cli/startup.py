@@ -1,11 +1,12 @@
-"""The first moments of the program: what a signal means before a command listens."""
+"""The first moments of the program: what a signal means before a command listens.
+
+Loads next to nothing: a signal that comes before it is held ends the program.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from typing import Any
 
 _HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
 # Commands that stay, and the signals that end them with exit code 0.
@@ -24,8 +25,14 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            _open_nothing()
+
+
+def _open_nothing() -> None:
+    try:
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    except OSError:
+        return
 
 
 def hold_signals() -> None:
@@ -49,7 +56,7 @@ def heed_signals(command: str | None) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers(_HELD))
 
 
-def _leave(_number: int, _frame: Any) -> None:
+def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 
 

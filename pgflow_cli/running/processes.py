@@ -7,14 +7,13 @@ from __future__ import annotations
 import atexit
 import logging
 import multiprocessing
-import os
 import signal
 import socket
 import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -173,15 +172,17 @@ class Child:
 
 def leave_behind() -> None:
     """Let our own end not wait for a process that hangs in the kernel, as
-    multiprocessing would.
+    multiprocessing would; our exit status stays what it is.
     """
+    # Once, however many hang.
+    atexit.unregister(_leave)
+    atexit.unregister(util._exit_function)  # type: ignore[attr-defined]
     atexit.register(_leave)
 
 
 def _leave() -> None:
-    if multiprocessing.active_children():
-        logging.shutdown()
-        os._exit(0)
+    if not multiprocessing.active_children():
+        util._exit_function()  # type: ignore[attr-defined]
 
 
 def start_process(process: SpawnProcess) -> None:

@@ -221,7 +221,7 @@ def main(
     except SupervisorGone as error:
         # Its leases end, and so do we.
         log.debug("the supervisor is gone: %s", error, extra={"event": "orphaned"})
-    except Exception as error:
+    except BaseException as error:  # an application's own, too
         log.critical(
             "the process has failed with %s: a bug",
             type(error).__name__,

@@ -72,6 +72,24 @@ def test_a_signal_while_the_program_loads_ends_it_well(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_next_to_nothing_is_loaded_before_signals_are_held() -> None:
+    """Until then a signal ends the program as if it had failed."""
+    code = (
+        "import signal, sys; before = set(sys.modules)\n"
+        "import pgflow_cli.__main__\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in done.stdout.split() if "importlib" not in name}
+    assert loaded - {"__future__", "warnings"} == {
+        "pgflow_cli",
+        "pgflow_cli.__main__",
+        "pgflow_cli.startup",
+    }
+
+
 def test_a_signal_while_another_command_loads_ends_it_as_ever(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HOOK)
     done = subprocess.run(
@@ -98,6 +116,46 @@ def test_a_worker_that_waits_for_its_database_ends_well(
     waiting.send(number)
     assert waiting.wait() == 0
     assert "Traceback" not in waiting.log
+
+
+def test_a_process_that_ends_by_any_exception_says_so_in_one_line(
+    start_worker: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    app = tmp_path / "stopping_app.py"
+    app.write_text("class Stop(BaseException): pass\nraise Stop('no handlers today')\n")
+    worker = start_worker("--app", str(app), app=False)
+    wait_until(lambda: "ended before it was ready" in worker.log, "it ends")
+    lines = worker.log.splitlines()
+    [ended] = [line for line in lines if "event=process_died" in line]
+    assert "ended before it was ready: exit code 70" in ended
+    [failed] = [line for line in lines if "event=process_failed" in line]
+    assert "the process has failed with Stop" in failed
+    assert worker.log.count("Traceback") == failed.count("Traceback")
+
+
+@pytest.mark.parametrize("code", [0, 70])
+def test_a_process_left_to_the_kernel_changes_no_exit_status(
+    tmp_path: Path, code: int
+) -> None:
+    """Here it only sleeps: nothing that a test starts hangs in the kernel."""
+    program = tmp_path / "leaving.py"
+    program.write_text(
+        "import sys, time\n"
+        "from pgflow_cli.running import processes\n"
+        "if __name__ == '__main__':\n"
+        "    left = processes.CONTEXT.Process(target=time.sleep, args=(3600,))\n"
+        "    processes.start_process(left)\n"
+        "    processes.leave_behind()\n"
+        "    print(left.pid, flush=True)\n"
+        f"    sys.exit({code})\n"
+    )
+    told = tmp_path / "pid"
+    with told.open("w") as output:  # a pipe would stay open with the process
+        done = subprocess.run(
+            [sys.executable, str(program)], stdout=output, check=False, timeout=60
+        )
+    os.kill(int(told.read_text()), signal.SIGKILL)
+    assert done.returncode == code
 
 
 def test_a_process_told_to_end_before_it_is_ready_ends_in_silence(
