@@ -40,7 +40,7 @@ bench: .venv/.dev  ## measure against pgbench on this machine
 fuzz: .venv/.dev  ## ask the API what its document allows and forbids (ARGS="--examples 1000 --seed 7")
 	@.venv/bin/python -m tests.admin.fuzzing $(ARGS)
 
-trials: .venv/.dev  ## long trials: faults by the hundred, orders of statements (ARGS="--minutes 10 --seed 7")
+trials: .venv/.dev  ## long trials: faults by the hundred, orders of statements (ARGS="--minutes 15 --seed 7")
 	@.venv/bin/python -m tests.trials $(ARGS)
 
 clean:  ## remove the virtual environment and what tools left

@@ -108,7 +108,7 @@ class Dump:
     ) -> None:
         """Load it into a database, in one transaction unless with several `jobs`.
 
-        `first` is a statement of that transaction. `clean` drops first what it holds,
+        `first` are statements of that transaction. `clean` drops first what it holds,
         outside schema pgflow too; plain SQL cannot.
         """
         self.require_loadable(clients, server=server, jobs=jobs, owners=owners)

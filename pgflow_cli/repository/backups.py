@@ -114,13 +114,17 @@ class Backups(Part):
         """Say that the restore has ended, or that all is as it was before."""
         self.link.count("unmark_restore")
 
-    def parking_statement(self, aside: str) -> str:
-        """Return the statement that puts the schema aside under another name."""
-        return self._plan_replacement(aside)[0]
+    def parking_statements(self, aside: str) -> str:
+        """Return the statements that put the schema aside under another name, for a
+        transaction: triggers of others are dropped, so that a load may replace what
+        they call.
+        """
+        park, _, _, loosen = self._plan_replacement(aside)
+        return loosen + park
 
     def park_schema(self, aside: str) -> None:
-        """Put the schema aside under another name."""
-        self.link.run_text(self.parking_statement(aside))
+        """Put the schema aside under another name, as it is."""
+        self.link.run_text(self._plan_replacement(aside)[0])
 
     def unpark_schema(self, aside: str) -> None:
         """Bring back the schema that was put aside, in place of a half-made one."""
@@ -143,6 +147,7 @@ class Backups(Part):
         create, drop, exists = self.link.tuples("plan_database", {"name": name})[0]
         return create, drop, exists
 
-    def _plan_replacement(self, aside: str) -> tuple[str, str, str]:
-        park, undo, drop = self.link.tuples("plan_replacement", {"aside": aside})[0]
-        return park, undo, drop
+    def _plan_replacement(self, aside: str) -> tuple[str, str, str, str]:
+        [plan] = self.link.tuples("plan_replacement", {"aside": aside})
+        park, undo, drop, loosen = plan
+        return park, undo, drop, loosen

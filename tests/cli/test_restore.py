@@ -185,6 +185,28 @@ def test_clean_replaces_what_was_there(
     assert schemas == [("pgflow",)]
 
 
+def test_clean_replaces_the_triggers_of_others(
+    pgflow: RunsPgflow, database: Database, connection: Connection
+) -> None:
+    """Of whom the dump has the functions, too: an alert about dead letters, say."""
+    connection.execute(
+        "create function alert() returns trigger language plpgsql as"
+        " $$ begin return null; end $$;"
+        ' create trigger "An alert" after insert on pgflow.dead_letters'
+        " for each row execute function alert();"
+        " create trigger alert after insert on pgflow.jobs"
+        " for each row execute function alert()"
+    )
+    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
+    done = pgflow("restore", "a.dump", "--clean", "--confirm", database.name)
+    assert done.returncode == 0, done.stderr
+    triggers = connection.execute(
+        "select tgname from pg_trigger where tgfoid = 'alert'::regproc"
+        " and tgparentid = 0 order by tgname"
+    ).fetchall()
+    assert triggers == [("An alert",), ("alert",)]
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_restore_that_fails_brings_back_what_was_there(
     pgflow: RunsPgflow,
@@ -277,6 +299,26 @@ def test_rows_that_the_manifest_does_not_know_are_told(
     assert done.returncode == 5
     assert "pending: 4 rows dumped, 3 restored" in done.stderr
     assert is_fenced(pgflow, empty)
+
+
+def test_rows_that_living_workers_have_written_are_no_failure(
+    pgflow: RunsPgflow, database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    """As by one that reports between the end of the load and the count."""
+    plant(connection, 3)
+    assert pgflow("backup", "a.dump").returncode == 0
+    path = tmp_path / "a.dump.json"
+    told = json.loads(path.read_text())
+    told["tables"]["workers"] = 1
+    path.write_text(json.dumps(told))
+    register(connection, "0" * 31 + "1", heard="0 seconds")
+    done = pgflow(
+        *("restore", "a.dump", "--clean", "--force", "--confirm", database.name)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "workers: 1 rows dumped, 0 restored" in done.stderr
+    assert "as the manifest says" not in done.stderr
+    assert is_fenced(pgflow, database)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ def judge(history: History, ledger: Ledger) -> Verdict:
             "canceled": len(ledger.canceled),
         },
         {
+            "restores": len(history.restores),
+            "runs that a restore may have forgotten": sum(
+                map(history.is_forgotten, history.runs)
+            ),
             "overlaps": sum(1 for _ in _overlaps(history, ledger, legal=True)),
             "attempts lost before they started": _lost_unstarted(history, ledger),
         },
@@ -160,7 +164,7 @@ def wrong_reason(_: History, ledger: Ledger) -> Iterator[str]:
 @check
 def start_without_row(history: History, ledger: Ledger) -> Iterator[str]:
     """Yield attempts that ran and are not recorded, nor named by a lease."""
-    for job_id, attempt_no in history.runs_by_attempt():
+    for job_id, attempt_no in {run.key for run in _binding(history)}:
         recorded = ledger.attempt(job_id, attempt_no) is not None
         held = ledger.leased.get(job_id) == attempt_no
         if job_id in ledger.jobs and not recorded and not held:
@@ -190,10 +194,13 @@ def success_without_end(history: History, ledger: Ledger) -> Iterator[str]:
 @check
 def failed_though_it_returned(history: History, ledger: Ledger) -> Iterator[str]:
     """Yield failures of attempts whose handler returned in time."""
-    runs = history.runs_by_attempt()
+    returned = {run.key for run in _binding(history) if run.result == "ok"}
     for job_id, attempt_no, status, code in _rows(ledger):
-        ends = [run.result for run in runs.get((job_id, attempt_no), [])]
-        if status == "failed" and code != "TIMEOUT" and "ok" in ends:
+        if (
+            status == "failed"
+            and code != "TIMEOUT"
+            and (job_id, attempt_no) in returned
+        ):
             yield f"{job_id} attempt {attempt_no} {code}"
 
 
@@ -201,14 +208,24 @@ def failed_though_it_returned(history: History, ledger: Ledger) -> Iterator[str]
 def number_used_twice(history: History, _: Ledger) -> Iterator[str]:
     """Yield attempts that were started more than once under one number."""
     for (job_id, attempt_no), runs in history.runs_by_attempt().items():
-        if len(runs) > 1:
+        binding = sum(not history.is_forgotten(run) for run in runs)
+        eras = {history.era(run) for run in runs}
+        if binding > 1 or len(eras) < len(runs):
             yield f"{job_id} attempt {attempt_no} by {[run.pid for run in runs]}"
 
 
 @check
 def ran_unknown_job(history: History, ledger: Ledger) -> Iterator[str]:
     """Yield jobs that ran and that the database does not know."""
-    yield from sorted({run.job_id for run in history.runs} - ledger.jobs.keys())
+    yield from sorted({run.job_id for run in _binding(history)} - ledger.jobs.keys())
+
+
+@check
+def dumped_and_gone(history: History, ledger: Ledger) -> Iterator[str]:
+    """Yield attempts that a dump has had and that are not there after its restore."""
+    for job_id, attempt_no in set().union(*(one.kept for one in history.restores)):
+        if ledger.attempt(job_id, attempt_no) is None:
+            yield f"{job_id} attempt {attempt_no}"
 
 
 @check
@@ -262,6 +279,11 @@ def audit(_: History, ledger: Ledger) -> Iterator[str]:
             yield f"{count} {name}"
 
 
+def _binding(history: History) -> Iterator[Run]:
+    """Yield the runs that the database must know of."""
+    return (run for run in history.runs if not history.is_forgotten(run))
+
+
 def _rows(ledger: Ledger) -> Iterator[tuple[str, int, str, str | None]]:
     for job_id, attempts in ledger.attempts.items():
         if job_id in ledger.jobs:
@@ -279,7 +301,8 @@ def _overlaps(history: History, ledger: Ledger, *, legal: bool) -> Iterator[str]
     for job_id, runs in history.runs_by_job().items():
         for before, after in pairwise(runs):
             overlap = before.ended is not None and after.started < before.ended
-            if overlap and _may_overlap(before, after, ledger) == legal:
+            may = history.is_forgotten(before) or _may_overlap(before, after, ledger)
+            if overlap and may == legal:
                 yield f"{job_id} attempts {before.attempt_no}, {after.attempt_no}"
 
 

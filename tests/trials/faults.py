@@ -40,7 +40,7 @@ class Stage:
 
     `proxy` stands before one supervisor; `clock` is the file by which libfaketime moves
     the clock of one, or of the server; `disk` is a file system of the server's own;
-    `fail_over` moves everything to a standby.
+    `fail_over` moves everything to a standby; with `restores`, dumps may be restored.
     """
 
     rig: Rig
@@ -48,6 +48,7 @@ class Stage:
     clock: Path | None = None
     disk: Path | None = None
     fail_over: Callable[[], None] | None = None
+    restores: bool | None = None
     cgroup: Path | None = field(default_factory=pids_cgroup)
 
     def supervisor(self, chance: random.Random) -> Supervisor:

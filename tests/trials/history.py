@@ -49,32 +49,70 @@ class Run:
         return self.job_id, self.attempt_no
 
 
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The database went back to a dump.
+
+    `dumped` is a time before the dump was begun, `ended` one after it was restored.
+    `kept` are the attempts with an outcome at the former: the dump has them.
+    """
+
+    dumped: float
+    ended: float
+    kept: frozenset[tuple[str, int]]
+
+
 @dataclass
 class History:
     """Everything that producers tried and handlers ran.
 
     `tried` maps the id of a job to its type, `acknowledged` holds the ids whose enqueue
-    was confirmed, `unconfirmed` counts calls by the error they ended with.
+    was confirmed and that no restore may have lost, `unconfirmed` counts calls by the
+    error they ended with.
     """
 
     tried: dict[str, str] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     unconfirmed: Counter[str] = field(default_factory=Counter)
     runs: list[Run] = field(default_factory=list)
+    restores: list[Restore] = field(default_factory=list)
 
     @classmethod
-    def read(cls, producers: Iterable[Path], handlers: Iterable[Path]) -> History:
-        """Read the files of producers and of handlers."""
-        history = cls()
+    def read(
+        cls,
+        producers: Iterable[Path],
+        handlers: Iterable[Path],
+        restores: Iterable[Path] = (),
+    ) -> History:
+        """Read the files of producers, of handlers and of restores."""
+        history = cls(restores=_restores(_lines(restores)))
         for line in _lines(producers):
             if line["event"] == "try":
                 history.tried[line["id"]] = line["job_type"]
             elif line["event"] == "acknowledged":
-                history.acknowledged.add(line["id"])
+                if not history.may_have_lost(line["at"]):
+                    history.acknowledged.add(line["id"])
             else:
                 history.unconfirmed[line["error"]] += 1
         history.runs = _runs(_lines(handlers))
         return history
+
+    def may_have_lost(self, at: float) -> bool:
+        """Return whether a restore may have lost what was confirmed at a time."""
+        return any(one.dumped <= at <= one.ended for one in self.restores)
+
+    def is_forgotten(self, run: Run) -> bool:
+        """Return whether a restore may have lost that a run began or how it ended: then
+        its job runs once more, or is gone.
+        """
+        return any(
+            run.started <= one.ended and run.key not in one.kept
+            for one in self.restores
+        )
+
+    def era(self, run: Run) -> int:
+        """Return after how many restores a run began."""
+        return sum(one.ended < run.started for one in self.restores)
 
     def runs_by_attempt(self) -> dict[tuple[str, int], list[Run]]:
         """Return the runs of each attempt, in the order of their starts."""
@@ -89,6 +127,17 @@ class History:
         for run in self.runs:
             found.setdefault(run.job_id, []).append(run)
         return found
+
+
+def _restores(lines: Iterable[dict[str, Any]]) -> list[Restore]:
+    return [
+        Restore(
+            line["dumped"],
+            line["at"],
+            frozenset((job_id, attempt_no) for job_id, attempt_no in line["kept"]),
+        )
+        for line in lines
+    ]
 
 
 def _runs(lines: Iterable[dict[str, Any]]) -> list[Run]:

@@ -12,12 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import (
-    combinations,
-    combinations_with_replacement,
-    islice,
-    permutations,
-)
+from itertools import combinations, islice
 from typing import Any
 
 import psycopg
@@ -297,37 +292,6 @@ def while_held(operations: Sequence[Operation]) -> tuple[int, ...]:
 def told(found: Mapping[Any, list[str]]) -> str:
     """Return a few of the orders that went wrong, and what was wrong."""
     return "\n".join(f"{key}: {wrong}" for key, wrong in islice(found.items(), 9))
-
-
-def play_all(url: str, tell: Callable[[str], None]) -> dict[object, list[str]]:
-    """Play every order of every two operations that may meet, with either rolled back
-    as well, and every three that wait in a row; return what went wrong.
-    """
-    found: dict[object, list[str]] = {}
-    theatre = Theatre(url, sessions=3)
-    plays = 0
-
-    def play(
-        operations: Sequence[Operation],
-        order: Sequence[int],
-        rolled_back: int | None = None,
-    ) -> None:
-        nonlocal plays
-        plays += 1
-        if wrong := theatre.play(operations, order, rolled_back):
-            names = tuple(operation.name for operation in operations)
-            found[names, tuple(order), rolled_back] = wrong
-
-    for pair in filter(meet, combinations_with_replacement(OPERATIONS, 2)):
-        for order in orders([operation.statements + 1 for operation in pair]):
-            for rolled_back in (None, 0, 1):
-                play(pair, order, rolled_back)
-    tell(f"two sessions: {plays} orders, {len(found)} went wrong")
-    for three in filter(meet, permutations(OPERATIONS, 3)):
-        play(three, while_held(three))
-    tell(f"three, too: {plays} orders, {len(found)} went wrong")
-    theatre.close()
-    return found
 
 
 # What sessions do. Each is a call of the repository as the program makes it.

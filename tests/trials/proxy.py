@@ -150,6 +150,8 @@ class Proxy:
             while data := await source.read(65536):
                 while self.frozen or pair.frozen:
                     await asyncio.sleep(_TICK)
+                if target is pair.client and pair.half_closed:
+                    continue  # it was told that nothing more comes
                 if drops(data):
                     pair.reset()
                     return
@@ -157,8 +159,7 @@ class Proxy:
                     await asyncio.sleep(self.delay)
                 target.write(data)
                 await target.drain()
-        if not pair.half_closed:
-            pair.cut()
+        pair.cut()
 
     async def _replies(self, pair: _Pair, answers: asyncio.StreamReader) -> None:
         await self._pump(pair, answers, pair.client, self._is_dropped)

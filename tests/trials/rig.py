@@ -162,6 +162,11 @@ class Rig:
     _written: list[Path] = field(default_factory=list)
     _connection: psycopg.Connection[Any] | None = None
 
+    @property
+    def restores(self) -> Path:
+        """Return the file in which restores are written down."""
+        return self.folder / "restores.jsonl"
+
     def sql(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement as the superuser that no fault touches.
 
@@ -337,7 +342,8 @@ class Rig:
 
     def verdict(self) -> Verdict:
         """Judge what has come of it all; for when nothing runs any more."""
-        history = History.read(self._written, [self.folder / "handlers.jsonl"])
+        handlers = [self.folder / "handlers.jsonl"]
+        history = History.read(self._written, handlers, [self.restores])
         with psycopg.connect(self.server.url, options=_OPTIONS) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             found = judge(history, Ledger.read(connection))

@@ -550,7 +550,7 @@ def _version(bench: Bench, lease_id: str) -> object:
 # Leasing.
 
 
-def _add_worker(
+def add_worker(
     bench: Bench, worker_id: str, *, idle: bool, quiet: bool = False
 ) -> None:
     bench.sql(
@@ -572,8 +572,8 @@ def _workers(bench: Bench) -> object:
 
 @scenario(CYCLE, answer="65 true true, 66 false false")
 def a_worker_that_finds_nothing_is_idle(bench: Bench) -> str:
-    _add_worker(bench, WORKER, idle=False)
-    _add_worker(bench, OTHER, idle=False)
+    add_worker(bench, WORKER, idle=False)
+    add_worker(bench, OTHER, idle=False)
     bench.lease(queues=["emails"])
     return str(_workers(bench))
 
@@ -585,7 +585,7 @@ def a_worker_that_finds_nothing_is_idle(bench: Bench) -> str:
     leases="1 live, 2 live, 4 expired",
 )
 def a_worker_that_finds_something_is_not_idle(bench: Bench) -> str:
-    _add_worker(bench, WORKER, idle=True)
+    add_worker(bench, WORKER, idle=True)
     bench.lease()
     return str(_workers(bench))
 
@@ -597,14 +597,14 @@ def a_worker_that_finds_something_is_not_idle(bench: Bench) -> str:
     leases="1 live, 3 expired",
 )
 def a_worker_that_has_no_room_is_as_it_was(bench: Bench) -> str:
-    _add_worker(bench, WORKER, idle=False)
+    add_worker(bench, WORKER, idle=False)
     bench.settle(world.success("first"))
     return str(_workers(bench))
 
 
 @scenario(CYCLE, answer="65 true false")
 def a_worker_that_stays_idle_is_not_written(bench: Bench) -> str:
-    _add_worker(bench, WORKER, idle=True)
+    add_worker(bench, WORKER, idle=True)
     bench.lease(queues=["emails"])
     return str(_workers(bench))
 
@@ -1757,7 +1757,7 @@ def _schedule(bench: Bench) -> None:
 )
 def an_idle_worker_is_told_what_runs_now(bench: Bench) -> str:
     _schedule(bench)
-    _add_worker(bench, OTHER, idle=True)
+    add_worker(bench, OTHER, idle=True)
     return _notified(bench, "second")
 
 
@@ -1769,7 +1769,7 @@ def an_idle_worker_is_told_what_runs_now(bench: Bench) -> str:
 )
 def a_busy_worker_is_not_told(bench: Bench) -> str:
     _schedule(bench)
-    _add_worker(bench, OTHER, idle=False)
+    add_worker(bench, OTHER, idle=False)
     return _notified(bench, "second")
 
 
@@ -1781,7 +1781,7 @@ def a_busy_worker_is_not_told(bench: Bench) -> str:
 )
 def a_quiet_worker_is_not_told(bench: Bench) -> str:
     _schedule(bench)
-    _add_worker(bench, OTHER, idle=True, quiet=True)
+    add_worker(bench, OTHER, idle=True, quiet=True)
     return _notified(bench, "second")
 
 
@@ -1793,12 +1793,12 @@ def a_quiet_worker_is_not_told(bench: Bench) -> str:
 )
 def a_worker_of_other_queues_is_not_told(bench: Bench) -> str:
     _schedule(bench)
-    _add_worker(bench, OTHER, idle=True)
+    add_worker(bench, OTHER, idle=True)
     bench.sql("update pgflow.workers set queues = '{emails}'")
     return _notified(bench, "second")
 
 
 @scenario("run_jobs_now", answer="told []")
 def what_is_due_already_tells_nobody(bench: Bench) -> str:
-    _add_worker(bench, OTHER, idle=True)
+    add_worker(bench, OTHER, idle=True)
     return _notified(bench, "fifth")

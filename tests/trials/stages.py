@@ -16,6 +16,7 @@ import psycopg
 from tests import servers
 from tests.private_servers import PrivateServer, pgbouncer, private_server
 from tests.tools import missing, needs_tool
+from tests.trials import restores  # noqa: F401  (its faults are known by it)
 from tests.trials.faults import Stage
 from tests.trials.proxy import running_proxy
 from tests.trials.rig import ROLE, ROOT, Rig, rig_of
@@ -123,6 +124,16 @@ def cramped(seed: int) -> Iterator[Stage]:
             rig.produce(_RATE)
             yield Stage(rig, disk=disk)
         server.kill()
+
+
+@stage
+def restored(seed: int) -> Iterator[Stage]:
+    """Two supervisors; the database goes back to a dump beside them."""
+    with _small_server() as server, _rig(server, seed) as rig:
+        rig.work("one")
+        rig.work("other")
+        rig.produce(_RATE)
+        yield Stage(rig, restores=True)
 
 
 @stage

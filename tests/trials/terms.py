@@ -21,6 +21,7 @@ from pglast.visitors import Visitor
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.sqlfiles import Statement
+from tests.trials import replaying, upkeep  # noqa: F401  (scenarios that register)
 from tests.trials.scenarios import SCENARIOS, Bench
 
 # What writes leases, pending or attempts, and what locks for it.
@@ -40,6 +41,22 @@ STATEMENTS = (
     "cancel_waiting_jobs",
     "reprioritize_jobs",
     "run_jobs_now",
+    "create_replays",
+    "undo_replays",
+    "lock_replay_items",
+    "delete_dead_letters",
+    "discard_dead_letters",
+    "purge_dead_letters",
+    "purge_pending",
+    "archive_jobs_of_day",
+    "archive_stray_jobs",
+    "prune_archived_jobs",
+    "prune_canceled_jobs",
+    "prune_dead_letters",
+    "remove_archived_copies",
+    "remove_reloaded_jobs",
+    "remove_second_entries",
+    "trim_interrupted_leases",
 )
 
 

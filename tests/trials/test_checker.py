@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,11 @@ class Town:
     def end(self, job: str, attempt_no: int = 1, status: str = "succeeded") -> None:
         self.sql(_ENDED, job, attempt_no, status)
 
+    def restore(self, *kept: tuple[str, int], dumped: float | None = None) -> None:
+        """Go back to a dump that has these outcomes, begun just now or at a time."""
+        began = time.monotonic() if dumped is None else dumped
+        Scribe(self.folder / "restores.jsonl")("restored", dumped=began, kept=kept)
+
     def leave_pending(self, job: str) -> None:
         self.sql("delete from pgflow.pending where job_id = %s", job)
 
@@ -78,7 +84,9 @@ class Town:
 
     def judge(self) -> Verdict:
         history = History.read(
-            [self.folder / "producer.jsonl"], [self.folder / "handler.jsonl"]
+            [self.folder / "producer.jsonl"],
+            [self.folder / "handler.jsonl"],
+            [self.folder / "restores.jsonl"],
         )
         return judge(history, Ledger.read(self.connection))
 
@@ -251,6 +259,33 @@ def rewrite(town: Town) -> None:
     )
 
 
+def lose_what_was_dumped(town: Town) -> None:
+    town.restore((town.jobs["succeeded"], 1))
+    forget_an_attempt(town)
+
+
+def run_again_what_was_dumped(town: Town) -> None:
+    town.restore((town.jobs["succeeded"], 1))
+    use_a_number_again(town)
+
+
+def run_twice_after_a_restore(town: Town) -> None:
+    town.restore()
+    use_a_number_again(town)
+    use_a_number_again(town)
+
+
+def lose_after_a_restore(town: Town) -> None:
+    town.restore()
+    job = town.enqueue("short")
+    town.sql("delete from pgflow.jobs where id = %s", job)
+
+
+def lose_from_before_a_dump(town: Town) -> None:
+    town.restore()
+    lose(town)
+
+
 DEFECTS: list[tuple[Callable[[Town], None], set[str]]] = [
     (lose, {"lost"}),
     (invent, {"invented"}),
@@ -275,6 +310,11 @@ DEFECTS: list[tuple[Callable[[Town], None], set[str]]] = [
     (forget_a_follower, {"parent_without_follower"}),
     (follow_a_failure, {"follower_without_parent"}),
     (rewrite, {"rewritten"}),
+    (lose_what_was_dumped, {"dumped_and_gone", "start_without_row", "lost"}),
+    (run_again_what_was_dumped, {"number_used_twice"}),
+    (run_twice_after_a_restore, {"number_used_twice"}),
+    (lose_after_a_restore, {"lost"}),
+    (lose_from_before_a_dump, {"lost"}),
 ]
 
 
@@ -292,6 +332,28 @@ def test_a_run_may_go_on_after_its_attempt_was_lost(town: Town) -> None:
     assert verdict.legal["overlaps"] == 1
 
 
+def test_a_restore_may_forget_what_was_confirmed_after_its_dump(town: Town) -> None:
+    """A job that is gone, one that runs once more while it runs, one that waits."""
+    dumped = time.monotonic()
+    gone, again, waiting = (town.enqueue("short") for _ in range(3))
+    town.run(gone, 1)
+    town.run(waiting, 1)
+    town.handler("start", run="first", id=again, attempt_no=1, pid=1)
+    town.sql("delete from pgflow.jobs where id = %s", gone)
+    town.leave_pending(gone)
+    kept = [(town.jobs[name], 1) for name in ("succeeded", "parent", "follower")]
+    kept += [(town.jobs["retried"], 1), (town.jobs["retried"], 2)]
+    town.restore(*kept, (town.jobs["dead"], 1), dumped=dumped)
+    town.run(again, 1)
+    town.handler("end", run="first", result="ok")
+    town.leave_pending(again)
+    town.end(again)
+    verdict = town.judge()
+    assert verdict.violations == {"stuck": [f"{waiting} pending"]}
+    assert verdict.legal["runs that a restore may have forgotten"] == 3
+    assert verdict.legal["overlaps"] == 1
+
+
 def test_each_planted_defect_is_found(town: Town) -> None:
     missed = {}
     files = [town.folder / "producer.jsonl", town.folder / "handler.jsonl"]
@@ -304,6 +366,7 @@ def test_each_planted_defect_is_found(town: Town) -> None:
             missed[plant.__name__] = f"expected {expected}, found {set(found)}"
         for file, content in zip(files, clean, strict=True):
             file.write_bytes(content)
+        (town.folder / "restores.jsonl").unlink(missing_ok=True)
     assert missed == {}
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 
 import pytest
 
+from tests.trials import programme
 from tests.trials.faults import FAULTS
 from tests.trials.stages import STAGES
 from tests.trials.trial import run, schedule
@@ -20,6 +21,7 @@ SMALL = [
     pytest.param("pair", {"database", "settings"}, 6, id="database"),
     pytest.param("pooled", {"operators"}, 4, id="operators"),
     pytest.param("skewed", {"clock steps"}, 2, id="clock"),
+    pytest.param("restored", {"restored beside workers"}, 1, id="restore"),
     pytest.param("replicated", {"failover to the standby"}, 2, id="failover"),
 ]
 
@@ -48,3 +50,19 @@ def test_a_seed_decides_the_faults() -> None:
         return [(i.fault.name, i.seed) for i in islice(injections, 50)]
 
     assert first(7) == first(7) != first(8)
+
+
+def test_a_long_run_has_each_fault_in_a_stage_of_its_own() -> None:
+    assert programme.SUBJECTS.keys() == STAGES.keys()
+    named = set().union(*programme.SUBJECTS.values())
+    assert named <= {*FAULTS, *(fault.group for fault in FAULTS.values())}
+    assert [f.name for f in FAULTS.values() if not {f.name, f.group} & named] == []
+    assert sum(map(programme.share, STAGES)) == pytest.approx(1)
+
+
+def test_the_parts_of_the_orders_are_all_orders() -> None:
+    def played(part: int, parts: int) -> list[programme.Play]:
+        return list(programme.part_of(programme.plays(), part, parts))
+
+    whole = [play for number in (1, 2, 3) for play in played(number, 3)]
+    assert len(whole) == len(played(1, 1)) > 10_000

@@ -13,9 +13,21 @@ from tests.trials.terms import STATEMENTS, mutants, unnoticed
 
 # Terms without which everything still ends right, and what each is there for.
 _INDEX = "the key of an index: without it the same row is sought among all rows"
-_ORDER = "says that leases are locked first; the executor happens to do so anyway"
+_ORDER = "says what is locked first; the executor happens to do so anyway"
 _FIRST_ATTEMPT = "false for nearly every job: then no partition is opened"
 _LOCKED = "no other leases than the locked ones: another order of sessions needs it"
+
+_AGAIN = "asked while locking already; once more for the row as it is by now"
+_COST = "only how much is read or written"
+_DAYS = "names the partitions; which jobs they are is decided before"
+_ALL_DAYS = "strays are of no day: the range that is sent has every id"
+_RANGE = ("job_id >= CAST($2 AS uuid)", "job_id < CAST($3 AS uuid)")
+_STRAYS = {
+    **dict.fromkeys(_RANGE, _ALL_DAYS),
+    **dict.fromkeys([f"{term} [2]" for term in _RANGE], _ALL_DAYS),
+    "id >= CAST($2 AS uuid)": _ALL_DAYS,
+    "id < CAST($3 AS uuid)": _ALL_DAYS,
+}
 
 # The fragment that finds the rows of jobs that wait.
 _FINDS = {
@@ -56,6 +68,66 @@ SPARED = {
     "cancel_waiting_jobs": _FINDS,
     "reprioritize_jobs": _FINDS,
     "run_jobs_now": _FINDS,
+    "create_replays": {
+        "EXISTS (SELECT FROM plan)": f"{_COST}: without a plan nothing is made of it",
+        "numbered.is_dead": "no dead letter has the id of a job that is none",
+        "NOT EXISTS (SELECT FROM pgflow.queue_ranks AS known WHERE"
+        " known.queue = places.queue AND known.rank = places.rank)": (
+            f"{_COST}: `on conflict` would do"
+        ),
+        "problem IS NOT NULL": "null is in no list, nor out of one",
+    },
+    "undo_replays": {
+        "queue IS NULL": f"{_COST}: found twice, removed once",
+        **{
+            f"NOT EXISTS (SELECT FROM pgflow.{there} OFFSET 0)": (
+                f"{_COST}: such a job has no row in pending"
+            )
+            for there in (
+                "job_attempts WHERE job_attempts.job_id = sought.new_job_id",
+                "canceled_jobs WHERE canceled_jobs.job_id = sought.new_job_id",
+                "leases WHERE leases.job_ids @> ARRAY[sought.new_job_id]",
+            )
+        },
+        "queue IS NOT NULL": "a null key finds nothing",
+        "EXISTS (SELECT FROM missing)": f"{_COST}: pending is not read for nothing",
+        "missing.new_job_id = pending.job_id": f"{_COST}: `locked` asks for the key",
+        **{
+            f"pending.{column} = {where}.{column}": _INDEX
+            for column in ("queue", "rank", "run_at")
+            for where in ("locked", "found")
+        },
+        "pending.queue = ranks.queue": _INDEX,
+        "pending.rank = ranks.rank": _INDEX,
+        "pending.run_at = COALESCE(moved.run_at, job.run_at)": _INDEX,
+        "ranks.queue = job.queue": _INDEX,
+        "moved.job_id = job.id": f"{_COST}: what is not found so is searched for",
+        "source.job_id = removed.source_job_id": _INDEX,
+        "(SELECT count(*) FROM dead) > 0": _ORDER,
+    },
+    "delete_dead_letters": {
+        "dead.resolved_at IS NULL": _AGAIN,
+        "job_id = ANY(CAST($1 AS uuid[])) [2]": _INDEX,
+        "id = ANY(CAST($1 AS uuid[]))": _INDEX,
+    },
+    "discard_dead_letters": {"dead.resolved_at IS NULL": _AGAIN},
+    "purge_dead_letters": {"dead_letters.resolved_at IS NULL": _AGAIN},
+    "purge_pending": {"pending.rank = places.rank": _INDEX},
+    "archive_stray_jobs": _STRAYS,
+    "archive_jobs_of_day": {
+        "id >= CAST($2 AS uuid)": _DAYS,
+        "id < CAST($3 AS uuid)": _DAYS,
+        **{f"{term} [2]": _DAYS for term in _RANGE},
+    },
+    "prune_canceled_jobs": {
+        "canceled_at < CAST(CAST($1 AS text) AS timestamptz) [2]": _AGAIN
+    },
+    "prune_dead_letters": {
+        "resolved_at < CAST(CAST($1 AS text) AS timestamptz) [2]": _AGAIN
+    },
+    "remove_second_entries": {
+        "leases.job_ids @> ARRAY[entry.job_id]": _INDEX,
+    },
 }
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.trials.checker import Verdict
-from tests.trials.faults import Fault, Stage
+from tests.trials.faults import FAULTS, Fault, Stage
 from tests.trials.rig import Rig
 
 ZEROS = (
@@ -54,37 +53,90 @@ class Report:
         assert self.verdict is not None
         return self.verdict.violations
 
+    def samples(self, faults: Iterable[Fault]) -> int:
+        """Return how often each of these has been recovered from at the least."""
+        return min((len(self.recoveries[fault.name]) for fault in faults), default=0)
+
     def __str__(self) -> str:
-        assert self.verdict is not None
-        zeros = ", ".join(f"{n} {len(self.violations.get(n, []))}" for n in ZEROS)
         total = sum(self.injected.values())
         return "\n".join(
             [
                 f"seed {self.seed}: {total} faults in {self.seconds:.0f} s",
-                *self._table(),
+                *_table([self]),
                 str(self.verdict),
-                f"zeros: {zeros}",
+                zeros([self]),
             ]
         )
 
-    def _table(self) -> Iterator[str]:
-        yield f"{'fault':34} {'n':>4}  recovery p50, max (lease {self.lease} s)"
-        for name, count in sorted(self.injected.items()):
-            took = sorted(self.recoveries[name])
-            told = f"{took[len(took) // 2]:.1f} s, {took[-1]:.1f} s" if took else ""
-            yield f"{name:34} {count:4}  {told}"
+
+def summary(reports: Sequence[Report]) -> str:
+    """Return what several trials have found together."""
+    jobs: Counter[str] = Counter()
+    groups: Counter[str] = Counter()
+    for report in reports:
+        assert report.verdict is not None
+        jobs.update(report.verdict.counts)
+        for name, count in report.injected.items():
+            groups[FAULTS[name].group] += count
+    return "\n".join(
+        [
+            f"{len(reports)} trials, {sum(report.seconds for report in reports):.0f} s",
+            *_table(reports),
+            f"{sum(groups.values())} faults: "
+            + ", ".join(f"{count} {group}" for group, count in sorted(groups.items())),
+            ", ".join(f"{count} {name}" for name, count in jobs.items()),
+            zeros(reports),
+        ]
+    )
 
 
-def schedule(seed: int, faults: Sequence[Fault]) -> Iterator[Injection]:
-    """Yield what follows from a seed: the same faults in the same order, always."""
+def zeros(reports: Sequence[Report]) -> str:
+    """Return what must be zero, and what else was broken."""
+    found = Counter(dict.fromkeys(ZEROS, 0))
+    for report in reports:
+        found.update({name: len(what) for name, what in report.violations.items()})
+    return "zeros: " + ", ".join(f"{name} {count}" for name, count in found.items())
+
+
+def _table(reports: Sequence[Report]) -> Iterator[str]:
+    """Yield how long it took after each kind of fault until short jobs ran as before:
+    in seconds, and in leases.
+    """
+    lease = max(report.lease for report in reports)
+    injected: Counter[str] = Counter()
+    recoveries: defaultdict[str, list[float]] = defaultdict(list)
+    for report in reports:
+        injected.update(report.injected)
+        for name, took in report.recoveries.items():
+            recoveries[name] += took
+    head = f"recovery (lease {lease} s)"
+    yield f"{head:30} {'n':>4} {'samples':>8} {'p50':>8} {'max':>8} {'max/lease':>10}"
+    order = sorted(injected, key=lambda name: (FAULTS[name].group, name))
+    for name in order:
+        line = f"{name:30} {injected[name]:4} {len(recoveries[name]):8}"
+        if took := sorted(recoveries[name]):
+            middle, most = took[len(took) // 2], took[-1]
+            line += f" {middle:6.1f} s {most:6.1f} s {most / lease:10.1f}"
+        yield line
+
+
+def schedule(
+    seed: int, faults: Sequence[Fault], others: Sequence[Fault] = ()
+) -> Iterator[Injection]:
+    """Yield what follows from a seed: the same faults in the same order, always.
+
+    Each of `faults` comes once a round, with a few of the `others` between them.
+    """
+    assert faults, "no fault fits the stage"
     chance = random.Random(seed)
-    for round_ in itertools.count():
-        # Every kind comes once a round, so that a short trial has most of them.
-        order = chance.sample(list(faults), len(faults))
+    while True:
+        few = chance.sample(list(others), min(len(others), 2 + len(faults) // 4))
+        order = chance.sample([*faults, *few], len(faults) + len(few))
         for fault in order:
-            pause, patient = chance.uniform(0.1, 0.8), chance.random() < 0.6
+            pause = chance.uniform(0.1, 0.8)
+            # Others are not waited for: what comes next finds them at work.
+            patient = chance.random() < (0.2 if fault in few else 0.75)
             yield Injection(fault, chance.randrange(1 << 30), pause, patient)
-        assert order, f"no fault fits the stage in round {round_}"
 
 
 def run(

@@ -8,7 +8,8 @@ wait in a queue that lets one job run. `stranger` runs at another worker.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -34,8 +35,12 @@ LIMITED = "limited"
 
 _PREPARE = """
 create schema trial;
+create table trial.upkeep (since timestamptz default now());
 create function trial.refuse() returns trigger language plpgsql as $$
 begin
+  if tg_op = 'DELETE' and exists (select from trial.upkeep) then
+    return old;
+  end if;
   raise exception 'a row of % was %', tg_table_name, lower(tg_op);
 end $$;
 create trigger append_only before update or delete on pgflow.job_attempts
@@ -47,7 +52,8 @@ _CLEAR = ";".join(
     for table in (
         "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
         "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
-        "policy_decisions",
+        "policy_decisions", "jobs_archive", "job_attempts_archive", "replay_plans",
+        "replay_items", "worker_counters",
     )
 )  # fmt: skip
 # Jobs of a few seconds' age, by number; ids of another day, so that no partition but
@@ -126,6 +132,16 @@ order by 1, 2
 def prepare(connection: Connection) -> None:
     """Have the database refuse what no statement may do to an attempt's row."""
     connection.execute(_PREPARE)
+
+
+@contextmanager
+def upkeep(connection: Connection) -> Iterator[None]:
+    """Let attempts be removed meanwhile."""
+    connection.execute("insert into trial.upkeep default values")
+    try:
+        yield
+    finally:
+        connection.execute("delete from trial.upkeep")
 
 
 def plant(connection: Connection) -> None:

@@ -1,0 +1,224 @@
+"""What the statements of replays must do: scenarios as in `upkeep`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgflow_cli.plans import ReplayOptions
+from tests.trials import world
+from tests.trials.scenarios import Bench, add_worker
+from tests.trials.upkeep import (
+    LATER,
+    OLD,
+    THIRD_HELD,
+    cancel,
+    changes,
+    die_all,
+    end,
+    told,
+)
+from tests.trials.world import JOB, WORKER
+
+
+def _plan(bench: Bench, *names: str, **options: Any) -> tuple[int, str]:
+    """Make a plan; return it and who runs it."""
+    plan = bench.repository.create_replay_plan(
+        [JOB[name] for name in names],
+        options=ReplayOptions(**options),
+        runner="trial",
+        action_id=1,
+    )
+    row = bench.connection.execute(
+        "select runner_id::text from pgflow.replay_plans where id = %s", (plan,)
+    ).fetchone()
+    assert row is not None
+    return plan, row[0]
+
+
+def _create(bench: Bench, plan: tuple[int, str], limit: int = 9) -> str:
+    """Create the next jobs; return what became of each, and how many were told."""
+
+    def create() -> str:
+        parameters = {
+            "plan_id": plan[0], "runner_id": plan[1], "limit": limit, "canary": False
+        }  # fmt: skip
+        rows = bench.repository.link.tuples("create_replays", parameters)
+        return ", ".join(
+            f"{world.name_of(source)} {problem or state} told {told}"
+            for source, _, state, problem, told in rows
+        )
+
+    return changes(bench, create)
+
+
+def _alike(bench: Bench) -> None:
+    """Let all plans have the same runner, of which no two are alike in fact."""
+    bench.sql(
+        "update pgflow.replay_plans as plan set runner_id = first.runner_id from"
+        " (select runner_id from pgflow.replay_plans order by id limit 1) as first"
+    )
+
+
+def _limit_payloads(bench: Bench) -> None:
+    bench.sql("update pgflow.queue_policies set max_payload_bytes = 2")
+
+
+@told("create_replays")
+def dead_letters_are_replayed_once(bench: Bench) -> str:
+    """One that others have replayed since, one that is too large, and two others."""
+    die_all(bench)
+    _limit_payloads(bench)
+    bench.sql(f"delete from pgflow.queue_ranks where queue = '{world.LIMITED}'")
+    plan = _plan(bench, "third", "seventh", "first", "second", "fifth", patch='{"a":1}')
+    other = _plan(bench, "first", "second", "third", "fourth", "fifth")
+    _alike(bench)
+    with bench.locked(THIRD_HELD.replace(JOB["third"], JOB["first"])):
+        begun = _create(bench, plan, 2)
+    strange = _create(bench, (other[0], JOB["first"]))
+    whole = _create(bench, plan)
+    stopped = "update pgflow.replay_plans set state = 'stopped' where id = {}"
+    bench.sql(stopped.format(other[0]))
+    return " | ".join(
+        [
+            begun,
+            strange,
+            whole,
+            _create(bench, plan),
+            _create(bench, (other[0], plan[1])),
+        ]
+    )
+
+
+@told("create_replays")
+def what_was_replayed_before_counts_for_its_own_source(bench: Bench) -> str:
+    die_all(bench)
+    for name in ("fifth", "sixth"):
+        bench.sql(f"delete from pgflow.pending where job_id = '{JOB[name]}'")
+        end(bench, name)
+    _create(bench, _plan(bench, "first", "sixth", "fifth", any_status=True))
+    bench.sql(
+        "update pgflow.dead_letters set resolved_at = null, resolution = null,"
+        f" replay_job_id = null where job_id = '{JOB['first']}'"
+    )
+    bench.sql(
+        "update pgflow.replay_items set state = 'undone'"
+        f" where source_job_id = '{JOB['fifth']}'"
+    )
+    plan = _plan(bench, "first", "second", "fifth", "sixth", any_status=True)
+    return _create(bench, plan)
+
+
+@told("create_replays")
+def a_replay_makes_the_rank_that_it_needs(bench: Bench) -> str:
+    die_all(bench)
+    higher = _create(bench, _plan(bench, "first", priority=7))
+    elsewhere = _create(bench, _plan(bench, "second", to_queue="emails"))
+    return f"{higher} | {elsewhere}"
+
+
+@told("create_replays")
+def what_is_not_replayed_takes_no_place_in_the_pace(bench: Bench) -> str:
+    die_all(bench)
+    return _create(bench, _plan(bench, "fifth", "first", seconds_apart=3600.0))
+
+
+def _told(bench: Bench, *, later: bool = False, **worker: Any) -> str:
+    die_all(bench)
+    add_worker(bench, WORKER, **{"idle": True, **worker})
+    return _create(bench, _plan(bench, "first", delay=3600.0 if later else None))
+
+
+@told("create_replays")
+def an_idle_worker_is_told_of_replays(bench: Bench) -> str:
+    return _told(bench)
+
+
+@told("create_replays")
+def a_busy_worker_is_not_told_of_replays(bench: Bench) -> str:
+    return _told(bench, idle=False)
+
+
+@told("create_replays")
+def a_quiet_worker_is_not_told_of_replays(bench: Bench) -> str:
+    return _told(bench, quiet=True)
+
+
+@told("create_replays")
+def a_worker_of_other_queues_is_not_told_of_replays(bench: Bench) -> str:
+    die_all(bench)
+    add_worker(bench, WORKER, idle=True)
+    bench.sql("update pgflow.workers set queues = '{emails}'")
+    return _create(bench, _plan(bench, "first"))
+
+
+@told("create_replays")
+def of_replays_that_are_not_due_no_worker_is_told(bench: Bench) -> str:
+    return _told(bench, later=True)
+
+
+def _undo(bench: Bench, plan: tuple[int, str], after_place: int = 0) -> str:
+    def undo() -> str:
+        place, job_ids = bench.repository.undo_replays(
+            plan[0],
+            after_place=after_place,
+            limit=9,
+            actor="trial",
+            note="",
+            action_id=1,
+        )
+        return f"{len(job_ids)} up to {place}"
+
+    return changes(bench, undo)
+
+
+@told("undo_replays")
+def what_has_not_been_tried_is_undone(bench: Bench) -> str:
+    """The first was tried, the seventh replayed once more; the second is undone."""
+    die_all(bench)
+    plan = _plan(bench, "first", "second", "seventh")
+    _create(bench, plan)
+    other = _plan(bench, "fifth", "sixth", any_status=True)
+    _create(bench, other)
+    tried = (
+        f"select replay_job_id from pgflow.dead_letters where job_id = '{JOB['first']}'"
+    )
+    bench.sql(f"update pgflow.pending set attempt_no = 1 where job_id = ({tried})")
+    bench.sql(
+        f"update pgflow.dead_letters set replay_job_id = '{LATER}'"
+        f" where job_id = '{JOB['seventh']}'"
+    )
+    with bench.locked(THIRD_HELD):
+        last = _undo(bench, plan, 2)
+        return f"{last} | {_undo(bench, plan)} | {_undo(bench, plan)}"
+
+
+@told("undo_replays")
+def what_was_moved_by_hand_is_found_and_undone(bench: Bench) -> str:
+    die_all(bench)
+    cancel(bench, "fifth", OLD)
+    plan = _plan(bench, "first", "second")
+    _create(bench, plan)
+    bench.sql(
+        "update pgflow.pending set rank = 9 from pgflow.dead_letters as dead"
+        f" where pending.job_id = replay_job_id and dead.job_id = '{JOB['first']}'"
+    )
+    return _undo(bench, plan)
+
+
+@told("lock_replay_items")
+def items_of_other_plans_are_locked_too(bench: Bench) -> str:
+    die_all(bench)
+    plan = _plan(bench, "first", "second", "third")
+    _plan(bench, "third", "first", "seventh")
+    bench.sql(
+        f"update pgflow.replay_items set state = 'skipped', problem = 'GONE'"
+        f" where plan_id = {plan[0]} and place = 2"
+    )
+    wanted = {"plan_id": plan[0], "state": "waiting", "limit": 9, "after_place": 0}
+    lock = bench.repository.link.tuples
+    return str(
+        [
+            lock("lock_replay_items", {**wanted, "after_place": after})
+            for after in (0, 1)
+        ]
+    )

@@ -1,0 +1,576 @@
+"""What statements of operators and of upkeep must do: scenarios as in `scenarios`.
+
+Their answers tell every row that has gone (-) or come (+), whichever table it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial, wraps
+
+from pgflow_cli.models import Operator
+from pgflow_cli.upkeep import Moved, PartitionDay, Removed
+from tests.trials import world
+from tests.trials.scenarios import Bench, scenario
+from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
+
+_OPERATOR = Operator("trial", "trial")
+OLD, _CUT, _RECENT = "2024-06-02", datetime(2025, 1, 1, tzinfo=UTC), "2025-06-02"
+_CUT_TEXT = "2025-01-01"
+LATER = "01a00000-0000-7000-8000-000000000001"  # an id of 2026
+_ROWS = """
+select 'job ' || id::text from pgflow.jobs
+union all select 'archived ' || id::text from pgflow.jobs_archive
+union all
+select 'attempt ' || job_id || ' ' || attempt_no || ' ' || status
+from pgflow.job_attempts
+union all
+select 'archived attempt ' || job_id || ' ' || attempt_no
+from pgflow.job_attempts_archive
+union all
+select 'dead ' || job_id || coalesce(' ' || resolution, '')
+  || coalesce(' ' || replay_job_id, '')
+from pgflow.dead_letters
+union all select 'canceled ' || job_id from pgflow.canceled_jobs
+union all
+select 'waits ' || job_id || ' ' || queue || ' ' || rank || ' ' || attempt_no
+  || case when run_at > now() then ' later' else '' end
+from pgflow.pending
+union all
+select 'lease ' || array_to_string(job_ids, ' ') || ' ' || attempt_nos::text
+from pgflow.leases
+union all select 'rank ' || queue || ' ' || rank from pgflow.queue_ranks
+union all
+select 'item ' || row_number() over (order by plan_id, place) || ' ' || state
+  || coalesce(' ' || problem, '')
+from pgflow.replay_items
+union all
+select 'plan ' || row_number() over (order by id) || ': ' || created || ' ' || skipped
+  || ' ' || failed || ' ' || undone
+from pgflow.replay_plans
+union all
+select 'counter ' || queue || ' ' || count
+from pgflow.worker_counters where metric = 'replays'
+union all
+select 'marks ' || archived_until || ' ' || pruned_until from pgflow.history_marks
+"""
+
+
+def told(
+    *of: str, answer: str = ""
+) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
+    """Register a scenario of which the answer tells everything."""
+
+    def register(act: Callable[[Bench], str]) -> Callable[[Bench], str]:
+        @wraps(act)
+        def acted(bench: Bench) -> str:
+            answer = act(bench)
+            world.plant(bench.connection)
+            return answer
+
+        return scenario(*of, answer=answer)(acted)
+
+    return register
+
+
+def _rows(bench: Bench) -> list[str]:
+    names = {job_id: name for name, job_id in JOB.items()}
+    return sorted(
+        " ".join(names.get(w, "new" if len(w) == 36 else w) for w in row[0].split())
+        for row in bench.connection.execute(_ROWS).fetchall()
+    )
+
+
+def changes(bench: Bench, act: Callable[[], object]) -> str:
+    """Act; return what that answered, and which rows it has taken away and brought."""
+    before = _rows(bench)
+    with world.upkeep(bench.connection):
+        answer = _figures(act())
+    after = _rows(bench)
+    gone, come = list(before), list(after)
+    for row in before:
+        if row in come:
+            come.remove(row)
+            gone.remove(row)
+    told = [*(f"-{row}" for row in gone), *(f"+{row}" for row in come)]
+    return "; ".join([answer, *told])
+
+
+def _figures(answer: object) -> str:
+    """Return counts as numbers, and anything else as it is."""
+    if isinstance(answer, Moved | Removed):
+        return f"{answer.looked} looked at, {answer.jobs} {answer.attempts}"
+    return str(answer)
+
+
+def _named(job_ids: list[str]) -> str:
+    return " ".join(sorted(map(world.name_of, job_ids)))
+
+
+def end(
+    bench: Bench,
+    name: str,
+    status: str = "succeeded",
+    attempt_no: int = 1,
+    *,
+    at: str = OLD,
+    archive: bool = False,
+) -> None:
+    bench.sql(
+        f"insert into pgflow.job_attempts{'_archive' if archive else ''} (job_id,"
+        " lease_id, started_at, finished_at, attempt_no, status, worker_name) values"
+        f" ('{JOB[name]}', '{LEASE}', '{at}', '{at}', {attempt_no}, '{status}', 'w')"
+    )
+
+
+def _archive(bench: Bench, *names: str) -> None:
+    columns = (
+        "id, run_at, created_at, timeout_ms, max_attempts, priority, queue, job_type,"
+        " payload, meta"
+    )
+    for name in names:
+        bench.sql(
+            f"insert into pgflow.jobs_archive ({columns})"
+            f" select {columns} from pgflow.jobs where id = '{JOB[name]}'"
+        )
+
+
+def _die(bench: Bench, *names: str, resolved: str = "null", by: str = "null") -> None:
+    for number, name in enumerate(names, start=1 if resolved == "null" else 0):
+        bench.sql(
+            "insert into pgflow.dead_letters (job_id, attempt_no, failed_attempts,"
+            " died_at, queue, job_type, dlq_reason_code, resolved_at, resolution)"
+            f" select id, 1, 1, '2024-06-0{number + 1}', queue, job_type,"
+            f" 'NON_RETRYABLE', {resolved}, {by} from pgflow.jobs"
+            f" where id = '{JOB[name]}'"
+        )
+
+
+def cancel(bench: Bench, name: str, at: str) -> None:
+    bench.sql(
+        "insert into pgflow.canceled_jobs (job_id, queue, canceled_at, canceled_by)"
+        f" values ('{JOB[name]}', 'default', '{at}', 'trial')"
+    )
+
+
+def _hold(bench: Bench, *names: str, attempt_nos: str = "{1}") -> None:
+    """Let the lease that has run out hold these."""
+    jobs = ",".join(JOB[name] for name in names)
+    bench.sql(
+        f"update pgflow.leases set job_ids = '{{{jobs}}}', attempt_nos ="
+        f" '{attempt_nos}' where lease_id = '{LEASE}'"
+    )
+
+
+def _mark(bench: Bench, text: str) -> None:
+    bench.sql(f"update pgflow.history_marks set {text}")
+
+
+def _no_marks(bench: Bench) -> None:
+    least = "00000000-0000-0000-0000-000000000000"
+    _mark(bench, f"archived_until = '{least}', pruned_until = '{least}'")
+
+
+# Dead letters.
+
+
+def die_all(bench: Bench) -> None:
+    bench.sql(f"delete from pgflow.leases where lease_id = '{LEASE}'")
+    for name in ("first", "second", "third", "seventh"):
+        end(bench, name, "failed")
+    _die(bench, "third", resolved="now()", by="'discarded'")
+    _die(bench, "first", "second", "seventh")
+
+
+THIRD_HELD = (
+    f"select from pgflow.dead_letters where job_id = '{JOB['third']}' for update"
+)
+
+
+@told(
+    "delete_dead_letters",
+    "discard_dead_letters",
+    answer=(
+        "first seventh; -dead first; -dead seventh; +dead first discarded; "
+        "+dead seventh discarded | first; -attempt first 1 failed; -dead first; "
+        "-job first"
+    ),
+)
+def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
+    die_all(bench)
+    wanted = [JOB["first"], JOB["third"]]
+    repository = bench.repository
+    with bench.locked(THIRD_HELD):
+        discarded = changes(
+            bench,
+            lambda: _named(
+                repository.discard_dead_letters([*wanted, JOB["seventh"]], action_id=1)
+            ),
+        )
+    bench.sql(
+        "update pgflow.dead_letters set resolved_at = null, resolution = null"
+        f" where job_id = '{JOB['first']}'"
+    )
+    with bench.locked(THIRD_HELD):
+        deleted = changes(bench, lambda: _named(repository.delete_dead_letters(wanted)))
+    return f"{discarded} | {deleted}"
+
+
+@told(
+    "purge_dead_letters",
+    answer=(
+        "first; -dead first; +dead first discarded | second; -dead second; "
+        "+dead second discarded"
+    ),
+)
+def the_oldest_dead_letters_of_a_queue_are_purged(bench: Bench) -> str:
+    die_all(bench)
+    purge = bench.repository.purge_dead_letters
+    one = changes(bench, lambda: _named(purge("default", 1, 1)))
+    return f"{one} | {changes(bench, lambda: _named(purge('default', 1, 9)))}"
+
+
+@told(
+    "purge_pending",
+    answer=(
+        "fifth; -waits fifth default 0 0; +canceled fifth | sixth; "
+        "-waits sixth default 0 0 later; +canceled sixth"
+    ),
+)
+def what_waits_in_a_queue_is_purged_by_state(bench: Bench) -> str:
+    bench.sql(
+        "update pgflow.pending set run_at = now() + interval '1 hour'"
+        f" where job_id = '{JOB['sixth']}'"
+    )
+
+    def purge(status: str) -> str:
+        purge = bench.repository.purge_pending
+        return changes(bench, lambda: _named(purge("default", status, _OPERATOR, 1, 9)))
+
+    return f"{purge('queued')} | {purge('scheduled')}"
+
+
+# The archive.
+
+
+def _ended(bench: Bench) -> None:
+    _no_marks(bench)
+    _hold(bench, "first")
+    for name in ("first", "second", "fifth", "sixth"):
+        end(bench, name, attempt_no=2 if name == "second" else 1)
+    end(bench, "second", "failed")
+    end(bench, "third", "failed")
+    end(bench, "fourth", at=_RECENT)
+
+
+@told(
+    "archive_stray_jobs",
+    answer=(
+        "2; -attempt fifth 1 succeeded; -attempt sixth 1 succeeded; -job fifth; "
+        "-job sixth; -marks new new; +archived attempt fifth 1; "
+        "+archived attempt sixth 1; +archived fifth; +archived sixth; "
+        "+marks sixth new | 1; -attempt second 1 failed; "
+        "-attempt second 2 succeeded; -job second; +archived attempt second 1; "
+        "+archived attempt second 2; +archived second"
+    ),
+)
+def what_has_rested_is_archived(bench: Bench) -> str:
+    _ended(bench)
+
+    def move(after: str, limit: int) -> str:
+        return changes(
+            bench,
+            lambda: (
+                bench.repository.archive_stray_jobs(
+                    after=JOB.get(after), cut=_CUT, limit=limit
+                ).jobs
+            ),
+        )
+
+    last, first = move("second", 9), move("", 9)
+    _no_marks(bench)
+    return f"{last} | {first}"
+
+
+@told(
+    "archive_jobs_of_day",
+    answer=(
+        "1; -attempt fifth 1 succeeded; -job fifth; -marks new new; "
+        "+archived attempt fifth 1; +archived fifth; +marks fifth new | 0 | 1; "
+        "-attempt second 1 failed; -attempt second 2 succeeded; -job second; "
+        "+archived attempt second 1; +archived attempt second 2; +archived second"
+    ),
+)
+def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
+    _ended(bench)
+    day = PartitionDay("20240601", JOB["second"], JOB["sixth"], [], False)
+
+    def move(after: str) -> str:
+        return changes(
+            bench,
+            lambda: (
+                bench.repository.archive_jobs_of_day(
+                    day, after=JOB.get(after), cut=_CUT, limit=9
+                ).jobs
+            ),
+        )
+
+    _hold(bench, "first", "second", attempt_nos="{1,2}")
+    held = move("")
+    _hold(bench, "first")
+    moved = f"{held} | {move('second')} | {move('')}"
+    _no_marks(bench)
+    return moved
+
+
+def _trace(bench: Bench, *names: str) -> None:
+    """Leave everything of jobs that there may be."""
+    for name in names:
+        _archive(bench, name)
+        end(bench, name, "failed")
+        end(bench, name, "failed", archive=True)
+
+
+@told(
+    "prune_canceled_jobs",
+    "prune_dead_letters",
+    answer=(
+        "1 looked at, 1 2; -archived attempt second 1; -archived second; "
+        "-attempt second 1 failed; -canceled second; -job second; "
+        "-marks new new; +marks new second | 1 looked at, 1 2; "
+        "-archived attempt first 1; -archived first; -attempt first 1 failed; "
+        "-canceled first; -job first | 1 looked at, 1 2; "
+        "-archived attempt fifth 1; -archived fifth; -attempt fifth 1 failed; "
+        "-dead fifth discarded; -job fifth; -marks new second; "
+        "+marks new fifth | 1 looked at, 1 2; -archived attempt fourth 1; "
+        "-archived fourth; -attempt fourth 1 failed; -dead fourth discarded; "
+        "-job fourth"
+    ),
+)
+def what_ended_long_ago_is_pruned_with_all_its_traces(bench: Bench) -> str:
+    _no_marks(bench)
+    bench.sql("delete from pgflow.leases")
+    _trace(bench, *world.NAMES[:6])
+    ends = []
+    for names, prune, add in (
+        (("first", "second", "third"), bench.repository.prune_canceled_jobs, cancel),
+        (("fourth", "fifth", "sixth"), bench.repository.prune_dead_letters, _resolve),
+    ):
+        for name, at in zip(names, ("2024-06-03", OLD, _RECENT), strict=True):
+            add(bench, name, at)
+        ends += [changes(bench, partial(prune, before=_CUT_TEXT, limit=1))]
+        ends += [changes(bench, partial(prune, before=_CUT_TEXT, limit=9))]
+    _no_marks(bench)
+    return " | ".join(ends)
+
+
+def _resolve(bench: Bench, name: str, at: str) -> None:
+    _die(bench, name, resolved=f"'{at}'", by="'discarded'")
+
+
+@told(
+    "prune_archived_jobs",
+    answer=(
+        "3 looked at, 2 0 | 2 looked at, 1 1; -archived attempt fifth 1; "
+        "-archived fifth; -marks new new; +marks new fifth | 3 looked at, 2 2; "
+        "-archived attempt first 1; -archived attempt second 1; -archived first; "
+        "-archived second"
+    ),
+)
+def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
+    _no_marks(bench)
+    _archive(bench, "first", "second", "third", "fifth")
+    for name in ("first", "second", "fifth"):
+        end(bench, name, archive=True)
+    end(bench, "third", at=_RECENT, archive=True)
+    bench.sql(
+        "insert into pgflow.jobs_archive (id, queue, job_type, payload, run_at,"
+        " created_at, priority, max_attempts) select"
+        f" '{LATER}', queue, job_type, payload, run_at, created_at, priority,"
+        f" max_attempts from pgflow.jobs where id = '{JOB['first']}'"
+    )
+
+    def prune(after: str, *, dry_run: bool = False) -> str:
+        return changes(
+            bench,
+            lambda: bench.repository.prune_archived_jobs(
+                after=JOB.get(after), before=_CUT, limit=9, dry_run=dry_run
+            ),
+        )
+
+    ends = [prune("first", dry_run=True), prune("second"), prune("")]
+    _no_marks(bench)
+    return " | ".join(ends)
+
+
+# After a dump was loaded over the tables.
+
+
+def _count(bench: Bench, statement: str) -> str:
+    return changes(bench, lambda: bench.repository.link.count(statement))
+
+
+@told(
+    "remove_archived_copies",
+    answer=("2; -attempt second 1 failed; -job second; -job third"),
+)
+def copies_of_archived_jobs_are_removed(bench: Bench) -> str:
+    _hold(bench, "first")
+    _archive(bench, "first", "second", "third")
+    end(bench, "second", archive=True)
+    end(bench, "third", "failed", archive=True)
+    end(bench, "fifth", archive=True)
+    for name in ("second", "third", "fifth"):
+        end(bench, name, "failed")
+    return _count(bench, "remove_archived_copies")
+
+
+@told(
+    "remove_reloaded_jobs",
+    answer=(
+        "0 | 1; -attempt second 1 failed; -canceled second; -dead second; -job second"
+    ),
+)
+def jobs_that_were_pruned_and_are_back_are_removed(bench: Bench) -> str:
+    for name in ("second", "fifth"):
+        end(bench, name, "failed")
+        _die(bench, name)
+        cancel(bench, name, OLD)
+    identity = (
+        "update pgflow.database_identity set load_began = {}, load_pruned_until = {}"
+    )
+    bench.sql(identity.format("pg_current_xact_id()", f"'{JOB['fourth']}'"))
+    bench.sql(
+        "update pgflow.jobs set priority = priority"
+        f" where id in ('{JOB['second']}', '{JOB['fifth']}')"
+    )
+    bench.sql(
+        "create table trial.identity as select table_oid from pgflow.database_identity"
+    )
+    try:
+        bench.sql("update pgflow.database_identity set table_oid = 1")
+        elsewhere = _count(bench, "remove_reloaded_jobs")
+        bench.sql(
+            "update pgflow.database_identity"
+            " set table_oid = (select table_oid from trial.identity)"
+        )
+        return f"{elsewhere} | {_count(bench, 'remove_reloaded_jobs')}"
+    finally:
+        bench.sql("drop table trial.identity")
+        bench.sql(identity.format("null", "null"))
+
+
+def _wait(bench: Bench, name: str, rank: int, at: int, attempt_no: int = 0) -> None:
+    """Let a job wait in one more place."""
+    bench.sql(
+        "insert into pgflow.pending (queue, rank, run_at, job_id, job_type, attempt_no)"
+        f" values ('default', {rank}, '2024-06-0{at}', '{JOB.get(name, name)}', 'noop',"
+        f" {attempt_no})"
+    )
+
+
+@told(
+    "remove_second_entries",
+    answer=(
+        "8; -waits eighth default 0 0; -waits fifth default -5 0; "
+        "-waits fourth default 0 1; -waits new default 0 0; "
+        "-waits second default 0 0; -waits seventh default 0 0; "
+        "-waits sixth default 3 0; -waits stranger default 0 0"
+    ),
+)
+def entries_that_a_dump_has_brought_back_are_removed(bench: Bench) -> str:
+    bench.sql("delete from pgflow.pending")
+    _hold(bench, "first", "fourth", attempt_nos="{1,5}")
+    _wait(bench, "first", 0, 1, 1)
+    _wait(bench, "fourth", 0, 1, 1)
+    _wait(bench, LATER, 0, 1)
+    for name, (rank, at), (other_rank, other_at), moved in (
+        ("fifth", (-5, 3), (3, 3), True),
+        ("sixth", (0, 1), (3, 3), False),
+        ("seventh", (0, 1), (0, 2), True),
+    ):
+        _wait(bench, name, rank, at)
+        _wait(bench, name, other_rank, other_at)
+        if moved:
+            bench.sql(
+                "insert into pgflow.moved_jobs (job_id, rank, run_at, attempt_no)"
+                f" values ('{JOB[name]}', {other_rank}, '2024-06-0{other_at}', 0)"
+            )
+    for table in ("pending", "moved_jobs"):
+        bench.sql(
+            f"update pgflow.{table} set run_at = '2124-06-02'"
+            f" where job_id = '{JOB['seventh']}' and run_at = '2024-06-02'"
+        )
+    for name, status in (
+        ("eighth", "succeeded"),
+        ("second", "failed"),
+        ("third", "failed"),
+    ):
+        _wait(bench, name, 0, 1, int(name == "third"))
+        end(bench, name, status)
+    _wait(bench, "stranger", 0, 1)
+    cancel(bench, "stranger", OLD)
+    _die(bench, "second")
+    return _count(bench, "remove_second_entries")
+
+
+@told(
+    "remove_second_entries",
+    answer=(
+        "4; -waits first default 0 0; -waits second default 0 0; "
+        "-waits stranger default 0 0; -waits third default 0 0"
+    ),
+)
+def each_reason_to_remove_an_entry_is_one(bench: Bench) -> str:
+    """Dead, canceled, tried, leased: one each, and one that has nothing of these."""
+    bench.sql("delete from pgflow.pending")
+    bench.sql(f"delete from pgflow.leases where lease_id = '{LEASE}'")
+    for name in ("first", "second", "third", "stranger", "fifth"):
+        _wait(bench, name, 0, 1)
+    _die(bench, "first")
+    cancel(bench, "second", OLD)
+    end(bench, "third", "failed")
+    return _count(bench, "remove_second_entries")
+
+
+@told(
+    "trim_interrupted_leases",
+    answer=(
+        "1; -lease first second third fourth fifth sixth {1,1,2,1,1,1}; "
+        "+lease third sixth {2,1} | 0 | 0"
+    ),
+)
+def leases_that_a_dump_has_brought_back_are_trimmed(bench: Bench) -> str:
+    bench.fence()
+    held = ("first", "second", "third", "fourth", "fifth", "sixth")
+    _hold(bench, *held, attempt_nos="{1,1,2,1,1,1}")
+    end(bench, "second")
+    end(bench, "third", "failed")
+    _die(bench, "fourth")
+    cancel(bench, "fifth", OLD)
+    end(bench, "stranger")
+    bench.sql("set session_replication_role = replica")
+    bench.sql(f"delete from pgflow.jobs where id = '{JOB['first']}'")
+    bench.sql("set session_replication_role = origin")
+    for worker, heard in ((WORKER, "-1 hour"), (OTHER, "1 hour")):
+        bench.sql(
+            "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
+            " lease_seconds, name, host, last_heartbeat) values"
+            f" ('{worker}', gen_random_uuid(), 1, 1, 10, 'w', 'h',"
+            f" now() + interval '{heard}')"
+        )
+    live = _count(bench, "trim_interrupted_leases")
+    again = _count(bench, "trim_interrupted_leases")
+    expire = "update pgflow.leases set expires_at = now() - interval '1 second'"
+    bench.sql(f"{expire} where lease_id = '{FOREIGN}'")
+    return f"{live} | {again} | {_count(bench, 'trim_interrupted_leases')}"
+
+
+@told(
+    "trim_interrupted_leases",
+    answer=("0"),
+)
+def a_lease_that_lasts_is_not_trimmed(bench: Bench) -> str:
+    end(bench, "stranger")
+    return _count(bench, "trim_interrupted_leases")
