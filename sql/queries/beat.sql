@@ -1,5 +1,5 @@
--- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them. What an
--- operator wants of them comes back: which are to lease no more, which jobs are canceled. The leases are locked already.
+-- Say that a supervisor's processes live, and extend the leases they report, which are locked: one statement for all of
+-- them. What an operator wants of them comes back: which are to lease no more, which jobs are canceled.
 with
 extended as (
   update pgflow.leases
