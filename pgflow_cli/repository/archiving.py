@@ -150,7 +150,10 @@ class Archiving(Part):
     def prune_dead_letters(self, *, before: str, limit: int) -> Removed:
         """Remove dead letters that were resolved before a time, with their jobs."""
         wanted = {"before": before, "limit": limit}
-        return self.link.rows("prune_dead_letters", Removed, wanted)[0]
+        with self.transaction():
+            locked = self.link.tuples("lock_resolved_dead_letters", wanted)
+            doomed = {"job_ids": [row[0] for row in locked], "before": before}
+            return self.link.rows("prune_dead_letters", Removed, doomed)[0]
 
     def prune_canceled_jobs(self, *, before: str, limit: int) -> Removed:
         """Remove jobs that were canceled before a time."""

@@ -130,4 +130,7 @@ class DeadLetters(Part):
     def delete_dead_letters(self, job_ids: Sequence[str]) -> list[str]:
         """Remove those that are open, their jobs and attempts; return which."""
         parameters = {"job_ids": list(job_ids)}
-        return [row[0] for row in self.link.tuples("delete_dead_letters", parameters)]
+        with self.transaction():
+            self.link.tuples("lock_dead_letters", parameters)
+            rows = self.link.tuples("delete_dead_letters", parameters)
+        return [row[0] for row in rows]

@@ -164,16 +164,18 @@ class Leases(Counting):
         progress: Mapping[str, object],
     ) -> BeatReply:
         """Say that the workers live and extend the leases; return what came of it."""
-        rows = self.link.tuples(
-            "beat",
-            {
-                "supervisor_id": supervisor_id,
-                "workers": json.dumps(workers),
-                "lease_ids": _array(lease_ids),
-                "lease_seconds": lease_seconds,
-                "progress": json.dumps(progress),
-            },
-        )
+        extended = {"lease_ids": _array(lease_ids)}
+        parameters = {
+            **extended,
+            "supervisor_id": supervisor_id,
+            "workers": json.dumps(workers),
+            "lease_seconds": lease_seconds,
+            "progress": json.dumps(progress),
+        }
+        with self.transaction():
+            if lease_ids:
+                self.link.tuples("lock_leases_to_extend", extended)
+            rows = self.link.tuples("beat", parameters)
         leases = {row[1]: row[2] for row in rows if row[0] == "lease"}
         return BeatReply(
             leases=set(leases),

@@ -242,3 +242,74 @@ create table pgflow.error_codes (
   constraint code_is_upper_case check (code ~ '^[A-Z][A-Z0-9_]{0,63}$'),
   constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget'))
 );
+
+-- The two functions below are what the statement of the cycle does with rows that others change at the same time:
+-- each in a plan of its own. A statement that has waited for such a row evaluates it once more (EvalPlanQual), and
+-- PostgreSQL 18 then decides by the state of that evaluation which partitions the rest of the statement reads: it
+-- finds no rows where there are some, or ends the server. tests/trials/test_partitions.py shows it.
+
+-- Leases of a worker that still exist. Share-locked until the transaction ends, so that no reaper takes one while its
+-- outcomes are being written; a heartbeat does not wait.
+create function pgflow.hold_leases(lease_ids uuid[], worker_id uuid)
+returns table (
+  lease_id uuid, batch_id uuid, leased_at timestamptz, queue text, job_ids uuid[], attempt_nos integer[]
+)
+language plpgsql volatile rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select held.lease_id, held.batch_id, held.leased_at, held.queue, held.job_ids, held.attempt_nos
+  from pgflow.leases as held
+  where held.lease_id = any(hold_leases.lease_ids)
+    and held.worker_id = hold_leases.worker_id
+  order by held.lease_id
+  for key share;
+end
+$$;
+
+-- End a worker's turn: remove the leases it has done with, take what has departed out of the others, and say whether it
+-- is idle (null: it has not looked).
+create function pgflow.finish_turn(
+  closed_ids uuid[], departed_lease_ids uuid[], departed_job_ids uuid[], worker_id uuid, is_idle boolean
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if cardinality(departed_lease_ids) > 0 then
+    -- All of them in one order, as a heartbeat locks them: otherwise the two may wait for each other.
+    perform
+    from pgflow.leases as held
+    where held.lease_id = any(closed_ids || departed_lease_ids)
+    order by held.lease_id
+    for no key update;
+    update pgflow.leases as held
+    set (job_ids, attempt_nos) = (
+      select
+        coalesce(array_agg(entry.job_id order by entry.place), '{}'),
+        coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
+      from unnest(held.job_ids, held.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
+      where entry.job_id <> all(departed_job_ids)
+    )
+    where held.lease_id = any(departed_lease_ids)
+      and held.lease_id <> all(closed_ids);
+  end if;
+  if cardinality(closed_ids) > 0 then
+    delete from pgflow.leases as held
+    where held.lease_id = any(closed_ids);
+  end if;
+  -- The leases first, as a heartbeat does. An idle worker is told of new jobs; a busy one looks by itself. Written only
+  -- when it changes.
+  update pgflow.workers as process
+  set idle = is_idle,
+      last_leased_at = now()
+  where process.worker_id = finish_turn.worker_id
+    and process.idle <> is_idle;
+end
+$$;
+
+revoke execute on function pgflow.hold_leases(uuid[], uuid) from public;
+revoke execute on function pgflow.finish_turn(uuid[], uuid[], uuid[], uuid, boolean) from public;

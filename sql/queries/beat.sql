@@ -1,20 +1,11 @@
--- Say that a supervisor's processes live, and extend the leases they report: one statement for all of them. What an
--- operator wants of them comes back: which are to lease no more, which jobs are canceled.
+-- Say that a supervisor's processes live, and extend the leases they report, which are locked: one statement for all of
+-- them. What an operator wants of them comes back: which are to lease no more, which jobs are canceled.
 with
--- Locked in the order that everybody locks them in.
-held as materialized (
-  select lease_id
-  from pgflow.leases
-  where lease_id = any(%(lease_ids)s::uuid[])
-  order by lease_id
-  for no key update
-),
 extended as (
   update pgflow.leases
   set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
       progress = %(progress)s::jsonb -> leases.lease_id::text,
-      -- Drop what has settled. Read from the row itself: if a job was given back while this statement waited, the row
-      -- is read again.
+      -- Drop what has settled.
       (job_ids, attempt_nos) = (
         select
           coalesce(array_agg(entry.job_id order by entry.place), '{}'),
@@ -26,8 +17,7 @@ extended as (
             and job_attempts.attempt_no = entry.attempt_no
         )
       )
-  from held
-  where leases.lease_id = held.lease_id
+  where leases.lease_id = any(%(lease_ids)s::uuid[])
   returning leases.lease_id
 ),
 alive as (

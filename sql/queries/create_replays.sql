@@ -1,4 +1,4 @@
--- Create the next jobs of a plan whose items are locked, and resolve their sources.
+-- Create the next jobs of a plan whose items and sources are locked, and resolve these.
 --
 -- A payload goes from row to row and never leaves the database.
 with
@@ -26,8 +26,6 @@ dead as materialized (
   select job_id, resolved_at, resolution, replay_job_id
   from pgflow.dead_letters
   where job_id = any(array(select source_job_id from chunk))
-  order by job_id
-  for update
 ),
 sources as materialized (
   select

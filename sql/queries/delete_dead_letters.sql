@@ -1,18 +1,9 @@
--- Remove open dead letters for good, with their jobs and attempts.
-with locked as materialized (
-  select job_id
-  from pgflow.dead_letters
+-- Remove dead letters for good that are locked and open, with their jobs and attempts.
+with gone as (
+  delete from pgflow.dead_letters
   where job_id = any(%(job_ids)s::uuid[])
     and resolved_at is null
-  order by job_id
-  for update
-),
-gone as (
-  delete from pgflow.dead_letters as dead
-  using locked
-  where dead.job_id = locked.job_id
-    and dead.resolved_at is null
-  returning dead.job_id
+  returning job_id
 ),
 -- The ids once more: a constant opens only the partitions that they are in.
 attempts as (

@@ -1,4 +1,5 @@
--- Lock the next items of a plan, and what other plans hold of the same jobs: then none of those changes under us.
+-- Lock the next items of a plan, what other plans hold of the same jobs, and their dead letters: then none of those
+-- changes under us.
 --
 -- Counts how many items there are in the chunk. What is done with them is another statement, with a newer snapshot.
 with chunk as materialized (
@@ -17,5 +18,14 @@ siblings as materialized (
   -- One order for everybody.
   order by source_job_id, plan_id, place
   for update
+),
+-- Their sources, after the items: who creates and who undoes them changes these next.
+sources as materialized (
+  select job_id
+  from pgflow.dead_letters
+  where job_id = any(array(select source_job_id from chunk))
+    and (select count(*) from siblings) >= 0
+  order by job_id
+  for update
 )
-select (select count(*) from chunk) as items, (select count(*) from siblings) as locked
+select (select count(*) from chunk) as items, (select count(*) from sources) as locked

@@ -1,10 +1,16 @@
 -- Give those of some jobs that wait another priority, for this attempt and those that follow.
 with
 -- include: locked_waiting_jobs
-moved as (
-  update pgflow.pending
-  set rank = -%(priority)s::smallint
+removed as (
+  delete from pgflow.pending
   where ctid = any(array(select place from locked))
+  returning queue, run_at, job_id, attempt_no, job_type
+),
+-- A row of its own, never an update: see hold_leases in 0001_core.
+moved as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
+  select queue, -%(priority)s::smallint, run_at, job_id, attempt_no, job_type
+  from removed
   returning queue, rank, run_at, job_id, attempt_no
 ),
 -- What a lease scans.

@@ -1,10 +1,16 @@
 -- Let those of some jobs that are scheduled be due now; tell idle workers, as enqueue does.
 with
 -- include: locked_waiting_jobs
-moved as (
-  update pgflow.pending
-  set run_at = now()
+removed as (
+  delete from pgflow.pending
   where ctid = any(array(select place from locked where run_at > now()))
+  returning queue, rank, job_id, attempt_no, job_type
+),
+-- A row of its own, never an update: see hold_leases in 0001_core.
+moved as (
+  insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
+  select queue, rank, now(), job_id, attempt_no, job_type
+  from removed
   returning queue, rank, run_at, job_id, attempt_no
 ),
 noted as (

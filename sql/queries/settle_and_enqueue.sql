@@ -1,10 +1,7 @@
 -- Settle one success together with the jobs it enqueued: if its lease is gone, there are none.
 with fence as materialized (
   select leased_at, job_ids, attempt_nos
-  from pgflow.leases
-  where lease_id = %(lease_id)s::uuid
-    and worker_id = %(worker_id)s::uuid
-  for key share
+  from pgflow.hold_leases(array[%(lease_id)s::uuid], %(worker_id)s::uuid)
 ),
 held as (
   select fence.leased_at, entry.job_id, entry.attempt_no
@@ -33,7 +30,8 @@ settled as (
 select enqueued.ids::text[] as ids
 from settled
 cross join lateral pgflow.enqueue_many(
-  %(jobs)s::jsonb,
+  -- Of `settled`: otherwise the planner may call the function first, and enqueue for a job that is not settled.
+  case when settled.job_id is not null then %(jobs)s::jsonb end,
   max_payload_bytes => %(max_payload_bytes)s::integer,
   max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer
 ) as enqueued (ids)

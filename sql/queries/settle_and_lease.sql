@@ -1,13 +1,9 @@
 -- Settle what ended and lease what is free: one statement, one commit, one round trip. Either part may be empty.
 with
--- The leases that still exist. Share-locked, so that no reaper takes one while its outcomes are being written.
+-- The leases that still exist. By a function, as all that this statement does with rows that others change: see there.
 fence as materialized (
   select lease_id, batch_id, leased_at, queue, job_ids, attempt_nos
-  from pgflow.leases
-  where lease_id = any(%(fence_ids)s::uuid[])
-    and worker_id = %(worker_id)s::uuid
-  order by lease_id
-  for key share
+  from pgflow.hold_leases(%(fence_ids)s::uuid[], %(worker_id)s::uuid)
 ),
 held as (
   select fence.lease_id, fence.leased_at, entry.job_id, entry.attempt_no
@@ -160,34 +156,6 @@ closing as materialized (
   where lease_id = any(%(closed_ids)s::uuid[])
     and lease_id not in (select lease_id from unsettled)
 ),
--- Through the fence: deleted independently, the row would already be gone for it, and its settlements would vanish.
-closed as (
-  delete from pgflow.leases
-  using closing
-  where leases.lease_id = closing.lease_id
-  returning leases.lease_id
-),
-shrunk as (
-  update pgflow.leases
-  set job_ids = rest.job_ids,
-      attempt_nos = rest.attempt_nos
-  from (
-    select
-      held.lease_id,
-      coalesce(array_agg(held.job_id) filter (where departed.job_id is null), '{}') as job_ids,
-      coalesce(array_agg(held.attempt_no) filter (where departed.job_id is null), '{}') as attempt_nos
-    from held
-    left join departed using (lease_id, job_id)
-    -- Known before a row is read: nearly always nothing departs.
-    where exists (select from departed)
-      -- One row cannot be both updated and deleted in one statement.
-      and not exists (select from closing where closing.lease_id = held.lease_id)
-    group by held.lease_id
-    having count(departed.job_id) > 0
-  ) as rest
-  where leases.lease_id = rest.lease_id
-  returning leases.lease_id
-),
 -- No heartbeat renews this lease, and its worker does not know it: a reaper takes it at once, though what was leased
 -- with it still runs, and counts the attempt as lost.
 left_behind as (
@@ -279,16 +247,15 @@ limited as materialized (
       where place.queue = gate.queue
     )
 ),
--- An idle worker is told of new jobs; a busy one looks by itself. Written only when it changes.
-marked as (
-  update pgflow.workers
-  set idle = not exists (select from taken),
-      last_leased_at = now()
-  where worker_id = %(worker_id)s::uuid
-    and %(room)s::integer > 0
-    and idle = exists (select from taken)
-    -- The leases first, as a heartbeat does: otherwise the two may wait for each other.
-    and (select count(*) from closed) + (select count(*) from shrunk) >= 0
+-- Once, because the first row asks for it: after what it reads is settled.
+finished as materialized (
+  select pgflow.finish_turn(
+    array(select lease_id from closing),
+    array(select lease_id from departed),
+    array(select job_id from departed),
+    %(worker_id)s::uuid,
+    case when %(room)s::integer > 0 then not exists (select from taken) end
+  )
 )
 -- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
 select
@@ -298,6 +265,7 @@ select
   null::bigint as timeout_ms, null::text as meta, null::text as replay_of_job_id,
   0::bigint as failed_attempts, 0::bigint as lost_attempts
 from limited
+cross join finished
 union all
 select
   lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0

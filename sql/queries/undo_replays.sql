@@ -1,4 +1,5 @@
--- Cancel jobs of a plan that have not been tried, and reopen their sources; the plan's items are locked.
+-- Cancel jobs of a plan that have not been tried, and reopen their sources; the plan's items and these are
+-- locked.
 with
 chunk as materialized (
   select place, source_job_id, new_job_id, prior_job_id, prior_resolved_at, prior_resolution
@@ -83,13 +84,6 @@ canceled as (
   select new_job_id, queue, %(actor)s::text, %(note)s::text, %(action_id)s::bigint
   from removed
 ),
-dead as materialized (
-  select job_id
-  from pgflow.dead_letters
-  where job_id = any(array(select source_job_id from removed))
-  order by job_id
-  for update
-),
 reopened as (
   update pgflow.dead_letters as source
   set resolved_at = removed.prior_resolved_at,
@@ -100,8 +94,6 @@ reopened as (
   where source.job_id = removed.source_job_id
     -- Unless somebody has replayed it once more.
     and source.replay_job_id = removed.new_job_id
-    -- After all of them are locked, in order.
-    and (select count(*) from dead) > 0
 ),
 marked as (
   update pgflow.replay_items as item

@@ -25,10 +25,8 @@ from tests.trials import world
 
 Connection = psycopg.Connection[Any]
 
-# Deadlocks are found at once; real ones wait a second for it. Without pruning, because
-# PostgreSQL 18.6 loses the state of it when a row that was waited for has changed
-# (EvalPlanQual), and the next look into a partitioned table ends its server process.
-_OPTIONS = "-c deadlock_timeout=20ms -c enable_partition_pruning=off"
+# Deadlocks are found at once; real ones wait a second for it.
+_OPTIONS = "-c deadlock_timeout=20ms"
 _PATIENCE = 20.0
 _OPERATOR = Operator("trial", "trial")
 _MESSAGE = "the worker stopped reporting"
@@ -420,7 +418,7 @@ OPERATIONS = [
         for act in (settle_all, give_back, leave, settle_and_enqueue)
     ),
     Operation("lease", lease),
-    Operation("beat", beat),
+    Operation("beat", beat, 2),
     Operation("cancel waiting", cancel_waiting),
     Operation("reprioritize", reprioritize),
     Operation("lease limited", lease_limited, 2),
