@@ -42,7 +42,6 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 
-_PLAN_ONCE = Sent("plan_once", {})
 _CANCEL = 1.0  # seconds that the request to cancel may take
 _MOST_PREPARED = 32  # statements; the one used longest ago goes first
 
@@ -164,7 +163,7 @@ class Link:
         """
         connection = self.raw()
         before = () if self._in_transaction else self._before
-        first = [*before, *((_PLAN_ONCE,) if steady else ())]
+        first = [*before, *([Sent("plan_once", {})] if steady else [])]
         prepare = self._may_prepare and (steady or self.database.steady_plans)
         alone = len(first) + len(statements) == 1
         with nullcontext() if alone else connection.pipeline():

@@ -1,5 +1,7 @@
--- What the session is like: its process, and each of these settings. Ours are not in force yet, so nothing here is found
--- by a path: functions and types have full names, and nothing is compared.
+-- What the session is like: its process, and each of these settings.
+--
+-- Ours are not in force yet, so nothing here is found by a path: functions and types have full names, and nothing is
+-- compared.
 select
   pg_catalog.pg_backend_pid() as pid,
   pg_catalog.pg_is_in_recovery() as in_recovery,
