@@ -79,11 +79,11 @@ class Backups(Part):
 
     def create_database(self, name: str) -> None:
         """Make an empty database."""
-        self.link.run_text(self._plan_database(name)[0])
+        self.link.run_text(self._plan_database(name)[0], alone=True)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, whoever is connected to it."""
-        self.link.run_text(self._plan_database(name)[1])
+        self.link.run_text(self._plan_database(name)[1], alone=True)
 
     def list_role_names(self) -> list[str]:
         """Return the roles that may own something or be granted it."""

@@ -1,8 +1,9 @@
 """One connection to PostgreSQL: opened late, watched by a deadline, its errors
 translated.
 
-Nothing is set on the session, so it works behind a pooler in transaction mode: names
-are qualified, and server-side timeouts are `set local` or belong to the role.
+What its session is like stands in `session`. Behind a pooler in transaction mode that
+goes along with each transaction, and nothing is set on the session: names are
+qualified, and server-side timeouts are `set local` or belong to the role.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeGuard, TypeVar
 
@@ -19,11 +20,17 @@ from psycopg import errors as sqlstate
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
-from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown, PgflowError, SchemaMissing, TooSlow
+from pgflow_cli.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    PgflowError,
+    SchemaMissing,
+    TooSlow,
+)
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.negotiation import canceler, refusal
 from pgflow_cli.repository.remains import look
+from pgflow_cli.repository.session import Sent, pin, run
 from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
 from pgflow_cli.repository.watchdog import Call
 
@@ -56,6 +63,7 @@ class Link:
         self._warning: str | None = None
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
+        self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
 
     def raw(self) -> psycopg.Connection[Any]:
         """Return the open connection of psycopg, connecting if need be."""
@@ -116,16 +124,27 @@ class Link:
         A `steady` statement is planned once for a connection, whatever its parameters:
         for those whose planning takes longer than running them.
         """
-        statement = sqlfiles.statement(name)
-        values = [(parameters or {})[key] for key in statement.parameters]
-        connection = self.raw()
+        one = Sent(name, parameters or {})
+        return self.together([one], row_factory, timeout=timeout, steady=steady)[-1]
+
+    def together(
+        self,
+        statements: Sequence[Sent],
+        row_factory: Any,
+        *,
+        timeout: float | None = None,
+        steady: bool = False,
+    ) -> list[psycopg.Cursor[Any]]:
+        """Send statements in one go, as one transaction: one round trip, all or none.
+
+        Returns a cursor for each. Raises what the first that fails has failed with. In
+        a transaction they are a part of it.
+        """
+        self.raw()
         steady = steady and self._may_prepare and not self._in_transaction
         with self._call(timeout, commits=True):
-            cursor = psycopg.RawCursor(connection, row_factory=row_factory)
-            prepare = self._may_prepare and (steady or self.database.steady_plans)
             try:
-                with self._steadily() if steady else nullcontext():
-                    cursor.execute(statement.text, values, prepare=prepare)
+                return self._send(statements, row_factory, steady=steady)
             except _STALE_PREPARED_STATEMENT:
                 if self._in_transaction:
                     raise
@@ -133,25 +152,34 @@ class Link:
                 # error comes before the statement does. From here on this link prepares
                 # nothing.
                 self._may_prepare = False
-                cursor.execute(statement.text, values, prepare=False)
-        return cursor
+                return self._send(statements, row_factory, steady=False)
 
-    @contextmanager
-    def _steadily(self) -> Iterator[None]:
-        """Plan the block's statement by index and for any parameters.
+    def _send(
+        self, statements: Sequence[Sent], row_factory: Any, *, steady: bool
+    ) -> list[psycopg.Cursor[Any]]:
+        """Send what goes first, and the statements, in one go.
 
-        What is sent in one go is one transaction, at whose end the settings are gone.
+        That is one transaction to the server: what is set for it is gone at its end.
         """
         connection = self.raw()
-        with connection.pipeline():
-            text = sqlfiles.statement("plan_once").text
-            psycopg.RawCursor(connection).execute(text, prepare=True)
-            yield
+        before = () if self._in_transaction else self._before
+        first = [*before, *([Sent("plan_once", {})] if steady else [])]
+        prepare = self._may_prepare and (steady or self.database.steady_plans)
+        alone = len(first) + len(statements) == 1
+        with nullcontext() if alone else connection.pipeline():
+            for sent in first:
+                run(connection, sent, tuple_row, prepare=prepare)
+            return [
+                run(connection, sent, row_factory, prepare=prepare)
+                for sent in statements
+            ]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the block's statements in one transaction, rolled back if it raises."""
         with self._watched(self.raw().transaction()):
+            if self._before:
+                self.together(self._before[-1:], tuple_row)
             if self.database.statement_timeout is not None:
                 milliseconds = int(self.database.statement_timeout * 1000)
                 self.run_text(f"set local statement_timeout = {milliseconds}")
@@ -177,13 +205,18 @@ class Link:
             block.__exit__(None, None, None)
 
     def run_text(
-        self, text: str, *, timeout: float | None = None
+        self, text: str, *, timeout: float | None = None, alone: bool = False
     ) -> psycopg.Cursor[Any]:
         """Run text that came out of a statement file: a migration, or DDL that a query
         has planned.
+
+        `alone` is for what runs in no transaction, and depends on no setting.
         """
         connection = self.raw()
-        with self._call(timeout):
+        pinned = bool(self._before) and not (alone or self._in_transaction)
+        with self._call(timeout), connection.pipeline() if pinned else nullcontext():
+            for sent in self._before if pinned else ():
+                run(connection, sent, tuple_row, prepare=False)
             return connection.execute(text.encode(), prepare=False)
 
     def notifications(self, seconds: float) -> list[str]:
@@ -244,7 +277,20 @@ class Link:
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
+        self._pin(connection)
         return connection
+
+    def _pin(self, connection: psycopg.Connection[Any]) -> None:
+        try:
+            with self._call():
+                self._before = pin(connection, self.database.pinned())
+        except PgflowError as error:
+            self.close()
+            if isinstance(error, OutcomeUnknown):  # nothing of the caller's was sent
+                raise DatabaseUnavailable(error.message, *error.hints) from None
+            raise
+        if self._before:  # each statement is planned from the tables' true sizes
+            self._may_prepare = False
 
     def _refusal(
         self, error: psycopg.Error | OSError, parameters: dict[str, str]
@@ -269,12 +315,11 @@ class Link:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
             # PgBouncer refuses `options`, in English always, and a server what its
-            # system lacks, by name. Then each statement is planned each time, from the
-            # tables' true sizes.
+            # system lacks, by name.
             refused = any(name in str(error) for name in ("startup parameter", WATCHED))
             if not refused or "options" not in parameters:
                 raise
-            self._may_prepare = False
+            self.database.bare.set()
             del parameters["options"]
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
 
@@ -321,6 +366,8 @@ class Link:
         lost = connection is None or connection.closed
         if call.late and isinstance(error, sqlstate.QueryCanceled):
             return TooSlow(f"{call.tale} and was canceled")
+        if self._before and isinstance(error, sqlstate.ReadOnlySqlTransaction):
+            self.close()  # the next connection looks whether that is the role's default
         if _is_told(error) and not lost:
             told = translate(where, error)
             return self._explained(told) if isinstance(told, SchemaMissing) else told

@@ -9,9 +9,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.repository import session
 from pgflow_cli.repository.watchdog import Watchdog
-
-_STEADY_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
 
 # A statement ends whose client is gone, wherever it waits but for a standby.
 WATCHED = "client_connection_check_interval"
@@ -30,6 +29,8 @@ _KEEPALIVE = {
 class Database:
     """Where the database is and how long to wait for it; times are in seconds.
 
+    What a session must be like is pinned in `session`, whatever the URL, a service file
+    or the environment asks for; the rest of their options is passed on.
     `call_timeout` bounds every statement from the client's side; None leaves operators'
     long reports alone; `server_timeout` bounds them on the server, for the whole
     session, where no pooler forbids it. `steady_plans` is for workers: statements are
@@ -37,6 +38,7 @@ class Database:
     empty when the plan is made and large before anything analyses it. With
     `read_only` the server refuses to change anything. `reached` is set once a
     connection has come about: from then on a refusal is an outage and no mistake.
+    `bare` is set once a pooler has refused `options`: it is not asked again.
     """
 
     url: str = field(repr=False)
@@ -49,6 +51,7 @@ class Database:
     read_only: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
     reached: threading.Event = field(default_factory=threading.Event, repr=False)
+    bare: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def parameters(self) -> dict[str, str]:
         """Return libpq's parameters; a URL that cannot be read is exit 78, without
@@ -64,12 +67,13 @@ class Database:
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
-        defaults["client_encoding"] = "UTF8"  # whatever a role or a database has set
         # For each host: together they take no longer than twice as long.
         each = min(1, 2 / len(hosts.split(","))) * self.connect_timeout
         defaults["connect_timeout"] = str(max(2, round(each)))
-        if options := self._options():
-            defaults["options"] = " ".join([*options, merged.pop("options", "")])
+        merged["client_encoding"] = "UTF8"  # a pooler passes it on, if nothing else
+        merged["options"] = self._options(merged)
+        if self.bare.is_set():
+            del merged["options"]
         if "," in hosts:
             defaults["target_session_attrs"] = "read-write"
         # A URL may ask for more patience, but not for patience without end.
@@ -77,15 +81,21 @@ class Database:
             defaults["connect_timeout"] = _bounded(given_seconds)
         return {**defaults, **merged}
 
-    def _options(self) -> list[str]:
-        options = [_STEADY_PLANS] if self.steady_plans else []
+    def pinned(self) -> dict[str, str]:
+        """Return the settings of a session of ours, whatever others ask for."""
+        return session.pinned(steady=self.steady_plans, read_only=self.read_only)
+
+    def _options(self, given: dict[str, str]) -> str:
+        """Return libpq's options: the last word counts, so that comes from us."""
+        options = []
         if self.call_timeout is not None:
             options.append(f"-c {WATCHED}=1000")
         if self.server_timeout is not None:
             options.append(f"-c statement_timeout={int(self.server_timeout * 1000)}")
-        if self.read_only:
-            options.append("-c default_transaction_read_only=on")
-        return options
+        theirs = given.get("options")
+        if theirs is None:
+            theirs = session.given_options(self.url, service="service" in given)
+        return " ".join([*options, theirs, *session.as_options(self.pinned())])
 
     def for_programs(self) -> tuple[str, str | None]:
         """Return a connection string that may stand in a command line, and the

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import tuple_row
+from psycopg.types.string import StrDumper
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.errors import OutcomeUnknown
@@ -22,6 +26,7 @@ from pgflow_cli.repository.translation import translate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
 
@@ -86,6 +91,23 @@ class Producing(Part):
         return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
 
 
+class _Text(Loader):
+    """Reads ids as str, also where psycopg gives bytes: they are ASCII."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode()
+
+
+class _Escaped(StrDumper):
+    """Writes JSON so that every encoding of a client can carry it.
+
+    A name that is no ASCII is refused, escaped or not.
+    """
+
+    def dump(self, obj: str) -> bytes:
+        return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], obj).encode()
+
+
 class BorrowedLink(Link):
     """A connection of the caller's: never opened, committed or closed here."""
 
@@ -113,6 +135,9 @@ class BorrowedLink(Link):
         with self._translated():
             # A cursor of our own kind, whatever the connection's cursors are like.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
+            cursor.adapters.register_loader("text", _Text)
+            if self._borrowed.info.encoding != "utf-8":
+                cursor.adapters.register_dumper(str, _Escaped)
             return cursor.execute(statement.text, values)
 
     def close(self) -> None:

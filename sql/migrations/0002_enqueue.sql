@@ -59,6 +59,8 @@ end;
 -- 100000000000000000000 are the same to it, so such a whole number passes and 9007199254740993 does not.
 create function pgflow.numbers_fit_float64(payload jsonb) returns boolean
 language sql immutable parallel safe
+-- A caller's session may print floats with fewer digits than tell them apart.
+set extra_float_digits = 1
 return not exists (
   select
   from jsonb_path_query(payload, 'strict $.** ? (@ > 9007199254740992 || @ < -9007199254740992)') as path (number)

@@ -1,15 +1,17 @@
 -- Enqueue one job through the gate; whatever is null takes the gate's default.
+--
+-- It also runs over connections that are not ours, whose path may find anything first: every name is a full one.
 select pgflow.enqueue(
-  %(job_type)s::text,
-  %(payload)s::jsonb,
-  queue => %(queue)s::text,
+  %(job_type)s::pg_catalog.text,
+  %(payload)s::pg_catalog.jsonb,
+  queue => %(queue)s::pg_catalog.text,
   priority => %(priority)s::integer,
   max_attempts => %(max_attempts)s::integer,
-  run_at => %(run_at)s::timestamptz,
-  delay => %(delay)s::float8 * interval '1 second',
-  job_timeout => %(job_timeout)s::float8 * interval '1 second',
-  meta => %(meta)s::jsonb,
-  job_id => %(job_id)s::uuid,
+  run_at => %(run_at)s::pg_catalog.timestamptz,
+  delay => %(delay)s::pg_catalog.float8 operator(pg_catalog.*) interval '1 second',
+  job_timeout => %(job_timeout)s::pg_catalog.float8 operator(pg_catalog.*) interval '1 second',
+  meta => %(meta)s::pg_catalog.jsonb,
+  job_id => %(job_id)s::pg_catalog.uuid,
   max_payload_bytes => %(max_payload_bytes)s::integer,
   max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer
-)::text as job_id
+)::pg_catalog.text as job_id

@@ -12,7 +12,16 @@ from pgflow_cli import sqlfiles
 FILES = sorted((sqlfiles.root() / "queries").glob("*.sql"))
 NAMES = {path.stem for path in FILES}
 MODULES = sorted(Path(pgflow_cli.__file__).parent.glob("repository/*.py"))
-RUNNERS = {"execute", "rows", "tuples", "count", "statement", "_made", "_listed"}
+RUNNERS = {
+    "execute",
+    "rows",
+    "tuples",
+    "count",
+    "Sent",
+    "statement",
+    "_made",
+    "_listed",
+}
 
 
 def statements_run() -> Iterator[tuple[str, str]]:
@@ -22,7 +31,7 @@ def statements_run() -> Iterator[tuple[str, str]]:
             if isinstance(method, ast.FunctionDef):
                 for call in ast.walk(method):
                     if isinstance(call, ast.Call) and call.args:
-                        name = getattr(call.func, "attr", "")
+                        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
                         first = call.args[0]
                         if name in RUNNERS and isinstance(first, ast.Constant):
                             yield str(first.value), method.name

@@ -1,0 +1,216 @@
+"""What every session of ours is like, whatever a database, a role, a service file or
+the environment sets; which settings are left to operators.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import AdaptContext
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import tuple_row
+from psycopg.types.datetime import TimestamptzLoader
+
+from pgflow_cli import sqlfiles
+
+_ONLY_OURS = "pg_catalog, pg_temp"
+
+
+class Setting(NamedTuple):
+    """A setting of the server, what we need it to be, and what goes wrong else."""
+
+    name: str
+    value: str
+    why: str
+
+
+PINNED: tuple[Setting, ...] = (
+    Setting(
+        "search_path",
+        _ONLY_OURS,
+        "a role that may create in public would run its functions as the worker's role;"
+        " temporary tables, which a pooler's other clients may leave, come last",
+    ),
+    Setting("client_encoding", "UTF8", "text would arrive as bytes, or not at all"),
+    Setting("DateStyle", "ISO, MDY", "psycopg reads no other times"),
+    Setting("IntervalStyle", "postgres", "psycopg reads no other intervals"),
+    Setting("TimeZone", "UTC", "psycopg knows no zones that are not in its table"),
+    Setting("extra_float_digits", "1", "numbers would come back rounded"),
+    Setting("bytea_output", "hex", "digests are compared as text"),
+    Setting("standard_conforming_strings", "on", "a backslash would be an escape"),
+    Setting("backslash_quote", "safe_encoding", "goes with the one above"),
+    Setting("transform_null_equals", "off", "= null would mean is null"),
+    Setting("array_nulls", "on", "NULL in an array's text would be a word"),
+    Setting("quote_all_identifiers", "off", "names are compared as text"),
+    Setting("check_function_bodies", "on", "a broken migration would pass"),
+    Setting("default_table_access_method", "heap", "a migration's tables are heaps"),
+    Setting("client_min_messages", "notice", "a commit that no standby has would pass"),
+    Setting("exit_on_error", "off", "each refusal would end the session"),
+    Setting("row_security", "on", "a policy would be an error"),
+    Setting("default_transaction_isolation", "read committed", "a statement must see"
+            " what the one before it in its transaction has waited for"),
+    Setting("default_transaction_read_only", "off", "nothing could be settled"),
+    Setting("default_transaction_deferrable", "off", "reports would wait for writers"),
+    Setting("jit", "off", "compiling takes seconds where running takes milliseconds"),
+    Setting("plan_cache_mode", "auto", "a list would get a plan for other parameters"),
+    *(
+        Setting(f"enable_{way}", "on", "a lease would sort, or scan, the whole backlog")
+        for way in (
+            "seqscan",
+            "indexscan",
+            "indexonlyscan",
+            "bitmapscan",
+            "nestloop",
+            "hashjoin",
+            "mergejoin",
+            "hashagg",
+            "sort",
+            "material",
+            "memoize",
+            "incremental_sort",
+            "partition_pruning",
+        )
+    ),
+)  # fmt: skip
+
+# Workers plan a statement once: a day's partition is empty when the plan is made and
+# large before anything analyses it.
+STEADY: Mapping[str, str] = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+}
+
+_TRANSACTIONS = frozenset(
+    {
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "default_transaction_deferrable",
+    }
+)
+
+HONOURED: Mapping[str, str] = {
+    "synchronous_commit": "how much of what was acknowledged a crash may lose",
+    "statement_timeout": "how long a statement may take",
+    "lock_timeout": "how long a statement may wait for a lock",
+    "idle_in_transaction_session_timeout": "how long a transaction may stand idle",
+    "idle_session_timeout": "how long a connection may stand idle: the next is opened",
+    "default_tablespace": "where a migration's tables lie",
+    "role": "who owns what a migration makes",
+    "work_mem": "memory of a sort, like every size and cost",
+    "lc_messages": "the language of errors: decisions are made by their codes",
+}
+
+
+def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:
+    """Return the settings of a session of ours by name."""
+    values = {setting.name: setting.value for setting in PINNED}
+    if steady:
+        values |= STEADY
+    if read_only:
+        values["default_transaction_read_only"] = "on"
+    return values
+
+
+def as_options(values: Mapping[str, str]) -> list[str]:
+    """Return settings in the words of libpq's `options`."""
+    return [
+        f"-c {name}=" + value.replace("\\", "\\\\").replace(" ", "\\ ")
+        for name, value in values.items()
+    ]
+
+
+def given_options(conninfo: str, *, service: bool) -> str:
+    """Return the options that libpq would take from the service or from PGOPTIONS.
+
+    libpq says so of a connection that cannot come about: none is tried elsewhere.
+    """
+    if not service and "PGSERVICE" not in os.environ:
+        return os.environ.get("PGOPTIONS", "")
+    nowhere = make_conninfo(conninfo, host="/nonexistent", hostaddr="")
+    pgconn = pq.PGconn.connect_start(nowhere.encode())
+    try:
+        found = {option.keyword: option.val for option in pgconn.info}
+    finally:
+        pgconn.finish()
+    return (found.get(b"options") or b"").decode()
+
+
+class Sent(NamedTuple):
+    """A statement by its file's name, and its values."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+class _Time(TimestamptzLoader):
+    """Reads times as ours are written, whatever the session says of itself between two
+    transactions.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, None)
+
+
+def pin(
+    connection: psycopg.Connection[Any], wanted: Mapping[str, str]
+) -> tuple[Sent, ...]:
+    """Make a session ours; return what must go before each transaction else.
+
+    That is nothing, unless the other end is a pooler that takes no `options`, or
+    pretends to: then each transaction may have another server's session, which is not
+    ours to change. The process of a session tells: a pooler makes up its own.
+    """
+    names = [*wanted]
+    pid, in_recovery, found = _ask(connection, Sent("read_session", {"names": names}))
+    strange = {
+        name: wanted[name]
+        for name, value in zip(names, found, strict=True)
+        if value != wanted[name]
+    }
+    if pid == connection.info.backend_pid:
+        if strange:
+            _ask(connection, _pinning(strange, only_now=False))
+        return ()
+    connection.adapters.register_loader("timestamptz", _Time)
+    before: list[Sent] = []
+    if strange.keys() & _TRANSACTIONS:
+        before += [Sent("show_isolation", {}), Sent("isolate_statements", {})]
+        if not in_recovery and wanted["default_transaction_read_only"] == "off":
+            connection.read_only = False
+            before.append(Sent("allow_writes", {}))
+    # A default is too late for the transaction that has begun.
+    now = {name: wanted[name] for name in names if name not in _TRANSACTIONS}
+    if wanted["default_transaction_read_only"] == "on":
+        now["transaction_read_only"] = "on"
+    return (*before, _pinning(now, only_now=True))
+
+
+def _pinning(settings: Mapping[str, str], *, only_now: bool) -> Sent:
+    return Sent(
+        "pin_session",
+        {
+            "names": [*settings],
+            "settings": [*settings.values()],
+            "only_now": only_now,
+        },
+    )
+
+
+def _ask(connection: psycopg.Connection[Any], sent: Sent) -> Any:
+    row = run(connection, sent, tuple_row, prepare=False).fetchone()
+    assert row is not None
+    return row
+
+
+def run(
+    connection: psycopg.Connection[Any], sent: Sent, row_factory: Any, *, prepare: bool
+) -> psycopg.Cursor[Any]:
+    """Run a statement on a connection, and return its cursor."""
+    statement = sqlfiles.statement(sent.name)
+    values = [sent.parameters[key] for key in statement.parameters]
+    cursor = psycopg.RawCursor(connection, row_factory=row_factory)
+    return cursor.execute(statement.text, values, prepare=prepare)

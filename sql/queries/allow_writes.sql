@@ -1,0 +1,2 @@
+-- Let this transaction write, whatever the role's default.
+set transaction read write
