@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from pgflow_cli import payloads, producer, submissions
 from pgflow_cli.errors import (
+    Blocked,
     DatabaseUnavailable,
     OutcomeUnknown,
     PgflowError,
@@ -106,6 +107,8 @@ def run(
     except Refused as error:
         submissions.record_quietly(repository, error)
         raise
+    except Blocked as error:
+        raise submissions.told(repository, error) from error
     except OutcomeUnknown as error:
         if not complete:
             raise DatabaseUnavailable(
@@ -192,6 +195,8 @@ class _Sender:
                 if isinstance(error, Refused):
                     submissions.record_quietly(self.repository, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
+            except Blocked as blocked:
+                raise submissions.told(self.repository, blocked) from blocked
             else:
                 self._counted(sent)
                 return
@@ -266,6 +271,8 @@ def _sentence(part: dict[str, object]) -> str:
     code, queue, limit = part["reason_code"], part["queue"], part["limit"]
     if code == "PAYLOAD_TOO_LARGE":
         what = f'the payload exceeds the {limit} bytes of queue "{queue}"'
+    elif code == "TOO_MANY_QUEUES":
+        what = f"its queue and priority would be new, and {limit} may be in use"
     else:
         what = f'queue "{queue}" takes at most {limit} jobs a minute'
     return f"{code}: {what}"

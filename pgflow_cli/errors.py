@@ -134,6 +134,13 @@ class Contention(TryLater):
     """The database asked to try the transaction again (40001, 40P01, 55P03)."""
 
 
+class Blocked(Contention):
+    """Another transaction holds what this one needs, and has not ended in time (55P03).
+
+    To try again at once is to wait as long once more.
+    """
+
+
 class PermissionDenied(PgflowError):
     """The database refuses this role."""
 

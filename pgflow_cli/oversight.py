@@ -48,6 +48,17 @@ class ListedWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueBound:
+    """How many queues there may be and are; each priority of one counts."""
+
+    max_queues: int
+    in_use: int
+
+
+MAX_QUEUES = (1, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a policy held back or the gate refused in a minute, `count` times."""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from pgflow_cli.errors import NotFound
 from pgflow_cli.models import Operator
-from pgflow_cli.oversight import QueuePolicy
+from pgflow_cli.oversight import QueueBound, QueuePolicy
 from pgflow_cli.repository import Repository
 
 Limits = Mapping[str, int | None]
@@ -54,6 +54,22 @@ def clear_policies(
             repository.clear_policies([queue], operator)
             after = _policy(repository, queue)
             _record(repository, operator, "queues.clear-policy", queue, before, after)
+
+
+def set_bound(
+    repository: Repository, max_queues: int, operator: Operator
+) -> QueueBound:
+    """Set how many queues there may be; return what holds then."""
+    with repository.transaction():
+        before = repository.read_queue_bound()
+        repository.set_queue_bound(max_queues)
+        action = repository.begin_action(
+            operator,
+            "queues.bound",
+            details={"changed": {"max_queues": [before.max_queues, max_queues]}},
+        )
+        repository.finish_action(action)
+        return repository.read_queue_bound()
 
 
 def pause(

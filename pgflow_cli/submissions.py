@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 
 from pgflow_cli import payloads, producer, tracing
 from pgflow_cli.errors import (
+    Blocked,
     Contention,
     DatabaseUnavailable,
     NotFound,
@@ -167,6 +168,8 @@ def enqueue_once(
 
     A lost reply is answered by sending again with the same id. A refusal is recorded as
     an ingest decision, then raised. `send` does it instead of the plain statement.
+    Raises `Blocked`, with the sessions to look at, where another transaction is in the
+    way for ten seconds, or for the session's own lock_timeout.
     """
     call = partial(
         send or producing.enqueue, job_type, payload, options=options, job_id=job_id
@@ -176,6 +179,16 @@ def enqueue_once(
     except Refused as refused:
         record_quietly(producing, refused)
         raise
+    except Blocked as blocked:
+        raise told(producing, blocked) from blocked
+
+
+def told(producing: Producing, blocked: Blocked) -> Blocked:
+    """Name the transactions that may be in the way; it never hides the error itself."""
+    with suppress(PgflowError):
+        for writer in producing.list_open_writers():
+            blocked.hints = (*blocked.hints, f"In the way may be {writer}.")
+    return blocked
 
 
 def persistently(
@@ -183,7 +196,8 @@ def persistently(
 ) -> Result:
     """Call until the database answers, a few times; for what may happen twice.
 
-    What took too long would do so again, and is not called again. Raises OutcomeUnknown
+    What took too long would do so again, and is not called again; nor is what waited
+    for another transaction. Raises OutcomeUnknown
     if one of the calls may have happened, whatever the last one met.
     """
     doubt: OutcomeUnknown | None = None
@@ -192,7 +206,7 @@ def persistently(
             return send()
         except OutcomeUnknown as unknown:
             doubt = unknown
-        except TooSlow:
+        except (TooSlow, Blocked):
             if doubt is not None:
                 raise doubt from None
             raise

@@ -74,8 +74,11 @@ def plant_dead(
         ),
         ranked as (
           insert into pgflow.queue_ranks (queue, rank)
-          values (%(queue)s, -%(priority)s)
-          on conflict (queue, rank) do nothing
+          select %(queue)s, -%(priority)s
+          where not exists (
+            select from pgflow.places
+            where queue = %(queue)s and rank = -%(priority)s
+          )
         ),
         numbered as (
           select

@@ -264,6 +264,10 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 def _naming_the_setting(refused: Refused) -> Refused:
     """Let the refusal say where its limit comes from."""
+    if refused.reason_code == "TOO_MANY_QUEUES":
+        refused.hints = (
+            "TOO_MANY_QUEUES: see pgflow queues bound; maintain forgets unused ones.",
+        )
     by_reason = {
         "PAYLOAD_TOO_LARGE": settings.max_payload_bytes,
         "ENQUEUE_RATE_EXCEEDED": settings.max_enqueue_per_minute,

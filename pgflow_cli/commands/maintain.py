@@ -34,6 +34,7 @@ TASKS = (
     "partitions",
     "rate-counters",
     "workers",
+    "queues",
     "analyze",
 )
 _NOT_OF_THE_PLAN = ("loop", "interval", "task", "skip", "skip_if_locked")

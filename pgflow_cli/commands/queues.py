@@ -12,7 +12,7 @@ from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 from pgflow_cli.filters import filter_options, watch_option
-from pgflow_cli.oversight import LIMITS
+from pgflow_cli.oversight import LIMITS, MAX_QUEUES
 from pgflow_cli.parameters import Kind, OrNone
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ POLICY = (
     output.Column("paused_until"),
     output.Column("paused_by"),
     output.Column("pause_note"),
+)
+BOUND = (
+    output.Column("max_queues", kind="number"),
+    output.Column("in_use", kind="number"),
 )
 
 
@@ -256,6 +260,35 @@ def clear_policy(
     change.confirm(f"remove the limits of {', '.join(names)}")
     queue_changes.clear_policies(repository, names, change.operator)
     output.say(f"no limits any more: {', '.join(names)}")
+
+
+@queues.command("bound")
+@click.argument("most", type=settings.Number(*MAX_QUEUES), required=False, metavar="N")
+@change_options()
+@pass_repository
+def bound(repository: Repository, most: int | None, change: Change) -> None:
+    """Show or set how many queues there may be; each priority of one counts.
+
+    A job that would need one more is refused with TOO_MANY_QUEUES. `maintain` forgets
+    queues that have been unused for as long as history is kept.
+
+    \b
+    Examples:
+      pgflow queues bound
+      pgflow queues bound 20000 --note "a queue for each tenant"
+    """
+    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+
+    found = repository.read_queue_bound()
+    if most is not None and change.dry_run:
+        consent.tell_dry_run()
+    elif most is not None:
+        if most < found.max_queues:
+            output.confirm(f"lower max_queues to {most:,}", yes=change.yes)
+        else:
+            change.confirm(f"raise max_queues to {most:,}")
+        found = queue_changes.set_bound(repository, most, change.operator)
+    output.write_record(found, BOUND)
 
 
 @queues.command("purge")

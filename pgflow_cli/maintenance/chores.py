@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from pgflow_cli import migrations
@@ -13,6 +14,8 @@ from pgflow_cli.upkeep import Cuts
 _MANY = 100_000  # no further does a dry run count
 _NAMED = 5
 _COUNTERS_AT_ONCE = 10_000
+_PATIENCE = 5.0  # seconds for transactions that are open
+_LEAST = "00000000-0000-0000-0000-000000000000"
 
 
 def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) -> None:
@@ -77,6 +80,66 @@ def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
     turn.rows = len(names)
     if names:
         turn.notes.append(f"forgotten: {_some(names)}")
+
+
+def forget_queues(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+    """Forget queues and priorities that no job has used since history begins.
+
+    First they are retired: to enqueue they are missing then. Who began before that may
+    rely on them still, so they are deleted when all such transactions have ended; what
+    there is no time for is left to the next pass.
+    """
+    if not turn.dry_run:
+        repository.renew_places()
+    retired = _retire(repository, cuts, turn)
+    if turn.dry_run:
+        turn.count(len(retired))
+        return
+    if not retired or not _outlast(repository, turn):
+        return
+    gone: list[str] = []
+    while retired and turn.may_go_on():
+        part, retired = retired[: turn.batch_size], retired[turn.batch_size :]
+        with repository.transaction():
+            queues = repository.forget_places(part)
+            repository.forget_counters(queues)
+        gone += queues
+        turn.count(len(part))
+    if gone:
+        turn.notes.append(f"forgotten: {_some(gone)}")
+
+
+def _retire(repository: Repository, cuts: Cuts, turn: Turn) -> list[str]:
+    """Retire in batches what is unused; a dry run counts."""
+    retired: list[str] = []
+    limit = _MANY if turn.dry_run else turn.batch_size
+    while turn.may_go_on():
+        part = repository.retire_places(
+            cuts.prune,
+            retired[-1] if retired else _LEAST,
+            limit=limit,
+            dry_run=turn.dry_run,
+        )
+        retired += part
+        if len(part) < limit or turn.dry_run:
+            break
+    return retired
+
+
+def _outlast(repository: Repository, turn: Turn) -> bool:
+    """Wait for the end of every transaction that is open now, a few seconds."""
+    older = repository.list_transactions().keys()
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        still = repository.list_transactions()
+        if not older & still.keys() and not any(still.values()):
+            return True
+        if time.monotonic() >= deadline:
+            turn.notes.append(f"{len(older & still.keys())} open transactions first")
+            return False
+        if not turn.may_go_on():
+            return False
+        turn.stopped.wait(0.05)
 
 
 def analyze(repository: Repository, _cuts: Cuts, turn: Turn) -> None:

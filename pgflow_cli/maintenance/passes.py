@@ -37,6 +37,7 @@ TASKS = (
     "partitions",
     "rate-counters",
     "workers",
+    "queues",
     "analyze",
 )
 _LOCK_SLICE = 1.0  # a lock is waited for in steps, so that a signal is heard between
@@ -221,6 +222,7 @@ class Pass:
             "partitions": chores.make_partitions,
             "rate-counters": chores.prune_counters,
             "workers": chores.forget_workers,
+            "queues": chores.forget_queues,
             "analyze": chores.analyze,
         }
 

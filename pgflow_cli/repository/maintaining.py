@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from pgflow_cli.models import PartitionPlan, SchemaLockHolder
 from pgflow_cli.repository.base import Part
 from pgflow_cli.upkeep import Cuts
@@ -83,6 +86,48 @@ class Maintaining(Part):
         """Remove counts of attempts that no limit looks at any more."""
         wanted = {"limit": limit, "dry_run": dry_run}
         return int(self.link.tuples("prune_attempt_counters", wanted)[0][0])
+
+    def renew_places(self) -> None:
+        """Note which queues and priorities are in use; a row for each is enough."""
+        self.link.count("renew_places")
+
+    def retire_places(
+        self,
+        unused_since: datetime,
+        after_id: str,
+        *,
+        limit: int,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Retire queues and priorities unused since then; return the ids of their rows.
+
+        In the order of ids, behind `after_id`. Those retired before come along.
+        """
+        wanted = {
+            "unused_since": unused_since,
+            "after_id": after_id,
+            "limit": limit,
+            "dry_run": dry_run,
+        }
+        return [row[0] for row in self.link.tuples("retire_places", wanted)]
+
+    def list_transactions(self) -> dict[str, bool]:
+        """Return transactions that are open in this database, whoever may enqueue in
+        them, by unique names: whether each is prepared.
+        """
+        return dict(self.link.tuples("list_transactions"))
+
+    def forget_places(self, ids: Sequence[str]) -> list[str]:
+        """Delete retired rows; return the queues of which none is left.
+
+        Only once every transaction is over that began before they were retired.
+        """
+        rows = self.link.tuples("forget_places", {"ids": list(ids)})
+        return [row[0] for row in rows]
+
+    def forget_counters(self, queues: Sequence[str]) -> None:
+        """Add the counters of forgotten queues to those of `other`."""
+        self.link.count("forget_counters", {"queues": list(queues)})
 
     def plan_analyze(self) -> list[PartitionPlan]:
         """Return the tables whose statistics have grown old, and how to renew them."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from pgflow_cli.models import Operator
-from pgflow_cli.oversight import QueueCounts, QueuePolicy
+from pgflow_cli.oversight import QueueBound, QueueCounts, QueuePolicy
 from pgflow_cli.repository.base import Part
 
 
@@ -33,6 +33,14 @@ class Policies(Part):
         self.link.count(
             "clear_policies", {"queues": list(queues), "actor": operator.actor}
         )
+
+    def read_queue_bound(self) -> QueueBound:
+        """Return how many queues and priorities there may be, and how many there are."""
+        return self.link.rows("read_queue_bound", QueueBound)[0]
+
+    def set_queue_bound(self, max_queues: int) -> None:
+        """Set how many there may be; those there are stay."""
+        self.link.count("set_queue_bound", {"max_queues": max_queues})
 
     def pause_queues(
         self, queues: Sequence[str], length: float | None, operator: Operator

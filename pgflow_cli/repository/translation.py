@@ -7,6 +7,7 @@ import json
 import psycopg
 
 from pgflow_cli.errors import (
+    Blocked,
     Contention,
     DatabaseUnavailable,
     OutOfRange,
@@ -26,7 +27,7 @@ IS_IT_UP = "Check that the server runs and that the URL names it."
 # Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
 # catalogue.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
-_CONTENTION = {"40001", "40P01", "55P03"}
+_CONTENTION = {"40001", "40P01"}
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
 _CREDENTIALS = "Check user and password, and pg_hba.conf on the server."
@@ -55,6 +56,8 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     primary = error.diag.message_primary or str(error)
     if code.startswith("PF"):
         return _refusal(code, primary, error.diag.message_detail)
+    if code == "55P03":
+        return Blocked(f"another transaction holds what this one needs: {primary}")
     if code in _CONTENTION:
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":

@@ -15,7 +15,7 @@ located as materialized (
   from seen
   cross join lateral (
     select pending.queue, pending.rank, pending.run_at, pending.job_id
-    from pgflow.queue_ranks as ranks
+    from pgflow.places as ranks
     join pgflow.pending
       on pending.queue = ranks.queue
       and pending.rank = ranks.rank

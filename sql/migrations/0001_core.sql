@@ -87,12 +87,35 @@ create table pgflow.pending (
   autovacuum_vacuum_cost_delay = 0
 );
 
--- Every queue and rank ever used: what a lease scans, and the list of queues.
+-- Each queue and rank in use: what a lease scans, and the list of queues. Several rows may say the same: a unique key
+-- would let the first job of a queue wait for whichever open transaction brought its first job, too.
+--
+-- An entry of `pending` needs a row of its place, so none is deleted that a transaction may have relied on: `maintain`
+-- retires it, waits for the transactions that may not know, and deletes it then. Leases scan a retired one; enqueue
+-- takes it for missing.
 create table pgflow.queue_ranks (
   queue text not null,
   rank smallint not null,
-  primary key (queue, rank)
+  used_at timestamptz not null default now(),  -- as `maintain` last saw, give or take an hour
+  retired boolean not null default false,
+  id uuid primary key default gen_random_uuid()
 );
+
+create index queue_ranks_by_place on pgflow.queue_ranks (queue, rank);
+
+create view pgflow.places as
+select distinct queue, rank
+from pgflow.queue_ranks;
+
+-- What holds for all producers of a database. Each priority of a queue counts.
+create table pgflow.gate_limits (
+  only_row boolean primary key default true,
+  max_queues integer not null default 5000,
+  constraint there_is_one_row check (only_row),
+  constraint max_queues_is_in_range check (max_queues between 1 and 100000)
+);
+
+insert into pgflow.gate_limits default values;
 
 -- One row for each batch of jobs that a worker holds. The row is the fence: an outcome counts while it exists.
 create table pgflow.leases (
@@ -225,13 +248,16 @@ create table pgflow.ingest_decisions (
 
 create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);
 
--- Jobs enqueued in a minute of the database's clock. Only queues with a rate limit have rows.
+-- Jobs enqueued in a minute of the database's clock, in one or several rows: as many as there were transactions at
+-- once. Only queues with a rate limit have rows.
 create table pgflow.enqueue_counters (
   minute timestamptz not null,
   count bigint not null,
   queue text not null,
-  primary key (queue, minute)
+  id uuid primary key default gen_random_uuid()
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+create index enqueue_counters_by_minute on pgflow.enqueue_counters (queue, minute);
 
 -- What handlers declare of their error codes, so that operators need no application code to read them.
 create table pgflow.error_codes (

@@ -153,8 +153,10 @@ end;
 
 -- Spend `jobs` of this minute's quota. Null: spent. Otherwise nothing is spent, and it tells what is left.
 --
--- The counter's row stays locked until the caller commits: that is what makes the limit exact, and only queues with a
--- limit pay for it. The minute is that of now(), as in jobs.created_at.
+-- Nobody waits for another's transaction: each spends in a row that it alone holds, one that is free or a new one, and
+-- what counts is the sum of the rows that it sees. So a transaction never brings what is committed, and its own, over
+-- the limit; those that are open at the same time do not see each other, and together may exceed it by what they spend.
+-- The minute is that of now(), as in jobs.created_at.
 create function pgflow.spend_enqueue_quota(queue text, jobs bigint, per_minute integer) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -165,33 +167,88 @@ declare
   spent bigint;
 begin
   -- Read first: once a quota is spent, a flood of refusals writes nothing.
-  select counter.count into spent
+  select coalesce(sum(counter.count), 0) into spent
   from pgflow.enqueue_counters as counter
   where counter.queue = spend_enqueue_quota.queue
     and counter.minute = this_minute;
-  if coalesce(spent, 0) + jobs <= per_minute then
-    insert into pgflow.enqueue_counters as counter (queue, minute, count)
-    values (spend_enqueue_quota.queue, this_minute, jobs)
-    on conflict (queue, minute) do update
-    set count = counter.count + excluded.count
-    where counter.count + excluded.count <= per_minute
-    returning counter.count into spent;
-    if found then
-      return null;
-    end if;
-    -- Others spent it since the first look.
-    select counter.count into spent
-    from pgflow.enqueue_counters as counter
-    where counter.queue = spend_enqueue_quota.queue
-      and counter.minute = this_minute;
+  if spent + jobs > per_minute then
+    return greatest(0, least(per_minute - spent, jobs - 1));
   end if;
-  return greatest(0, least(per_minute - coalesce(spent, 0), jobs - 1));
+  -- As many rows as there are transactions at once. Where a snapshot lasts for the transaction, a row that has changed
+  -- since would be an error.
+  update pgflow.enqueue_counters as counter
+  set count = counter.count + jobs
+  where counter.id = (
+    select free.id
+    from pgflow.enqueue_counters as free
+    where free.queue = spend_enqueue_quota.queue
+      and free.minute = this_minute
+      and current_setting('transaction_isolation') = 'read committed'
+    limit 1
+    for update skip locked
+  );
+  if not found then
+    insert into pgflow.enqueue_counters (queue, minute, count)
+    values (spend_enqueue_quota.queue, this_minute, jobs);
+  end if;
+  return null;
+end
+$$;
+
+-- What enqueue may still wait for has a bound, unless the caller set one: a transaction that is open and has enqueued the
+-- same job_id, the lock of a table. Whether it was set here, to be unset before the function returns; after an error
+-- the server does so.
+create function pgflow.bound_waits() returns boolean
+language sql volatile
+return case when current_setting('lock_timeout') = '0' then set_config('lock_timeout', '10s', true) = '10s' else false end;
+
+create function pgflow.unbound_waits(bounded boolean) returns text
+language sql volatile
+return case when bounded then set_config('lock_timeout', '0', true) end;
+
+-- Write down queues and ranks that a lease has to scan from now on: the first job of each brings it.
+--
+-- There is a bound, because each costs every lease and every list; counted only here, and by what this transaction
+-- sees. Several transactions may write the same one down: see queue_ranks.
+create function pgflow.open_places(queues text[], ranks smallint[], ordinals integer[]) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  most constant integer := (select max_queues from pgflow.gate_limits);
+  known constant bigint := (
+    select count(*)
+    from (
+      select distinct queue, rank
+      from pgflow.queue_ranks
+      where not retired
+    ) as live
+  );
+  refusal jsonb;
+begin
+  if known + cardinality(queues) > most then
+    refusal := jsonb_build_object(
+      'reason_code', 'TOO_MANY_QUEUES', 'queue', queues[1], 'limit', most, 'known', known,
+      'jobs', cardinality(ordinals), 'ordinals', ordinals
+    );
+    raise exception using
+      errcode = 'PF003',
+      message = format(
+        'queue "%s" with priority %s would be new, and %s of at most %s queues and priorities are in use (max_queues)',
+        queues[1], -ranks[1], known, most
+      ),
+      detail = refusal || jsonb_build_object('refused', jsonb_build_array(refusal));
+  end if;
+  insert into pgflow.queue_ranks (queue, rank)
+  select queue, rank
+  from unnest(queues, ranks) as place (queue, rank);
 end
 $$;
 
 -- Enqueue one job and return its id. Null for any parameter means its default.
 --
--- The same job_id twice is one job, also when it has already finished: a producer that lost its connection sends again.
+-- The same job_id twice is one job, also when it has finished or is in the archive: its id comes back and nothing is
+-- written. An unknown id of a time whose jobs have been pruned is refused (PF422): it may have run.
 create function pgflow.enqueue(
   job_type text,
   payload jsonb default '{}',
@@ -224,6 +281,8 @@ declare
   problem text;
   policy record;
   room bigint;
+  marks record;
+  bounded constant boolean := pgflow.bound_waits();
 begin
   problem := pgflow.name_problem(enqueue.job_type, to_queue);
   if problem is null and enqueue.delay is not null then
@@ -271,7 +330,11 @@ begin
   end if;
   if rate_limit > 0 then
     -- A job that is sent again has been paid for.
-    if enqueue.job_id is not null and exists (select from pgflow.jobs where id = new_id) then
+    if enqueue.job_id is not null and (
+      exists (select from pgflow.jobs where id = new_id)
+      or exists (select from pgflow.jobs_archive where id = new_id)
+    ) then
+      perform pgflow.unbound_waits(bounded);
       return new_id;
     end if;
     room := pgflow.spend_enqueue_quota(to_queue, 1, rate_limit);
@@ -294,16 +357,28 @@ begin
   )
   on conflict (id) do nothing;
   if not found then
+    perform pgflow.unbound_waits(bounded);
     return new_id;
+  end if;
+  -- After the insert, with a new snapshot: a job that goes to the archive meanwhile is in jobs or in the archive then.
+  if enqueue.job_id is not null then
+    select history_marks.archived_until, history_marks.pruned_until into marks
+    from pgflow.history_marks;
+    if new_id <= marks.archived_until and exists (select from pgflow.jobs_archive where id = new_id) then
+      delete from pgflow.jobs
+      where id = new_id;
+      perform pgflow.unbound_waits(bounded);
+      return new_id;
+    end if;
+    if new_id <= marks.pruned_until then
+      raise exception using errcode = 'PF422', message = pgflow.pruned_problem(marks.pruned_until);
+    end if;
   end if;
   insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
   values (to_queue, -to_priority, due_at, new_id, enqueue.job_type);
 
-  -- Asked first: an insert that finds its row still costs more than a look.
-  if not exists (select from pgflow.queue_ranks where queue = to_queue and rank = -to_priority) then
-    insert into pgflow.queue_ranks (queue, rank)
-    values (to_queue, -to_priority)
-    on conflict (queue, rank) do nothing;
+  if not exists (select from pgflow.queue_ranks where queue = to_queue and rank = -to_priority and not retired) then
+    perform pgflow.open_places(array[to_queue], array[-to_priority]::smallint[], array[1]);
   end if;
 
   -- Only an idle worker is told: notifications serialise commits, and a busy worker looks by itself.
@@ -316,6 +391,7 @@ begin
   ) then
     perform pg_notify('pgflow', to_queue);
   end if;
+  perform pgflow.unbound_waits(bounded);
   return new_id;
 end
 $$;
@@ -351,6 +427,10 @@ declare
   problem text;
   bad record;
   outcome record;
+  marks record;
+  known uuid[];
+  forgotten integer[];
+  bounded constant boolean := pgflow.bound_waits();
 begin
   problem := case
     when jsonb_typeof(jobs) is distinct from 'array' then 'jobs must be a JSON array of objects'
@@ -434,7 +514,8 @@ begin
         then pgflow.milliseconds_of(enqueue_many.job_timeout) else pgflow.milliseconds_of(given.job_timeout)
       end as timeout_ms,
       coalesce(given.meta, enqueue_many.meta) as meta,
-      jsonb_typeof(given.job_type) <> 'string' or jsonb_typeof(given.queue) <> 'string' as name_is_no_string
+      jsonb_typeof(given.job_type) <> 'string' or jsonb_typeof(given.queue) <> 'string' as name_is_no_string,
+      given.job_id is not null or enqueue_many.job_ids[ordinal] is not null as id_is_given
     -- Read as jsonb and cast by hand: a cast that fails would end the call in words that are not ours.
     from rows from (
       jsonb_to_recordset(jobs) as (
@@ -501,12 +582,11 @@ begin
         where names.rate_limit > 0
           and parsed.bytes <= names.size_limit
           and not exists (select from pgflow.jobs where id = parsed.id)
+          and not exists (select from pgflow.jobs_archive where id = parsed.id)
           and not exists (select from problems)
         order by parsed.id, parsed.ordinal
       ) as fresh
       group by fresh.queue, fresh.rate_limit, fresh.rate_from_policy
-      -- Counters are locked in one order.
-      order by fresh.queue
     ) as wanted
   ),
   inserted as (
@@ -516,6 +596,8 @@ begin
     where not exists (select from problems)
       and not exists (select from too_large)
       and not exists (select from charges where room is not null)
+    -- Two that send the same ids wait for each other in one order.
+    order by id
     on conflict (id) do nothing
     returning id, queue, job_type, priority, run_at
   ),
@@ -530,19 +612,16 @@ begin
     from inserted
     group by queue, priority
   ),
-  ranked as (
-    insert into pgflow.queue_ranks (queue, rank)
-    select queue, rank
+  opened as materialized (
+    select array_agg(queue order by queue, rank) as queues, array_agg(rank::smallint order by queue, rank) as ranks
     from places
     where not exists (
       select
       from pgflow.queue_ranks as known
       where known.queue = places.queue
         and known.rank = places.rank
+        and not known.retired
     )
-    -- Two first enqueues of several new queues wait for each other in one order.
-    order by queue, rank
-    on conflict (queue, rank) do nothing
   ),
   refusals as materialized (
     select
@@ -571,7 +650,17 @@ begin
       )
       from refusals
     ) as refused,
-    (select array_agg(distinct queue) from places where run_at <= now()) as due_queues
+    (select array_agg(distinct queue) from places where run_at <= now()) as due_queues,
+    (select queues from opened) as new_queues,
+    (select ranks from opened) as new_ranks,
+    (
+      select array_agg(parsed.ordinal order by parsed.ordinal)
+      from opened
+      cross join lateral unnest(opened.queues, opened.ranks) as place (queue, rank)
+      join parsed on parsed.queue = place.queue and parsed.priority = -place.rank
+    ) as new_ordinals,
+    -- Null, and no further look, where the database made every id.
+    (select array_agg(id) from inserted where exists (select from parsed where id_is_given)) as chosen
   into outcome;
 
   if outcome.problems is not null then
@@ -604,6 +693,54 @@ begin
       );
   end if;
 
+  if outcome.new_queues is not null then
+    perform pgflow.open_places(outcome.new_queues, outcome.new_ranks, outcome.new_ordinals);
+  end if;
+
+  -- With a new snapshot: a job that goes to the archive meanwhile is in jobs or in the archive then.
+  if outcome.chosen is not null then
+    select history_marks.archived_until, history_marks.pruned_until into marks
+    from pgflow.history_marks;
+    known := array(
+      select chosen.id
+      from unnest(outcome.chosen) as chosen (id)
+      -- One look by its key for each: a join might be hashed, and read the whole archive.
+      cross join lateral (
+        select
+        from pgflow.jobs_archive
+        where jobs_archive.id = chosen.id
+        limit 1
+      ) as archived
+      where chosen.id <= marks.archived_until
+    );
+    select array_agg(given.ordinal order by given.ordinal) into forgotten
+    from unnest(outcome.ids) with ordinality as given (id, ordinal)
+    where given.id <= marks.pruned_until
+      and given.id = any(outcome.chosen)
+      and given.id <> all(known);
+    if forgotten is not null then
+      problem := pgflow.pruned_problem(marks.pruned_until);
+      raise exception using
+        errcode = 'PF422',
+        message = format('job %s: %s', forgotten[1], problem),
+        detail = jsonb_build_object(
+          'ordinals', forgotten, 'problems', array_fill(problem, array[cardinality(forgotten)])
+        );
+    end if;
+    if cardinality(known) > 0 then
+      -- By the whole key: pending has no index on the job alone.
+      delete from pgflow.pending
+      using pgflow.jobs
+      where jobs.id = any(known)
+        and pending.queue = jobs.queue
+        and pending.rank = -jobs.priority
+        and pending.run_at = jobs.run_at
+        and pending.job_id = jobs.id;
+      delete from pgflow.jobs
+      where id = any(known);
+    end if;
+  end if;
+
   perform pg_notify('pgflow', due.queue)
   from unnest(outcome.due_queues) as due (queue)
   where exists (
@@ -613,6 +750,7 @@ begin
       and not quiet
       and (queues is null or due.queue = any(queues))
   );
+  perform pgflow.unbound_waits(bounded);
   return coalesce(outcome.ids, '{}');
 end
 $$;
@@ -630,6 +768,9 @@ revoke execute on function pgflow.milliseconds_of(interval) from public;
 revoke execute on function pgflow.integer_of(jsonb) from public;
 revoke execute on function pgflow.uuid_of(jsonb) from public;
 revoke execute on function pgflow.spend_enqueue_quota(text, bigint, integer) from public;
+revoke execute on function pgflow.bound_waits() from public;
+revoke execute on function pgflow.unbound_waits(boolean) from public;
+revoke execute on function pgflow.open_places(text[], smallint[], integer[]) from public;
 revoke execute on function pgflow.enqueue(
   text, jsonb, text, integer, integer, timestamptz, interval, interval, jsonb, uuid, integer, integer
 ) from public;

@@ -26,7 +26,7 @@ select
   coalesce(
     date_part('epoch', max(expires_at) filter (where not lives) - now()), 0
   ) as undecided_seconds,
-  (select count(distinct queue) from pgflow.queue_ranks) as queues,
+  (select count(distinct queue) from pgflow.places) as queues,
   (select count(*) from alive) as live_workers,
   (select count(*) > 1 from pgflow.a_restore_marker) as loaded_over
 from held

@@ -4,7 +4,7 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.places as ranks
       cross join lateral (
         select
         from pgflow.pending
@@ -21,7 +21,7 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as ranks
+      from pgflow.places as ranks
       cross join lateral (
         select
         from pgflow.pending

@@ -123,10 +123,8 @@ ranked as (
     from pgflow.queue_ranks as known
     where known.queue = places.queue
       and known.rank = places.rank
+      and not known.retired
   )
-  -- Two first uses of several new queues wait for each other in one order.
-  order by queue, rank
-  on conflict (queue, rank) do nothing
 ),
 resolved as (
   update pgflow.dead_letters

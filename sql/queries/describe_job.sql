@@ -48,7 +48,7 @@ left join pgflow.error_codes as advice on advice.code = job.last_error_code
 -- Where in the queue it waits: the row of its key, whatever its rank is by now.
 left join lateral (
   select pending.rank::integer as rank
-  from pgflow.queue_ranks as ranks
+  from pgflow.places as ranks
   join pgflow.pending
     on pending.queue = ranks.queue
     and pending.rank = ranks.rank

@@ -25,7 +25,7 @@ taken as (
       select due.ctid
       from (
         select ranks.queue, ranks.rank
-        from pgflow.queue_ranks as ranks
+        from pgflow.places as ranks
         where ranks.queue = turn.queue
         order by ranks.rank
       ) as place
@@ -95,7 +95,7 @@ held as materialized (
   ) as used
   cross join lateral (
     select due.job_id
-    from pgflow.queue_ranks as place
+    from pgflow.places as place
     cross join lateral (
       select pending.job_id
       from pgflow.pending

@@ -5,7 +5,7 @@ select distinct on (entry.queue)
   date_part('epoch', now() - entry.run_at) as waits_seconds,
   coalesce(gate.paused, false) as paused,
   coalesce(gate.limited, false) as limited
-from pgflow.queue_ranks as ranks
+from pgflow.places as ranks
 cross join lateral (
   select pending.queue, pending.run_at, pending.job_id
   from pgflow.pending

@@ -4,7 +4,7 @@ select
   entry.job_type,
   count(*) as jobs,
   date_part('epoch', now() - min(entry.run_at)) as waits_seconds
-from pgflow.queue_ranks as ranks
+from pgflow.places as ranks
 cross join lateral (
   select pending.queue, pending.job_type, pending.run_at
   from pgflow.pending

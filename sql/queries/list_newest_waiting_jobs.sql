@@ -1,7 +1,7 @@
 -- Jobs that wait, newest first by the time in their id: those that are due, or those of the future.
 with few as materialized (
   select entry.job_id
-  from pgflow.queue_ranks as ranks
+  from pgflow.places as ranks
   cross join lateral (
     select pending.job_id
     from pgflow.pending

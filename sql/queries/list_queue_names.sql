@@ -13,7 +13,7 @@ with recursive refused as (
   where refused.queue is not null
 )
 select queue
-from pgflow.queue_ranks
+from pgflow.places
 union
 select queue
 from pgflow.queue_policies

@@ -1,7 +1,7 @@
 -- Jobs that wait, the first to run first: those that are due, or those of the future.
 with looked as materialized (
   select entry.run_at as at, entry.job_id as id
-  from pgflow.queue_ranks as ranks
+  from pgflow.places as ranks
   cross join lateral (
     select pending.run_at, pending.job_id
     from pgflow.pending

@@ -10,7 +10,7 @@ from (
     ranks.queue, ranks.rank,
     coalesce(cursors.run_at, 'infinity') as run_at,
     coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
-  from pgflow.queue_ranks as ranks
+  from pgflow.places as ranks
   left join pgflow.queue_gates as gate using (queue)
   left join unnest(
     %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],

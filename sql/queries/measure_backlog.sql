@@ -7,7 +7,7 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as place
+      from pgflow.places as place
       cross join lateral (
         select
         from pgflow.pending
@@ -37,7 +37,7 @@ select
     select count(*)
     from (
       select
-      from pgflow.queue_ranks as place
+      from pgflow.places as place
       cross join lateral (
         select
         from pgflow.pending

@@ -42,7 +42,7 @@ cross join lateral (
   select count(*) as jobs
   from (
     select
-    from pgflow.queue_ranks as ranks
+    from pgflow.places as ranks
     cross join lateral (
       select
       from pgflow.pending
@@ -59,7 +59,7 @@ cross join lateral (
 ) as due
 cross join lateral (
   select min(first.run_at) as run_at
-  from pgflow.queue_ranks as ranks
+  from pgflow.places as ranks
   cross join lateral (
     select pending.run_at
     from pgflow.pending
@@ -75,7 +75,7 @@ cross join lateral (
   select count(*) as jobs, count(*) filter (where attempt_no > 0) as retrying
   from (
     select entry.attempt_no
-    from pgflow.queue_ranks as ranks
+    from pgflow.places as ranks
     cross join lateral (
       select pending.attempt_no
       from pgflow.pending

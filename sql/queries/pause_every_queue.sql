@@ -3,7 +3,7 @@ insert into pgflow.queue_policies (queue, paused_until, paused_by, pause_note, u
 select queue, 'infinity', %(actor)s::text, %(note)s::text, %(actor)s::text
 from (
   select queue
-  from pgflow.queue_ranks
+  from pgflow.places
   union
   select queue
   from pgflow.queue_policies

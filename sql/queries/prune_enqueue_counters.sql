@@ -19,10 +19,10 @@ with recursive queues as (
   where queues.queue is not null
 ),
 doomed as materialized (
-  select old.queue, old.minute
+  select old.id
   from queues
   cross join lateral (
-    select counter.queue, counter.minute
+    select counter.id
     from pgflow.enqueue_counters as counter
     where counter.queue = queues.queue
       and counter.minute < now() - interval '1 hour'
@@ -34,8 +34,7 @@ doomed as materialized (
 removed as (
   delete from pgflow.enqueue_counters as counter
   using doomed
-  where counter.queue = doomed.queue
-    and counter.minute = doomed.minute
+  where counter.id = doomed.id
     and not %(dry_run)s::boolean
 )
 select count(*)

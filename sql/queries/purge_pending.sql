@@ -1,7 +1,7 @@
 -- Cancel a batch of a queue's waiting jobs, those first that would run first. What a worker leases meanwhile runs.
 with places as (
   select queue, rank
-  from pgflow.queue_ranks
+  from pgflow.places
   where queue = %(queue)s::text
   order by rank
 ),

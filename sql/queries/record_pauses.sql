@@ -13,7 +13,7 @@ cross join lateral (
   select count(*) as jobs, (array_agg(due.job_id order by due.rank, due.run_at))[1] as sample_job_id
   from (
     select ranks.rank, entry.run_at, entry.job_id
-    from pgflow.queue_ranks as ranks
+    from pgflow.places as ranks
     cross join lateral (
       select pending.run_at, pending.job_id
       from pgflow.pending

@@ -18,7 +18,13 @@ ranked as (
   insert into pgflow.queue_ranks (queue, rank)
   select distinct queue, rank
   from moved
-  on conflict (queue, rank) do nothing
+  where not exists (
+    select
+    from pgflow.queue_ranks as known
+    where known.queue = moved.queue
+      and known.rank = moved.rank
+      and not known.retired
+  )
 ),
 noted as (
   insert into pgflow.moved_jobs (job_id, run_at, attempt_no, rank)

@@ -180,7 +180,7 @@ taken as (
         ranks.queue, ranks.rank,
         coalesce(cursors.run_at, '-infinity') as run_at,
         coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
-      from pgflow.queue_ranks as ranks
+      from pgflow.places as ranks
       left join unnest(
         %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],
         %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
@@ -237,7 +237,7 @@ limited as materialized (
     and (%(queues)s::text[] is null or gate.queue = any(%(queues)s::text[]))
     and exists (
       select
-      from pgflow.queue_ranks as place
+      from pgflow.places as place
       cross join lateral (
         select
         from pgflow.pending

@@ -3,7 +3,7 @@ select value, about
 from (
   (
     select queue as value, '' as about, 0 as place, null::timestamptz as at
-    from pgflow.queue_ranks
+    from pgflow.places
     where %(kind)s::text = 'queue'
     group by queue
   )

@@ -21,7 +21,7 @@ sought as materialized (
       -- include: every_job
     ) as job
     left join pgflow.moved_jobs as moved on moved.job_id = job.id
-    join pgflow.queue_ranks as ranks on ranks.queue = job.queue
+    join pgflow.places as ranks on ranks.queue = job.queue
     join pgflow.pending
       on pending.queue = ranks.queue
       and pending.rank = ranks.rank

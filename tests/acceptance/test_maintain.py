@@ -161,7 +161,7 @@ def test_the_screen_and_the_tasks_that_are_chosen(
     skipped = pgflow("maintain", "--skip", "analyze", "-o", "jsonl")
     tasks = [json.loads(line)["task"] for line in skipped.stdout.splitlines()]
     assert tasks == [
-        "reap", "archive", "prune", "partitions", "rate-counters", "workers",
+        "reap", "archive", "prune", "partitions", "rate-counters", "workers", "queues",
     ]  # fmt: skip
     assert pgflow("maintain", "--task", "reap", "--skip", "reap").returncode == 2
     assert pgflow("maintain", "--task", "schedules").returncode == 2

@@ -120,6 +120,8 @@ ROUTES = (
         body=_BODY,
         answer=ENQUEUED,
         errors={
+            409: "Its queue and priority would be new, and as many are in use as may"
+            " be: TOO_MANY_QUEUES.",
             413: "The payload is larger than its queue takes: PAYLOAD_TOO_LARGE. Or"
             " the body is.",
             429: "More jobs in this minute than the queue takes: ENQUEUE_RATE_EXCEEDED."

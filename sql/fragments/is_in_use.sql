@@ -1,0 +1,7 @@
+  exists (
+    select from pgflow.pending
+    where pending.queue = mark.queue
+      and pending.rank = mark.rank
+  )
+  -- What runs may come back to any rank of its queue.
+  or mark.queue in (select leases.queue from pgflow.leases)
