@@ -39,6 +39,7 @@ from pgflow_cli.running.processes import (
     leave_behind,
     settling,
 )
+from pgflow_cli.running.standstill import Standstill
 from pgflow_cli.running.suspects import SparePlace
 from pgflow_cli.running.threads import StandingThread
 from pgflow_cli.running.workplan import WorkPlan
@@ -90,7 +91,8 @@ class Supervisor:
         database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
-        self._upkeep = Upkeep(plan, database)
+        standstill = Standstill(plan, self._living)
+        self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
         self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
@@ -130,8 +132,13 @@ class Supervisor:
             self._listen_to_children(woken)
             self._look_at_deadlines()
             self._look_at_limits()
-            boards = [child.board for child in self._living()]
-            self._status.write(boards)
+            living = self._living()
+            boards = [child.board for child in living]
+            self._status.write(
+                boards,
+                stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
+                quiet=sum(c.quiet for c in living),
+            )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
                 companion.attend()

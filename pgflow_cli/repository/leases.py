@@ -88,6 +88,19 @@ class Leases(Counting):
         rows = self.link.tuples("look_behind", parameters)
         return [FirstDue._make(row) for row in rows]
 
+    def find_due_job(
+        self, queues: Sequence[str] | None, job_types: Sequence[str] | None
+    ) -> bool:
+        """Say whether a job of these queues and types could be leased now, from a queue
+        without a limit; None: any.
+        """
+        wanted = {
+            "queues": None if queues is None else _names(queues),
+            "job_types": None if job_types is None else _names(job_types),
+        }
+        [[found]] = self.link.tuples("find_due_job", wanted)
+        return bool(found)
+
     def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 

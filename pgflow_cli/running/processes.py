@@ -68,6 +68,10 @@ class Child:
         """Whether it runs a suspect, and leases nothing."""
         return self.plan.suspect is not None
 
+    def shall_lease(self) -> bool:
+        """Say whether it is meant to lease jobs."""
+        return self.ready and not (self.quiet or self.retiring or self.is_spare)
+
     def wake(self) -> None:
         """Have it look for jobs, and at what it is told."""
         self.pipe.wake()
