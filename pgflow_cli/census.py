@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pgflow_cli import hindrances
 from pgflow_cli.counters import quantile
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
@@ -70,6 +71,18 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
     in_per_sec = arrived / measures.arrivals_covered
     out_per_sec = rate.done / max(rate.covered, 1.0)
     failed = rate.finished - rate.succeeded
+    hindered = hindrances.of_queue(measures.workers, name)
+    outlook = forecast(
+        found.runnable,
+        in_per_sec,
+        out_per_sec,
+        arrived + rate.done,
+        len(serving),
+        measures.window,
+    )
+    if hindered:
+        # More of them is not what the queue needs.
+        outlook = replace(outlook, workers_needed=None)
     p95 = quantile(rate.buckets, 0.95) if rate.buckets else None
     return QueueStatus(
         measure=found,
@@ -84,17 +97,11 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
         deaths_per_minute=60 * rate.dlq / max(rate.covered, 1.0),
         mean_ms=_mean_ms(rate),
         p95_ms=None if p95 is None else p95 * 1000,
-        forecast=forecast(
-            found.runnable,
-            in_per_sec,
-            out_per_sec,
-            arrived + rate.done,
-            len(serving),
-            measures.window,
-        ),
+        forecast=outlook,
         workers=len(serving),
         steps=rate.steps,
         arrivals_covered=measures.arrivals_covered,
+        hindered=tuple(hindered),
     )
 
 

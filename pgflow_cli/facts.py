@@ -103,7 +103,9 @@ class QueueGates:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A job that counts against its queue's limit of jobs in flight."""
+    """A job that counts against its queue's limit of jobs in flight, or takes a slot of
+    a worker.
+    """
 
     job_id: str
     worker_id: str
@@ -206,7 +208,7 @@ class JobFacts:
     """What is known of one job at one instant.
 
     `backlog` and `rates` only of a job that waits, `holders` where a limit holds it up,
-    `similar` of one that has failed.
+    `slot_holders` where every slot is busy, `similar` of one that has failed.
     """
 
     job: JobDescription
@@ -217,6 +219,7 @@ class JobFacts:
     backlog: Backlog | None = None
     rates: Rates | None = None
     holders: list[Holder] = field(default_factory=list)
+    slot_holders: list[Holder] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     kin: list[Kin] = field(default_factory=list)

@@ -132,9 +132,22 @@ class FirstDue(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A job that one more loss of its process condemns, in the lease of a process that
+    does not run it; `rank` and `run_at` are its place in the queue.
+    """
+
+    worker_id: str
+    lease_id: str
+    job_id: str
+    rank: int
+    run_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class BeatReply:
     """What came of a heartbeat: `leases` still exist, `canceled` jobs of them are to
-    stop, by lease; the workers in `quiet` are to lease no more.
+    stop, by lease; the workers in `quiet` are to lease nothing, the others may.
     """
 
     leases: set[str]
@@ -262,7 +275,13 @@ class PartitionPlan:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """A worker process; `queues` and `job_types` are None for all of them."""
+    """A worker process; `queues` and `job_types` are None for all of them.
+
+    `quiet`: an operator or a signal had it lease nothing. `retiring`: it is replaced,
+    and ends after its other jobs. `spare`: it runs one suspect. `stalled_for`: the
+    seconds for which it has leased nothing though due jobs wait for it; None: it does
+    lease, or has reason not to.
+    """
 
     name: str
     host: str
@@ -275,11 +294,18 @@ class WorkerProcess:
     queues: list[str] | None
     job_types: list[str] | None
     code_version: str | None
+    retiring: bool = False
+    spare: bool = False
+    stalled_for: float | None = None
 
     def serves(self, queue: str) -> bool:
         """Say whether it leases jobs of the queue at all."""
-        leases = self.alive and not self.quiet
-        return leases and (self.queues is None or queue in self.queues)
+        leases = self.alive and not (self.quiet or self.retiring or self.spare)
+        return leases and self.is_of(queue)
+
+    def is_of(self, queue: str) -> bool:
+        """Say whether the queue is among those it was started for."""
+        return self.queues is None or queue in self.queues
 
     def takes(self, queue: str, job_type: str) -> bool:
         """Say whether it leases such jobs."""

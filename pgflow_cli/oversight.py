@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+STATES = {
+    "busy": "leases jobs, and runs some",
+    "idle": "leases jobs, and finds none",
+    "quiet": "leases nothing until it is resumed: an operator or a signal said so",
+    "retiring": "leases nothing more: a handler outran its end; it has been replaced, "
+    "and ends after its other jobs",
+    "spare": "runs one job apart, of which processes have died",
+    "stalled": "leases nothing, though due jobs wait that it may run",
+    "silent": "was not heard of for longer than its lease",
+}
+"""What a worker process does, and what that means."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListedWorker:
-    """A worker process; `state` is busy, idle, quiet, or silent: past its lease.
+    """A worker process; `state` is one of `STATES`.
 
     `queues` and `job_types` are None for all of them.
     """

@@ -16,12 +16,12 @@ def check_worker(
 ) -> str:
     """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
 
-    Status files of killed workers do not matter while another worker is well.
-    `max_age` is in seconds.
+    Status files of killed workers do not matter while another worker is well. One that
+    an operator has made quiet is well, and said to be quiet. `max_age` is in seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
-    well = [s.name for s, p in zip(found, problems, strict=True) if p is None]
+    well = [s.words() for s, p in zip(found, problems, strict=True) if p is None]
     if well:
         return f"{', '.join(well)}: ok"
     if found:

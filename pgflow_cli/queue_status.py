@@ -17,6 +17,7 @@ class QueueStatus:
     """A queue as operators see it. Percentages are of attempts, rates are of jobs.
 
     What cannot be said of so few attempts is None. `counted` is where counts end.
+    `hindered` says why live workers of the queue lease nothing.
     """
 
     measure: QueueMeasure
@@ -35,6 +36,7 @@ class QueueStatus:
     workers: int
     steps: list[int]
     arrivals_covered: float
+    hindered: tuple[str, ...] = ()
 
     @property
     def queue(self) -> str:
@@ -186,8 +188,9 @@ class QueueStatus:
     def drain_sentence(self) -> str:
         """Return when it is empty, and what that was reckoned from."""
         if self.unserved:
-            return "will not drain: no live worker serves it"
-        return sentence(self.forecast)
+            why = "; ".join(self.hindered) or "no live worker serves it"
+            return f"will not drain: {why}"
+        return "; ".join((sentence(self.forecast), *self.hindered))
 
     @property
     def attempts_words(self) -> str:

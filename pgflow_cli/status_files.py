@@ -33,7 +33,9 @@ class Status:
 
     `turned_ago` is of the process whose loop has stood still for longest, `heard_ago`
     of the last heartbeat that the database answered; both are None before the first
-    process is ready.
+    process is ready. `stalled_for` is for how long one of them has leased nothing
+    though due jobs wait that it may run: 0 unless for three leases. `quiet` processes
+    lease nothing, because an operator or a signal said so.
     """
 
     name: str
@@ -42,9 +44,13 @@ class Status:
     turned_ago: float | None
     heard_ago: float | None
     age: float = 0.0
+    stalled_for: float = 0.0
+    quiet: int = 0
 
     def problem(self, *, max_age: float, ready: bool) -> str | None:
-        """Return what is wrong, or None; `ready` wants the database answered, too."""
+        """Return what is wrong, or None; `ready` wants the database answered and jobs
+        leased, too.
+        """
         if self.age > max_age:
             return f"{self.name} has not written its status for {self.age:.0f} s"
         if self.turned_ago is not None and self.turned_ago + self.age > max_age:
@@ -55,7 +61,21 @@ class Status:
             return (
                 f"the database has not answered {self.name} for {self.heard_ago:.0f} s"
             )
+        if ready and self.stalled_for:
+            return (
+                f"{self.name} has leased nothing for {self.stalled_for:.0f} s, though "
+                "due jobs wait that it may run"
+            )
         return None
+
+    def words(self) -> str:
+        """Return its name, and what is to be known of it though it is well."""
+        if not self.quiet:
+            return self.name
+        return (
+            f"{self.name} ({self.quiet} of {self.processes} processes quiet: pgflow "
+            f"workers resume {self.name})"
+        )
 
 
 class StatusFile:
@@ -68,7 +88,9 @@ class StatusFile:
         self._made: list[Path] = []  # folders that were not there before
         self._next = 0.0
 
-    def write(self, boards: Iterable[Board]) -> None:
+    def write(
+        self, boards: Iterable[Board], *, stalled_for: float = 0.0, quiet: int = 0
+    ) -> None:
         """Write it, if it is time. Where no folder can be written to, there is none."""
         now = time.monotonic()
         if now < self._next:
@@ -83,6 +105,8 @@ class StatusFile:
             len(shown),
             max(turned, default=None),
             max(heard, default=None),
+            stalled_for=stalled_for,
+            quiet=quiet,
         )
         for folder in self._folders if self._path is None else [self._path.parent]:
             with suppress(OSError):

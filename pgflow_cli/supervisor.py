@@ -24,6 +24,7 @@ from typing import Any
 
 from pgflow_cli import backoff, errors, fencing, logs, migrations
 from pgflow_cli.companions import Companion
+from pgflow_cli.models import Suspect
 from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake
@@ -38,6 +39,8 @@ from pgflow_cli.running.processes import (
     leave_behind,
     settling,
 )
+from pgflow_cli.running.standstill import Standstill
+from pgflow_cli.running.suspects import SparePlace
 from pgflow_cli.running.threads import StandingThread
 from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile
@@ -52,6 +55,7 @@ LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
 LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
+SPARE = -1  # the number of a spare process
 _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
 
@@ -71,8 +75,8 @@ class Supervisor:
         self._signals: deque[str] = deque()
         self._quick_deaths = self._failed_starts = 0
         self._start_again = 0.0
-        self._quiet = False
         self._hushed: set[int] = set()  # numbers of processes that were quiet
+        self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
@@ -87,7 +91,8 @@ class Supervisor:
         database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
-        self._upkeep = Upkeep(plan, database)
+        standstill = Standstill(plan, self._living)
+        self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
         self._maintaining = Maintaining(plan, database)
         self._wake_ups = WakeUps(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
@@ -123,11 +128,17 @@ class Supervisor:
                 thread.attend()
             self._obey_signals()
             self._replace_missing()
+            self._spare.attend(self._children, ending=self._ending_at is not None)
             self._listen_to_children(woken)
             self._look_at_deadlines()
             self._look_at_limits()
-            boards = [child.board for child in self._living()]
-            self._status.write(boards)
+            living = self._living()
+            boards = [child.board for child in living]
+            self._status.write(
+                boards,
+                stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
+                quiet=sum(c.quiet for c in living),
+            )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
                 companion.attend()
@@ -149,7 +160,9 @@ class Supervisor:
         taken = {c.number for c in self._children if not c.retiring}
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
-                quiet = self._quiet or number in self._hushed
+                quiet = number in self._hushed or any(
+                    c.quiet for c in self._children if c.number == number
+                )
                 try:
                     child = Child.start(self.plan, number, self._remaining, quiet=quiet)
                 except OSError as error:
@@ -157,6 +170,20 @@ class Supervisor:
                     return
                 self._failed_starts = 0
                 self._children.append(child)
+
+    def _start_spare(self, suspect: Suspect) -> Child | None:
+        plan = self.plan.of_spare(suspect)
+        try:
+            child = Child.start(plan, SPARE, self._remaining, quiet=False)
+        except OSError as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "cannot start a spare process: %s",
+                error.strerror or error,
+                extra={"event": "process_not_started"},
+            )
+            return None
+        self._children.append(child)
+        return child
 
     def _put_off(self, error: OSError) -> None:
         """Try again soon: what the system lacks now, it may have then."""
@@ -221,13 +248,30 @@ class Supervisor:
             self._heartbeat.ledger.add(values[0])
         elif kind == "retiring":
             child.retiring = True
+            self._heartbeat.hurry()
+        elif kind == "suspect":
+            self._spare.ask(child, *values)
+        elif kind == "taken":
+            self._spare.tell(child, taken=values[0])
         elif kind == "done":
             child.done = True
-            self._ran_once = self.plan.once
+            self._ran_once = self._ran_once or (self.plan.once and not child.is_spare)
         elif kind == "failed":
-            code, message, hints = values
-            self._failure = errors.of_exit_code(code, message, *hints)
-            self._end()
+            self._fail(child, *values)
+
+    def _fail(
+        self, child: Child, code: int, message: str, hints: Sequence[str]
+    ) -> None:
+        if child.is_spare:
+            log.error(
+                "%s cannot run its job: %s",
+                child.name,
+                message,
+                extra={"event": "spare_failed", "worker_id": child.name},
+            )
+            return
+        self._failure = errors.of_exit_code(code, message, *hints)
+        self._end()
 
     def _bury(self, child: Child) -> None:
         """Settle what a dead process held, at once; decide when its successor
@@ -248,7 +292,7 @@ class Supervisor:
                         "exit_code": code,
                     },
                 )
-            self._postpone()
+            self._postpone(child)
             return
         killed = self._released_at is not None
         if child.done or killed:
@@ -271,7 +315,7 @@ class Supervisor:
             # A job that kills its process shall not keep away those that get work done.
             if child.board.has_settled() or time.monotonic() - child.started > 30:
                 self._quick_deaths = 0
-            self._postpone()
+            self._postpone(child)
 
     def _free_lock(self) -> None:
         """Free the lock of what is left to lease: a process may have died with it."""
@@ -283,13 +327,19 @@ class Supervisor:
 
     def _remove(self, child: Child) -> None:
         self._children.remove(child)
+        if any(c.number == child.number for c in self._children):
+            return  # it has been replaced already
         if child.quiet:
             self._hushed.add(child.number)
+        else:
+            self._hushed.discard(child.number)
 
-    def _postpone(self) -> None:
+    def _postpone(self, child: Child) -> None:
         """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
-        again.
+        again; a spare process never is.
         """
+        if child.is_spare:
+            return
         pause = backoff.doubling(self._quick_deaths, longest=30.0)
         self._start_again = time.monotonic() + pause
         self._quick_deaths += 1
@@ -440,10 +490,14 @@ class Supervisor:
                 )
                 self._end()
             elif name in _QUIET:
-                log.info("%s: all are quiet", name, extra={"event": "quiet"})
-                self._quiet = True
+                log.info(
+                    "%s: all are quiet, leasing nothing", name, extra={"event": "quiet"}
+                )
+                self._hushed.update(range(self.plan.processes))
                 for child in self._children:
+                    child.hushed = not child.is_spare
                     child.hush()
+                self._heartbeat.hurry()
             else:
                 for child in self._children:
                     child.dump()

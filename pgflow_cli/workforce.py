@@ -49,10 +49,24 @@ def require_silent(workers: Sequence[ListedWorker]) -> None:
 def quiet(
     repository: Repository, workers: Sequence[ListedWorker], operator: Operator
 ) -> int:
-    """Have processes lease no more; return how many did until now."""
+    """Have processes lease nothing; return how many did until now.
+
+    It holds for what replaces such a process, until it is resumed or its supervisor
+    ends.
+    """
     with repository.transaction():
         done = repository.quiet_workers([worker.worker_id for worker in workers])
         _record(repository, operator, "workers.quiet", workers, done)
+    return len(done)
+
+
+def resume(
+    repository: Repository, workers: Sequence[ListedWorker], operator: Operator
+) -> int:
+    """Have quiet processes lease again; return how many were quiet until now."""
+    with repository.transaction():
+        done = repository.resume_workers([worker.worker_id for worker in workers])
+        _record(repository, operator, "workers.resume", workers, done)
     return len(done)
 
 

@@ -1,4 +1,4 @@
-"""See worker processes, empty one, forget dead ones."""
+"""See worker processes, empty one, have it lease again, forget dead ones."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ PROCESSES = (
 
 @group("workers")
 def workers() -> None:
-    """See worker processes, empty one, forget dead ones.
+    """See worker processes, empty one, have it lease again, forget dead ones.
 
     \b
     Examples:
       pgflow workers list
       pgflow workers quiet worker-2
+      pgflow workers resume worker-2
     """
 
 
@@ -53,7 +54,10 @@ def workers() -> None:
 def list_(repository: Repository, watch: float | None) -> None:
     """List the worker processes that have been heard of, alive or not.
 
-    STATE is busy, idle, quiet (it leases no more) or silent (for longer than a lease).
+    STATE is busy, idle, quiet (it leases nothing until it is resumed), retiring (it
+    has been replaced and ends after its other jobs), spare (it runs one job apart, of
+    which processes have died), stalled (it leases nothing though due jobs wait for it)
+    or silent (for longer than its lease).
 
     \b
     Examples:
@@ -70,10 +74,11 @@ def list_(repository: Repository, watch: float | None) -> None:
 @change_options()
 @pass_repository
 def quiet(repository: Repository, worker: str, change: Change) -> None:
-    """Have a worker lease no more; what it runs goes on.
+    """Have a worker lease nothing; what it runs goes on.
 
-    ID is a worker's name, for all of its processes, or the end of one process's id.
-    There is no way back: restart it. It learns of it within a third of its lease.
+    ID is a worker's name, for all of its processes, or the end of one process's id. It
+    learns of it within a third of its lease. It stays quiet, also when its process is
+    replaced, until it is resumed or restarted.
 
     \b
     Examples:
@@ -86,12 +91,41 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
         output.write(chosen, PROCESSES)
         consent.tell_dry_run()
         return
-    change.confirm(f"have {len(chosen)} processes of {worker} lease no more")
+    change.confirm(f"have {len(chosen)} processes of {worker} lease nothing")
     done = workforce.quiet(repository, chosen, change.operator)
-    output.say(f"{done} of {len(chosen)} processes of {worker} lease no more from now")
+    output.say(f"{done} of {len(chosen)} processes of {worker} lease nothing from now")
     output.hint(
-        "Next: pgflow workers list  |  kill -TERM its supervisor when it is idle"
+        f"Next: pgflow workers resume {worker}  |  "
+        "kill -TERM its supervisor when it runs nothing"
     )
+
+
+@workers.command("resume")
+@click.argument("worker", metavar="ID", type=settings.WORKER)
+@change_options()
+@pass_repository
+def resume(repository: Repository, worker: str, change: Change) -> None:
+    """Have a quiet worker lease again.
+
+    Undoes `workers quiet` and the signals USR1 and TSTP. ID is a worker's name, for all
+    of its processes, or the end of one process's id. It learns of it within a third of
+    its lease. A process that retires leases nothing more: its replacement does.
+
+    \b
+    Examples:
+      pgflow workers resume worker-2 --note "deployed"
+    """
+    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+
+    chosen = workforce.find(repository, worker)
+    if change.dry_run:
+        output.write(chosen, PROCESSES)
+        consent.tell_dry_run()
+        return
+    change.confirm(f"have {len(chosen)} processes of {worker} lease again")
+    done = workforce.resume(repository, chosen, change.operator)
+    output.say(f"{done} of {len(chosen)} processes of {worker} lease again from now")
+    output.hint("Next: pgflow workers list")
 
 
 @workers.command("forget")

@@ -110,6 +110,7 @@ CHECKS = (
     ),
     Check("jobs.oldest-runnable", lambda p: jobs.oldest_runnable(p.due)),
     Check("jobs.no-worker", lambda p: jobs.queue_workers(p.due, p.workers)),
+    Check("jobs.stalled-workers", lambda p: jobs.stalled_workers(p.workers)),
     Check(
         "jobs.no-handler",
         lambda p: jobs.type_handlers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pgflow_cli import hindrances
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.models import Audit, WorkerProcess
 from pgflow_cli.symptoms import DueQueue, DueType, ExpiredLeases, LongRun
@@ -88,16 +89,39 @@ def queue_workers(
     ]
     for queue in idle[:5]:
         found = fail if queue.waits_seconds >= NO_WORKER_FAIL else warn
+        hindered = hindrances.of_queue(workers, queue.queue)
+        why = f": {'; '.join(hindered)}" if hindered else ""
+        quiet = hindrances.quiet_workers(workers, queue.queue)
         yield found(
             check,
             f"queue {queue.queue} has had due jobs for {length(queue.waits_seconds)},"
-            f" and none of {alive} live workers serves it",
-            command=f"pgflow work -q {queue.queue}",
+            f" and none of {alive} live workers "
+            f"{'leases from' if hindered else 'serves'} it{why}",
+            command=f"pgflow workers resume {quiet[0]}"
+            if quiet
+            else f"pgflow work -q {queue.queue}",
         )
     if len(idle) > 5:
         yield warn(check, f"and {len(idle) - 5} more", command="pgflow workers list")
     if not idle:
         yield ok(check, f"none; {alive} workers live")
+
+
+def stalled_workers(workers: Sequence[WorkerProcess]) -> Iterator[Finding]:
+    """Judge whether a live worker leases nothing though due jobs wait for it."""
+    check = "jobs.stalled-workers"
+    stalled = [
+        worker
+        for worker in workers
+        if worker.alive and not worker.quiet and worker.stalled_for is not None
+    ]
+    for worker in stalled[:5]:
+        said = hindrances.of_worker(worker) or worker.name
+        yield fail(check, said, command="pgflow workers list -o wide")
+    if len(stalled) > 5:
+        yield fail(check, f"and {len(stalled) - 5} more", command="pgflow workers list")
+    if not stalled:
+        yield ok(check, "none: due jobs are leased")
 
 
 def type_handlers(

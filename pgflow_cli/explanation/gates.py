@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pgflow_cli import drain
+from pgflow_cli import drain, hindrances
 from pgflow_cli.explanation.phrases import (
     clock,
     error_of,
@@ -20,7 +20,7 @@ from pgflow_cli.explanation.phrases import (
     some,
     workers_of,
 )
-from pgflow_cli.facts import JobDescription, JobFacts, QueueGates
+from pgflow_cli.facts import Holder, JobDescription, JobFacts, QueueGates
 from pgflow_cli.models import WorkerProcess
 
 _ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
@@ -126,6 +126,11 @@ def _due(facts: JobFacts) -> Finding:
         origin = "as its producer asked"
     elif last.status == "failed":
         origin = f"retry {job.failed_attempts} after {error_of(last)}"
+    elif last.status == "lost":
+        origin = (
+            f"put off after attempt {last.attempt_no}, which was lost with its process:"
+            " such a job runs in a spare process, and another job has that"
+        )
     else:
         origin = f"put off by attempt {last.attempt_no}, which was {last.status}"
     evidence = f"runs in {length(job.due_in)}, at {clock(job.run_at)} UTC, {origin}"
@@ -153,15 +158,15 @@ def _served(facts: JobFacts) -> Finding:
     serving = [worker for worker in facts.workers if worker.serves(queue)]
     if serving:
         return Finding(f'{workers_of(serving)} serve queue "{queue}"')
-    alive = [worker for worker in facts.workers if worker.alive]
-    quiet = sum(worker.quiet for worker in alive)
-    notes = [f"queues: {queues_of(alive)}"] if alive else []
-    notes += [f"{quiet} quiet"] if quiet else []
-    about = f" ({'; '.join(notes)})" if notes else ""
+    alive = [worker for worker in facts.workers if worker.alive and not worker.spare]
+    hindered = hindrances.of_queue(alive, queue)
+    about = f" (queues: {queues_of(alive)})" if alive else ""
     return Finding(
-        f'no live worker serves queue "{queue}"',
+        f'no live worker leases from queue "{queue}"'
+        if hindered
+        else f'no live worker serves queue "{queue}"',
         "NO_WORKER",
-        (f"Workers alive: {len(alive)}{about}",),
+        (*hindered, f"Workers alive: {len(alive)}{about}"),
     )
 
 
@@ -186,12 +191,15 @@ def _in_flight(facts: JobFacts) -> Finding:
     used = f"{queue.in_flight}/{queue.max_in_flight} in flight"
     if (queue.in_flight or 0) < queue.max_in_flight:
         return _left_alone(facts, _IN_FLIGHT, used)
-    holders = ", ".join(
+    return Finding(f"{used} (max_in_flight)", _IN_FLIGHT, _held(facts.holders))
+
+
+def _held(holders: list[Holder]) -> tuple[str, ...]:
+    named = ", ".join(
         f"{short(each.job_id)} on {each.worker_id} for {length(each.held_for)}"
-        for each in facts.holders
+        for each in holders
     )
-    more = (f"Held the longest: {holders}",) if holders else ()
-    return Finding(f"{used} (max_in_flight)", _IN_FLIGHT, more)
+    return (f"Held the longest: {named}",) if named else ()
 
 
 def _rate(facts: JobFacts) -> Finding:
@@ -239,7 +247,22 @@ def _slots(facts: JobFacts) -> Finding:
     busy, slots = sum(w.busy_slots for w in takers), sum(w.slots for w in takers)
     full = all(worker.busy_slots >= worker.slots for worker in takers)
     evidence = f"{busy} of {slots} slots busy on {workers_of(takers)}"
-    return Finding(evidence, "SLOTS_FULL" if full else None)
+    if full:
+        return Finding(evidence, "SLOTS_FULL", _held(facts.slot_holders))
+    return Finding(evidence)
+
+
+def _stalled(facts: JobFacts) -> Finding:
+    takers = _takers(facts)
+    stalled = [worker for worker in takers if worker.stalled_for is not None]
+    if len(stalled) < len(takers):
+        return Finding(f"{workers_of(takers)} lease")
+    said = hindrances.of_queue(stalled, facts.job.queue)
+    return Finding(
+        f"{workers_of(stalled)} with slots free and due jobs lease nothing",
+        "WORKERS_STALLED",
+        tuple(said),
+    )
 
 
 def _position(facts: JobFacts) -> Finding:
@@ -254,12 +277,13 @@ def _position(facts: JobFacts) -> Finding:
 def prospects(facts: JobFacts, *, limited: bool) -> list[str]:
     """Say when its turn is, and whether its queue drains.
 
-    Where a limit of the queue's holds it, more workers would not help.
+    Where a limit of the queue's holds it, or workers of it lease nothing, more workers
+    are not what it needs.
     """
     forecast, rates = forecast_of(facts), facts.rates
     if forecast is None or rates is None or facts.backlog is None:
         return []
-    if limited:
+    if limited or hindrances.of_queue(facts.workers, facts.job.queue):
         forecast = replace(forecast, workers_needed=None)
     known = forecast.verdict != drain.UNKNOWN
     subject = "The queue" if known else "Whether it drains is"
@@ -298,6 +322,7 @@ _GATES: tuple[tuple[str, Callable[[JobFacts], Finding]], ...] = (
     (_IN_FLIGHT, _in_flight),
     (_RATE, _rate),
     ("SLOTS_FULL", _slots),
+    ("WORKERS_STALLED", _stalled),
     ("BEHIND", _position),
     ("READY", lambda _: Finding("leased at the next poll")),
 )

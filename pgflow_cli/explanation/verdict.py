@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pgflow_cli import hindrances
 from pgflow_cli.explanation.gates import Finding, Gate, prospects, walk
 from pgflow_cli.explanation.phrases import (
     clock,
@@ -145,6 +146,7 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
     """Return what to look at or to do, ready to be pasted."""
     job = facts.job
     queue, name = job.queue, _name(job)
+    resume = hindrances.quiet_workers(facts.workers, queue)
     held_longest = f"pgflow jobs list -q {queue} --status running --slow"
     show_queue = f"pgflow queues show {queue}"
     priority = min(_HIGHEST_PRIORITY, job.priority + 10)
@@ -158,7 +160,11 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
             f"pgflow queues resume {queue}",
             show_queue,
         ],
-        "NO_WORKER": ["pgflow workers list", _SCALE],
+        "NO_WORKER": [
+            *(f"pgflow workers resume {each}" for each in resume[:1]),
+            "pgflow workers list",
+            _SCALE,
+        ],
         "NO_HANDLER": ["pgflow workers list", f"pgflow work -q {queue} --check"],
         "IN_FLIGHT_EXCEEDED": [held_longest, show_queue],
         "RETRY_RATE_EXCEEDED": [
@@ -166,6 +172,7 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
             show_queue,
         ],
         "SLOTS_FULL": [held_longest, _SCALE],
+        "WORKERS_STALLED": ["pgflow workers list", "pgflow doctor"],
         "BEHIND": [
             show_queue,
             f"pgflow jobs reprioritize {name} {priority}",

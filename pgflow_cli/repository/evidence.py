@@ -59,6 +59,7 @@ class Evidence(Part):
                 backlog=self._backlog(job, workers) if waits else None,
                 rates=self._rates(job) if waits else None,
                 holders=self._holders(job) if waits else [],
+                slot_holders=self._slot_holders(job, workers) if waits else [],
                 decisions=self._decisions(job),
                 actions=self._actions(job),
                 kin=self._kin(job),
@@ -85,6 +86,16 @@ class Evidence(Part):
     def _holders(self, job: JobDescription) -> list[Holder]:
         wanted = {**_of(job), "limit": _MOST_HOLDERS}
         return self.link.rows("list_holders", Holder, wanted)
+
+    def _slot_holders(
+        self, job: JobDescription, workers: list[WorkerProcess]
+    ) -> list[Holder]:
+        takers = [w for w in workers if w.takes(job.queue, job.job_type)]
+        if any(w.busy_slots < w.slots for w in takers):
+            return []
+        names = sorted({worker.name for worker in takers})
+        wanted = {"worker_names": names, "limit": _MOST_HOLDERS}
+        return self.link.rows("list_slot_holders", Holder, wanted)
 
     def _decisions(self, job: JobDescription) -> list[Decision]:
         wanted = {**_life(job), "run_at": job.run_at, "limit": _MOST_DECISIONS}

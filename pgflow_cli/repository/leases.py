@@ -19,6 +19,7 @@ from pgflow_cli.models import (
     LeasedJob,
     Scan,
     Settlement,
+    Suspect,
 )
 from pgflow_cli.repository.counting import Counting
 
@@ -101,6 +102,19 @@ class Leases(Counting):
         rows = self.link.tuples("look_behind", parameters)
         return [FirstDue._make(row) for row in rows]
 
+    def find_due_job(
+        self, queues: Sequence[str] | None, job_types: Sequence[str] | None
+    ) -> bool:
+        """Say whether a job of these queues and types could be leased now, from a queue
+        without a limit; None: any.
+        """
+        wanted = {
+            "queues": None if queues is None else _names(queues),
+            "job_types": None if job_types is None else _names(job_types),
+        }
+        [[found]] = self.link.tuples("find_due_job", wanted)
+        return bool(found)
+
     def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 
@@ -121,6 +135,33 @@ class Leases(Counting):
                 LeasedJob._make(row)
                 for row in self.link.tuples("lease_limited", parameters)
             ]
+
+    def take_over_job(self, cycle: Cycle, suspect: Suspect) -> LeasedJob | None:
+        """Move a job that has not started from the lease of another process to one of
+        `cycle`'s own, in one commit; None if it is not there any more.
+
+        Two statements in one transaction: what a settlement has done to the lease that
+        this waited for is seen by the second.
+        """
+        source = {
+            "fence_ids": _array([suspect.lease_id]),
+            "worker_id": suspect.worker_id,
+        }
+        moved = {
+            "lease_id": suspect.lease_id,
+            "from_worker_id": suspect.worker_id,
+            "job_id": suspect.job_id,
+            "rank": str(suspect.rank),
+            "run_at": f"{suspect.run_at}+00",
+            "batch_id": cycle.batch_id,
+            "worker_id": cycle.worker_id,
+            "worker_name": cycle.worker_name,
+            "lease_seconds": str(cycle.lease_seconds),
+        }
+        with self.transaction():
+            self.link.tuples("lock_leases", source)
+            rows = self.link.tuples("take_over_job", moved)
+        return LeasedJob._make(rows[0]) if rows else None
 
     def settle_and_enqueue(
         self,

@@ -34,8 +34,13 @@ class Oversight(Part):
         )
 
     def quiet_workers(self, worker_ids: Sequence[str]) -> list[str]:
-        """Have processes lease no more; return those that did until now."""
+        """Have processes lease nothing; return those that did until now."""
         rows = self.link.tuples("quiet_workers", {"worker_ids": list(worker_ids)})
+        return [row[0] for row in rows]
+
+    def resume_workers(self, worker_ids: Sequence[str]) -> list[str]:
+        """Have quiet processes lease again; return those that were quiet until now."""
+        rows = self.link.tuples("resume_workers", {"worker_ids": list(worker_ids)})
         return [row[0] for row in rows]
 
     def forget_silent_processes(self, worker_ids: Sequence[str]) -> list[str]:

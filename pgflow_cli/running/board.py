@@ -18,8 +18,10 @@ from typing import Any
 from pgflow_cli.clock import monotonic
 
 # When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
-# whether a job has been settled.
-_HEADER = struct.Struct("=ddd")
+# whether a job has been settled; when jobs were last leased, and when there was last a
+# reason to lease none.
+_HEADER = struct.Struct("=ddddd")
+_RENEWED, _PROVEN, _LEASED, _OCCUPIED = 8, 16, 24, 32
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=36s36sdddiii")
 _START = struct.calcsize("d")
@@ -80,6 +82,10 @@ class Board:
         """Show that the loop turns."""
         struct.pack_into("=d", self.memory, 0, monotonic())
 
+    def occupy(self) -> None:
+        """Show that there is reason to lease nothing: no slot is free for some type."""
+        struct.pack_into("=d", self.memory, _OCCUPIED, monotonic())
+
     def renewed_at(self) -> float:
         """Return when the last successful heartbeat was sent."""
         return float(_HEADER.unpack_from(self.memory, 0)[1])
@@ -89,6 +95,7 @@ class Board:
         _LEASE.pack_into(
             self.memory, self._lease_at(place), lease_id.encode(), valid_until
         )
+        struct.pack_into("=d", self.memory, _LEASED, monotonic())
 
     def drop(self, lease_id: str) -> None:
         place = self._places.pop(lease_id, None)
@@ -143,7 +150,7 @@ class Board:
         """Show that what became of a job is known to the database."""
         if not self._proven and self._starts[place] < 0.0:
             self._proven = True
-            struct.pack_into("=d", self.memory, 16, 1.0)
+            struct.pack_into("=d", self.memory, _PROVEN, 1.0)
         self._starts[place] = 0.0
 
     # The supervisor reads, and answers.
@@ -155,11 +162,19 @@ class Board:
         """Return whether the process has seen a job to its end."""
         return bool(_HEADER.unpack_from(self.memory, 0)[2])
 
+    def leased_at(self) -> float:
+        """Return when jobs were last leased; 0 before the first."""
+        return float(_HEADER.unpack_from(self.memory, 0)[3])
+
+    def occupied_at(self) -> float:
+        """Return when there was last a reason to lease nothing; 0 before the first."""
+        return float(_HEADER.unpack_from(self.memory, 0)[4])
+
     def renew(self, sent: float) -> None:
         """Tell the process that a heartbeat, sent at that instant, has reached the
         database.
         """
-        struct.pack_into("=d", self.memory, 8, sent)
+        struct.pack_into("=d", self.memory, _RENEWED, sent)
 
     def held(self) -> dict[str, int]:
         """Return the leases that the process holds, and their places."""

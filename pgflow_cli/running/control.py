@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 _QUIET, _DRAIN, _RELEASE = 0, 1, 2  # a byte each: no flag's writer touches another's
-_DUMPS, _CANCELED = 4, 8
+_DUMPS, _ANSWER, _CANCELED = 4, 8, 12
 _NUMBER = struct.Struct("=I")
 _CANCELED_HEAD = struct.Struct(
     "=II"
@@ -25,7 +25,8 @@ _ID = 36  # characters of a job's id
 
 
 class Control:
-    """A few flags that are only ever set, then places for the ids of canceled jobs.
+    """A few flags, of which only `quiet` is ever taken back, then places for the ids of
+    canceled jobs.
 
     The supervisor writes, the worker process reads and remembers what it has seen.
     """
@@ -44,9 +45,9 @@ class Control:
 
     # The supervisor writes.
 
-    def quiet(self) -> None:
-        """Have it lease no more."""
-        self._memory[_QUIET] = 1
+    def quiet(self, quiet: bool = True) -> None:
+        """Have it lease nothing, or lease again."""
+        self._memory[_QUIET] = int(quiet)
 
     def drain(self) -> None:
         """Have it end after what runs."""
@@ -60,6 +61,12 @@ class Control:
         """Have it log its stacks, once more."""
         [number] = _NUMBER.unpack_from(self._memory, _DUMPS)
         _NUMBER.pack_into(self._memory, _DUMPS, number + 1)
+
+    def answer(self, number: int, *, taken: bool) -> None:
+        """Answer its question of that number: whether a spare process has taken over
+        its suspect.
+        """
+        _NUMBER.pack_into(self._memory, _ANSWER, 2 * number + taken)
 
     def cancel(self, job_ids: Collection[str]) -> None:
         """Name the canceled jobs among those it holds; only one thread may.
@@ -85,6 +92,13 @@ class Control:
 
     def is_releasing(self) -> bool:
         return bool(self._memory[_RELEASE] != b"\0")
+
+    def answered(self) -> tuple[int, bool]:
+        """Return the number of the question that was answered last, 0 before the
+        first, and whether its suspect was taken over.
+        """
+        [answer] = _NUMBER.unpack_from(self._memory, _ANSWER)
+        return answer // 2, bool(answer % 2)
 
     def wants_dump(self) -> bool:
         """Say whether stacks were asked for since the last call."""

@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pgflow_cli import fencing, logs, maintenance, migrations
@@ -31,6 +31,8 @@ FOLDED = 10_000  # rows of counters at a time
 class Upkeep:
     """Reaps expired leases, makes partitions ahead, settles what dead processes held,
     counts what was enqueued, and sees whether the database is still the one it was.
+
+    `looks` are further duties; each returns the seconds until it is due again.
     """
 
     PARTITION_INTERVAL = 3600.0
@@ -50,6 +52,7 @@ class Upkeep:
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
+    looks: Sequence[Callable[[Repository], float]] = ()
     fenced: bool = False
     reaps: bool = False
 
@@ -59,7 +62,8 @@ class Upkeep:
 
     def run(self) -> None:
         repository = Repository.of(self.database)
-        due = {
+        due: dict[Callable[[Repository], float], float] = {
+            **dict.fromkeys(self.looks, 0.0),
             self._fence: 0.0,
             self._look_for_late_leases: math.inf,
             self._reap: 0.0,

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,8 +38,8 @@ class Process(Protocol):
         """Have it look for jobs."""
         ...
 
-    def hush(self) -> None:
-        """Have it lease no more, now and after it has been replaced."""
+    def learn(self, row: Mapping[str, object], *, quiet: bool) -> None:
+        """Do what its row says now, to which `row` has been sent."""
         ...
 
     def cancel(self, job_ids: Collection[str]) -> None:
@@ -110,15 +110,17 @@ class Heartbeat:
             for run in process.board.running():
                 if run.progress[1]:
                     progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
+        rows = [p.row() for p in processes]
         reply = repository.beat(
             supervisor_id=self.supervisor_id,
-            workers=[p.row() for p in processes],
+            workers=rows,
             lease_ids=[lease for leases in held.values() for lease in leases],
             lease_seconds=self.plan.lease_seconds,
             progress=progress,
         )
-        for process in processes:
+        for process, row in zip(processes, rows, strict=True):
             process.board.renew(sent)
+            process.learn(row, quiet=process.worker_id in reply.quiet)
             for lease_id, place in held[process.worker_id].items():
                 exists = lease_id in reply.leases
                 until = sent + self.plan.lease_seconds if exists else GONE
@@ -133,13 +135,9 @@ class Heartbeat:
     def _pass_on(
         self, reply: BeatReply, process: Process, leases: Iterable[str]
     ) -> None:
-        """Tell a process what operators want of it.
-
-        Canceled jobs are named at each heartbeat, as long as their leases are held: a
-        frozen process finds them when it goes on.
+        """Name the canceled jobs to a process at each heartbeat, as long as it holds
+        their leases: a frozen process finds them when it goes on.
         """
-        if process.worker_id in reply.quiet:
-            process.hush()
         if canceled := {j for lease in leases for j in reply.canceled.get(lease, ())}:
             process.cancel(canceled)
 

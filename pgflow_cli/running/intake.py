@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +11,11 @@ from pgflow_cli.clock import monotonic
 from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.handlers import App
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.doubts import Doubts
 from pgflow_cli.running.slots import Run, Slots
+from pgflow_cli.running.suspects import Suspects
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
 
 HORIZON = 0.1  # seconds of work that may wait in memory
@@ -25,7 +25,7 @@ LOCKED = 0.1  # seconds to wait for the count that all processes share
 class Intake:
     """The account that a process's connections share: room, jobs in flight, suspects.
 
-    `quiet` leases no more; `ending` also gives back what has not started. `woken` is
+    `quiet` leases nothing; `ending` also gives back what has not started. `woken` is
     set when the supervisor says that there is something new, `idle` when a look behind
     the cursors found nothing.
     """
@@ -37,12 +37,17 @@ class Intake:
         self.cursors = Cursors()
         self.doubts = Doubts(plan.lease_seconds)
         self.counters = Counters()
-        self.quiet = not app.handlers
+        # Without handlers, and of a spare process, whatever it is told.
+        self._mute = not app.handlers or plan.suspect is not None
+        self.quiet = self._mute
         self.ending = False
         self.idle = False
         self.woken = threading.Event()
         self._handlers = app.handlers
         self._types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+        # With a budget of one loss any job is a suspect, and more than a spare process
+        # could run: here they run one by one.
+        self._alone = plan.crash_budget == 1
         # Jobs that all processes together may still lease; -1 without a limit.
         self._remaining = remaining
         self._lock = threading.Lock()
@@ -50,7 +55,7 @@ class Intake:
         self._reserved = 0
         self._settling = 0  # outcomes on their way to the database
         self._owed = 0  # jobs to give back to what all processes may still lease
-        self._suspects: deque[Run] = deque()
+        self.suspects = Suspects(keeps=plan.once)
         self._more = False
         self._helpers: list[threading.Event] = []
 
@@ -72,6 +77,12 @@ class Intake:
         """Set the event whenever there is more."""
         self._helpers.append(event)
 
+    def hush(self, *, quiet: bool) -> None:
+        """Lease nothing from now on, or lease again."""
+        if self.quiet and not (quiet or self._mute):
+            self.idle = False  # it has not looked meanwhile
+        self.quiet = quiet or self._mute
+
     # Room.
 
     @property
@@ -87,8 +98,12 @@ class Intake:
             self._settling += settling
             if not self._may_lease():
                 return 0
-            capacity = self.plan.concurrency - self.slots.stuck
-            capacity += self.slots.prefetch(HORIZON, BATCHES * self.plan.batch_size)
+            capacity = self._capacity()
+            if not self._alone:
+                most = BATCHES * self.plan.batch_size
+                capacity += self.slots.prefetch(HORIZON, most)
+            # One suspect takes no room: it waits for a spare process, not for a slot.
+            capacity += min(1, len(self.suspects))
             room = capacity - (self._in_flight - self._settling) - self._reserved
             room = min(room, self.plan.batch_size)
             if room < at_least:
@@ -104,8 +119,7 @@ class Intake:
         a queue that fills the memory. `confirm` must follow.
         """
         room = self.reserve(0)
-        capacity = self.plan.concurrency - self.slots.stuck
-        free = capacity - (self._in_flight - self._settling)
+        free = self._capacity() - (self._in_flight - self._settling)
         spare = room - min(room, max(1, free))
         self.confirm(spare, 0, batch=False)
         return room - spare
@@ -131,10 +145,14 @@ class Intake:
             if self.plan.once and room and batch:
                 self.ending = True
 
+    def _capacity(self) -> int:
+        slots = 1 if self._alone else self.plan.concurrency
+        return slots - self.slots.stuck
+
     def _may_lease(self) -> bool:
         healthy = self.board.renewed_at() + self.plan.lease_seconds > monotonic()
         able = healthy and not self.slots.is_short()
-        return able and not (self.quiet or self.ending or self._suspects)
+        return able and not (self.quiet or self.ending)
 
     def _spend(self, jobs: int) -> int:
         """Take so many from what all processes may still lease, or give some back.
@@ -170,58 +188,61 @@ class Intake:
     def accept(
         self, jobs: list[LeasedJob], deliver: Callable[[Run], None], now: float
     ) -> None:
-        """Queue leased jobs. One that has nearly spent its crash budget waits until it
-        can run alone.
+        """Queue leased jobs; those that have nearly spent their crash budget are kept
+        for a spare process, unless this is it.
         """
-        runs = []
+        runs: list[Run] = []
+        suspects: list[Run] = []
         for job in jobs:
             handler = self._handlers.get(job.job_type) or handlers.UNKNOWN
             timeout = (
                 handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
             )
             run = Run(job, handler, deliver, now, timeout)
-            if job.lost_attempts >= self.plan.crash_budget - 1:
-                self._suspects.append(run)
-            else:
-                runs.append(run)
+            apart = self.plan.suspect is None and not self._alone
+            doubtful = job.lost_attempts >= self.plan.crash_budget - 1
+            (suspects if apart and doubtful else runs).append(run)
+        if suspects:
+            with self._lock:
+                self.suspects.add(suspects)
         self.slots.submit(runs)
 
-    def isolate(self) -> None:
-        """Run a suspect with no neighbour in this process, so that its crash can cost
-        nobody else an attempt.
+    def attend_suspects(
+        self, answer: tuple[int, bool], worker_id: str, *, leaving: bool
+    ) -> tuple[int, Suspect] | None:
+        """Give back the suspects that have been taken over, or must wait for others.
+
+        Returns what to ask the supervisor now. `leaving`: give back all of them.
         """
-        if not self._suspects:
-            return
-        suspect = self._suspects[0]
-        if suspect.over:
-            self._suspects.popleft()
-        elif not suspect.submitted:
-            self.give_back(self.slots.give_back())
-            self.give_back(list(self._suspects)[1:])
-            if self.ending:
-                self.give_back([suspect])
-            elif self._in_flight == 1 and not self._reserved:
-                suspect.submitted = True
-                self.slots.submit([suspect])
+        number, taken = answer
+        with self._lock:
+            done, refused = self.suspects.attend(number, taken=taken)
+            left = self.suspects.clear() if leaving else []
+            question = self.suspects.question(worker_id)
+            # They will be leased again, and count then.
+            self._owed += len(refused) + len(left)
+        self.give_back([*([done] if done else []), *refused, *left])
+        return question
 
     def give_back(self, runs: list[Run]) -> None:
         """Hand in jobs that have not started, for others to run."""
         for run in runs:
-            if run in self._suspects:
-                self._suspects.remove(run)
             run.deliver(run)
 
     def cancel(self, job_ids: set[str]) -> None:
         """Stop jobs that an operator has canceled, started or not."""
-        doomed = [
-            run
-            for run in self._suspects
-            if run.leased.job_id in job_ids and not run.submitted
-        ]
+        with self._lock:
+            doomed = self.suspects.remove(job_ids)
         for run in doomed:
             run.outcome = handlers.CANCELED
         self.give_back(doomed)
         self.slots.cancel(job_ids)
+
+    def is_drained(self) -> bool:
+        """Say whether nothing is left to lease: neither now, nor of the suspects that
+        were put off for a moment.
+        """
+        return self.idle and monotonic() >= self.suspects.put_off_until
 
     def is_still(self) -> bool:
         """Say whether nothing more is leased, and no lease is on its way."""

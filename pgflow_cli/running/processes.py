@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
@@ -59,26 +59,53 @@ class Child:
     done: bool = False
     quiet: bool = False
     job_types: list[str] | None = None
+    hushed: bool = False  # by a signal, of which its row does not tell yet
+    stalled_for: float | None = None
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it runs a suspect, and leases nothing."""
+        return self.plan.suspect is not None
+
+    def shall_lease(self) -> bool:
+        """Say whether it is meant to lease jobs."""
+        return self.ready and not (self.quiet or self.retiring or self.is_spare)
 
     def wake(self) -> None:
         """Have it look for jobs, and at what it is told."""
         self.pipe.wake()
 
-    def hush(self) -> None:
-        """Have it lease no more, now and after it has been replaced.
+    def hush(self, *, quiet: bool = True) -> None:
+        """Have it lease nothing, now and after it has been replaced; or lease again."""
+        if self.quiet == quiet or self.is_spare:
+            return
+        self.quiet = quiet
+        log.info(
+            "%s: %s",
+            self.name,
+            "quiet, leasing nothing" if quiet else "resumed, leasing again",
+            extra={
+                "event": "worker_quiet" if quiet else "worker_resumed",
+                "worker_id": self.name,
+            },
+        )
+        self.control.quiet(quiet)
+        self.wake()
 
-        One that retires leases nothing anyway, and says so in its row, from where it
-        comes back: what replaces it shall lease.
+    def learn(self, row: Mapping[str, object], *, quiet: bool) -> None:
+        """Do what its row says now, to which `row` has been sent.
+
+        Unless a signal came meanwhile: that the next one tells.
         """
-        if not (self.quiet or self.retiring):
-            self.quiet = True
-            log.info(
-                "%s: quiet, leasing no more",
-                self.name,
-                extra={"event": "worker_quiet", "worker_id": self.name},
-            )
-            self.control.quiet()
-            self.wake()
+        if self.hushed and not row["hushed"]:
+            return
+        self.hushed = False
+        self.hush(quiet=quiet)
+
+    def answer(self, number: int, *, taken: bool) -> None:
+        """Answer its question about a suspect."""
+        self.control.answer(number, taken=taken)
+        self.wake()
 
     def cancel(self, job_ids: Collection[str]) -> None:
         """Name the canceled jobs among those it holds; it stops them."""
@@ -109,14 +136,14 @@ class Child:
 
         Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
-        name = plan.name if plan.processes == 1 else f"{plan.name}.{number}"
+        alone = plan.processes == 1 or plan.suspect is not None
+        name = plan.name if alone else f"{plan.name}.{number}"
         worker_id = str(uuid.uuid4())
         board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())
         board.turn()
         control = Control.create(CONTEXT, plan.places)
-        if quiet:
-            control.quiet()
+        control.quiet(quiet)
         ours, theirs = channel.pair()
         try:
             process = CONTEXT.Process(
@@ -155,13 +182,20 @@ class Child:
             leave_behind()
 
     def row(self) -> dict[str, object]:
+        """Return its row of the workers table; times are seconds ago."""
+        leased_at = self.board.leased_at()
         return {
             "worker_id": self.worker_id,
             "pid": self.process.pid,
             "slots": self.plan.concurrency,
             "busy_slots": len(self.board.running()),
             "lease_seconds": max(1, round(self.plan.lease_seconds)),
-            "quiet": self.quiet or self.retiring,
+            "quiet": self.quiet or self.hushed,
+            "hushed": self.hushed,
+            "retiring": self.retiring,
+            "spare": self.is_spare,
+            "leased_ago": time.monotonic() - leased_at if leased_at else None,
+            "stalled_for": self.stalled_for,
             "name": self.name,
             "host": socket.gethostname(),
             "code_version": self.plan.code_version,

@@ -17,7 +17,9 @@ def settlement_of(run: Run, now: float, valid_until: float) -> Settlement:
     """
     outcome = run.outcome
     if outcome is None and run.job is None and not run.refused:
-        return _settlement(run, "unstarted")._replace(run_at=f"{run.leased.run_at}+00")
+        return _settlement(run, "unstarted")._replace(
+            run_at=f"{run.leased.run_at}+00", delay=run.put_off
+        )
     if run.stale is None:
         # Once: what is sent again after a lost reply is the same.
         run.stale = run.ended >= valid_until

@@ -27,7 +27,7 @@ from pgflow_cli.running.pace import Pace
 log = logging.getLogger("pgflow.worker")
 
 SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
-GRACE = 5.0  # seconds between asking a coroutine to stop and giving up on it
+GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
 SHORTAGE = 2.0
@@ -52,11 +52,12 @@ class Run:
     task: asyncio.Task[None] | None = None
     outcome: Outcome | None = None
     over: bool = False
-    submitted: bool = False
     # Whether its lease had run out before it ended; known once it is to be settled.
     stale: bool | None = None
     settled: bool = False  # by a statement of its own, with its followers
     refused: bool = False  # the database takes no outcome of it
+    put_off: float | None = None  # seconds before one given back may be leased again
+    canceled_at: float = 0.0  # when it was told that an operator has canceled it
     span: spans.Processing | None = None
 
 
@@ -72,8 +73,8 @@ class _Waiting:
 class Slots:
     """At most `concurrency` jobs at once, whatever runs them.
 
-    `stuck` counts threads that a timeout could not stop: each of them is lost until the
-    process is replaced.
+    `stuck` counts threads that neither a timeout nor a cancellation could stop: each of
+    them is lost until the process is replaced.
     """
 
     def __init__(
@@ -121,6 +122,10 @@ class Slots:
     @property
     def busy(self) -> int:
         return len(self._running)
+
+    def is_full(self) -> bool:
+        """Say whether no slot is free, or none for some type."""
+        return self.busy + self.stuck >= self.concurrency or bool(self.full_types())
 
     def is_short(self) -> bool:
         """Say whether the system has just refused a thread that jobs need."""
@@ -200,6 +205,9 @@ class Slots:
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
+            elif run.canceled_at and now - run.canceled_at >= GRACE:
+                if run.handler.kind != "executable":  # which is killed
+                    self._abandon(run, handlers.CANCELED)
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
 
@@ -499,6 +507,8 @@ class Slots:
         if job is None or job.canceled.is_set():
             return
         run.outcome = outcome
+        if outcome is handlers.CANCELED:
+            run.canceled_at = monotonic()
         job.canceled.set()
         if run.task is not None:
             assert self._loop is not None

@@ -7,6 +7,7 @@ its leases, watches its deadlines from outside, and settles what it held if it d
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import multiprocessing
@@ -30,6 +31,7 @@ from pgflow_cli.running.control import Control
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.slots import Slots
+from pgflow_cli.running.spare import SpareCycle
 from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.worker")
@@ -56,6 +58,7 @@ class Worker:
         remaining: Any,
     ) -> None:
         self._plan, self._board, self._control = plan, board, control
+        self._id = worker_id
         self._released = False
         self._database = Database(
             plan.url,
@@ -76,8 +79,10 @@ class Worker:
             tracing=spans.consumer(name),
         )
         self._intake = Intake(plan, board, app, self.slots, remaining)
+        suspect = plan.suspect
+        kind = Cycle if suspect is None else functools.partial(SpareCycle, suspect)
         self._cycles = [
-            Cycle(
+            kind(
                 self._intake,
                 Repository.of(self._database),
                 worker_id=worker_id,
@@ -103,15 +108,17 @@ class Worker:
         """Look after deadlines, leases and jobs that wait too long; often."""
         now = monotonic()
         self._board.turn()
+        if self.slots.is_full():
+            self._board.occupy()
         self.slots.stop_late(now)
-        self._intake.isolate()
         if self._intake.ending or self.slots.stuck:
             self._intake.give_back(self.slots.give_back())
         else:
             self._intake.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self._intake.ending:
             log.warning(
-                "a handler ignored its timeout; this process ends after its other jobs",
+                "a handler ignored its timeout, or that its job was canceled; this"
+                " process leases nothing more and ends after its other jobs",
                 extra={"event": "process_retiring"},
             )
             self._intake.ending = True
@@ -128,8 +135,8 @@ class Worker:
         """
         self._obey()  # before the first lease
         resting = deque(self._cycles)
-        told_idle = told_retiring = False
-        told_quiet = self._intake.quiet
+        told_idle = told_retiring = told_taken = False
+        told_quiet = self._intake.is_still()
         report_at = monotonic() + REPORT
         while not self._intake.finished():
             self._start_cycles(resting)
@@ -137,15 +144,20 @@ class Worker:
                 self.wake()
             self._obey()
             self.tick()
+            self._attend_suspects(pipe)
             # While the supervisor does not read, what is counted stays here.
             if not pipe.flush():
                 continue
-            if self._intake.idle != told_idle:
-                told_idle = self._intake.idle
+            if self._intake.is_drained() != told_idle:
+                told_idle = not told_idle
                 pipe.send("idle", told_idle)
-            if self._intake.is_still() and not told_quiet:
-                told_quiet = True
-                log.debug("told to lease no more", extra={"event": "worker_quiet"})
+            if self._intake.is_still() != told_quiet:
+                told_quiet = not told_quiet
+                what = "nothing" if told_quiet else "again"
+                log.debug("told to lease %s", what, extra={"event": "worker_quiet"})
+            if not told_taken and (taken := self._taken()) is not None:
+                told_taken = True
+                pipe.send("taken", taken)
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
                 pipe.send("retiring")
@@ -154,6 +166,23 @@ class Worker:
                 self._report(pipe)
         self._report(pipe)
         self.slots.stop()
+
+    def _attend_suspects(self, pipe: WorkerEnd) -> None:
+        told = self._control
+        leaving = told.is_draining() or told.is_releasing()
+        leaving = leaving or bool(self.slots.stuck and not self._plan.once)
+        question = self._intake.attend_suspects(
+            told.answered(), self._id, leaving=leaving
+        )
+        if question is not None:
+            pipe.send("suspect", *question)
+
+    def _taken(self) -> bool | None:
+        """Say whether a spare process has its job; None if this is none, or it is not
+        known yet.
+        """
+        [cycle, *_] = self._cycles
+        return cycle.taken if isinstance(cycle, SpareCycle) else None
 
     def _start_cycles(self, resting: deque[Cycle]) -> None:
         while resting:
@@ -179,8 +208,7 @@ class Worker:
     def _obey(self) -> None:
         """Do what the supervisor has asked for; flags stay set."""
         told = self._control
-        if told.is_quiet():
-            self._intake.quiet = True
+        self._intake.hush(quiet=told.is_quiet())
         if told.is_draining() or told.is_releasing():
             self._intake.ending = True
         if told.is_releasing() and not self._released:

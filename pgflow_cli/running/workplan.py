@@ -5,8 +5,10 @@ that it can be sent to a process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pgflow_cli.models import Suspect
 
 # At most so many batches wait: for each connection one that runs, one on its way.
 BATCHES = 4
@@ -15,7 +17,7 @@ BATCHES = 4
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
-    queue; 0 means no limit.
+    queue; 0 means no limit. A process with a `suspect` runs that job and no other.
     """
 
     url: str = field(repr=False)
@@ -57,6 +59,23 @@ class WorkPlan:
     status_folders: tuple[Path, ...] = ()
     notify_socket: str | None = None
     watchdog: float = 0.0
+    suspect: Suspect | None = None
+
+    def of_spare(self, suspect: Suspect) -> WorkPlan:
+        """Return the plan of a spare process: one slot, one connection.
+
+        What its job takes off --max-jobs was taken when it was leased.
+        """
+        return replace(
+            self,
+            name=f"{self.name}.spare",
+            suspect=suspect,
+            concurrency=1,
+            connections=1,
+            batch_size=1,
+            once=False,
+            max_jobs=None,
+        )
 
     @property
     def waiting(self) -> int:
@@ -72,6 +91,7 @@ class WorkPlan:
         connection is settling. When a connection leases, the jobs that its own
         statement settles leave with the reply; the others of its own count. So the jobs
         of each connection are never more than that, and only those of other connections
-        may have been left out because they were being settled.
+        may have been left out because they were being settled. One more: a suspect
+        takes no room from the others.
         """
-        return self.connections * (self.concurrency + self.waiting)
+        return self.connections * (self.concurrency + self.waiting) + 1

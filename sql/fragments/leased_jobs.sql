@@ -17,10 +17,14 @@ cross join lateral (
 left join lateral (
   select
     count(*) filter (where status = 'failed') as failed,
-    count(*) filter (where status = 'lost') as lost
-  from pgflow.job_attempts
-  where job_attempts.job_id = taken.job_id
-    -- False for nearly every job: then no partition is opened.
-    and taken.attempt_no > 0
+    -- Since the last attempt that ended: one that does not take its process along is no suspect any more.
+    count(*) filter (where status = 'lost' and attempt_no > last_ended) as lost
+  from (
+    select status, attempt_no, coalesce(max(attempt_no) filter (where status in ('failed', 'snoozed')) over (), 0) as last_ended
+    from pgflow.job_attempts
+    where job_attempts.job_id = taken.job_id
+      -- False for nearly every job: then no partition is opened.
+      and taken.attempt_no > 0
+  ) as attempt
 ) as history on true
 order by leased.lease_id, taken.rank, taken.run_at, taken.job_id

@@ -4,7 +4,11 @@ select
   worker.name,
   case
     when worker.last_heartbeat < now() - worker.lease_seconds * interval '1 second' then 'silent'
+    when worker.spare then 'spare'
+    -- Before quiet, which its replacement is, too: this one ends.
+    when worker.retiring then 'retiring'
     when worker.quiet then 'quiet'
+    when worker.stalled_since is not null then 'stalled'
     when worker.idle and worker.busy_slots = 0 then 'idle'
     else 'busy'
   end as state,

@@ -181,12 +181,15 @@ create table pgflow.workers (
   started_at timestamptz not null default now(),
   last_heartbeat timestamptz not null default now(),
   last_leased_at timestamptz,
+  stalled_since timestamptz,  -- since when it has leased nothing though due jobs wait that it may run
   pid integer not null,
   slots integer not null,
   busy_slots integer not null default 0,
   lease_seconds integer not null,
   idle boolean not null default false,  -- found nothing and waits to be told
-  quiet boolean not null default false,  -- leases nothing more
+  quiet boolean not null default false,  -- leases nothing until it is resumed: an operator or a signal said so
+  retiring boolean not null default false,  -- leases nothing more: it is replaced, and ends after its other jobs
+  spare boolean not null default false,  -- leases nothing itself: runs a job apart that processes have died of
   name text not null,
   host text not null,
   code_version text,

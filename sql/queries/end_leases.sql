@@ -41,10 +41,16 @@ judged as materialized (
   cross join lateral (
     select
       count(*) filter (where status = 'failed') as failed,
-      count(*) filter (where status = 'lost') as lost,
+      -- As the lease counts them: since the last attempt that ended.
+      count(*) filter (where status = 'lost' and attempt_no > last_ended) as lost,
       max(next_run_at) filter (where attempt_no = unsettled.attempt_no - 1) as next_run_at
-    from pgflow.job_attempts
-    where job_id = unsettled.job_id
+    from (
+      select
+        status, attempt_no, next_run_at,
+        coalesce(max(attempt_no) filter (where status in ('failed', 'snoozed')) over (), 0) as last_ended
+      from pgflow.job_attempts
+      where job_id = unsettled.job_id
+    ) as attempt
   ) as history
   left join lateral (
     select rank, run_at, attempt_no

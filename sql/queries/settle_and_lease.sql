@@ -57,7 +57,10 @@ settled as (
 -- statement sent again) locks its lease for update, so the fence waits and reads the arrays again. An attempt that the
 -- snapshot is too old to show puts an entry into a lease of its own at worst, and the reaper finds it settled.
 departed as (
-  select reported.lease_id, reported.job_id, reported.attempt_no, reported.status, reported.run_at
+  select
+    reported.lease_id, reported.job_id, reported.attempt_no, reported.status,
+    -- Without a delay, as nearly always, greatest takes what is not null.
+    greatest(reported.run_at, now() + reported.delay * interval '1 second') as run_at
   from reported
   join held using (lease_id, job_id, attempt_no)
   where reported.status in ('unstarted', 'left')

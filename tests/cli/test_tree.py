@@ -202,6 +202,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
     ),
     ("workers list", [], [*LIST, *WATCH]),
     ("workers quiet", [], ONE),
+    ("workers resume", [], ONE),
     ("workers forget", [], ONE),
     (
         "decisions list",

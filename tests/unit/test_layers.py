@@ -46,6 +46,7 @@ LAYERS = (
         "cursors",
         "drain",
         "families",
+        "hindrances",
         "selection",
         "logwriter",
         "spans",

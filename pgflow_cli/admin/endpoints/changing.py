@@ -1,7 +1,8 @@
-"""Cancels a job, pauses and limits a queue, quiets a worker."""
+"""Cancels a job, pauses and limits a queue, quiets and resumes a worker."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgflow_cli import (
@@ -21,8 +22,9 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, Shape
 from pgflow_cli.errors import UsageError
+from pgflow_cli.models import Operator
 from pgflow_cli.oversight import LIMITS as BOUNDS
-from pgflow_cli.oversight import QueuePolicy
+from pgflow_cli.oversight import ListedWorker, QueuePolicy
 from pgflow_cli.repository import Repository
 
 _HELP = {
@@ -104,11 +106,22 @@ def clear_policy(call: Call) -> Any:
 
 
 def quiet_worker(call: Call) -> Any:
-    """Have a worker lease no more; what it runs goes on."""
+    """Have a worker lease nothing; what it runs goes on."""
+    return _told(call, workforce.quiet)
+
+
+def resume_worker(call: Call) -> Any:
+    """Have a quiet worker lease again."""
+    return _told(call, workforce.resume)
+
+
+def _told(
+    call: Call, tell: Callable[[Repository, Sequence[ListedWorker], Operator], int]
+) -> Any:
     given = call.path["worker_id"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        workforce.quiet(repository, workforce.find(repository, given), call.operator)
+        tell(repository, workforce.find(repository, given), call.operator)
         found = workforce.find(repository, given)
     return {"items": [WORKER.of(process) for process in found]}
 
@@ -117,6 +130,10 @@ def _queue(repository: Repository, name: str) -> dict[str, Any]:
     return document(census.take_one(repository, name, window=census.WINDOW))
 
 
+_NO_WORKER = {
+    404: "There is no such worker.",
+    409: "Several processes have an id that ends so.",
+}
 _NO_QUEUE = {404: "There is no queue of that name: no job, no policy."}
 ROUTES = (
     Route(
@@ -175,15 +192,22 @@ ROUTES = (
         "POST",
         "/workers/<worker_id>/quiet",
         quiet_worker,
-        "Have a worker lease no more; what it runs goes on.",
-        about="There is no way back: restart it. It learns of it within a third of its"
-        " lease.",
+        "Have a worker lease nothing; what it runs goes on.",
+        about="It learns of it within a third of its lease. It stays quiet, also when"
+        " its process is replaced, until it is resumed or restarted.",
         parameters=(WORKER_IN_PATH,),
         answer=shapes.list_of(WORKER),
-        errors={
-            404: "There is no such worker.",
-            409: "Several processes have an id that ends so.",
-        },
+        errors=_NO_WORKER,
+    ),
+    Route(
+        "POST",
+        "/workers/<worker_id>/resume",
+        resume_worker,
+        "Have a quiet worker lease again.",
+        about="It learns of it within a third of its lease.",
+        parameters=(WORKER_IN_PATH,),
+        answer=shapes.list_of(WORKER),
+        errors=_NO_WORKER,
     ),
 )
 SHAPES = ()

@@ -9,13 +9,14 @@ from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, TEXTS, TIME, WHOLE, Shape, maybe
+from pgflow_cli.oversight import STATES
 
 WORKER = Shape(
     "Worker",
     {
         "worker_id": ID,
         "name": TEXT,
-        "state": shapes.word("busy", "idle", "quiet", "silent"),
+        "state": shapes.word(*STATES),
         "host": TEXT,
         "pid": WHOLE,
         "busy_slots": WHOLE,
@@ -32,7 +33,7 @@ WORKER = Shape(
         "supervisor_id": ID,
     },
     {
-        "state": "quiet: leases no more. silent: not heard of within its lease.",
+        "state": " ".join(f"{word}: {means}." for word, means in STATES.items()),
         "queues": "Which it serves; null: all of them.",
         "job_types": "Which it has handlers for; null: all of them.",
     },

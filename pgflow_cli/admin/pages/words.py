@@ -30,6 +30,9 @@ _MARKS = {
     "busy": "▶",
     "idle": "○",
     "quiet": "–",
+    "retiring": "–",
+    "spare": "▶",
+    "stalled": "✕",
     "silent": "✕",
 }
 _TONES = {
@@ -46,6 +49,9 @@ _TONES = {
     "silent": "bad",
     "WARN": "warn",
     "quiet": "warn",
+    "retiring": "warn",
+    "spare": "warn",
+    "stalled": "bad",
     "stopped": "warn",
     "unfinished": "warn",
     "undecided": "warn",

@@ -1,4 +1,4 @@
-"""Worker processes: all of them, one of them, having it lease no more."""
+"""Worker processes: all of them, one of them, having it lease nothing or again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
+from pgflow_cli.oversight import STATES
 
 _ID = Field(
     "worker_id",
@@ -30,6 +31,7 @@ def list_workers(call: Call) -> Response:
         "workers.html",
         title="Workers",
         workers=workers,
+        states=STATES,
         command="pgflow workers list",
     )
 
@@ -44,16 +46,27 @@ def show_worker(call: Call) -> Response:
         title=f"Worker {worker.name}",
         worker=worker,
         command="pgflow workers list -o wide",
+        means=STATES[worker.state],
         quiet_command=commands.line("workers", "quiet", worker.worker_id[-8:]),
+        resume_command=commands.line("workers", "resume", worker.worker_id[-8:]),
     )
 
 
 def quiet(call: Call) -> Response:
-    """Have a process lease no more; what it runs goes on."""
+    """Have a process lease nothing; what it runs goes on."""
     with writing(call) as repository:
         chosen = workforce.find(repository, call.path["worker_id"])
         done = workforce.quiet(repository, chosen, call.operator)
-    said = "It leases no more." if done else "It had been told so before."
+    said = "It leases nothing." if done else "It had been told so before."
+    return frame.go(call, f"/ui/workers/{call.path['worker_id']}", Flash(said))
+
+
+def resume(call: Call) -> Response:
+    """Have a quiet process lease again."""
+    with writing(call) as repository:
+        chosen = workforce.find(repository, call.path["worker_id"])
+        done = workforce.resume(repository, chosen, call.operator)
+    said = "It leases again." if done else "It was not quiet."
     return frame.go(call, f"/ui/workers/{call.path['worker_id']}", Flash(said))
 
 
@@ -71,7 +84,15 @@ ROUTES = (
         "POST",
         "/ui/workers/<worker_id>/quiet",
         quiet,
-        "Have a worker lease no more.",
+        "Have a worker lease nothing.",
+        parameters=(_ID,),
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/workers/<worker_id>/resume",
+        resume,
+        "Have a quiet worker lease again.",
         parameters=(_ID,),
         of_page=True,
     ),

@@ -1,0 +1,47 @@
+"""Why worker processes that live lease nothing; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgflow_cli import times
+from pgflow_cli.models import WorkerProcess
+
+_NAMED = 3
+
+
+def of_worker(worker: WorkerProcess) -> str | None:
+    """Say in a sentence why a live process leases nothing; None: it does lease, or is
+    the spare process of one that does.
+    """
+    if worker.retiring:
+        return (
+            f"{worker.name} is retiring: a handler outran its end, and the process "
+            f"that replaces it leases ({worker.busy_slots} of {worker.slots} slots "
+            "still busy)"
+        )
+    if worker.quiet:
+        return (
+            f"{worker.name} is quiet: an operator or a signal said so "
+            f"(pgflow workers resume {worker.name})"
+        )
+    if worker.stalled_for is not None:
+        return (
+            f"{worker.name} is stalled: it has leased nothing for "
+            f"{times.format_duration(worker.stalled_for)} with slots free "
+            f"({worker.busy_slots} of {worker.slots} busy); read its log, restart it"
+        )
+    return None
+
+
+def of_queue(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
+    """Return what is to be said of the live processes of a queue that lease nothing."""
+    known = [w for w in workers if w.alive and w.is_of(queue) and not w.spare]
+    said = [sentence for each in known if (sentence := of_worker(each)) is not None]
+    more = len(said) - _NAMED
+    return said[:_NAMED] + ([f"and {more} more lease nothing"] if more > 0 else [])
+
+
+def quiet_workers(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
+    """Return the names of the workers of a queue that would lease if resumed."""
+    return sorted({w.name for w in workers if w.alive and w.quiet and w.is_of(queue)})

@@ -1,0 +1,15 @@
+-- Jobs that some workers hold, the longest held first: what their slots are busy with.
+select
+  entry.job_id::text as job_id,
+  leases.worker_name as worker_id,
+  date_part('epoch', now()) - date_part('epoch', leases.leased_at) as held_for
+from pgflow.leases
+cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
+where leases.worker_name = any(%(worker_names)s::text[])
+  and not exists (
+    select from pgflow.job_attempts
+    where job_attempts.job_id = entry.job_id
+      and job_attempts.attempt_no = entry.attempt_no
+  )
+order by leases.leased_at, entry.job_id
+limit %(limit)s::integer
