@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 _HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
 # Commands that stay, and the signals that end them with exit code 0.
@@ -26,6 +26,13 @@ def open_standard_streams() -> None:
         except OSError:
             with suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def make_robust(stream: TextIO | None) -> None:
+    """Show a character that the stream cannot carry as an escape, and go on."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
 
 
 def hold_signals() -> None:
