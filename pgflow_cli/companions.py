@@ -13,8 +13,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pgflow_cli import backoff
+from pgflow_cli.running.precautions import ignore_signals
 from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
-from pgflow_cli.running.worker import ignore_signals
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import selectors
 import signal
@@ -28,12 +29,32 @@ _LAST_READS = 64  # of what is still in the pipes when the program has ended
 # Looked up here: after the fork of a process with threads, a child may do very little.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
-# What a worker process ignores.
+# What may be ignored or blocked: by whoever started us, nohup for one.
 _HEARD = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TSTP")
 
 
+# What a host lacks now and may have again; any other refusal is of this program.
+_SHORTAGES = {
+    errno.EAGAIN,
+    errno.EDQUOT,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+}
+
+
 class CannotStart(Exception):
-    """The system refused what a program needs to begin."""
+    """The system refused to begin a program.
+
+    `passing` if it lacks something for now, and any other program would be refused.
+    """
+
+    def __init__(self, reason: str, *, passing: bool) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +119,12 @@ def _started(
             _need_descriptors(8)
             process = _start(command, environment)
         except OSError as error:
-            raise CannotStart(error.strerror or str(error)) from error
+            passing = error.errno in _SHORTAGES
+            reason = error.strerror or str(error)
+            raise CannotStart(reason, passing=passing) from error
         except (subprocess.SubprocessError, ValueError) as error:
-            raise CannotStart(str(error)) from error
+            passing = isinstance(error, subprocess.SubprocessError)
+            raise CannotStart(str(error), passing=passing) from error
         stack.callback(_close_pipes, process)
         stack.callback(_end_group, process)
         _register(selector, process, stack)
@@ -133,9 +157,9 @@ def _start(
         bufsize=0,
         env=environment,
         start_new_session=True,
-        # A worker process ignores TERM and INT, and what is ignored stays ignored in a
-        # program: a shell could not even trap it. Only a function in the child can
-        # change that, or ask for its death with this process. It takes no lock.
+        # What is ignored stays ignored in a program, and what is blocked stays blocked:
+        # a shell could not even trap it. Only a function in the child can change that,
+        # or ask for its death with this process. It takes no lock.
         preexec_fn=child_preparation(os.getpid()),  # noqa: PLW1509 - see above
     )
 

@@ -35,6 +35,13 @@ def _open_nothing() -> None:
         return
 
 
+def make_robust(stream: object) -> None:
+    """Show a character that the stream cannot carry as an escape, and go on."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
 def hold_signals() -> None:
     """Have signals wait until it is known which command they concern."""
     if hasattr(signal, "pthread_sigmask"):

@@ -78,13 +78,6 @@ def knows_ascii_only(stream: TextIO) -> bool:
     return asked or not encoding.startswith("utf")
 
 
-def make_robust(stream: TextIO) -> None:
-    """Show a character that the stream cannot carry as an escape, and go on."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-
-
 def console(stream: TextIO) -> Console:
     """Return rich's view of a stream; colour by our rules, nothing taken for markup."""
     from rich.console import Console  # noqa: PLC0415 - start-up stays quick

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgflow_cli import inventory, output, serving, settings
 from pgflow_cli.context import command, pass_database
+from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -126,8 +127,12 @@ HANDLER_COLUMNS = (
 
 
 def _check(plan: WorkPlan) -> None:
-    """Print what would be run, and connect to nothing."""
+    """Print what would be run, and connect to nothing.
+
+    Raises ConfigurationError if a program could not be started.
+    """
     from pgflow_cli import handlers  # noqa: PLC0415
+    from pgflow_cli.running import executables  # noqa: PLC0415
 
     app = handlers.load(
         plan.apps,
@@ -141,3 +146,5 @@ def _check(plan: WorkPlan) -> None:
         f"Queues: {queues}; {plan.processes} x {plan.concurrency} slots,"
         f" lease {plan.lease_seconds:g}s, heartbeat {plan.heartbeat:g}s"
     )
+    if faults := executables.faults_of(app):
+        raise ConfigurationError("not every handler can be started", *faults)

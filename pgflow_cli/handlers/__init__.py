@@ -3,7 +3,7 @@
 No database, no worker. Inside, a module imports only what stands to its left:
 
 texts, codes, signals → payload_values → payload_types → declaration → outcomes
-→ jobs → telling → running → app → loading
+→ jobs → tasks, telling → running → app → loading
 """
 
 from pgflow_cli.handlers.app import App, declared_codes

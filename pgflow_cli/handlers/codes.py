@@ -5,6 +5,7 @@ Also the rules that make a code of an exception.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,9 +73,19 @@ BUILT_IN: Mapping[str, ErrorCode] = {
             "The handler gave up: read the message, fix, replay.",
         ),
         (
+            "NOT_STARTED",
+            "retry",
+            "Make the file executable, fix its first line (`pgflow work --check`).",
+        ),
+        (
             "OUTCOME_REFUSED",
             "retry",
             "Mend what refused it in the database (a trigger, a constraint), replay.",
+        ),
+        (
+            "TASK_CANCELED",
+            "retry",
+            "Find what cancels the handler's own task: its code, a library, a timeout.",
         ),
         (
             "WORKER_LOST",
@@ -84,6 +95,11 @@ BUILT_IN: Mapping[str, ErrorCode] = {
     )
 }
 
+_BY_CLASS: Mapping[type[BaseException], str] = {
+    TimeoutError: "TIMEOUT",
+    ConnectionError: "DEPENDENCY_DOWN",
+    asyncio.CancelledError: "TASK_CANCELED",
+}
 _BY_SQLSTATE = {"40P01": "DB_DEADLOCK", "40001": "SERIALIZATION"}
 
 
@@ -123,10 +139,9 @@ def code_of(error: BaseException, mapped: Mapping[type[BaseException], str]) -> 
             return _BY_SQLSTATE[sqlstate]
     if _http_status(error) == 429:
         return "RATE_LIMIT"
-    if isinstance(error, TimeoutError):
-        return "TIMEOUT"
-    if isinstance(error, ConnectionError):
-        return "DEPENDENCY_DOWN"
+    for error_class, code in _BY_CLASS.items():
+        if isinstance(error, error_class):
+            return code
     return UNKNOWN
 
 

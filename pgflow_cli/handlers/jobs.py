@@ -59,6 +59,7 @@ class Job:
         "handler",
         "leased",
         "meta",
+        "over",
         "payload",
         "progress_made",
         "timeout",
@@ -92,6 +93,7 @@ class Job:
         self._log: JobLog | None = None
         self._followers: list[dict[str, object]] = []
         self._started = time.time()
+        self.over = False  # its coroutine has ended
 
     def __repr__(self) -> str:
         return f"<Job {self.type} {self.id} attempt {self.attempt_no}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +201,8 @@ def _message(error: BaseException) -> str:
         return texts.excerpt(error.message or "")
     if isinstance(error, PayloadError | UnknownJobType):
         return texts.excerpt(error)
+    if isinstance(error, asyncio.CancelledError):
+        return "the handler's task was canceled, and not by the worker"
     return texts.describe(error)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import tracing
@@ -27,11 +28,14 @@ def run(handler: Handler, job: Job) -> Outcome:
     return contextvars.copy_context().run(_run, handler, job)
 
 
-async def run_async(handler: Handler, job: Job) -> Outcome:
+async def run_async(
+    handler: Handler, job: Job, *, is_stopped: Callable[[], bool] = lambda: False
+) -> Outcome:
     """Run a job's coroutine and cancel it at its time limit. Never raises.
 
-    Canceled from outside, it cancels the handler and returns a released outcome once
-    that has ended.
+    Whose task is canceled after the worker has asked for it, which `is_stopped` says,
+    is released once its handler has ended. Any other cancellation is a failure of the
+    handler's: its own code, or a library's, has asked for it.
     """
     _enter(job)
     try:
@@ -40,11 +44,11 @@ async def run_async(handler: Handler, job: Job) -> Outcome:
     except BaseException as error:
         if limit.expired():
             return outcomes.timed_out(handler, job)
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            job.canceled.set()
+        if isinstance(error, asyncio.CancelledError) and is_stopped():
             return outcomes.released("the attempt was stopped before it ended")
         return _failed(handler, job, error)
+    finally:
+        job.over = True
     # A handler that swallowed the cancellation had no more time for what it did after.
     return outcomes.timed_out(handler, job) if limit.expired() else ended
 

@@ -8,17 +8,20 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pgflow_cli import backoff, fingerprints, programs
-from pgflow_cli.handlers import Handler, Job, Outcome, conclude, failed, released
+from pgflow_cli.handlers import App, Handler, Job, Outcome, conclude, failed, released
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.handlers.signals import seconds
 from pgflow_cli.handlers.texts import excerpt
+from pgflow_cli.models import LeasedJob
 from pgflow_cli.programs import CannotStart, Ending
 
 TAIL = 2048  # bytes of stderr that become the error message
+MOST_SPARED = 10  # attempts in a shortage of the host's; further ones are failures
+_HEAD = 256  # bytes of a file that the kernel looks at
 
 _CODES = {
     64: "NON_RETRYABLE",
@@ -46,8 +49,7 @@ def run(
     """Run a job's program to its end. Never raises.
 
     `environment` is added to the program's: so --exec-env hands over DATABASE_URL. A
-    program that cannot be started (no descriptors, no processes, no such file) is no
-    fault of the job's: it is released. So is one that `job.canceled` stops.
+    program that `job.canceled` stops is released.
     """
     command = handler.command or (handler.job_type,)
     job.begin()
@@ -63,13 +65,25 @@ def run(
             )
             return _outcome(handler, job, ending, _retry_after(control))
     except CannotStart as error:
-        # Shortages pass, and a missing program may be on its way: again soon, not at
-        # once.
         reason = f"cannot start {command[0]}: {error}"
-        return released(reason, delay=backoff.delay(1))
+        return _not_started(handler, job.leased, reason, passing=error.passing)
     # One job's end, never its thread's.
     except BaseException as error:
         return conclude(handler, job, error)
+
+
+def _not_started(
+    handler: Handler, leased: LeasedJob, reason: str, *, passing: bool
+) -> Outcome:
+    """Return the outcome of a program that could not be started.
+
+    A shortage of the host's is no fault of the job's, which is spared `MOST_SPARED`
+    times, for half an hour; any other cause stays until somebody mends the file.
+    """
+    spared = leased.attempt_no - 1 - leased.failed_attempts - leased.lost_attempts
+    if passing and spared < MOST_SPARED:
+        return released(reason, delay=backoff.delay(spared + 1))
+    return failed(handler, leased, "NOT_STARTED", reason)
 
 
 @contextlib.contextmanager
@@ -78,12 +92,12 @@ def _control_file() -> Iterator[Path]:
     try:
         control = Path(tempfile.mkdtemp(prefix="pgflow-"), "control")
     except OSError as error:
-        raise CannotStart(error.strerror or str(error)) from error
+        raise CannotStart(error.strerror or str(error), passing=True) from error
     try:
         try:
             control.touch(0o600)
         except OSError as error:
-            raise CannotStart(error.strerror or str(error)) from error
+            raise CannotStart(error.strerror or str(error), passing=True) from error
         yield control
     finally:
         shutil.rmtree(control.parent, ignore_errors=True)
@@ -163,6 +177,46 @@ def _shown(tail: bytes) -> str:
         while tail and tail[0] & 0xC0 == 0x80:
             tail = tail[1:]
     return excerpt(tail).strip()
+
+
+def faults_of(app: App) -> list[str]:
+    """Return why programs among an application's handlers could not be started."""
+    found = []
+    for handler in app.handlers.values():
+        if handler.command and (fault := fault_of(handler.command)):
+            found.append(f"{handler.job_type}: {fault}")
+    return found
+
+
+def fault_of(command: Sequence[str]) -> str | None:
+    """Return why a program could not be started, as far as its file tells; None if
+    nothing speaks against it.
+    """
+    file = shutil.which(command[0])
+    if file is None:
+        return f"{command[0]} does not exist or cannot be executed"
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(_HEAD)
+    except OSError:
+        return None  # a program need not be readable
+    if head.startswith(b"#!"):
+        return _fault_of_interpreter(file, os.fsdecode(head[2:].split(b"\n")[0]))
+    if b"\0" not in head:
+        return f"{file} has no first line #! that names its interpreter"
+    return None
+
+
+def _fault_of_interpreter(file: str, line: str) -> str | None:
+    # As the kernel reads it: the return of a Windows line belongs to the name.
+    interpreter, _, argument = line.strip(" \t").partition(" ")
+    if not os.access(interpreter, os.X_OK) or Path(interpreter).is_dir():
+        return f"the first line of {file} names {interpreter!r}, which is no program"
+    if Path(interpreter).name == "env" and argument and not argument.startswith("-"):
+        name = argument.strip()
+        if shutil.which(name) is None:
+            return f"the first line of {file} names {name!r}, which is not in PATH"
+    return None
 
 
 def _retry_after(control: Path) -> float | None:

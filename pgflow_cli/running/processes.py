@@ -21,7 +21,7 @@ from pgflow_cli import backoff, handlers, logs
 from pgflow_cli.errors import REFUSALS
 from pgflow_cli.models import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import channel, worker
+from pgflow_cli.running import channel, precautions, worker
 from pgflow_cli.running.board import Board, RunningJob
 from pgflow_cli.running.burials import Burial, Graveyard, tell_ended
 from pgflow_cli.running.control import Control
@@ -221,14 +221,14 @@ def _leave() -> None:
 
 def start_process(process: SpawnProcess) -> None:
     """Start a process so that no signal to our whole group ends it before it can say
-    that it ignores them: its main function calls `worker.ignore_signals` first.
+    that it ignores them: its main function calls `precautions.ignore_signals` first.
     """
     if not hasattr(signal, "pthread_sigmask"):
         process.start()
         return
     # Its own start, at the first process, would unblock what is blocked here.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.group_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, precautions.group_signals())
     try:
         process.start()
     finally:

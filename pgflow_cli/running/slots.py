@@ -7,7 +7,6 @@ its `deliver`.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import threading
@@ -16,13 +15,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import handlers, logs, spans
+from pgflow_cli import backoff, handlers, logs, spans
 from pgflow_cli.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
+from pgflow_cli.handlers.tasks import AttemptTask
 from pgflow_cli.models import LeasedJob
 from pgflow_cli.running import executables
 from pgflow_cli.running.board import Board
+from pgflow_cli.running.loops import SharedLoop
 from pgflow_cli.running.pace import Pace
+from pgflow_cli.running.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
 
@@ -49,9 +51,10 @@ class Run:
     worked: float | None = None  # seconds of the processor, if they were measured
     place: int = -1
     job: Job | None = None
-    task: asyncio.Task[None] | None = None
+    task: AttemptTask | None = None
     outcome: Outcome | None = None
     over: bool = False
+    stopped: bool = False  # by the worker: what it does now is not its own fault
     # Whether its lease had run out before it ended; known once it is to be settled.
     stale: bool | None = None
     settled: bool = False  # by a statement of its own, with its followers
@@ -112,7 +115,7 @@ class Slots:
         self._taken = 0
         self._sentry = False
         self._stopping = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: SharedLoop | None = None
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
@@ -252,7 +255,7 @@ class Slots:
             self._called = self._sleeping
             self._changed.notify_all()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.end()
 
     # Threads.
 
@@ -372,42 +375,50 @@ class Slots:
 
     # The event loop.
 
-    def _start_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-
-        def run() -> None:
-            loop.run_forever()
-            loop.close()
-
-        try:
-            threading.Thread(target=run, name="pgflow-async", daemon=True).start()
-        except RuntimeError:
-            loop.close()
-            raise
-        return loop
-
     def _pump(self) -> None:
         """Start waiting coroutines; runs in the event loop."""
         with self._changed:
             while (run := self._take(self._waiting.coroutines)) is not None:
                 assert self._loop is not None
-                run.task = self._loop.create_task(self._run_async(run))
+                run.task = self._loop.begin(self._run_async(run))
 
     async def _run_async(self, run: Run) -> None:
         job = self._prepare(run)
         run.worked = 0.0  # one thread runs them all: a coroutine is there to wait
         if job is not None:
+            assert run.task is not None
+            run.task.job = job
             if self._tracing is None:
-                outcome = await handlers.run_async(run.handler, job)
+                outcome = await self._attempt_async(run, job)
             else:
                 with self._tracing.processing(job) as run.span:
-                    outcome = await handlers.run_async(run.handler, job)
+                    outcome = await self._attempt_async(run, job)
             run.outcome = run.outcome or outcome
             run.ended = run.ended or monotonic()
             _end_span(run)
         with self._changed:
             self._finish(run)
             self._wake()
+
+    async def _attempt_async(self, run: Run, job: Job) -> Outcome:
+        return await handlers.run_async(
+            run.handler, job, is_stopped=lambda: run.stopped
+        )
+
+    def _give_up_loop(self) -> None:
+        """Give back what ran in a loop that a handler has closed: nobody can say which.
+
+        The process is replaced, as if each of them had ignored its timeout.
+        """
+        for run in list(self._running):
+            if run.task is not None:
+                self._abandon(
+                    run,
+                    handlers.released(
+                        "a handler closed the event loop",
+                        delay=backoff.delay(run.leased.attempt_no),
+                    ),
+                )
 
     # Under the lock.
 
@@ -467,11 +478,10 @@ class Slots:
                 self._call_thread()
         if self._waiting.coroutines:
             try:
-                self._loop = self._loop or self._start_loop()
+                self._loop = self._loop or SharedLoop(self._give_up_loop)
+                self._loop.call(self._pump)
             except (OSError, RuntimeError) as error:
                 self._run_short(error)
-            else:
-                self._loop.call_soon_threadsafe(self._pump)
 
     def _call_thread(self) -> None:
         """Wake a thread that sleeps; start one if none does and there may be more."""
@@ -480,9 +490,7 @@ class Slots:
             self._changed.notify()
         elif self._threads < self.concurrency:
             try:
-                threading.Thread(
-                    target=self._thread, name="pgflow-slot", daemon=True
-                ).start()
+                OwnThread(target=self._thread, name="pgflow-slot", daemon=True).start()
             except RuntimeError as error:
                 self._run_short(error)
             else:
@@ -504,15 +512,17 @@ class Slots:
         given here is then its own.
         """
         job = run.job
-        if job is None or job.canceled.is_set():
+        if job is None or run.stopped:
             return
+        # Not `job.canceled`: its handler may have set that.
+        run.stopped = True
         run.outcome = outcome
         if outcome is handlers.CANCELED:
             run.canceled_at = monotonic()
         job.canceled.set()
         if run.task is not None:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(run.task.cancel)
+            self._loop.cancel(run.task)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
         """Decide a running job's outcome from outside.

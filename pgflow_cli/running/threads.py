@@ -1,4 +1,6 @@
-"""Threads that stand for as long as their process does, whatever happens in them."""
+"""Threads: pgflow's own, those that stand for as long as their process does, and those
+that handlers start.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,36 @@ import threading
 import time
 from collections.abc import Callable
 
-from pgflow_cli import backoff
+from pgflow_cli import backoff, handlers
+from pgflow_cli.handlers.jobs import current
 
 log = logging.getLogger("pgflow.supervisor")
 
 _LONGEST_PAUSE = 5.0  # seconds before one that keeps ending is started again
 _STEADY = 30.0  # seconds after which an end counts as the first
+
+
+class OwnThread(threading.Thread):
+    """A thread of pgflow's own in a worker process, which is no use without it."""
+
+
+def remember_jobs() -> None:
+    """Have each thread that a handler starts remember its job, for the log."""
+    start = threading.Thread.start
+
+    def start_with_job(thread: threading.Thread) -> None:
+        job = current.get()
+        if job is not None:
+            vars(thread)["_pgflow_job"] = handlers.fields(job)
+        start(thread)
+
+    threading.Thread.start = start_with_job  # type: ignore[method-assign, assignment]
+
+
+def job_of(thread: threading.Thread | None) -> dict[str, object]:
+    """Return what a log line carries of the job that started a thread, if one did."""
+    found = None if thread is None else vars(thread).get("_pgflow_job")
+    return found if isinstance(found, dict) else {}
 
 
 class StandingThread:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -25,6 +23,7 @@ from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
+from pgflow_cli.running import executables, precautions
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.channel import SupervisorGone, WorkerEnd
 from pgflow_cli.running.control import Control
@@ -32,6 +31,7 @@ from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.slots import Slots
 from pgflow_cli.running.spare import SpareCycle
+from pgflow_cli.running.threads import OwnThread
 from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.worker")
@@ -41,7 +41,6 @@ REPORT = 1.0  # seconds between two reports of what was counted
 FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
 LAST_WORDS = 5.0  # seconds that a supervisor which does not read may take at the end
-_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 
 
 class Worker:
@@ -186,9 +185,7 @@ class Worker:
 
     def _start_cycles(self, resting: deque[Cycle]) -> None:
         while resting:
-            thread = threading.Thread(
-                target=resting[0].run, name="pgflow-cycle", daemon=True
-            )
+            thread = OwnThread(target=resting[0].run, name="pgflow-cycle", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:  # at the next turn, then
@@ -231,15 +228,16 @@ def main(
     remaining: Any,
 ) -> None:
     """Run one worker process; the supervisor starts it with multiprocessing's spawn."""
-    ignore_signals()
-    _die_with_parent()
+    precautions.ignore_signals()
+    precautions.die_with_parent()
+    precautions.hide_memory()
     logs.set_up(
         plan.log_format,
         plan.log_level,
         processes=plan.processes + 1,
         worker_id=name,
     )
-    threading.excepthook = _end_with_traceback
+    precautions.take()
     # A cycle waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
@@ -256,7 +254,7 @@ def main(
             exc_info=error,
             extra={"event": "process_failed"},
         )
-        _exit(70)
+        _exit(precautions.FAILED)
     spans.flush(FLUSH)
     _exit(0)
 
@@ -282,6 +280,13 @@ def _serve(
     except PgflowError as error:
         pipe.send("failed", error.exit_code, error.message, error.hints)
         return
+    precautions.take_again()
+    for fault in executables.faults_of(app):
+        log.warning(
+            "not every handler can be started: %s",
+            fault,
+            extra={"event": "handler_not_startable"},
+        )
     if control.is_draining():
         return
     worker = Worker(plan, worker_id, name, board, control, app, remaining)
@@ -306,41 +311,3 @@ def _exit(code: int) -> None:
         ending.start()
         ending.join(FLUSH)
     os._exit(code)
-
-
-def group_signals() -> set[signal.Signals]:
-    """Return the signals that a terminal or an operator sends to all processes of a
-    worker; the supervisor alone decides.
-    """
-    return {getattr(signal, name) for name in _GROUP if hasattr(signal, name)}
-
-
-def ignore_signals() -> None:
-    """Ignore what the supervisor decides on, also if it has come already."""
-    for number in group_signals():
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
-
-
-def _end_with_traceback(args: threading.ExceptHookArgs) -> None:
-    """End the process when one of its threads fails: the supervisor sees it and starts
-    another.
-    """
-    if args.exc_type is not SystemExit:
-        logs.note_thread(args)
-        _exit(70)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the closed pipe
-    must do.
-    """
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - only here
-
-        parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(0)  # it died before it could be asked

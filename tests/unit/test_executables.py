@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -383,24 +384,93 @@ def test_a_program_dies_with_its_worker(
 # What cannot start (F10).
 
 
+def unstartable(folder: Path, how: str) -> Path:
+    """Make a file that the kernel refuses to run."""
+    file = folder / "program"
+    if how == "missing":
+        return file
+    first = {
+        "no first line": "echo\n",
+        "bad interpreter": "#!/nowhere/sh\n",
+        "windows": "#!/bin/sh\r\n",
+        "no program for env": "#!/usr/bin/env no-such-program\n",
+        "empty": "",
+    }.get(how, "#!/bin/sh\n")
+    file.write_bytes(first.encode())
+    file.chmod(0o644 if how == "not executable" else 0o755)
+    return file
+
+
+UNSTARTABLE = [
+    "missing",
+    "not executable",
+    "no first line",
+    "bad interpreter",
+    "windows",
+    "empty",
+]
+
+
+@pytest.mark.parametrize("how", UNSTARTABLE)
+def test_a_program_that_cannot_be_started_is_a_failure(
+    how: str, tmp_path: Path
+) -> None:
+    command = (str(unstartable(tmp_path, how)),)
+    handler = Handler("try", command=command, kind="executable")
+    found = executables.run(handler, handlers.prepare(handler, leased()))
+    assert (found.status, found.error_code) == ("failed", "NOT_STARTED")
+    assert found.delay
+    assert found.error_message
+    assert found.error_message.startswith(f"cannot start {command[0]}: ")
+
+
+@pytest.mark.parametrize("how", [*UNSTARTABLE, "no program for env"])
+def test_its_file_tells_before_it_is_started(how: str, tmp_path: Path) -> None:
+    file = unstartable(tmp_path, how)
+    assert str(file) in (executables.fault_of([str(file)]) or "")
+
+
+def test_nothing_is_said_of_what_can_be_started(tmp_path: Path) -> None:
+    script = unstartable(tmp_path, "good")
+    env = tmp_path / "env"
+    env.write_text("#!/usr/bin/env -S sh -e\n")
+    env.chmod(0o755)
+    for program in (sys.executable, "sh", str(script), str(env)):
+        assert executables.fault_of([program]) is None
+
+
+def test_an_environment_that_is_too_large_is_a_failure() -> None:
+    found = executables.run(*prepared("exit 0"), {"LARGE": "x" * HUGE})
+    assert (found.status, found.error_code) == ("failed", "NOT_STARTED")
+
+
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("number", "ends"),
     [
-        (("/nowhere/program",), "cannot start /nowhere/program: No such file"),
-        (("/etc/passwd",), "cannot start /etc/passwd: Permission denied"),
-        (("/bin/sh", "-c", "\0"), "cannot start /bin/sh: embedded null byte"),
+        (errno.EAGAIN, "released"),
+        (errno.ENOMEM, "released"),
+        (errno.EMFILE, "released"),
+        (errno.ETXTBSY, "failed"),
+        (errno.EPERM, "failed"),
     ],
 )
-def test_a_program_that_cannot_start_is_no_fault_of_the_job(
-    command: tuple[str, ...], words: str
+def test_a_shortage_of_the_host_is_no_fault_of_the_job_and_ends_some_time(
+    number: int, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = Handler("try", command=command, kind="executable")
-    found = executables.run(handler, handlers.prepare(handler, leased(max_attempts=1)))
-    assert (found.status, found.dlq_reason_code) == ("released", None)
-    assert found.error_message is not None
-    assert found.error_message.startswith(words)
-    assert found.delay is not None
-    assert 0 < found.delay <= 5
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(programs, "_start", refuse)
+    delays = []
+    for spared in range(executables.MOST_SPARED):
+        found = run("exit 0", attempt_no=spared + 1)
+        assert found.status == ends
+        delays.append(found.delay or 0.0)
+    if ends == "released":
+        assert delays[-1] > 100
+        assert 1 < delays[0] < 3
+        last = run("exit 0", attempt_no=executables.MOST_SPARED + 1)
+        assert (last.status, last.error_code) == ("failed", "NOT_STARTED")
 
 
 EXHAUSTED = """

@@ -499,6 +499,9 @@ def prepared(function: Any, timeout: float = 60) -> tuple[Handler, Job]:
     return handler, handlers.prepare(handler, leased(), timeout=timeout)
 
 
+TASK_CANCELED = ("failed", "TASK_CANCELED")
+
+
 def run_async(function: Any, timeout: float = 60) -> tuple[Outcome, Job]:
     handler, job = prepared(function, timeout)
     return asyncio.run(handlers.run_async(handler, job)), job
@@ -546,26 +549,48 @@ def test_a_timeout_of_the_handler_s_own_is_one_too() -> None:
     assert not job.canceled.is_set()
 
 
-def test_a_coroutine_stopped_from_outside_is_released() -> None:
+@pytest.mark.parametrize(
+    ("is_stopped", "ends"), [(True, ("released", None)), (False, TASK_CANCELED)]
+)
+def test_a_canceled_coroutine_is_released_only_if_the_worker_has_asked_for_it(
+    is_stopped: bool, ends: tuple[str, str | None]
+) -> None:
     async def slow(job: Job) -> None:
         await asyncio.Event().wait()
 
     async def worker() -> Outcome:
-        task = asyncio.create_task(handlers.run_async(*prepared(slow)))
+        task = asyncio.create_task(
+            handlers.run_async(*prepared(slow), is_stopped=lambda: is_stopped)
+        )
         await asyncio.sleep(0)
         task.cancel()
         return await task
 
     outcome = asyncio.run(worker())
-    assert (outcome.status, outcome.delay) == ("released", 0.0)
+    assert (outcome.status, outcome.error_code) == ends
 
 
-def test_a_coroutine_that_cancels_itself_has_failed() -> None:
-    async def odd(job: Job) -> None:
-        raise asyncio.CancelledError
+async def raises_it(job: Job) -> None:
+    raise asyncio.CancelledError
 
+
+async def cancels_its_task(job: Job) -> None:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+    job.canceled.set()  # as the worker does, when it asks
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("odd", [raises_it, cancels_its_task])
+def test_a_coroutine_that_cancels_itself_has_failed(odd: Any) -> None:
     outcome = run_async(odd)[0]
-    assert (outcome.status, outcome.error_code) == ("failed", "UNKNOWN")
+    assert (outcome.status, outcome.error_code) == TASK_CANCELED
+    assert outcome.delay
+    assert (
+        outcome.error_message
+        == "the handler's task was canceled, and not by the worker"
+    )
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])

@@ -236,7 +236,9 @@ def test_the_built_in_codes_are_those_of_the_contract() -> None:
         "BAD_PAYLOAD": "never",
         "UNKNOWN_JOB_TYPE": "never",
         "NON_RETRYABLE": "never",
+        "NOT_STARTED": "retry",
         "OUTCOME_REFUSED": "retry",
+        "TASK_CANCELED": "retry",
         "WORKER_LOST": "crash_budget",
     }
 

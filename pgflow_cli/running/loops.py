@@ -1,0 +1,113 @@
+"""The event loop that all async handlers of a process share, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from pgflow_cli import handlers
+from pgflow_cli.handlers import tasks
+from pgflow_cli.handlers.jobs import current
+from pgflow_cli.running.threads import OwnThread
+
+log = logging.getLogger("pgflow.worker")
+
+# What ends the loop for everybody; a handler that calls one fails.
+_NOT_FOR_HANDLERS = ("close", "shutdown_asyncgens", "shutdown_default_executor", "stop")
+
+
+class SharedLoop:
+    """An event loop that goes on, whatever the handlers do that share it.
+
+    `on_closed` is called if one of them has closed it after all: nothing runs in it any
+    more. Raises OSError or RuntimeError if the system refuses what it needs.
+    """
+
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        self._on_closed = on_closed
+        self._ending = False
+        self._loop = loop = asyncio.new_event_loop()
+        loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
+        loop.set_exception_handler(_note)
+        for name in _NOT_FOR_HANDLERS:
+            setattr(loop, name, _refusing(name))
+        try:
+            OwnThread(target=self._run, name="pgflow-async", daemon=True).start()
+        except RuntimeError:
+            type(loop).close(loop)
+            raise
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop, from any thread; RuntimeError if it is closed.
+
+        In a context of its own: what the job that has just ended has left in context
+        variables must not reach the next one.
+        """
+        self._loop.call_soon_threadsafe(function, context=contextvars.Context())
+
+    def begin(self, coroutine: Coroutine[Any, Any, None]) -> tasks.AttemptTask:
+        """Begin an attempt; in the loop."""
+        context = contextvars.Context()
+        return tasks.AttemptTask(coroutine, loop=self._loop, context=context)
+
+    def cancel(self, task: tasks.AttemptTask) -> None:
+        """Cancel an attempt as if its own job asked: what it waits for, and is another
+        job's, goes on.
+        """
+        context = contextvars.Context()
+        context.run(current.set, task.job)
+        try:
+            self._loop.call_soon_threadsafe(task.cancel, context=context)
+        except RuntimeError:
+            return  # it is closed: the task does not run
+
+    def end(self) -> None:
+        """Let the thread end; what runs is left alone."""
+        self._ending = True
+        try:
+            self._loop.call_soon_threadsafe(type(self._loop).stop, self._loop)
+        except RuntimeError:
+            return
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:
+                # SystemExit and KeyboardInterrupt of a callback leave the loop.
+                log.warning(
+                    "a callback of a handler left the event loop, which goes on: %s",
+                    type(error).__name__,
+                    extra={"event": "loop_error"},
+                )
+                if self._loop.is_closed():
+                    self._on_closed()
+                    return
+        type(self._loop).close(self._loop)
+
+
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError(
+            f"loop.{name}() is not for handlers: other jobs run in this event loop"
+        )
+
+    return refuse
+
+
+def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Write one line about an error that no task waits for."""
+    job = tasks.owner(context)
+    # The job that happens to run while garbage is collected has no part in it.
+    contextvars.Context().run(
+        log.error,
+        "%s",
+        context.get("message") or "an error in the event loop",
+        exc_info=context.get("exception"),
+        extra={**(handlers.fields(job) if job else {}), "event": "loop_error"},
+    )

@@ -1,0 +1,142 @@
+"""What a worker process sees to before it runs code that is not ours."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from pgflow_cli import logs, startup
+from pgflow_cli.handlers import tasks
+from pgflow_cli.handlers.jobs import current, fields
+from pgflow_cli.running import threads
+from pgflow_cli.running.threads import OwnThread
+
+log = logging.getLogger("pgflow.worker")
+
+FAILED = 70  # exit code of a process that cannot go on
+
+_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_DUMPABLE = 4
+
+
+def group_signals() -> set[signal.Signals]:
+    """Return the signals that a terminal or an operator sends to all processes of a
+    worker; the supervisor alone decides.
+    """
+    return {getattr(signal, name) for name in _GROUP if hasattr(signal, name)}
+
+
+def ignore_signals() -> None:
+    """Ignore what the supervisor decides on, also if it has come already.
+
+    By a function: what is ignored by SIG_IGN stays ignored in every program that a
+    handler starts, which could then not be terminated.
+    """
+    for number in group_signals():
+        signal.signal(number, _pass_over)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
+
+
+def have_forks_hear() -> None:
+    """Have processes that handlers fork hear the signals that this one passes over."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_hear)
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _hear() -> None:
+    for number in group_signals():
+        if signal.getsignal(number) is _pass_over:
+            usual = signal.default_int_handler
+            signal.signal(number, usual if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies; elsewhere the closed pipe
+    must do.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(0)  # it died before it could be asked
+
+
+def hide_memory() -> None:
+    """Keep programs that handlers start from reading our environment and memory.
+
+    On Linux, /proc/PID/environ and the like are root's from here on, and nothing but
+    root can trace this process. A program that it starts is its own again.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only here
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def take() -> None:
+    """Be robust towards what handlers print and leave unhandled; before any is
+    imported.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        startup.make_robust(stream)
+    have_forks_hear()
+    threads.remember_jobs()
+    tasks.separate()
+    threading.excepthook = _note_thread
+    sys.unraisablehook = _note_unraisable
+
+
+def take_again() -> None:
+    """Undo what applications do when they are imported: catch our signals, replace the
+    hook that ends a process without one of its own threads.
+    """
+    ignore_signals()
+    theirs = threading.excepthook
+
+    def end_or_pass_on(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.thread, OwnThread):
+            logs.note_thread(args)
+            logging.shutdown()
+            os._exit(FAILED)
+        theirs(args)
+
+    threading.excepthook = end_or_pass_on
+
+
+def _note_thread(args: threading.ExceptHookArgs) -> None:
+    """Log that a thread of a handler or of a library has ended with an exception."""
+    if args.exc_type is SystemExit or args.exc_value is None:
+        return
+    log.error(
+        "a thread that is not pgflow's has ended with %s",
+        args.exc_type.__name__,
+        exc_info=args.exc_value,
+        extra={**threads.job_of(args.thread), "event": "handler_thread_failed"},
+    )
+
+
+def _note_unraisable(args: Any) -> None:
+    """Log an exception that Python can raise nowhere, in a destructor for one."""
+    job = current.get()
+    log.error(
+        "%s in %s",
+        args.err_msg or "an exception was ignored",
+        type(args.object).__name__,
+        exc_info=args.exc_value,
+        extra={**(fields(job) if job else {}), "event": "unraisable"},
+    )

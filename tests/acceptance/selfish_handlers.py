@@ -1,0 +1,218 @@
+"""Handlers that do to their process what only a worker may do, and their neighbours.
+
+`pgflow work --app …/selfish_handlers.py`. `gate` in a payload names a file to wait for.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pgflow_cli import App
+
+app = App()
+NEIGHBOURS = []
+
+
+@app.handler("quick")
+def quick(job):
+    pass
+
+
+@app.handler("neighbour", timeout="10m", max_attempts=1)
+async def neighbour(job):
+    """Ends well if nothing happens to it: with a child task, too."""
+    child = asyncio.create_task(gate_opens(job))
+    NEIGHBOURS.extend([asyncio.current_task(), child])
+    Path(job.payload["began"]).touch()
+    await child
+
+
+@app.handler("neighbour_thread", timeout="10m", max_attempts=1)
+def neighbour_thread(job):
+    Path(job.payload["began"]).touch()
+    while not Path(job.payload["gate"]).exists():
+        time.sleep(0.01)
+
+
+async def gate_opens(job):
+    while not Path(job.payload["gate"]).exists():
+        await asyncio.sleep(0.01)
+
+
+# What async handlers do.
+
+
+@app.handler("cancels_itself", max_attempts=3, backoff=lambda _: 0.0)
+async def cancels_itself(job):
+    asyncio.current_task().cancel()
+    job.canceled.set()
+    await asyncio.sleep(0)
+
+
+@app.handler("cancels_all", max_attempts=1)
+async def cancels_all(job):
+    tasks = asyncio.all_tasks()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks - {asyncio.current_task()}, return_exceptions=True)
+    await asyncio.sleep(0)
+
+
+@app.handler("cancels_neighbours", max_attempts=1)
+async def cancels_neighbours(job):
+    if any([task.cancel() for task in NEIGHBOURS]):  # noqa: C419 - each of them
+        raise AssertionError
+
+
+@app.handler("cancels_neighbours_in_thread", max_attempts=1)
+def cancels_neighbours_in_thread(job):
+    for task in NEIGHBOURS:
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+@app.handler("stops_loop", max_attempts=1)
+async def stops_loop(job):
+    asyncio.get_running_loop().stop()
+
+
+@app.handler("really_stops_loop", max_attempts=1)
+async def really_stops_loop(job):
+    loop = asyncio.get_running_loop()
+    type(loop).stop(loop)
+
+
+@app.handler("exits_in_task", max_attempts=1)
+async def exits_in_task(job):
+    async def child():
+        sys.exit(3)
+
+    await asyncio.create_task(child())
+
+
+@app.handler("exits_in_callback", max_attempts=1)
+async def exits_in_callback(job):
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(0.01)
+
+
+@app.handler("fails_in_callback", max_attempts=1)
+async def fails_in_callback(job):
+    asyncio.get_running_loop().call_soon(int, "no number")
+    await asyncio.sleep(0.01)
+
+
+@app.handler("runs_a_loop", max_attempts=1)
+async def runs_a_loop(job):
+    asyncio.run(asyncio.sleep(0))
+
+
+@app.handler("hears_signals", max_attempts=1)
+async def hears_signals(job):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+
+
+# What handlers do with threads.
+
+
+@app.handler("thread_fails")
+def thread_fails(job):
+    def fail():
+        raise ValueError("in a thread of its own")
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+
+@app.handler("thread_exits")
+def thread_exits(job):
+    thread = threading.Thread(target=sys.exit, args=(3,))
+    thread.start()
+    thread.join()
+
+
+@app.handler("exits", max_attempts=1)
+def exits(job):
+    sys.exit(3)
+
+
+@app.handler("interrupts", max_attempts=1)
+def interrupts(job):
+    raise KeyboardInterrupt
+
+
+class Clumsy:
+    def __del__(self):
+        raise ValueError("in a destructor")
+
+
+@app.handler("destructor_fails")
+def destructor_fails(job):
+    Clumsy()
+
+
+# What they do with processes.
+
+
+@app.handler("terminates", timeout="20s", max_attempts=1)
+def terminates(job):
+    process = subprocess.Popen(["sleep", "600"])
+    process.send_signal(getattr(signal, job.payload["signal"]))
+    status = process.wait()
+    if status != -getattr(signal, job.payload["signal"]):
+        raise AssertionError(status)
+
+
+@app.handler("reads_mask", max_attempts=1)
+def reads_mask(job):
+    """No signal is blocked or ignored in a program."""
+    text = subprocess.run(
+        ["cat", "/proc/self/status"], capture_output=True, text=True, check=True
+    ).stdout
+    masks = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
+    found = [masks["SigBlk"], masks["SigIgn"]]
+    if any(int(mask, 16) for mask in found):
+        raise AssertionError(found)
+
+
+@app.handler("pools", timeout="30s", max_attempts=1)
+def pools(job):
+    context = multiprocessing.get_context(job.payload["how"])
+    with context.Pool(2) as pool:
+        if pool.map(abs, [-1, -2]) != [1, 2]:
+            raise AssertionError
+    pool.join()
+    process = context.Process(target=time.sleep, args=(600,))
+    process.start()
+    process.terminate()
+    process.join()
+    if process.exitcode != -signal.SIGTERM:
+        raise AssertionError(process.exitcode)
+
+
+@app.handler("prints", max_attempts=1)
+def prints(job):
+    print("grüße \u2603 \udcff")
+    print("grüße \u2603 \udcff", file=sys.stderr, flush=True)
+
+
+@app.handler("reads_secrets", max_attempts=1)
+def reads_secrets(job):
+    """A program of the same user reads what it can of its parents."""
+    found = subprocess.run(
+        ["sh", "-c", f"cat /proc/{os.getpid()}/environ /proc/{os.getppid()}/environ"],
+        capture_output=True,
+        check=False,
+    )
+    Path(job.payload["seen"]).write_bytes(found.stdout)
+
+
+@app.handler("closes", max_attempts=1)
+def closes(job):
+    os.closerange(3, 256)

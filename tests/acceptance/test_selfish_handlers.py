@@ -1,0 +1,222 @@
+"""What a handler does to its process costs its own job, and no neighbour."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.conftest import Worker
+from tests.jobs import attempts_of, plant, status_of
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+Wait = Callable[..., Any]
+
+APP = Path(__file__).with_name("selfish_handlers.py")
+OPTIONS = ("--app", str(APP), "--log-format", "json")
+
+
+@pytest.fixture
+def start(start_worker: Start) -> Start:
+    """Start a worker with these handlers."""
+    return lambda *options, **rest: start_worker(*OPTIONS, *options, app=False, **rest)
+
+
+def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
+    return lambda: all(status_of(connection, j) in ("succeeded", "dlq") for j in jobs)
+
+
+def lines(worker: Worker) -> list[dict[str, Any]]:
+    """Return the log; every line of it is one of ours."""
+    return [json.loads(line) for line in worker.log.splitlines()]
+
+
+Beside = Callable[..., tuple[str, Worker]]
+
+
+@pytest.fixture
+def run_beside(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> Beside:
+    """Run a job while others are at work in its process, then let those end.
+
+    They succeed at the first attempt.
+    """
+
+    def run(job_type: str, payload: str = "{}", *options: str) -> tuple[str, Worker]:
+        gate = tmp_path / "gate"
+        others = []
+        for kind in ("neighbour", "neighbour", "neighbour_thread"):
+            began = tmp_path / f"began-{len(others)}"
+            text = json.dumps({"gate": str(gate), "began": str(began)})
+            others += plant(connection, job_type=kind, payload=text, max_attempts=1)
+        worker = start(*options)
+        wait_until(
+            lambda: len([*tmp_path.glob("began-*")]) == len(others), "they begin"
+        )
+        [process] = worker.children()
+        [job] = plant(connection, job_type=job_type, payload=payload, max_attempts=1)
+        wait_until(settled(connection, job), "it is settled")
+        [after] = plant(connection, job_type="quick")
+        wait_until(settled(connection, after), "the process goes on")
+        gate.touch()
+        wait_until(settled(connection, *others), "the others are settled")
+        for other in others:
+            assert attempts_of(connection, other) == [(1, "succeeded", None)]
+        assert worker.children() == [process]
+        return job, worker
+
+    return run
+
+
+# Async handlers.
+
+
+def test_a_job_that_cancels_its_own_task_fails_and_does_not_run_without_end(
+    connection: Connection, start: Start
+) -> None:
+    [job] = plant(connection, job_type="cancels_itself", max_attempts=3)
+    assert start("--drain").wait() == 0
+    assert attempts_of(connection, job) == [
+        (number, "failed", "TASK_CANCELED") for number in (1, 2, 3)
+    ]
+    assert status_of(connection, job) == "dlq"
+
+
+@pytest.mark.parametrize(
+    ("job_type", "ends"),
+    [
+        ("cancels_all", ("failed", "TASK_CANCELED")),
+        ("cancels_neighbours", ("succeeded", None)),
+        ("cancels_neighbours_in_thread", ("succeeded", None)),
+        ("stops_loop", ("failed", "UNKNOWN")),
+        ("really_stops_loop", ("succeeded", None)),
+        ("exits_in_task", ("failed", "UNKNOWN")),
+        ("exits_in_callback", ("succeeded", None)),
+        ("fails_in_callback", ("succeeded", None)),
+        ("runs_a_loop", ("failed", "UNKNOWN")),
+        ("hears_signals", ("failed", "UNKNOWN")),
+    ],
+)
+def test_whatever_it_does_to_the_event_loop_its_neighbours_go_on(
+    connection: Connection,
+    run_beside: Beside,
+    job_type: str,
+    ends: tuple[str, str | None],
+) -> None:
+    job, worker = run_beside(job_type)
+    assert attempts_of(connection, job) == [(1, *ends)]
+    assert lines(worker)
+
+
+def test_an_error_in_a_callback_is_one_line_with_its_job(run_beside: Beside) -> None:
+    job, worker = run_beside("fails_in_callback")
+    [line] = [each for each in lines(worker) if each["event"] == "loop_error"]
+    assert (line["job_id"], line["job_type"]) == (job, "fails_in_callback")
+    assert "no number" in line["traceback"]
+
+
+# Threads.
+
+
+@pytest.mark.parametrize(
+    ("job_type", "ends"),
+    [
+        ("thread_fails", ("succeeded", None)),
+        ("thread_exits", ("succeeded", None)),
+        ("exits", ("failed", "UNKNOWN")),
+        ("interrupts", ("failed", "UNKNOWN")),
+        ("destructor_fails", ("succeeded", None)),
+    ],
+)
+def test_an_exception_outside_of_its_handler_ends_no_process(
+    connection: Connection,
+    run_beside: Beside,
+    job_type: str,
+    ends: tuple[str, str | None],
+) -> None:
+    job, worker = run_beside(job_type)
+    assert attempts_of(connection, job) == [(1, *ends)]
+    told = {
+        line["event"]: line["job_id"]
+        for line in lines(worker)
+        if line["event"] in ("handler_thread_failed", "unraisable")
+    }
+    assert told == {
+        "thread_fails": {"handler_thread_failed": job},
+        "destructor_fails": {"unraisable": job},
+    }.get(job_type, {})
+
+
+# Signals.
+
+
+@pytest.mark.parametrize(
+    ("job_type", "payload"),
+    [
+        ("terminates", {"signal": "SIGTERM"}),
+        ("terminates", {"signal": "SIGINT"}),
+        ("reads_mask", {}),
+        ("pools", {"how": "fork"}),
+        ("pools", {"how": "spawn"}),
+    ],
+)
+def test_programs_and_processes_of_a_handler_hear_signals(
+    connection: Connection, start: Start, job_type: str, payload: dict[str, str]
+) -> None:
+    [job] = plant(
+        connection, job_type=job_type, payload=json.dumps(payload), max_attempts=1
+    )
+    assert start("--drain").wait() == 0
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+
+
+def test_a_signal_to_every_process_leaves_the_decision_to_the_supervisor(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    gate, began = tmp_path / "gate", tmp_path / "began"
+    text = json.dumps({"gate": str(gate), "began": str(began)})
+    [job] = plant(connection, job_type="neighbour_thread", payload=text)
+    worker = start()
+    wait_until(began.exists, "it begins")
+    for process in worker.children():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            process.send_signal(number)
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "leasing no more" in worker.log, "the supervisor has heard")
+    gate.touch()
+    assert worker.wait() == 0
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+
+
+# What it prints and reads.
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_stream_cannot_carry_is_printed_as_an_escape(
+    connection: Connection,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    [job] = plant(connection, job_type="prints", max_attempts=1)
+    worker = start("--drain")
+    assert worker.wait() == 0
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+    snowman = "\u2603" if encoding == "utf-8" else "\\u2603"
+    shown = worker.log_file.read_bytes().decode(encoding)
+    assert (
+        shown.count(
+            f"grüße {snowman} \\udcff".encode(encoding, "backslashreplace").decode(
+                encoding
+            )
+        )
+        == 2
+    )
