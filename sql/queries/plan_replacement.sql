@@ -1,5 +1,5 @@
--- The statements that put the schema aside, bring it back in place of a half-made one, and drop it in the end; and the
--- one that takes triggers off it whose functions belong to others: a load that replaces those must be able to drop them.
+-- The statements that put the schema aside, bring it back in place of a half-made one, and drop it in the end; and
+-- those that first drop triggers whose functions are others': a load that replaces these must be able to drop them.
 select
   'alter schema pgflow rename to ' || quote_ident(%(aside)s::text) as park_statement,
   'drop schema if exists pgflow cascade; alter schema ' || quote_ident(%(aside)s::text) || ' rename to pgflow'

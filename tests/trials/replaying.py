@@ -63,7 +63,20 @@ def _limit_payloads(bench: Bench) -> None:
     bench.sql("update pgflow.queue_policies set max_payload_bytes = 2")
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "third DISCARDED told 0, seventh PAYLOAD_TOO_LARGE told 0; -item 1 "
+        "waiting; -item 2 waiting; -plan 1: 0 0 0 0; +item 1 skipped DISCARDED; "
+        "+item 2 failed PAYLOAD_TOO_LARGE; +plan 1: 0 1 1 0 |  | first created "
+        "told 0, second created told 0, fifth GONE told 0; -dead first; -dead "
+        "second; -item 3 waiting; -item 4 waiting; -item 5 waiting; -plan 1: 0 1 "
+        "1 0; +counter default 2; +dead first replayed new; +dead second "
+        "replayed new; +item 3 created; +item 4 created; +item 5 failed GONE; "
+        "+job new; +job new; +plan 1: 2 1 2 0; +waits new default 0 0; +waits "
+        "new default 0 0 |  | "
+    ),
+)
 def dead_letters_are_replayed_once(bench: Bench) -> str:
     """One that others have replayed since, one that is too large, and two others."""
     die_all(bench)
@@ -89,7 +102,19 @@ def dead_letters_are_replayed_once(bench: Bench) -> str:
     )
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0, second created told 0, fifth created told 0, "
+        "sixth ALREADY_REPLAYED told 0; -counter default 3; -dead first; -dead "
+        "second; -item 4 waiting; -item 5 waiting; -item 6 waiting; -item 7 "
+        "waiting; -plan 2: 0 0 0 0; +counter default 6; +dead first replayed "
+        "new; +dead second replayed new; +item 4 created; +item 5 created; +item "
+        "6 created; +item 7 skipped ALREADY_REPLAYED; +job new; +job new; +job "
+        "new; +plan 2: 3 1 0 0; +waits new default 0 0; +waits new default 0 0; "
+        "+waits new default 0 0"
+    ),
+)
 def what_was_replayed_before_counts_for_its_own_source(bench: Bench) -> str:
     die_all(bench)
     for name in ("fifth", "sixth"):
@@ -108,7 +133,17 @@ def what_was_replayed_before_counts_for_its_own_source(bench: Bench) -> str:
     return _create(bench, plan)
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +rank default -7; +waits new default -7 0 | "
+        "second created told 0; -dead second; -item 2 waiting; -plan 2: 0 0 0 0; "
+        "+counter emails 1; +dead second replayed new; +item 2 created; +job "
+        "new; +plan 2: 1 0 0 0; +rank emails 0; +waits new emails 0 0"
+    ),
+)
 def a_replay_makes_the_rank_that_it_needs(bench: Bench) -> str:
     die_all(bench)
     higher = _create(bench, _plan(bench, "first", priority=7))
@@ -116,7 +151,15 @@ def a_replay_makes_the_rank_that_it_needs(bench: Bench) -> str:
     return f"{higher} | {elsewhere}"
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "fifth GONE told 0, first created told 0; -dead first; -item 1 waiting; "
+        "-item 2 waiting; -plan 1: 0 0 0 0; +counter default 1; +dead first "
+        "replayed new; +item 1 failed GONE; +item 2 created; +job new; +plan 1: "
+        "1 0 1 0; +waits new default 0 0"
+    ),
+)
 def what_is_not_replayed_takes_no_place_in_the_pace(bench: Bench) -> str:
     die_all(bench)
     return _create(bench, _plan(bench, "fifth", "first", seconds_apart=3600.0))
@@ -128,22 +171,50 @@ def _told(bench: Bench, *, later: bool = False, **worker: Any) -> str:
     return _create(bench, _plan(bench, "first", delay=3600.0 if later else None))
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 1; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +waits new default 0 0"
+    ),
+)
 def an_idle_worker_is_told_of_replays(bench: Bench) -> str:
     return _told(bench)
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +waits new default 0 0"
+    ),
+)
 def a_busy_worker_is_not_told_of_replays(bench: Bench) -> str:
     return _told(bench, idle=False)
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +waits new default 0 0"
+    ),
+)
 def a_quiet_worker_is_not_told_of_replays(bench: Bench) -> str:
     return _told(bench, quiet=True)
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +waits new default 0 0"
+    ),
+)
 def a_worker_of_other_queues_is_not_told_of_replays(bench: Bench) -> str:
     die_all(bench)
     add_worker(bench, WORKER, idle=True)
@@ -151,7 +222,14 @@ def a_worker_of_other_queues_is_not_told_of_replays(bench: Bench) -> str:
     return _create(bench, _plan(bench, "first"))
 
 
-@told("create_replays")
+@told(
+    "create_replays",
+    answer=(
+        "first created told 0; -dead first; -item 1 waiting; -plan 1: 0 0 0 0; "
+        "+counter default 1; +dead first replayed new; +item 1 created; +job "
+        "new; +plan 1: 1 0 0 0; +waits new default 0 0 later"
+    ),
+)
 def of_replays_that_are_not_due_no_worker_is_told(bench: Bench) -> str:
     return _told(bench, later=True)
 
@@ -171,7 +249,16 @@ def _undo(bench: Bench, plan: tuple[int, str], after_place: int = 0) -> str:
     return changes(bench, undo)
 
 
-@told("undo_replays")
+@told(
+    "undo_replays",
+    answer=(
+        "1 up to 3; -item 3 created; -plan 1: 3 0 0 0; -waits new limited 0 0; "
+        "+canceled new; +item 3 undone; +plan 1: 2 0 0 1 | 1 up to 2; -dead "
+        "second replayed new; -item 2 created; -plan 1: 2 0 0 1; -waits new "
+        "default 0 0; +canceled new; +dead second; +item 2 undone; +plan 1: 1 0 "
+        "0 2 | 0 up to 1"
+    ),
+)
 def what_has_not_been_tried_is_undone(bench: Bench) -> str:
     """The first was tried, the seventh replayed once more; the second is undone."""
     die_all(bench)
@@ -192,7 +279,15 @@ def what_has_not_been_tried_is_undone(bench: Bench) -> str:
         return f"{last} | {_undo(bench, plan)} | {_undo(bench, plan)}"
 
 
-@told("undo_replays")
+@told(
+    "undo_replays",
+    answer=(
+        "2 up to 2; -dead first replayed new; -dead second replayed new; -item 1 "
+        "created; -item 2 created; -plan 1: 2 0 0 0; -waits new default 0 0; "
+        "-waits new default 9 0; +canceled new; +canceled new; +dead first; "
+        "+dead second; +item 1 undone; +item 2 undone; +plan 1: 0 0 0 2"
+    ),
+)
 def what_was_moved_by_hand_is_found_and_undone(bench: Bench) -> str:
     die_all(bench)
     cancel(bench, "fifth", OLD)
@@ -205,7 +300,10 @@ def what_was_moved_by_hand_is_found_and_undone(bench: Bench) -> str:
     return _undo(bench, plan)
 
 
-@told("lock_replay_items")
+@told(
+    "lock_replay_items",
+    answer=("[[(2, 4)], [(1, 2)]]"),
+)
 def items_of_other_plans_are_locked_too(bench: Bench) -> str:
     die_all(bench)
     plan = _plan(bench, "first", "second", "third")

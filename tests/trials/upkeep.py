@@ -19,6 +19,17 @@ _OPERATOR = Operator("trial", "trial")
 OLD, _CUT, _RECENT = "2024-06-02", datetime(2025, 1, 1, tzinfo=UTC), "2025-06-02"
 _CUT_TEXT = "2025-01-01"
 LATER = "01a00000-0000-7000-8000-000000000001"  # an id of 2026
+# What the world of other scenarios has nothing of.
+_CLEAR = ";".join(
+    f"delete from pgflow.{table}"
+    for table in (
+        "jobs_archive",
+        "job_attempts_archive",
+        "replay_plans",
+        "replay_items",
+        "worker_counters",
+    )
+)
 _ROWS = """
 select 'job ' || id::text from pgflow.jobs
 union all select 'archived ' || id::text from pgflow.jobs_archive
@@ -65,9 +76,11 @@ def told(
     def register(act: Callable[[Bench], str]) -> Callable[[Bench], str]:
         @wraps(act)
         def acted(bench: Bench) -> str:
-            answer = act(bench)
-            world.plant(bench.connection)
-            return answer
+            try:
+                return act(bench)
+            finally:
+                bench.sql(_CLEAR)
+                world.plant(bench.connection)
 
         return scenario(*of, answer=answer)(acted)
 
@@ -192,9 +205,9 @@ THIRD_HELD = (
     "delete_dead_letters",
     "discard_dead_letters",
     answer=(
-        "first seventh; -dead first; -dead seventh; +dead first discarded; "
-        "+dead seventh discarded | first; -attempt first 1 failed; -dead first; "
-        "-job first"
+        "first seventh; -dead first; -dead seventh; +dead first discarded; +dead "
+        "seventh discarded | first; -attempt first 1 failed; -dead first; -job "
+        "first"
     ),
 )
 def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
@@ -220,8 +233,8 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
 @told(
     "purge_dead_letters",
     answer=(
-        "first; -dead first; +dead first discarded | second; -dead second; "
-        "+dead second discarded"
+        "first; -dead first; +dead first discarded | second; -dead second; +dead "
+        "second discarded"
     ),
 )
 def the_oldest_dead_letters_of_a_queue_are_purged(bench: Bench) -> str:
@@ -234,8 +247,8 @@ def the_oldest_dead_letters_of_a_queue_are_purged(bench: Bench) -> str:
 @told(
     "purge_pending",
     answer=(
-        "fifth; -waits fifth default 0 0; +canceled fifth | sixth; "
-        "-waits sixth default 0 0 later; +canceled sixth"
+        "fifth; -waits fifth default 0 0; +canceled fifth | sixth; -waits sixth "
+        "default 0 0 later; +canceled sixth"
     ),
 )
 def what_waits_in_a_queue_is_purged_by_state(bench: Bench) -> str:
@@ -267,12 +280,12 @@ def _ended(bench: Bench) -> None:
 @told(
     "archive_stray_jobs",
     answer=(
-        "2; -attempt fifth 1 succeeded; -attempt sixth 1 succeeded; -job fifth; "
-        "-job sixth; -marks new new; +archived attempt fifth 1; "
-        "+archived attempt sixth 1; +archived fifth; +archived sixth; "
-        "+marks sixth new | 1; -attempt second 1 failed; "
-        "-attempt second 2 succeeded; -job second; +archived attempt second 1; "
-        "+archived attempt second 2; +archived second"
+        "3 looked at, 2 2; -attempt fifth 1 succeeded; -attempt sixth 1 "
+        "succeeded; -job fifth; -job sixth; -marks new new; +archived attempt "
+        "fifth 1; +archived attempt sixth 1; +archived fifth; +archived sixth; "
+        "+marks sixth new | 3 looked at, 1 2; -attempt second 1 failed; -attempt "
+        "second 2 succeeded; -job second; +archived attempt second 1; +archived "
+        "attempt second 2; +archived second"
     ),
 )
 def what_has_rested_is_archived(bench: Bench) -> str:
@@ -281,10 +294,8 @@ def what_has_rested_is_archived(bench: Bench) -> str:
     def move(after: str, limit: int) -> str:
         return changes(
             bench,
-            lambda: (
-                bench.repository.archive_stray_jobs(
-                    after=JOB.get(after), cut=_CUT, limit=limit
-                ).jobs
+            lambda: bench.repository.archive_stray_jobs(
+                after=JOB.get(after), cut=_CUT, limit=limit
             ),
         )
 
@@ -296,10 +307,11 @@ def what_has_rested_is_archived(bench: Bench) -> str:
 @told(
     "archive_jobs_of_day",
     answer=(
-        "1; -attempt fifth 1 succeeded; -job fifth; -marks new new; "
-        "+archived attempt fifth 1; +archived fifth; +marks fifth new | 0 | 1; "
-        "-attempt second 1 failed; -attempt second 2 succeeded; -job second; "
-        "+archived attempt second 1; +archived attempt second 2; +archived second"
+        "3 looked at, 1 1; -attempt fifth 1 succeeded; -job fifth; -marks new "
+        "new; +archived attempt fifth 1; +archived fifth; +marks fifth new | 1 "
+        "looked at, 0 0 | 2 looked at, 1 2; -attempt second 1 failed; -attempt "
+        "second 2 succeeded; -job second; +archived attempt second 1; +archived "
+        "attempt second 2; +archived second"
     ),
 )
 def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
@@ -309,10 +321,8 @@ def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
     def move(after: str) -> str:
         return changes(
             bench,
-            lambda: (
-                bench.repository.archive_jobs_of_day(
-                    day, after=JOB.get(after), cut=_CUT, limit=9
-                ).jobs
+            lambda: bench.repository.archive_jobs_of_day(
+                day, after=JOB.get(after), cut=_CUT, limit=9
             ),
         )
 
@@ -337,12 +347,11 @@ def _trace(bench: Bench, *names: str) -> None:
     "prune_dead_letters",
     answer=(
         "1 looked at, 1 2; -archived attempt second 1; -archived second; "
-        "-attempt second 1 failed; -canceled second; -job second; "
-        "-marks new new; +marks new second | 1 looked at, 1 2; "
-        "-archived attempt first 1; -archived first; -attempt first 1 failed; "
-        "-canceled first; -job first | 1 looked at, 1 2; "
-        "-archived attempt fifth 1; -archived fifth; -attempt fifth 1 failed; "
-        "-dead fifth discarded; -job fifth; -marks new second; "
+        "-attempt second 1 failed; -canceled second; -job second; -marks new "
+        "new; +marks new second | 1 looked at, 1 2; -archived attempt first 1; "
+        "-archived first; -attempt first 1 failed; -canceled first; -job first | "
+        "1 looked at, 1 2; -archived attempt fifth 1; -archived fifth; -attempt "
+        "fifth 1 failed; -dead fifth discarded; -job fifth; -marks new second; "
         "+marks new fifth | 1 looked at, 1 2; -archived attempt fourth 1; "
         "-archived fourth; -attempt fourth 1 failed; -dead fourth discarded; "
         "-job fourth"
@@ -473,10 +482,10 @@ def _wait(bench: Bench, name: str, rank: int, at: int, attempt_no: int = 0) -> N
 @told(
     "remove_second_entries",
     answer=(
-        "8; -waits eighth default 0 0; -waits fifth default -5 0; "
-        "-waits fourth default 0 1; -waits new default 0 0; "
-        "-waits second default 0 0; -waits seventh default 0 0; "
-        "-waits sixth default 3 0; -waits stranger default 0 0"
+        "8; -waits eighth default 0 0; -waits fifth default -5 0; -waits fourth "
+        "default 0 1; -waits new default 0 0; -waits second default 0 0; -waits "
+        "seventh default 0 0; -waits sixth default 3 0; -waits stranger default "
+        "0 0"
     ),
 )
 def entries_that_a_dump_has_brought_back_are_removed(bench: Bench) -> str:
@@ -518,8 +527,8 @@ def entries_that_a_dump_has_brought_back_are_removed(bench: Bench) -> str:
 @told(
     "remove_second_entries",
     answer=(
-        "4; -waits first default 0 0; -waits second default 0 0; "
-        "-waits stranger default 0 0; -waits third default 0 0"
+        "4; -waits first default 0 0; -waits second default 0 0; -waits stranger "
+        "default 0 0; -waits third default 0 0"
     ),
 )
 def each_reason_to_remove_an_entry_is_one(bench: Bench) -> str:
@@ -537,8 +546,8 @@ def each_reason_to_remove_an_entry_is_one(bench: Bench) -> str:
 @told(
     "trim_interrupted_leases",
     answer=(
-        "1; -lease first second third fourth fifth sixth {1,1,2,1,1,1}; "
-        "+lease third sixth {2,1} | 0 | 0"
+        "1; -lease first second third fourth fifth sixth {1,1,2,1,1,1}; +lease "
+        "third sixth {2,1} | 0 | 0"
     ),
 )
 def leases_that_a_dump_has_brought_back_are_trimmed(bench: Bench) -> str:

@@ -52,8 +52,7 @@ _CLEAR = ";".join(
     for table in (
         "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
         "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
-        "policy_decisions", "jobs_archive", "job_attempts_archive", "replay_plans",
-        "replay_items", "worker_counters",
+        "policy_decisions",
     )
 )  # fmt: skip
 # Jobs of a few seconds' age, by number; ids of another day, so that no partition but
