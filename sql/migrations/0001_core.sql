@@ -275,7 +275,7 @@ create table pgflow.error_codes (
 -- The two functions below are what the statement of the cycle does with rows that others change at the same time:
 -- each in a plan of its own. A statement that has waited for such a row evaluates it once more (EvalPlanQual), and
 -- PostgreSQL 18 then decides by the state of that evaluation which partitions the rest of the statement reads: it
--- finds no rows where there are some, or ends the server. tests/trials/test_partitions.py shows it.
+-- finds no rows where there are some, or ends the server. tests/repository/test_rechecks.py shows it.
 
 -- Leases of a worker that still exist. Share-locked until the transaction ends, so that no reaper takes one while its
 -- outcomes are being written; a heartbeat does not wait.

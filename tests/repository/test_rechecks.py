@@ -8,7 +8,6 @@ statement: what follows finds no rows where there are some, or ends the server.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pglast
@@ -21,7 +20,7 @@ from pgflow_cli import sqlfiles
 from pgflow_cli.repository import Repository
 from tests.servers import Database
 from tests.trials import world
-from tests.trials.orders import Operation, Theatre, while_held
+from tests.trials.orders import OPERATIONS, Operation, Theatre, while_held
 
 # Statements that do so, and what keeps their rows from changing meanwhile.
 LOCKED_BEFORE = "the statement before it, in its transaction, has locked the rows"
@@ -121,28 +120,16 @@ def test_no_statement_prunes_after_it_has_waited_for_rows_that_change() -> None:
         if each.read & partitioned and each.waited & changing
     }
     assert found.keys() == EXCEPTIONS.keys(), found
-    # Else every lease would wait for rows that change.
+    # Each lease skips what is locked, and a row that was updated is evaluated again.
     assert "pending" not in changing
 
 
-# The jobs of the small queue are in several, so that it matters which are read.
-_PARTITIONS = ";".join(
-    f"create table pgflow.{table}_{name} partition of pgflow.{table}"
-    f" for values from ('{world.JOB[first]}') to ('{world.JOB[end]}')"
-    for table in ("jobs", "job_attempts")
-    for name, first, end in (("a", "first", "third"), ("b", "third", "fifth"))
-)
-_IDLE_WORKER = """
+_IDLE_WORKER = f"""
 insert into pgflow.workers (
   worker_id, supervisor_id, pid, slots, lease_seconds, idle, name, host
 )
-values (%s, %s, 1, 8, 10, true, 'worker-1', 'here')
-on conflict (worker_id) do nothing
+values ('{world.WORKER}', '{world.SUPERVISOR}', 1, 8, 10, true, 'worker-1', 'here')
 """
-
-
-def _touch_leases(repository: Repository) -> None:
-    repository.beat(**world.heartbeat([world.LEASE]))
 
 
 def _touch_worker(repository: Repository) -> None:
@@ -150,7 +137,7 @@ def _touch_worker(repository: Repository) -> None:
     repository.beat(**world.heartbeat([]))
 
 
-def _settle(repository: Repository, **changes: Any) -> object:
+def _settle_and_lease(repository: Repository) -> None:
     """Settle, give back and leave behind: each looks its jobs up by their ids."""
     turn = world.cycle(
         world.retry("first"),
@@ -158,38 +145,39 @@ def _settle(repository: Repository, **changes: Any) -> object:
         world.unstarted("third"),
         world.success("fourth", status="released", delay=0.0),
         closed=[world.LEASE],
-        **changes,
+        room=3,
     )
-    return repository.settle_and_lease(turn)
+    assert len(repository.settle_and_lease(turn).jobs) == 2
+
+
+_OPERATIONS = {
+    **{operation.name: operation for operation in OPERATIONS},
+    "worker": Operation("worker", _touch_worker),
+    "turn": Operation("turn", _settle_and_lease),
+}
 
 
 @pytest.mark.parametrize(
-    ("hold", "statements"), [(_touch_leases, 2), (_touch_worker, 1)]
+    "names",
+    [
+        ("cancel running", "leave again", "settle all"),
+        ("cancel running", "leave again", "settle and enqueue"),
+        ("cancel running", "leave again", "beat"),
+        ("beat", "leave again", "turn"),
+        ("worker", "beat", "turn"),
+    ],
+    ids=", ".join,
 )
-def test_a_turn_that_waits_for_a_heartbeat_loses_no_job(
-    database: Database, hold: Callable[[Repository], None], statements: int
+def test_who_waits_for_two_finds_what_it_looks_for(
+    database: Database, names: tuple[str, ...]
 ) -> None:
+    """Several times: statements that waited in their own plan ended the server then."""
     with database.connect() as connection:
         world.prepare(connection)
-        connection.execute(_PARTITIONS)
-    theatre = Theatre(database.url)
-    told: list[Any] = []
-
-    def beat(repository: Repository) -> None:
-        # The turn says that it is busy, and so changes the row, too.
-        with database.connect() as connection:
-            connection.execute(_IDLE_WORKER, (world.WORKER, world.SUPERVISOR))
-        hold(repository)
-
-    def settle(repository: Repository) -> None:
-        told.append(_settle(repository, room=3))
-
-    operations = [
-        Operation("heartbeat", beat, statements),
-        Operation("settle", settle),
-    ]
+    three = [_OPERATIONS[name] for name in names]
+    theatre = Theatre(database.url, sessions=3)
     try:
-        assert theatre.play(operations, while_held(operations)) == []
-        assert len(told[0].jobs) == 2
+        for _ in range(5):
+            assert theatre.play(three, while_held(three), planted=_IDLE_WORKER) == []
     finally:
         theatre.close()

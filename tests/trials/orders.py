@@ -126,9 +126,14 @@ class Theatre:
         operations: Sequence[Operation],
         order: Sequence[int],
         rolled_back: int | None = None,
+        planted: str = "",
     ) -> list[str]:
-        """Plant the world, play an order, and return what is wrong afterwards."""
+        """Plant the world, and more by `planted`; play an order, and return what is
+        wrong afterwards.
+        """
         world.plant(self._watching)
+        if planted:
+            self._watching.execute(planted.encode())
         for number, operation in enumerate(operations):
             self.sessions[number].begin(operation.act, commits=number != rolled_back)
         taking_part = self.sessions[: len(operations)]
