@@ -118,7 +118,9 @@ def pgbouncer(database: servers.Database) -> Iterator[str]:
         f"logfile = {home}/log\npidfile = {home}/pid\n"
         "max_client_conn = 50\ndefault_pool_size = 3\n"
     )
-    process = subprocess.Popen([program, str(settings)], cwd="/", **owner)
+    process = subprocess.Popen(
+        [program, "-q", str(settings)], cwd="/", **owner
+    )
     try:
         url = f"postgresql://{user}@/{name}?host={quote(str(home))}&port=6432"
         while not _listens(home / ".s.PGSQL.6432"):
