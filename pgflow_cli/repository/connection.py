@@ -42,6 +42,8 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 
+# What must come first in a transaction: the settings follow it.
+_BEGINNINGS = {"begin_snapshot", "begin_backup_snapshot", "begin_schema_change"}
 _CANCEL = 1.0  # seconds that the request to cancel may take
 _MOST_PREPARED = 32  # statements; the one used longest ago goes first
 
@@ -64,6 +66,7 @@ class Link:
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
+        self._owes = False  # that to the transaction that has begun
 
     def raw(self) -> psycopg.Connection[Any]:
         """Return the open connection of psycopg, connecting if need be."""
@@ -162,8 +165,7 @@ class Link:
         That is one transaction to the server: what is set for it is gone at its end.
         """
         connection = self.raw()
-        before = () if self._in_transaction else self._before
-        first = [*before, *([Sent("plan_once", {})] if steady else [])]
+        first = [*self._owed(statements), *([Sent("plan_once", {})] if steady else [])]
         prepare = self._may_prepare and (steady or self.database.steady_plans)
         alone = len(first) + len(statements) == 1
         with nullcontext() if alone else connection.pipeline():
@@ -174,15 +176,28 @@ class Link:
                 for sent in statements
             ]
 
+    def _owed(self, statements: Sequence[Sent]) -> Sequence[Sent]:
+        """Return what a pooler's transaction must begin with, and has not yet."""
+        if not self._in_transaction:
+            return self._before
+        if not self._owes or (statements and statements[0].name in _BEGINNINGS):
+            return ()
+        self._owes = False
+        return self._before[-1:]
+
+    def _settle(self) -> None:
+        if self._in_transaction and self._owes:
+            self.together([], tuple_row)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the block's statements in one transaction, rolled back if it raises."""
+        self._settle()  # a savepoint that is undone would undo it, too
         with self._watched(self.raw().transaction()):
-            if self._before:
-                self.together(self._before[-1:], tuple_row)
             if self.database.statement_timeout is not None:
                 milliseconds = int(self.database.statement_timeout * 1000)
-                self.run_text(f"set local statement_timeout = {milliseconds}")
+                text = f"set local statement_timeout = {milliseconds}"
+                self.run_text(text, alone=True)
             yield
 
     @contextmanager
@@ -191,6 +206,7 @@ class Link:
         `begin` and at `commit`, too. One within another is a savepoint of it.
         """
         outer, self._in_transaction = self._in_transaction, True
+        self._owes = self._owes if outer else bool(self._before)
         try:
             with self._call():
                 block.__enter__()
@@ -213,6 +229,8 @@ class Link:
         `alone` is for what runs in no transaction, and depends on no setting.
         """
         connection = self.raw()
+        if not alone:
+            self._settle()
         pinned = bool(self._before) and not (alone or self._in_transaction)
         with self._call(timeout), connection.pipeline() if pinned else nullcontext():
             for sent in self._before if pinned else ():
