@@ -85,7 +85,6 @@ class Producing(Part):
         """Return whether a job with this id was enqueued."""
         return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
 
-
     def list_open_writers(self) -> list[str]:
         """Return, in words, the oldest transactions that have written jobs or hold
         their table, at most three; what the role may not see is left out.
