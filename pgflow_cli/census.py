@@ -14,6 +14,7 @@ from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
+MOST_QUEUES = 1000  # that are looked at in one go
 WINDOW = 60.0  # seconds that rates cover, unless somebody asks for others
 
 
@@ -23,6 +24,16 @@ class Census:
 
     measures: Measures
     queues: list[QueueStatus]
+
+    @property
+    def known(self) -> int:
+        """Return how many queues fit what was asked; those left out, too."""
+        return max(self.measures.known, len(self.queues))
+
+    @property
+    def left_out(self) -> int:
+        """Return how many of them were not looked at."""
+        return self.known - len(self.queues)
 
     @property
     def now(self) -> datetime:
@@ -42,18 +53,50 @@ def take(
     window: float = WINDOW,
     counted: int = COUNTED,
 ) -> Census:
-    """Look at the queues that fit a filter; without one, at all of them."""
+    """Look at the queues that fit a filter; without one, at all of them.
+
+    At the `MOST_QUEUES` that matter most, if there are more: first those whose due job
+    waits longest.
+    """
+    wanted = None
+    if chosen and chosen.queues:
+        wanted = chosen.expand(repository.list_queue_names()).queues
+    names, known = repository.choose_queues(wanted, limit=MOST_QUEUES)
+    return of(repository.measure(names, window=window, counted=counted, known=known))
+
+
+def take_page(
+    repository: Repository,
+    chosen: JobFilter | None = None,
+    *,
+    after: str | None = None,
+    limit: int = MOST_QUEUES,
+    window: float = WINDOW,
+) -> tuple[Census, str | None]:
+    """Look at queues by name, those behind `after`; return the last name if there are
+    more.
+    """
     known = repository.list_queue_names()
-    wanted = chosen.expand(known).queues if chosen else ()
-    names = [name for name in known if not wanted or name in wanted]
-    return of(repository.measure(names, window=window, counted=counted))
+    wanted = set(chosen.expand(known).queues) if chosen else set()
+    names = [
+        name
+        for name in known
+        if (not wanted or name in wanted) and (after is None or name > after)
+    ]
+    page = names[:limit]
+    measures = repository.measure(
+        page, window=window, counted=COUNTED, known=len(names)
+    )
+    return of(measures), page[-1] if len(names) > limit else None
 
 
 def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus:
     """Look at one queue. Raises `NotFound` if nobody has ever used it."""
-    if name not in repository.list_queue_names():
+    if name not in repository.list_queue_names([name]):
         raise NotFound(f'there is no queue "{name}"', "Try: pgflow queues list")
-    return of(repository.measure([name], window=window, counted=COUNTED)).queues[0]
+    return of(
+        repository.measure([name], window=window, counted=COUNTED, known=1)
+    ).queues[0]
 
 
 def of(measures: Measures) -> Census:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pgflow_cli.models import WorkerProcess
@@ -137,12 +137,26 @@ class Measures:
     workers: list[WorkerProcess]
     window: float
     asked_at: float
+    known: int = 0  # queues that fit, though not all of them were measured
+
+
+@dataclass(frozen=True, slots=True)
+class OtherQueues:
+    """What waits in queues that were not measured one by one; ages are in seconds."""
+
+    queues: int = 0
+    runnable: int = 0
+    scheduled: int = 0
+    oldest_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What Prometheus wants besides: counters, sessions by state, dead rows by table,
     estimates of queues too deep to count, and the tasks of maintain.
+
+    `others`: all queues together that were not measured. `collectors`: whether each
+    part of the look failed; what failed is empty.
     """
 
     counters: list[CounterSum]
@@ -150,3 +164,5 @@ class Totals:
     dead_tuples: Mapping[str, int]
     estimates: Mapping[str, int]
     maintenance: list[MaintenanceFacts]
+    others: OtherQueues = OtherQueues()
+    collectors: Mapping[str, bool] = field(default_factory=dict)

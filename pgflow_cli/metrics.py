@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from pgflow_cli import census, families
 from pgflow_cli.census import Census
-from pgflow_cli.counters import DURATIONS, WAITS, Labels
-from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.counters import DURATIONS, OTHER, WAITS, Labels
+from pgflow_cli.errors import DatabaseUnavailable, TooSlow
 from pgflow_cli.measures import CounterSum, Totals
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
@@ -40,11 +40,15 @@ _DECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The cluster at one instant; None for everything while the database is away."""
+    """The cluster at one instant; None for everything while the database is away.
+
+    `up`: it answered, though perhaps too slowly for anything to be measured.
+    """
 
     census: Census | None
     totals: Totals | None
     took: float
+    up: bool = True
 
 
 def collect(repository: Repository) -> Snapshot:
@@ -52,10 +56,14 @@ def collect(repository: Repository) -> Snapshot:
     began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
-            window=census.WINDOW, counted=COUNTED, budget=BUDGET
+            window=census.WINDOW,
+            counted=COUNTED,
+            budget=BUDGET,
+            limit=census.MOST_QUEUES,
         )
-    except DatabaseUnavailable:
-        return Snapshot(None, None, time.monotonic() - began)
+    except DatabaseUnavailable as error:
+        up = isinstance(error, TooSlow)
+        return Snapshot(None, None, time.monotonic() - began, up)
     return Snapshot(census.of(measures), totals, time.monotonic() - began)
 
 
@@ -101,18 +109,17 @@ def records(taken: Census) -> list[dict[str, object]]:
 
 def metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield every metric that there is data for."""
-    yield families.gauge(
-        "db_up", "Whether the database answered.", snapshot.census is not None
-    )
+    yield families.gauge("db_up", "Whether the database answered.", snapshot.up)
     if snapshot.census is not None and snapshot.totals is not None:
         labels = _labels(snapshot.totals.counters)
         yield from _of_jobs(snapshot.totals.counters, labels)
         yield from _of_counters(snapshot.totals.counters, labels)
-        yield from _of_queues(snapshot.census, snapshot.totals.estimates, labels)
+        yield from _of_queues(snapshot.census, snapshot.totals, labels)
         yield from _of_workers(snapshot.census, labels)
         yield from _of_database(snapshot.census, snapshot.totals)
         yield from _of_upkeep(snapshot.census, snapshot.totals)
-        yield from _of_the_predecessor(snapshot.census, snapshot.totals.estimates)
+        yield from _of_the_predecessor(snapshot.census, snapshot.totals)
+        yield from _of_the_look(snapshot.census, snapshot.totals)
     yield families.gauge(
         "scrape_duration_seconds", "How long this took.", snapshot.took
     )
@@ -204,9 +211,8 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
         )  # fmt: skip
 
 
-def _of_queues(
-    taken: Census, estimates: Mapping[str, int], labels: Labels
-) -> Iterator[Metric]:
+def _of_queues(taken: Census, totals: Totals, labels: Labels) -> Iterator[Metric]:
+    estimates, others = totals.estimates, totals.others
     jobs: list[tuple[tuple[str, ...], float]] = []
     limits: list[tuple[tuple[str, ...], float]] = []
     each: dict[str, list[tuple[tuple[str, ...], float]]] = defaultdict(list)
@@ -232,6 +238,12 @@ def _of_queues(
         )
         each["oldest_running_age_seconds"].append(
             ((queue,), found.oldest_running_age_seconds or 0.0)
+        )
+    if others.queues:
+        rest = {"runnable": others.runnable, "scheduled": others.scheduled}
+        jobs += [((OTHER, state), count) for state, count in rest.items()]
+        each["oldest_runnable_age_seconds"].append(
+            ((OTHER,), others.oldest_age_seconds or 0.0)
         )
     yield families.labeled(
         "queue_jobs", "Jobs by state; those retrying are scheduled, too.",
@@ -321,15 +333,27 @@ def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _of_the_predecessor(
-    taken: Census, estimates: Mapping[str, int]
-) -> Iterator[Metric]:
+def _of_the_look(taken: Census, totals: Totals) -> Iterator[Metric]:
+    """Yield what these metrics leave out."""
+    yield families.gauge("queues", "Queues that are known.", taken.known)
+    yield families.gauge(
+        "queues_left_out", "Those of them counted together, as `other`.",
+        taken.left_out,
+    )  # fmt: skip
+    yield families.labeled(
+        "scrape_failed", "Whether a part of this was too slow or forbidden.", ("part",),
+        [((part,), failed) for part, failed in totals.collectors.items()],
+    )  # fmt: skip
+
+
+def _of_the_predecessor(taken: Census, totals: Totals) -> Iterator[Metric]:
     rates = taken.measures.rates.values()
     yield from families.known(
         {
             "queue_depth": (
                 "Due jobs of all queues.",
-                sum(runnable(status, estimates) for status in taken.queues),
+                sum(runnable(status, totals.estimates) for status in taken.queues)
+                + totals.others.runnable,
             ),
             "running_jobs": (
                 "Running jobs of all queues.", sum(s.running for s in taken.queues)

@@ -15,7 +15,7 @@ Limits = Mapping[str, int | None]
 
 def require_known(repository: Repository, queues: Sequence[str]) -> None:
     """Raise `NotFound` if a queue was never used and has no policy."""
-    unknown = sorted(set(queues) - set(repository.list_queue_names()))
+    unknown = sorted(set(queues) - set(repository.list_queue_names(queues)))
     if unknown:
         raise NotFound(f'there is no queue "{unknown[0]}"', "Try: pgflow queues list")
 

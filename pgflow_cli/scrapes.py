@@ -22,8 +22,9 @@ class Scraper:
     """The text for Prometheus, at most `cache_seconds` old; for any number of threads.
 
     Callers that arrive while the database is being looked at share that look's answer.
-    A database that is away, too slow or without our schema is not an error: the answer
-    is `pgflow_db_up 0`.
+    A database that is away or without our schema is not an error: the answer is
+    `pgflow_db_up 0`. One that is slow is up; `pgflow_scrape_failed` tells what is left
+    out.
     """
 
     def __init__(
@@ -60,4 +61,4 @@ class Scraper:
             log.warning(
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )
-        return metrics.Snapshot(None, None, time.monotonic() - began)
+        return metrics.Snapshot(None, None, time.monotonic() - began, up=False)

@@ -46,6 +46,11 @@ def metrics(
         sys.stdout.write(text.decode())
         return
     taken = census.take(repository, chosen)
+    if taken.left_out:
+        output.hint(
+            f"{len(taken.queues):,} of {taken.known:,} queues, those whose jobs wait"
+            " longest. More: pgflow queues list"
+        )
     if as_json or output.chosen_format() == "json":
         output.write_document(measured.document(taken))
     elif output.is_machine():

@@ -60,15 +60,33 @@ def queues() -> None:
 
 @queues.command("list")
 @filter_options("queues")
+@click.option(
+    "--limit",
+    type=settings.Number(1, 1000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="How many queues at most.",
+)
+@click.option(
+    "--after", type=settings.QUEUE, metavar="NAME", help="Where the last page ended."
+)
 @settings.list_options
 @watch_option
 @pass_repository
-def list_(repository: Repository, chosen: JobFilter, watch: float | None) -> None:
+def list_(
+    repository: Repository,
+    chosen: JobFilter,
+    limit: int,
+    after: str | None,
+    watch: float | None,
+) -> None:
     """List queues: what waits, runs and has died, how fast, and whether it drains.
 
     Counts end at 10,000+. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs
     done; ERR% of attempts failed, RETRY% were not the first. Where more than 20,000
-    jobs came in that time, IN/s is of the newest of them.
+    jobs came in that time, IN/s is of the newest of them. Pages are by name; --sort
+    orders the rows of a page.
 
     \b
     Examples:
@@ -79,12 +97,16 @@ def list_(repository: Repository, chosen: JobFilter, watch: float | None) -> Non
 
     columns = queue_tables.RECORDS if output.is_machine() else queue_tables.LIST
 
-    def fetch() -> list[QueueStatus]:
-        return census.take(repository, chosen).queues
+    def fetch() -> tuple[list[QueueStatus], str | None]:
+        taken, last = census.take_page(repository, chosen, after=after, limit=limit)
+        return taken.queues, last
 
     if watch:
-        output.watch(fetch, columns, seconds=watch)
-    output.write(fetch(), columns)
+        output.watch(lambda: fetch()[0], columns, seconds=watch)
+    rows, last = fetch()
+    output.write(rows, columns)
+    if last is not None:
+        output.hint(f"{len(rows):,} shown. Next page: --after {last}")
 
 
 @queues.command("show")
@@ -363,7 +385,7 @@ def _no_policy(name: str) -> QueuePolicy:
 
 
 def _tell_unused(repository: Repository, names: tuple[str, ...] | list[str]) -> None:
-    known = set(repository.list_queue_names())
+    known = set(repository.list_queue_names(names))
     for name in names:
         if name not in known:
             output.hint(f'queue "{name}" has had no job yet; the policy will wait')

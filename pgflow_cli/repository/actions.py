@@ -68,6 +68,7 @@ class Actions(Part):
         """Return the filter with its globs replaced by names of queues."""
         return chosen.expand(self.list_queue_names())
 
-    def list_queue_names(self) -> list[str]:
-        """Return every queue that has ever been used or has a policy."""
-        return [row[0] for row in self.link.tuples("list_queue_names")]
+    def list_queue_names(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return every queue that is in use or has a policy, or those of some names."""
+        wanted = {"names": None if names is None else list(names)}
+        return [row[0] for row in self.link.tuples("list_queue_names", wanted)]

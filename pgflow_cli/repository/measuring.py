@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from typing import TypeVar
 
+from pgflow_cli.errors import PermissionDenied, StatementFailed, TooSlow
 from pgflow_cli.measures import (
     SAMPLED,
     ArrivalMeasure,
@@ -14,50 +16,123 @@ from pgflow_cli.measures import (
     CounterSum,
     MaintenanceFacts,
     Measures,
+    OtherQueues,
     QueueMeasure,
     RateMeasure,
     Totals,
 )
+from pgflow_cli.models import WorkerProcess
 from pgflow_cli.repository.inspection import Inspection
 
+log = logging.getLogger("pgflow.metrics")
+
+Found = TypeVar("Found")
+
 _MOST_SERIES = 50_000
+_FEW = 100  # jobs of a queue that is counted with all the others
 _PATIENCE_MS = 2_000  # for each statement: a screen must not load a busy database
 
 
 class Measuring(Inspection):
     """What `queues`, `top` and `metrics` show."""
 
+    def choose_queues(
+        self, names: Sequence[str] | None, *, limit: int
+    ) -> tuple[list[str], int]:
+        """Return the queues that matter most, and how many there are; of some names, or
+        of all.
+        """
+        rows = self.link.tuples(
+            "choose_queues",
+            {"names": None if names is None else list(names), "limit": limit},
+        )
+        return sorted(row[0] for row in rows), rows[0][1] if rows else 0
+
     def measure(
-        self, queues: Sequence[str], *, window: float, counted: int
+        self, queues: Sequence[str], *, window: float, counted: int, known: int
     ) -> Measures:
-        """Measure queues; rates are of the last `window` seconds.
+        """Measure queues, of so many known; rates are of the last `window` seconds.
 
         No count goes further than one above `counted`.
         """
         with self._one_instant() as asked_at:
-            return self._measure(queues, window, counted, asked_at)
+            self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
+            [cluster] = self.link.rows("describe_cluster", ClusterFacts)
+            arrivals = self._arrivals(window)
+            return Measures(
+                cluster,
+                self._queues(queues, counted),
+                self._rates_of(queues, window),
+                {arrival.queue: arrival for arrival in arrivals},
+                arrivals[0].covered,
+                self.list_workers(),
+                window,
+                asked_at,
+                known,
+            )
 
     def measure_all(
-        self, *, window: float, counted: int, budget: int
+        self, *, window: float, counted: int, budget: int, limit: int
     ) -> tuple[Measures, Totals]:
-        """Measure every queue, and what Prometheus wants besides.
+        """Measure the `limit` queues that matter most, the others together, and what
+        Prometheus wants besides.
 
-        All queues together have a budget of jobs to count; what most of them leave of
-        it goes to the deep ones, each up to `counted`.
+        All measured queues have a budget of jobs to count; what most of them leave of
+        it goes to the deep ones, each up to `counted`. A part that is too slow, or that
+        the role may not see, is empty and named; the others are there all the same.
         """
         with self._one_instant() as asked_at:
-            names = [name for (name,) in self.link.tuples("list_queue_names")]
-            share = _share(budget, len(names), counted)
-            measures = self._measure(names, window, share, asked_at)
-            measures = self._look_deeper(measures, share, counted, budget)
-            deep = [q.queue for q in measures.queues if q.runnable > q.counted]
-            totals = Totals(
-                self.link.rows("read_counters", CounterSum, {"limit": _MOST_SERIES}),
-                dict(self.link.tuples("count_connections")),
-                dict(self.link.tuples("measure_dead_tuples")),
-                self.estimate_queues(deep),
-                self.link.rows("list_maintenance", MaintenanceFacts),
+            look = _Look(self)
+            self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
+            [cluster] = self.link.rows("describe_cluster", ClusterFacts)
+            chosen: tuple[list[str], int] = look.at(
+                "queue_names", lambda: self.choose_queues(None, limit=limit), ([], 0)
             )
+            names, known = chosen
+            share = _share(budget, len(names), counted)
+            queues: list[QueueMeasure] = look.at(
+                "queues", lambda: self._queues(names, share), []
+            )
+            queues = look.at(
+                "deep_queues",
+                lambda: self._look_deeper(queues, share, counted, budget),
+                queues,
+            )
+            rates: dict[str, RateMeasure] = look.at(
+                "rates", lambda: self._rates_of(names, window), {}
+            )
+            arrivals: list[ArrivalMeasure] = look.at(
+                "arrivals", lambda: self._arrivals(window), []
+            )
+            workers: list[WorkerProcess] = look.at("workers", self.list_workers, [])
+            others = OtherQueues()
+            if known > len(names):
+                others = look.at("other_queues", lambda: self._others(names), others)
+            deep = [q.queue for q in queues if q.runnable > q.counted]
+            rows, tuples = self.link.rows, self.link.tuples
+            totals = Totals(
+                look.at(
+                    "counters",
+                    lambda: rows("read_counters", CounterSum, {"limit": _MOST_SERIES}),
+                    [],
+                ),
+                look.at("connections", lambda: dict(tuples("count_connections")), {}),
+                look.at("tables", lambda: dict(tuples("measure_dead_tuples")), {}),
+                look.at("estimates", lambda: self.estimate_queues(deep), {}),
+                look.at(
+                    "maintenance",
+                    lambda: rows("list_maintenance", MaintenanceFacts),
+                    [],
+                ),
+                others,
+                look.failed,
+            )
+            covered = arrivals[0].covered if arrivals else window
+            by_queue = {arrival.queue: arrival for arrival in arrivals}
+            measures = Measures(
+                cluster, queues, rates, by_queue, covered, workers, window, asked_at,
+                known,
+            )  # fmt: skip
         return measures, totals
 
     def estimate_queues(self, queues: Sequence[str]) -> dict[str, int]:
@@ -71,49 +146,66 @@ class Measuring(Inspection):
         with self.transaction():
             asked_at = time.time()
             self.link.execute("begin_snapshot", None, None)
-            self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
             self.link.tuples("plan_by_index")
             yield asked_at
 
-    def _measure(
-        self, queues: Sequence[str], window: float, counted: int, asked_at: float
-    ) -> Measures:
-        names = {"queues": list(queues), "window": window}
-        [cluster] = self.link.rows("describe_cluster", ClusterFacts)
-        rates = self.link.rows("measure_queue_rates", RateMeasure, names)
-        arrivals = self.link.rows(
-            "measure_arrivals", ArrivalMeasure, {"window": window, "limit": SAMPLED}
-        )
-        return Measures(
-            cluster,
-            self.link.rows(
-                "measure_queues", QueueMeasure, {**names, "limit": counted + 1}
-            ),
-            {rate.queue: rate for rate in rates},
-            {arrival.queue: arrival for arrival in arrivals},
-            arrivals[0].covered,
-            self.list_workers(),
-            window,
-            asked_at,
-        )
+    def _queues(self, names: Sequence[str], counted: int) -> list[QueueMeasure]:
+        wanted = {"queues": list(names), "limit": counted + 1}
+        return self.link.rows("measure_queues", QueueMeasure, wanted)
+
+    def _rates_of(self, names: Sequence[str], window: float) -> dict[str, RateMeasure]:
+        wanted = {"queues": list(names), "window": window}
+        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
+        return {rate.queue: rate for rate in rates}
+
+    def _arrivals(self, window: float) -> list[ArrivalMeasure]:
+        wanted = {"window": window, "limit": SAMPLED}
+        return self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
+
+    def _others(self, names: Sequence[str]) -> OtherQueues:
+        wanted = {"queues": list(names), "limit": _FEW}
+        return self.link.rows("measure_other_queues", OtherQueues, wanted)[0]
 
     def _look_deeper(
-        self, measures: Measures, share: int, counted: int, budget: int
-    ) -> Measures:
+        self, queues: list[QueueMeasure], share: int, counted: int, budget: int
+    ) -> list[QueueMeasure]:
         """Count once more what was too deep for a share of the budget."""
-        deep = [q.queue for q in measures.queues if _deepest(q) > share]
+        deep = [q.queue for q in queues if _deepest(q) > share]
         limit = _share(budget, len(deep), counted)
         if not deep or limit <= share:
-            return measures
-        again = {
-            found.queue: found
-            for found in self.link.rows(
-                "measure_queues", QueueMeasure, {"queues": deep, "limit": limit + 1}
+            return queues
+        again = {found.queue: found for found in self._queues(deep, limit)}
+        return [again.get(q.queue, q) for q in queues]
+
+
+class _Look:
+    """Looks at one part after another, each for a while; one that fails ends alone."""
+
+    def __init__(self, measuring: Measuring) -> None:
+        self.failed: dict[str, bool] = {}
+        self._measuring = measuring
+        self._until = time.monotonic() + _PATIENCE_MS * 4 / 1000
+
+    def at(self, part: str, look: Callable[[], Found], otherwise: Found) -> Found:
+        """Return what was found, or something else if there is no time or it fails."""
+        self.failed[part] = True
+        left = min(_PATIENCE_MS, round((self._until - time.monotonic()) * 1000))
+        if left <= 0:
+            return otherwise
+        try:
+            with self._measuring.transaction():
+                self._measuring.link.tuples("limit_statements", {"milliseconds": left})
+                found = look()
+        except (TooSlow, PermissionDenied, StatementFailed) as error:
+            log.warning(
+                "the metrics lack %s: %s",
+                part,
+                error,
+                extra={"event": "scrape_partial", "part": part},
             )
-        }
-        return replace(
-            measures, queues=[again.get(q.queue, q) for q in measures.queues]
-        )
+            return otherwise
+        self.failed[part] = False
+        return found
 
 
 def _share(budget: int, queues: int, counted: int) -> int:

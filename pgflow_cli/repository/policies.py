@@ -35,7 +35,7 @@ class Policies(Part):
         )
 
     def read_queue_bound(self) -> QueueBound:
-        """Return how many queues and priorities there may be, and how many there are."""
+        """Return how many queues and priorities there may be, and are."""
         return self.link.rows("read_queue_bound", QueueBound)[0]
 
     def set_queue_bound(self, max_queues: int) -> None:

@@ -1,7 +1,8 @@
 -- Everything that was ever counted, all supervisors together; what was counted first comes first.
 select
   metric, queue, job_type, outcome, code, sum(count)::bigint as count, sum(seconds) as seconds,
-  pgflow.sum_buckets(buckets) as buckets
+  -- Asked first, because each call costs, and most series have none.
+  pgflow.sum_buckets(buckets) filter (where buckets is not null) as buckets
 from (
   select metric, queue, job_type, outcome, code, count, seconds, buckets, first_at
   from pgflow.worker_counters

@@ -34,7 +34,9 @@ def opened(database: Database) -> Iterator[Callable[..., Connection]]:
 
     def begin(isolation: str = "read committed") -> Connection:
         own = psycopg.connect(database.url)
-        own.execute(f"set session characteristics as transaction isolation level {isolation}")  # noqa: E501
+        own.execute(
+            f"set session characteristics as transaction isolation level {isolation}"
+        )
         own.execute("set lock_timeout = '1ms'")
         own.commit()
         made.append(own)

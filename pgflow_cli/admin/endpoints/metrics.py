@@ -6,9 +6,10 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import census, metrics
+from pgflow_cli import metrics
 from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
+from pgflow_cli.admin.endpoints import queues
 from pgflow_cli.admin.endpoints.queues import DRAIN
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import (
@@ -49,15 +50,20 @@ QUEUE_METRICS = Shape(
     },
 )
 METRICS = Shape(
-    "Metrics", {"now_utc": TIME, "queues": array(QUEUE_METRICS.reference)}
-)  # fmt: skip
+    "Metrics",
+    {
+        "now_utc": TIME,
+        "queues": array(QUEUE_METRICS.reference),
+        "next_after": maybe(TEXT),
+    },
+    {"next_after": "The `after` of the next page; null on the last one."},
+)
 
 
 def queue_metrics(call: Call) -> Any:
     """Return depth, rates and times of each queue over the last minute."""
-    with call.reading() as repository:
-        taken = census.take(repository, filters.job_filter(call.query))
-    found = METRICS.of(metrics.document(taken))
+    taken, last = queues.page(call)
+    found = METRICS.of(metrics.document(taken) | {"next_after": last})
     return found | {"queues": [_of_queue(each) for each in found["queues"]]}
 
 
@@ -76,7 +82,7 @@ ROUTES = (
         "/metrics",
         queue_metrics,
         "Depth, rates and times of each queue; rates are of the last minute.",
-        query=(filters.QUEUE,),
+        query=(filters.QUEUE, *queues.PAGE),
         answer=METRICS,
     ),
     Route(

@@ -10,6 +10,7 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
+from pgflow_cli.census import Census
 from pgflow_cli.measures import COUNTED
 from pgflow_cli.queue_status import QueueStatus
 
@@ -71,15 +72,42 @@ QUEUE = Shape(
         "counts_are_exact": f"False where a count has ended at {COUNTED:,}.",
     },
 )
-QUEUES = shapes.list_of(QUEUE)
+QUEUES = Shape(
+    "QueuePage",
+    {"items": shapes.array(QUEUE.reference), "next_after": maybe(TEXT)},
+    {"next_after": "The `after` of the next page; null on the last one."},
+)
+PAGE = (
+    Field(
+        "limit",
+        kinds.whole(1, census.MOST_QUEUES, clamped=True),
+        f"How many at most; moved to 1 to {census.MOST_QUEUES}.",
+        census.MOST_QUEUES,
+    ),
+    Field("after", filters.QUEUE_NAME, "next_after of the page before."),
+)
 
 
 def list_queues(call: Call) -> Any:
-    """Return every queue with its depth, rates, forecast, limits and pause."""
+    """Return a page of queues with their depth, rates, forecast, limits and pause."""
+    taken, last = page(call, window=call.query["window"])
+    return {
+        "items": [document(status) for status in taken.queues],
+        "next_after": last,
+    }
+
+
+def page(call: Call, *, window: float = census.WINDOW) -> tuple[Census, str | None]:
+    """Look at the page of queues that was asked for."""
     chosen = filters.job_filter({"queue": call.query["queue"]})
     with call.reading() as repository:
-        taken = census.take(repository, chosen, window=call.query["window"])
-    return {"items": [document(status) for status in taken.queues]}
+        return census.take_page(
+            repository,
+            chosen,
+            after=call.query["after"],
+            limit=call.query["limit"],
+            window=window,
+        )
 
 
 def show_queue(call: Call) -> Any:
@@ -106,7 +134,7 @@ ROUTES = (
         list_queues,
         "List queues: what waits, runs and has died, how fast, and whether it drains.",
         about=f"By name. Counts end at {COUNTED:,}; rates are of the window.",
-        query=(filters.QUEUE, WINDOW),
+        query=(filters.QUEUE, WINDOW, *PAGE),
         answer=QUEUES,
     ),
     Route(

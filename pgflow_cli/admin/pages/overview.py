@@ -51,7 +51,7 @@ def overview(call: Call) -> Response:
         title="Overview",
         tiles=list(_tiles(taken)),
         queues=ordered[:_MOST],
-        beyond=len(ordered[_MOST:]),
+        beyond=taken.known - len(ordered[:_MOST]),
         held=held[:_MOST_REASONS],
         held_command=commands.line("decisions", "list", since="15m", group="reason"),
         command="pgflow top",

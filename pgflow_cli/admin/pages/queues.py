@@ -54,8 +54,18 @@ _MOST = 200  # queues of a list
 def list_queues(call: Call) -> Response:
     """List queues with their rates, limits and forecasts."""
     taken = call.service.glances.latest()
-    asked = filters.job_filter(call.query).expand(s.queue for s in taken.queues)
-    chosen = [s for s in taken.queues if not asked.queues or s.queue in asked.queues]
+    wanted = filters.job_filter(call.query)
+    fitting = 0
+    if taken.left_out and wanted.queues:
+        with call.reading() as repository:
+            asked_for = census.take(repository, wanted)
+        fitting, listed = asked_for.known, asked_for.queues
+    else:
+        listed = taken.queues
+    asked = wanted.expand(s.queue for s in listed)
+    chosen = [s for s in listed if not asked.queues or s.queue in asked.queues]
+    if not wanted.queues:
+        fitting = taken.known
     sort = call.query["sort"]
     typed = call.request.args
     return frame.page(
@@ -63,8 +73,8 @@ def list_queues(call: Call) -> Response:
         "queues.html",
         title="Queues",
         queues=list(cells.sorted_rows(chosen, TOP, sort))[:_MOST],
-        fitting=len(chosen),
-        known=len(taken.queues),
+        fitting=max(fitting, len(chosen)),
+        known=taken.known,
         typed=typed,
         sorts=SORTS,
         command=commands.line(
