@@ -340,7 +340,8 @@ def test_the_first_gate_that_holds_wins(connection, repository):
     fenced(connection, job_id)
     unqueue(connection, job_id)
     lease(connection, job_id, 2)
-    worker = Worker(["other"], ["other"], busy_slots=1).register(connection)
+    worker = Worker(["other"], ["other"], busy_slots=1, stalled="35 s")
+    worker.register(connection)
 
     def give_back() -> None:
         connection.execute("delete from pgflow.leases")
@@ -378,6 +379,7 @@ def test_the_first_gate_that_holds_wins(connection, repository):
             mend("update pgflow.queue_policies set max_attempts_per_minute = 5"),
         ),
         ("SLOTS_FULL", mend("update pgflow.workers set busy_slots = 0")),
+        ("WORKERS_STALLED", mend("update pgflow.workers set stalled_since = null")),
         ("BEHIND", mend("delete from pgflow.pending where job_id = %s", urgent)),
         ("READY", mend("select")),
     ]
