@@ -220,7 +220,9 @@ def cancel(
 
     A running job is canceled at once, whatever becomes of its attempt; its worker is
     told with the next heartbeat. A coroutine is canceled, a program gets TERM and five
-    seconds later KILL, a function sees `job.canceled` or runs on for nothing.
+    seconds later KILL, a function sees `job.canceled`. What still runs five seconds
+    later cannot be stopped: its process leases nothing more, is replaced at once, and
+    ends after its other jobs (retiring in `pgflow workers list`).
 
     \b
     Examples:
@@ -247,6 +249,11 @@ def cancel(
     queue = chosen.queues[0] if len(chosen.queues) == 1 else None
     plan = jobchanges.cancellation(repository, change.operator, kill=kill, queue=queue)
     done = _run(plan, wanted, change.batch_size, "canceled")
+    if kill and done.job_ids:
+        output.hint(
+            "Those that ran are told with their worker's next heartbeat; a process "
+            "whose function goes on all the same is replaced: pgflow workers list"
+        )
     return _report(done, "canceled", by_id=bool(ids))
 
 

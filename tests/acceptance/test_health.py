@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
+from tests.jobs import plant
 
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]
@@ -59,6 +60,31 @@ def test_a_worker_is_well_while_its_loops_turn(
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
     assert list((tmp_path / "state").rglob("*.json")) == []
+
+
+def test_a_worker_that_leases_nothing_though_jobs_wait_is_not_ready(
+    pgflow: RunsPgflow, connection: Any, start_worker: Start, wait_until: Wait
+) -> None:
+    """Its loops turn, and its heartbeats are answered."""
+    connection.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'no leases today'; end $$"
+    )
+    connection.execute(
+        "create trigger refuse before insert on pgflow.leases"
+        " for each row execute function refuse()"
+    )
+    [job] = plant(connection)
+    start_worker("--simulate", "--worker-id", "w", "--lease-seconds", "1", app=False)
+    probe = ("health", "--worker", "--ready")
+    wait_until(lambda: "w has leased nothing" in pgflow(*probe).stderr, "it is told of")
+    assert pgflow(*probe).returncode == 5
+    assert "WORKERS_STALLED" in pgflow("explain", job).stdout
+    assert "stalled" in pgflow("workers", "list").stdout
+    found = pgflow("doctor", "--check", "stalled-workers")
+    assert (found.returncode, "w is stalled" in found.stdout) == (5, True)
+    connection.execute("drop trigger refuse on pgflow.leases")
+    wait_until(lambda: pgflow(*probe).returncode == 0, "it leases again, and is well")
 
 
 def test_the_database_is_ready_when_its_schema_is(

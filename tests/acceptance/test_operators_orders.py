@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -108,6 +109,48 @@ def test_a_success_that_races_a_kill_has_one_winner(
         )
 
 
+def test_a_thread_that_ignores_its_cancellation_costs_its_process_not_its_neighbours(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    pgflow: RunsPgflow,
+    tmp_path: Path,
+) -> None:
+    """It cannot be killed: its process leases nothing more, lets its neighbours end,
+    and goes. What replaces it has all its slots.
+    """
+    gate = tmp_path / "gate"
+    payload = json.dumps({"gate": str(tmp_path / "never")})
+    [deaf] = plant(connection, job_type="gated", payload=payload)
+    payload = json.dumps({"gate": str(gate)})
+    [neighbour] = plant(connection, job_type="gated", payload=payload)
+    worker = start_worker("-c", "2", "--heartbeat", "200ms", "--worker-id", "w7")
+    wait_until(lambda: witness(deaf) and witness(neighbour), "both run")
+    [process] = worker.children()
+    assert pgflow("jobs", "cancel", deaf, "--kill").returncode == 0
+    retiring = "select pid from pgflow.workers where retiring"
+    wait_until(
+        lambda: connection.execute(retiring).fetchone() == (process.pid,),
+        "its process retires",
+    )
+    jobs = plant(connection, 2, job_type="seen")
+    wait_until(
+        lambda: all(status_of(connection, job) == "succeeded" for job in jobs),
+        "the one that replaces it leases",
+    )
+    assert status_of(connection, neighbour) == "running"
+    assert process.is_running()
+    gate.touch()
+    wait_until(lambda: status_of(connection, neighbour) == "succeeded", "it ends")
+    wait_until(lambda: process.pid not in pids_of(worker), "and so does its process")
+    assert attempts_of(connection, deaf) == [(1, "canceled", None)]
+
+
+def pids_of(worker: Worker) -> list[int]:
+    return [child.pid for child in worker.children()]
+
+
 def test_a_worker_told_to_be_quiet_runs_on_and_leases_nothing(
     connection: Connection,
     start_worker: Start,
@@ -122,7 +165,7 @@ def test_a_worker_told_to_be_quiet_runs_on_and_leases_nothing(
     worker = start_worker("--heartbeat", "100ms", "--worker-id", "w7")
     wait_until(lambda: witness(running), "it starts")
     assert pgflow("workers", "quiet", "w7").returncode == 0
-    wait_until(lambda: "told to lease no more" in worker.log, "it hears it")
+    wait_until(lambda: "told to lease nothing" in worker.log, "it hears it")
     [late] = plant(connection, job_type="quick")
     gate.touch()
     wait_until(lambda: status_of(connection, running) == "succeeded", "it runs on")
@@ -139,3 +182,29 @@ def test_a_worker_told_to_be_quiet_runs_on_and_leases_nothing(
         "which is quiet, too",
     )
     assert status_of(connection, late) == "queued"
+    assert pgflow("workers", "resume", "w7").returncode == 0
+    wait_until(lambda: status_of(connection, late) == "succeeded", "it leases again")
+    assert not connection.execute("select 1 from pgflow.workers where quiet").fetchone()
+
+
+def test_a_signal_that_makes_a_worker_quiet_is_undone_by_the_command(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    pgflow: RunsPgflow,
+) -> None:
+    """What replaces a process is quiet as well, until an operator resumes it."""
+    worker = start_worker("--heartbeat", "100ms", "--worker-id", "w7")
+    quiet = "select pid from pgflow.workers where quiet"
+    known = "select 1 from pgflow.workers"
+    wait_until(lambda: connection.execute(known).fetchone(), "it is known")
+    worker.send(signal.SIGUSR1)
+    [first] = wait_until(lambda: connection.execute(quiet).fetchone(), "it is quiet")
+    psutil.Process(first).kill()
+    wait_until(
+        lambda: connection.execute(quiet).fetchone() not in (None, (first,)),
+        "so is its replacement",
+    )
+    [job] = plant(connection, job_type="quick")
+    assert pgflow("workers", "resume", "w7", "--note", "over").returncode == 0
+    wait_until(lambda: status_of(connection, job) == "succeeded", "it leases again")

@@ -50,6 +50,59 @@ def child(plan: WorkPlan) -> Iterator[Child]:
     process.join()
 
 
+def test_what_an_operator_takes_back_is_taken_back(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    """The row counts, whatever the supervisor believed before."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat.beat(repository)
+    repository.quiet_workers([child.worker_id])
+    for _ in range(2):
+        heartbeat.beat(repository)
+        assert child.quiet
+        assert child.control.is_quiet()
+    repository.resume_workers([child.worker_id])
+    heartbeat.beat(repository)
+    assert not child.quiet
+    assert not child.control.is_quiet()
+    repository.close()
+
+
+def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    before = child.row()
+    child.hushed = True
+    child.hush()
+    child.learn(before, quiet=False)  # what came of a heartbeat sent before
+    assert child.quiet
+    for _ in range(2):
+        heartbeat.beat(repository)
+        assert child.quiet
+        assert not child.hushed
+    repository.resume_workers([child.worker_id])
+    heartbeat.beat(repository)
+    assert not child.quiet
+    repository.close()
+
+
+def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat.beat(repository)
+    repository.quiet_workers([child.worker_id])
+    heartbeat.beat(repository)
+    repository.forget_workers([child.worker_id])
+    heartbeat.beat(repository)
+    repository.close()
+    assert child.quiet
+
+
 def test_what_replaces_a_process_that_retires_is_not_quiet(
     database: Database, plan: WorkPlan, child: Child
 ) -> None:
@@ -58,7 +111,9 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     child.retiring = True
     heartbeat.beat(repository)
     heartbeat.beat(repository)
+    [row] = repository.list_workers()
     repository.close()
+    assert (row.retiring, row.quiet) == (True, False)
     assert not child.quiet
 
 

@@ -145,6 +145,9 @@ def test_a_process_that_was_replaced_twice_leases_on(
                 lambda before=last: newer(retiring(connection), before), "a heartbeat"
             )
         gate.touch()
+        assert not connection.execute(
+            "select 1 from pgflow.workers where quiet"
+        ).fetchone(), "no operator said so"
         wait_until(lambda: not retiring(connection), "the process ends")
     [job] = plant(connection, job_type="seen")
     wait_until(
@@ -155,7 +158,7 @@ def test_a_process_that_was_replaced_twice_leases_on(
 def retiring(connection: Connection) -> Any:
     """Return the last heartbeat of a process that leases nothing more, if one lives."""
     row = connection.execute(
-        "select max(last_heartbeat) from pgflow.workers where quiet"
+        "select max(last_heartbeat) from pgflow.workers where retiring"
     ).fetchone()
     assert row is not None
     return row[0]

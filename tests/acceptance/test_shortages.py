@@ -79,7 +79,7 @@ def test_a_process_that_reads_nothing_holds_up_no_other(
     wait_until(done(connection, *jobs), "the other process goes on")
     for name in ("w.0", "w.1"):
         assert pgflow("workers", "quiet", name, "--yes").returncode == 0
-    wait_until(lambda: worker.log.count("quiet, leasing no more") == 2, "both are told")
+    wait_until(lambda: worker.log.count("quiet, leasing nothing") == 2, "both are told")
     heartbeat_follows(connection, wait_until)
     worker.send(signal.SIGTERM)
     assert worker.wait(60) == 0
@@ -106,7 +106,7 @@ def test_a_process_that_thaws_learns_what_it_was_told(
     heartbeat_follows(connection, wait_until)
     child.resume()
     wait_until(lambda: ("canceled", 1) in witness(job), "it is told of the cancel")
-    wait_until(lambda: "told to lease no more" in worker.log, "and of the quiet")
+    wait_until(lambda: "told to lease nothing" in worker.log, "and of the quiet")
 
 
 def test_a_second_signal_ends_a_worker_whose_processes_are_frozen(

@@ -340,6 +340,12 @@ def test_a_worker_leases_no_more(client: Client, connection: Connection) -> None
     assert client.post(f"/workers/{other[-8:]}/quiet").status_code == 200
     problem_of(client.post("/workers/nobody/quiet"), 404, "NOT_FOUND")
 
+    answer = client.post("/workers/worker-1/resume", json={"note": "deployed"})
+    assert {item["state"] for item in answer.get_json()["items"]} == {"busy"}
+    assert {row[0] for row in rows(connection, quiet)} == {other}
+    assert "workers.resume" in {row[2] for row in actions(connection)}
+    problem_of(client.post("/workers/nobody/resume"), 404, "NOT_FOUND")
+
 
 def test_the_end_of_two_ids_is_ambiguous(
     client: Client, connection: Connection

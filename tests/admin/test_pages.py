@@ -623,8 +623,15 @@ def test_a_worker_is_told_to_be_quiet(
 
     text = told(client, send(client, f"/ui/workers/{row[0]}/quiet", note="deploy"))
 
-    assert flash(text) == "It leases no more."
+    assert flash(text) == "It leases nothing."
     assert ("workers.quiet", "unknown", "deploy") in actions(connection)
+    assert "Resume this process" in text
+
+    text = told(client, send(client, f"/ui/workers/{row[0]}/resume", note="done"))
+
+    assert flash(text) == "It leases again."
+    assert ("workers.resume", "unknown", "done") in actions(connection)
+    assert "Quiet this process" in text
 
 
 def test_a_theme_is_remembered(client: Client) -> None:

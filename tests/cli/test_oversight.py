@@ -64,6 +64,38 @@ def test_a_worker_is_quieted_once(pgflow, connection, worker, by):
     assert actions(connection) == ["workers.quiet", "workers.quiet"]
 
 
+@pytest.mark.parametrize("by", ["name", "suffix", "id"])
+def test_a_quiet_worker_is_resumed(pgflow, connection, worker, by):
+    given = {"name": "worker-1", "suffix": worker[-8:], "id": worker}[by]
+    assert "0 of 1" in pgflow("workers", "resume", given).stderr
+    assert pgflow("workers", "quiet", given).returncode == 0
+    assert pgflow("workers", "resume", given, "--dry-run").returncode == 0
+    assert connection.execute("select quiet from pgflow.workers").fetchone() == (True,)
+    assert "1 of 1" in pgflow("workers", "resume", given, "--note", "over").stderr
+    assert connection.execute("select quiet from pgflow.workers").fetchone() == (False,)
+    assert actions(connection) == ["workers.resume", "workers.quiet", "workers.resume"]
+    assert pgflow("workers", "resume", "nobody").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "state"),
+    [
+        ("quiet = true", "quiet"),
+        ("retiring = true", "retiring"),
+        ("retiring = true, quiet = true", "retiring"),
+        ("spare = true", "spare"),
+        ("stalled_since = now()", "stalled"),
+        ("stalled_since = now(), quiet = true", "quiet"),
+    ],
+)
+def test_why_a_worker_leases_nothing_is_its_state(
+    pgflow, connection, worker, columns, state
+):
+    connection.execute(f"update pgflow.workers set {columns}")
+    [row] = items(pgflow("workers", "list", "-o", "json"))
+    assert row["state"] == state
+
+
 def test_only_a_silent_worker_is_forgotten(pgflow, connection, worker):
     assert pgflow("workers", "forget", "worker-1").returncode == 4
     silence(connection)

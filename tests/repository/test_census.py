@@ -31,7 +31,8 @@ def work(repository: Repository, queues: list[str] | None = None) -> None:
         workers=[
             {
                 "worker_id": new_worker(), "pid": 1, "slots": 8, "busy_slots": 3,
-                "lease_seconds": 10, "quiet": False, "name": "w", "host": "h",
+                "lease_seconds": 10, "quiet": False, "hushed": False,
+                "retiring": False, "spare": False, "name": "w", "host": "h",
                 "queues": queues,
             }
         ],

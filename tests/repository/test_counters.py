@@ -174,7 +174,8 @@ def test_a_living_supervisor_is_not_folded(repository, connection):
         workers=[
             {
                 "worker_id": new_worker(), "pid": 1, "slots": 1, "busy_slots": 0,
-                "lease_seconds": 10, "quiet": False, "name": "w", "host": "h",
+                "lease_seconds": 10, "quiet": False, "hushed": False,
+                "retiring": False, "spare": False, "name": "w", "host": "h",
             }
         ],
         lease_ids=[],

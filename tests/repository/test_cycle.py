@@ -489,7 +489,15 @@ def test_a_batch_in_doubt_is_given_back_behind_the_fence(
 
 def beat(repository: Repository, *lease_ids: str) -> BeatReply:
     row = {"worker_id": WORKER, "pid": 1, "slots": 8, "busy_slots": 1}
-    row |= {"lease_seconds": 10, "quiet": False, "name": "worker-1", "host": "h"}
+    row |= {
+        "lease_seconds": 10,
+        "quiet": False,
+        "hushed": False,
+        "retiring": False,
+        "spare": False,
+        "name": "worker-1",
+        "host": "h",
+    }
     return repository.beat(
         supervisor_id=WORKER,
         workers=[row],

@@ -35,22 +35,29 @@ class Worker:
     slots: int = 1
     busy_slots: int = 0
     quiet: bool = False
+    retiring: bool = False
+    spare: bool = False
+    stalled: str | None = None
     silent: str = "0 s"
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def register(self, connection: Connection) -> Worker:
         connection.execute(
             "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
-            " busy_slots, lease_seconds, quiet, name, host, queues, job_types,"
-            " last_heartbeat) values (%s, gen_random_uuid(), 1, %s, %s, 10, %s, 'w',"
-            " 'h', %s, %s, now() - %s::interval)",
+            " busy_slots, lease_seconds, quiet, retiring, spare, name, host, queues,"
+            " job_types, stalled_since, last_heartbeat) values (%s, gen_random_uuid(),"
+            " 1, %s, %s, 10, %s, %s, %s, 'w', 'h', %s, %s, now() - %s::interval,"
+            " now() - %s::interval)",
             (
                 self.id,
                 self.slots,
                 self.busy_slots,
                 self.quiet,
+                self.retiring,
+                self.spare,
                 self.queues,
                 self.job_types,
+                self.stalled,
                 self.silent,
             ),
         )
@@ -59,7 +66,9 @@ class Worker:
     def leases(self, repository: Repository) -> list[str]:
         """Return the jobs the real statement gives it, as many as it has slots free."""
         room = self.slots - self.busy_slots
-        if self.quiet or self.silent != "0 s" or room == 0:
+        if self.quiet or self.retiring or self.spare or self.stalled:
+            return []
+        if self.silent != "0 s" or room == 0:
             return []  # such a worker does not ask
         cycle = asking(
             room, worker_id=self.id, queues=self.queues, job_types=self.job_types
@@ -280,6 +289,11 @@ SITUATIONS = [
     ("NO_WORKER", nothing, [Worker(queues=["other"])]),
     ("NO_WORKER", nothing, [Worker(silent="11 s")]),
     ("NO_WORKER", nothing, [Worker(quiet=True)]),
+    ("NO_WORKER", nothing, [Worker(retiring=True)]),
+    ("NO_WORKER", nothing, [Worker(spare=True)]),
+    ("READY", nothing, [Worker(retiring=True), Worker(spare=True), Worker()]),
+    ("READY", nothing, [Worker(stalled="35 s"), Worker()]),
+    ("WORKERS_STALLED", nothing, [Worker(stalled="35 s")]),
     ("NO_HANDLER", nothing, [Worker(job_types=["other"])]),
     ("NO_HANDLER", nothing, [Worker(job_types=[]), Worker(["other"], NOOP)]),
     ("IN_FLIGHT_EXCEEDED", in_flight_exceeded, [Worker()]),
@@ -326,7 +340,8 @@ def test_the_first_gate_that_holds_wins(connection, repository):
     fenced(connection, job_id)
     unqueue(connection, job_id)
     lease(connection, job_id, 2)
-    worker = Worker(["other"], ["other"], busy_slots=1).register(connection)
+    worker = Worker(["other"], ["other"], busy_slots=1, stalled="35 s")
+    worker.register(connection)
 
     def give_back() -> None:
         connection.execute("delete from pgflow.leases")
@@ -364,6 +379,7 @@ def test_the_first_gate_that_holds_wins(connection, repository):
             mend("update pgflow.queue_policies set max_attempts_per_minute = 5"),
         ),
         ("SLOTS_FULL", mend("update pgflow.workers set busy_slots = 0")),
+        ("WORKERS_STALLED", mend("update pgflow.workers set stalled_since = null")),
         ("BEHIND", mend("delete from pgflow.pending where job_id = %s", urgent)),
         ("READY", mend("select")),
     ]

@@ -232,8 +232,9 @@ def heartbeat(leases: list[str]) -> Mapping[str, Any]:
     """Return the arguments of the heartbeat of the worker's supervisor."""
     process = {
         "worker_id": WORKER, "pid": 1, "slots": 8, "busy_slots": 1, "lease_seconds": 10,
-        "quiet": False, "name": WORKER_NAME, "host": "host", "code_version": None,
-        "queues": None, "job_types": None,
+        "quiet": False, "hushed": False, "retiring": False, "spare": False,
+        "name": WORKER_NAME, "host": "host", "code_version": None, "queues": None,
+        "job_types": None,
     }  # fmt: skip
     return {
         "supervisor_id": SUPERVISOR, "workers": [process], "lease_ids": leases,

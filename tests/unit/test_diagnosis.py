@@ -305,6 +305,8 @@ def test_the_oldest_due_job_of_a_queue_that_is_not_paused(
         (replace(WORKER, queues=None), "OK"),
         (replace(WORKER, alive=False), "FAIL"),
         (replace(WORKER, quiet=True), "FAIL"),
+        (replace(WORKER, retiring=True), "FAIL"),
+        (replace(WORKER, spare=True), "FAIL"),
         (replace(WORKER, queues=["b"]), "FAIL"),
     ],
 )
@@ -316,6 +318,22 @@ def test_a_queue_with_due_jobs_needs_a_worker_that_leases(
     assert result(only(jobs.queue_workers([replace(queue, paused=True)], []))) == "OK"
     young = replace(queue, waits_seconds=1.0)
     assert result(only(jobs.queue_workers([young], []))) == "WARN"
+
+
+def test_who_made_a_queue_stand_still_is_told_with_the_way_back() -> None:
+    queue = DueQueue("a", "id", 61.0, False, False)
+    found = only(jobs.queue_workers([queue], [replace(WORKER, quiet=True)]))
+    assert "none of 1 live workers leases from it: w is quiet" in found.detail
+    assert "pgflow workers resume w" in str(found)
+
+
+def test_a_worker_that_leases_nothing_though_it_could_is_a_failure() -> None:
+    stalled = replace(WORKER, stalled_for=35.0)
+    [found] = jobs.stalled_workers([WORKER, stalled])
+    assert result(found) == "FAIL"
+    assert "w is stalled: it has leased nothing for 35s" in found.detail
+    for well in (WORKER, replace(stalled, quiet=True), replace(stalled, alive=False)):
+        assert result(only(jobs.stalled_workers([well]))) == "OK"
 
 
 def test_a_type_needs_a_handler_where_its_queue_has_workers() -> None:

@@ -15,6 +15,20 @@ from pgflow_cli.status_files import Status, StatusFile, folders, read_all
 WELL = Status("worker-1", 7, 1, turned_ago=0.1, heard_ago=3.0)
 
 
+def test_a_worker_that_leases_nothing_though_jobs_wait_is_not_ready(tmp_path):
+    StatusFile("w", [tmp_path]).write([Board()], stalled_for=35.0)
+    [status] = read_all([tmp_path])
+    told = status.problem(max_age=60, ready=True)
+    assert told == "w has leased nothing for 35 s, though due jobs wait that it may run"
+    assert status.problem(max_age=60, ready=False) is None, "its loop turns"
+
+
+def test_a_quiet_worker_is_well_and_said_to_be_quiet(tmp_path):
+    StatusFile("w", [tmp_path]).write([Board(), Board()], quiet=1)
+    said = check_worker([tmp_path], "w", max_age=60, ready=True)
+    assert said == "w (1 of 2 processes quiet: pgflow workers resume w): ok"
+
+
 @dataclass
 class Board:
     turned: float = 0.0

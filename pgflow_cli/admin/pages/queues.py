@@ -41,6 +41,7 @@ _REMEDIES = {
     "IN_FLIGHT_EXCEEDED": ("Change its limits…", "#limits"),
     "RETRY_RATE_EXCEEDED": ("Change its limits…", "#limits"),
     "NO_WORKER": ("See who works", "/ui/workers"),
+    "WORKERS_STALLED": ("See who works", "/ui/workers"),
     "NO_HANDLER": ("See who works", "/ui/workers"),
     "LEASE_EXPIRED": ("See the stuck jobs", "/ui/jobs?stuck=true&queue={}"),
     "SLOTS_FULL": ("See what runs longest", "/ui/jobs?slow=true&queue={}"),
