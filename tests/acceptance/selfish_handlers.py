@@ -198,8 +198,8 @@ def pools(job):
 
 @app.handler("prints", max_attempts=1)
 def prints(job):
-    print("grüße \u2603 \udcff")
-    print("grüße \u2603 \udcff", file=sys.stderr, flush=True)
+    print("snow: \u2603 \udcff", flush=True)
+    print("snow: \u2603 \udcff", file=sys.stderr, flush=True)
 
 
 @app.handler("reads_secrets", max_attempts=1)
