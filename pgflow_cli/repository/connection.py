@@ -57,6 +57,16 @@ class Link:
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of the open connection, if there is one; from any thread."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return None
+        with suppress(psycopg.Error):
+            return connection.fileno()
+        return None
+
     def raw(self) -> psycopg.Connection[Any]:
         """Return the open connection of psycopg, connecting if need be."""
         connection = self._connection

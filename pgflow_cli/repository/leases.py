@@ -56,7 +56,8 @@ class Leases(Counting):
         }
         with self._after_first_run(cycle, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            with _all_decoded():
+                rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
         jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
         return CycleReply(
@@ -103,10 +104,9 @@ class Leases(Counting):
                 "queues": _names(row[0] for row in locked),
                 "last_queue": cycle.scan.last_queue,
             }
-            return [
-                LeasedJob._make(row)
-                for row in self.link.tuples("lease_limited", parameters)
-            ]
+            with _all_decoded():
+                rows = self.link.tuples("lease_limited", parameters)
+            return [LeasedJob._make(row) for row in rows]
 
     def settle_and_enqueue(
         self,
@@ -340,6 +340,17 @@ class Leases(Counting):
     def declare_error_codes(self, codes: Sequence[Mapping[str, str]]) -> None:
         """Store what error codes mean, for operators without the application."""
         self.link.count("declare_error_codes", {"codes": json.dumps(list(codes))})
+
+
+@contextmanager
+def _all_decoded() -> Iterator[None]:
+    """Raise OutcomeUnknown if a row that was leased holds bytes that are no text: what
+    was leased with it is not known, and has to be given back.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise OutcomeUnknown(f"a leased job cannot be decoded: {error}") from None
 
 
 def _array(values: Iterable[str]) -> str:

@@ -110,7 +110,9 @@ declare
   written constant name := current_setting('client_encoding');
 begin
   perform
-    convert_to(payload::text, written), convert_to(meta::text, written), max_attempts, timeout_ms, replay_of_job_id
+    -- Back again, too: where no conversion is needed, only that looks at the bytes.
+    convert_from(convert_to(payload::text, written), written), convert_from(convert_to(meta::text, written), written),
+    max_attempts, timeout_ms, replay_of_job_id
   from pgflow.jobs
   where id = wanted;
   perform count(*) filter (where status in ('failed', 'lost'))
