@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pgflow_cli import backoff
-from pgflow_cli.running.precautions import ignore_signals
+from pgflow_cli.running.precautions import hide_memory, ignore_signals
 from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
 
 log = logging.getLogger("pgflow.supervisor")
@@ -135,4 +135,5 @@ def _run(
 ) -> None:
     # A signal to the whole group is for the supervisor: it ends us when all is done.
     ignore_signals()
+    hide_memory()
     target(*arguments, Tie(beat, pipe))

@@ -169,6 +169,16 @@ class EndedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableJob:
+    """A due job whose row cannot be read, and why."""
+
+    job_id: str
+    queue: str
+    job_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobOptions:
     """How a job shall run; None everywhere means the gate's default. Times to wait are
     in seconds, `meta` is JSON text.

@@ -26,12 +26,15 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --handlers-dir ./handlers --drain
     """
     from pgflow_cli import logs, notices  # noqa: PLC0415 - only what is run is loaded
+    from pgflow_cli.running import precautions  # noqa: PLC0415
     from pgflow_cli.supervisor import Supervisor, await_database  # noqa: PLC0415
 
     plan = _plan(database, options)
     if options["check"]:
         _check(plan)
         return
+    precautions.hide_memory()
+    precautions.start_tracker()
     logs.set_up(
         plan.log_format,
         plan.log_level,

@@ -88,6 +88,11 @@ BUILT_IN: Mapping[str, ErrorCode] = {
             "Find what cancels the handler's own task: its code, a library, a timeout.",
         ),
         (
+            "UNREADABLE",
+            "never",
+            "Its row in pgflow.jobs is damaged: restore it, enqueue it again, discard.",
+        ),
+        (
             "WORKER_LOST",
             "crash_budget",
             "Look for memory kills, hangs, clock skew.",

@@ -68,6 +68,16 @@ class Link:
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
         self._owes = False  # that to the transaction that has begun
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of the open connection, if there is one; from any thread."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return None
+        with suppress(psycopg.Error):
+            return connection.fileno()
+        return None
+
     def raw(self) -> psycopg.Connection[Any]:
         """Return the open connection of psycopg, connecting if need be."""
         connection = self._connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pgflow_cli.errors import NotFound
+from pgflow_cli.errors import DatabaseUnavailable, NotFound, StatementFailed
 from pgflow_cli.facts import (
     Action,
     Attempt,
@@ -38,8 +38,32 @@ class Evidence(Part):
     def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobFacts:
         """Return what explains a job, with so many of its attempts; None: all.
 
-        All of one instant. Raises `NotFound` if there is no such job.
+        All of one instant. Raises `NotFound` if there is no such job. Of a dead letter
+        whose row cannot be read, only what the letter itself says.
         """
+        try:
+            return self._described(job_id, attempts)
+        except (DatabaseUnavailable, StatementFailed):
+            unreadable = self._unreadable(job_id)
+            if unreadable is None:
+                raise
+            return unreadable
+
+    def _unreadable(self, job_id: str) -> JobFacts | None:
+        wanted = {"job_id": job_id}
+        found = self.link.rows("describe_unreadable_job", JobDescription, wanted)
+        if not found:
+            return None
+        [job] = found
+        return JobFacts(
+            job=job,
+            attempts=[],
+            workers=self.link.rows("list_workers", WorkerProcess),
+            identity=self.link.rows("read_identity", DatabaseIdentity)[0],
+            queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
+        )
+
+    def _described(self, job_id: str, attempts: int | None) -> JobFacts:
         with self.transaction():
             self.link.execute("begin_snapshot", None, None)
             found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})

@@ -9,7 +9,12 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import REFUSALS, LeasesRefused, PgflowError
+from pgflow_cli.errors import (
+    REFUSALS,
+    LeasesRefused,
+    OutcomeUnknown,
+    PgflowError,
+)
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -71,7 +76,8 @@ class Leases(Counting):
         }
         with self._after_first_run(cycle, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            with _all_decoded():
+                rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
         jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
         return CycleReply(
@@ -131,10 +137,9 @@ class Leases(Counting):
                 "queues": _names(row[0] for row in locked),
                 "last_queue": cycle.scan.last_queue,
             }
-            return [
-                LeasedJob._make(row)
-                for row in self.link.tuples("lease_limited", parameters)
-            ]
+            with _all_decoded():
+                rows = self.link.tuples("lease_limited", parameters)
+            return [LeasedJob._make(row) for row in rows]
 
     def take_over_job(self, cycle: Cycle, suspect: Suspect) -> LeasedJob | None:
         """Move a job that has not started from the lease of another process to one of
@@ -422,6 +427,17 @@ def _told_apart(lease_ids: Sequence[str]) -> Iterator[None]:
         if lease_ids and (isinstance(error, REFUSALS) or len(lease_ids) > 1):
             raise LeasesRefused(error.message, lease_ids=lease_ids) from error
         raise
+
+
+@contextmanager
+def _all_decoded() -> Iterator[None]:
+    """Raise OutcomeUnknown if a row that was leased holds bytes that are no text: what
+    was leased with it is not known, and has to be given back.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise OutcomeUnknown(f"a leased job cannot be decoded: {error}") from None
 
 
 def _array(values: Iterable[str]) -> str:

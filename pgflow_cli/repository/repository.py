@@ -8,6 +8,7 @@ from pgflow_cli.repository.actions import Actions
 from pgflow_cli.repository.archiving import Archiving
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.damage import Damage
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.diagnostics import Diagnostics
@@ -32,6 +33,7 @@ class Repository(
     Actions,
     Archiving,
     Backups,
+    Damage,
     DeadLetters,
     Diagnostics,
     Evidence,

@@ -6,6 +6,7 @@ process that sent it may be frozen or dead.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import socket
 import struct
@@ -23,7 +24,14 @@ class Garbled(Exception):
 
 
 class SupervisorGone(Exception):
-    """The supervisor has ended, or a handler has closed the channel."""
+    """The supervisor has ended."""
+
+
+class ChannelLost(Exception):
+    """A handler has closed our end of the channel."""
+
+
+_NOT_OURS = (errno.EBADF, errno.ENOTSOCK)
 
 
 class SupervisorEnd:
@@ -98,7 +106,7 @@ class WorkerEnd:
     def send(self, kind: str, *values: Any) -> None:
         """Send a message, now or, if the supervisor does not read, at a later flush.
 
-        Raises SupervisorGone.
+        Raises SupervisorGone or ChannelLost.
         """
         body = pickle.dumps((kind, *values))
         self._unsent += _LENGTH.pack(len(body)) + body
@@ -112,14 +120,14 @@ class WorkerEnd:
             except BlockingIOError:
                 return False
             except OSError as error:
-                raise SupervisorGone(str(error)) from error
+                raise _loss(error) from error
             del self._unsent[:sent]
         return True
 
     def wait(self, seconds: float) -> bool:
         """Wait for a wake-up, so long at most; return whether there was one.
 
-        Raises SupervisorGone.
+        Raises SupervisorGone or ChannelLost.
         """
         try:
             connection.wait([self._end], seconds)
@@ -127,13 +135,25 @@ class WorkerEnd:
         except BlockingIOError:
             return False
         except (OSError, ValueError) as error:
-            raise SupervisorGone(str(error)) from error
+            raise _loss(error) from error
         if not heard:
             raise SupervisorGone("it has closed its end")
         return True
 
+    def fileno(self) -> int:
+        return self._end.fileno()
+
     def close(self) -> None:
         self._end.close()
+
+
+def _loss(error: OSError | ValueError) -> Exception:
+    """Return what it means that the channel fails."""
+    if isinstance(error, ValueError) or error.errno in _NOT_OURS:
+        return ChannelLost(
+            f"a handler has closed a descriptor that it did not open: {error}"
+        )
+    return SupervisorGone(str(error))
 
 
 def pair() -> tuple[SupervisorEnd, WorkerEnd]:

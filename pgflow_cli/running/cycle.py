@@ -36,6 +36,7 @@ from pgflow_cli.repository import Repository
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.settlements import settlement_of
 from pgflow_cli.running.slots import Run
+from pgflow_cli.running.unreadable import Unreadable
 
 log = logging.getLogger("pgflow.worker")
 
@@ -104,6 +105,7 @@ class Cycle:
         self._owed = False  # queues with a limit had jobs, and there was no room left
         self._last_limited = ""
         self._plan = plan = intake.plan
+        self._unreadable = Unreadable(repository, plan)
         self._request = CycleRequest(
             worker_id=worker_id,
             worker_name=worker_name,
@@ -147,6 +149,8 @@ class Cycle:
             self._back_off(error)
             if runs and self._failures >= SUSPICIOUS:
                 self._sift()
+            if self._failures >= SUSPICIOUS:
+                self._seek_unreadable()
 
     # Waiting.
 
@@ -333,6 +337,7 @@ class Cycle:
                 error,
                 extra=logs.trouble("database_unavailable", error),
             )
+            self._seek_unreadable()
         except Contention as error:
             log.info(
                 "queues with a limit, again at the next turn: %s",
@@ -479,6 +484,11 @@ class Cycle:
         except PgflowError:
             return False
         return True
+
+    def _seek_unreadable(self) -> None:
+        """Find what leases fail on if nothing else fails: rows that cannot be read."""
+        if self._unreadable.is_due() and self._is_served():
+            self._unreadable.search(self._intake.leasable_types())
 
     # Outcomes that look like an outage.
 

@@ -33,7 +33,7 @@ _CODES = {
 }
 _MAY_SAY_WHEN = (69, 75)
 
-# Besides the worker's own settings; what --exec-env allows comes back as `environment`.
+# Secrets, besides the worker's own settings; what --exec-env allows comes back as `environment`.
 _WITHHELD = {
     "DATABASE_URL",
     "DATABASE_URL_FILE",
@@ -107,13 +107,16 @@ def _control_file() -> Iterator[Path]:
             control.parent.rmdir()
 
 
+def is_withheld(name: str) -> bool:
+    """Say whether a variable is the worker's own: programs do not get it."""
+    return name in _WITHHELD or name.startswith("PGFLOW_")
+
+
 def _environment(
     job: Job, control: Path, added: Mapping[str, str] | None
 ) -> dict[str, str]:
     inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _WITHHELD and not name.startswith("PGFLOW_")
+        name: value for name, value in os.environ.items() if not is_withheld(name)
     }
     own = {
         "PGFLOW_JOB_ID": job.id,

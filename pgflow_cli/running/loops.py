@@ -72,22 +72,33 @@ class SharedLoop:
         except RuntimeError:
             return
 
+    def descriptors(self) -> list[int]:
+        """Return what the loop waits with."""
+        parts = ("_selector", "_ssock", "_csock")  # of asyncio's own loops
+        found = [getattr(self._loop, part, None) for part in parts]
+        return [part.fileno() for part in found if part is not None]
+
     # The thread.
 
     def _run(self) -> None:
         while not self._ending:
             try:
                 self._loop.run_forever()
-            except BaseException as error:
-                # SystemExit and KeyboardInterrupt of a callback leave the loop.
+            except (SystemExit, KeyboardInterrupt) as error:
                 log.warning(
-                    "a callback of a handler left the event loop, which goes on: %s",
+                    "a handler left the event loop by %s; it goes on",
                     type(error).__name__,
                     extra={"event": "loop_error"},
                 )
-                if self._loop.is_closed():
-                    self._on_closed()
-                    return
+            except Exception as error:
+                # It is closed, or what it waits with.
+                log.exception(
+                    "the event loop has ended by %s",
+                    type(error).__name__,
+                    extra={"event": "loop_error"},
+                )
+                self._on_closed()
+                return
         type(self._loop).close(self._loop)
 
 

@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
 from pgflow_cli import logs, startup
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.jobs import current, fields
-from pgflow_cli.running import threads
+from pgflow_cli.running import executables, threads
 from pgflow_cli.running.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
@@ -79,6 +80,21 @@ def hide_memory() -> None:
     root can trace this process. A program that it starts is its own again.
     """
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def start_tracker() -> None:
+    """Start multiprocessing's tracker without the worker's secrets in its environment,
+    which programs of the same user can read. Before there are other threads.
+    """
+    if not hasattr(resource_tracker, "ensure_running"):
+        return
+    withheld = {n: v for n, v in os.environ.items() if executables.is_withheld(n)}
+    for name in withheld:
+        del os.environ[name]
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.update(withheld)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -257,6 +257,10 @@ class Slots:
         if self._loop is not None:
             self._loop.end()
 
+    def descriptors(self) -> list[int]:
+        """Return what the event loop waits with, if there is one."""
+        return [] if self._loop is None else self._loop.descriptors()
+
     # Threads.
 
     def _thread(self) -> None:

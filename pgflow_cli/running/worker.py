@@ -23,9 +23,9 @@ from pgflow_cli.errors import PgflowError
 from pgflow_cli.handlers import App
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
-from pgflow_cli.running import executables, precautions
+from pgflow_cli.running import descriptors, executables, precautions
 from pgflow_cli.running.board import Board
-from pgflow_cli.running.channel import SupervisorGone, WorkerEnd
+from pgflow_cli.running.channel import ChannelLost, SupervisorGone, WorkerEnd
 from pgflow_cli.running.control import Control
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
@@ -80,15 +80,18 @@ class Worker:
         self._intake = Intake(plan, board, app, self.slots, remaining)
         suspect = plan.suspect
         kind = Cycle if suspect is None else functools.partial(SpareCycle, suspect)
+        self._repositories = [
+            Repository.of(self._database) for _ in range(plan.connections)
+        ]
         self._cycles = [
             kind(
                 self._intake,
-                Repository.of(self._database),
+                repository,
                 worker_id=worker_id,
                 worker_name=name,
                 primary=number == 0,
             )
-            for number in range(plan.connections)
+            for number, repository in enumerate(self._repositories)
         ]
 
     def _enqueue_now(self, bodies: list[dict[str, object]]) -> list[str]:
@@ -100,6 +103,12 @@ class Worker:
                 max_enqueue_per_minute=self._plan.max_enqueue_per_minute,
             )
             return self._enqueuer.enqueue_many(json.dumps(bodies), options=guards)
+
+    def descriptors(self) -> list[int]:
+        """Return what no handler may close: connections, and the event loop's."""
+        opened = [*self._repositories, *filter(None, [self._enqueuer])]
+        found = [repository.link.descriptor for repository in opened]
+        return [fd for fd in found if fd is not None] + self.slots.descriptors()
 
     # Life.
 
@@ -130,7 +139,7 @@ class Worker:
     def run(self, pipe: WorkerEnd) -> None:
         """Serve until the supervisor or a limit ends it.
 
-        Raises SupervisorGone.
+        Raises SupervisorGone or ChannelLost.
         """
         self._obey()  # before the first lease
         resting = deque(self._cycles)
@@ -247,6 +256,9 @@ def main(
     except SupervisorGone as error:
         # Its leases end, and so do we.
         log.debug("the supervisor is gone: %s", error, extra={"event": "orphaned"})
+    except ChannelLost as error:
+        log.critical("the process ends: %s", error, extra={"event": "process_failed"})
+        _exit(precautions.FAILED)
     except BaseException as error:  # an application's own, too
         log.critical(
             "the process has failed with %s: a bug",
@@ -291,6 +303,7 @@ def _serve(
         return
     worker = Worker(plan, worker_id, name, board, control, app, remaining)
     types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+    descriptors.guard(lambda: [pipe.fileno(), *worker.descriptors()])
     pipe.send("ready", types, handlers.declared_codes(app))
     worker.run(pipe)
     pipe.send("done")

@@ -29,7 +29,9 @@ left join lateral (
   from (
     -- include: every_job
   ) as job
-  where job.id = page.job_id
+  -- What cannot be read shall not fail the list.
+  where dead.dlq_reason_code <> 'UNREADABLE'
+    and job.id = page.job_id
   offset 0
 ) as job on true
 left join lateral (

@@ -98,3 +98,29 @@ cross join lateral (
     when waiting.run_at is not null then 'queued'
   end as status
 ) as place;
+
+-- Why the row of a job, or what is known of its attempts, cannot be given to a worker; null if it can. Everything that a
+-- lease reads is read, and written in the client's encoding; what comes of it ends here. A damaged page or a byte that is
+-- no character are the row's own affair; a lack of memory or a lost disk are the server's, and pass through.
+create function pgflow.why_unreadable(wanted uuid) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written constant name := current_setting('client_encoding');
+begin
+  perform
+    -- Back again, too: where no conversion is needed, only that looks at the bytes.
+    convert_from(convert_to(payload::text, written), written), convert_from(convert_to(meta::text, written), written),
+    max_attempts, timeout_ms, replay_of_job_id
+  from pgflow.jobs
+  where id = wanted;
+  perform count(*) filter (where status in ('failed', 'lost'))
+  from pgflow.job_attempts
+  where job_id = wanted;
+  return null;
+exception
+  when data_exception or internal_error or data_corrupted or index_corrupted then
+    return sqlstate || ': ' || sqlerrm;
+end
+$$;

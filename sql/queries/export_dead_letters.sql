@@ -24,7 +24,9 @@ left join lateral (
   from (
     -- include: every_job
   ) as job
-  where job.id = dead.job_id
+  -- What cannot be read shall not fail the export.
+  where dead.dlq_reason_code <> 'UNREADABLE'
+    and job.id = dead.job_id
   offset 0
 ) as job on true
 where dead.resolved_at is null

@@ -1,4 +1,10 @@
--- What one job carries. Text: it may hold numbers that Python cannot.
-select payload::text as payload, meta::text as meta
-from pgflow.jobs
-where id = %(job_id)s::uuid
+-- What one job carries. Text: it may hold numbers that Python cannot. JSON's null where its row cannot be read.
+select
+  case when readable then payload::text else 'null' end as payload,
+  case when readable then meta::text end as meta
+from (
+  select payload, meta, pgflow.why_unreadable(id) is null as readable
+  from pgflow.jobs
+  where id = %(job_id)s::uuid
+  offset 0
+) as job

@@ -1,4 +1,9 @@
--- The payload of one job. Text: it may hold numbers that Python cannot.
-select payload::text as payload
-from pgflow.any_jobs
-where id = %(job_id)s::uuid
+-- The payload of one job. Text: it may hold numbers that Python cannot. JSON's null where its row cannot be read.
+select case
+  when pgflow.why_unreadable(%(job_id)s::uuid) is null then (
+    select payload::text
+    from pgflow.any_jobs
+    where id = %(job_id)s::uuid
+  )
+  else 'null'
+end as payload

@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -198,8 +200,8 @@ def pools(job):
 
 @app.handler("prints", max_attempts=1)
 def prints(job):
-    print("grüße \u2603 \udcff")
-    print("grüße \u2603 \udcff", file=sys.stderr, flush=True)
+    print("snow: \u2603 \udcff", flush=True)
+    print("snow: \u2603 \udcff", file=sys.stderr, flush=True)
 
 
 @app.handler("reads_secrets", max_attempts=1)
@@ -211,8 +213,38 @@ def reads_secrets(job):
         check=False,
     )
     Path(job.payload["seen"]).write_bytes(found.stdout)
+    if ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) != 0:  # PR_GET_DUMPABLE
+        raise AssertionError
 
 
 @app.handler("closes", max_attempts=1)
 def closes(job):
     os.closerange(3, 256)
+
+
+@app.handler("closes_each", max_attempts=1)
+def closes_each(job):
+    """Close what can be closed, one by one."""
+    for number in range(256):
+        with contextlib.suppress(OSError):
+            os.close(number)
+        with contextlib.suppress(OSError):
+            os.dup2(number, number)
+
+
+@app.handler("closes_in_c")
+def closes_in_c(job):
+    libc = ctypes.CDLL(None)
+    for number in range(3, 256):
+        libc.close(number)
+    time.sleep(60)
+
+
+@app.handler("closes_in_fork", max_attempts=1)
+def closes_in_fork(job):
+    child = os.fork()
+    if not child:
+        os.closerange(3, 256)
+        os._exit(7)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 7:
+        raise AssertionError

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
+from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
 
 Connection = psycopg.Connection[Any]
@@ -211,12 +215,89 @@ def test_what_a_stream_cannot_carry_is_printed_as_an_escape(
     assert worker.wait() == 0
     assert attempts_of(connection, job) == [(1, "succeeded", None)]
     snowman = "\u2603" if encoding == "utf-8" else "\\u2603"
-    shown = worker.log_file.read_bytes().decode(encoding)
-    assert (
-        shown.count(
-            f"grüße {snowman} \\udcff".encode(encoding, "backslashreplace").decode(
-                encoding
-            )
-        )
-        == 2
-    )
+    assert worker.log.count(f"snow: {snowman} \\udcff\n") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_program_cannot_read_the_secrets_of_the_processes_it_comes_from(
+    connection: Connection,
+    start: Start,
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "a-secret")
+    seen = tmp_path / "seen"
+    text = json.dumps({"seen": str(seen)})
+    [job] = plant(connection, job_type="reads_secrets", payload=text, max_attempts=1)
+    worker = start()
+    wait_until(settled(connection, job), "it is settled")
+    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+    if os.geteuid() != 0:  # root reads everything
+        assert seen.read_bytes() == b""
+    shown = [
+        Path(f"/proc/{child.pid}/environ").read_bytes()
+        for child in psutil.Process(worker.pid).children()
+        if "resource_tracker" in " ".join(child.cmdline())
+    ]
+    assert len(shown) == 1
+    assert b"a-secret" not in shown[0]
+    assert b"DATABASE_URL" not in shown[0]
+
+
+# Descriptors.
+
+
+@pytest.mark.parametrize(
+    ("job_type", "ends"),
+    [
+        ("closes", ("failed", "UNKNOWN")),
+        ("closes_each", ("succeeded", None)),
+        ("closes_in_fork", ("succeeded", None)),
+    ],
+)
+def test_descriptors_of_the_worker_cannot_be_closed(
+    connection: Connection,
+    run_beside: Beside,
+    job_type: str,
+    ends: tuple[str, str | None],
+) -> None:
+    job, worker = run_beside(job_type)
+    assert attempts_of(connection, job) == [(1, *ends)]
+    assert lines(worker)
+
+
+def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
+    connection: Connection, start: Start, wait_until: Wait
+) -> None:
+    [bad] = plant(connection, job_type="closes_in_c")
+    worker = start()
+    wait_until(settled(connection, bad), "its crash budget is spent")
+    [good] = plant(connection, job_type="quick")
+    wait_until(settled(connection, good), "a new process runs the next one")
+    assert [each[1] for each in attempts_of(connection, bad)] == ["lost"] * 3
+    assert worker.log.count('"exit_code": 70') == 3
+
+
+# Programs that cannot be started.
+
+
+def test_a_handler_that_cannot_be_started_fails_and_the_check_finds_it(
+    connection: Connection,
+    start_worker: Start,
+    pgflow: RunsPgflow,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    (folder / "no_first_line").write_text("exit 0\n")
+    (folder / "no_first_line").chmod(0o755)
+    [job] = plant(connection, job_type="no_first_line", max_attempts=1)
+    worker = start_worker("--handlers-dir", str(folder), "--drain", app=False)
+    assert worker.wait() == 0
+    assert attempts_of(connection, job) == [(1, "failed", "NOT_STARTED")]
+    assert "event=handler_not_startable" in worker.log
+    found = pgflow("work", "--check", "--handlers-dir", str(folder))
+    assert found.returncode == 78
+    assert "no_first_line has no first line #!" in found.stderr
+    assert "make the file executable" in pgflow("explain", job).stdout.lower()

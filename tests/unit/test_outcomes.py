@@ -239,6 +239,7 @@ def test_the_built_in_codes_are_those_of_the_contract() -> None:
         "NOT_STARTED": "retry",
         "OUTCOME_REFUSED": "retry",
         "TASK_CANCELED": "retry",
+        "UNREADABLE": "never",
         "WORKER_LOST": "crash_budget",
     }
 

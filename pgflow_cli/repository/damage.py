@@ -1,0 +1,48 @@
+"""Statements about jobs whose rows cannot be read: they hold up every lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgflow_cli.models import UnreadableJob
+from pgflow_cli.repository.base import Part
+
+
+class Damage(Part):
+    """What becomes of due jobs whose rows cannot be read.
+
+    Among the first `limit` of each place that a worker with these queues and types may
+    take from; None: any.
+    """
+
+    def bury_unreadable_jobs(
+        self,
+        *,
+        queues: Sequence[str] | None,
+        job_types: Sequence[str] | None,
+        limit: int,
+    ) -> list[UnreadableJob]:
+        """Make dead letters of them, with the reason UNREADABLE; return them."""
+        wanted = _wanted(queues, job_types, limit)
+        return self.link.rows("bury_unreadable_jobs", UnreadableJob, wanted)
+
+    def postpone_unreadable_jobs(
+        self,
+        *,
+        queues: Sequence[str] | None,
+        job_types: Sequence[str] | None,
+        limit: int,
+    ) -> list[UnreadableJob]:
+        """Let them be due an hour from now; return them."""
+        wanted = _wanted(queues, job_types, limit)
+        return self.link.rows("postpone_unreadable_jobs", UnreadableJob, wanted)
+
+
+def _wanted(
+    queues: Sequence[str] | None, job_types: Sequence[str] | None, limit: int
+) -> dict[str, object]:
+    return {
+        "queues": None if queues is None else list(queues),
+        "job_types": None if job_types is None else list(job_types),
+        "limit": limit,
+    }

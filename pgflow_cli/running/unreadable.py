@@ -1,0 +1,86 @@
+"""Jobs whose rows cannot be read: one of them would fail every lease of its queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pgflow_cli import logs
+from pgflow_cli.clock import monotonic
+from pgflow_cli.errors import PASSING, REFUSALS, Contention
+from pgflow_cli.models import UnreadableJob
+from pgflow_cli.repository import Repository
+from pgflow_cli.running.workplan import WorkPlan
+
+log = logging.getLogger("pgflow.worker")
+
+PAUSE = 30.0  # seconds after a search that has found nothing, or has failed
+
+
+class Unreadable:
+    """Searches for such jobs when leases fail though the database takes statements.
+
+    What it finds becomes a dead letter, or, if the database refuses even that, is
+    passed over for an hour. In vain it searches only every `PAUSE` seconds.
+    """
+
+    def __init__(self, repository: Repository, plan: WorkPlan) -> None:
+        self._repository, self._plan = repository, plan
+        self._next_search = 0.0
+
+    def is_due(self) -> bool:
+        """Say whether a search may begin."""
+        return monotonic() >= self._next_search
+
+    def search(self, job_types: Sequence[str] | None) -> bool:
+        """Set such jobs aside; return whether there were any."""
+        self._next_search = monotonic() + PAUSE
+        try:
+            found = self._bury(job_types)
+        except (*PASSING, *REFUSALS, Contention) as error:
+            log.warning(
+                "leases fail, and what they fail on cannot be searched for: %s",
+                error,
+                extra=logs.trouble("unreadable_search_failed", error),
+            )
+            return False
+        if found:
+            self._next_search = 0.0  # there may be more of them behind
+        return bool(found)
+
+    def _bury(self, job_types: Sequence[str] | None) -> list[UnreadableJob]:
+        plan = self._plan
+        try:
+            found = self._repository.bury_unreadable_jobs(
+                queues=plan.queues, job_types=job_types, limit=plan.batch_size
+            )
+        except REFUSALS as error:
+            log.warning(
+                "jobs that cannot be read cannot be dead letters: %s",
+                error,
+                extra=logs.trouble("outcome_refused", error),
+            )
+            found = self._repository.postpone_unreadable_jobs(
+                queues=plan.queues, job_types=job_types, limit=plan.batch_size
+            )
+            _tell(found, "passed over for an hour")
+        else:
+            _tell(found, "dead: UNREADABLE")
+        return found
+
+
+def _tell(found: Sequence[UnreadableJob], words: str) -> None:
+    for job in found:
+        log.error(
+            "job %s was not leased, %s: %s",
+            job.job_id,
+            words,
+            job.error_message,
+            extra={
+                "event": "job_unreadable",
+                "queue": job.queue,
+                "job_id": job.job_id,
+                "job_type": job.job_type,
+                "reason_code": "UNREADABLE",
+            },
+        )

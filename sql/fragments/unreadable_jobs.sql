@@ -1,0 +1,21 @@
+-- Of the first due entries of each place, those whose job's row cannot be read.
+damaged as materialized (
+  select queue, rank, run_at, job_id, reason
+  from (
+    select entry.queue, entry.rank, entry.run_at, entry.job_id, pgflow.why_unreadable(entry.job_id) as reason
+    from pgflow.queue_ranks as place
+    cross join lateral (
+      select pending.queue, pending.rank, pending.run_at, pending.job_id
+      from pgflow.pending
+      -- include: due_entries
+      -- Every column of the index, to its last: otherwise the whole backlog is sorted.
+      order by pending.queue, pending.rank, pending.run_at, pending.job_id
+      limit %(limit)s::integer
+    ) as entry
+    where %(queues)s::text[] is null
+      or place.queue = any(%(queues)s::text[])
+    -- Each is read once: without this it is read again where it is compared.
+    offset 0
+  ) as entry
+  where reason is not null
+),

@@ -1,0 +1,176 @@
+"""A job whose row cannot be read costs itself, and holds up no queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgflow_cli import migrations
+from pgflow_cli.repository import Database as Settings
+from pgflow_cli.repository import Repository
+from tests import executable
+from tests.acceptance.conftest import Worker
+from tests.jobs import plant
+from tests.private_servers import PrivateServer, private_server
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+
+# Of 6 kB, and no shorter when it is compressed.
+LONG = (
+    "select pgflow.enqueue('quick', jsonb_build_object('text', string_agg("
+    "md5(random()::text || n), '')))::text from generate_series(1, 200) n"
+)
+IN_FIRST_BLOCK = (
+    "select id::text from pgflow.jobs where (ctid::text::point)[0] = 0 order by id"
+)
+OF_JOBS = "select tableoid::regclass::text from pgflow.jobs limit 1"
+MARK = "text-that-stands-in-the-row-as-it-is"
+Damaged = tuple[str, list[str]]  # a URL, and the jobs that cannot be read
+
+
+@contextmanager
+def bytes_that_are_no_text() -> Iterator[Damaged]:
+    with private_server() as server:
+        migrate(server.url)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            bad = plant(connection, job_type="quick", payload=f'{{"a": "{MARK}"}}')
+            plant(connection, 20, job_type="quick")
+            [table] = connection.execute(OF_JOBS).fetchone() or []
+        with stopped(server, table) as file:
+            data = file.read_bytes()
+            assert data.count(MARK.encode()) == 1
+            file.write_bytes(data.replace(MARK.encode(), b"\xff" * len(MARK)))
+        yield server.url, bad
+
+
+@contextmanager
+def a_lost_toast() -> Iterator[Damaged]:
+    with private_server() as server:
+        migrate(server.url)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            bad = connection.execute(LONG).fetchall()
+            plant(connection, 20, job_type="quick")
+            [toast] = (
+                connection.execute(
+                    "select reltoastrelid::regclass::text from pg_class"
+                    " where oid = (select tableoid from pgflow.jobs limit 1)"
+                ).fetchone()
+                or []
+            )
+        overwrite(server, toast)
+        yield server.url, [row[0] for row in bad]
+
+
+@contextmanager
+def a_page_of_jobs() -> Iterator[Damaged]:
+    with private_server() as server:
+        migrate(server.url)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            plant(connection, 200, job_type="quick")
+            bad = connection.execute(IN_FIRST_BLOCK).fetchall()
+            [table] = (
+                connection.execute(
+                    "select tableoid::regclass::text from pgflow.jobs limit 1"
+                ).fetchone()
+                or []
+            )
+        assert 20 < len(bad) < 180
+        overwrite(server, table)
+        yield server.url, [row[0] for row in bad]
+
+
+def migrate(url: str) -> None:
+    repository = Repository.of(Settings(url))
+    migrations.migrate(repository)
+    migrations.ensure_partitions(repository)
+    repository.close()
+
+
+def overwrite(server: PrivateServer, relation: str) -> None:
+    """Write nonsense over the first block of a relation."""
+    with stopped(server, relation) as path, path.open("r+b") as file:
+        file.write(b"\xa5" * 8192)
+
+
+@contextmanager
+def stopped(server: PrivateServer, relation: str) -> Iterator[Path]:
+    """Yield the file of a relation while the server stands still and looks away."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        [path] = (
+            connection.execute(
+                "select pg_relation_filepath(%s::regclass)", (relation,)
+            ).fetchone()
+            or []
+        )
+    server.stop("fast")
+    data = server.folder / "data"
+    # Fails if there are none: they are the default from PostgreSQL 18 on.
+    subprocess.run(
+        [server.binaries / "pg_checksums", "--disable", "-D", data],
+        check=False,
+        capture_output=True,
+        cwd="/",
+    )
+    yield data / path
+    server.start()
+
+
+DAMAGES = [bytes_that_are_no_text, a_lost_toast, a_page_of_jobs]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_job_that_cannot_be_read_is_a_dead_letter_and_the_others_run(
+    start_worker: Start,
+    how_to_run: executable.Runs,
+    tmp_path: Path,
+    damage: Callable[[], AbstractContextManager[Damaged]],
+    limited: bool,
+) -> None:
+    with (
+        damage() as (url, bad),
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        if limited:
+            connection.execute(
+                "insert into pgflow.queue_policies (queue, max_in_flight)"
+                " values ('default', 1000)"
+            )
+        worker = start_worker("--drain", "--log-format", "json", url=url)
+        assert worker.wait() == 0
+        letters = connection.execute(
+            "select job_id::text, dlq_reason_code, error_code from pgflow.dead_letters"
+            " order by job_id"
+        ).fetchall()
+        assert letters == [(job, "UNREADABLE", "UNREADABLE") for job in bad]
+        assert connection.execute("select count(*) from pgflow.pending").fetchone() == (
+            0,
+        )
+        ended = "select count(*) from pgflow.job_attempts where status = 'succeeded'"
+        assert connection.execute(ended).fetchone() == (
+            200 - len(bad) if damage is a_page_of_jobs else 20,
+        )
+        told = [json.loads(line) for line in worker.log.splitlines()]
+        assert {e["job_id"] for e in told if e["event"] == "job_unreadable"} == {*bad}
+        for words in (
+            ("explain", bad[0]),
+            ("dlq", "list"),
+            ("dlq", "show", bad[0], "-o", "json"),
+        ):
+            found = how_to_run(
+                *words,
+                environment={**os.environ, "DATABASE_URL": url},
+                folder=tmp_path,
+                input=None,
+            )
+            assert found.returncode == 0, found.stderr
+            assert "UNREADABLE" in found.stdout
