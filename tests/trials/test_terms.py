@@ -43,9 +43,7 @@ _FINDS = {
 }
 SPARED = {
     "settle_and_lease": {
-        "(SELECT count(*) FROM closed) + (SELECT count(*) FROM shrunk) >= 0": _ORDER,
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
-        "EXISTS (SELECT FROM departed)": "known before a row is read",
         "lease_id = ANY(CAST($11 AS uuid[]))": "of other leases no attempt is read",
         "pending.rank = place.rank": _INDEX,
         "pending.rank = place.rank [2]": _INDEX,
