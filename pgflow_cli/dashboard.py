@@ -193,7 +193,8 @@ def _first(look: Look) -> list[str]:
 
 def _second(taken: Census) -> list[str]:
     cluster = taken.measures.cluster
-    alive = [worker for worker in taken.measures.workers if worker.alive]
+    workers = taken.measures.workers
+    alive = [worker for worker in workers if worker.alive and not worker.spare]
     slots, busy = sum(w.slots for w in alive), sum(w.busy_slots for w in alive)
     age = cluster.oldest_xmin_age_seconds
     return [

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pgflow_cli import times
 from pgflow_cli.models import WorkerProcess
 
 _NAMED = 3
+
+
+STATES: dict[str, Callable[[WorkerProcess], bool]] = {
+    "silent": lambda worker: not worker.alive,
+    "spare": lambda worker: worker.spare,
+    "retiring": lambda worker: worker.retiring,
+    "quiet": lambda worker: worker.quiet,
+    "stalled": lambda worker: worker.stalled_for is not None,
+    "leasing": lambda _: True,
+}
+"""Why a process leases nothing, in a word; the first that holds."""
+
+
+def state_of(worker: WorkerProcess) -> str:
+    """Return the word for what a process does."""
+    return next(word for word, holds in STATES.items() if holds(worker))
 
 
 def of_worker(worker: WorkerProcess) -> str | None:

@@ -7,13 +7,13 @@ most 200 values; later ones are `other`.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from pgflow_cli import census, families
+from pgflow_cli import census, families, hindrances
 from pgflow_cli.census import Census
 from pgflow_cli.counters import DURATIONS, OTHER, WAITS, Labels
 from pgflow_cli.errors import DatabaseUnavailable, TooSlow
@@ -279,6 +279,13 @@ def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
     )
     yield families.labeled(
         "worker_slots", "Their slots.", ("queue", "state"), slots, max
+    )
+    states = Counter(hindrances.state_of(worker) for worker in taken.measures.workers)
+    yield families.labeled(
+        "worker_processes",
+        "Known processes; all but leasing lease nothing.",
+        ("state",),
+        [((word,), states[word]) for word in hindrances.STATES],
     )
 
 

@@ -75,7 +75,8 @@ class Supervisor:
         self._signals: deque[str] = deque()
         self._quick_deaths = self._failed_starts = 0
         self._start_again = 0.0
-        self._hushed: set[int] = set()  # numbers of processes that were quiet
+        # Numbers of processes that were quiet and are gone: what replaces them is, too.
+        self._hushed: set[int] = set()
         self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = False
         self._ending_at: float | None = None
@@ -132,7 +133,8 @@ class Supervisor:
             self._listen_to_children(woken)
             self._look_at_deadlines()
             self._look_at_limits()
-            living = self._living()
+            # Not of the spare process: a suspect that holds it up harms nobody else.
+            living = [child for child in self._living() if not child.is_spare]
             boards = [child.board for child in living]
             self._status.write(
                 boards,
@@ -169,6 +171,7 @@ class Supervisor:
                     self._put_off(error)
                     return
                 self._failed_starts = 0
+                self._hushed.discard(number)
                 self._children.append(child)
 
     def _start_spare(self, suspect: Suspect) -> Child | None:
@@ -493,7 +496,8 @@ class Supervisor:
                 log.info(
                     "%s: all are quiet, leasing nothing", name, extra={"event": "quiet"}
                 )
-                self._hushed.update(range(self.plan.processes))
+                there = {child.number for child in self._children}
+                self._hushed.update(set(range(self.plan.processes)) - there)
                 for child in self._children:
                     child.hushed = not child.is_spare
                     child.hush()

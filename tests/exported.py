@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "pgflow_policy_decisions_total": ("counter", {"queue", "reason_code"}),
     "pgflow_workers": ("gauge", {"queue"}),
     "pgflow_worker_slots": ("gauge", {"queue", "state"}),
+    "pgflow_worker_processes": ("gauge", {"state"}),
     "pgflow_maintenance_last_success_timestamp_seconds": ("gauge", {"task"}),
     "pgflow_maintenance_rows_total": ("counter", {"task"}),
     "pgflow_backup_last_success_timestamp_seconds": ("gauge", set()),

@@ -80,7 +80,7 @@ def queue_workers(
 ) -> Iterator[Finding]:
     """Judge whether each queue with due jobs has a worker that lives."""
     check = "jobs.no-worker"
-    alive = sum(worker.alive for worker in workers)
+    alive = sum(worker.alive and not worker.spare for worker in workers)
     idle = [
         queue
         for queue in seen

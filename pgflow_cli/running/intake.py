@@ -251,7 +251,8 @@ class Intake:
 
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
-        spent = left_to_lease(self._remaining) == 0 and not self._owed
+        limited = self.plan.max_jobs is not None  # a spare process is not
+        spent = limited and left_to_lease(self._remaining) == 0 and not self._owed
         held = self._in_flight or self._reserved or self.doubts.pressing(monotonic())
         return (self.ending or spent) and not held
 

@@ -58,6 +58,9 @@ class SpareCycle(Cycle):
             )
             return None
         if job is not None:
+            # Not as what is leased: its wait was counted when it was.
             intake.confirm(0, 0, leased=1)
-            self._take([job], sent, monotonic())
+            intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
+            self._open[job.lease_id] += 1
+            intake.accept([job], self.deliver, monotonic())
         return job

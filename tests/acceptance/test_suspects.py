@@ -112,7 +112,7 @@ def test_further_suspects_are_given_back_until_the_spare_process_is_free(
         assert attempts_of(connection, job)[2:] == [(3, "succeeded", None)]
 
 
-@pytest.mark.parametrize("option", ["--drain", "--once"])
+@pytest.mark.parametrize("option", ["--drain", "--once", "--max-jobs=3"])
 def test_what_ends_by_itself_has_finished_its_suspects(
     connection: Connection, start_worker: Start, witness: Witness, option: str
 ) -> None:

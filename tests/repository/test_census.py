@@ -302,6 +302,12 @@ def test_metrics_have_what_was_counted(repository, connection):
     assert found["pgflow_job_wait_seconds_bucket", "emails", "+Inf"] == 7
     assert found["pgflow_workers", "emails"] == 1
     assert found["pgflow_worker_slots", "emails", "free"] == 5
+    assert found["pgflow_worker_processes", "leasing"] == 1
+    connection.execute("update pgflow.workers set retiring = true, quiet = true")
+    found = samples(metrics.collect(repository))
+    assert found["pgflow_workers", "emails"] == 0
+    assert found["pgflow_worker_processes", "leasing"] == 0
+    assert found["pgflow_worker_processes", "retiring"] == 1
     assert found["pgflow_ingest_decisions_total", "emails", "PAYLOAD_TOO_LARGE"] == 4
     assert found["pgflow_queue_depth",] == 3
     assert found["pgflow_jobs_failed_last_60s",] == 2

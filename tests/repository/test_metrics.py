@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import metrics, sqlfiles
+from pgflow_cli import hindrances, metrics, sqlfiles
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.repository import Database, Repository, measuring
@@ -97,12 +97,14 @@ def test_states_and_outcomes_are_called_as_promised(repository):
             ("pgflow_queue_jobs", "state"),
             ("pgflow_attempts_total", "outcome"),
             ("pgflow_worker_slots", "state"),
+            ("pgflow_worker_processes", "state"),
         )
     }
     assert told == {
         "pgflow_queue_jobs": exported.STATES,
         "pgflow_attempts_total": exported.OUTCOMES,
         "pgflow_worker_slots": {"busy", "free"},
+        "pgflow_worker_processes": {*hindrances.STATES},
     }
 
 

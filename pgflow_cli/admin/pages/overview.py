@@ -135,7 +135,8 @@ def _oldest(queues: list[QueueStatus]) -> Tile:
 
 
 def _running(taken: Census) -> Tile:
-    alive = [worker for worker in taken.measures.workers if worker.alive]
+    workers = taken.measures.workers
+    alive = [worker for worker in workers if worker.alive and not worker.spare]
     slots = sum(worker.slots for worker in alive)
     running = sum(status.running for status in taken.queues)
     many = "" if len(alive) == 1 else "s"
