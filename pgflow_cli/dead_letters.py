@@ -92,14 +92,18 @@ def choose(
     limit: int | None = None,
     newest_first: bool = False,
     again: bool = False,
+    readable: bool = False,
 ) -> Sought:
-    """Return the open dead letters of a filter; `again`: and those replayed before."""
+    """Return the open dead letters of a filter; `again`: and those replayed before,
+    `readable`: without those whose job's row cannot be read.
+    """
     return Sought(
         repository.choose_dead_letters(
             repository.resolve_queues(chosen),
             limit=limit,
             newest_first=newest_first,
             again=again,
+            readable=readable,
         )
     )
 

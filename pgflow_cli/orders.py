@@ -108,6 +108,7 @@ def sought(
             limit=limit,
             newest_first=newest_first,
             again=wanted.again,
+            readable=True,
         )
     found = dead_letters.seek(
         repository,

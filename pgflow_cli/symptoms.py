@@ -93,6 +93,14 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableLetters:
+    """Open dead letters whose job's row cannot be read, and one of them."""
+
+    letters: int
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredLeases:
     """Leases that have run out and that nobody has reaped; the oldest as a sample."""
 

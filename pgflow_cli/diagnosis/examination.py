@@ -105,6 +105,10 @@ CHECKS = (
         lambda p: jobs.expired_leases(p.ask(p.repository.measure_expired_leases)),
     ),
     Check(
+        "jobs.unreadable",
+        lambda p: jobs.unreadable(p.ask(p.repository.find_unreadable_letters)),
+    ),
+    Check(
         "jobs.long-running",
         lambda p: jobs.long_runs(p.ask(p.repository.list_long_runs)),
     ),

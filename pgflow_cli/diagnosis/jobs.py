@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 from pgflow_cli import hindrances
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.models import Audit, WorkerProcess
-from pgflow_cli.symptoms import DueQueue, DueType, ExpiredLeases, LongRun
+from pgflow_cli.symptoms import (
+    DueQueue,
+    DueType,
+    ExpiredLeases,
+    LongRun,
+    UnreadableLetters,
+)
 from pgflow_cli.times import format_duration as length
 
 UNREAPED_FAIL = 60.0  # seconds after which nobody reaps
@@ -29,6 +35,19 @@ def expired_leases(seen: ExpiredLeases) -> Finding:
         f"{seen.leases:,} leases of {seen.jobs:,} jobs have run out, the oldest "
         f"{length(age)} ago (worker {seen.worker_name}); a live worker reaps them",
         command="pgflow maintain --task reap",
+    )
+
+
+def unreadable(seen: UnreadableLetters) -> Finding:
+    """Judge whether rows of jobs are damaged."""
+    check = "jobs.unreadable"
+    if not seen.letters:
+        return ok(check, "none")
+    return fail(
+        check,
+        f"the rows of {seen.letters:,} jobs cannot be read, and they are dead letters:"
+        " look for damage in the database",
+        command=f"pgflow explain {seen.job_id}  |  pgflow dlq list --reason UNREADABLE",
     )
 
 

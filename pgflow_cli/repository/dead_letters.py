@@ -104,13 +104,17 @@ class DeadLetters(Part):
         limit: int | None = None,
         newest_first: bool = False,
         again: bool = False,
+        readable: bool = False,
     ) -> list[str]:
-        """Return the ids of open dead letters; `again`: and of those replayed."""
+        """Return the ids of open dead letters; `again`: and of those replayed.
+        `readable`: not of those whose job's row cannot be read.
+        """
         parameters = {
             **chosen.parameters(),
             "limit": limit,
             "newest_first": newest_first,
             "again": again,
+            "readable": readable,
         }
         rows = self.link.tuples("choose_dead_letters", parameters)
         return [row[0] for row in rows]

@@ -22,6 +22,7 @@ from pgflow_cli.symptoms import (
     Privileges,
     Strays,
     TableVitals,
+    UnreadableLetters,
     Upkeep,
     XminHolder,
 )
@@ -80,6 +81,10 @@ class Diagnostics(Part):
     def measure_expired_leases(self) -> ExpiredLeases:
         """Return how many leases have run out and are still there."""
         return self.link.rows("measure_expired_leases", ExpiredLeases)[0]
+
+    def find_unreadable_letters(self) -> UnreadableLetters:
+        """Return how many jobs have died because their row cannot be read."""
+        return self.link.rows("find_unreadable_letters", UnreadableLetters)[0]
 
     def list_long_runs(self) -> list[LongRun]:
         """Return jobs that run for much longer than their type's jobs do."""

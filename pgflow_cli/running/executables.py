@@ -33,7 +33,8 @@ _CODES = {
 }
 _MAY_SAY_WHEN = (69, 75)
 
-# Secrets, besides the worker's own settings; what --exec-env allows comes back as `environment`.
+# Secrets, besides the worker's own settings; what --exec-env allows comes back as
+# `environment`.
 _WITHHELD = {
     "DATABASE_URL",
     "DATABASE_URL_FILE",

@@ -75,8 +75,8 @@ class SharedLoop:
     def descriptors(self) -> list[int]:
         """Return what the loop waits with."""
         parts = ("_selector", "_ssock", "_csock")  # of asyncio's own loops
-        found = [getattr(self._loop, part, None) for part in parts]
-        return [part.fileno() for part in found if part is not None]
+        found: list[Any] = [getattr(self._loop, part, None) for part in parts]
+        return [part.fileno() for part in found if hasattr(part, "fileno")]
 
     # The thread.
 
@@ -91,7 +91,8 @@ class SharedLoop:
                     extra={"event": "loop_error"},
                 )
             except Exception as error:
-                # It is closed, or what it waits with.
+                # It is closed, or what it waits with; not to be closed again, for those
+                # descriptors may be another's by now.
                 log.exception(
                     "the event loop has ended by %s",
                     type(error).__name__,

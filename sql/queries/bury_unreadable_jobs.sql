@@ -14,6 +14,8 @@ insert into pgflow.dead_letters (
   job_id, attempt_no, failed_attempts, queue, job_type, dlq_reason_code, error_code, error_message
 )
 -- How many attempts have failed is not asked: that may be what cannot be read.
-select job_id, attempt_no, 0, queue, job_type, 'UNREADABLE', 'UNREADABLE', 'the row of this job cannot be read: ' || reason
+select
+  job_id, attempt_no, 0, queue, job_type, 'UNREADABLE', 'UNREADABLE',
+  'the row of this job cannot be read: ' || reason
 from taken
 returning job_id::text, queue, job_type, error_message

@@ -2,6 +2,8 @@
 select dead.job_id::text as job_id
 from pgflow.dead_letters as dead
 where (dead.resolved_at is null or (%(again)s::boolean and dead.resolution = 'replayed'))
+  -- A replay would have to read the row that cannot be read.
+  and (not %(readable)s::boolean or dead.dlq_reason_code <> 'UNREADABLE')
   and
   -- include: chosen_dead_letters
 order by

@@ -27,6 +27,7 @@ from pgflow_cli.symptoms import (
     SecretFile,
     Strays,
     TableVitals,
+    UnreadableLetters,
     Upkeep,
     XminHolder,
 )
@@ -342,6 +343,13 @@ def test_a_type_needs_a_handler_where_its_queue_has_workers() -> None:
     assert result(only(jobs.type_handlers([due], []))) == "OK", "NO_WORKER comes first"
     able = replace(WORKER, job_types=None)
     assert result(only(jobs.type_handlers([due], [able]))) == "OK"
+
+
+def test_damaged_rows_are_told() -> None:
+    assert result(jobs.unreadable(UnreadableLetters(0, None))) == "OK"
+    found = jobs.unreadable(UnreadableLetters(3, "a-job"))
+    assert found.result == "FAIL"
+    assert "rows of 3 jobs cannot be read" in found.detail
 
 
 def test_the_audit_names_what_is_wrong() -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -496,3 +497,14 @@ def test_each_outcome_has_its_words(
     handlers.log_outcome(logging.getLogger("t"), leased(), outcome, 1.0)
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == (level, words)
+
+
+def test_the_runbook_lists_every_code_with_its_action() -> None:
+    runbook = (Path(__file__).parents[2] / "RUNBOOK.md").read_text(encoding="utf-8")
+    table = runbook.partition("<!-- error codes:")[2].partition("<!-- end of")[0]
+    rows = [line for line in table.splitlines() if line.strip().startswith("| `")]
+    tried = {"retry": "yes", "never": "no", "crash_budget": "within the crash budget"}
+    assert [row.strip() for row in rows] == [
+        f"| `{code.code}` | {tried[code.retry_class]} | {code.suggested_action} |"
+        for code in handlers.BUILT_IN.values()
+    ]

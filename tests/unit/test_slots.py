@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import errno
 import multiprocessing
 import threading
 import time
@@ -285,3 +287,49 @@ def test_jobs_that_find_no_thread_are_given_back_and_run_later(
         run.deliver = lambda _: done.set()
     made.submit(back[:1])
     assert done.wait(60)
+
+
+MARK = contextvars.ContextVar("mark", default="none")
+
+
+def test_what_a_coroutine_leaves_in_its_context_does_not_reach_the_next(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    seen: list[str] = []
+
+    @app.handler("marks")
+    async def marks(job: Job) -> None:
+        seen.append(MARK.get())
+        MARK.set("mine")
+
+    ended: list[Run] = []
+    slots(1).submit(runs(app, "marks", 3, ended))
+    wait_until(lambda: len(ended) == 3, "all end")
+    assert seen == ["none"] * 3
+
+
+def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    broken: list[Any] = []
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBADF, "a handler has closed it")
+
+    @app.handler("closes")
+    async def closes(job: Job) -> None:
+        broken.append(asyncio.get_running_loop())
+        broken[0]._selector.select = fail
+        await asyncio.Event().wait()
+
+    ended: list[Run] = []
+    some = slots(2)
+    some.submit(runs(app, "closes", 1, ended))
+    wait_until(lambda: ended, "it is given back")
+    assert ended[0].outcome
+    assert ended[0].outcome.status == "released"
+    assert ended[0].outcome.delay
+    assert some.stuck == 1, "the process is replaced"
+    for task in asyncio.all_tasks(broken[0]):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    type(broken[0]).close(broken[0])

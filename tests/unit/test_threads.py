@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -78,3 +80,31 @@ def test_one_that_cannot_be_started_for_days_is_still_tried_again(
     now[0] += 60.0
     thread.attend()
     assert began.wait(60)
+
+
+FAILS = """
+import sys, threading, time
+from pgflow_cli import logs
+from pgflow_cli.running import precautions
+from pgflow_cli.running.threads import OwnThread
+logs.set_up("json", "info")
+precautions.take()
+threading.excepthook = lambda args: None  # as an application may
+precautions.take_again()
+kind = {"own": OwnThread, "theirs": threading.Thread}[sys.argv[1]]
+thread = kind(target=int, args=("no number",))
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize(("whose", "code"), [("own", 70), ("theirs", 0)])
+def test_only_a_thread_of_ours_ends_the_process(whose: str, code: int) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", FAILS, whose],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == code
+    assert ("thread_failed" in found.stderr) == (whose == "own")

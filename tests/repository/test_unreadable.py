@@ -1,0 +1,130 @@
+"""Jobs whose rows cannot be read: here, because they cannot be written in the client's
+encoding. tests/acceptance/test_damage.py damages files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.models import UnreadableJob
+from pgflow_cli.repository import Repository
+from pgflow_cli.running.unreadable import Unreadable
+from pgflow_cli.running.workplan import WorkPlan
+from tests.jobs import plant, status_of
+
+Connection = psycopg.Connection[Any]
+
+REASON = "the row of this job cannot be read: 22P05: character with byte sequence"
+
+
+@pytest.fixture
+def damaged(repository: Repository, connection: Connection) -> list[str]:
+    """Return two jobs, the second of which the repository's connection cannot read."""
+    repository.link.raw().execute("set client_encoding to latin1")
+    jobs = plant(connection, payload='{"a": "ü"}')
+    return jobs + plant(connection, payload='{"a": "\u2603"}')
+
+
+def unreadable(repository: Repository, **settings: Any) -> Unreadable:
+    return Unreadable(repository, WorkPlan(url="", name="w", **settings))
+
+
+def letters(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "select job_id::text, attempt_no, dlq_reason_code, error_code, error_message"
+        " from pgflow.dead_letters"
+    ).fetchall()
+
+
+def refuse_letters(connection: Connection) -> None:
+    connection.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'no letters'; end $$;"
+        " create trigger refuse before insert on pgflow.dead_letters"
+        " for each row execute function refuse()"
+    )
+
+
+def test_it_becomes_a_dead_letter_and_the_others_stay(
+    repository: Repository, connection: Connection, damaged: list[str]
+) -> None:
+    good, bad = damaged
+    assert unreadable(repository).search(["noop"])
+    [(job, attempt_no, *codes, message)] = letters(connection)
+    assert (job, attempt_no, codes) == (bad, 0, ["UNREADABLE", "UNREADABLE"])
+    assert message.startswith(REASON)
+    assert (status_of(connection, good), status_of(connection, bad)) == (
+        "queued",
+        "dlq",
+    )
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"queues": ["other"]}, {"types": ["other"]}], ids=str
+)
+def test_what_the_worker_would_not_lease_is_left_alone(
+    repository: Repository,
+    connection: Connection,
+    damaged: list[str],
+    elsewhere: dict[str, list[str]],
+) -> None:
+    types = elsewhere.get("types", ["noop"])
+    worker = unreadable(repository, queues=elsewhere.get("queues"))
+    assert not worker.search(types)
+    assert letters(connection) == []
+
+
+def test_it_is_passed_over_if_the_database_refuses_its_dead_letter(
+    repository: Repository, connection: Connection, damaged: list[str]
+) -> None:
+    good, bad = damaged
+    refuse_letters(connection)
+    assert unreadable(repository).search(None)
+    assert [status_of(connection, job) for job in (good, bad)] == [
+        "queued",
+        "scheduled",
+    ]
+    row = connection.execute(
+        "select run_at > now() + interval '59 minutes' from pgflow.pending"
+        " where job_id = %s",
+        (bad,),
+    ).fetchone()
+    assert row == (True,)
+
+
+def test_who_finds_nothing_does_not_search_again_at_once(
+    repository: Repository, damaged: list[str]
+) -> None:
+    worker = unreadable(repository)
+    assert worker.search(None)
+    assert worker.is_due(), "there may be more"
+    assert not worker.search(None)
+    assert not worker.is_due()
+
+
+def test_an_outage_is_no_damage(
+    repository: Repository,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: Any) -> list[UnreadableJob]:
+        raise DatabaseUnavailable("it is away")
+
+    plant(connection)
+    monkeypatch.setattr(repository, "bury_unreadable_jobs", fail)
+    worker = unreadable(repository)
+    assert not worker.search(None)
+    assert not worker.is_due()
+
+
+def test_its_payload_is_null_for_who_looks_at_it(
+    repository: Repository, damaged: list[str]
+) -> None:
+    good, bad = damaged
+    assert repository.read_payload(bad) == "null"
+    assert repository.read_job_body(bad) == ("null", None)
+    assert repository.read_payload(good) == '{"a": "ü"}'
