@@ -9,10 +9,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models import JobOptions, JobOutcome
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.connection import Link, Parameters
@@ -97,9 +98,14 @@ class BorrowedLink(Link):
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         if not isinstance(connection, psycopg.Connection):
-            raise TypeError("pgflow enqueues through a sync psycopg connection")
+            raise ConnectionUnfit("pgflow enqueues through a sync psycopg connection")
         super().__init__(Database(""))
         self._borrowed = connection
+
+    @property
+    def pipelines(self) -> bool:
+        """Whether the caller is within `connection.pipeline()`."""
+        return self._borrowed.pgconn.pipeline_status != PipelineStatus.OFF
 
     def raw(self) -> psycopg.Connection[Any]:
         return self._borrowed
@@ -113,16 +119,49 @@ class BorrowedLink(Link):
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` in whatever transaction the connection is in."""
+        """Run `queries/NAME.sql` in whatever transaction the connection is in.
+
+        Within a pipeline of the caller's, too, it has ended when this returns; it does
+        not end the pipeline's implicit transaction.
+        """
         statement = sqlfiles.statement(name)
         values = [(parameters or {})[key] for key in statement.parameters]
+        self._check()
         with self._translated():
             # A cursor of our own kind, whatever the connection's cursors are like.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
-            return cursor.execute(statement.text, values)
+            cursor.execute(statement.text, values)
+            if self.pipelines:
+                _fetch(cursor)
+        return cursor
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block in a transaction, or in a savepoint of the caller's."""
+        self._check()
+        with self._translated(), self._borrowed.transaction():
+            yield
 
     def close(self) -> None:
         """Leave the connection to its owner."""
+
+    def _check(self) -> None:
+        """Raise before anything is sent, where nothing could come of it."""
+        if self._borrowed.closed:
+            raise DatabaseUnavailable("the connection is closed: nothing was sent")
+        if self._borrowed.info.transaction_status == TransactionStatus.INERROR:
+            raise ConnectionUnfit(
+                "the connection's transaction has failed: nothing was sent",
+                "Roll it back first, to the savepoint before the error at least.",
+            )
+        # Under its lock no other thread is at work: then it is a COPY or a stream, and
+        # psycopg would wait for its end for ever.
+        with self._borrowed.lock:
+            status = self._borrowed.info.transaction_status
+        if status == TransactionStatus.ACTIVE and not self.pipelines:
+            raise ConnectionUnfit(
+                "the connection is busy with a COPY or a stream: nothing was sent"
+            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -131,9 +170,26 @@ class BorrowedLink(Link):
         except psycopg.Error as error:
             if self._borrowed.closed:
                 raise OutcomeUnknown("the connection was lost") from error
+            if error.sqlstate is None:
+                # Not the server's: psycopg sent nothing, for this connection cannot.
+                raise ConnectionUnfit(
+                    f"nothing can be enqueued through this connection now: {error}"
+                ) from error
             # Without a password: libpq leaves it out of what it tells about itself.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
+
+
+def _fetch(cursor: psycopg.Cursor[Any]) -> None:
+    """Wait for the outcome of a statement within a pipeline; its rows stay unread."""
+    try:
+        cursor.scroll(0)
+    except IndexError:
+        pass  # no rows
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        # What returns no rows cannot be scrolled, but has been waited for.
 
 
 def borrowed(connection: psycopg.Connection[Any]) -> Producing:
