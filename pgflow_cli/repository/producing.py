@@ -23,6 +23,7 @@ from pgflow_cli.repository.translation import translate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PATIENCE = 10.0  # seconds for a connection that is busy; locks are waited for as long
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
 
@@ -154,14 +155,14 @@ class BorrowedLink(Link):
                 "the connection's transaction has failed: nothing was sent",
                 "Roll it back first, to the savepoint before the error at least.",
             )
-        # Under its lock no other thread is at work: then it is a COPY or a stream, and
-        # psycopg would wait for its end for ever.
-        with self._borrowed.lock:
-            status = self._borrowed.info.transaction_status
-        if status == TransactionStatus.ACTIVE and not self.pipelines:
+        # Another thread's statement ends some time; a COPY of this thread holds the lock
+        # as well, and psycopg would wait for itself for ever.
+        if not self._borrowed.lock.acquire(timeout=_PATIENCE):
             raise ConnectionUnfit(
-                "the connection is busy with a COPY or a stream: nothing was sent"
+                f"the connection has been busy for {_PATIENCE:g} s, with a COPY or in"
+                " another thread: nothing was sent"
             )
+        self._borrowed.lock.release()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

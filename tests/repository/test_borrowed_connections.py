@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ from pgflow_cli import (
     Refused,
     UsageError,
 )
+from pgflow_cli.repository import producing
 from tests.jobs import audit
 from tests.servers import Database
 
@@ -136,21 +138,24 @@ def test_a_connection_that_is_lost_meanwhile_leaves_doubt(
 def test_a_failed_transaction_is_said_to_be_one(own: Connection, many: bool) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero):
         own.execute("select 1/0")
+    call = partial(pgflow_cli.enqueue_many, own, TWO)
+    if not many:
+        call = partial(pgflow_cli.enqueue, own, "a")  # type: ignore[arg-type]
     with pytest.raises(ConnectionUnfit, match="transaction has failed") as raised:
-        if many:
-            pgflow_cli.enqueue_many(own, TWO)
-        else:
-            pgflow_cli.enqueue(own, "a")
+        call()
     assert isinstance(raised.value, UsageError)
     own.rollback()
     assert pgflow_cli.enqueue(own, "a")
 
 
-def test_a_connection_that_copies_is_said_to_be_busy(own: Connection) -> None:
+def test_a_connection_that_copies_is_said_to_be_busy(
+    own: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producing, "_PATIENCE", 0.001)
     own.execute("create temp table t (x int)")
     with (
         own.cursor().copy("copy t from stdin"),
-        pytest.raises(ConnectionUnfit, match="busy with a COPY"),
+        pytest.raises(ConnectionUnfit, match="has been busy for"),
     ):
         pgflow_cli.enqueue(own, "a")
 
