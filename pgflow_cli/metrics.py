@@ -56,10 +56,7 @@ def collect(repository: Repository) -> Snapshot:
     began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
-            window=census.WINDOW,
-            counted=COUNTED,
-            budget=BUDGET,
-            limit=census.MOST_QUEUES,
+            window=census.WINDOW, counted=COUNTED, budget=BUDGET
         )
     except DatabaseUnavailable as error:
         up = isinstance(error, TooSlow)
