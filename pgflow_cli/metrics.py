@@ -78,9 +78,9 @@ def text(snapshot: Snapshot) -> bytes:
     return generate_latest(registry)
 
 
-def document(taken: Census) -> dict[str, object]:
-    """Return what GET /metrics answers."""
-    return {"now_utc": taken.now, "queues": records(taken)}
+def document(taken: Census, last: str | None = None) -> dict[str, object]:
+    """Return what GET /metrics answers; `last`: where the next page begins."""
+    return {"now_utc": taken.now, "queues": records(taken), "next_after": last}
 
 
 def records(taken: Census) -> list[dict[str, object]]:

@@ -180,8 +180,8 @@ class BorrowedLink(Link):
                 "the connection's transaction has failed: nothing was sent",
                 "Roll it back first, to the savepoint before the error at least.",
             )
-        # Another thread's statement ends some time; a COPY of this thread holds the lock
-        # as well, and psycopg would wait for itself for ever.
+        # Another thread's statement ends some time. A COPY of this one holds the lock
+        # too, and psycopg would wait for itself for ever.
         if not self._borrowed.lock.acquire(timeout=_PATIENCE):
             raise ConnectionUnfit(
                 f"the connection has been busy for {_PATIENCE:g} s, with a COPY or in"

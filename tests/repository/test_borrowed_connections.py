@@ -1,4 +1,4 @@
-"""enqueue() over a caller's connection: it works, or one clear error of ours says why."""
+"""enqueue() over a caller's connection: it works, or one error of ours says why not."""
 
 from __future__ import annotations
 
