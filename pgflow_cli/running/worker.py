@@ -79,8 +79,8 @@ class Worker:
             tracing=spans.consumer(name),
         )
         self._intake = Intake(plan, board, app, self.slots, remaining)
-        suspect = plan.suspect
-        kind = Cycle if suspect is None else functools.partial(SpareCycle, suspect)
+        spare = functools.partial(SpareCycle, plan.suspects)
+        kind = spare if plan.suspects else Cycle
         self._cycles = [
             kind(
                 self._intake,
@@ -177,7 +177,7 @@ class Worker:
             pipe.send("suspect", *question)
 
     def _tell_taken(self, pipe: WorkerEnd) -> None:
-        """Say once whether a spare process has taken over its job."""
+        """Say once whether a spare process has taken over its jobs."""
         [cycle, *_] = self._cycles
         if isinstance(cycle, SpareCycle) and cycle.taken is not None:
             if not self._told_taken:
