@@ -174,8 +174,8 @@ class Supervisor:
                 self._hushed.discard(number)
                 self._children.append(child)
 
-    def _start_spare(self, suspects: Sequence[Suspect]) -> Child | None:
-        plan = self.plan.of_spare(suspects)
+    def _start_spare(self, suspect: Suspect) -> Child | None:
+        plan = self.plan.of_spare(suspect)
         try:
             child = Child.start(plan, SPARE, self._remaining, quiet=False)
         except OSError as error:
@@ -267,7 +267,7 @@ class Supervisor:
     ) -> None:
         if child.is_spare:
             log.error(
-                "%s cannot run its jobs: %s",
+                "%s cannot run its job: %s",
                 child.name,
                 message,
                 extra={"event": "spare_failed", "worker_id": child.name},

@@ -15,7 +15,7 @@ from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.doubts import Doubts
 from pgflow_cli.running.slots import Run, Slots
-from pgflow_cli.running.suspects import MOST, Suspects
+from pgflow_cli.running.suspects import Suspects
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
 
 HORIZON = 0.1  # seconds of work that may wait in memory
@@ -38,7 +38,7 @@ class Intake:
         self.doubts = Doubts(plan.lease_seconds)
         self.counters = Counters()
         # Without handlers, and of a spare process, whatever it is told.
-        self._mute = not app.handlers or bool(plan.suspects)
+        self._mute = not app.handlers or plan.suspect is not None
         self.quiet = self._mute
         self.ending = False
         self.idle = False
@@ -55,8 +55,7 @@ class Intake:
         self._reserved = 0
         self._settling = 0  # outcomes on their way to the database
         self._owed = 0  # jobs to give back to what all processes may still lease
-        single = plan.once or plan.max_jobs is not None
-        self.suspects = Suspects(keeps=plan.once, most=1 if single else MOST)
+        self.suspects = Suspects(keeps=plan.once)
         self._more = False
         self._helpers: list[threading.Event] = []
 
@@ -103,8 +102,8 @@ class Intake:
             if not self._alone:
                 most = BATCHES * self.plan.batch_size
                 capacity += self.slots.prefetch(HORIZON, most)
-            # Suspects take no room: they wait for a spare process, not for a slot.
-            capacity += min(self.plan.batch_size, len(self.suspects))
+            # One suspect takes no room: it waits for a spare process, not for a slot.
+            capacity += min(1, len(self.suspects))
             room = capacity - (self._in_flight - self._settling) - self._reserved
             room = min(room, self.plan.batch_size)
             if room < at_least:
@@ -200,7 +199,7 @@ class Intake:
                 handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
             )
             run = Run(job, handler, deliver, now, timeout)
-            apart = not (self.plan.suspects or self._alone)
+            apart = self.plan.suspect is None and not self._alone
             doubtful = job.lost_attempts >= self.plan.crash_budget - 1
             (suspects if apart and doubtful else runs).append(run)
         if suspects:
@@ -210,7 +209,7 @@ class Intake:
 
     def attend_suspects(
         self, answer: tuple[int, bool], worker_id: str, *, leaving: bool
-    ) -> tuple[int, list[Suspect]] | None:
+    ) -> tuple[int, Suspect] | None:
         """Give back the suspects that have been taken over, or must wait for others.
 
         Returns what to ask the supervisor now. `leaving`: give back all of them.
@@ -222,7 +221,7 @@ class Intake:
             question = self.suspects.question(worker_id)
             # They will be leased again, and count then.
             self._owed += len(refused) + len(left)
-        self.give_back([*done, *refused, *left])
+        self.give_back([*([done] if done else []), *refused, *left])
         return question
 
     def give_back(self, runs: list[Run]) -> None:

@@ -65,8 +65,8 @@ class Child:
 
     @property
     def is_spare(self) -> bool:
-        """Whether it runs suspects, and leases nothing."""
-        return bool(self.plan.suspects)
+        """Whether it runs a suspect, and leases nothing."""
+        return self.plan.suspect is not None
 
     def shall_lease(self) -> bool:
         """Say whether it is meant to lease jobs."""
@@ -137,7 +137,7 @@ class Child:
 
         Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
-        alone = plan.processes == 1 or bool(plan.suspects)
+        alone = plan.processes == 1 or plan.suspect is not None
         name = plan.name if alone else f"{plan.name}.{number}"
         worker_id = str(uuid.uuid4())
         board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)

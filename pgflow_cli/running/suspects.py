@@ -4,9 +4,7 @@ spare process, so that neither their crash nor their hanging costs a neighbour a
 How a suspect gets there. The process that leased it does not start it, and asks its
 supervisor; the supervisor starts a spare process, which takes the job over: one
 transaction moves its entry, with its attempt's number, out of the lease of the one that
-asked into a lease of its own (`take_over_job`). Of several it takes one after the other
-and runs one at a time; what waits behind one that runs long is given back, like any job
-behind a busy slot. Then the supervisor answers, and the
+asked into a lease of its own (`take_over_job`). Then the supervisor answers, and the
 process that asked gives the job back like any that has not started; so it does, too,
 when no spare process can be had, when it ends, or when an operator cancels the job.
 
@@ -42,25 +40,18 @@ PUT_OFF = 5.0
 SEEN = 2.0
 
 
-NAMED = 20  # jobs in a line
-MOST = 256  # suspects that one spare process is given
-
-
 @dataclass
 class Suspects:
     """What a process has leased and does not run itself.
 
-    It asks for a spare process for those of a batch, `most` of them at a time, and
-    keeps the others only if `keeps`: they come of the one batch of --once. Otherwise
-    they are given back, for others to run.
+    It asks for one at a time, and keeps the others only if `keeps`: they come of the
+    one batch of --once. Otherwise they are given back, for others to run.
     """
 
     keeps: bool
-    most: int = MOST
     put_off_until: float = 0.0  # when those that were put off are leased again
-    _runs: list[Run] = field(default_factory=list)
-    _asking: list[Run] = field(default_factory=list)
-    _asked: bool = False
+    _runs: deque[Run] = field(default_factory=deque)
+    _asking: Run | None = None
     _number: int = 0
 
     def __len__(self) -> int:
@@ -73,45 +64,50 @@ class Suspects:
     def remove(self, job_ids: Collection[str]) -> list[Run]:
         """Take out those of some jobs, whatever was asked for them."""
         chosen = [run for run in self._runs if run.leased.job_id in job_ids]
-        self._runs = [run for run in self._runs if run not in chosen]
+        for run in chosen:
+            self._runs.remove(run)
         return chosen
 
     def clear(self) -> list[Run]:
         """Take out all of them: the process ends."""
-        runs, self._runs = self._runs, []
+        runs = [*self._runs]
+        self._runs.clear()
         return runs
 
-    def attend(self, number: int, *, taken: bool) -> tuple[list[Run], list[Run]]:
-        """Return those that were taken over and those to put off, by the supervisor's
+    def attend(self, number: int, *, taken: bool) -> tuple[Run | None, list[Run]]:
+        """Return the one that was taken over and those to put off, by the supervisor's
         last answer.
         """
-        done: list[Run] = []
-        refused: list[Run] = []
-        if self._asked and number == self._number:
-            answered = [run for run in self._asking if run in self._runs]
-            done, refused = (answered, []) if taken else ([], answered)
-            self._asking, self._asked = [], False
+        done, refused = None, []
+        if self._asking is not None and number == self._number:
+            if self._asking in self._runs:
+                self._runs.remove(self._asking)
+                done = self._asking if taken else None
+                refused = [] if taken else [self._asking]
+            self._asking = None
         if not self.keeps:
-            next_ones = self._asking if self._asked else self._runs[: self.most]
-            refused += [r for r in self._runs if r not in (*next_ones, *done, *refused)]
-        gone = {id(run) for run in (*done, *refused)}
-        self._runs = [run for run in self._runs if id(run) not in gone]
+            refused += [run for run in self._runs if run is not self._next()]
+            self._runs = deque(run for run in self._runs if run is self._next())
         for run in refused:
             run.put_off = PUT_OFF * random.uniform(0.5, 1)  # noqa: S311 - jitter
         if refused:
             self.put_off_until = monotonic() + PUT_OFF + SEEN
         return done, refused
 
-    def question(self, worker_id: str) -> tuple[int, list[Suspect]] | None:
+    def question(self, worker_id: str) -> tuple[int, Suspect] | None:
         """Return what to ask the supervisor now, with its number; None: nothing."""
-        if self._asked or not self._runs:
+        if self._asking is not None or not self._runs:
             return None
-        self._asking, self._asked = self._runs[: self.most], True
+        self._asking = self._runs[0]
         self._number += 1
-        return self._number, [
-            Suspect(worker_id, job.lease_id, job.job_id, job.rank, job.run_at)
-            for job in (run.leased for run in self._asking)
-        ]
+        leased = self._asking.leased
+        return self._number, Suspect(
+            worker_id, leased.lease_id, leased.job_id, leased.rank, leased.run_at
+        )
+
+    def _next(self) -> Run | None:
+        """Return the one that is asked for, or will be."""
+        return self._asking or (self._runs[0] if self._runs else None)
 
 
 class Process(Protocol):
@@ -131,7 +127,7 @@ P = TypeVar("P", bound=Process)
 class _Question(Generic[P]):
     asker: P
     number: int
-    suspects: Sequence[Suspect]
+    suspect: Suspect
 
 
 class SparePlace(Generic[P]):
@@ -142,20 +138,18 @@ class SparePlace(Generic[P]):
     job is for others.
     """
 
-    def __init__(
-        self, start: Callable[[Sequence[Suspect]], P | None], *, patient: bool
-    ) -> None:
+    def __init__(self, start: Callable[[Suspect], P | None], *, patient: bool) -> None:
         self._start, self._patient = start, patient
         self._waiting: deque[_Question[P]] = deque()
         self._spare: P | None = None
         self._served: _Question[P] | None = None
 
-    def ask(self, asker: P, number: int, suspects: Sequence[Suspect]) -> None:
+    def ask(self, asker: P, number: int, suspect: Suspect) -> None:
         """Take a question of a process."""
-        self._waiting.append(_Question(asker, number, suspects))
+        self._waiting.append(_Question(asker, number, suspect))
 
     def tell(self, spare: P, *, taken: bool) -> None:
-        """Pass on whether the spare process has taken over its jobs."""
+        """Pass on whether the spare process has taken over its job."""
         if spare is self._spare:
             self._answer(taken=taken)
 
@@ -176,19 +170,17 @@ class SparePlace(Generic[P]):
                 question.asker.answer(question.number, taken=False)
 
     def _begin(self, question: _Question[P]) -> None:
-        self._spare = self._start(question.suspects)
+        self._spare = self._start(question.suspect)
         if self._spare is not None:
             self._served = question
             log.info(
-                "%d jobs were lost with their process before: they run apart, one by"
-                " one, in %s",
-                len(question.suspects),
+                "job %s has been lost with its process before: it runs apart, in %s",
+                question.suspect.job_id,
                 self._spare.name,
                 extra={
                     "event": "spare_started",
                     "worker_id": self._spare.name,
-                    "count": len(question.suspects),
-                    "jobs": [each.job_id for each in question.suspects[:NAMED]],
+                    "job_id": question.suspect.job_id,
                 },
             )
 

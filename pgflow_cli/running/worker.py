@@ -79,8 +79,8 @@ class Worker:
             tracing=spans.consumer(name),
         )
         self._intake = Intake(plan, board, app, self.slots, remaining)
-        spare = functools.partial(SpareCycle, plan.suspects)
-        kind = spare if plan.suspects else Cycle
+        suspect = plan.suspect
+        kind = Cycle if suspect is None else functools.partial(SpareCycle, suspect)
         self._cycles = [
             kind(
                 self._intake,
@@ -177,7 +177,7 @@ class Worker:
             pipe.send("suspect", *question)
 
     def _tell_taken(self, pipe: WorkerEnd) -> None:
-        """Say once whether a spare process has taken over its jobs."""
+        """Say once whether a spare process has taken over its job."""
         [cycle, *_] = self._cycles
         if isinstance(cycle, SpareCycle) and cycle.taken is not None:
             if not self._told_taken:

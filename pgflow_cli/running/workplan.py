@@ -4,7 +4,7 @@ that it can be sent to a process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ BATCHES = 4
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
-    queue; 0 means no limit. A process with `suspects` runs those jobs and no others.
+    queue; 0 means no limit. A process with a `suspect` runs that job and no other.
     """
 
     url: str = field(repr=False)
@@ -59,20 +59,20 @@ class WorkPlan:
     status_folders: tuple[Path, ...] = ()
     notify_socket: str | None = None
     watchdog: float = 0.0
-    suspects: tuple[Suspect, ...] = ()
+    suspect: Suspect | None = None
 
-    def of_spare(self, suspects: Sequence[Suspect]) -> WorkPlan:
+    def of_spare(self, suspect: Suspect) -> WorkPlan:
         """Return the plan of a spare process: one slot, one connection.
 
-        What its jobs take off --max-jobs was taken when they were leased.
+        What its job takes off --max-jobs was taken when it was leased.
         """
         return replace(
             self,
             name=f"{self.name}.spare",
-            suspects=tuple(suspects),
+            suspect=suspect,
             concurrency=1,
             connections=1,
-            batch_size=len(suspects),
+            batch_size=1,
             once=False,
             max_jobs=None,
         )
@@ -91,8 +91,7 @@ class WorkPlan:
         connection is settling. When a connection leases, the jobs that its own
         statement settles leave with the reply; the others of its own count. So the jobs
         of each connection are never more than that, and only those of other connections
-        may have been left out because they were being settled. A batch more:
-        suspects take no room from the others.
+        may have been left out because they were being settled. One more: a suspect
+        takes no room from the others.
         """
-        held = self.connections * (self.concurrency + self.waiting)
-        return held + self.batch_size
+        return self.connections * (self.concurrency + self.waiting) + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,23 +21,17 @@ def run() -> Run:
     return Run(job, handlers.UNKNOWN, lambda _: None, 0.0, 60.0)
 
 
-def test_a_spare_process_is_asked_for_those_of_a_batch() -> None:
-    held, runs = Suspects(keeps=False, most=2), [run() for _ in range(3)]
+def test_one_suspect_is_kept_and_the_others_are_put_off() -> None:
+    held, runs = Suspects(keeps=False), [run() for _ in range(3)]
     held.add(runs)
-    assert held.attend(0, taken=False) == ([], runs[2:])
-    assert [each.put_off is not None for each in runs] == [False, False, True]
+    assert held.attend(0, taken=False) == (None, runs[1:])
+    assert [each.put_off is not None for each in runs] == [False, True, True]
     question = held.question(PID)
     assert question is not None
-    number, suspects = question
-    assert [each.worker_id for each in suspects] == [PID, PID]
-    assert [each.job_id for each in suspects] == [r.leased.job_id for r in runs[:2]]
+    number, suspect = question
+    assert (suspect.worker_id, suspect.job_id) == (PID, runs[0].leased.job_id)
     assert held.question(PID) is None, "it has asked"
-    late = run()
-    held.add([late])
-    assert held.attend(number - 1, taken=False) == ([], [late]), (
-        "none of those asked for"
-    )
-    assert held.attend(number, taken=True) == (runs[:2], [])
+    assert held.attend(number, taken=True) == (runs[0], [])
     assert len(held) == 0
 
 
@@ -47,7 +40,7 @@ def test_a_suspect_that_nobody_takes_over_is_put_off() -> None:
     held.add([one])
     question = held.question(PID)
     assert question is not None
-    assert held.attend(question[0], taken=False) == ([], [one])
+    assert held.attend(question[0], taken=False) == (None, [one])
     assert one.put_off
     assert held.put_off_until > 0
 
@@ -60,18 +53,18 @@ def test_an_answer_to_an_earlier_question_is_none_to_this_one() -> None:
     assert held.remove([first.leased.job_id]) == [first], "it is canceled meanwhile"
     held.add([second])
     assert held.question(PID) is None, "the first has not been answered"
-    assert held.attend(question[0], taken=False) == ([], [])
+    assert held.attend(question[0], taken=False) == (None, [])
     again = held.question(PID)
     assert again is not None
     assert again[0] != question[0]
-    assert held.attend(question[0], taken=True) == ([], [])
+    assert held.attend(question[0], taken=True) == (None, [])
     assert len(held) == 1
 
 
 def test_the_suspects_of_the_one_batch_are_kept() -> None:
-    held, runs = Suspects(keeps=True, most=1), [run(), run()]
+    held, runs = Suspects(keeps=True), [run(), run()]
     held.add(runs)
-    assert held.attend(0, taken=False) == ([], [])
+    assert held.attend(0, taken=False) == (None, [])
     assert held.clear() == runs
 
 
@@ -99,7 +92,7 @@ class Place:
         self.place = SparePlace(self.start, patient=self.patient)
         self.living = [Process(), Process()]
 
-    def start(self, _: Sequence[Suspect]) -> Process | None:
+    def start(self, _: Suspect) -> Process | None:
         if self.refuses:
             return None
         self.spares.append(Process("w.spare"))
@@ -107,7 +100,7 @@ class Place:
         return self.spares[-1]
 
     def ask(self, asker: int) -> None:
-        self.place.ask(self.living[asker], 1, [SUSPECT])
+        self.place.ask(self.living[asker], 1, SUSPECT)
         self.attend()
 
     def attend(self, *, ending: bool = False) -> None:
@@ -144,7 +137,7 @@ def test_who_must_finish_them_all_waits_for_the_spare_process() -> None:
 @pytest.mark.parametrize("patient", [True, False])
 def test_nobody_waits_for_a_worker_that_ends(patient: bool) -> None:
     here = Place(patient=patient)
-    here.place.ask(here.living[0], 1, [SUSPECT])
+    here.place.ask(here.living[0], 1, SUSPECT)
     here.attend(ending=True)
     assert here.living[0].answers == [(1, False)]
     assert not here.spares
@@ -159,6 +152,6 @@ def test_a_process_that_cannot_be_started_is_an_answer() -> None:
 def test_who_has_died_asks_for_nothing() -> None:
     here = Place()
     asker = here.living.pop(0)
-    here.place.ask(asker, 1, [SUSPECT])
+    here.place.ask(asker, 1, SUSPECT)
     here.attend()
     assert not here.spares
