@@ -8,6 +8,7 @@ from pgflow_cli.errors import NotFound
 from pgflow_cli.listings import EndedAttempt, ListedJob
 from pgflow_cli.models import Operator
 from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.literals import array
 from pgflow_cli.selection import JobFilter, Position, after_parameters
 
 Window = Mapping[str, object]
@@ -93,7 +94,7 @@ class Jobs(Part):
 
     def list_job_statuses(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Return the state of each job that exists."""
-        rows = self.link.tuples("list_job_statuses", {"job_ids": _array(job_ids)})
+        rows = self.link.tuples("list_job_statuses", {"job_ids": array(job_ids)})
         return dict(rows)
 
     def list_ended_attempts(self, of: Window) -> list[EndedAttempt]:
@@ -119,19 +120,19 @@ class Jobs(Part):
         """
         wanted = _order(job_ids, operator, action_id)
         locked = self.link.tuples("lock_leases_of_jobs", wanted)
-        leases = _array([row[0] for row in locked])
+        leases = array([row[0] for row in locked])
         rows = self.link.tuples("cancel_running_jobs", {**wanted, "lease_ids": leases})
         return [row[0] for row in rows]
 
     def run_jobs_now(self, job_ids: Sequence[str]) -> list[str]:
         """Let those that are scheduled be due; return their ids."""
-        rows = self.link.tuples("run_jobs_now", {"job_ids": _array(job_ids)})
+        rows = self.link.tuples("run_jobs_now", {"job_ids": array(job_ids)})
         return [row[0] for row in rows]
 
     def reprioritize_jobs(self, job_ids: Sequence[str], *, priority: int) -> list[str]:
         """Give those that wait another priority; return their ids."""
         rows = self.link.tuples(
-            "reprioritize_jobs", {"job_ids": _array(job_ids), "priority": priority}
+            "reprioritize_jobs", {"job_ids": array(job_ids), "priority": priority}
         )
         return [row[0] for row in rows]
 
@@ -140,13 +141,8 @@ def _order(
     job_ids: Sequence[str], operator: Operator, action_id: int
 ) -> dict[str, object]:
     return {
-        "job_ids": _array(job_ids),
+        "job_ids": array(job_ids),
         "actor": operator.actor,
         "note": operator.note,
         "action_id": action_id,
     }
-
-
-def _array(ids: Sequence[str]) -> str:
-    """Return an array literal; ids need no quoting."""
-    return "{" + ",".join(ids) + "}"

@@ -1,52 +1,33 @@
-"""Statements of the cycle: settle, lease, extend, reap."""
+"""Leases of workers: taken, extended, and settled by their outcomes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any
 
 from psycopg.rows import tuple_row
 
 from pgflow_cli.errors import (
-    REFUSALS,
-    LeasesRefused,
     OutcomeUnknown,
-    PgflowError,
 )
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
     CycleReply,
-    EndedJob,
     FirstDue,
     LeasedJob,
     Scan,
     Settlement,
     Suspect,
 )
-from pgflow_cli.repository.counting import Counting
-
-_NO_ATTEMPT_YET = 0
-_NO_LEASE = {"limit": 0, "only": "{}", "passed_over": "{}"}
+from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.literals import array, names
 
 
-class _How(TypedDict):
-    """How leases end, and with what their jobs."""
-
-    status: str
-    # The attempts that had started: job id and number. None: all of them, perhaps.
-    started: Sequence[tuple[str, int]] | None
-    crash_budget: int
-    error_code: str | None
-    error_message: str | None
-    bury_as: NotRequired[str | None]
-    canceled_by: NotRequired[str | None]
-
-
-class Leases(Counting):
-    """What workers and their supervisor say; what they settle for others is counted."""
+class Leases(Part):
+    """What workers and their supervisor say."""
 
     def settle_and_lease(self, cycle: Cycle) -> CycleReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
@@ -60,16 +41,16 @@ class Leases(Counting):
         others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
         parameters = {
             "code_version": cycle.code_version,
-            "fence_ids": _array(
+            "fence_ids": array(
                 {s.lease_id for s in cycle.settlements} | {*cycle.closed}
             ),
-            "lease_ids": _array([s.lease_id for s in successes]),
-            "job_ids": _array([s.job_id for s in successes]),
-            "attempt_nos": _array([str(s.attempt_no) for s in successes]),
-            "started_ago": _array([f"{s.started_ago:.6f}" for s in successes]),
-            "ended_ago": _array([f"{s.ended_ago:.6f}" for s in successes]),
+            "lease_ids": array([s.lease_id for s in successes]),
+            "job_ids": array([s.job_id for s in successes]),
+            "attempt_nos": array([str(s.attempt_no) for s in successes]),
+            "started_ago": array([f"{s.started_ago:.6f}" for s in successes]),
+            "ended_ago": array([f"{s.ended_ago:.6f}" for s in successes]),
             "others": json.dumps(others),
-            "closed_ids": _array(cycle.closed),
+            "closed_ids": array(cycle.closed),
             **_wanted(cycle),
             **_scan(cycle.scan),
             "last_queue": cycle.scan.last_queue,
@@ -115,8 +96,8 @@ class Leases(Counting):
         without a limit; None: any.
         """
         wanted = {
-            "queues": None if queues is None else _names(queues),
-            "job_types": None if job_types is None else _names(job_types),
+            "queues": None if queues is None else names(queues),
+            "job_types": None if job_types is None else names(job_types),
         }
         [[found]] = self.link.tuples("find_due_job", wanted)
         return bool(found)
@@ -134,7 +115,7 @@ class Leases(Counting):
                 return []
             parameters = {
                 **wanted,
-                "queues": _names(row[0] for row in locked),
+                "queues": names(row[0] for row in locked),
                 "last_queue": cycle.scan.last_queue,
             }
             with _all_decoded():
@@ -149,7 +130,7 @@ class Leases(Counting):
         this waited for is seen by the second.
         """
         source = {
-            "fence_ids": _array([suspect.lease_id]),
+            "fence_ids": array([suspect.lease_id]),
             "worker_id": suspect.worker_id,
         }
         moved = {
@@ -196,7 +177,7 @@ class Leases(Counting):
             "max_payload_bytes": str(max_payload_bytes),
             "max_enqueue_per_minute": str(max_enqueue_per_minute),
         }
-        with self._after_first_run(cycle, _array([settlement.lease_id])):
+        with self._after_first_run(cycle, array([settlement.lease_id])):
             rows = self.link.tuples("settle_and_enqueue", parameters)
         return list(rows[0][0]) if rows else None
 
@@ -210,7 +191,7 @@ class Leases(Counting):
         progress: Mapping[str, object],
     ) -> BeatReply:
         """Say that the workers live and extend the leases; return what came of it."""
-        extended = {"lease_ids": _array(lease_ids)}
+        extended = {"lease_ids": array(lease_ids)}
         parameters = {
             **extended,
             "supervisor_id": supervisor_id,
@@ -229,204 +210,9 @@ class Leases(Counting):
             quiet={row[1] for row in rows if row[0] == "quiet"},
         )
 
-    def reap_expired_locks(
-        self,
-        *,
-        limit: int,
-        crash_budget: int,
-        only: Sequence[str] | None = None,
-        passed_over: Sequence[str] = (),
-    ) -> list[EndedJob]:
-        """Return jobs to their queue whose worker has gone silent.
-
-        A job that has spent its crash budget is dead-lettered instead. Safe to run from
-        several processes at once: each lease is taken by one of them. Raises
-        `LeasesRefused`, as `end_worker` does, and then none has ended.
-        """
-        wanted = {
-            "limit": limit,
-            "only": None if only is None else _array(only),
-            "passed_over": _array(passed_over),
-        }
-        lease_ids: list[str] = []
-        with _told_apart(lease_ids), self.transaction():
-            locked = self.link.tuples("lock_expired_leases", wanted)
-            lease_ids += [row[0] for row in locked]
-            return self._end(
-                lease_ids,
-                expired=[row[1] for row in locked],
-                status="lost",
-                started=None,
-                crash_budget=crash_budget,
-                error_code="WORKER_LOST",
-                error_message="the worker stopped reporting before the job ended",
-            )
-
-    def end_worker(
-        self,
-        worker_id: str,
-        *,
-        status: str,
-        started: Sequence[tuple[str, int]],
-        crash_budget: int,
-        error_code: str,
-        error_message: str,
-        only: Sequence[str] | None = None,
-    ) -> list[EndedJob]:
-        """End the leases of a process that is dead for certain.
-
-        The attempts (job id, number) that it had `started` are recorded with the
-        `status` (lost or released); other jobs go back as they were. Sent again, it
-        ends what a statement of the process has leased meanwhile, and charges none of
-        it. Raises `LeasesRefused`.
-        """
-        lease_ids: list[str] = []
-        with _told_apart(lease_ids), self.transaction():
-            locked = self._lock_worker_leases(worker_id, only=only)
-            lease_ids += [row[0] for row in locked]
-            return self._end(
-                lease_ids,
-                status=status,
-                started=started,
-                crash_budget=crash_budget,
-                error_code=error_code,
-                error_message=error_message,
-            )
-
-    def list_worker_leases(self, worker_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """List the leases of these processes: the process, the lease."""
-        wanted = {"worker_ids": _array(worker_ids)}
-        return self.link.tuples("list_worker_leases", wanted)
-
-    def give_back_batches(
-        self, worker_id: str, batch_ids: Sequence[str]
-    ) -> tuple[list[EndedJob], set[str]]:
-        """Give back batches whose reply was lost: none of their jobs has started.
-
-        Also returns the batches of those that were found.
-        """
-        with self.transaction():
-            locked = self._lock_worker_leases(worker_id, batch_ids=batch_ids)
-            ended = self._end(
-                [row[0] for row in locked],
-                status="released",
-                started=[],
-                crash_budget=_NO_ATTEMPT_YET,
-                error_code=None,
-                error_message=None,
-            )
-            return ended, {row[1] for row in locked}
-
-    def _lock_worker_leases(
-        self,
-        worker_id: str,
-        *,
-        batch_ids: Sequence[str] | None = None,
-        only: Sequence[str] | None = None,
-    ) -> list[tuple[str, str]]:
-        wanted = {
-            "worker_id": worker_id,
-            "batch_ids": None if batch_ids is None else _array(batch_ids),
-            "only": None if only is None else _array(only),
-        }
-        return self.link.tuples("lock_worker_leases", wanted)
-
-    def end_interrupted_leases(
-        self,
-        *,
-        status: str,
-        error_code: str | None,
-        error_message: str,
-        bury_as: str | None = None,
-        canceled_by: str | None = None,
-    ) -> list[EndedJob]:
-        """End the leases of workers that are not known, each job with an attempt.
-
-        Their jobs go back to their queue, unless they are to be buried or canceled.
-        """
-        with self.transaction():
-            locked = self.link.tuples("lock_interrupted_leases")
-            return self._end(
-                [row[0] for row in locked],
-                status=status,
-                started=None,
-                crash_budget=_NO_ATTEMPT_YET,
-                error_code=error_code,
-                error_message=error_message,
-                bury_as=bury_as,
-                canceled_by=canceled_by,
-            )
-
-    def try_to_end(self) -> None:
-        """Send what ends leases, for none: raises what keeps every lease from being
-        ended, if anything does.
-        """
-        with self.transaction():
-            self.link.tuples("lock_expired_leases", _NO_LEASE)
-            self._send_ends(
-                [],
-                status="lost",
-                started=None,
-                crash_budget=_NO_ATTEMPT_YET,
-                error_code=None,
-                error_message=None,
-            )
-
-    def _end(
-        self,
-        lease_ids: Sequence[str],
-        *,
-        expired: Sequence[str] = (),
-        **how: Unpack[_How],
-    ) -> list[EndedJob]:
-        """End locked leases."""
-        if not lease_ids:
-            return []
-        ended = self._send_ends(lease_ids, **how)
-        attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-        self.count_attempts(attempts, expired=expired)
-        return ended
-
-    def _send_ends(
-        self, lease_ids: Sequence[str], **how: Unpack[_How]
-    ) -> list[EndedJob]:
-        started = how["started"]
-        parameters = {
-            "lease_ids": _array(lease_ids),
-            "bury_as": None,
-            "canceled_by": None,
-            **how,
-            "started": None if started is None else _array(job for job, _ in started),
-            "started_nos": _array(str(number) for _, number in started or ()),
-        }
-        return self.link.rows("end_leases", EndedJob, parameters)
-
-    def forget_silent_workers(self) -> list[str]:
-        """Remove workers that have been silent for ten leases, at least ten minutes;
-        return their names.
-        """
-        return [row[0] for row in self.link.tuples("forget_silent_workers")]
-
-    def forget_workers(self, worker_ids: Sequence[str]) -> None:
-        """Remove processes that have ended in good order."""
-        self.link.count("forget_workers", {"worker_ids": _array(worker_ids)})
-
     def declare_error_codes(self, codes: Sequence[Mapping[str, str]]) -> None:
         """Store what error codes mean, for operators without the application."""
         self.link.count("declare_error_codes", {"codes": json.dumps(list(codes))})
-
-
-@contextmanager
-def _told_apart(lease_ids: Sequence[str]) -> Iterator[None]:
-    """Name the leases whose end has failed, for the caller to end each by itself: a
-    trigger may raise anything for one of them, also when the transaction ends.
-    """
-    try:
-        yield
-    except PgflowError as error:
-        if lease_ids and (isinstance(error, REFUSALS) or len(lease_ids) > 1):
-            raise LeasesRefused(error.message, lease_ids=lease_ids) from error
-        raise
 
 
 @contextmanager
@@ -438,22 +224,6 @@ def _all_decoded() -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise OutcomeUnknown(f"a leased job cannot be decoded: {error}") from None
-
-
-def _array(values: Iterable[str]) -> str:
-    """Return an array literal of values that need no quoting: ids and numbers.
-
-    Always text, so that a statement is prepared once, and cheaper than psycopg's dump
-    of a list.
-    """
-    return "{" + ",".join(values) + "}"
-
-
-def _names(values: Iterable[str]) -> str:
-    """Return an array literal of names and times, quoted: a queue may be
-    called NULL.
-    """
-    return "{" + ",".join(f'"{value}"' for value in values) + "}"
 
 
 def _wanted(cycle: Cycle) -> dict[str, object]:
@@ -470,16 +240,16 @@ def _wanted(cycle: Cycle) -> dict[str, object]:
 
 def _sought(cycle: Cycle) -> dict[str, object]:
     return {
-        "queues": None if cycle.queues is None else _names(cycle.queues),
-        "job_types": None if cycle.job_types is None else _names(cycle.job_types),
+        "queues": None if cycle.queues is None else names(cycle.queues),
+        "job_types": None if cycle.job_types is None else names(cycle.job_types),
     }
 
 
 def _scan(scan: Scan) -> dict[str, object]:
     places = list(scan.cursors.items())
     return {
-        "cursor_queues": _names(queue for (queue, _), _ in places),
-        "cursor_ranks": _array(str(rank) for (_, rank), _ in places),
-        "cursor_run_ats": _names(f"{run_at}+00" for _, (run_at, _) in places),
-        "cursor_job_ids": _array(job_id for _, (_, job_id) in places),
+        "cursor_queues": names(queue for (queue, _), _ in places),
+        "cursor_ranks": array(str(rank) for (_, rank), _ in places),
+        "cursor_run_ats": names(f"{run_at}+00" for _, (run_at, _) in places),
+        "cursor_job_ids": array(job_id for _, (_, job_id) in places),
     }

@@ -12,6 +12,7 @@ from pgflow_cli.repository.damage import Damage
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.dead_letters import DeadLetters
 from pgflow_cli.repository.diagnostics import Diagnostics
+from pgflow_cli.repository.endings import Endings
 from pgflow_cli.repository.evidence import Evidence
 from pgflow_cli.repository.identity import Identity
 from pgflow_cli.repository.jobs import Jobs
@@ -36,6 +37,7 @@ class Repository(
     Damage,
     DeadLetters,
     Diagnostics,
+    Endings,
     Evidence,
     Identity,
     Jobs,

@@ -21,7 +21,7 @@ from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, LeasedJob
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
-from pgflow_cli.running import cycle
+from pgflow_cli.running import outcomes
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
@@ -214,7 +214,7 @@ def test_an_outcome_that_only_ever_meets_an_outage_of_its_own_becomes_a_failure(
     wait_until: Wait,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cycle, "LONGEST_ASIDE", 0.0)
+    monkeypatch.setattr(outcomes, "LONGEST_ASIDE", 0.0)
     refuse(connection, "dead_letters", "true", "using errcode = '40P01'")
     [job] = plant(connection, job_type="hopeless", max_attempts=2)
     worker = process()

@@ -1,0 +1,211 @@
+"""One connection's statement: it settles what ended and leases what is free."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import uuid
+from collections import Counter, deque
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from pgflow_cli import counters
+from pgflow_cli.clock import monotonic
+from pgflow_cli.errors import (
+    REFUSALS,
+    ConfigurationError,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    PermissionDenied,
+    PgflowError,
+)
+from pgflow_cli.models import Cycle as CycleRequest
+from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
+from pgflow_cli.repository import Repository
+from pgflow_cli.running.intake import Intake
+from pgflow_cli.running.settlements import settlement_of
+from pgflow_cli.running.slots import Run
+from pgflow_cli.running.unreadable import Unreadable
+
+log = logging.getLogger("pgflow.worker")
+
+# Seconds after which one looks again who found little or nothing: the next results come
+# along, and producers commit that did not yet know that this worker is idle.
+SOON = 0.01
+
+
+class Exchange:
+    """What one connection knows of its leases, and the statements that change them."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        repository: Repository,
+        *,
+        worker_id: str,
+        worker_name: str,
+        primary: bool,
+    ) -> None:
+        self.event = threading.Event()
+        self._intake, self._repository, self._primary = intake, repository, primary
+        self._results: deque[Run] = deque()
+        self._wanted = 1
+        self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
+        self._again = False  # a reply was lost: its statement may still be at work
+        self._next_poll = 0.0
+        self._empty = False  # the last scan found nothing
+        self._looks = 0  # since then
+        # The database's time as a statement last told it, and ours at that moment.
+        self._clock = datetime.min, 0.0
+        self._plan = plan = intake.plan
+        self._unreadable = Unreadable(repository, plan)
+        self._request = CycleRequest(
+            worker_id=worker_id,
+            worker_name=worker_name,
+            code_version=plan.code_version,
+            batch_id="",
+            lease_seconds=plan.lease_seconds,
+            queues=plan.queues,
+            job_types=[],
+            room=0,
+            scan=Scan(),
+            settlements=[],
+            closed=[],
+        )
+        if not primary:
+            intake.offer_help(self.event)
+
+    def deliver(self, run: Run) -> None:
+        """Take a job that ended, or one given back; from any thread."""
+        self._results.append(run)
+        if len(self._results) >= self._wanted:
+            self.event.set()
+
+    def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> CycleReply:
+        intake = self._intake
+        types = intake.leasable_types() if room else []
+        woken = False
+        if room:
+            woken = intake.woken.is_set()
+            intake.woken.clear()
+            self._look(types, searching=False)
+        started = intake.cursors.begin(room, types)
+        sent = monotonic()
+        request = replace(
+            self._request,
+            batch_id=str(uuid.uuid4()),
+            job_types=types,
+            room=room,
+            scan=started.scan,
+            settlements=self._settlements(runs),
+            closed=closed,
+            again=self._again and bool(runs),
+        )
+        try:
+            reply = self._repository.settle_and_lease(request)
+        except DatabaseUnavailable as error:
+            if room and isinstance(error, OutcomeUnknown):
+                intake.doubts.add(request.batch_id, monotonic())
+            intake.cursors.forget()
+            raise
+        now = monotonic()
+        self._clock = counters.moment(reply.scanned_at), now
+        if room:
+            intake.cursors.end(started, reply)
+            self._plan_next(reply, room, now, woken=woken)
+        # First: what is taken needs the places of what has left.
+        self._leave(runs, closed)
+        self._take(reply.jobs, sent, now)
+        return reply
+
+    def _look(
+        self, types: list[str] | None, *, searching: bool
+    ) -> list[FirstDue] | None:
+        """Look behind the cursors; return what is due, or None if it is too early."""
+        cursors = self._intake.cursors
+        started = cursors.begin_look(monotonic(), types, searching=searching)
+        if started is None:
+            return None
+        request = replace(self._request, job_types=types, scan=started.scan)
+        try:
+            found = self._repository.look_behind(request)
+        except DatabaseUnavailable:
+            cursors.forget()
+            raise
+        cursors.end_look(started, found)
+        return [first for first in found if first.run_at is not None]
+
+    def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
+        intake = self._intake
+        for job in jobs:
+            if not self._open[job.lease_id]:
+                # Counted from before the statement was sent: never longer than the
+                # database counts.
+                intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
+            self._open[job.lease_id] += 1
+        scanned_at, then = self._clock
+        leased_at = scanned_at + timedelta(seconds=now - then)
+        intake.counters.count_waits(jobs, leased_at)
+        intake.accept(jobs, self.deliver, now)
+
+    def _leave(self, runs: list[Run], closed: list[str]) -> None:
+        """Let go of what a confirmed statement has settled, and of the leases that have
+        no other run.
+        """
+        self._intake.slots.free(runs)
+        self._open.subtract(run.leased.lease_id for run in runs)
+        for lease_id in closed:
+            del self._open[lease_id]
+            self._intake.board.drop(lease_id)
+
+    def _plan_next(
+        self, reply: CycleReply, room: int, now: float, *, woken: bool
+    ) -> None:
+        """Decide when to look again: at once while there is more; soon for what little
+        or nothing was found; at the next poll if that was a look already.
+        """
+        intake = self._intake
+        found = len(reply.jobs)
+        again, self._empty, self._looks = self._empty, not found, 0
+        intake.more = found == room
+        if intake.more or (woken and not found):
+            self._next_poll = now
+        elif found or not again:
+            self._next_poll = now + SOON
+        else:
+            self._next_poll = now + self._jitter()
+        # Jobs that a limit holds back will run: the queue is not drained.
+        if found or reply.limited_waiting:
+            intake.idle = False
+
+    def _jitter(self) -> float:
+        return self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+
+    def _settlements(self, runs: list[Run]) -> list[Settlement]:
+        now = monotonic()
+        leases = {run.leased.lease_id for run in runs}
+        valid = {lease: self._intake.board.valid_until(lease) for lease in leases}
+        return [settlement_of(r, now, valid[r.leased.lease_id]) for r in runs]
+
+    def _is_refusal(self, error: PgflowError) -> bool:
+        """Say whether the database refuses what it was told, and not this worker.
+
+        A trigger may lack a grant or a table of its own: then the same statement passes
+        without any outcome.
+        """
+        if not isinstance(error, (PermissionDenied, ConfigurationError)):
+            return isinstance(error, REFUSALS)
+        return self._is_served()
+
+    def _is_served(self) -> bool:
+        try:
+            self._exchange(0, [], [])
+        except PgflowError:
+            return False
+        return True
+
+    def _seek_unreadable(self) -> None:
+        """Find what leases fail on if nothing else fails: rows that cannot be read."""
+        if self._unreadable.is_due() and self._is_served():
+            self._unreadable.search(self._intake.leasable_types())

@@ -1,0 +1,76 @@
+"""Leases from queues with a limit, in a transaction of their own."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from pgflow_cli import logs
+from pgflow_cli.clock import monotonic
+from pgflow_cli.errors import (
+    PASSING,
+    REFUSALS,
+    Contention,
+    OutcomeUnknown,
+)
+from pgflow_cli.models import LeasedJob, Scan
+from pgflow_cli.running.exchange import Exchange
+
+log = logging.getLogger("pgflow.worker")
+
+
+class Limits(Exchange):
+    """Leases from the queues that the common statement passes over."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._owed = False  # queues with a limit had jobs, and there was no room left
+        self._last_limited = ""
+
+    def _lease_limited(self) -> bool:
+        """Lease from queues with a limit, in a transaction of its own.
+
+        Returns whether there was room to try. An outage is the next turn's to deal
+        with: this one has settled already.
+        """
+        intake = self._intake
+        room = intake.reserve_slots()
+        if not room:
+            return False
+        sent = monotonic()
+        request = replace(
+            self._request,
+            batch_id=str(uuid.uuid4()),
+            job_types=intake.leasable_types(),
+            room=room,
+            scan=Scan(last_queue=self._last_limited),
+        )
+        jobs: list[LeasedJob] = []
+        asked = False
+        try:
+            jobs = self._repository.lease_limited(request)
+            asked = True
+        except (*PASSING, *REFUSALS) as error:
+            if isinstance(error, OutcomeUnknown):
+                intake.doubts.add(request.batch_id, monotonic())
+            log.warning(
+                "queues with a limit were not leased from: %s",
+                error,
+                extra=logs.trouble("database_unavailable", error),
+            )
+            self._seek_unreadable()
+        except Contention as error:
+            log.info(
+                "queues with a limit, again at the next turn: %s",
+                error,
+                extra=logs.trouble("contention", error),
+            )
+        finally:
+            intake.confirm(room, 0, leased=len(jobs), batch=asked)
+        if jobs:
+            self._last_limited = jobs[-1].queue
+            intake.idle = False
+            self._take(jobs, sent, monotonic())
+        return True

@@ -1,0 +1,192 @@
+"""Outcomes that need a statement of their own: they have followers, or the database
+does not take them.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgflow_cli import handlers, logs
+from pgflow_cli.clock import monotonic
+from pgflow_cli.errors import (
+    PASSING,
+    Contention,
+    PgflowError,
+    Refused,
+    TooSlow,
+    UsageError,
+)
+from pgflow_cli.running.accounts import Accounts
+from pgflow_cli.running.slots import Run
+
+log = logging.getLogger("pgflow.worker")
+
+REFUSED = "OUTCOME_REFUSED"
+MOST_TRIES = 5  # of one outcome alone; then it counts as refused
+LONGEST_ASIDE = 30.0  # seconds before an outcome set aside is tried again
+
+
+@dataclass(eq=False, slots=True)
+class Aside:
+    """A run whose outcome the database does not take, apart from all others."""
+
+    run: Run
+    tries: int = 0
+    pauses: int = 0
+    at: float = 0.0
+
+    def postpone(self) -> float:
+        """Return the seconds until the next try: 1, doubling to 30."""
+        pause = min(LONGEST_ASIDE, 2.0**self.pauses)
+        self.pauses += 1
+        self.at = monotonic() + pause
+        return pause
+
+
+class Outcomes(Accounts):
+    """Settles outcomes one by one, so that none spoils another job."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._aside: list[Aside] = []  # runs that the database does not take for now
+
+    def _settle_followers(self, runs: list[Run]) -> None:
+        """Settle the jobs that enqueued others, each with its own in one commit.
+
+        One whose followers are refused becomes a failure. The turn says `left` of the
+        others, never that they succeeded: a failover that loses this commit would take
+        that without their followers. They are kept until the turn is confirmed, and
+        until then each further try sends them again.
+        """
+        plan = self._plan
+        request = replace(self._request, again=self._again)
+        for run in runs:
+            outcome = run.outcome
+            if outcome is None or not outcome.followers:
+                continue
+            run.settled = False
+            [settlement] = self._settlements([run])
+            if settlement.status != "succeeded":
+                continue
+            try:
+                ids = self._repository.settle_and_enqueue(
+                    request,
+                    settlement,
+                    outcome.followers,
+                    max_payload_bytes=plan.max_payload_bytes,
+                    max_enqueue_per_minute=plan.max_enqueue_per_minute,
+                )
+            except (Refused, UsageError) as error:
+                run.outcome = handlers.conclude(run.handler, run.leased, error)
+            except PgflowError as error:
+                if not self._is_refusal(error):
+                    raise
+                run.outcome = handlers.refused(run.handler, run.leased, error.message)
+            else:
+                run.settled = ids is not None
+                run.stale = ids is None
+
+    def _settle_singly(self, runs: list[Run], error: PgflowError) -> None:
+        """Find the outcome that the database does not take, so that it spoils its own
+        job and no other. Takes each run out of the list once it is settled.
+        """
+        log.error(
+            "an outcome was not accepted, trying them one by one: %s",
+            error,
+            extra=logs.trouble("outcome_refused", error),
+        )
+        while runs:
+            self._settle_alone(runs[0])
+            del runs[0]
+
+    def _settle_alone(self, run: Run) -> None:
+        """Settle a run as it ended; if that is refused, as a failure; if that is, too,
+        leave it to a reaper.
+        """
+        lease_id = run.leased.lease_id
+        closed = [lease_id] if self._open[lease_id] == 1 else []
+        while True:
+            try:
+                reply = self._exchange(0, [run], closed)
+            except PgflowError as error:
+                if not self._is_refusal(error):
+                    raise
+                if run.refused:
+                    # Not even that: its lease runs out when no other job of it is left.
+                    self._leave([run], closed)
+                    break
+                self._retreat(run, error)
+            else:
+                self._count([run], reply)
+                self._note([run], reply)
+                break
+        self._intake.confirm(0, 0, settled=1)
+
+    # Outcomes that look like an outage.
+
+    def _sift(self) -> None:
+        """Settle apart what fails together, if the database takes statements.
+
+        A trigger may be slow, deadlock, or raise what an outage raises: then that one
+        job waits, and no other with it.
+        """
+        for run in [self._results.popleft() for _ in range(len(self._results))]:
+            if self._is_served():
+                self._settle_aside(Aside(run))
+            else:
+                self._results.append(run)
+
+    def _try_again(self) -> None:
+        now = monotonic()
+        due = [aside for aside in self._aside if aside.at <= now]
+        for aside in due:
+            self._aside.remove(aside)
+            self._settle_aside(aside)
+
+    def _settle_aside(self, aside: Aside) -> None:
+        """Settle a run that has failed with others; keep it aside if it fails again.
+
+        One that is too slow may only wait for a lock, however long; another error is,
+        after enough tries, a refusal.
+        """
+        run = aside.run
+        again, self._again = self._again, True  # an earlier try may still be at work
+        try:
+            self._settle_followers([run])
+            self._settle_alone(run)
+        except (*PASSING, Contention) as error:
+            aside.tries += not isinstance(error, TooSlow)
+            if aside.tries >= MOST_TRIES and not run.refused and self._is_served():
+                self._retreat(run, error)
+                aside.tries = 0
+            pause = aside.postpone()
+            self._aside.append(aside)
+            log.warning(
+                "the outcome of job %s is not taken, again in %g s: %s",
+                run.leased.job_id,
+                pause,
+                error,
+                extra={
+                    **handlers.fields(run.job or run.leased),
+                    "event": "outcome_postponed",
+                },
+            )
+        finally:
+            self._again = again
+
+    def _retreat(self, run: Run, error: PgflowError) -> None:
+        """Make of a refused outcome one that the database may take."""
+        outcome = run.outcome
+        written = outcome is None or outcome.status == "canceled" or run.settled
+        if outcome and not (written or run.stale or outcome.error_code == REFUSED):
+            run.outcome = handlers.refused(run.handler, run.leased, error.message)
+            return
+        run.refused = True
+        log.error(
+            "the outcome of job %s cannot be recorded, its attempt counts as lost: %s",
+            run.leased.job_id,
+            error,
+            extra={**handlers.fields(run.job or run.leased), "event": "outcome_lost"},
+        )
