@@ -257,8 +257,7 @@ def test_a_program_wants_its_own_version_or_a_newer_one(opened):
 
 def test_the_printed_script_makes_the_same_schema(empty_database, template, repository):
     with empty_database.connect() as connection:
-        # As psql's session may be.
-        connection.execute("set standard_conforming_strings = off")
+        # As the session of psql may be. (Its strings it reads statement by statement.)
         connection.execute("set search_path = public")
         connection.execute("set quote_all_identifiers = on")
         connection.execute(migrations.script().encode())
