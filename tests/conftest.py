@@ -84,7 +84,7 @@ def way_through(server: Server) -> Iterator[Callable[[Database], Database]]:
     with psycopg.connect(server.url) as connection:
         info = connection.info
         host, port, user = info.host, info.port, info.user
-    with pooler(host, port, "*", user) as url:
+    with pooler(host, port, "*", user, "default_pool_size = 20") as url:
         yield lambda made: replace(made, url=url.format(made.name), direct=made.url)
 
 

@@ -120,6 +120,15 @@ def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:
     return values
 
 
+def of_scripts() -> list[str]:
+    """Return what a transaction of a migration for psql begins with."""
+    return [
+        f"set local {setting.name} = {setting.value};"
+        for setting in PINNED
+        if not setting.name.startswith(("enable_", "default_transaction_"))
+    ]
+
+
 def as_options(values: Mapping[str, str]) -> list[str]:
     """Return settings in the words of libpq's `options`."""
     return [

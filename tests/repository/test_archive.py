@@ -282,6 +282,7 @@ def test_a_job_that_is_enqueued_into_the_old_day_at_last_stays(
     assert audit(connection) == (0, 0)
 
 
+@pytest.mark.direct
 def test_who_reads_for_long_holds_up_a_day_and_the_day_nobody(
     connection, maintain, database
 ):
