@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -218,5 +217,5 @@ class Cycle(Limits, Outcomes):
                 error,
                 extra=logs.trouble("database_unavailable", error),
             )
-        time.sleep(pause)
+        self._intake.rest(pause)
         self._next_poll = 0.0

@@ -154,6 +154,10 @@ class Exchange:
         no other run.
         """
         self._intake.slots.free(runs)
+        self._let_go(runs, closed)
+
+    def _let_go(self, runs: list[Run], closed: list[str]) -> None:
+        """Hold these runs no more; no heartbeat renews a lease that is closed."""
         self._open.subtract(run.leased.lease_id for run in runs)
         for lease_id in closed:
             del self._open[lease_id]
