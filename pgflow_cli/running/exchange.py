@@ -134,6 +134,8 @@ class Exchange:
             cursors.forget()
             raise
         cursors.end_look(started, found)
+        if any(first.spent is False for first in found):
+            self._intake.gates.open()
         return [first for first in found if first.run_at is not None]
 
     def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:

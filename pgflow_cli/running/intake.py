@@ -15,6 +15,7 @@ from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.doubts import Doubts
+from pgflow_cli.running.gates import Gates
 from pgflow_cli.running.slots import Run, Slots
 from pgflow_cli.running.suspects import Suspects
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
@@ -37,6 +38,7 @@ class Intake:
         self.plan, self.board, self.slots = plan, board, slots
         self.cursors = Cursors()
         self.doubts = Doubts(plan.lease_seconds)
+        self.gates = Gates()
         self.counters = Counters()
         # Without handlers, and of a spare process, whatever it is told.
         self._mute = not app.handlers or plan.suspect is not None
