@@ -121,7 +121,8 @@ class FirstDue(NamedTuple):
     as text; of a place without a cursor, of its first due entry.
 
     `looked_at` is the instant of the look, and `took` the seconds that it took the
-    server so far.
+    server so far. `spent`: whether the queue's limit leaves no room now; None without
+    a limit.
     """
 
     queue: str
@@ -129,6 +130,7 @@ class FirstDue(NamedTuple):
     run_at: str | None
     looked_at: str
     took: float
+    spent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

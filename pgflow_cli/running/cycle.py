@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -118,11 +117,14 @@ class Cycle(Limits, Outcomes):
             self._next_poll = intake.cursors.next_look(types)
             return self._next_poll <= now + self._plan.poll
         self._looks += 1
-        if found or self._looks > LOOKS:
+        if self._looks > LOOKS or any(not first.spent for first in found):
             return False
         self._next_poll = now + self._jitter()
-        # Jobs may be in a batch that this process does not know of: not drained yet.
-        intake.idle = intake.in_flight == 0 and not intake.doubts.pressing(now)
+        self._held_back = bool(found)
+        # Jobs may be in a batch that this process does not know of, or a limit holds
+        # them back: not drained yet.
+        unsure = self._held_back or intake.doubts.pressing(now)
+        intake.idle = intake.in_flight == 0 and not unsure
         return True
 
     # Speaking.
@@ -139,27 +141,26 @@ class Cycle(Limits, Outcomes):
             return
         settled = Counter(run.leased.lease_id for run in runs)
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
-        leased = 0
         try:
-            if not runs and self._polls_in_vain():
-                intake.confirm(room, 0, batch=False)
-                return
-            reply = self._exchange(room - kept, runs, closed)
-            leased = len(reply.jobs)
+            vain = not runs and self._polls_in_vain()
+            reply = None if vain else self._exchange(room - kept, runs, closed)
         except PgflowError as error:
             intake.confirm(room, len(runs), batch=False)
             if not (runs and self._is_refusal(error)):
                 raise
             self._settle_singly(runs, error)
             return
+        if reply is None:
+            intake.confirm(room, 0, batch=False)
+            self._tell_held_back()
+            return
+        leased = len(reply.jobs)
         batch = leased > 0 or not reply.limited_open
         # Before the confirmation: with nothing in flight the process may end.
         self._count(runs, reply)
         intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
         self._note(runs, reply)
-        if reply.limited_open or kept:
-            # After the settlements: what has ended counts no more.
-            self._owed = not self._lease_limited()
+        self._ask_limited(runs, reply, room - kept, kept)
 
     def _room(self, settling: int) -> int:
         intake = self._intake
@@ -218,5 +219,5 @@ class Cycle(Limits, Outcomes):
                 error,
                 extra=logs.trouble("database_unavailable", error),
             )
-        time.sleep(pause)
+        self._intake.rest(pause)
         self._next_poll = 0.0

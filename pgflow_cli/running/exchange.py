@@ -134,6 +134,8 @@ class Exchange:
             cursors.forget()
             raise
         cursors.end_look(started, found)
+        if any(first.spent is False for first in found):
+            self._intake.gates.open()
         return [first for first in found if first.run_at is not None]
 
     def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
@@ -154,6 +156,10 @@ class Exchange:
         no other run.
         """
         self._intake.slots.free(runs)
+        self._let_go(runs, closed)
+
+    def _let_go(self, runs: list[Run], closed: list[str]) -> None:
+        """Hold these runs no more; no heartbeat renews a lease that is closed."""
         self._open.subtract(run.leased.lease_id for run in runs)
         for lease_id in closed:
             del self._open[lease_id]

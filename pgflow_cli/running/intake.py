@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.doubts import Doubts
+from pgflow_cli.running.gates import Gates
 from pgflow_cli.running.slots import Run, Slots
 from pgflow_cli.running.suspects import Suspects
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
@@ -36,11 +38,12 @@ class Intake:
         self.plan, self.board, self.slots = plan, board, slots
         self.cursors = Cursors()
         self.doubts = Doubts(plan.lease_seconds)
+        self.gates = Gates()
         self.counters = Counters()
         # Without handlers, and of a spare process, whatever it is told.
         self._mute = not app.handlers or plan.suspect is not None
         self.quiet = self._mute
-        self.ending = False
+        self._ended = threading.Event()
         self.idle = False
         self.woken = threading.Event()
         self._handlers = app.handlers
@@ -76,6 +79,25 @@ class Intake:
     def offer_help(self, event: threading.Event) -> None:
         """Set the event whenever there is more."""
         self._helpers.append(event)
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more is leased, and what has not started is given back."""
+        return self._ended.is_set()
+
+    @ending.setter
+    def ending(self, ending: bool) -> None:
+        if ending:
+            self._ended.set()
+        else:
+            self._ended.clear()
+
+    def rest(self, seconds: float) -> None:
+        """Wait, but not past the moment that the process begins to end."""
+        if self.ending:
+            time.sleep(seconds)
+        else:
+            self._ended.wait(seconds)
 
     def hush(self, *, quiet: bool) -> None:
         """Lease nothing from now on, or lease again."""

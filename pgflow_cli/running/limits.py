@@ -15,8 +15,9 @@ from pgflow_cli.errors import (
     Contention,
     OutcomeUnknown,
 )
-from pgflow_cli.models import LeasedJob, Scan
+from pgflow_cli.models import CycleReply, LeasedJob, Scan
 from pgflow_cli.running.exchange import Exchange
+from pgflow_cli.running.slots import Run
 
 log = logging.getLogger("pgflow.worker")
 
@@ -27,7 +28,27 @@ class Limits(Exchange):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._owed = False  # queues with a limit had jobs, and there was no room left
+        self._held_back = False  # the last look found jobs, all behind spent limits
         self._last_limited = ""
+
+    def _ask_limited(
+        self, runs: list[Run], reply: CycleReply, room: int, kept: int
+    ) -> None:
+        """Lease from queues with a limit, if that may get something: after the
+        settlements of these runs, which count no more.
+        """
+        gates = self._intake.gates
+        if room and not reply.limited_open:
+            gates.open()  # nothing waits: what comes next is asked for at once
+        if any(gates.knows(run.leased.queue) for run in runs):
+            gates.open()
+        if kept or (reply.limited_open and gates.may_ask(monotonic())):
+            self._owed = not self._lease_limited()
+
+    def _tell_held_back(self) -> None:
+        """Have the decision written, now and then, that holds all these jobs back."""
+        if self._held_back and self._intake.gates.may_ask(monotonic()):
+            self._owed = not self._lease_limited()
 
     def _lease_limited(self) -> bool:
         """Lease from queues with a limit, in a transaction of its own.
@@ -69,6 +90,9 @@ class Limits(Exchange):
             )
         finally:
             intake.confirm(room, 0, leased=len(jobs), batch=asked)
+        if asked:
+            queues = {job.queue for job in jobs}
+            intake.gates.asked(sent, queues, filled=len(jobs) == room)
         if jobs:
             self._last_limited = jobs[-1].queue
             intake.idle = False

@@ -12,6 +12,7 @@ from pgflow_cli import handlers, logs
 from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
+    Blocked,
     Contention,
     PgflowError,
     Refused,
@@ -26,6 +27,8 @@ log = logging.getLogger("pgflow.worker")
 REFUSED = "OUTCOME_REFUSED"
 MOST_TRIES = 5  # of one outcome alone; then it counts as refused
 LONGEST_ASIDE = 30.0  # seconds before an outcome set aside is tried again
+# Seconds that an outcome may meet a lock, at least; then it counts as refused.
+LONGEST_SLOW = 600.0
 
 
 @dataclass(eq=False, slots=True)
@@ -34,8 +37,31 @@ class Aside:
 
     run: Run
     tries: int = 0
+    slow: int = 0  # tries that may only have waited for a lock
+    slow_since: float = 0.0
     pauses: int = 0
     at: float = 0.0
+
+    def count(self, error: PgflowError) -> None:
+        """Count a try that failed while the database took other statements."""
+        if not isinstance(error, (TooSlow, Blocked)):
+            self.tries += 1
+            return
+        self.slow += 1
+        self.slow_since = self.slow_since or monotonic()
+
+    def is_refused(self) -> bool:
+        """Say whether it has failed often enough to count as refused.
+
+        A lock is held for as long as somebody's transaction is open, and that is
+        innocent: it takes `LONGEST_SLOW`, too. Once those have passed, tries suffice.
+        """
+        patient = monotonic() - self.slow_since < LONGEST_SLOW
+        return self.tries >= MOST_TRIES or (self.slow >= MOST_TRIES and not patient)
+
+    def start_over(self) -> None:
+        """Begin to count the tries of another outcome."""
+        self.tries = self.slow = 0
 
     def postpone(self) -> float:
         """Return the seconds until the next try: 1, doubling to 30."""
@@ -45,12 +71,21 @@ class Aside:
         return pause
 
 
+@dataclass(eq=False, slots=True)
+class Forsaken:
+    """A run of which the database takes nothing: a reaper ends its attempt."""
+
+    run: Run
+    until: float  # by then one has come
+
+
 class Outcomes(Accounts):
     """Settles outcomes one by one, so that none spoils another job."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._aside: list[Aside] = []  # runs that the database does not take for now
+        self._forsaken: list[Forsaken] = []
 
     def _settle_followers(self, runs: list[Run]) -> None:
         """Settle the jobs that enqueued others, each with its own in one commit.
@@ -114,9 +149,8 @@ class Outcomes(Accounts):
                 if not self._is_refusal(error):
                     raise
                 if run.refused:
-                    # Not even that: its lease runs out when no other job of it is left.
-                    self._leave([run], closed)
-                    break
+                    self._forsake(run)
+                    return
                 self._retreat(run, error)
             else:
                 self._count([run], reply)
@@ -138,7 +172,42 @@ class Outcomes(Accounts):
             else:
                 self._results.append(run)
 
+    def _forsake(self, run: Run) -> None:
+        """Leave a run to its lease, which runs out when no other job of it is left.
+
+        On the board it stays a run that has started, until a reaper has come: if the
+        process died before, the attempt would count as one that never began, and its
+        number would be used again.
+        """
+        lease_id = run.leased.lease_id
+        closed = [lease_id] if self._open[lease_id] == 1 else []
+        self._forsaken.append(Forsaken(run, monotonic() + self._reaped_within()))
+        self._let_go([run], closed)
+
+    def _free_forsaken(self) -> None:
+        """Free the places of runs that a reaper has ended. A process that ends waits
+        for none: its burial finds them on the board.
+        """
+        now, intake = monotonic(), self._intake
+        for each in [*self._forsaken]:
+            if intake.ending:
+                intake.confirm(0, 0, settled=1)
+            elif self._open[each.run.leased.lease_id]:
+                each.until = now + self._reaped_within()
+                continue
+            elif now >= each.until:
+                intake.slots.free([each.run])
+                intake.confirm(0, 0, settled=1)
+            else:
+                continue
+            self._forsaken.remove(each)
+
+    def _reaped_within(self) -> float:
+        """Return in how many seconds a lease that is let go now has been reaped."""
+        return 2 * self._plan.lease_seconds + self._plan.reap_interval
+
     def _try_again(self) -> None:
+        self._free_forsaken()
         now = monotonic()
         due = [aside for aside in self._aside if aside.at <= now]
         for aside in due:
@@ -148,8 +217,8 @@ class Outcomes(Accounts):
     def _settle_aside(self, aside: Aside) -> None:
         """Settle a run that has failed with others; keep it aside if it fails again.
 
-        One that is too slow may only wait for a lock, however long; another error is,
-        after enough tries, a refusal.
+        One that has failed often enough while the database took other statements counts
+        as refused; see `Aside`.
         """
         run = aside.run
         again, self._again = self._again, True  # an earlier try may still be at work
@@ -157,10 +226,14 @@ class Outcomes(Accounts):
             self._settle_followers([run])
             self._settle_alone(run)
         except (*PASSING, Contention) as error:
-            aside.tries += not isinstance(error, TooSlow)
-            if aside.tries >= MOST_TRIES and not run.refused and self._is_served():
+            if self._is_served():
+                aside.count(error)
+            if aside.is_refused():
+                if run.refused:
+                    self._forsake(run)
+                    return
                 self._retreat(run, error)
-                aside.tries = 0
+                aside.start_over()
             pause = aside.postpone()
             self._aside.append(aside)
             log.warning(

@@ -4,12 +4,21 @@ select
   to_char(first.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
   to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as looked_at,
   -- The server's own time, without the way there and back: computed place by place, so the last row has all of it.
-  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took
+  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took,
+  place.spent
 from (
   select
     ranks.queue, ranks.rank,
     coalesce(cursors.run_at, 'infinity') as run_at,
-    coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
+    coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id,
+    -- Null without a limit. By this snapshot: only who holds the policy's lock knows it exactly.
+    case when gate.limited then gate.throttled or exists (
+      select from pgflow.queue_usage as usage
+      where usage.queue = ranks.queue
+        and least(
+          usage.max_in_flight - usage.in_flight, usage.max_attempts_per_minute - usage.attempts_last_minute
+        ) <= 0
+    ) end as spent
   from pgflow.places as ranks
   left join pgflow.queue_gates as gate using (queue)
   left join unnest(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,8 +17,9 @@ import pytest
 
 from pgflow_cli import App
 from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, FirstDue
+from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
+from pgflow_cli.running import gates
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
@@ -49,6 +51,10 @@ class Told:
     def look_behind(self, cycle: CycleRequest) -> list[FirstDue]:
         self.sent.append("look_behind")
         return self._repository.look_behind(cycle)
+
+    def lease_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
+        self.sent.append("lease_limited")
+        return self._repository.lease_limited(cycle)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._repository, name)
@@ -284,3 +290,108 @@ def test_two_connections_share_what_a_look_has_found(
     assert told.in_vain + other.in_vain == 0
     process.slots.stop()
     other.close()
+
+
+def limit(connection: Connection, most: int) -> None:
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_in_flight)"
+        " values ('default', %s)",
+        (most,),
+    )
+
+
+class Neighbour:
+    """Another worker, which holds the one job that a limit allows."""
+
+    def __init__(self, connection: Connection, repository: Repository) -> None:
+        limit(connection, 1)
+        plant(connection)
+        self._repository = repository
+        self._cycle = CycleRequest(
+            worker_id=new_worker(), worker_name="neighbour", code_version=None,
+            batch_id=new_worker(), lease_seconds=600.0, queues=None, job_types=None,
+            room=1, scan=Scan(), settlements=[], closed=[],
+        )  # fmt: skip
+        [self._job] = repository.lease_limited(self._cycle)
+
+    def settle(self) -> None:
+        job = self._job
+        done = Settlement(job.lease_id, job.job_id, job.attempt_no, "succeeded")
+        self._repository.settle_and_lease(
+            replace(self._cycle, room=0, settlements=[done], closed=[job.lease_id])
+        )
+
+
+def test_an_idle_worker_only_looks_while_a_limit_is_spent_elsewhere(
+    connection: Connection,
+    repository: Repository,
+    told: Told,
+    app: App,
+    idle: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    process = idle(app, poll=0.02)
+    neighbour = Neighbour(connection, repository)
+    jobs = plant(connection, 3, due_in="-10 s")
+    process.turn_until(lambda: "lease_limited" in told.sent)
+    told.sent.clear()
+    for _ in range(30):
+        process.cycles[0].take_turn()
+    assert set(told.sent) == {"look_behind"}
+    assert not process.intake.idle  # these jobs will run
+    neighbour.settle()
+    process.turn_until(lambda: all_settled(connection))
+    assert told.sent.count("lease_limited") <= 2 * len(jobs) + 1
+
+
+def test_a_spent_limit_is_told_once_in_a_while(
+    connection: Connection,
+    repository: Repository,
+    told: Told,
+    app: App,
+    idle: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "PAUSE", 0.0)
+    process = idle(app, poll=0.02)
+    neighbour = Neighbour(connection, repository)
+    plant(connection, due_in="-10 s")
+    process.turn_until(lambda: told.sent.count("lease_limited") > 2)
+    row = connection.execute("select reason_code from pgflow.policy_decisions")
+    assert row.fetchone() == ("IN_FLIGHT_EXCEEDED",)
+    neighbour.settle()
+    process.turn_until(lambda: all_settled(connection))
+
+
+def test_a_busy_worker_does_not_ask_for_a_spent_limit_at_every_turn(
+    connection: Connection,
+    repository: Repository,
+    told: Told,
+    app: App,
+    idle: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    process = idle(app, poll=0.02, concurrency=2)
+    neighbour = Neighbour(connection, repository)
+    plant(connection, due_in="-10 s")
+    plant(connection, 60, queue="flood", due_in="-10 s")
+    process.wake()
+    process.turn_until(lambda: due(connection, "queue = 'flood'") == 0)
+    assert told.sent.count("lease_limited") == 1
+    neighbour.settle()
+    process.turn_until(lambda: all_settled(connection))
+
+
+def test_a_job_that_settles_makes_room_for_the_next_at_once(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """There is no poll, and no look finds it first."""
+    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    limit(connection, 1)
+    process = idle(app)
+    plant(connection, 10, due_in="-10 s")
+    process.wake()
+    process.turn_until(lambda: all_settled(connection))

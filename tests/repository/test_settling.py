@@ -5,6 +5,7 @@ a statement whose reply it never sees.
 from __future__ import annotations
 
 import multiprocessing
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.slots import Slots
 from pgflow_cli.running.workplan import WorkPlan
-from tests.jobs import attempts_of, audit, new_worker, plant, status_of
+from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -118,13 +119,13 @@ def refuse(connection: Connection, table: str, condition: str, using: str = "") 
     """Have a trigger refuse new rows of a table."""
     connection.execute(
         f"""
-        create or replace function public.refuse() returns trigger language plpgsql as
-        $$ begin
+        create or replace function public.refuse_{table}() returns trigger
+        language plpgsql as $$ begin
           if {condition} then raise exception 'no, says the trigger' {using}; end if;
           return new;
         end $$;
         create trigger refuse before insert on pgflow.{table}
-        for each row execute function public.refuse()
+        for each row execute function public.refuse_{table}()
         """
     )
 
@@ -180,12 +181,35 @@ def test_a_lease_that_is_refused_is_tried_again_less_and_less_often(
     plant(connection)
     worker = process()
     pauses: list[float] = []
-    with monkeypatch.context() as patches:
-        patches.setattr(time, "sleep", pauses.append)
-        for _ in range(6):
-            worker.cycle.take_turn()
+    monkeypatch.setattr(worker.intake, "rest", pauses.append)
+    for _ in range(6):
+        worker.cycle.take_turn()
     assert pauses[0] <= 0.2
     assert pauses[-1] >= 0.5
+
+
+def test_a_pause_after_a_failure_ends_when_its_process_begins_to_end(
+    connection: Connection,
+    process: Callable[..., Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class EndsMeanwhile(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            self.set()
+            return super().wait(timeout)
+
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(random, "uniform", lambda *_: 60.0)
+    refuse(connection, "leases", "true")
+    plant(connection)
+    worker = process()
+    worker.intake._ended = EndsMeanwhile()
+    worker.cycle.take_turn()
+    assert (worker.intake.ending, slept) == (True, [])
+    # From then on, to go on at once would be to ask without a pause.
+    worker.intake.rest(1.0)
+    assert slept == [1.0]
 
 
 @pytest.mark.parametrize("code", ["40001", "57014", "57P01", "53300", "25006"])
@@ -220,6 +244,104 @@ def test_an_outcome_that_only_ever_meets_an_outage_of_its_own_becomes_a_failure(
     worker = process()
     worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
     assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
+
+
+def test_an_outcome_that_is_too_slow_each_time_becomes_a_failure(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outcomes, "LONGEST_ASIDE", 0.0)
+    monkeypatch.setattr(outcomes, "LONGEST_SLOW", 0.0)
+    refuse(connection, "dead_letters", "true", "using errcode = '57014'")
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    worker = process()
+    worker.turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
+
+
+@pytest.mark.parametrize("code", ["57014", "55P03"])
+def test_an_outcome_that_may_wait_for_a_lock_is_tried_until_its_time_is_up(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    monkeypatch.setattr(outcomes, "LONGEST_ASIDE", 0.0)
+    connection.execute("create sequence public.tries")
+    refuse(
+        connection,
+        "dead_letters",
+        "nextval('public.tries') > 0",
+        f"using errcode = '{code}'",
+    )
+    [job] = plant(connection, job_type="hopeless", max_attempts=2)
+    worker = process()
+
+    def tried() -> bool:
+        row = connection.execute("select last_value from public.tries").fetchone()
+        return row is not None and int(row[0]) > 4 * outcomes.MOST_TRIES
+
+    worker.turn_until(wait_until, tried)
+    assert attempts_of(connection, job) == []
+    connection.execute("drop trigger refuse on pgflow.dead_letters")
+    worker.turn_until(wait_until, lambda: status_of(connection, job) == "dlq")
+
+
+@pytest.mark.parametrize("code", ["P0001", "57014", "40P01"])
+def test_an_attempt_of_which_nothing_is_taken_is_left_to_a_reaper_and_counts(
+    connection: Connection,
+    repository: Repository,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    """It has started, also if its process dies before a reaper comes."""
+    monkeypatch.setattr(outcomes, "LONGEST_ASIDE", 0.0)
+    monkeypatch.setattr(outcomes, "LONGEST_SLOW", 0.0)
+    using = f"using errcode = '{code}'"
+    refuse(connection, "job_attempts", "new.status = 'failed'", using)
+    # Nor is it left in a lease of its own.
+    refuse(connection, "leases", "new.expires_at <= now()", using)
+    jobs = [plant(connection, job_type=t)[0] for t in ("gated", "hopeless")]
+    mate, job = jobs
+    gates[mate] = threading.Event()
+    # By then a reaper has come.
+    worker = process(lease_seconds=600.0, reap_interval=0.0)
+    worker.turn_until(wait_until, lambda: bool(worker.cycle._forsaken))
+    assert leases(connection) == {mate: True, job: True}
+    gates[mate].set()
+    worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
+    # No heartbeat renews the lease, and a process that dies now is charged.
+    assert worker.board.held() == {}
+    assert [run.job_id for run in worker.board.unsettled()] == [job]
+    assert worker.intake.in_flight == 1
+    connection.execute("drop trigger refuse on pgflow.leases")
+    expire_leases(connection)
+    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert (reaped.job_id, reaped.started) == (job, True)
+    assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
+    worker.cycle._forsaken[0].until = time.monotonic()
+    worker.intake.quiet = True
+    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
+    assert worker.board.unsettled() == []
+
+
+def test_a_process_that_ends_waits_for_no_reaper(
+    connection: Connection, process: Callable[..., Process], wait_until: Wait
+) -> None:
+    refuse(connection, "job_attempts", "new.status = 'failed'")
+    refuse(connection, "leases", "new.expires_at <= now()")
+    [job] = plant(connection, job_type="hopeless")
+    worker = process(lease_seconds=600.0)
+    worker.turn_until(wait_until, lambda: bool(worker.cycle._forsaken))
+    assert not worker.intake.finished()
+    worker.intake.ending = True
+    worker.turn_until(wait_until, worker.intake.finished)
+    assert [run.job_id for run in worker.board.unsettled()] == [job]
 
 
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
