@@ -14,7 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pgflow_cli import fencing, logs, maintenance, migrations
-from pgflow_cli.errors import PermissionDenied, PgflowError, StatementFailed, TryLater
+from pgflow_cli.errors import (
+    DatabaseUnavailable,
+    PermissionDenied,
+    PgflowError,
+    StatementFailed,
+    TooSlow,
+    TryLater,
+)
 from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
@@ -25,6 +32,10 @@ log = logging.getLogger("pgflow.supervisor")
 PAUSE = 1.0  # seconds before what an outage kept from being settled is tried again
 LAST_LOOKS = 2.0  # seconds that leases of a process that has just died may come late
 FOLDED = 10_000  # rows of counters at a time
+# Seconds after an outage before expired leases are reaped: processes back off for one,
+# and give back first what was leased to them without their knowledge. Reaped, it would
+# count as lost though it never started.
+AFTER_OUTAGE = 3.0
 
 
 @dataclass
@@ -59,6 +70,8 @@ class Upkeep:
     def __post_init__(self) -> None:
         self.reaper = Reaper(self.plan.crash_budget)
         self.graveyard = Graveyard(self.plan.lease_seconds)
+        # Since when the database has answered; None during an outage.
+        self._served_since: float | None = -math.inf
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -95,12 +108,18 @@ class Upkeep:
     def _attempt(self, duty: Callable[[], float]) -> float:
         """Run a duty; return in how many seconds it is due again."""
         try:
-            return duty()
+            pause = duty()
         except PgflowError as error:
+            slow = isinstance(error, TooSlow)
+            if isinstance(error, DatabaseUnavailable) and not slow:
+                self._served_since = None
             log.warning(
                 "upkeep failed: %s", error, extra=logs.trouble("upkeep_failed", error)
             )
             return self.RETRY if isinstance(error, PermissionDenied) else 1.0
+        if self._served_since is None:
+            self._served_since = time.monotonic()
+        return pause
 
     def _settle(
         self, task: Callable[[Repository], None], repository: Repository
@@ -155,6 +174,12 @@ class Upkeep:
     def _reap(self, repository: Repository) -> float:
         # Else what comes late to a dead process might run out, and count as lost.
         self._look_for_late_leases(repository)
+        if self._served_since is None:
+            self._fence(repository)  # raises if the outage goes on
+            return AFTER_OUTAGE
+        left = self._served_since + AFTER_OUTAGE - time.monotonic()
+        if left > 0:
+            return left
         reaped = self.reaper.reap(repository, limit=self.BATCH)
         if reaped:
             workers = sorted({job.worker_name for job in reaped})

@@ -242,3 +242,56 @@ def test_a_burial_that_an_outage_hides_is_done_again(
     assert upkeep._settle(task, forgetful)  # type: ignore[arg-type]
     assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
     assert status_of(connection, job) == "queued"
+
+
+def test_after_an_outage_processes_give_back_before_leases_are_reaped(
+    connection: Connection,
+    repository: Repository,
+    upkeep: Upkeep,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lease whose reply the outage cut off is its worker's to give back."""
+    [job] = plant(connection)
+    [leased] = lease(repository)
+    expire_leases(connection)
+
+    def be_away() -> float:
+        raise OutcomeUnknown("the connection was lost")
+
+    upkeep._attempt(be_away)
+    assert 0 < upkeep._attempt(lambda: upkeep._reap(repository)) <= 3.0
+    assert 0 < upkeep._attempt(lambda: upkeep._reap(repository)) <= 3.0
+    assert attempts_of(connection, job) == []
+    repository.give_back_batches(DEAD, [batch_of(connection, leased)])
+    monkeypatch.setattr("pgflow_cli.running.duties.AFTER_OUTAGE", 0.0)
+    upkeep._attempt(lambda: upkeep._reap(repository))
+    assert attempts_of(connection, job) == []
+    assert status_of(connection, job) == "queued"
+
+
+def batch_of(connection: Connection, leased: LeasedJob) -> str:
+    [(batch_id,)] = connection.execute(
+        "select batch_id::text from pgflow.leases where lease_id = %s",
+        [leased.lease_id],
+    ).fetchall()
+    return str(batch_id)
+
+
+def test_a_reaper_that_saw_an_outage_reaps_soon(
+    connection: Connection,
+    repository: Repository,
+    upkeep: Upkeep,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [job] = plant(connection)
+    lease(repository)
+    expire_leases(connection)
+
+    def be_away() -> float:
+        raise DatabaseUnavailable("the server is away")
+
+    upkeep._attempt(be_away)
+    upkeep._attempt(lambda: upkeep._reap(repository))
+    monkeypatch.setattr("pgflow_cli.running.duties.AFTER_OUTAGE", 0.0)
+    upkeep._attempt(lambda: upkeep._reap(repository))
+    assert [status for _, status, _ in attempts_of(connection, job)] == ["lost"]
