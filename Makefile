@@ -51,6 +51,12 @@ clean:  ## remove the virtual environment and what tools left
 	@test -e .venv/.dev || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q '.[embedded]'; }
 	@touch $@
 
+# PostgreSQL 16, for tests: PGFLOW_TEST_PG_BIN="$PWD/.venv/pg16/pgserver/pginstall/bin" make test
+.venv/pg16: .venv/.dev
+	@.venv/bin/pip install -q --no-deps --only-binary :all: --target $@ pgserver==0.1.4
+	@chmod +x $@/pgserver/pginstall/bin/*
+	@touch $@
+
 .venv/.dev: pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -c '$(DEV_TOOLS)' > .venv/dev.txt

@@ -14,15 +14,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pgflow_cli.errors import (
+        Blocked,
+        ConnectionUnfit,
+        DatabaseUnavailable,
+        OutcomeUnknown,
+        PgflowError,
+        Refused,
+        UsageError,
+    )
     from pgflow_cli.handlers import App, Fail, Job, Retry, Snooze
     from pgflow_cli.producer import enqueue, enqueue_many, new_job_id, record_refusal
 
 _HOMES = {
     "App": "handlers",
+    "Blocked": "errors",
+    "ConnectionUnfit": "errors",
+    "DatabaseUnavailable": "errors",
     "Fail": "handlers",
     "Job": "handlers",
+    "OutcomeUnknown": "errors",
+    "PgflowError": "errors",
+    "Refused": "errors",
     "Retry": "handlers",
     "Snooze": "handlers",
+    "UsageError": "errors",
     "enqueue": "producer",
     "enqueue_many": "producer",
     "new_job_id": "producer",
@@ -31,10 +47,17 @@ _HOMES = {
 
 __all__ = [
     "App",
+    "Blocked",
+    "ConnectionUnfit",
+    "DatabaseUnavailable",
     "Fail",
     "Job",
+    "OutcomeUnknown",
+    "PgflowError",
+    "Refused",
     "Retry",
     "Snooze",
+    "UsageError",
     "enqueue",
     "enqueue_many",
     "new_job_id",

@@ -9,12 +9,17 @@ from pgflow_cli import hindrances
 from pgflow_cli.counters import quantile
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
-from pgflow_cli.measures import COUNTED, Measures, QueueMeasure, RateMeasure
+from pgflow_cli.measures import (
+    COUNTED,
+    MOST_QUEUES,
+    Measures,
+    QueueMeasure,
+    RateMeasure,
+)
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
-MOST_QUEUES = 1000  # that are looked at in one go
 WINDOW = 60.0  # seconds that rates cover, unless somebody asks for others
 
 

@@ -35,6 +35,12 @@ class UsageError(PgflowError):
         self.details = dict(details or {})
 
 
+class ConnectionUnfit(UsageError, TypeError):
+    """A caller's connection through which nothing can be enqueued: not a sync one of
+    psycopg, in a transaction or pipeline that has failed, or busy. Nothing was sent.
+    """
+
+
 class OutOfRange(UsageError):
     """A time that nobody can have meant."""
 

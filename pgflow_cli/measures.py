@@ -9,6 +9,7 @@ from datetime import datetime
 from pgflow_cli.models import WorkerProcess
 
 COUNTED = 10_000  # jobs of one queue and state that a screen counts at most
+MOST_QUEUES = 1000  # that are looked at in one go, those that matter most
 SAMPLED = 20_000  # newest jobs that arrivals are estimated from
 
 

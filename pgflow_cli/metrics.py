@@ -56,10 +56,7 @@ def collect(repository: Repository) -> Snapshot:
     began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
-            window=census.WINDOW,
-            counted=COUNTED,
-            budget=BUDGET,
-            limit=census.MOST_QUEUES,
+            window=census.WINDOW, counted=COUNTED, budget=BUDGET
         )
     except DatabaseUnavailable as error:
         up = isinstance(error, TooSlow)
@@ -81,9 +78,9 @@ def text(snapshot: Snapshot) -> bytes:
     return generate_latest(registry)
 
 
-def document(taken: Census) -> dict[str, object]:
-    """Return what GET /metrics answers."""
-    return {"now_utc": taken.now, "queues": records(taken)}
+def document(taken: Census, last: str | None = None) -> dict[str, object]:
+    """Return what GET /metrics answers; `last`: where the next page begins."""
+    return {"now_utc": taken.now, "queues": records(taken), "next_after": last}
 
 
 def records(taken: Census) -> list[dict[str, object]]:

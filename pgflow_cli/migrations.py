@@ -16,7 +16,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models import AppliedMigration, MigrationStatus, PartitionPlan
-from pgflow_cli.repository import Database, Repository
+from pgflow_cli.repository import Database, Repository, session
 from pgflow_cli.sqlfiles import MigrationFile
 
 OLDEST_SERVER = 150000
@@ -342,7 +342,7 @@ def _step_script(file: MigrationFile) -> str:
     return "\n\n".join(
         [
             f"-- {file.version:04d}_{file.name}",
-            "begin;",
+            "\n".join(["begin;", *session.of_scripts()]),
             f"{_text('lock_schema', ())};",
             file.text.strip(),
             f"{record};",

@@ -67,7 +67,12 @@ def enqueue(
     `job_id` (a UUIDv7, see `new_job_id`) the same job sent twice is one job.
 
     Raises UsageError for what is unacceptable, before the database sees it where that
-    is possible, and Refused if a guard of the queue says no. After an error of the
+    is possible; for a connection that has failed or is busy, too (ConnectionUnfit).
+    Refused if a guard of the queue says no, Blocked if another transaction is in the
+    way for ten seconds, DatabaseUnavailable if the connection is closed,
+    OutcomeUnknown if it is lost meanwhile: all of them are a PgflowError, and no error
+    of psycopg comes through. It works within `connection.pipeline()` and waits there
+    for its own outcome. Row and cursor factories do not matter. After an error of the
     database the caller's transaction is aborted, as with any other statement; put
     `with connection.transaction():` around the call to go on after a refusal.
     """
@@ -106,8 +111,13 @@ def enqueue_many(
     """
     producing = repository.borrowed(connection)
     with spans.sending(None) as sending:
-        # Without a transaction of the caller's own, a later part could fail alone.
-        if connection.autocommit and connection.info.transaction_status == 0:
+        # Without a transaction of the caller's own, a later part could fail alone. A
+        # pipeline is one.
+        if (
+            connection.autocommit
+            and connection.info.transaction_status == 0
+            and not connection.pgconn.pipeline_status
+        ):
             with producing.transaction():
                 return _send_all(producing, jobs, sending)
         return _send_all(producing, jobs, sending)
@@ -269,7 +279,7 @@ def _seconds(given: Duration | None, what: str) -> float | None:
     if given is None:
         return None
     if isinstance(given, timedelta):
-        return given.total_seconds()
+        given = given.total_seconds()
     if isinstance(given, str):
         return payloads.seconds_of(given, what=what)
     if isinstance(given, bool) or not isinstance(given, int | float):

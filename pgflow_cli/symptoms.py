@@ -68,6 +68,25 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class Honoured:
+    """A timeout of the session, which pgflow honours: in seconds, 0 for none."""
+
+    name: str
+    seconds: float
+    source: str  # database, user, client …
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What bears the name of one of the server's own: its kind and whole name."""
+
+    kind: str  # function, operator, table, view, type
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Privileges:
     """What the current role may do with one relation or function of the schema."""
 

@@ -76,6 +76,7 @@ _INCIDENTS = (
         "pgflow decisions list --kind ingest --since 1h",
         "pgflow queues set-policy reports --max-payload-bytes 1048576",
         "pgflow queues set-policy reports --max-enqueue-per-minute 6000",
+        "pgflow queues bound",
     ),
     (
         "Nothing runs, explain says FENCED",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ from pgflow_cli import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests import executable
-from tests.servers import Database, Server, running_server
+from tests.private_servers import pooler
+from tests.servers import THROUGH_A_POOLER, Database, Server, running_server
 
 _numbers = itertools.count(1)
 
@@ -73,13 +75,33 @@ def template(server: Server) -> Iterator[Database]:
         server.drop(made)
 
 
+@pytest.fixture(scope="session")
+def way_through(server: Server) -> Iterator[Callable[[Database], Database]]:
+    """How a database is reached: with PGFLOW_TEST_POOLER through a PgBouncer."""
+    if not THROUGH_A_POOLER:
+        yield lambda database: database
+        return
+    with psycopg.connect(server.url) as connection:
+        info = connection.info
+        host, port, user = info.host, info.port, info.user
+    with pooler(host, port, "*", user, "default_pool_size = 20") as url:
+        yield lambda made: replace(made, url=url.format(made.name), direct=made.url)
+
+
 @pytest.fixture
-def database(server: Server, template: Database) -> Iterator[Database]:
+def database(
+    request: pytest.FixtureRequest,
+    server: Server,
+    template: Database,
+    way_through: Callable[[Database], Database],
+) -> Iterator[Database]:
     """A migrated database of this test's own."""
+    if THROUGH_A_POOLER and request.node.get_closest_marker("direct"):
+        pytest.skip("needs a session of its own")
     made = server.create(_name("test"), template=template.name)
     try:
         _accept(made)
-        yield made
+        yield way_through(made)
     finally:
         server.drop(made)
 

@@ -98,29 +98,38 @@ def _listens(path: Path) -> bool:
 
 
 @contextmanager
-def pgbouncer(database: servers.Database) -> Iterator[str]:
+def pgbouncer(database: servers.Database, *settings: str) -> Iterator[str]:
     """Yield the URL of a PgBouncer in transaction mode in front of a database."""
-    program = needs_tool("pgbouncer")
     with psycopg.connect(database.url) as connection:
         info = connection.info
-        host, port, name, user = info.host, info.port, info.dbname, info.user
+        name, user = info.dbname, info.user
+        with pooler(info.host, info.port, name, user, *settings) as url:
+            yield url.format(name)
+
+
+@contextmanager
+def pooler(host: str, port: int, name: str, user: str, *settings: str) -> Iterator[str]:
+    """Yield the URL of a PgBouncer in transaction mode, for the format of a database's
+    name; `name` is * for every database.
+    """
+    program = needs_tool("pgbouncer")
     home = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
     owner = servers.server_owner()
     if owner:
         os.chown(home, owner["user"], owner["group"])
     users = home / "users.txt"
     users.write_text(f'"{user}" ""\n')
-    settings = home / "pgbouncer.ini"
-    settings.write_text(
-        f"[databases]\n{name} = host={host} port={port} dbname={name} user={user}\n"
+    file = home / "pgbouncer.ini"
+    file.write_text(
+        f"[databases]\n{name} = host={host} port={port} user={user}\n"
         f"[pgbouncer]\nlisten_addr =\nunix_socket_dir = {home}\nlisten_port = 6432\n"
         f"auth_type = trust\nauth_file = {users}\npool_mode = transaction\n"
         f"logfile = {home}/log\npidfile = {home}/pid\n"
-        "max_client_conn = 50\ndefault_pool_size = 3\n"
+        "max_client_conn = 100\ndefault_pool_size = 3\n" + "\n".join(settings)
     )
-    process = subprocess.Popen([program, "-q", str(settings)], cwd="/", **owner)
+    process = subprocess.Popen([program, "-q", str(file)], cwd="/", **owner)
     try:
-        url = f"postgresql://{user}@/{name}?host={quote(str(home))}&port=6432"
+        url = f"postgresql://{user}@/{{}}?host={quote(str(home))}&port=6432"
         while not _listens(home / ".s.PGSQL.6432"):
             assert process.poll() is None, (home / "log").read_text()
             time.sleep(0.01)

@@ -29,8 +29,15 @@ PAYLOAD = {"whole": 9007199254740991, "snow": "☃", "slash": "a\\'b", "null": N
 _BEYOND = 9007199254740994  # float64 holds it, and 15 digits do not
 
 _BLOTS = (
+    (re.compile(r"\(database [^)]*\)"), "(database)"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?| UTC)?"), "AT"),
+    (
+        re.compile(
+            r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
+            r"(Z|[+-]\d\d(:?\d\d)?| UTC)?"
+        ),
+        "AT",
+    ),
     (re.compile(r"-?\d+([.,:]\d+)*(e-?\d+)?"), "N"),
     (re.compile(r"N[a-z]*(?=\b)"), "N"),
     (re.compile(r"[0-9a-f]*N[0-9a-fN]*"), "N"),
@@ -158,8 +165,9 @@ def _command(line: str, url: str, folder: Path) -> tuple[str, Step]:
 
 def _keys(command: str, stdout: str, stderr: str) -> str:
     if command == "work":
-        bad = [line for line in stderr.splitlines() if '"error"' in line]
-        return "\n".join(bad)
+        lines = [json.loads(line) for line in stderr.splitlines() if line[:1] == "{"]
+        bad = {line["event"] for line in lines if line["level"] == "error"}
+        return " ".join(sorted(bad))
     if command == "metrics":
         return " ".join(sorted(json.loads(stdout)))
     if command == "doctor":
@@ -239,7 +247,8 @@ def _texts(url: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         connection.execute("set client_encoding = 'UTF8'")
         return connection.execute(
-            "select job_type, queue, payload operator(pg_catalog.=) %s::pg_catalog.jsonb,"
+            "select job_type, queue,"
+            " payload operator(pg_catalog.=) %s::pg_catalog.jsonb,"
             " timeout_ms, meta::pg_catalog.text"
             " from pgflow.any_jobs order by queue, job_type, timeout_ms, payload, meta",
             (json.dumps(PAYLOAD),),

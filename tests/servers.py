@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 # Read at import, because every test clears PGFLOW_* from its environment.
 GIVEN_URL = os.environ.get("PGFLOW_TEST_URL")
 GIVEN_BINARIES = os.environ.get("PGFLOW_TEST_PG_BIN")
+THROUGH_A_POOLER = bool(os.environ.get("PGFLOW_TEST_POOLER"))
 
 # Speed may be bought with durability here. The odd time zone shows who forgot that a
 # session has one.
@@ -51,14 +52,18 @@ done
 
 @dataclass(frozen=True)
 class Database:
-    """One database of the server. Connections it opened end with the test."""
+    """One database of the server. Connections it opened end with the test.
+
+    `direct` is its URL without the pooler that `url` leads through, if any.
+    """
 
     url: str
     name: str
+    direct: str = ""
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self.url, autocommit=autocommit)
+        connection = psycopg.connect(self.direct or self.url, autocommit=autocommit)
         self._opened.append(connection)
         return connection
 

@@ -66,6 +66,16 @@ CHECKS = (
         _MONITOR,
     ),
     Check("server.pooler", lambda p: server.pooler(p.hears_itself()), "server"),
+    Check(
+        "server.shadows",
+        lambda p: server.shadows(p.ask(p.repository.list_shadows)),
+        "server",
+    ),
+    Check(
+        "server.session",
+        lambda p: server.session(p.ask(p.repository.list_honoured_timeouts)),
+        "server",
+    ),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
     Check(
         "schema.version", lambda p: schema.version(p.steps, sqlfiles.latest_version())

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from pgflow_cli.diagnosis.findings import Finding, fail, ok, size, warn
-from pgflow_cli.symptoms import Clock, Connections, Disk, Instance
+from collections.abc import Sequence
+
+from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, size, warn
+from pgflow_cli.symptoms import Clock, Connections, Disk, Honoured, Instance, Shadow
 from pgflow_cli.times import format_duration as length
 
 OLDEST, NEWEST = 15, 18
 SKEW_WARN, SKEW_FAIL = 1.0, 5.0
 _CROWDED, _FULL = 0.8, 0.95
 _DISK_WARN, _DISK_FAIL = 0.10, 0.03
+_DROPPED = 20  # shadows in one fix
+# Seconds that a statement of ours, a wait of it, or a rest between two may take.
+_LEAST = {
+    "statement_timeout": 10.0,
+    "lock_timeout": 1.0,
+    "idle_in_transaction_session_timeout": 10.0,
+    "idle_session_timeout": 60.0,
+}
 _RELOAD = "select pg_reload_conf();"
 
 
@@ -137,6 +147,42 @@ def pooler(hears_itself: bool) -> Finding:
         "poll instead of being woken",
         command="let workers connect directly, or: pgflow work --no-listen",
     )
+
+
+def shadows(seen: Sequence[Shadow]) -> Finding:
+    """Judge whether anything bears the name of one of the server's own."""
+    check = "server.shadows"
+    if not seen:
+        return ok(check, "nothing bears the name of one of the server's own")
+    names = several([f"{each.kind} {each.name} of {each.owner}" for each in seen], 3)
+    return warn(
+        check,
+        f"named like the server's own: {names}; pgflow does not run them, but other"
+        " programs of this database may, as their own role",
+        sql=" ".join(f"drop {each.kind} {each.name};" for each in seen[:_DROPPED])
+        + " revoke create on schema public from public;",
+    )
+
+
+def session(seen: Sequence[Honoured]) -> Finding:
+    """Judge what the role, the database or a service file sets and pgflow honours."""
+    check = "server.session"
+    harmful = [
+        f"{each.name} {length(each.seconds)} ({each.source})"
+        for each in seen
+        if 0 < each.seconds < _LEAST[each.name]
+    ]
+    if harmful:
+        return warn(
+            check,
+            f"too short for pgflow's longest statements: {several(harmful)}",
+            sql=" ".join(
+                f"alter role {each.role} set {each.name} = '{_LEAST[each.name]:g}s';"
+                for each in seen
+                if 0 < each.seconds < _LEAST[each.name]
+            ),
+        )
+    return ok(check, "no timeout is too short; the rest is pinned by pgflow")
 
 
 def disk(seen: Disk) -> Finding:

@@ -16,10 +16,12 @@ from pgflow_cli.symptoms import (
     DueQueue,
     DueType,
     ExpiredLeases,
+    Honoured,
     Index,
     Instance,
     LongRun,
     Privileges,
+    Shadow,
     Strays,
     TableVitals,
     UnreadableLetters,
@@ -97,6 +99,16 @@ class Diagnostics(Part):
     def list_due_types(self, *, limit: int) -> list[DueType]:
         """Return the types among the first due jobs of each queue and rank."""
         return self.link.rows("list_due_types", DueType, {"limit": limit})
+
+    def list_shadows(self) -> list[Shadow]:
+        """Return what a session without a pinned path may run instead of the server's
+        own, 100 at most.
+        """
+        return self.link.rows("list_shadows", Shadow)
+
+    def list_honoured_timeouts(self) -> list[Honoured]:
+        """Return the timeouts that the server, the database or the role has set."""
+        return self.link.rows("list_honoured_timeouts", Honoured)
 
     def list_xmin_holders(self) -> list[XminHolder]:
         """Return whoever holds back vacuum, the oldest first."""

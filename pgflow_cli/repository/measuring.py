@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pgflow_cli.errors import PermissionDenied, StatementFailed, TooSlow
 from pgflow_cli.measures import (
+    MOST_QUEUES,
     SAMPLED,
     ArrivalMeasure,
     ClusterFacts,
@@ -72,7 +73,12 @@ class Measuring(Inspection):
             )
 
     def measure_all(
-        self, *, window: float, counted: int, budget: int, limit: int
+        self,
+        *,
+        window: float,
+        counted: int,
+        budget: int,
+        limit: int = MOST_QUEUES,
     ) -> tuple[Measures, Totals]:
         """Measure the `limit` queues that matter most, the others together, and what
         Prometheus wants besides.
@@ -85,10 +91,10 @@ class Measuring(Inspection):
             look = _Look(self)
             self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
             [cluster] = self.link.rows("describe_cluster", ClusterFacts)
-            chosen: tuple[list[str], int] = look.at(
-                "queue_names", lambda: self.choose_queues(None, limit=limit), ([], 0)
+            nothing: tuple[list[str], int] = [], 0
+            names, known = look.at(
+                "queue_names", lambda: self.choose_queues(None, limit=limit), nothing
             )
-            names, known = chosen
             share = _share(budget, len(names), counted)
             queues: list[QueueMeasure] = look.at(
                 "queues", lambda: self._queues(names, share), []
@@ -109,21 +115,15 @@ class Measuring(Inspection):
             if known > len(names):
                 others = look.at("other_queues", lambda: self._others(names), others)
             deep = [q.queue for q in queues if q.runnable > q.counted]
-            rows, tuples = self.link.rows, self.link.tuples
+            link = self.link
             totals = Totals(
+                look.at("counters", self._counters, []),
                 look.at(
-                    "counters",
-                    lambda: rows("read_counters", CounterSum, {"limit": _MOST_SERIES}),
-                    [],
+                    "connections", lambda: dict(link.tuples("count_connections")), {}
                 ),
-                look.at("connections", lambda: dict(tuples("count_connections")), {}),
-                look.at("tables", lambda: dict(tuples("measure_dead_tuples")), {}),
+                look.at("tables", lambda: dict(link.tuples("measure_dead_tuples")), {}),
                 look.at("estimates", lambda: self.estimate_queues(deep), {}),
-                look.at(
-                    "maintenance",
-                    lambda: rows("list_maintenance", MaintenanceFacts),
-                    [],
-                ),
+                look.at("maintenance", self._maintenance, []),
                 others,
                 look.failed,
             )
@@ -161,6 +161,12 @@ class Measuring(Inspection):
     def _arrivals(self, window: float) -> list[ArrivalMeasure]:
         wanted = {"window": window, "limit": SAMPLED}
         return self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
+
+    def _counters(self) -> list[CounterSum]:
+        return self.link.rows("read_counters", CounterSum, {"limit": _MOST_SERIES})
+
+    def _maintenance(self) -> list[MaintenanceFacts]:
+        return self.link.rows("list_maintenance", MaintenanceFacts)
 
     def _others(self, names: Sequence[str]) -> OtherQueues:
         wanted = {"queues": list(names), "limit": _FEW}

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.string import StrDumper
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models import JobOptions, JobOutcome
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.connection import Link, Parameters
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_PATIENCE = 10.0  # seconds for a connection that is busy; locks are waited for as long
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
 
@@ -119,9 +121,14 @@ class BorrowedLink(Link):
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         if not isinstance(connection, psycopg.Connection):
-            raise TypeError("pgflow enqueues through a sync psycopg connection")
+            raise ConnectionUnfit("pgflow enqueues through a sync psycopg connection")
         super().__init__(Database(""))
         self._borrowed = connection
+
+    @property
+    def pipelines(self) -> bool:
+        """Whether the caller is within `connection.pipeline()`."""
+        return self._borrowed.pgconn.pipeline_status != PipelineStatus.OFF
 
     def raw(self) -> psycopg.Connection[Any]:
         return self._borrowed
@@ -135,19 +142,52 @@ class BorrowedLink(Link):
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` in whatever transaction the connection is in."""
+        """Run `queries/NAME.sql` in whatever transaction the connection is in.
+
+        Within a pipeline of the caller's, too, it has ended when this returns; it does
+        not end the pipeline's implicit transaction.
+        """
         statement = sqlfiles.statement(name)
         values = [(parameters or {})[key] for key in statement.parameters]
+        self._check()
         with self._translated():
             # A cursor of our own kind, whatever the connection's cursors are like.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
             cursor.adapters.register_loader("text", _Text)
             if self._borrowed.info.encoding != "utf-8":
                 cursor.adapters.register_dumper(str, _Escaped)
-            return cursor.execute(statement.text, values)
+            cursor.execute(statement.text, values)
+            if self.pipelines:
+                _fetch(cursor)
+        return cursor
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block in a transaction, or in a savepoint of the caller's."""
+        self._check()
+        with self._translated(), self._borrowed.transaction():
+            yield
 
     def close(self) -> None:
         """Leave the connection to its owner."""
+
+    def _check(self) -> None:
+        """Raise before anything is sent, where nothing could come of it."""
+        if self._borrowed.closed:
+            raise DatabaseUnavailable("the connection is closed: nothing was sent")
+        if self._borrowed.info.transaction_status == TransactionStatus.INERROR:
+            raise ConnectionUnfit(
+                "the connection's transaction has failed: nothing was sent",
+                "Roll it back first, to the savepoint before the error at least.",
+            )
+        # Another thread's statement ends some time. A COPY of this one holds the lock
+        # too, and psycopg would wait for itself for ever.
+        if not self._borrowed.lock.acquire(timeout=_PATIENCE):
+            raise ConnectionUnfit(
+                f"the connection has been busy for {_PATIENCE:g} s, with a COPY or in"
+                " another thread: nothing was sent"
+            )
+        self._borrowed.lock.release()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -156,9 +196,26 @@ class BorrowedLink(Link):
         except psycopg.Error as error:
             if self._borrowed.closed:
                 raise OutcomeUnknown("the connection was lost") from error
+            if error.sqlstate is None:
+                # Not the server's: psycopg sent nothing, for this connection cannot.
+                raise ConnectionUnfit(
+                    f"nothing can be enqueued through this connection now: {error}"
+                ) from error
             # Without a password: libpq leaves it out of what it tells about itself.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
+
+
+def _fetch(cursor: psycopg.Cursor[Any]) -> None:
+    """Wait for the outcome of a statement within a pipeline; its rows stay unread."""
+    try:
+        cursor.scroll(0)
+    except IndexError:
+        pass  # no rows
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        # What returns no rows cannot be scrolled, but has been waited for.
 
 
 def borrowed(connection: psycopg.Connection[Any]) -> Producing:

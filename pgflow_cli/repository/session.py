@@ -11,9 +11,14 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import pq
 from psycopg.abc import AdaptContext
+from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.datetime import (
+    DateLoader,
+    TimestampLoader,
+    TimestamptzLoader,
+)
 
 from pgflow_cli import sqlfiles
 
@@ -115,6 +120,15 @@ def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:
     return values
 
 
+def of_scripts() -> list[str]:
+    """Return what a transaction of a migration for psql begins with."""
+    return [
+        f"set local {setting.name} = {setting.value};"
+        for setting in PINNED
+        if not setting.name.startswith(("enable_", "default_transaction_"))
+    ]
+
+
 def as_options(values: Mapping[str, str]) -> list[str]:
     """Return settings in the words of libpq's `options`."""
     return [
@@ -146,13 +160,24 @@ class Sent(NamedTuple):
     parameters: Mapping[str, object]
 
 
-class _Time(TimestamptzLoader):
-    """Reads times as ours are written, whatever the session says of itself between two
-    transactions.
+def _reader(kind: type[Loader]) -> type[Loader]:
+    """Return a loader that reads what our settings write, whatever the session says of
+    itself between two transactions.
     """
 
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-        super().__init__(oid, None)
+    class Reader(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, None)
+
+    return Reader
+
+
+# No statement returns an interval.
+_READERS = {
+    "timestamptz": _reader(TimestamptzLoader),
+    "timestamp": _reader(TimestampLoader),
+    "date": _reader(DateLoader),
+}
 
 
 def pin(
@@ -175,7 +200,8 @@ def pin(
         if strange:
             _ask(connection, _pinning(strange, only_now=False))
         return ()
-    connection.adapters.register_loader("timestamptz", _Time)
+    for name, reader in _READERS.items():
+        connection.adapters.register_loader(name, reader)
     before: list[Sent] = []
     if strange.keys() & _TRANSACTIONS:
         before += [Sent("show_isolation", {}), Sent("isolate_statements", {})]

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from typing import NoReturn
 
@@ -16,7 +17,9 @@ def guard(owned: Callable[[], Iterable[int]]) -> None:
     """Have `os.close` and `os.dup2` refuse the descriptors that are `owned`, and
     `os.closerange` any others than its caller's: in this process, not in its forks.
 
-    What is closed without Python's `os` is beyond us: the process ends then.
+    What is closed without Python's `os` is beyond us: the process ends then. A fork
+    gives up what is `owned`: it may outlive this process, and a connection that stays
+    open keeps its locks.
     """
     process = os.getpid()
     close, dup2 = os.close, os.dup2
@@ -36,6 +39,16 @@ def guard(owned: Callable[[], Iterable[int]]) -> None:
             _refuse(fd2)
         return dup2(fd, fd2, inheritable)
 
+    def give_up() -> None:
+        with suppress(OSError):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            # Not closed: whatever is still there of the parent's objects may close it.
+            for descriptor in owned():
+                dup2(nothing, descriptor, inheritable=False)
+            close(nothing)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=give_up)
     os.close, os.dup2 = close_guarded, dup2_guarded
     _guard_ranges(process)
 

@@ -34,8 +34,8 @@ from pgflow_cli.running.slots import Run
 log = logging.getLogger("pgflow.supervisor")
 
 # Seconds before a suspect that found no spare process free may be leased again: others
-# would lease it at once, and find none either.
-PUT_OFF = 5.0
+# would lease it at once, and find none either. Short: most suspects are innocent.
+PUT_OFF = 1.0
 # Seconds after that in which whoever may lease it has seen it.
 SEEN = 2.0
 
@@ -45,7 +45,8 @@ class Suspects:
     """What a process has leased and does not run itself.
 
     It asks for one at a time, and keeps the others only if `keeps`: they come of the
-    one batch of --once. Otherwise they are given back, for others to run.
+    one batch of --once. Otherwise they are given back, for others to run, and because
+    of what is leased when a supervisor is killed nobody knows whether it had started.
     """
 
     keeps: bool

@@ -58,7 +58,7 @@ class Worker:
     ) -> None:
         self._plan, self._board, self._control = plan, board, control
         self._id = worker_id
-        self._released = False
+        self._released = self._told_taken = False
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -143,7 +143,7 @@ class Worker:
         """
         self._obey()  # before the first lease
         resting = deque(self._cycles)
-        told_idle = told_retiring = told_taken = False
+        told_idle = told_retiring = False
         told_quiet = self._intake.is_still()
         report_at = monotonic() + REPORT
         while not self._intake.finished():
@@ -163,15 +163,14 @@ class Worker:
                 told_quiet = not told_quiet
                 what = "nothing" if told_quiet else "again"
                 log.debug("told to lease %s", what, extra={"event": "worker_quiet"})
-            if not told_taken and (taken := self._taken()) is not None:
-                told_taken = True
-                pipe.send("taken", taken)
+            self._tell_taken(pipe)
             if self.slots.stuck and not told_retiring:
                 told_retiring = True
                 pipe.send("retiring")
             if monotonic() >= report_at:
                 report_at = monotonic() + REPORT
                 self._report(pipe)
+        self._tell_taken(pipe)
         self._report(pipe)
         self.slots.stop()
 
@@ -185,12 +184,13 @@ class Worker:
         if question is not None:
             pipe.send("suspect", *question)
 
-    def _taken(self) -> bool | None:
-        """Say whether a spare process has its job; None if this is none, or it is not
-        known yet.
-        """
+    def _tell_taken(self, pipe: WorkerEnd) -> None:
+        """Say once whether a spare process has taken over its job."""
         [cycle, *_] = self._cycles
-        return cycle.taken if isinstance(cycle, SpareCycle) else None
+        if isinstance(cycle, SpareCycle) and cycle.taken is not None:
+            if not self._told_taken:
+                pipe.send("taken", cycle.taken)
+            self._told_taken = True
 
     def _start_cycles(self, resting: deque[Cycle]) -> None:
         while resting:

@@ -1,4 +1,4 @@
--- The oldest transactions that have written jobs, or hold their table, in words; what this role may not see is left out.
+-- The oldest transactions that have written jobs, or hold their table, in words; without what this role may not see.
 select
   concat(
     'pid ', holder.pid,

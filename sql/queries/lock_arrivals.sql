@@ -1,5 +1,5 @@
 -- Be the one who counts arrivals, if there is a slice to look at and nobody else does; then look with a new snapshot.
-select age
+select true as is_due
 from pgflow.arrival_looks
 where age = (select min(first.age) from pgflow.arrival_looks as first)
   and exists (

@@ -198,6 +198,20 @@ def pools(job):
         raise AssertionError(process.exitcode)
 
 
+@app.handler("forks", max_attempts=1)
+def forks(job):
+    """Leave a process behind, which says what sockets it has."""
+    if not os.fork():
+        links = []
+        for entry in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/self/fd/{entry}"))
+        seen = Path(job.payload["seen"])
+        seen.with_suffix(".new").write_text("\n".join(links))
+        seen.with_suffix(".new").rename(seen)
+        os._exit(0)
+
+
 @app.handler("prints", max_attempts=1)
 def prints(job):
     print("snow: \u2603 \udcff", flush=True)

@@ -74,7 +74,7 @@ def test_a_worker_that_leases_nothing_though_jobs_wait_is_not_ready(
         "create trigger refuse before insert on pgflow.leases"
         " for each row execute function refuse()"
     )
-    [job] = plant(connection)
+    [job] = plant(connection, job_type="ok")
     start_worker("--simulate", "--worker-id", "w", "--lease-seconds", "1", app=False)
     probe = ("health", "--worker", "--ready")
     wait_until(lambda: "w has leased nothing" in pgflow(*probe).stderr, "it is told of")

@@ -267,6 +267,18 @@ def test_descriptors_of_the_worker_cannot_be_closed(
     assert lines(worker)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_fork_has_no_connection_of_the_worker_s(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    plant(connection, job_type="forks", payload=json.dumps({"seen": str(seen)}))
+    assert start("--drain").wait() == 0
+    wait_until(seen.exists, "the fork has looked")
+    assert "socket:" not in seen.read_text()
+    assert "/dev/null" in seen.read_text()
+
+
 def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
     connection: Connection, start: Start, wait_until: Wait
 ) -> None:

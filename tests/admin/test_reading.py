@@ -212,7 +212,7 @@ def test_refusals_are_a_bare_array_whose_link_leads_on(client, planted):
 
 def test_metrics_have_the_fields_of_the_contract(client, planted):
     found = got(client, "/metrics")
-    assert list(found) == ["now_utc", "queues"]
+    assert list(found) == ["now_utc", "queues", "next_after"]
     for queue in found["queues"]:
         assert list(queue) == [
             "at", "queue", "runnable_queue_depth", "jobs_per_sec", "success_rate",
@@ -347,5 +347,5 @@ def test_a_lost_answer_to_a_question_leaves_nothing_in_doubt(client, monkeypatch
     def lost(*_: Any, **__: Any) -> None:
         raise OutcomeUnknown("the connection was lost")
 
-    monkeypatch.setattr("pgflow_cli.census.take", lost)
+    monkeypatch.setattr("pgflow_cli.census.take_page", lost)
     problem_of(client.get("/queues"), 503, "DATABASE_UNAVAILABLE")

@@ -225,6 +225,59 @@ def test_asynchronous_commit_of_a_database_is_undone_by_the_fix(
     mended("synchronous-commit")
 
 
+def test_what_is_named_like_the_servers_own_is_found_and_dropped(
+    connection: Connection,
+    database: Database,
+    look: Look,
+    mended: Callable[[str], None],
+) -> None:
+    role = f"planter_{database.name}"
+    connection.execute(f"create role {role}")
+    connection.execute(f"grant create on schema public to {role}")
+    connection.execute(f"set role {role}")
+    connection.execute(
+        "create function public.unnest(text[]) returns setof text"
+        " language sql as 'select null::text'"
+    )
+    connection.execute(
+        "create function public.is_less(text, text) returns boolean"
+        " language sql as 'select true'"
+    )
+    connection.execute(
+        "create operator public.< (leftarg = text, rightarg = text,"
+        " function = public.is_less)"
+    )
+    connection.execute("create view public.pg_class as select 1 as oid")
+    connection.execute("create domain public.uuid as text")
+    connection.execute("create function public.ours() returns int return 1")
+    connection.execute("reset role")
+    try:
+        [found] = bad(look("shadows"))
+        assert f"function public.unnest(pg_catalog.text[]) of {role}" in found["detail"]
+        assert "and 1 more" in found["detail"], "is_less and ours shadow nothing"
+        mended("shadows")
+    finally:
+        connection.execute(f"drop owned by {role} cascade")
+        connection.execute(f"drop role {role}")
+
+
+def test_a_timeout_that_cuts_statements_short_is_undone_by_the_fix(
+    connection: Connection,
+    database: Database,
+    look: Look,
+    mended: Callable[[str], None],
+) -> None:
+    connection.execute(f"alter database {database.name} set lock_timeout = '200ms'")
+    connection.execute(f"alter database {database.name} set idle_session_timeout = 1e9")
+    [found] = bad(look("session"))
+    assert "lock_timeout 200ms (database)" in found["detail"]
+    assert "idle_session" not in found["detail"]
+    try:
+        mended("session")
+    finally:
+        connection.execute("alter role current_user reset lock_timeout")
+
+
 @pytest.mark.parametrize(
     ("drop", "name"),
     [

@@ -85,7 +85,7 @@ def test_what_cannot_be_done_is_refused(words, code, planted, pgflow: RunsPgflow
 def test_metrics_are_json_as_http_has_them(planted, pgflow: RunsPgflow):
     for words in (("metrics", "--json"), ("metrics", "-o", "json")):
         document = json.loads(pgflow(*words).stdout)
-        assert set(document) == {"now_utc", "queues"}
+        assert set(document) == {"now_utc", "queues", "next_after"}
         depths = {q["queue"]: q["runnable_queue_depth"] for q in document["queues"]}
         assert depths == {"emails": 3, "reports": 12}
     rows = pgflow("metrics", "-o", "jsonl", "-q", "emails").stdout.splitlines()

@@ -176,7 +176,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
     ("jobs cancel", [*FILTER, *MUTATE, "--kill"], ["--status"]),
     ("jobs run-now", [], ONE),
     ("jobs reprioritize", [], ONE),
-    ("queues list", WATCH, [*LIST, "--queue"]),
+    ("queues list", WATCH, [*LIST, "--queue", "--limit", "--after"]),
     ("queues show", ["--window"], []),
     ("queues pause", [*ONE, "--for"], []),
     ("queues resume", ONE, []),
@@ -195,6 +195,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
         [],
     ),
     ("queues clear-policy", ONE, []),
+    ("queues bound", ONE, []),
     (
         "queues purge",
         ["--status", "--dry-run", "--note", "--as"],

@@ -14,6 +14,7 @@ import pytest
 from pgflow_cli import migrations
 from pgflow_cli.errors import ConfigurationError, OutcomeUnknown, TryLater
 from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving, run_forever
+from pgflow_cli.maintenance.passes import TASKS
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.upkeep import TaskReport
 from tests.days import Day, plant_day
@@ -281,6 +282,7 @@ def test_a_job_that_is_enqueued_into_the_old_day_at_last_stays(
     assert audit(connection) == (0, 0)
 
 
+@pytest.mark.direct
 def test_who_reads_for_long_holds_up_a_day_and_the_day_nobody(
     connection, maintain, database
 ):
@@ -547,7 +549,7 @@ def test_each_task_remembers_when_it_last_succeeded(connection, maintain):
         " from pgflow.maintenance_tasks"
     ).fetchall()
     found = {row[0]: row[1:] for row in rows}
-    assert len(found) == 7
+    assert len(found) == len(TASKS)
     assert found["archive"] == (True, 10, "ok")
 
 
@@ -582,7 +584,7 @@ def test_who_loses_the_lock_ends_and_who_waits_gets_it(database, connection):
 
     def work_on() -> None:
         with holder._elected():
-            assert len(waiting.run()) == 7
+            assert len(waiting.run()) == len(TASKS)
             holder._keep_lock()
 
     with pytest.raises(OutcomeUnknown):
@@ -613,7 +615,7 @@ def test_a_loop_whose_schema_once_fitted_outlives_what_comes_after(
             begin=begin,
             tell=lambda _: stopped.set(),
         )
-    assert [len(each.reports) for each in begun] == [0, 0, 7]
+    assert [len(each.reports) for each in begun] == [0, 0, len(TASKS)]
 
 
 def test_a_loop_without_a_schema_ends_at_once(database, connection):

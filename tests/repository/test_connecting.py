@@ -23,6 +23,9 @@ from pgflow_cli.repository.translation import connection_error
 from tests import servers
 from tests.private_servers import PrivateServer, private_server
 
+# A pooler lets clients in by rules of its own.
+pytestmark = pytest.mark.direct
+
 Wait = Callable[..., Any]
 Connection = psycopg.Connection[Any]
 

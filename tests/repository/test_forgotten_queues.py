@@ -233,3 +233,17 @@ def test_the_bound_is_shown_set_and_recorded(
         "select action, details_json from pgflow.operator_actions"
     ).fetchall()
     assert rows == [("queues.bound", {"changed": {"max_queues": [5000, 1]}})]
+
+
+def test_a_prepared_transaction_puts_it_off(
+    connection: Connection, held: Connection, maintain: Callable[..., TaskReport]
+) -> None:
+    """It has no session, and its job is there once it is committed."""
+    plant(connection, "q")
+    held.tpc_begin(held.xid(1, "gtrid", "bqual"))
+    pgflow_cli.enqueue(held, "a", queue="q")
+    held.tpc_prepare()
+    assert maintain().rows == 0
+    held.tpc_commit()
+    assert maintain().rows == 1
+    assert places(connection) == ["q"]

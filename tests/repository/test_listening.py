@@ -24,6 +24,7 @@ def test_what_arrives_while_the_line_is_tested_is_heard_after_it(
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.direct
 def test_a_silent_line_is_not_taken_for_a_pooler(database: Database) -> None:
     with stalling_proxy(database) as (url, proxy):
         listener = Listener(Settings(url, call_timeout=1.0))

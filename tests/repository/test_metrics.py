@@ -373,9 +373,11 @@ def down(text: bytes) -> bool:
     return exported.samples(text)["pgflow_db_up",] == 0
 
 
-def test_a_database_that_is_too_slow_is_an_answer_and_leaves_the_connection_usable(
-    database, repository, monkeypatch
+def test_a_part_that_is_too_slow_is_left_out_and_the_connection_stays_usable(
+    database, connection, repository, monkeypatch
 ):
+    """A slow scrape is no outage."""
+    plant(connection, 2)
     monkeypatch.setattr(measuring, "_PATIENCE_MS", 200)
 
     @contextmanager
@@ -385,9 +387,15 @@ def test_a_database_that_is_too_slow_is_an_answer_and_leaves_the_connection_usab
     scraper = Scraper(opened, 0.0)
     blocker = database.connect(autocommit=False)
     blocker.execute("lock table pgflow.jobs in access exclusive mode")
-    assert down(scraper.text())
+    found = exported.samples(scraper.text())
+    assert found["pgflow_db_up",] == 1
+    assert found["pgflow_queue_depth",] == 2
+    parts = {k[1] for k, v in found.items() if k[0] == "pgflow_scrape_failed" and v}
+    assert parts == {"part=arrivals"}
     blocker.rollback()
-    assert exported.samples(scraper.text())["pgflow_db_up",] == 1
+    found = exported.samples(scraper.text())
+    assert found["pgflow_db_up",] == 1
+    assert not any(v for k, v in found.items() if k[0] == "pgflow_scrape_failed")
     for name, usual in (
         ("statement_timeout", "0"),
         ("enable_bitmapscan", "on"),

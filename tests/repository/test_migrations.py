@@ -123,9 +123,13 @@ def _migrate_but_die_at(database: Database, boundary: int, monkeypatch) -> bool:
 def test_the_commit_is_all_or_nothing(opened, empty_database):
     """A file whose last statement fails leaves nothing of the statements before it."""
     with pytest.raises(Exception, match="no_such_table"), opened.transaction():
-        opened.run_migration("create table planted (); select 1 from no_such_table")
+        opened.run_migration(
+            "create table public.planted (); select 1 from no_such_table"
+        )
     with empty_database.connect() as connection:
-        assert connection.execute("select to_regclass('planted')").fetchone() == (None,)
+        assert connection.execute(
+            "select to_regclass('public.planted')"
+        ).fetchone() == (None,)
 
 
 def test_who_waits_too_long_for_another_migrator_is_told_whom(opened, empty_database):
@@ -253,6 +257,9 @@ def test_a_program_wants_its_own_version_or_a_newer_one(opened):
 
 def test_the_printed_script_makes_the_same_schema(empty_database, template, repository):
     with empty_database.connect() as connection:
+        # As the session of psql may be. (Its strings it reads statement by statement.)
+        connection.execute("set search_path = public")
+        connection.execute("set quote_all_identifiers = on")
         connection.execute(migrations.script().encode())
     assert describe_schema(empty_database) == describe_schema(template)
     opened = Repository.of(Database(empty_database.url))

@@ -213,6 +213,7 @@ def test_an_archived_id_is_not_charged_again(
     assert not waits(connection, ANCIENT)
 
 
+@pytest.mark.direct
 def test_a_job_that_is_archived_while_it_is_enqueued_again_is_the_same_job(
     database: Any,
     connection: Connection,

@@ -158,6 +158,7 @@ def test_while_today_is_missing_an_open_producer_is_left_in_peace(
     assert home_of(connection, "jobs", job_id) == name_of("jobs", today)
 
 
+@pytest.mark.direct
 def test_producers_go_on_while_the_missing_day_is_made(
     connection: Connection, repository: Repository, today: datetime, database: Any
 ) -> None:

@@ -33,6 +33,7 @@ def count(connection: psycopg.Connection[Any], scaler: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("scaler", SCALERS, ids=lambda s: s["metadata"]["name"])
+@pytest.mark.direct
 def test_a_scaler_counts_what_is_due_and_may_run(
     scaler: dict[str, Any], connection: psycopg.Connection[Any]
 ) -> None:

@@ -148,9 +148,20 @@ def _schema(server: servers.Server, database: servers.Database) -> str:
     dumped = subprocess.run(
         [
             str(server.binaries / "pg_dump"),
-            *("--schema-only", "--schema", "pgflow", "--no-owner", database.url),
+            *(
+                "--schema-only",
+                "--schema",
+                "pgflow",
+                "--no-owner",
+                "--encoding",
+                "UTF8",
+            ),
+            database.url,
         ],
-        env={"PGOPTIONS": "-c quote_all_identifiers=off"},
+        env={
+            "PGOPTIONS": "-c quote_all_identifiers=off"
+            " -c standard_conforming_strings=on"
+        },
         capture_output=True,
         text=True,
         check=True,

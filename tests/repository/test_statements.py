@@ -46,6 +46,19 @@ def test_every_statement_prepares_on_the_migrated_schema(connection):
     assert wrong == {}
 
 
+def test_no_statement_returns_what_only_the_session_tells_how_to_read(connection):
+    """An interval is written in the session's own style, and psycopg reads one."""
+    interval = connection.adapters.types["interval"].oid
+    found = []
+    for name in sorted(NAMES):
+        prepared = name.encode()
+        connection.pgconn.prepare(prepared, sqlfiles.statement(name).text)
+        columns = connection.pgconn.describe_prepared(prepared)
+        if interval in {columns.ftype(n) for n in range(columns.nfields)}:
+            found.append(name)
+    assert found == []
+
+
 def test_a_statement_says_first_what_it_does():
     texts = {path.stem: path.read_text(encoding="utf-8") for path in FILES}
     assert [name for name, text in texts.items() if not text.startswith("-- ")] == []

@@ -27,6 +27,7 @@ def ids(repository: Repository, **conditions: Any) -> list[str]:
     return [job.id for job in listing.jobs]
 
 
+@pytest.mark.direct
 def test_a_list_is_planned_once_and_not_for_its_parameters(connection, repository):
     jobs = plant(connection, 3)
     before = repository.link.raw().execute(SETTINGS).fetchone()
@@ -52,6 +53,7 @@ def test_other_statements_are_planned_for_their_parameters(connection, repositor
     assert made.fetchall() == []
 
 
+@pytest.mark.direct
 def test_a_list_that_takes_too_long_is_given_up_and_the_next_one_works(
     database, connection
 ):

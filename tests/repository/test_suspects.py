@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgflow_cli.explanation import explain
 from pgflow_cli.models import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.board import Board
@@ -94,6 +95,7 @@ def test_what_was_canceled_is_not_taken_over(connection, repository):
 
 def test_one_that_is_put_off_comes_again_later(connection, repository):
     [job_id] = plant(connection)
+    lose(connection, job_id)
     cycle = asking()
     [job] = repository.settle_and_lease(cycle).jobs
     settlements = [given_back(job, delay=60.0)]
@@ -104,9 +106,10 @@ def test_one_that_is_put_off_comes_again_later(connection, repository):
         "select attempt_no, run_at between now() + interval '50 s' and now()"
         " + interval '61 s' from pgflow.pending"
     ).fetchall()
-    assert row == (0, True)
-    told = repository.describe_job(job_id)
-    assert told.job.status == "scheduled"
+    assert row == (2, True)
+    told = explain(repository.describe_job(job_id))
+    assert told.verdict == "NOT_DUE"
+    assert "such a job runs in a spare process" in told.summary[0]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.models import Operator
+from pgflow_cli.models import Operator, Suspect
 from pgflow_cli.repository import Database, Repository
 from tests.trials import world
 
@@ -339,6 +339,14 @@ def give_back(repository: Repository, **changes: Any) -> object:
     )
 
 
+def take_over(repository: Repository) -> object:
+    """Take one job over into a lease of another process; neither runs it yet."""
+    suspect = Suspect(
+        world.WORKER, world.LEASE, world.JOB["third"], 0, "2026-11-30 00:00:00"
+    )
+    return repository.take_over_job(world.cycle(worker_id=world.OTHER), suspect)
+
+
 def lease(repository: Repository) -> object:
     return repository.settle_and_lease(world.cycle(room=3))
 
@@ -422,6 +430,7 @@ OPERATIONS = [
         )
         for act in (settle_all, give_back, leave, settle_and_enqueue)
     ),
+    Operation("take over", take_over, 2),
     Operation("lease", lease),
     Operation("beat", beat, 2),
     Operation("cancel waiting", cancel_waiting),

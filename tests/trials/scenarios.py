@@ -14,7 +14,14 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pgflow_cli.models import CycleReply, EndedJob, Operator, Scan, Settlement
+from pgflow_cli.models import (
+    CycleReply,
+    EndedJob,
+    Operator,
+    Scan,
+    Settlement,
+    Suspect,
+)
 from pgflow_cli.repository import Database, Repository
 from tests.trials import world
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
@@ -969,23 +976,126 @@ def behind_the_fence_a_limited_queue_gives_nothing(bench: Bench) -> str:
 
 @scenario(
     *LIMITED,
-    answer="4: 1 2",
-    places="seventh: failed 1, lost 2, lost 3, leased 4",
+    answer="5: 1 1",
+    places="seventh: lost 1, failed 2, lost 3, released 4, leased 5",
     leases="1 live, 1 live, 4 expired",
 )
 def attempts_of_a_limited_queue_are_counted_apart(bench: Bench) -> str:
-    for status, attempt_no in (("failed", 1), ("lost", 2), ("lost", 3)):
-        bench.sql(
-            "insert into pgflow.job_attempts (job_id, lease_id, started_at,"
-            f" attempt_no, status, worker_name) values ('{JOB['seventh']}',"
-            f" gen_random_uuid(), now(), {attempt_no}, '{status}', 'worker-2')"
-        )
-    bench.sql(
-        f"update pgflow.pending set attempt_no = 3 where job_id = '{JOB['seventh']}'"
-    )
+    _attempts(bench, "seventh", *_HISTORY)
     wanted = world.cycle(room=1, queues=[world.LIMITED])
     [job] = bench.repository.lease_limited(wanted)
     return f"{job.attempt_no}: {job.failed_attempts} {job.lost_attempts}"
+
+
+# One loss counts: the first was before an attempt that ended.
+_HISTORY = ("lost", "failed", "lost", "released")
+
+
+def _attempts(bench: Bench, name: str, *statuses: str) -> None:
+    """Give a job that waits attempts that have ended so."""
+    for attempt_no, status in enumerate(statuses, start=1):
+        bench.sql(
+            "insert into pgflow.job_attempts (job_id, lease_id, started_at,"
+            f" attempt_no, status, worker_name) values ('{JOB[name]}',"
+            f" gen_random_uuid(), now(), {attempt_no}, '{status}', 'worker-2')"
+        )
+    bench.sql(
+        f"update pgflow.pending set attempt_no = {len(statuses)}"
+        f" where job_id = '{JOB[name]}'"
+    )
+
+
+@scenario(
+    CYCLE,
+    answer="5: 1 1",
+    places="fifth: lost 1, failed 2, lost 3, released 4, leased 5",
+    leases="1 live, 1 live, 4 expired",
+)
+def losses_are_counted_since_an_attempt_that_ended(bench: Bench) -> str:
+    _attempts(bench, "fifth", *_HISTORY)
+    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
+    return f"{job.attempt_no}: {job.failed_attempts} {job.lost_attempts}"
+
+
+@scenario(
+    CYCLE,
+    places="third: later 0",
+    leases="1 live, 3 expired",
+)
+def what_is_put_off_waits(bench: Bench) -> str:
+    bench.settle(world.unstarted("third", delay=3600.0))
+    return bench.lease(0)
+
+
+# Taking over.
+
+TAKE_OVER = "take_over_job"
+
+
+def _take_over(bench: Bench, name: str, **named: Any) -> str:
+    fields = {"worker_id": WORKER, "lease_id": LEASE, "job_id": JOB[name], **named}
+    suspect = Suspect(**fields, rank=0, run_at="2026-11-30 00:00:00")
+    job = bench.repository.take_over_job(world.cycle(worker_id=OTHER), suspect)
+    return "" if job is None else f"{world.name_of(job.job_id)} {job.attempt_no}"
+
+
+@scenario(TAKE_OVER, answer="third 1", leases="1 live, 1 live, 3 expired")
+def a_job_is_taken_over(bench: Bench) -> str:
+    return _take_over(bench, "third")
+
+
+@scenario(TAKE_OVER)
+def a_job_is_taken_over_from_its_worker_only(bench: Bench) -> str:
+    return _take_over(bench, "third", worker_id=OTHER)
+
+
+@scenario(TAKE_OVER)
+def a_job_is_taken_over_from_its_lease_only(bench: Bench) -> str:
+    return _take_over(bench, "stranger")
+
+
+@scenario(TAKE_OVER, places="third: canceled 1, canceled", leases="1 live, 3 expired")
+def a_canceled_job_is_not_taken_over(bench: Bench) -> str:
+    with bench.repository.transaction():
+        bench.repository.cancel_running_jobs(
+            [JOB["third"]], operator=_OPERATOR, action_id=1
+        )
+    return _take_over(bench, "third")
+
+
+@scenario(TAKE_OVER, places="third: succeeded 1", leases="1 live, 3 expired")
+def a_settled_job_is_not_taken_over(bench: Bench) -> str:
+    bench.settle(world.success("third"))
+    return _take_over(bench, "third")
+
+
+@scenario(
+    TAKE_OVER,
+    answer="second 1",
+    leases="1 live, 1 live, 2 expired",
+    places="first: succeeded 1",
+)
+def another_job_that_is_settled_is_no_reason(bench: Bench) -> str:
+    bench.settle(world.success("first"))
+    return _take_over(bench, "second")
+
+
+@scenario(
+    TAKE_OVER,
+    answer="second 2",
+    places="fifth: leased 1; second: failed 1, leased 2; sixth: leased 1",
+    leases="1 live, 1 live, 2 live, 3 expired",
+)
+def a_second_attempt_is_taken_over(bench: Bench) -> str:
+    bench.settle(world.retry("second"))
+    _, outcome = bench.again("second")
+    return _take_over(bench, "second", lease_id=outcome.lease_id)
+
+
+@scenario(TAKE_OVER)
+def nothing_is_taken_over_behind_the_fence(bench: Bench) -> str:
+    bench.fence()
+    return _take_over(bench, "third")
 
 
 @scenario(
@@ -1258,6 +1368,16 @@ def a_heartbeat_hears_that_its_worker_is_to_be_quiet(bench: Bench) -> str:
     return f"{before} / {_beat(bench, [])}"
 
 
+@scenario(BEAT, answer="065 quiet")
+def a_new_process_is_as_quiet_as_its_supervisor_believes(bench: Bench) -> str:
+    """Whatever other processes are known."""
+    add_worker(bench, OTHER, idle=False)
+    asked = dict(world.heartbeat([]))
+    asked["workers"] = [{**asked["workers"][0], "quiet": True}]
+    reply = bench.repository.beat(**asked)
+    return ", ".join(f"{worker[-3:]} quiet" for worker in reply.quiet)
+
+
 # Ending leases.
 
 REAP = ("lock_expired_leases", "end_leases")
@@ -1345,6 +1465,22 @@ def a_second_attempt_is_reaped(bench: Bench) -> str:
     bench.again("second")
     bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
     return _reap(bench)
+
+
+@scenario(
+    *REAP,
+    answer="fifth",
+    places="fifth: lost 1, failed 2, lost 3, released 4, lost 5, pending 5",
+    leases="1 live, 4 expired",
+)
+def losses_before_an_attempt_that_ended_condemn_no_job(bench: Bench) -> str:
+    _attempts(bench, "fifth", *_HISTORY)
+    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
+    bench.sql(
+        "update pgflow.leases set expires_at = now() - interval '1 second'"
+        f" where lease_id = '{job.lease_id}'"
+    )
+    return _reap(bench, only=[job.lease_id])
 
 
 @scenario(

@@ -28,6 +28,7 @@ from tests.trials.scenarios import SCENARIOS, Bench
 STATEMENTS = (
     "settle_and_lease",
     "lock_leases",
+    "take_over_job",
     "settle_and_enqueue",
     "lock_limited_queues",
     "lease_limited",

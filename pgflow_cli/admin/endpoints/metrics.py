@@ -63,7 +63,7 @@ METRICS = Shape(
 def queue_metrics(call: Call) -> Any:
     """Return depth, rates and times of each queue over the last minute."""
     taken, last = queues.page(call)
-    found = METRICS.of(metrics.document(taken) | {"next_after": last})
+    found = METRICS.of(metrics.document(taken, last))
     return found | {"queues": [_of_queue(each) for each in found["queues"]]}
 
 

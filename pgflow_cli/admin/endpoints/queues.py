@@ -11,7 +11,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
 from pgflow_cli.census import Census
-from pgflow_cli.measures import COUNTED
+from pgflow_cli.measures import COUNTED, MOST_QUEUES
 from pgflow_cli.queue_status import QueueStatus
 
 NAME_IN_PATH = Field("name", filters.QUEUE_NAME, "The queue's name.")
@@ -80,9 +80,9 @@ QUEUES = Shape(
 PAGE = (
     Field(
         "limit",
-        kinds.whole(1, census.MOST_QUEUES, clamped=True),
-        f"How many at most; moved to 1 to {census.MOST_QUEUES}.",
-        census.MOST_QUEUES,
+        kinds.whole(1, MOST_QUEUES, clamped=True),
+        f"How many at most; moved to 1 to {MOST_QUEUES}.",
+        MOST_QUEUES,
     ),
     Field("after", filters.QUEUE_NAME, "next_after of the page before."),
 )

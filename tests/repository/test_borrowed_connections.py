@@ -1,0 +1,223 @@
+"""enqueue() over a caller's connection: it works, or one error of ours says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row, namedtuple_row, scalar_row
+
+import pgflow_cli
+from pgflow_cli import (
+    ConnectionUnfit,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    PgflowError,
+    Refused,
+    UsageError,
+)
+from pgflow_cli.repository import producing
+from tests.jobs import audit
+from tests.servers import Database
+
+Connection = psycopg.Connection[Any]
+TWO = [{"job_type": "a"}, {"job_type": "b", "payload": [1]}]
+
+
+@pytest.fixture
+def own(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.url) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
+    yield
+    assert audit(connection) == (0, 0)
+
+
+@pytest.fixture
+def jobs(connection: Connection) -> Callable[[], int]:
+    """Count the jobs that are committed."""
+
+    def count() -> int:
+        row = connection.execute("select count(*) from pgflow.jobs").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    return count
+
+
+class Counting(psycopg.Cursor[Any]):
+    """A cursor factory of the caller's."""
+
+    def execute(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("pgflow has cursors of its own")
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_it_works_within_a_pipeline(
+    own: Connection, jobs: Callable[[], int], autocommit: bool
+) -> None:
+    own.autocommit = autocommit
+    with own.pipeline() as pipeline:
+        own.execute("select 1")
+        first = pgflow_cli.enqueue(own, "a")
+        rest = pgflow_cli.enqueue_many(own, TWO)
+        assert jobs() == 0, "the caller's implicit transaction goes on"
+        pipeline.sync()
+    own.commit()
+    assert len({first, *rest}) == 3
+    assert jobs() == 3
+    with own.pipeline():
+        assert len(pgflow_cli.enqueue_many(own, TWO)) == 2
+    own.commit()
+    assert jobs() == 5
+
+
+def test_a_refusal_within_a_pipeline_is_raised_where_it_happens(
+    own: Connection, connection: Connection
+) -> None:
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_payload_bytes)"
+        " values ('default', 2)"
+    )
+    with own.pipeline():
+        with pytest.raises(Refused) as raised:
+            pgflow_cli.enqueue(own, "a", {"x": 1})
+        with pytest.raises(ConnectionUnfit):
+            pgflow_cli.enqueue(own, "a")
+    own.rollback()
+    with own.pipeline():
+        pgflow_cli.record_refusal(own, raised.value)
+    own.commit()
+    rows = connection.execute("select reason_code from pgflow.ingest_decisions")
+    assert rows.fetchall() == [("PAYLOAD_TOO_LARGE",)]
+
+
+@pytest.mark.parametrize("factory", [dict_row, namedtuple_row, scalar_row])
+@pytest.mark.parametrize("cursors", [psycopg.ClientCursor, Counting])
+def test_row_and_cursor_factories_do_not_matter(
+    own: Connection, jobs: Callable[[], int], factory: Any, cursors: Any
+) -> None:
+    own.row_factory, own.cursor_factory, own.prepare_threshold = factory, cursors, None
+    assert isinstance(pgflow_cli.enqueue(own, "a"), str)
+    assert len(pgflow_cli.enqueue_many(own, TWO)) == 2
+    own.commit()
+    own.autocommit = True
+    assert len(pgflow_cli.enqueue_many(own, TWO)) == 2
+    assert jobs() == 5
+
+
+def test_a_closed_connection_leaves_no_doubt(own: Connection) -> None:
+    own.close()
+    for call in (
+        lambda: pgflow_cli.enqueue(own, "a"),
+        lambda: pgflow_cli.enqueue_many(own, TWO),
+        lambda: pgflow_cli.record_refusal(own, Refused("no")),
+    ):
+        with pytest.raises(DatabaseUnavailable, match="closed: nothing") as raised:
+            call()
+        assert not isinstance(raised.value, OutcomeUnknown)
+
+
+def test_a_connection_that_is_lost_meanwhile_leaves_doubt(
+    own: Connection, connection: Connection
+) -> None:
+    connection.execute("select pg_terminate_backend(%s)", (own.info.backend_pid,))
+    with pytest.raises(OutcomeUnknown, match="the connection was lost"):
+        pgflow_cli.enqueue(own, "a")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_failed_transaction_is_said_to_be_one(own: Connection, many: bool) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        own.execute("select 1/0")
+    call = partial(pgflow_cli.enqueue_many, own, TWO)
+    if not many:
+        call = partial(pgflow_cli.enqueue, own, "a")  # type: ignore[arg-type]
+    with pytest.raises(ConnectionUnfit, match="transaction has failed") as raised:
+        call()
+    assert isinstance(raised.value, UsageError)
+    own.rollback()
+    assert pgflow_cli.enqueue(own, "a")
+
+
+def test_a_connection_that_copies_is_said_to_be_busy(
+    own: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producing, "_PATIENCE", 0.001)
+    own.execute("create temp table t (x int)")
+    with (
+        own.cursor().copy("copy t from stdin"),
+        pytest.raises(ConnectionUnfit, match="has been busy for"),
+    ):
+        pgflow_cli.enqueue(own, "a")
+
+
+def test_threads_that_share_a_connection_wait_for_each_other(
+    own: Connection, jobs: Callable[[], int], wait_until: Callable[..., Any]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(own.execute, "select pg_sleep(0.2)")
+        wait_until(own.lock.locked, "the other thread runs its statement")
+        pgflow_cli.enqueue(own, "a")
+        slow.result()
+    own.commit()
+    assert jobs() == 1
+
+
+def test_what_fails_at_the_commit_is_told_as_what_it_is(
+    own: Connection, connection: Connection, jobs: Callable[[], int]
+) -> None:
+    connection.execute(
+        """
+        create function public.no() returns trigger language plpgsql as $$
+        begin raise exception 'not today' using errcode = '23514'; end $$;
+        create constraint trigger no after insert on pgflow.jobs_default
+        deferrable initially deferred for each row execute function public.no();
+        """
+    )
+    days = connection.execute(
+        "select inhrelid::regclass::text from pg_inherits"
+        " where inhparent = 'pgflow.jobs'::regclass and inhrelid <>"
+        " 'pgflow.jobs_default'::regclass"
+    ).fetchall()
+    for (day,) in days:
+        connection.execute(
+            f"create constraint trigger no after insert on {day} deferrable initially"
+            " deferred for each row execute function public.no()".encode()
+        )
+    own.autocommit = True
+    with pytest.raises(PgflowError, match="not today") as raised:
+        pgflow_cli.enqueue_many(own, TWO)
+    assert not isinstance(raised.value, DatabaseUnavailable)
+    assert jobs() == 0
+
+
+@pytest.mark.parametrize("delay", [timedelta.max, timedelta.min, timedelta(-1), -1])
+def test_a_delay_without_reason_is_a_sentence(own: Connection, delay: Any) -> None:
+    with pytest.raises(UsageError, match="delay must be from 0 to 100 years"):
+        pgflow_cli.enqueue(own, "a", delay=delay)
+    with pytest.raises(UsageError, match="job_timeout must be"):
+        pgflow_cli.enqueue(own, "a", job_timeout=delay)
+    with pytest.raises(UsageError, match="job_timeout must be"):
+        pgflow_cli.enqueue_many(own, [{"job_type": "a", "job_timeout": delay}])
+    assert own.info.transaction_status == 0, "nothing was sent"
+
+
+def test_only_a_sync_connection_will_do() -> None:
+    for wrong in (None, psycopg.AsyncConnection, object()):
+        with pytest.raises(ConnectionUnfit, match="a sync psycopg connection"):
+            pgflow_cli.enqueue(wrong, "a")  # type: ignore[arg-type]
+
+
+def test_the_family_of_errors_is_exported() -> None:
+    for name in ("Blocked", "ConnectionUnfit", "DatabaseUnavailable", "OutcomeUnknown"):
+        assert issubclass(getattr(pgflow_cli, name), PgflowError)
+        assert name in pgflow_cli.__all__
