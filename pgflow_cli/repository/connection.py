@@ -63,6 +63,7 @@ class Link:
         # Between close and the watchdog: a closed descriptor may already be another's.
         self._lock = threading.Lock()
         self._warning: str | None = None
+        self._patience = math.inf  # seconds, for each call
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
@@ -257,6 +258,17 @@ class Link:
             heard = connection.notifies(timeout=seconds, stop_after=1)
             return [notification.payload for notification in heard]
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have each call of the block end after so many seconds, or after what the
+        database allows a call if that is less.
+        """
+        outer, self._patience = self._patience, seconds
+        try:
+            yield
+        finally:
+            self._patience = outer
+
     def cancel(self) -> None:
         """Ask the server to end the statement that runs on this connection, as far as
         it listens.
@@ -369,6 +381,8 @@ class Link:
         None is what the database allows a call.
         """
         limit = self.database.call_timeout if seconds is None else seconds
+        if limit is None or limit > self._patience:
+            limit = None if math.isinf(self._patience) else self._patience
         self._warning = None
         call = None
         try:

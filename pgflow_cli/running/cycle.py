@@ -5,6 +5,7 @@ ended and leases what is free.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
 from typing import Any
@@ -18,9 +19,10 @@ from pgflow_cli.errors import (
     OutcomeUnknown,
     PgflowError,
     StatementFailed,
+    TooSlow,
 )
 from pgflow_cli.running.limits import Limits
-from pgflow_cli.running.outcomes import Outcomes
+from pgflow_cli.running.outcomes import PATIENCE, Outcomes
 from pgflow_cli.running.slots import Run
 
 log = logging.getLogger("pgflow.worker")
@@ -64,8 +66,9 @@ class Cycle(Limits, Outcomes):
         except (*PASSING, *REFUSALS, Contention) as error:
             self._again = self._again or isinstance(error, OutcomeUnknown)
             self._results.extendleft(reversed(runs))
+            wary = self._is_wary and isinstance(error, TooSlow)
             self._back_off(error)
-            if runs and self._failures >= SUSPICIOUS:
+            if runs and (wary or self._failures >= SUSPICIOUS):
                 self._sift()
             if self._failures >= SUSPICIOUS:
                 self._seek_unreadable()
@@ -97,7 +100,7 @@ class Cycle(Limits, Outcomes):
         now = monotonic()
         pause = max(0.0, self._next_poll - now)
         for aside in self._aside:
-            pause = min(pause, max(0.0, aside.at - now))
+            pause = min(pause, max(0.0, self._due_at(aside) - now))
         look = self._intake.doubts.pause(now)
         return pause if look is None else min(pause, look)
 
@@ -132,7 +135,7 @@ class Cycle(Limits, Outcomes):
     def _turn(self, runs: list[Run]) -> None:
         intake = self._intake
         self._clear_doubt()
-        self._settle_followers(runs)
+        self._settle_parents(runs)
         room = self._room(len(runs))
         # Kept free for queues with a limit, if the others left them nothing last time.
         kept = min(room, self._plan.concurrency) if self._owed else 0
@@ -143,7 +146,9 @@ class Cycle(Limits, Outcomes):
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         try:
             vain = not runs and self._polls_in_vain()
-            reply = None if vain else self._exchange(room - kept, runs, closed)
+            patience = PATIENCE if runs and self._is_wary else math.inf
+            with self._repository.link.within(patience):
+                reply = None if vain else self._exchange(room - kept, runs, closed)
         except PgflowError as error:
             intake.confirm(room, len(runs), batch=False)
             if not (runs and self._is_refusal(error)):

@@ -29,6 +29,11 @@ MOST_TRIES = 5  # of one outcome alone; then it counts as refused
 LONGEST_ASIDE = 30.0  # seconds before an outcome set aside is tried again
 # Seconds that an outcome may meet a lock, at least; then it counts as refused.
 LONGEST_SLOW = 600.0
+# What is due is leased between two rounds, however long each outcome takes.
+ROUND = 0.25  # seconds for outcomes set aside, before each turn
+PATIENCE = 1.0  # seconds for the first try of one; doubled with each
+REST = 4  # times as long as the last one that failed took, before the next is tried
+WARY = 60.0  # seconds after a slow outcome in which the next is looked for at once
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +46,11 @@ class Aside:
     slow_since: float = 0.0
     pauses: int = 0
     at: float = 0.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds that each statement of the next try may take."""
+        return PATIENCE * 2.0 ** min(self.pauses, 10)
 
     def count(self, error: PgflowError) -> None:
         """Count a try that failed while the database took other statements."""
@@ -85,7 +95,35 @@ class Outcomes(Accounts):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._aside: list[Aside] = []  # runs that the database does not take for now
+        self._rested_at = 0.0  # when one that has failed before may be tried again
+        self._wary_until = 0.0
         self._forsaken: list[Forsaken] = []
+
+    @property
+    def _is_wary(self) -> bool:
+        """Whether an outcome has been slow lately."""
+        return monotonic() < self._wary_until
+
+    def _settle_parents(self, runs: list[Run]) -> None:
+        """Settle the jobs that enqueued others, before the turn settles all of `runs`.
+
+        One that meets a lock is set aside, and those behind it wait for the next turn.
+        Takes both out of the list.
+        """
+        parents = [run for run in runs if run.outcome and run.outcome.followers]
+        for number, run in enumerate(parents):
+            try:
+                with self._repository.link.within(PATIENCE):
+                    self._settle_followers([run])
+            except (TooSlow, Blocked) as error:
+                if not self._is_served():
+                    raise
+                later = parents[number + 1 :]
+                for each in (run, *later):
+                    runs.remove(each)
+                self._results.extendleft(reversed(later))
+                self._keep_aside(Aside(run), error)
+                return
 
     def _settle_followers(self, runs: list[Run]) -> None:
         """Settle the jobs that enqueued others, each with its own in one commit.
@@ -161,16 +199,14 @@ class Outcomes(Accounts):
     # Outcomes that look like an outage.
 
     def _sift(self) -> None:
-        """Settle apart what fails together, if the database takes statements.
+        """Set apart what fails together, if the database takes statements.
 
         A trigger may be slow, deadlock, or raise what an outage raises: then that one
         job waits, and no other with it.
         """
-        for run in [self._results.popleft() for _ in range(len(self._results))]:
-            if self._is_served():
-                self._settle_aside(Aside(run))
-            else:
-                self._results.append(run)
+        if self._is_served():
+            taken = [self._results.popleft() for _ in range(len(self._results))]
+            self._aside += [Aside(run) for run in taken]
 
     def _forsake(self, run: Run) -> None:
         """Leave a run to its lease, which runs out when no other job of it is left.
@@ -207,47 +243,76 @@ class Outcomes(Accounts):
         return 2 * self._plan.lease_seconds + self._plan.reap_interval
 
     def _try_again(self) -> None:
+        """Settle outcomes that were set aside, until one fails or the round is over."""
         self._free_forsaken()
-        now = monotonic()
-        due = [aside for aside in self._aside if aside.at <= now]
-        for aside in due:
+        over = monotonic() + ROUND
+        for aside in self._due_asides():
+            begun = monotonic()
             self._aside.remove(aside)
-            self._settle_aside(aside)
+            if not self._settle_aside(aside):
+                now = monotonic()
+                self._rested_at = now + REST * (now - begun)
+                return
+            if monotonic() > over:
+                return
 
-    def _settle_aside(self, aside: Aside) -> None:
+    def _due_asides(self) -> list[Aside]:
+        """Return those to be tried now, first those that have never failed alone."""
+        now = monotonic()
+        due = [aside for aside in self._aside if self._due_at(aside) <= now]
+        return sorted(due, key=lambda aside: (aside.pauses, aside.at))
+
+    def _due_at(self, aside: Aside) -> float:
+        return max(aside.at, self._rested_at) if aside.pauses else aside.at
+
+    def _settle_aside(self, aside: Aside) -> bool:
         """Settle a run that has failed with others; keep it aside if it fails again.
+
+        Returns whether it is settled.
+        """
+        again, self._again = self._again, True  # an earlier try may still be at work
+        try:
+            with self._repository.link.within(aside.patience):
+                self._settle_followers([aside.run])
+                self._settle_alone(aside.run)
+        except (*PASSING, Contention) as error:
+            self._keep_aside(aside, error)
+            return False
+        finally:
+            self._again = again
+        return True
+
+    def _keep_aside(self, aside: Aside, error: PgflowError) -> None:
+        """Try a run again later that has failed alone.
 
         One that has failed often enough while the database took other statements counts
         as refused; see `Aside`.
         """
         run = aside.run
-        again, self._again = self._again, True  # an earlier try may still be at work
-        try:
-            self._settle_followers([run])
-            self._settle_alone(run)
-        except (*PASSING, Contention) as error:
-            if self._is_served():
-                aside.count(error)
-            if aside.is_refused():
-                if run.refused:
-                    self._forsake(run)
-                    return
-                self._retreat(run, error)
-                aside.start_over()
-            pause = aside.postpone()
-            self._aside.append(aside)
-            log.warning(
-                "the outcome of job %s is not taken, again in %g s: %s",
-                run.leased.job_id,
-                pause,
-                error,
-                extra={
-                    **handlers.fields(run.job or run.leased),
-                    "event": "outcome_postponed",
-                },
-            )
-        finally:
-            self._again = again
+        if self._is_served():
+            aside.count(error)
+            if isinstance(error, (TooSlow, Blocked)):
+                self._wary_until = monotonic() + WARY
+        else:
+            aside.pauses = 0  # an outage is no fault of it
+        if aside.is_refused():
+            if run.refused:
+                self._forsake(run)
+                return
+            self._retreat(run, error)
+            aside.start_over()
+        pause = aside.postpone()
+        self._aside.append(aside)
+        log.warning(
+            "the outcome of job %s is not taken, again in %g s: %s",
+            run.leased.job_id,
+            pause,
+            error,
+            extra={
+                **handlers.fields(run.job or run.leased),
+                "event": "outcome_postponed",
+            },
+        )
 
     def _retreat(self, run: Run, error: PgflowError) -> None:
         """Make of a refused outcome one that the database may take."""

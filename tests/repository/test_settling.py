@@ -199,7 +199,12 @@ def test_a_pause_after_a_failure_ends_when_its_process_begins_to_end(
             return super().wait(timeout)
 
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    real, own = time.sleep, threading.current_thread()
+
+    def sleep(seconds: float) -> None:
+        (slept.append if threading.current_thread() is own else real)(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(random, "uniform", lambda *_: 60.0)
     refuse(connection, "leases", "true")
     plant(connection)
