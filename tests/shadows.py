@@ -179,7 +179,8 @@ begin
     from pg_type
     where typnamespace = 'pg_catalog'::regnamespace
       and typname = any (current_setting('shadows.types')::text[])
-      and typname not in ('regclass', 'regnamespace', 'oid', 'trigger')
+      and typname not in ('regclass', 'regnamespace', 'oid')
+      and typtype <> 'p'
   loop
     execute format(
       'create domain public.%1$I as pg_catalog.%1$I check (public.trap(%1$L))', shadow.typname

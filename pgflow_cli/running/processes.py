@@ -80,15 +80,18 @@ class Child:
         if self.quiet == quiet or self.is_spare:
             return
         self.quiet = quiet
-        log.info(
-            "%s: %s",
-            self.name,
-            "quiet, leasing nothing" if quiet else "resumed, leasing again",
-            extra={
-                "event": "worker_quiet" if quiet else "worker_resumed",
-                "worker_id": self.name,
-            },
-        )
+        if quiet:
+            log.info(
+                "%s: quiet, leasing nothing",
+                self.name,
+                extra={"event": "worker_quiet", "worker_id": self.name},
+            )
+        else:
+            log.info(
+                "%s: resumed, leasing again",
+                self.name,
+                extra={"event": "worker_resumed", "worker_id": self.name},
+            )
         self.control.quiet(quiet)
         self.wake()
 

@@ -3,7 +3,7 @@ damaged as materialized (
   select queue, rank, run_at, job_id, reason
   from (
     select entry.queue, entry.rank, entry.run_at, entry.job_id, pgflow.why_unreadable(entry.job_id) as reason
-    from pgflow.queue_ranks as place
+    from pgflow.places as place
     cross join lateral (
       select pending.queue, pending.rank, pending.run_at, pending.job_id
       from pgflow.pending

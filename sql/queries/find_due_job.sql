@@ -1,7 +1,7 @@
 -- Say whether a job is due that a worker may lease now: no pause, no fence and no limit of its queue holds it.
 select exists (
   select
-  from pgflow.queue_ranks as place
+  from pgflow.places as place
   cross join lateral (
     select
     from pgflow.pending

@@ -287,12 +287,19 @@ def test_jobs_from_before_the_migration_are_not_counted(empty_database):
     """The counter begins with it; else a day of jobs would look like a burst."""
     repository = Repository.of(Database(empty_database.url))
     migrations.migrate(repository, target=11)
-    connection = empty_database.connect()
-    enqueue(connection, 9, ago=60)
-    migrations.migrate(repository)
-    look(repository)
-    repository.close()
-    assert counted(connection) == {}
+    with empty_database.connect() as connection:
+        # Not by enqueue, which is written for the schema as it is at the end.
+        connection.execute(
+            """
+            insert into pgflow.jobs (id, queue, job_type, payload)
+            select pgflow.uuid7_at(pgflow.uuid7_ticks() - (60 + n) * 4096000), 'q', 'a', '{}'
+            from generate_series(1, 9) as n
+            """
+        )
+        migrations.migrate(repository)
+        look(repository)
+        repository.close()
+        assert counted(connection) == {}
 
 
 def test_nothing_on_the_way_of_an_enqueue_knows_of_it(connection):

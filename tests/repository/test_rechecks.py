@@ -40,6 +40,7 @@ EXCEPTIONS = {
     "archive_stray_jobs": MAINTAINS,
     "prune_archived_jobs": MAINTAINS,
     "prune_canceled_jobs": MAINTAINS,
+    "take_over_job": LOCKED_BEFORE,
     "remove_reloaded_jobs": "behind a closed fence, and its jobs had been pruned",
 }
 

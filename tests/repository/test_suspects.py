@@ -134,7 +134,7 @@ def test_an_attempt_that_ended_clears_the_suspicion(
     [ended] = repository.end_worker(
         cycle.worker_id,
         status="lost",
-        started=[job_id],
+        started=[(job_id, job.attempt_no)],
         crash_budget=3,
         error_code="WORKER_LOST",
         error_message="gone",
