@@ -292,7 +292,8 @@ def test_jobs_from_before_the_migration_are_not_counted(empty_database):
         connection.execute(
             """
             insert into pgflow.jobs (id, queue, job_type, payload)
-            select pgflow.uuid7_at(pgflow.uuid7_ticks() - (60 + n) * 4096000), 'q', 'a', '{}'
+            select
+              pgflow.uuid7_at(pgflow.uuid7_ticks() - (60 + n) * 4096000), 'q', 'a', '{}'
             from generate_series(1, 9) as n
             """
         )

@@ -266,6 +266,36 @@ def test_an_outcome_that_is_too_slow_each_time_becomes_a_failure(
     assert attempts_of(connection, job) == [(1, "failed", "OUTCOME_REFUSED")]
 
 
+@pytest.mark.parametrize(
+    ("job_type", "table", "condition"),
+    [("hopeless", "dead_letters", "true"), ("parent", "pending", "new.attempt_no = 0")],
+)
+@pytest.mark.parametrize("code", ["57014", "55P03"])
+def test_what_is_due_is_leased_between_tries_of_slow_outcomes(
+    connection: Connection,
+    process: Callable[..., Process],
+    wait_until: Wait,
+    caplog: pytest.LogCaptureFixture,
+    job_type: str,
+    table: str,
+    condition: str,
+    code: str,
+) -> None:
+    """One after the other, each may take a third of a lease."""
+    worker = process(concurrency=8)
+    plant(connection, 8, job_type=job_type)
+    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 8)
+    wait_until(lambda: len(worker.cycle._results) == 8, "all have ended")
+    [mate] = plant(connection)
+    refuse(connection, table, condition, f"using errcode = '{code}'")
+    worker.turn_until(wait_until, lambda: status_of(connection, mate) != "queued")
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert events.count("outcome_postponed") <= 2
+    connection.execute(f"drop trigger refuse on pgflow.{table}")
+    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
+    assert status_of(connection, mate) == "succeeded"
+
+
 @pytest.mark.parametrize("code", ["57014", "55P03"])
 def test_an_outcome_that_may_wait_for_a_lock_is_tried_until_its_time_is_up(
     connection: Connection,
