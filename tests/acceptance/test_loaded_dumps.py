@@ -203,6 +203,11 @@ def test_what_is_no_dump_does_not_trip(
     with connection.cursor().copy("COPY error_codes FROM STDIN") as copy:
         copy.write_row(("X",))
     connection.execute("select pgflow.enqueue('noop', max_enqueue_per_minute => 9)")
+    # The server ends a comment at a carriage return, too: this enqueues.
+    connection.execute(
+        b"--\rselect pgflow.enqueue('noop', max_enqueue_per_minute => 9); /*\n"
+        b"INSERT INTO pgflow.enqueue_counters */"
+    )
     for table in ("enqueue_counters", "error_codes"):
         rows = connection.execute(f"select count(*) from pgflow.{table}").fetchone()
         assert rows == (1,)
