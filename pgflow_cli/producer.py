@@ -110,6 +110,8 @@ def enqueue_many(
     mode too. Raises what `enqueue` raises; the message names the job, counted from 1.
     """
     producing = repository.borrowed(connection)
+    if isinstance(jobs, (Mapping, str, bytes)) or not isinstance(jobs, Iterable):
+        raise UsageError(f"jobs must be a list of mappings, not {_kind(jobs)}")
     with spans.sending(None) as sending:
         # Without a transaction of the caller's own, a later part could fail alone. A
         # pipeline is one.
@@ -206,11 +208,19 @@ def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refuse
     return error
 
 
+def _kind(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
+
+
 def _element(job: Mapping[str, Any], sending: Sending, queues: set[str]) -> str:
     """Return one job of Python values as an element of the gate's document.
 
     It belongs to the trace of the call, unless it brings its own.
     """
+    if not isinstance(job, Mapping):
+        raise UsageError(
+            f"a job must be a mapping with the parameters of enqueue, not {_kind(job)}"
+        )
     stray = sorted(str(name) for name in job.keys() - _CLIENT_FIELDS)
     if stray:
         raise UsageError(

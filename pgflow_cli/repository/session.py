@@ -82,6 +82,11 @@ PINNED: tuple[Setting, ...] = (
     ),
 )  # fmt: skip
 
+# The same, of settings that not every server knows: no `options` may name them.
+WHERE_KNOWN: tuple[Setting, ...] = (
+    Setting("restrict_nonsystem_relation_kind", "", "pgflow's views could not be read"),
+)
+
 # Workers plan a statement once: a day's partition is empty when the plan is made and
 # large before anything analyses it.
 STEADY: Mapping[str, str] = {
@@ -189,13 +194,12 @@ def pin(
     pretends to: then each transaction may have another server's session, which is not
     ours to change. The process of a session tells: a pooler makes up its own.
     """
-    names = [*wanted]
-    pid, in_recovery, found = _ask(connection, Sent("read_session", {"names": names}))
-    strange = {
-        name: wanted[name]
-        for name, value in zip(names, found, strict=True)
-        if value != wanted[name]
-    }
+    wanted = {**wanted, **{name: value for name, value, _ in WHERE_KNOWN}}
+    asked = Sent("read_session", {"names": [*wanted]})
+    pid, in_recovery, values = _ask(connection, asked)
+    found = dict(zip(wanted, values, strict=True))
+    names = [name for name in wanted if found[name] is not None]
+    strange = {name: wanted[name] for name in names if found[name] != wanted[name]}
     if pid == connection.info.backend_pid:
         if strange:
             _ask(connection, _pinning(strange, only_now=False))

@@ -211,6 +211,14 @@ def test_a_delay_without_reason_is_a_sentence(own: Connection, delay: Any) -> No
     assert own.info.transaction_status == 0, "nothing was sent"
 
 
+@pytest.mark.parametrize(
+    "jobs", [None, 5, "ab", b"ab", {"job_type": "a"}, [5], [None], [["a"]]]
+)
+def test_jobs_that_are_no_mappings_are_a_sentence(own: Connection, jobs: Any) -> None:
+    with pytest.raises(UsageError, match=r"must be a (list of )?mapping"):
+        pgflow_cli.enqueue_many(own, jobs)
+
+
 def test_only_a_sync_connection_will_do() -> None:
     for wrong in (None, psycopg.AsyncConnection, object()):
         with pytest.raises(ConnectionUnfit, match="a sync psycopg connection"):

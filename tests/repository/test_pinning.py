@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,24 @@ def test_a_pooler_that_takes_no_options_or_ignores_them_changes_nothing(
             assert repository.list_applied_migrations()
             after = [other.execute(_READ, (s.name,)).fetchone() for s in PINNED]
             assert before == after, "nothing is left in a session that others use"
+
+
+_KNOWN = "select pg_catalog.current_setting('restrict_nonsystem_relation_kind', true)"
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("pooled", [False, True])
+def test_what_only_some_servers_know_is_pinned_there(
+    database: Database, connection: Connection, repository_of: Any, pooled: bool
+) -> None:
+    """Set to `view`, it forbids what pgflow reads most."""
+    if connection.execute(_KNOWN).fetchone() != (None,):
+        connection.execute(
+            f"alter database {database.name}"
+            " set restrict_nonsystem_relation_kind = 'view'"
+        )
+    with pgbouncer(database) if pooled else nullcontext(database.url) as url:
+        assert not repository_of(url).find_due_job(None, None)
 
 
 @pytest.mark.direct
