@@ -110,7 +110,7 @@ from pgflow.queue_ranks;
 -- What holds for all producers of a database. Each priority of a queue counts.
 create table pgflow.gate_limits (
   only_row boolean primary key default true,
-  max_queues integer not null default 5000,
+  max_queues integer not null default 1000,
   constraint there_is_one_row check (only_row),
   constraint max_queues_is_in_range check (max_queues between 1 and 100000)
 );

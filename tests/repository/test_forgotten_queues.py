@@ -222,7 +222,7 @@ def test_the_bound_is_shown_set_and_recorded(
 ) -> None:
     pgflow_cli.enqueue(connection, "a")
     shown = json.loads(pgflow("queues", "bound", "-o", "json").stdout)
-    assert shown == {"max_queues": 5000, "in_use": 1}
+    assert shown == {"max_queues": 1000, "in_use": 1}
     assert pgflow("queues", "bound", "0").returncode == 2
     assert pgflow("queues", "bound", "1").returncode == 4, "less asks first"
     assert pgflow("queues", "bound", "1", "--yes").returncode == 0
@@ -232,7 +232,7 @@ def test_the_bound_is_shown_set_and_recorded(
     rows = connection.execute(
         "select action, details_json from pgflow.operator_actions"
     ).fetchall()
-    assert rows == [("queues.bound", {"changed": {"max_queues": [5000, 1]}})]
+    assert rows == [("queues.bound", {"changed": {"max_queues": [1000, 1]}})]
 
 
 def test_a_prepared_transaction_puts_it_off(
