@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -213,3 +213,22 @@ def stalling_proxy(database: servers.Database) -> Iterator[tuple[str, StallingPr
     finally:
         proxy.close()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def a_standby() -> Iterator[tuple[PrivateServer, str, Callable[[], None]]]:
+    """Yield a primary, the URL of its standby, and what promotes that."""
+    binaries = servers.find_binaries()
+    with private_server() as primary, servers.own_folder(binaries) as folder:
+        url = primary.migrated()
+        copy = ["pg_basebackup", "--checkpoint=fast", "--no-sync", "-R"]
+        servers._run([binaries / copy[0], *copy[1:], "-D", folder / "data", "-d", url])
+        with (folder / "data" / "postgresql.conf").open("a") as file:
+            file.write(f"unix_socket_directories = '{folder}'\n")
+        servers.start(binaries, folder)
+
+        def promote() -> None:
+            ctl = [binaries / "pg_ctl", "-D", folder / "data", "-w", "promote"]
+            servers._run(ctl)
+
+        yield primary, f"postgresql://postgres@/postgres?host={folder}", promote

@@ -27,7 +27,12 @@ from tests.acceptance.admin_servers import (
     read_all,
     start_server,
 )
-from tests.private_servers import PrivateServer, private_server, stalling_proxy
+from tests.private_servers import (
+    PrivateServer,
+    a_standby,
+    private_server,
+    stalling_proxy,
+)
 from tests.servers import Database
 
 Starts = Callable[..., AdminServer]
@@ -395,13 +400,14 @@ def test_sessions_that_read_cannot_write(
 
 
 def test_a_database_that_takes_no_writes_is_not_ready(
-    start_admin: Starts, database: Database
+    start_admin: Starts,
 ) -> None:
-    watcher = database.connect()
-    watcher.execute(
-        f"alter database {database.name} set default_transaction_read_only = on"
-    )
-    server, reader = start_admin(), start_admin("--read-only")
+    with a_standby() as (_, url, _):
+        _check_a_database_that_takes_no_writes(start_admin, url)
+
+
+def _check_a_database_that_takes_no_writes(start_admin: Starts, url: str) -> None:
+    server, reader = start_admin(url=url), start_admin("--read-only", url=url)
     answer = server.ask("/health/ready")
     assert (answer.status, answer.problem["code"]) == (503, "NOT_READY")
     assert answer.problem["error"] == "the database takes no writes"

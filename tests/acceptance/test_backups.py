@@ -14,12 +14,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests import servers
 from tests.acceptance.conftest import Worker
 from tests.backup_tools import another, dump_plain, found_clients
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant, status_of
-from tests.private_servers import PrivateServer, private_server
+from tests.private_servers import PrivateServer, a_standby
 from tests.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
@@ -185,20 +184,8 @@ def test_a_paused_restore_runs_queue_by_queue(
 @pytest.fixture
 def standby() -> Iterator[tuple[PrivateServer, str, Callable[[], None]]]:
     """A primary, the URL of its standby, and what promotes that."""
-    binaries = servers.find_binaries()
-    with private_server() as primary, servers.own_folder(binaries) as folder:
-        url = primary.migrated()
-        copy = ["pg_basebackup", "--checkpoint=fast", "--no-sync", "-R"]
-        servers._run([binaries / copy[0], *copy[1:], "-D", folder / "data", "-d", url])
-        with (folder / "data" / "postgresql.conf").open("a") as file:
-            file.write(f"unix_socket_directories = '{folder}'\n")
-        servers.start(binaries, folder)
-
-        def promote() -> None:
-            ctl = [binaries / "pg_ctl", "-D", folder / "data", "-w", "promote"]
-            servers._run(ctl)
-
-        yield primary, f"postgresql://postgres@/postgres?host={folder}", promote
+    with a_standby() as found:
+        yield found
 
 
 def test_a_failover_does_not_fence_and_a_standby_takes_backups(

@@ -228,7 +228,7 @@ def test_a_supervisor_that_fails_leaves_no_process_behind(
     failing = supervisor.Supervisor(plan)
     started: list[psutil.Process] = []
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         started.extend(psutil.Process(c.process.pid) for c in failing._living())
         if len(started) >= 2:
             raise RuntimeError("a bug")
