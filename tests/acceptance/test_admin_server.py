@@ -410,7 +410,7 @@ def _check_a_database_that_takes_no_writes(start_admin: Starts, url: str) -> Non
     server, reader = start_admin(url=url), start_admin("--read-only", url=url)
     answer = server.ask("/health/ready")
     assert (answer.status, answer.problem["code"]) == (503, "NOT_READY")
-    assert answer.problem["error"] == "the database takes no writes"
+    assert answer.problem["error"] == "the database is in recovery"
     assert server.ask("/jobs").status == 200
     assert reader.ask("/health/ready").status == 200
     body = b'{"job_type": "noop", "payload_json": {}}'

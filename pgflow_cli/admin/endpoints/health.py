@@ -41,10 +41,8 @@ def ready(call: Call) -> Response:
             facts = repository.inspect_server()
     except PgflowError as error:
         raise _not_ready(_reason(error)) from None
-    if facts.in_recovery:
+    if facts.in_recovery and not call.service.plan.read_only:
         raise _not_ready("the database is in recovery")
-    if facts.read_only and not call.service.plan.read_only:
-        raise _not_ready("the database takes no writes")
     return _ok()
 
 
