@@ -5,8 +5,11 @@ Loads next to nothing: a signal that comes before it is held ends the program.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
+from typing import Any
 
 _HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
 # Commands that stay, and the signals that end them with exit code 0.
@@ -26,13 +29,43 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             _open_nothing()
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - till the end
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Closed()), encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _open_nothing() -> None:
     try:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        number = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        os.set_inheritable(number, True)  # else it is closed again in every program
     except OSError:
         return
+
+
+class _Closed(io.RawIOBase):
+    """Standard output that was closed before us: what is printed fails, once.
+
+    What is flushed again while the program ends is passed over.
+    """
+
+    _failed = False
+
+    def fileno(self) -> int:
+        return 1
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self._failed:
+            self._failed = True
+            from pgflow_cli.errors import OutputFailed  # noqa: PLC0415 - start-up stays quick
+
+            raise OutputFailed("cannot write to stdout: it is closed")
+        return len(data)
 
 
 def make_robust(stream: object) -> None:

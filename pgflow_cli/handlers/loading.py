@@ -174,8 +174,8 @@ def _in_directory(directory: Path) -> list[Handler]:
     """Return a handler for each executable file, of the type it is named after.
 
     The whole name counts, extension included, for job types may contain dots. Hidden
-    files and directories are passed over, and so is what cannot be executed, with a
-    warning.
+    files and directories are passed over, and so is what is no regular file or
+    cannot be executed, with a warning.
     """
     try:
         files = sorted(f for f in directory.iterdir() if not f.name.startswith("."))
@@ -187,10 +187,13 @@ def _in_directory(directory: Path) -> list[Handler]:
     for file in files:
         if file.is_dir():
             continue
-        if not os.access(file, os.X_OK):
+        if not (file.is_file() and os.access(file, os.X_OK)):
+            # A named pipe, for one: whoever opens it waits.
+            odd = file.exists() and not file.is_file()
             log.warning(
-                "%s cannot be executed and is not a handler",
+                "%s %s and is not a handler",
                 file,
+                "is no regular file" if odd else "cannot be executed",
                 extra={"event": "handler_passed_over", "file": str(file)},
             )
             continue

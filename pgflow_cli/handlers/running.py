@@ -12,6 +12,7 @@ from typing import Any
 from pgflow_cli import tracing
 from pgflow_cli.handlers import outcomes, texts
 from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.forks import EndForks
 from pgflow_cli.handlers.jobs import Job, current
 from pgflow_cli.handlers.outcomes import Outcome
 from pgflow_cli.handlers.signals import PayloadError, Signal
@@ -40,7 +41,9 @@ async def run_async(
     _enter(job)
     try:
         async with asyncio.timeout(job.timeout) as limit:
-            ended = _ended(handler, job, await _call(handler, job))
+            with EndForks():
+                result = await _call(handler, job)
+            ended = _ended(handler, job, result)
     except BaseException as error:
         if limit.expired():
             return outcomes.timed_out(handler, job)
@@ -56,7 +59,9 @@ async def run_async(
 def _run(handler: Handler, job: Job) -> Outcome:
     _enter(job)
     try:
-        return _ended(handler, job, _call(handler, job))
+        with EndForks():
+            result = _call(handler, job)
+        return _ended(handler, job, result)
     except BaseException as error:
         return _failed(handler, job, error)
 

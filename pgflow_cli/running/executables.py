@@ -56,14 +56,20 @@ def run(
     job.begin()
     try:
         with _control_file() as control:
+            surroundings = _environment(job, control, environment)
             ending = programs.run(
                 command,
                 data=job.leased.payload.encode(errors="replace"),
-                environment=_environment(job, control, environment),
+                environment=surroundings,
                 timeout=job.timeout,
                 is_canceled=job.canceled.is_set,
                 keep=TAIL,
             )
+            # What `env` says of an interpreter that is not in PATH.
+            if (ending.status, ending.stopped) == (127, None) and (
+                fault := fault_of(command, surroundings.get("PATH", ""))
+            ):
+                return failed(handler, job.leased, "NOT_STARTED", fault)
             return _outcome(handler, job, ending, _retry_after(control))
     except CannotStart as error:
         reason = f"cannot start {command[0]}: {error}"
@@ -192,33 +198,35 @@ def faults_of(app: App) -> list[str]:
     return found
 
 
-def fault_of(command: Sequence[str]) -> str | None:
+def fault_of(command: Sequence[str], path: str | None = None) -> str | None:
     """Return why a program could not be started, as far as its file tells; None if
-    nothing speaks against it.
+    nothing speaks against it. `path` is the program's PATH if it is not ours.
     """
     file = shutil.which(command[0])
     if file is None:
         return f"{command[0]} does not exist or cannot be executed"
+    if not Path(file).is_file():
+        return f"{file} is no regular file"  # to open a named pipe would wait
     try:
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
     except OSError:
         return None  # a program need not be readable
     if head.startswith(b"#!"):
-        return _fault_of_interpreter(file, os.fsdecode(head[2:].split(b"\n")[0]))
+        return _fault_of_interpreter(file, os.fsdecode(head[2:].split(b"\n")[0]), path)
     if b"\0" not in head:
         return f"{file} has no first line #! that names its interpreter"
     return None
 
 
-def _fault_of_interpreter(file: str, line: str) -> str | None:
+def _fault_of_interpreter(file: str, line: str, path: str | None) -> str | None:
     # As the kernel reads it: the return of a Windows line belongs to the name.
     interpreter, _, argument = line.strip(" \t").partition(" ")
     if not os.access(interpreter, os.X_OK) or Path(interpreter).is_dir():
         return f"the first line of {file} names {interpreter!r}, which is no program"
     if Path(interpreter).name == "env" and argument and not argument.startswith("-"):
         name = argument.strip()
-        if shutil.which(name) is None:
+        if shutil.which(name, path=path) is None:
             return f"the first line of {file} names {name!r}, which is not in PATH"
     return None
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
+import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from pgflow_cli import handlers
-from pgflow_cli.handlers import tasks
+from pgflow_cli.handlers import forks, tasks
 from pgflow_cli.handlers.jobs import current
 from pgflow_cli.running.threads import OwnThread
 
@@ -29,11 +32,15 @@ class SharedLoop:
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self._on_closed = on_closed
         self._ending = False
+        self._ident: int | None = None
         self._loop = loop = asyncio.new_event_loop()
         loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
         loop.set_exception_handler(_note)
         for name in _NOT_FOR_HANDLERS:
             setattr(loop, name, _refusing(name))
+        if hasattr(os, "register_at_fork"):
+            forked = weakref.WeakMethod(self._forked)
+            os.register_at_fork(after_in_child=lambda: (f := forked()) and f())
         try:
             OwnThread(target=self._run, name="pgflow-async", daemon=True).start()
         except RuntimeError:
@@ -80,10 +87,24 @@ class SharedLoop:
 
     # The thread.
 
+    def _forked(self) -> None:
+        """Have a fork that a coroutine makes end at its next await: it would run the
+        other jobs' coroutines, too.
+        """
+        ready = getattr(self._loop, "_ready", None)  # of asyncio's own loops
+        if ready is None or threading.get_ident() != self._ident:
+            return
+        ready.clear()
+        refusal = RuntimeError("a forked process cannot await in its worker's loop")
+        self._loop.call_soon(forks.end, refusal)  # in this turn
+        setattr(self._loop, "_run_once", lambda: forks.end(refusal))  # noqa: B010
+
     def _run(self) -> None:
+        self._ident = threading.get_ident()
         while not self._ending:
             try:
-                self._loop.run_forever()
+                with forks.EndForks():
+                    self._loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 log.warning(
                     "a handler left the event loop by %s; it goes on",

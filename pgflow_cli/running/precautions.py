@@ -10,17 +10,18 @@ import sys
 import threading
 from multiprocessing import resource_tracker
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pgflow_cli import logs, startup
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.jobs import current, fields
-from pgflow_cli.running import executables, threads
+from pgflow_cli.running import executables, logguard, threads
 from pgflow_cli.running.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
 
 FAILED = 70  # exit code of a process that cannot go on
+FLUSH = 2.0  # seconds that log handlers may take at the end
 
 _GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -110,6 +111,7 @@ def take() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         startup.make_robust(stream)
+    logguard.install()
     have_forks_hear()
     threads.remember_jobs()
     tasks.separate()
@@ -126,12 +128,25 @@ def take_again() -> None:
 
     def end_or_pass_on(args: threading.ExceptHookArgs) -> None:
         if isinstance(args.thread, OwnThread):
-            logs.note_thread(args)
-            logging.shutdown()
-            os._exit(FAILED)
+            try:
+                logs.note_thread(args)
+            finally:
+                end(FAILED)
         theirs(args)
 
     threading.excepthook = end_or_pass_on
+
+
+def end(code: int) -> NoReturn:
+    """End this process without waiting for threads that ignored their timeout, nor for
+    long for the log handlers of an application.
+    """
+    try:
+        ending = threading.Thread(target=logging.shutdown, daemon=True)
+        ending.start()
+        ending.join(FLUSH)
+    finally:
+        os._exit(code)
 
 
 def _note_thread(args: threading.ExceptHookArgs) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
 from typing import Any
 
 from pgflow_cli import handlers, logs, spans
@@ -258,7 +256,7 @@ def main(
         log.debug("the supervisor is gone: %s", error, extra={"event": "orphaned"})
     except ChannelLost as error:
         log.critical("the process ends: %s", error, extra={"event": "process_failed"})
-        _exit(precautions.FAILED)
+        precautions.end(precautions.FAILED)
     except BaseException as error:  # an application's own, too
         log.critical(
             "the process has failed with %s: a bug",
@@ -266,9 +264,9 @@ def main(
             exc_info=error,
             extra={"event": "process_failed"},
         )
-        _exit(precautions.FAILED)
+        precautions.end(precautions.FAILED)
     spans.flush(FLUSH)
-    _exit(0)
+    precautions.end(0)
 
 
 def _serve(
@@ -313,14 +311,3 @@ def _flush(pipe: WorkerEnd) -> None:
     until = monotonic() + LAST_WORDS
     while not pipe.flush() and monotonic() < until:
         pipe.wait(TICK)
-
-
-def _exit(code: int) -> None:
-    """End without waiting for threads that ignored their timeout, nor for long for the
-    log handlers of an application.
-    """
-    ending = threading.Thread(target=logging.shutdown, daemon=True)
-    with suppress(RuntimeError):  # the system has no thread left
-        ending.start()
-        ending.join(FLUSH)
-    os._exit(code)

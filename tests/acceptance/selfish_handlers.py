@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -211,6 +212,87 @@ def forks(job):
         seen.with_suffix(".new").write_text("\n".join(links))
         seen.with_suffix(".new").rename(seen)
         os._exit(0)
+
+
+def fork_and(job, go_on):
+    """Fork; the child says who it is, and goes on as it is told."""
+    if not os.fork():
+        Path(job.payload["seen"]).write_text(str(os.getpid()))
+        go_on()
+
+
+def fail():
+    raise ValueError("in a fork")
+
+
+@app.handler("fork_returns", max_attempts=1)
+def fork_returns(job):
+    fork_and(job, print)
+
+
+@app.handler("fork_fails", max_attempts=1)
+def fork_fails(job):
+    fork_and(job, fail)
+
+
+@app.handler("fork_exits", max_attempts=1)
+def fork_exits(job):
+    fork_and(job, sys.exit)
+
+
+@app.handler("async_fork_returns", max_attempts=1)
+async def async_fork_returns(job):
+    fork_and(job, print)
+
+
+@app.handler("async_fork_fails", max_attempts=1)
+async def async_fork_fails(job):
+    fork_and(job, fail)
+
+
+@app.handler("async_fork_awaits", max_attempts=1)
+async def async_fork_awaits(job):
+    fork_and(job, print)
+    await asyncio.sleep(0)
+
+
+@app.handler("async_fork_in_task", max_attempts=1)
+async def async_fork_in_task(job):
+    async def child():
+        fork_and(job, print)
+
+    await asyncio.create_task(child())
+
+
+# What they do to the log.
+
+
+class Shipper(logging.Handler):
+    """Sends lines to a server that is away."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def emit(self, record):
+        raise self.kind("the log server is away")
+
+
+class Sieve(logging.Filter):
+    def filter(self, record):
+        raise SystemExit(3)
+
+
+@app.handler("ships_log", max_attempts=1)
+def ships_log(job):
+    """Install handlers that raise, and a filter, then fail, so that there are lines."""
+    for kind in (ConnectionError, SystemExit):
+        logging.getLogger().addHandler(Shipper(kind))
+    logging.getLogger("pgflow.worker").addFilter(Sieve())
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    raise ValueError("a line of pgflow's own")
 
 
 @app.handler("prints", max_attempts=1)

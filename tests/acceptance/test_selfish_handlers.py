@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
+from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
@@ -291,7 +294,169 @@ def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
     assert worker.log.count('"exit_code": 70') == 3
 
 
+# Forks.
+
+
+@pytest.mark.parametrize(
+    ("job_type", "said"),
+    [
+        ("fork_returns", ""),
+        ("fork_fails", "ValueError: in a fork"),
+        ("fork_exits", ""),
+        ("async_fork_returns", ""),
+        ("async_fork_fails", "ValueError: in a fork"),
+        ("async_fork_awaits", "RuntimeError: a forked process cannot await"),
+        ("async_fork_in_task", "RuntimeError: a forked process cannot await"),
+    ],
+)
+def test_a_fork_that_comes_back_from_its_handler_ends(
+    connection: Connection,
+    start: Start,
+    wait_until: Wait,
+    tmp_path: Path,
+    job_type: str,
+    said: str,
+) -> None:
+    seen = tmp_path / "seen"
+    text = json.dumps({"seen": str(seen)})
+    [job] = plant(connection, job_type=job_type, payload=text, max_attempts=1)
+    [after] = plant(connection, job_type="quick")
+    worker = start()
+    wait_until(settled(connection, job, after), "they are settled")
+    wait_until(lambda: seen.exists() and seen.read_text(), "it has forked")
+    fork = int(seen.read_text())
+    try:
+        wait_until(lambda: has_ended(fork), "the fork has ended")
+    finally:
+        if not has_ended(fork):
+            os.kill(fork, signal.SIGKILL)
+    assert said in worker.log
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    for each in (job, after):
+        assert attempts_of(connection, each) == [(1, "succeeded", None)]
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process is gone, or would be if its parent looked."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# Log handlers.
+
+
+def test_log_handlers_that_raise_stop_nothing(
+    connection: Connection, run_beside: Beside
+) -> None:
+    job, worker = run_beside("ships_log")
+    assert attempts_of(connection, job) == [(1, "failed", "UNKNOWN")]
+    told = [e["message"] for e in lines(worker) if e["event"] == "log_handler_failed"]
+    shipper = "the log handler selfish_handlers.Shipper has raised ConnectionError: "
+    assert len(told) == 2
+    assert any(each.startswith(shipper) for each in told)
+    assert any("a filter of the logger pgflow.worker" in each for each in told)
+
+
 # Programs that cannot be started.
+
+
+def test_an_interpreter_that_is_missing_is_told_at_run_time_too(
+    connection: Connection, start_worker: Start, tmp_path: Path
+) -> None:
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    for name, text in (
+        ("no_interpreter", "#!/usr/bin/env nonesuch\n"),
+        ("its_own_127", "#!/usr/bin/env sh\nexit 127\n"),
+    ):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    [missing] = plant(connection, job_type="no_interpreter", max_attempts=1)
+    [other] = plant(connection, job_type="its_own_127", max_attempts=1)
+    worker = start_worker("--handlers-dir", str(folder), "--drain", app=False)
+    assert worker.wait() == 0
+    assert attempts_of(connection, missing) == [(1, "failed", "NOT_STARTED")]
+    assert attempts_of(connection, other) == [(1, "failed", "UNKNOWN")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_named_pipe_among_the_handlers_is_passed_over(
+    pgflow: RunsPgflow, tmp_path: Path
+) -> None:
+    folder = tmp_path / "handlers"
+    folder.mkdir()
+    (folder / "good").write_text("#!/bin/sh\n")
+    (folder / "good").chmod(0o755)
+    os.mkfifo(folder / "pipe", 0o755)
+    found = pgflow("work", "--check", "--handlers-dir", str(folder))
+    assert found.returncode == 0
+    assert "pipe is no regular file and is not a handler" in found.stderr
+    named = pgflow("work", "--check", "--exec", f"a={folder / 'pipe'}")
+    assert named.returncode == 78
+    assert "pipe is no regular file" in named.stderr
+
+
+# Standard streams that are closed.
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_worker_without_standard_streams_works(
+    connection: Connection, database: Database, closed: str
+) -> None:
+    [job] = plant(connection, job_type="prints", max_attempts=1)
+    done = run_without(closed, database, "work", *OPTIONS, "--drain")
+    assert (done.returncode, attempts_of(connection, job)) == (
+        0,
+        [(1, "succeeded", None)],
+    ), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [
+        (["queues", "list"], ">&-", 74),
+        (["queues", "list", "-o", "json"], ">&-", 74),
+        (["jobs", "list", "-o", "csv"], ">&-", 74),
+        (["--version"], ">&-", 74),
+        (["queues", "list"], "2>&-", 0),
+        (["queues", "list"], "<&-", 0),
+        (["no-such-command"], "2>&-", 2),
+    ],
+)
+def test_what_cannot_be_printed_is_an_error_of_its_own(
+    connection: Connection,
+    database: Database,
+    arguments: list[str],
+    closed: str,
+    code: int,
+) -> None:
+    plant(connection, job_type="quick")
+    done = run_without(closed, database, *arguments)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if code == 74:
+        assert "cannot write to stdout: it is closed" in done.stderr
+
+
+def run_without(
+    closed: str, database: Database, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program with streams closed, as a shell closes them."""
+    program = Path(sys.executable).with_name("pgflow")
+    words = shlex.join([str(program), *arguments])
+    return subprocess.run(
+        ["sh", "-c", f"exec {words} {closed}"],
+        env={**os.environ, "DATABASE_URL": database.url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_a_handler_that_cannot_be_started_fails_and_the_check_finds_it(
