@@ -15,6 +15,7 @@ RETRIES = 30.0  # percent of attempts
 DEATHS = 10.0  # dead letters in a minute
 LONG_SNAPSHOT = 3600.0  # seconds that vacuum has been held back
 MOSTLY = 0.9  # of the connections there may be
+_LOOK = "pgflow workers list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,7 @@ def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
         text = f"{name} is paused, {wait}"
         yield Alert("paused", text, f"pgflow queues resume {name}", name, waiting)
     elif status.unserved:
-        text = f"{name} has no live worker"
-        yield Alert("no worker", text, f"pgflow work -q {name}", name, waiting)
+        yield _unserved(status)
     elif status.forecast.verdict == GROWING:
         text = f"{name} depth growing (+{status.forecast.per_minute / 60:,.1f}/s)"
         yield Alert("growing", text, f"pgflow queues show {name}", name, waiting)
@@ -101,3 +101,15 @@ def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
         yield Alert(
             "retries", text, f"pgflow jobs list -q {name} --status scheduled", name
         )
+
+
+def _unserved(status: QueueStatus) -> Alert:
+    name, waiting = status.queue, status.oldest_age_seconds
+    text, command = f"{name} has no live worker", f"pgflow work -q {name}"
+    if status.idle_workers:
+        first, *others = status.idle_workers
+        more = f", and {len(others)} more lease nothing" if others else ""
+        text, command = f"{name} has no worker that leases: {first}{more}", _LOOK
+    if status.quiet_workers:
+        command = f"pgflow workers resume {status.quiet_workers[0]}"
+    return Alert("no worker", text, command, name, waiting)

@@ -150,6 +150,8 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
         steps=rate.steps,
         arrivals_covered=measures.arrivals_covered,
         hindered=tuple(hindered),
+        idle_workers=tuple(hindrances.in_brief(measures.workers, name)),
+        quiet_workers=tuple(hindrances.quiet_workers(measures.workers, name)),
     )
 
 

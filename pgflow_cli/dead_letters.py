@@ -234,6 +234,13 @@ def _problem(
     code = "NOT_REPLAYABLE" if verb == "replayed" else "NO_DEAD_LETTER"
     if job.state is None:
         return NotFound(f"there is no job {job.job_id}")
+    if job.unreadable and verb == "replayed":
+        return Refused(
+            f"job …{short} cannot be replayed: its row is damaged and cannot be read",
+            "Restore the row, or have its producer enqueue it again; then: "
+            f"pgflow dlq discard {short}  (RUNBOOK: Jobs that cannot be read)",
+            reason_code=code,
+        )
     if job.state in ("open", "replayed", "discarded"):
         return None
     if job.state in ("succeeded", "canceled"):

@@ -127,7 +127,11 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "worker": (
         ("--worker",),
-        {"type": settings.NAME, "metavar": "NAME", "help": "Only of this worker."},
+        {
+            "type": settings.NAME,
+            "metavar": "NAME",
+            "help": "Only of this worker, or this process of it.",
+        },
     ),
     "code_version": (
         ("--code-version",),

@@ -52,12 +52,21 @@ def of_worker(worker: WorkerProcess) -> str | None:
 
 def of_queue(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
     """Return what is to be said of the live processes of a queue that lease nothing."""
-    known = [w for w in workers if w.alive and w.is_of(queue) and not w.spare]
-    said = [sentence for each in known if (sentence := of_worker(each)) is not None]
+    said = [said for each in _known(workers, queue) if (said := of_worker(each))]
     more = len(said) - _NAMED
     return said[:_NAMED] + ([f"and {more} more lease nothing"] if more > 0 else [])
 
 
+def in_brief(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
+    """Name the live processes of a queue that lease nothing, and their states."""
+    known = _known(workers, queue)
+    return [f"{w.name} is {state_of(w)}" for w in known if of_worker(w) is not None]
+
+
 def quiet_workers(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
     """Return the names of the workers of a queue that would lease if resumed."""
-    return sorted({w.name for w in workers if w.alive and w.quiet and w.is_of(queue)})
+    return sorted({w.name for w in _known(workers, queue) if state_of(w) == "quiet"})
+
+
+def _known(workers: Sequence[WorkerProcess], queue: str) -> list[WorkerProcess]:
+    return [w for w in workers if w.alive and w.is_of(queue) and not w.spare]

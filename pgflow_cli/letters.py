@@ -78,9 +78,11 @@ class ExportedLetter:
 class LookedUpJob:
     """The state of a job that was named; a dead letter is open, replayed, discarded.
 
-    `state` is None if there is no such job.
+    `state` is None if there is no such job. `unreadable`: it is a dead letter because
+    its row could not be read, and still cannot be.
     """
 
     job_id: str
     state: str | None
     replay_job_id: str | None
+    unreadable: bool

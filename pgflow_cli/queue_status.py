@@ -17,7 +17,8 @@ class QueueStatus:
     """A queue as operators see it. Percentages are of attempts, rates are of jobs.
 
     What cannot be said of so few attempts is None. `counted` is where counts end.
-    `hindered` says why live workers of the queue lease nothing.
+    `hindered` says why live workers of the queue lease nothing, `idle_workers` which
+    these are in a few words; `quiet_workers` names those that would if resumed.
     """
 
     measure: QueueMeasure
@@ -37,6 +38,8 @@ class QueueStatus:
     steps: list[int]
     arrivals_covered: float
     hindered: tuple[str, ...] = ()
+    idle_workers: tuple[str, ...] = ()
+    quiet_workers: tuple[str, ...] = ()
 
     @property
     def queue(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pgflow_cli.errors import Ambiguous, NotFound, Refused
@@ -10,15 +11,18 @@ from pgflow_cli.oversight import ListedWorker
 from pgflow_cli.repository import Repository
 
 _SHORTEST = 6
+_OF_SEVERAL = re.compile(r"\.([0-9]+|spare)\Z")
 
 
 def find(repository: Repository, given: str) -> list[ListedWorker]:
-    """Return the processes of a worker's name, or the one whose id ends so.
+    """Find the processes of a worker's name, or the one whose id ends so.
 
-    Raises `NotFound` if there is none, or several ids end so.
+    A worker of several processes names them after itself: NAME.0, NAME.1, NAME.spare.
+    Raises `NotFound` if there is none, `Ambiguous` if several ids end so.
     """
     known = repository.list_worker_processes()
     named = [worker for worker in known if worker.name == given]
+    named = named or [w for w in known if _OF_SEVERAL.sub("", w.name) == given]
     if named:
         return named
     end = given.lower()

@@ -179,7 +179,9 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
         ],
         "READY": [f"pgflow explain {name} --watch"],
         "DLQ": [
-            f"pgflow replay {name} --dry-run",
+            "pgflow doctor --check unreadable"
+            if job.dlq_reason_code == "UNREADABLE"
+            else f"pgflow replay {name} --dry-run",
             f"pgflow dlq stats -q {queue} --by error-code",
         ],
         "RESOLVED": [replayed if job.replay_job_id else f"pgflow timeline {name}"],

@@ -77,7 +77,7 @@ class Endings(Counting):
         status: str,
         started: Sequence[tuple[str, int]],
         crash_budget: int,
-        error_code: str,
+        error_code: str | None,
         error_message: str,
         only: Sequence[str] | None = None,
     ) -> list[EndedJob]:

@@ -54,7 +54,8 @@ class Burial:
                 status=self.status,
                 started=self.started,
                 crash_budget=self.crash_budget,
-                error_code="WORKER_LOST",
+                # A released attempt is charged to none: no error ended it.
+                error_code="WORKER_LOST" if self.status == "lost" else None,
                 error_message=self.message,
                 only=lease_ids if only is None else only,
             ),

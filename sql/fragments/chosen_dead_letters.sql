@@ -21,7 +21,7 @@ and (
     from pgflow.job_attempts
     where job_attempts.job_id = dead.job_id
       and job_attempts.attempt_no = dead.attempt_no
-      and job_attempts.worker_name = %(worker)s::text
+      and %(worker)s::text in (job_attempts.worker_name, regexp_replace(job_attempts.worker_name, '\.([0-9]+|spare)$', ''))
     offset 0
   )
 )

@@ -2,10 +2,13 @@
 select
   wanted.id::text as job_id,
   coalesce(dead.state, other.status) as state,
-  case when dead.state = 'replayed' then dead.replay_job_id else earlier.new_job_id end::text as replay_job_id
+  case when dead.state = 'replayed' then dead.replay_job_id else earlier.new_job_id end::text as replay_job_id,
+  coalesce(dead.unreadable, false) as unreadable
 from unnest(%(job_ids)s::uuid[]) with ordinality as wanted (id, place)
 left join lateral (
-  select coalesce(resolution, 'open') as state, replay_job_id
+  select coalesce(resolution, 'open') as state, replay_job_id,
+    -- Its row may have been restored since.
+    case when dlq_reason_code = 'UNREADABLE' then pgflow.why_unreadable(job_id) is not null end as unreadable
   from pgflow.dead_letters
   where job_id = wanted.id
   offset 0

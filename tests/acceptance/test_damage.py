@@ -174,3 +174,14 @@ def test_a_job_that_cannot_be_read_is_a_dead_letter_and_the_others_run(
             )
             assert found.returncode == 0, found.stderr
             assert "UNREADABLE" in found.stdout
+            assert "pgflow replay" not in found.stdout
+        refused = how_to_run(
+            *("replay", bad[0], "--yes"),
+            environment={**os.environ, "DATABASE_URL": url},
+            folder=tmp_path,
+            input=None,
+        )
+        assert refused.returncode == 4, refused.stderr
+        assert f"pgflow dlq discard {bad[0][-8:]}" in refused.stderr
+        plans = connection.execute("select count(*) from pgflow.replay_plans")
+        assert plans.fetchone() == (0,)

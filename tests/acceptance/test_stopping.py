@@ -70,7 +70,7 @@ def test_what_outlives_the_shutdown_timeout_is_released(
     wait_until(lambda: witness(job), "it starts")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
-    assert [a[1] for a in attempts_of(connection, job)] == ["released"]
+    assert attempts_of(connection, job) == [(1, "released", None)]
 
 
 def test_a_quiet_worker_runs_on_and_leases_nothing(

@@ -204,7 +204,7 @@ def test_a_second_signal_releases_the_suspect_uncharged(
     wait_until(lambda: witness(job), "it runs")
     worker.send(signal.SIGQUIT)
     assert worker.wait() == 0
-    assert attempts_of(connection, job)[2][1] == "released"
+    assert attempts_of(connection, job)[2] == (3, "released", None)
     assert status_of(connection, job) == "queued"
 
 

@@ -347,6 +347,22 @@ def test_a_worker_leases_no_more(client: Client, connection: Connection) -> None
     problem_of(client.post("/workers/nobody/resume"), 404, "NOT_FOUND")
 
 
+@pytest.mark.parametrize(
+    ("given", "named"), [("w2", {"w2.0", "w2.1"}), ("w2.1", {"w2.1"})]
+)
+def test_a_workers_name_means_all_of_its_processes(
+    client: Client, connection: Connection, given: str, named: set[str]
+) -> None:
+    for name in ("w2.0", "w2.1", "w20.0", "w2.new"):
+        add_worker(connection, name)
+    quiet = "select name from pgflow.workers where quiet"
+    for order, left in (("quiet", named), ("resume", set())):
+        answer = client.post(f"/workers/{given}/{order}")
+        assert answer.status_code == 200, answer.text
+        assert {item["name"] for item in answer.get_json()["items"]} == named
+        assert {row[0] for row in rows(connection, quiet)} == left
+
+
 def test_the_end_of_two_ids_is_ambiguous(
     client: Client, connection: Connection
 ) -> None:

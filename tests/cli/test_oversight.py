@@ -77,6 +77,32 @@ def test_a_quiet_worker_is_resumed(pgflow, connection, worker, by):
     assert pgflow("workers", "resume", "nobody").returncode == 3
 
 
+@pytest.fixture
+def several(connection) -> None:
+    """Processes of one worker, and those of others whose names begin alike."""
+    for name in ("w2.0", "w2.1", "w2.spare", "w2.new", "w20.0"):
+        connection.execute(
+            "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
+            " lease_seconds, name, host) values (%s, %s, 7, 8, 60, %s, 'host')",
+            (uuid.uuid4(), uuid.uuid4(), name),
+        )
+
+
+@pytest.mark.parametrize("given", ["w2", "w2.1"])
+def test_a_workers_name_means_all_of_its_processes(pgflow, connection, several, given):
+    named = {"w2": ["w2.0", "w2.1", "w2.spare"], "w2.1": ["w2.1"]}[given]
+    told = f"{len(named)} of {len(named)}"
+    quiet = "select name from pgflow.workers where quiet order by name"
+    assert told in pgflow("workers", "quiet", given).stderr
+    assert [row[0] for row in connection.execute(quiet)] == named
+    assert told in pgflow("workers", "resume", given).stderr
+    assert connection.execute(quiet).fetchall() == []
+    silence(connection)
+    assert f"forgot {told}" in pgflow("workers", "forget", given).stderr
+    left = {row[0] for row in connection.execute("select name from pgflow.workers")}
+    assert left == {"w2.0", "w2.1", "w2.spare", "w2.new", "w20.0"} - set(named)
+
+
 @pytest.mark.parametrize(
     ("columns", "state"),
     [

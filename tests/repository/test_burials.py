@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -100,6 +101,15 @@ def test_what_a_dead_process_leases_late_is_given_back_uncharged(
     assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
     [again] = lease(repository, new_worker())
     assert again.attempt_no == 2, "its number is not consumed"
+
+
+def test_what_is_released_and_not_charged_has_no_error_code(
+    connection: Connection, repository: Repository
+) -> None:
+    [job] = plant(connection)
+    burial = replace(burial_of(*lease(repository)), status="released")
+    assert [j.started for j in burial.end(repository)] == [True]
+    assert attempts_of(connection, job) == [(1, "released", None)]
 
 
 def test_a_burial_that_is_repeated_charges_no_later_lease(

@@ -9,8 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.errors import DatabaseUnavailable
-from pgflow_cli.models import UnreadableJob
+from pgflow_cli import dead_letters, explanation, orders
+from pgflow_cli.errors import DatabaseUnavailable, Refused
+from pgflow_cli.models import Operator, UnreadableJob
+from pgflow_cli.plans import ReplayOptions
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.unreadable import Unreadable
 from pgflow_cli.running.workplan import WorkPlan
@@ -128,3 +130,41 @@ def test_its_payload_is_null_for_who_looks_at_it(
     assert repository.read_payload(bad) == "null"
     assert repository.read_job_body(bad) == ("null", None)
     assert repository.read_payload(good) == '{"a": "ü"}'
+
+
+def test_a_replay_by_id_is_refused_and_leaves_no_plan(
+    repository: Repository, connection: Connection, damaged: list[str]
+) -> None:
+    _, bad = damaged
+    unreadable(repository).search(None)
+    found = dead_letters.seek(repository, [bad], verb="replayed", again=True)
+    assert found.job_ids == []
+    assert "cannot be read" in found.failed[bad].message
+    operator = Operator("ann@host", "pgflow replay")
+    with pytest.raises(Refused, match="cannot be read") as refused:
+        orders.replay_one(repository, bad, options=ReplayOptions(), operator=operator)
+    assert f"pgflow dlq discard {bad[-8:]}" in refused.value.hints[0]
+    plans = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
+    assert plans == (0,)
+    discarding = dead_letters.seek(repository, [bad], verb="discarded")
+    assert discarding.job_ids == [bad]
+
+
+def test_it_can_be_replayed_once_its_row_has_been_restored(
+    repository: Repository, damaged: list[str]
+) -> None:
+    _, bad = damaged
+    unreadable(repository).search(None)
+    repository.link.raw().execute("set client_encoding to utf8")
+    found = dead_letters.seek(repository, [bad], verb="replayed")
+    assert found.job_ids == [bad]
+
+
+def test_no_replay_is_proposed_for_it(
+    repository: Repository, damaged: list[str]
+) -> None:
+    _, bad = damaged
+    unreadable(repository).search(None)
+    explained = explanation.explain(repository.describe_job(bad))
+    assert "pgflow doctor --check unreadable" in explained.next_commands
+    assert not any("replay" in line for line in explained.next_commands)

@@ -150,6 +150,21 @@ def test_a_pause_and_expired_leases_are_alerts():
     assert alerts.found(look(DEFAULT).census) == []
 
 
+@pytest.mark.parametrize(
+    ("state", "said", "command"),
+    [
+        ({"quiet": True}, "w is quiet", "pgflow workers resume w"),
+        ({"retiring": True, "quiet": True}, "w is retiring", "pgflow workers list"),
+    ],
+)
+def test_an_unserved_queue_alarms_with_what_its_workers_are(state, said, command):
+    of = replace(REPORTS, queue="default")
+    measures = replace(look(of).census.measures, workers=[replace(WORKER, **state)])
+    [alert] = alerts.listed(census.of(measures))
+    assert alert.text == f"default has no worker that leases: {said}"
+    assert alert.command == command
+
+
 class Script:
     """A screen on which somebody presses keys, and which keeps what it showed."""
 
