@@ -48,9 +48,24 @@ def ignore_signals() -> None:
 
 
 def have_forks_hear() -> None:
-    """Have processes that handlers fork hear the signals that this one passes over."""
+    """Have processes that handlers fork hear the signals that this one passes over,
+    also those that come before their own handlers are in place.
+    """
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_hear)
+        os.register_at_fork(
+            before=_hold, after_in_parent=_release, after_in_child=_hear
+        )
+
+
+_held = threading.local()  # the signals that the forking thread has blocked otherwise
+
+
+def _hold() -> None:
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, group_signals())
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
 
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:
@@ -62,6 +77,7 @@ def _hear() -> None:
         if signal.getsignal(number) is _pass_over:
             usual = signal.default_int_handler
             signal.signal(number, usual if number == signal.SIGINT else signal.SIG_DFL)
+    _release()
 
 
 def die_with_parent() -> None:
