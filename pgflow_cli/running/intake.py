@@ -210,8 +210,7 @@ class Intake:
     def accept(
         self, jobs: list[LeasedJob], deliver: Callable[[Run], None], now: float
     ) -> None:
-        """Queue leased jobs; those that have nearly spent their crash budget are kept
-        for a spare process, unless this is it.
+        """Queue leased jobs; suspects are kept for a spare process, unless this is it.
         """
         runs: list[Run] = []
         suspects: list[Run] = []
@@ -222,7 +221,7 @@ class Intake:
             )
             run = Run(job, handler, deliver, now, timeout)
             apart = self.plan.suspect is None and not self._alone
-            doubtful = job.lost_attempts >= self.plan.crash_budget - 1
+            doubtful = job.lost_attempts >= self.plan.losses_of_suspect
             (suspects if apart and doubtful else runs).append(run)
         if suspects:
             with self._lock:
