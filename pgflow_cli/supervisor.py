@@ -368,24 +368,20 @@ class Supervisor:
         self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
 
     def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline and whose own watch could not
-        end it.
+        """Kill a process whose job is past its deadline, or was canceled, and whose own
+        watch could not end it.
         """
-        now = time.monotonic()
         for child in list(self._children):
-            late = tuple(
-                run
-                for run in child.board.running()
-                if now > run.deadline + OUTSIDE_GRACE
-            )
-            if late and child.process.is_alive():
+            late, deaf = child.overrun(OUTSIDE_GRACE)
+            if (late or deaf) and child.process.is_alive():
                 log.error(
-                    "a handler holds up %s past its deadline: killed",
+                    "a handler holds up %s %s: killed",
                     child.name,
+                    "past its deadline" if late else "though its job was canceled",
                     extra={
                         "event": "process_killed",
                         "worker_id": child.name,
-                        "jobs": [run.job_id for run in late],
+                        "jobs": [run.job_id for run in (*late, *deaf)],
                     },
                 )
                 child.kill()
@@ -397,7 +393,7 @@ class Supervisor:
                     child,
                     "released",
                     "the worker process was replaced because of another job",
-                    late,
+                    tuple(late),
                 )
 
     # Ending.
