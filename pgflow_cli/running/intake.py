@@ -210,8 +210,7 @@ class Intake:
     def accept(
         self, jobs: list[LeasedJob], deliver: Callable[[Run], None], now: float
     ) -> None:
-        """Queue leased jobs; suspects are kept for a spare process, unless this is it.
-        """
+        """Queue leased jobs; keep suspects for a spare process, unless this is it."""
         runs: list[Run] = []
         suspects: list[Run] = []
         for job in jobs:

@@ -17,9 +17,9 @@ BATCHES = 4
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
-    queue; 0 means no limit. A process with a `suspect` runs that job and no other. A `wary` one
-    follows processes that died one after the other before they settled anything: it
-    runs no job that was lost even once.
+    queue; 0 means no limit. A process with a `suspect` runs that job and no other. A
+    `wary` one follows processes that died one after the other before they settled
+    anything: it runs no job that was lost even once.
     """
 
     url: str = field(repr=False)

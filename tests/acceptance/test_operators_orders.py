@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.conftest import RunsPgflow
 from tests.acceptance.test_suspects import lose
+from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
 
 Connection = psycopg.Connection[Any]
