@@ -55,6 +55,9 @@ LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
 LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
+# Deaths one after the other, before anything was settled, from which on processes are
+# wary. One alone may be the host's fault, and most jobs that are lost with it innocent.
+WARY_AFTER = 2
 SPARE = -1  # the number of a spare process
 _END = {"SIGTERM", "SIGINT", "SIGBREAK"}
 _QUIET = {"SIGUSR1", "SIGTSTP"}
@@ -160,13 +163,14 @@ class Supervisor:
         if self._ending_at is not None or time.monotonic() < self._start_again:
             return
         taken = {c.number for c in self._children if not c.retiring}
+        plan = replace(self.plan, wary=self._quick_deaths >= WARY_AFTER)
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
                 quiet = number in self._hushed or any(
                     c.quiet for c in self._children if c.number == number
                 )
                 try:
-                    child = Child.start(self.plan, number, self._remaining, quiet=quiet)
+                    child = Child.start(plan, number, self._remaining, quiet=quiet)
                 except OSError as error:
                     self._put_off(error)
                     return
@@ -364,24 +368,20 @@ class Supervisor:
         self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
 
     def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline and whose own watch could not
-        end it.
+        """Kill a process whose job is past its deadline, or was canceled, and whose own
+        watch could not end it.
         """
-        now = time.monotonic()
         for child in list(self._children):
-            late = tuple(
-                run
-                for run in child.board.running()
-                if now > run.deadline + OUTSIDE_GRACE
-            )
-            if late and child.process.is_alive():
+            late, deaf = child.overrun(OUTSIDE_GRACE)
+            if (late or deaf) and child.process.is_alive():
                 log.error(
-                    "a handler holds up %s past its deadline: killed",
+                    "a handler holds up %s %s: killed",
                     child.name,
+                    "past its deadline" if late else "though its job was canceled",
                     extra={
                         "event": "process_killed",
                         "worker_id": child.name,
-                        "jobs": [run.job_id for run in late],
+                        "jobs": [run.job_id for run in (*late, *deaf)],
                     },
                 )
                 child.kill()
@@ -393,7 +393,7 @@ class Supervisor:
                     child,
                     "released",
                     "the worker process was replaced because of another job",
-                    late,
+                    tuple(late),
                 )
 
     # Ending.

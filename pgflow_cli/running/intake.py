@@ -210,9 +210,7 @@ class Intake:
     def accept(
         self, jobs: list[LeasedJob], deliver: Callable[[Run], None], now: float
     ) -> None:
-        """Queue leased jobs; those that have nearly spent their crash budget are kept
-        for a spare process, unless this is it.
-        """
+        """Queue leased jobs; keep suspects for a spare process, unless this is it."""
         runs: list[Run] = []
         suspects: list[Run] = []
         for job in jobs:
@@ -222,7 +220,7 @@ class Intake:
             )
             run = Run(job, handler, deliver, now, timeout)
             apart = self.plan.suspect is None and not self._alone
-            doubtful = job.lost_attempts >= self.plan.crash_budget - 1
+            doubtful = job.lost_attempts >= self.plan.losses_of_suspect
             (suspects if apart and doubtful else runs).append(run)
         if suspects:
             with self._lock:

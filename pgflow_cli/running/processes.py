@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import multiprocessing
 import signal
 import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -61,6 +62,8 @@ class Child:
     job_types: list[str] | None = None
     hushed: bool = False  # by a signal, of which its row does not tell yet
     stalled_for: float | None = None
+    # When canceled attempts that run (job id, number) were first named to it.
+    _canceled: dict[tuple[str, int], float] = field(default_factory=dict)
 
     @property
     def is_spare(self) -> bool:
@@ -112,8 +115,31 @@ class Child:
 
     def cancel(self, job_ids: Collection[str]) -> None:
         """Name the canceled jobs among those it holds; it stops them."""
+        now = time.monotonic()
+        # Another dictionary, at once: the supervisor's own thread reads it.
+        self._canceled = {
+            key: self._canceled.get(key, now)
+            for run in self.board.running()
+            if (key := (run.job_id, run.attempt_no)) in self._canceled
+            or run.job_id in job_ids
+        }
         self.control.cancel(job_ids)
         self.wake()
+
+    def overrun(self, grace: float) -> tuple[list[RunningJob], list[RunningJob]]:
+        """Return what runs though its deadline passed, and what does though it was
+        canceled, more than `grace` seconds ago; twice the grace for the latter, of
+        which it has to hear first.
+        """
+        now, canceled = time.monotonic(), self._canceled
+        late, deaf = [], []
+        for run in self.board.running():
+            told = canceled.get((run.job_id, run.attempt_no), math.inf)
+            if now > told + 2 * grace:
+                deaf.append(run)
+            elif now > run.deadline + grace:
+                late.append(run)
+        return late, deaf
 
     def drain(self) -> None:
         """Have it end after what runs."""

@@ -1,5 +1,6 @@
-"""Suspects: jobs that one more loss of their process condemns. They run apart, in a
-spare process, so that neither their crash nor their hanging costs a neighbour anything.
+"""Suspects: jobs that one more loss of their process condemns, and for a wary process
+those that were lost once. They run apart, in a spare process, so that neither their
+crash nor their hanging costs a neighbour anything.
 
 How a suspect gets there. The process that leased it does not start it, and asks its
 supervisor; the supervisor starts a spare process, which takes the job over: one

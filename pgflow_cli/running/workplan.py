@@ -17,7 +17,9 @@ BATCHES = 4
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
-    queue; 0 means no limit. A process with a `suspect` runs that job and no other.
+    queue; 0 means no limit. A process with a `suspect` runs that job and no other. A
+    `wary` one follows processes that died one after the other before they settled
+    anything: it runs no job that was lost even once.
     """
 
     url: str = field(repr=False)
@@ -60,6 +62,14 @@ class WorkPlan:
     notify_socket: str | None = None
     watchdog: float = 0.0
     suspect: Suspect | None = None
+    wary: bool = False
+
+    @property
+    def losses_of_suspect(self) -> int:
+        """The lost attempts, since the last that ended, from which on a job runs apart:
+        those that leave it one; all of them, once, in a wary process.
+        """
+        return 1 if self.wary else self.crash_budget - 1
 
     def of_spare(self, suspect: Suspect) -> WorkPlan:
         """Return the plan of a spare process: one slot, one connection.

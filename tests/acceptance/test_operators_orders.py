@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
+from tests.acceptance.test_suspects import lose
 from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
 
@@ -208,3 +209,41 @@ def test_a_signal_that_makes_a_worker_quiet_is_undone_by_the_command(
     [job] = plant(connection, job_type="quick")
     assert pgflow("workers", "resume", "w7", "--note", "over").returncode == 0
     wait_until(lambda: status_of(connection, job) == "succeeded", "it leases again")
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_killed_job_that_holds_the_interpreter_ends_with_its_process(
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,
+    wait_until: Wait,
+    pgflow: RunsPgflow,
+    tmp_path: Path,
+    apart: bool,
+) -> None:
+    """Its process cannot hear of it. Neighbours are given back, uncharged."""
+    payload = json.dumps({"length": 60})
+    [deaf] = plant(connection, job_type="holds_the_interpreter", payload=payload)
+    if apart:
+        lose(connection, deaf)
+    gate = tmp_path / "gate"
+    [neighbour] = plant(
+        connection, job_type="gated", payload=json.dumps({"gate": str(gate)})
+    )
+    worker = start_worker("-c", "2", "--heartbeat", "200ms", "--worker-id", "w")
+    wait_until(lambda: witness(deaf) and witness(neighbour), "both run")
+    assert pgflow("jobs", "cancel", deaf, "--kill").returncode == 0
+    held = "w.spare" if apart else "w"
+    wait_until(
+        lambda: f"a handler holds up {held} though its job was canceled" in worker.log,
+        "its process is killed",
+    )
+    gate.touch()
+    wait_until(
+        lambda: status_of(connection, neighbour) == "succeeded", "the neighbour ends"
+    )
+    statuses = [status for _, status, _ in attempts_of(connection, neighbour)]
+    assert statuses == (["succeeded"] if apart else ["released", "succeeded"])
+    number = 3 if apart else 1
+    assert attempts_of(connection, deaf)[number - 1 :] == [(number, "canceled", None)]
+    assert status_of(connection, deaf) == "canceled"

@@ -246,3 +246,33 @@ def test_a_suspect_counts_once_against_a_limit(
     gate.touch()
     wait_until(settled(connection, suspect, other), "then the other does")
     assert attempts_of(connection, other) == [(1, "succeeded", None)]
+
+
+def test_jobs_that_kill_their_processes_stop_other_queues_for_a_few_deaths_only(
+    connection: Connection, start_worker: Start, wait_until: Wait
+) -> None:
+    """After two deaths in a row, a job kills a process that it shares once at most;
+    without that, each of these would do so three times.
+    """
+    killers = plant(
+        connection,
+        3,
+        queue="bad",
+        job_type="poison_at_first",
+        payload='{"times": 3}',
+    )
+    innocents = plant(connection, 2, queue="bad", job_type="quick")
+    others = plant(connection, 20, queue="good", job_type="quick")
+    worker = start_worker(
+        *("-q", "bad,good", "-c", "2", "--crash-budget", "6", "--worker-id", "w"),
+        "--drain",
+    )
+    wait_until(settled(connection, *others), "the other queue goes on", seconds=90)
+    deaths = worker.log.count("worker process w ended")
+    assert 2 <= deaths <= 2 + (len(killers) - 1)
+    assert worker.wait() == 0
+    for job in (*killers, *innocents):
+        assert status_of(connection, job) == "succeeded"
+    for job in killers:
+        statuses = [status for _, status, _ in attempts_of(connection, job)]
+        assert statuses == ["lost"] * 3 + ["succeeded"]

@@ -116,6 +116,13 @@ def poison(job):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.handler("poison_at_first")
+def poison_at_first(job):
+    """Kills its process so many times, then succeeds."""
+    if job.attempt_no <= job.payload["times"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.handler("poisons_all")
 def poisons_all(job):
     """Kills the supervisor, and with it every process."""
