@@ -38,8 +38,8 @@ def install() -> None:
         for handler in _handlers_of(logger):
             _hand_to(handler, record)
 
-    logging.Logger.handle = guarded_handle  # type: ignore[assignment, method-assign]
-    logging.Logger.callHandlers = guarded_call  # type: ignore[assignment, method-assign]
+    logging.Logger.handle = guarded_handle  # type: ignore[method-assign, assignment]
+    logging.Logger.callHandlers = guarded_call  # type: ignore[method-assign, assignment]
 
 
 def _is_guarded(logger: logging.Logger) -> bool:

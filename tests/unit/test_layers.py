@@ -23,11 +23,10 @@ LAYERS = (
         "notices",
         "oversight",
         "plans",
-        "startup",
         "symptoms",
         "upkeep",
     },
-    {"manifests", "measures"},
+    {"manifests", "measures", "startup"},
     {
         "sqlfiles",
         "backoff",
