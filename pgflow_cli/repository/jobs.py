@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pgflow_cli.errors import NotFound
+import psycopg
+
+from pgflow_cli.errors import (
+    DatabaseUnavailable,
+    NotFound,
+    PgflowError,
+    StatementFailed,
+)
 from pgflow_cli.listings import EndedAttempt, ListedJob
 from pgflow_cli.models import Operator
 from pgflow_cli.repository.base import Part
@@ -83,7 +90,17 @@ class Jobs(Part):
         return job
 
     def _listed(self, name: str, of: Window) -> list[ListedJob]:
-        return self.link.rows(name, ListedJob, of, steady=True)
+        """List jobs; where a damaged row fails what is asked of payload or meta,
+        without the jobs that cannot be read.
+        """
+        try:
+            return self.link.rows(
+                name, ListedJob, {**of, "guarded": False}, steady=True
+            )
+        except (DatabaseUnavailable, StatementFailed) as error:
+            if not _is_damage(error):
+                raise
+        return self.link.rows(name, ListedJob, {**of, "guarded": True}, steady=True)
 
     def read_job_body(self, job_id: str) -> tuple[str, str | None]:
         """Return a job's payload and its meta as text; raises NotFound."""
@@ -146,3 +163,10 @@ def _order(
         "note": operator.note,
         "action_id": action_id,
     }
+
+
+def _is_damage(error: PgflowError) -> bool:
+    """Whether the server has come upon a row that it cannot read."""
+    cause = error.__cause__
+    code = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+    return (code or "").startswith(("22", "XX"))

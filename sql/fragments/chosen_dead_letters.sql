@@ -27,7 +27,8 @@ and (
 )
 and (
   (%(payload_contains)s::jsonb is null and %(meta)s::jsonb is null and %(replay_of)s::uuid is null)
-  or exists (
+  -- Of what cannot be read, it cannot be said what is in it.
+  or case when dead.dlq_reason_code <> 'UNREADABLE' then exists (
     select
     from (
       -- include: every_job
@@ -37,5 +38,5 @@ and (
       and (%(meta)s::jsonb is null or job.meta @> %(meta)s::jsonb)
       and (%(replay_of)s::uuid is null or job.replay_of_job_id = %(replay_of)s::uuid)
     offset 0
-  )
+  ) end
 )

@@ -15,8 +15,12 @@ matched as (
       and (%(queues)s::text[] is null or jobs.queue = any(%(queues)s::text[]))
       and (%(job_types)s::text[] is null or jobs.job_type = any(%(job_types)s::text[]))
       and (%(replay_of)s::uuid is null or jobs.replay_of_job_id = %(replay_of)s::uuid)
-      and (%(meta)s::jsonb is null or jobs.meta @> %(meta)s::jsonb)
-      and (%(payload_contains)s::jsonb is null or jobs.payload @> %(payload_contains)s::jsonb)
+      and case
+        -- Asked only when a damaged row has failed the list: it costs a second look at each payload.
+        when %(guarded)s::boolean and pgflow.why_unreadable(jobs.id) is not null then false
+        else (%(meta)s::jsonb is null or jobs.meta @> %(meta)s::jsonb)
+          and (%(payload_contains)s::jsonb is null or jobs.payload @> %(payload_contains)s::jsonb)
+      end
     -- Without this the planner may hash-join, and read every partition.
     offset 0
   ) as source

@@ -13,9 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
+from pgflow_cli import dead_letters, migrations
+from pgflow_cli.joblists import JobList
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
+from pgflow_cli.running.unreadable import Unreadable
+from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.selection import JobFilter
 from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.jobs import plant
@@ -122,6 +126,20 @@ def stopped(server: PrivateServer, relation: str) -> Iterator[Path]:
     )
     yield data / path
     server.start()
+
+
+def test_a_damaged_payload_fails_no_list_that_asks_for_payloads() -> None:
+    with a_lost_toast() as (url, bad):
+        repository = Repository.of(Settings(url))
+        chosen = JobFilter(payload_contains="{}")
+        for jobs in (JobList(repository, chosen), JobList(repository, JobFilter())):
+            listed = {job.id for job in jobs.page(500, None).jobs}
+            wanted = 20 if jobs.chosen is chosen else 20 + len(bad)
+            assert len(listed) == wanted
+        assert Unreadable(repository, WorkPlan(url=url, name="w")).search(None)
+        assert dead_letters.choose(repository, chosen).job_ids == []
+        assert dead_letters.choose(repository, JobFilter()).job_ids == bad
+        repository.close()
 
 
 DAMAGES = [bytes_that_are_no_text, a_lost_toast, a_page_of_jobs]
