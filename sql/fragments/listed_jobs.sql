@@ -38,7 +38,8 @@ matched as (
     and (%(error_codes)s::text[] is null or job.last_error_code = any(%(error_codes)s::text[]))
     and (%(reasons)s::text[] is null or job.dlq_reason_code = any(%(reasons)s::text[]))
     and (%(fingerprints)s::text[] is null or job.fingerprint = any(%(fingerprints)s::text[]))
-    and (%(worker)s::text is null or %(worker)s::text in (job.worker_id, regexp_replace(job.worker_id, '\.([0-9]+|spare)$', '')))
+    and (%(worker)s::text is null
+      or %(worker)s::text in (job.worker_id, regexp_replace(job.worker_id, '\.([0-9]+|spare)$', '')))
     and (%(match)s::text is null or strpos(lower(job.last_error_message), lower(%(match)s::text)) > 0)
     and (
       %(code_version)s::text is null

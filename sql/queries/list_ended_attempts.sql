@@ -8,7 +8,8 @@ with ended as materialized (
     and finished_at < coalesce(%(until_at)s::timestamptz, now() + %(until_offset)s::interval, 'infinity')
     and (%(error_codes)s::text[] is null or error_code = any(%(error_codes)s::text[]))
     and (%(fingerprints)s::text[] is null or error_fingerprint = any(%(fingerprints)s::text[]))
-    and (%(worker)s::text is null or %(worker)s::text in (worker_name, regexp_replace(worker_name, '\.([0-9]+|spare)$', '')))
+    and (%(worker)s::text is null
+      or %(worker)s::text in (worker_name, regexp_replace(worker_name, '\.([0-9]+|spare)$', '')))
     and (%(code_version)s::text is null or code_version = %(code_version)s::text)
     and (%(match)s::text is null or strpos(lower(error_message), lower(%(match)s::text)) > 0)
   order by finished_at desc, job_id desc, attempt_no desc
