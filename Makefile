@@ -19,8 +19,8 @@ demo: .venv/.demo  ## start a private PostgreSQL and watch jobs run; nothing is 
 test: .venv/.dev  ## run every test (ARGS="-k replay" for some)
 	@.venv/bin/python -m pytest -n $(TESTERS) $(ARGS)
 
-acceptance: .venv/.dev  ## run the tests that start the real executable
-	@.venv/bin/python -m pytest -n $(TESTERS) tests/acceptance $(ARGS)
+acceptance: .venv/.dev  ## run the tests that start the real executable, the long ones, too
+	@.venv/bin/python -m pytest -n $(TESTERS) -m 'long or not long' tests/acceptance tests/trials $(ARGS)
 
 check: format lint types test  ## format, lint, types, tests
 

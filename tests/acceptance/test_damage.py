@@ -25,6 +25,7 @@ from tests.acceptance.conftest import Worker
 from tests.jobs import plant
 from tests.private_servers import PrivateServer, private_server
 
+pytestmark = pytest.mark.long
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
 

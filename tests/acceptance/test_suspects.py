@@ -248,6 +248,7 @@ def test_a_suspect_counts_once_against_a_limit(
     assert attempts_of(connection, other) == [(1, "succeeded", None)]
 
 
+@pytest.mark.long
 def test_jobs_that_kill_their_processes_stop_other_queues_for_a_few_deaths_only(
     connection: Connection, start_worker: Start, wait_until: Wait
 ) -> None:

@@ -21,7 +21,13 @@ SMALL = [
     pytest.param("pair", {"database", "settings"}, 6, id="database"),
     pytest.param("pooled", {"operators"}, 4, id="operators"),
     pytest.param("skewed", {"clock steps"}, 2, id="clock"),
-    pytest.param("restored", {"restored beside workers"}, 1, id="restore"),
+    pytest.param(
+        "restored",
+        {"restored beside workers"},
+        1,
+        id="restore",
+        marks=pytest.mark.long,
+    ),
     pytest.param("replicated", {"failover to the standby"}, 2, id="failover"),
 ]
 
