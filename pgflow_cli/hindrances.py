@@ -51,7 +51,7 @@ def of_worker(worker: WorkerProcess) -> str | None:
 
 
 def of_queue(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
-    """Return what is to be said of the live processes of a queue that lease nothing."""
+    """Return the reasons why live processes of a queue lease nothing."""
     said = [said for each in _known(workers, queue) if (said := of_worker(each))]
     more = len(said) - _NAMED
     return said[:_NAMED] + ([f"and {more} more lease nothing"] if more > 0 else [])

@@ -79,12 +79,12 @@ def text(snapshot: Snapshot) -> bytes:
 
 
 def document(taken: Census, last: str | None = None) -> dict[str, object]:
-    """Return what GET /metrics answers; `last`: where the next page begins."""
+    """Return the body of GET /metrics; `last`: where the next page begins."""
     return {"now_utc": taken.now, "queues": records(taken), "next_after": last}
 
 
 def records(taken: Census) -> list[dict[str, object]]:
-    """Return what GET /metrics says of each queue."""
+    """Return the entries of GET /metrics, one for each queue."""
     return [
         {
             "at": taken.now,

@@ -217,7 +217,6 @@ class ServerFacts:
     database: str
     encoding: str
     in_recovery: bool
-    read_only: bool
     has_schema: bool
     has_migrations: bool
 

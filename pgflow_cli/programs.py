@@ -29,7 +29,7 @@ _LAST_READS = 64  # of what is still in the pipes when the program has ended
 # Looked up here: after the fork of a process with threads, a child may do very little.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
-# What may be ignored or blocked: by whoever started us, nohup for one.
+# Signals that the program that started us may ignore or block, as nohup does.
 _HEARD = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TSTP")
 
 

@@ -48,8 +48,8 @@ class Status:
     quiet: int = 0
 
     def problem(self, *, max_age: float, ready: bool) -> str | None:
-        """Return what is wrong, or None; `ready` wants the database answered and jobs
-        leased, too.
+        """Return the first problem, or None; `ready` wants the database answered and
+        jobs leased, too.
         """
         if self.age > max_age:
             return f"{self.name} has not written its status for {self.age:.0f} s"

@@ -136,7 +136,7 @@ class Supervisor:
             self._listen_to_children(woken)
             self._look_at_deadlines()
             self._look_at_limits()
-            # Not of the spare process: a suspect that holds it up harms nobody else.
+            # Not of the spare process: a suspect that holds it up harms no other job.
             living = [child for child in self._living() if not child.is_spare]
             boards = [child.board for child in living]
             self._status.write(

@@ -243,7 +243,7 @@ class _service:  # noqa: N801 - a context manager
 
 
 def _texts(url: str) -> list[tuple[Any, ...]]:
-    """Return what was made of the jobs, as it stands in the tables."""
+    """Return the rows that the jobs have left in the tables."""
     with psycopg.connect(url) as connection:
         connection.execute("set client_encoding = 'UTF8'")
         return connection.execute(

@@ -12,6 +12,10 @@ from pgflow_cli.context import group, pass_repository
 from pgflow_cli.filters import watch_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgflow_cli.models import Operator
+    from pgflow_cli.oversight import ListedWorker
     from pgflow_cli.repository import Repository
 
 PROCESSES = (
@@ -86,14 +90,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
     """
     from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
 
-    chosen = workforce.find(repository, worker)
-    if change.dry_run:
-        output.write(chosen, PROCESSES)
-        consent.tell_dry_run()
-        return
-    change.confirm(f"have {len(chosen)} processes of {worker} lease nothing")
-    done = workforce.quiet(repository, chosen, change.operator)
-    output.say(f"{done} of {len(chosen)} processes of {worker} lease nothing from now")
+    _tell(repository, worker, change, workforce.quiet, "lease nothing")
     output.hint(
         f"Next: pgflow workers resume {worker}  |  "
         "kill -TERM its supervisor when it runs nothing"
@@ -117,15 +114,28 @@ def resume(repository: Repository, worker: str, change: Change) -> None:
     """
     from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
 
+    _tell(repository, worker, change, workforce.resume, "lease again")
+    output.hint("Next: pgflow workers list")
+
+
+def _tell(
+    repository: Repository,
+    worker: str,
+    change: Change,
+    tell: Callable[[Repository, Sequence[ListedWorker], Operator], int],
+    what: str,
+) -> None:
+    """Tell processes what they shall do from now on."""
+    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+
     chosen = workforce.find(repository, worker)
     if change.dry_run:
         output.write(chosen, PROCESSES)
         consent.tell_dry_run()
         return
-    change.confirm(f"have {len(chosen)} processes of {worker} lease again")
-    done = workforce.resume(repository, chosen, change.operator)
-    output.say(f"{done} of {len(chosen)} processes of {worker} lease again from now")
-    output.hint("Next: pgflow workers list")
+    change.confirm(f"have {len(chosen)} processes of {worker} {what}")
+    done = tell(repository, chosen, change.operator)
+    output.say(f"{done} of {len(chosen)} processes of {worker} {what} from now")
 
 
 @workers.command("forget")

@@ -188,7 +188,7 @@ def _in_directory(directory: Path) -> list[Handler]:
         if file.is_dir():
             continue
         if not (file.is_file() and os.access(file, os.X_OK)):
-            # A named pipe, for one: whoever opens it waits.
+            # To open a named pipe, for one, would wait for a writer.
             odd = file.exists() and not file.is_file()
             log.warning(
                 "%s %s and is not a handler",

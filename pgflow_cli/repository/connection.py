@@ -188,7 +188,7 @@ class Link:
             ]
 
     def _owed(self, statements: Sequence[Sent]) -> Sequence[Sent]:
-        """Return what a pooler's transaction must begin with, and has not yet."""
+        """Return the statements that a pooled transaction must still begin with."""
         if not self._in_transaction:
             return self._before
         if not self._owes or (statements and statements[0].name in _BEGINNINGS):

@@ -101,8 +101,8 @@ class Diagnostics(Part):
         return self.link.rows("list_due_types", DueType, {"limit": limit})
 
     def list_shadows(self) -> list[Shadow]:
-        """Return what a session without a pinned path may run instead of the server's
-        own, 100 at most.
+        """Return the functions, operators and relations that a session without a pinned
+        path may use instead of the server's own, 100 at most.
         """
         return self.link.rows("list_shadows", Shadow)
 

@@ -8,11 +8,7 @@ from collections.abc import Iterable
 
 
 def array(values: Iterable[str]) -> str:
-    """Return an array literal of values that need no quoting: ids and numbers.
-
-    Always text, so that a statement is prepared once, and cheaper than psycopg's dump
-    of a list.
-    """
+    """Return an array literal of values that need no quoting: ids and numbers."""
     return "{" + ",".join(values) + "}"
 
 

@@ -112,8 +112,8 @@ class Maintaining(Part):
         return [row[0] for row in self.link.tuples("retire_places", wanted)]
 
     def list_transactions(self) -> dict[str, bool]:
-        """Return transactions that are open in this database, whoever may enqueue in
-        them, by unique names: whether each is prepared.
+        """Return the transactions that are open in this database, by unique names:
+        whether each is prepared.
         """
         return dict(self.link.tuples("list_transactions"))
 

@@ -193,7 +193,7 @@ class _Look:
         self._until = time.monotonic() + _PATIENCE_MS * 4 / 1000
 
     def at(self, part: str, look: Callable[[], Found], otherwise: Found) -> Found:
-        """Return what was found, or something else if there is no time or it fails."""
+        """Return the result of a measurement, or `otherwise` if it fails or is late."""
         self.failed[part] = True
         left = min(_PATIENCE_MS, round((self._until - time.monotonic()) * 1000))
         if left <= 0:

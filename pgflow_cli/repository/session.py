@@ -126,7 +126,7 @@ def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:
 
 
 def of_scripts() -> list[str]:
-    """Return what a transaction of a migration for psql begins with."""
+    """Return the first lines of a transaction in a migration for psql."""
     return [
         f"set local {setting.name} = {setting.value};"
         for setting in PINNED

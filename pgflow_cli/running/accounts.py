@@ -57,7 +57,7 @@ class Accounts(Exchange):
 
 
 def _counted(run: Run, outcome: Outcome) -> tuple[counters.Attempt, float | None]:
-    """Return what a settled job counts as, and how long its attempt took if it ran."""
+    """Return the counter of a settled job, and how long its attempt took if it ran."""
     ran = outcome.status in counters.TIMED
     attempt = counters.attempt_of(
         run.leased,

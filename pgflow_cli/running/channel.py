@@ -148,7 +148,7 @@ class WorkerEnd:
 
 
 def _loss(error: OSError | ValueError) -> Exception:
-    """Return what it means that the channel fails."""
+    """Return the error that a failure of the channel means."""
     if isinstance(error, ValueError) or error.errno in _NOT_OURS:
         return ChannelLost(
             f"a handler has closed a descriptor that it did not open: {error}"

@@ -72,7 +72,7 @@ def _refuse(descriptor: int) -> NoReturn:
 
 
 def _of_multiprocessing() -> set[int]:
-    """Return what tells the end of our parent, and the tracker of shared memory."""
+    """Return the pipes that tell the end of our parent and lead to the tracker."""
     parent = multiprocessing.parent_process()
     tracker = getattr(resource_tracker, "_resource_tracker", None)
     found = {getattr(tracker, "_fd", None), parent.sentinel if parent else None}

@@ -85,7 +85,7 @@ def _not_started(
     """Return the outcome of a program that could not be started.
 
     A shortage of the host's is no fault of the job's, which is spared `MOST_SPARED`
-    times, for half an hour; any other cause stays until somebody mends the file.
+    times, for half an hour; any other cause stays until the file is mended.
     """
     spared = leased.attempt_no - 1 - leased.failed_attempts - leased.lost_attempts
     if passing and spared < MOST_SPARED:

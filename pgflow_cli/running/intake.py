@@ -232,7 +232,7 @@ class Intake:
     ) -> tuple[int, Suspect] | None:
         """Give back the suspects that have been taken over, or must wait for others.
 
-        Returns what to ask the supervisor now. `leaving`: give back all of them.
+        Returns the question for the supervisor, if any. `leaving`: give all back.
         """
         number, taken = answer
         with self._lock:

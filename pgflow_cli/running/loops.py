@@ -80,7 +80,7 @@ class SharedLoop:
             return
 
     def descriptors(self) -> list[int]:
-        """Return what the loop waits with."""
+        """Return the descriptors that the loop waits with."""
         parts = ("_selector", "_ssock", "_csock")  # of asyncio's own loops
         found: list[Any] = [getattr(self._loop, part, None) for part in parts]
         return [part.fileno() for part in found if hasattr(part, "fileno")]

@@ -63,7 +63,7 @@ class Aside:
     def is_refused(self) -> bool:
         """Say whether it has failed often enough to count as refused.
 
-        A lock is held for as long as somebody's transaction is open, and that is
+        A lock is held for as long as another transaction is open, and that is
         innocent: it takes `LONGEST_SLOW`, too. Once those have passed, tries suffice.
         """
         patient = monotonic() - self.slow_since < LONGEST_SLOW

@@ -127,9 +127,8 @@ class Child:
         self.wake()
 
     def overrun(self, grace: float) -> tuple[list[RunningJob], list[RunningJob]]:
-        """Return what runs though its deadline passed, and what does though it was
-        canceled, more than `grace` seconds ago; twice the grace for the latter, of
-        which it has to hear first.
+        """Return the runs that go on more than `grace` seconds after their deadline,
+        or twice that after their cancellation, of which the process hears later.
         """
         now, canceled = time.monotonic(), self._canceled
         late, deaf = [], []

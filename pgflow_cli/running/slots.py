@@ -258,7 +258,7 @@ class Slots:
             self._loop.end()
 
     def descriptors(self) -> list[int]:
-        """Return what the event loop waits with, if there is one."""
+        """Return the descriptors of the event loop, if there is one."""
         return [] if self._loop is None else self._loop.descriptors()
 
     # Threads.
@@ -410,7 +410,7 @@ class Slots:
         )
 
     def _give_up_loop(self) -> None:
-        """Give back what ran in a loop that a handler has closed: nobody can say which.
+        """Give back the jobs of a loop that a handler has closed; which one is unknown.
 
         The process is replaced, as if each of them had ignored its timeout.
         """

@@ -40,7 +40,7 @@ class SpareCycle(Cycle):
     def _take_over(self) -> LeasedJob | None:
         """Take the job over; an outage is waited for by the turn.
 
-        None if it is not there any more, or if nobody knows.
+        None if it is not there any more, or if that is unknown.
         """
         intake, sent = self._intake, monotonic()
         request = replace(self._request, batch_id=str(uuid.uuid4()))

@@ -37,7 +37,7 @@ log = logging.getLogger("pgflow.supervisor")
 # Seconds before a suspect that found no spare process free may be leased again: others
 # would lease it at once, and find none either. Short: most suspects are innocent.
 PUT_OFF = 1.0
-# Seconds after that in which whoever may lease it has seen it.
+# Seconds after that in which each worker that may lease it has seen it.
 SEEN = 2.0
 
 
@@ -47,7 +47,7 @@ class Suspects:
 
     It asks for one at a time, and keeps the others only if `keeps`: they come of the
     one batch of --once. Otherwise they are given back, for others to run, and because
-    of what is leased when a supervisor is killed nobody knows whether it had started.
+    whether it had started is unknown of what a killed supervisor had leased.
     """
 
     keeps: bool
@@ -97,7 +97,7 @@ class Suspects:
         return done, refused
 
     def question(self, worker_id: str) -> tuple[int, Suspect] | None:
-        """Return what to ask the supervisor now, with its number; None: nothing."""
+        """Return the question for the supervisor, with its number, if there is one."""
         if self._asking is not None or not self._runs:
             return None
         self._asking = self._runs[0]

@@ -36,7 +36,7 @@ def remember_jobs() -> None:
 
 
 def job_of(thread: threading.Thread | None) -> dict[str, object]:
-    """Return what a log line carries of the job that started a thread, if one did."""
+    """Return the log fields of the job that started a thread, if one did."""
     found = None if thread is None else vars(thread).get("_pgflow_job")
     return found if isinstance(found, dict) else {}
 

@@ -103,7 +103,7 @@ class Worker:
             return self._enqueuer.enqueue_many(json.dumps(bodies), options=guards)
 
     def descriptors(self) -> list[int]:
-        """Return what no handler may close: connections, and the event loop's."""
+        """Return the descriptors of connections and of the event loop."""
         opened = [*self._repositories, *filter(None, [self._enqueuer])]
         found = [repository.link.descriptor for repository in opened]
         return [fd for fd in found if fd is not None] + self.slots.descriptors()

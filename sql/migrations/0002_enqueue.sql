@@ -153,7 +153,7 @@ end;
 
 -- Spend `jobs` of this minute's quota. Null: spent. Otherwise nothing is spent, and it tells what is left.
 --
--- Nobody waits for another's transaction: each spends in a row that it alone holds, one that is free or a new one, and
+-- No producer waits for another's transaction: each spends in a row that it alone holds, one that is free or a new one, and
 -- what counts is the sum of the rows that it sees. So a transaction never brings what is committed, and its own, over
 -- the limit; those that are open at the same time do not see each other, and together may exceed it by what they spend.
 -- The minute is that of now(), as in jobs.created_at.

@@ -49,7 +49,7 @@ alive as (
       stalled_since = excluded.stalled_since,
       quiet = workers.quiet or excluded.quiet,
       retiring = excluded.retiring,
-      -- What retires asks for no more jobs: nobody needs to tell it of new ones.
+      -- What retires asks for no more jobs: it need not be told of new ones.
       idle = workers.idle and not excluded.retiring,
       job_types = excluded.job_types
   returning worker_id, quiet

@@ -1,20 +1,7 @@
 -- The queues that matter most, of some or of all: those whose due job waits longest, then those where jobs run or are
 -- dead or that have a policy, then by name. `known` is how many there are.
 with recursive refused as (
-  select min(queue) as queue, 1 as place
-  from pgflow.ingest_decisions
-  union all
-  -- From name to name through the index, not through every minute of each; names are made up, so not all of them.
-  select
-    (
-      select min(later.queue)
-      from pgflow.ingest_decisions as later
-      where later.queue > refused.queue
-    ),
-    refused.place + 1
-  from refused
-  where refused.queue is not null
-    and refused.place < 1000
+-- include: refused_queues
 ),
 known as materialized (
   select queue

@@ -6,7 +6,7 @@ with ended as (
 ),
 unsettled as materialized (
   select ended.lease_id, ended.leased_at, ended.worker_name, entry.job_id, entry.attempt_no,
-    -- Null: nobody can say which jobs had started, so all of them count as started.
+    -- Null: which jobs had started is unknown, so all of them count as started.
     %(started)s::uuid[] is null or (entry.job_id, entry.attempt_no) in (
       select job_id, attempt_no
       from unnest(%(started)s::uuid[], %(started_nos)s::integer[]) as begun (job_id, attempt_no)

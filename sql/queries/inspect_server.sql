@@ -5,7 +5,6 @@ select
   current_database()::text as database,
   pg_encoding_to_char(encoding)::text as encoding,
   pg_is_in_recovery() as in_recovery,
-  current_setting('transaction_read_only')::boolean as read_only,
   to_regnamespace('pgflow') is not null as has_schema,
   to_regclass('pgflow.migrations') is not null as has_migrations
 from pg_database

@@ -6,7 +6,7 @@ where expires_at < now()
   and (%(only)s::uuid[] is null or lease_id = any(%(only)s::uuid[]))
   -- Their end was refused a moment ago: with enough of them, no batch would hold any other.
   and lease_id <> all(%(passed_over)s::uuid[])
-  -- Behind the fence, whoever accepts the database decides what becomes of them.
+  -- Behind the fence, the operator who accepts the database decides what becomes of them.
   and not exists (select from pgflow.fence where closed)
 order by lease_id
 limit %(limit)s::integer

@@ -4,8 +4,8 @@ from pgflow.leases
 where worker_id = %(worker_id)s::uuid
   and (%(batch_ids)s::uuid[] is null or batch_id = any(%(batch_ids)s::uuid[]))
   and (%(only)s::uuid[] is null or lease_id = any(%(only)s::uuid[]))
-  -- Behind the fence, whoever accepts the database decides what becomes of them; but of a batch that its own process
-  -- names it is known that nothing has started, and once the fence is down it would count as lost.
+  -- Behind the fence, the operator who accepts the database decides what becomes of them. But of a batch that its own
+  -- process names it is known that nothing has started; once the fence is down it would count as lost.
   and (%(batch_ids)s::uuid[] is not null or not exists (select from pgflow.fence where closed))
 order by lease_id
 for update

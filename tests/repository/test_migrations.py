@@ -211,9 +211,7 @@ def test_a_database_that_is_not_utf8_is_refused_before_anything_is_made(
 def test_a_server_that_is_too_old_or_in_recovery_is_refused(
     opened, monkeypatch, number, in_recovery, exit_code
 ):
-    facts = ServerFacts(
-        number, "14.12", "app", "UTF8", in_recovery, False, False, False
-    )
+    facts = ServerFacts(number, "14.12", "app", "UTF8", in_recovery, False, False)
     monkeypatch.setattr(opened, "inspect_server", lambda: facts)
     with pytest.raises((ConfigurationError, DatabaseUnavailable)) as caught:
         migrations.migrate(opened)

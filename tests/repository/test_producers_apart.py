@@ -29,7 +29,7 @@ def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
 
 @pytest.fixture
 def opened(database: Database) -> Iterator[Callable[..., Connection]]:
-    """Begin transactions that stay open; whoever waits for one fails at once."""
+    """Begin transactions that stay open; a session that waits for one fails at once."""
     made: list[Connection] = []
 
     def begin(isolation: str = "read committed") -> Connection:

@@ -70,7 +70,7 @@ class Report:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Return what several trials have found together."""
+    """Return the findings of several trials together."""
     jobs: Counter[str] = Counter()
     groups: Counter[str] = Counter()
     for report in reports:
@@ -91,7 +91,7 @@ def summary(reports: Sequence[Report]) -> str:
 
 
 def zeros(reports: Sequence[Report]) -> str:
-    """Return what must be zero, and what else was broken."""
+    """Return the counts that must be zero, and what else was broken."""
     found = Counter(dict.fromkeys(ZEROS, 0))
     for report in reports:
         found.update({name: len(what) for name, what in report.violations.items()})
