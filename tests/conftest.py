@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
+from pgflow_cli import migrations, sqlfiles
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests import executable
@@ -178,9 +178,8 @@ def _name(kind: str) -> str:
 
 def _accept(database: Database) -> None:
     """Take a clone for the database itself: else it is fenced."""
-    repository = Repository.of(DatabaseSettings(database.url))
-    repository.record_identity()
-    repository.close()
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(sqlfiles.statement("record_identity").text)
 
 
 def _migrate(database: Database) -> None:

@@ -84,6 +84,8 @@ class Server:
 
     url: str
     binaries: Path | None = None
+    # One that stays: a thousand tests create a database and drop it.
+    _opened: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
 
     @property
     def version(self) -> int:
@@ -125,23 +127,39 @@ class Server:
             )
         )
 
+    def close(self) -> None:
+        """Close the connection that creates and drops databases."""
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
     def _run(self, text: sql.Composable) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(text)
+        if not self._opened:
+            self._opened.append(psycopg.connect(self.url, autocommit=True))
+        try:
+            self._opened[0].execute(text)
+        except psycopg.OperationalError:
+            self.close()  # a test has ended it, or every connection
+            self._opened.append(psycopg.connect(self.url, autocommit=True))
+            self._opened[0].execute(text)
 
 
 @contextmanager
 def running_server() -> Iterator[Server]:
     """Yield the server of PGFLOW_TEST_URL, or start a private one for the block."""
     if GIVEN_URL:
-        yield Server(GIVEN_URL)
+        given = Server(GIVEN_URL)
+        yield given
+        given.close()
         return
     binaries = find_binaries()
     with own_folder(binaries) as folder:
         initialise(binaries, folder)
         start(binaries, folder)
         host = str(folder)
-        yield Server(f"postgresql://postgres@/postgres?host={host}", binaries)
+        started = Server(f"postgresql://postgres@/postgres?host={host}", binaries)
+        yield started
+        started.close()
 
 
 @cache

@@ -25,4 +25,6 @@ def durable_server() -> Iterator[Server]:
     with servers.own_folder(binaries, memory=False) as folder:
         servers.initialise(binaries, folder, **SETTINGS)
         servers.start(binaries, folder)
-        yield Server(f"postgresql://postgres@/postgres?host={folder}", binaries)
+        server = Server(f"postgresql://postgres@/postgres?host={folder}", binaries)
+        yield server
+        server.close()
