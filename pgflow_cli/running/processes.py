@@ -164,8 +164,7 @@ class Child:
 
         Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
-        alone = plan.processes == 1 or plan.suspect is not None
-        name = plan.name if alone else f"{plan.name}.{number}"
+        name = plan.name_of(number)
         worker_id = str(uuid.uuid4())
         board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())

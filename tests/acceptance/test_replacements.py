@@ -6,6 +6,7 @@ import multiprocessing
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -115,6 +116,53 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     repository.close()
     assert (row.retiring, row.quiet) == (True, False)
     assert not child.quiet
+
+
+def test_processes_that_die_at_once_leave_a_row_that_says_so(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    """Until one is ready again; and it is as quiet as the row said it was to be."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    supervisor = Supervisor(plan)
+    heartbeat = supervisor._heartbeat
+    heartbeat.beat(repository)
+    assert repository.list_workers() == [], "it starts for the first time"
+    for deaths in (1, 2):
+        dead = replace(child, ready=False)
+        supervisor._children.append(dead)
+        supervisor._bury(dead)
+        heartbeat.beat(repository)
+        [row] = repository.list_workers()
+        assert (row.name, row.alive, row.deaths, row.slots) == (
+            "worker", True, deaths, 0,
+        )  # fmt: skip
+        assert not row.serves("default")
+        assert [w.state for w in repository.list_worker_processes()] == ["restarting"]
+    [listed] = repository.list_worker_processes()
+    repository.quiet_workers([listed.worker_id])
+    heartbeat.beat(repository)
+    supervisor._children.append(child)
+    supervisor._take_message(child, "ready", [["a"], []])
+    heartbeat.beat(repository)
+    [row] = repository.list_workers()
+    assert (row.pid, row.deaths, row.quiet) == (child.process.pid, None, True)
+    supervisor._children.remove(child)
+    repository.close()
+
+
+def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    repository = Repository.of(DatabaseSettings(database.url))
+    supervisor = Supervisor(plan)
+    supervisor._children.append(child)
+    supervisor._bury(child)
+    supervisor._heartbeat.beat(repository)
+    assert len(repository.list_workers()) == 1
+    supervisor._end()
+    supervisor._heartbeat.beat(repository)
+    assert repository.list_workers() == []
+    repository.close()
 
 
 def test_a_process_killed_for_its_deadline_takes_no_lock_along(
