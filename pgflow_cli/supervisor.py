@@ -388,8 +388,8 @@ class Supervisor:
         self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
 
     def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline, or was canceled, and whose own
-        watch could not end it.
+        """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
+        and whose own watch could not end it.
         """
         for child in list(self._children):
             late, deaf = child.overrun(OUTSIDE_GRACE)
@@ -397,7 +397,9 @@ class Supervisor:
                 log.error(
                     "a handler holds up %s %s: killed",
                     child.name,
-                    "past its deadline" if late else "though its job was canceled",
+                    "past its deadline"
+                    if late
+                    else "though its job was canceled or has lost its lease",
                     extra={
                         "event": "process_killed",
                         "worker_id": child.name,

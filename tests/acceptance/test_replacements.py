@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import struct
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import channel
-from pgflow_cli.running.board import Board
+from pgflow_cli.running.board import GONE, Board
 from pgflow_cli.running.control import Control
 from pgflow_cli.running.heartbeat import Heartbeat
 from pgflow_cli.running.processes import CONTEXT, Child
@@ -163,6 +164,31 @@ def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
     supervisor._heartbeat.beat(repository)
     assert repository.list_workers() == []
     repository.close()
+
+
+def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
+    plan: WorkPlan, child: Child
+) -> None:
+    """Long before its deadline: its job runs elsewhere, and its neighbours cannot."""
+    supervisor = Supervisor(plan)
+    supervisor._children.append(child)
+    lease, board, now = str(uuid.uuid4()), child.board, time.monotonic()
+    board.hold(lease, now + 60)
+    board.start(0, lease, str(uuid.uuid4()), now + 3600, (1, 0, 25))
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "its lease is its own"
+    board.extend(lease, 0, GONE)
+    board.turn()
+    child._gone = {lease: now - 3600}
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "it turns, and ends it itself"
+    struct.pack_into("=d", board.memory, 0, 0.0)  # it has not turned for long
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "it may turn soon: it may have been frozen"
+    child._gone = {lease: now - 3600}
+    supervisor._look_at_deadlines()
+    assert child not in supervisor._children
+    assert child.process not in multiprocessing.active_children()
 
 
 def test_a_process_killed_for_its_deadline_takes_no_lock_along(
