@@ -76,5 +76,12 @@ def quiet_workers(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
     return sorted({w.name for w in _known(workers, queue) if state_of(w) == "quiet"})
 
 
+def is_restarting(workers: Sequence[WorkerProcess], queue: str) -> bool:
+    """Say whether a worker of a queue has only processes that die: another like it
+    would, too.
+    """
+    return any(w.deaths is not None for w in _known(workers, queue))
+
+
 def _known(workers: Sequence[WorkerProcess], queue: str) -> list[WorkerProcess]:
     return [w for w in workers if w.alive and w.is_of(queue) and not w.spare]

@@ -336,6 +336,7 @@ def test_a_worker_whose_processes_die_at_once_is_there_and_says_so() -> None:
         found.detail
     )
     assert "process_died" in found.detail
+    assert "pgflow work -q" not in str(found), "another one would die, too"
 
 
 def test_a_worker_that_leases_nothing_though_it_could_is_a_failure() -> None:
