@@ -6,14 +6,14 @@ import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pgflow_cli import escaping, output
-from pgflow_cli.errors import PgflowError
+from pgflow_cli import escaping, output, startup
+from pgflow_cli.errors import OutputFailed, PgflowError
 
 SOFTWARE = 70
 INTERRUPTED = 130
@@ -41,13 +41,14 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
     `given` are the global options as far as they had been read.
     """
     color = given.get("color")
+    _finish_stdout()
     if isinstance(error, SystemExit):
         return _code_of_exit(error)
     _let_log_go_first()
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, PipeClosed) or _is_broken_pipe(error):
-        _close_quietly()
+        startup.let_go(sys.stdout)
         return BROKEN_PIPE
     if given.get("debug") and not isinstance(error, click.ClickException):
         output.tell(escaping.redact(_traceback_of(error)))
@@ -74,6 +75,14 @@ def _let_log_go_first() -> None:
 
 def _is_broken_pipe(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _finish_stdout() -> None:
+    """Write what was printed before the error; where that fails, the error is told."""
+    try:
+        sys.stdout.flush()
+    except (OSError, OutputFailed, ValueError):
+        startup.let_go(sys.stdout)
 
 
 def _code_of_exit(error: SystemExit) -> int:
@@ -123,10 +132,3 @@ def _save(path: Path, text: str) -> None:
         descriptor, "w", encoding="utf-8", errors="backslashreplace"
     ) as file:
         file.write(text)
-
-
-def _close_quietly() -> None:
-    # Python flushes stdout once more at its end, and would complain of the pipe a
-    # second time.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

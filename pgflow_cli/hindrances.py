@@ -12,6 +12,7 @@ _NAMED = 3
 
 STATES: dict[str, Callable[[WorkerProcess], bool]] = {
     "silent": lambda worker: not worker.alive,
+    "restarting": lambda worker: worker.deaths is not None,
     "spare": lambda worker: worker.spare,
     "retiring": lambda worker: worker.retiring,
     "quiet": lambda worker: worker.quiet,
@@ -30,6 +31,13 @@ def of_worker(worker: WorkerProcess) -> str | None:
     """Say in a sentence why a live process leases nothing; None: it does lease, or is
     the spare process of one that does.
     """
+    if worker.deaths is not None:
+        died = "1 process" if worker.deaths == 1 else f"{worker.deaths} processes"
+        return (
+            f"{worker.name} is restarting: {died} of it ended at once or could not be "
+            f"started, and its supervisor, pid {worker.pid} on {worker.host}, tries "
+            "again within 30s; read its log (process_died, process_not_started)"
+        )
     if worker.retiring:
         return (
             f"{worker.name} is retiring: a handler outran its end, and the process "
@@ -66,6 +74,13 @@ def in_brief(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
 def quiet_workers(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
     """Return the names of the workers of a queue that would lease if resumed."""
     return sorted({w.name for w in _known(workers, queue) if state_of(w) == "quiet"})
+
+
+def is_restarting(workers: Sequence[WorkerProcess], queue: str) -> bool:
+    """Say whether a worker of a queue has only processes that die: another like it
+    would, too.
+    """
+    return any(w.deaths is not None for w in _known(workers, queue))
 
 
 def _known(workers: Sequence[WorkerProcess], queue: str) -> list[WorkerProcess]:

@@ -291,7 +291,8 @@ class WorkerProcess:
     `quiet`: an operator or a signal had it lease nothing. `retiring`: it is replaced,
     and ends after its other jobs. `spare`: it runs one suspect. `stalled_for`: the
     seconds for which it has leased nothing though due jobs wait for it; None: it does
-    lease, or has reason not to.
+    lease, or has reason not to. `deaths`: there is no process, and its supervisor
+    starts another: so many have died one after the other, or could not be started.
     """
 
     name: str
@@ -308,11 +309,12 @@ class WorkerProcess:
     retiring: bool = False
     spare: bool = False
     stalled_for: float | None = None
+    deaths: int | None = None
 
     def serves(self, queue: str) -> bool:
         """Say whether it leases jobs of the queue at all."""
-        leases = self.alive and not (self.quiet or self.retiring or self.spare)
-        return leases and self.is_of(queue)
+        idle = self.quiet or self.retiring or self.spare or self.deaths is not None
+        return self.alive and not idle and self.is_of(queue)
 
     def is_of(self, queue: str) -> bool:
         """Say whether the queue is among those it was started for."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import escaping, terminal
+from pgflow_cli import escaping, startup, terminal
 from pgflow_cli.cells import (
     Column,
     Row,
@@ -318,8 +318,13 @@ def _tell(
     if terminal.colored(sys.stderr, color or terminal.display().color):
         line = click.style(line, dim=True) if dim else line
         label = click.style(label, fg=fg, bold=True) if label else label
-    sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        startup.let_go(sys.stderr)  # a full disk there stops no command
 
 
 def _marked(line: str, marks: Mapping[str, str]) -> str:

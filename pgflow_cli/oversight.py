@@ -11,6 +11,8 @@ STATES = {
     "quiet": "leases nothing until it is resumed: an operator or a signal said so",
     "retiring": "leases nothing more: a handler outran its end; it has been replaced, "
     "and ends after its other jobs",
+    "restarting": "has no process now: it ended or could not be started, and its "
+    "supervisor starts another",
     "spare": "runs one job apart, of which processes have died",
     "stalled": "leases nothing, though due jobs wait that it may run",
     "silent": "was not heard of for longer than its lease",

@@ -9,7 +9,10 @@ import io
 import os
 import signal
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself loads half a dozen modules
+    from typing import Any
 
 _HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
 # Commands that stay, and the signals that end them with exit code 0.
@@ -31,10 +34,28 @@ def open_standard_streams() -> None:
             _open_nothing()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - till the end
-    if sys.stdout is None:
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Closed()), encoding="utf-8")
+    _watch_stdout()
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _watch_stdout() -> None:
+    given: Any = sys.stdout
+    if given is None:
+        nothing = io.BufferedWriter(_Stdout(closed=True))
+        sys.stdout = io.TextIOWrapper(nothing, encoding="utf-8")
+        return
+    raw = getattr(given.buffer, "raw", given.buffer)  # the buffer, if there is none
+    if type(raw) is not io.FileIO:  # a console of Windows
+        return
+    watched = _Stdout(closed=False)
+    sys.stdout = io.TextIOWrapper(
+        watched if raw is given.buffer else io.BufferedWriter(watched),
+        encoding=given.encoding,
+        errors=given.errors,
+        line_buffering=given.line_buffering,
+        write_through=given.write_through,
+    )
 
 
 def _open_nothing() -> None:
@@ -45,27 +66,40 @@ def _open_nothing() -> None:
         return
 
 
-class _Closed(io.RawIOBase):
-    """Standard output that was closed before us: what is printed fails, once.
+class _Stdout(io.FileIO):
+    """Standard output: what is printed and cannot be written fails, once.
 
-    What is flushed again while the program ends is passed over.
+    What is flushed again while the program ends is passed over. A broken pipe is no
+    failure of ours.
     """
 
-    _failed = False
-
-    def fileno(self) -> int:
-        return 1
-
-    def writable(self) -> bool:
-        return True
+    def __init__(self, *, closed: bool) -> None:
+        super().__init__(1, "w", closefd=False)
+        self._why = "it is closed" if closed else None
+        self._failed = False
 
     def write(self, data: Any) -> int:
-        if not self._failed:
+        if self._failed or not data:  # with nothing, click asks what we take
+            return len(data)
+        try:
+            written = None if self._why else self._write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            written, self._why = None, error.strerror or str(error)
+        if written is None:
             self._failed = True
             from pgflow_cli.errors import OutputFailed  # noqa: PLC0415 - start-up stays quick
 
-            raise OutputFailed("cannot write to stdout: it is closed")
-        return len(data)
+            raise OutputFailed(f"cannot write to stdout: {self._why}")
+        return written
+
+    def _write(self, data: Any) -> int:
+        while (written := super().write(data)) is None:  # full, and does not block
+            from select import select  # noqa: PLC0415 - start-up stays quick
+
+            select([], [self], [])
+        return written
 
 
 def make_robust(stream: object) -> None:
@@ -73,6 +107,20 @@ def make_robust(stream: object) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
+
+
+def let_go(stream: Any) -> None:
+    """Have a stream that cannot be written lead to nothing: else Python complains of it
+    once more at its end, and the exit code is its own.
+    """
+    try:
+        number = stream.fileno()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, number)
+        os.close(nothing)
+        stream.flush()
+    except (OSError, ValueError):
+        return
 
 
 def hold_signals() -> None:

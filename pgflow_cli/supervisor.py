@@ -42,6 +42,7 @@ from pgflow_cli.running.processes import (
 from pgflow_cli.running.standstill import Standstill
 from pgflow_cli.running.suspects import SparePlace
 from pgflow_cli.running.threads import StandingThread
+from pgflow_cli.running.vacancies import Vacancy
 from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.status_files import StatusFile
 
@@ -78,8 +79,7 @@ class Supervisor:
         self._signals: deque[str] = deque()
         self._quick_deaths = self._failed_starts = 0
         self._start_again = 0.0
-        # Numbers of processes that were quiet and are gone: what replaces them is, too.
-        self._hushed: set[int] = set()
+        self._vacant = {n: Vacancy(plan, n) for n in range(plan.processes)}
         self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = False
         self._ending_at: float | None = None
@@ -94,7 +94,9 @@ class Supervisor:
         )
         database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
-        self._heartbeat = Heartbeat(plan, database, supervisor_id, self._living)
+        self._heartbeat = Heartbeat(
+            plan, database, supervisor_id, self._living, self._restarting
+        )
         standstill = Standstill(plan, self._living)
         self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
         self._maintaining = Maintaining(plan, database)
@@ -155,6 +157,11 @@ class Supervisor:
     def _living(self) -> list[Child]:
         return [c for c in list(self._children) if c.ready and c.process.is_alive()]
 
+    def _restarting(self) -> list[Vacancy]:
+        """Return the places whose processes have died, until one is ready again."""
+        vacant = [] if self._ending_at is not None else [*self._vacant.values()]
+        return [vacancy for vacancy in vacant if vacancy.deaths]
+
     def _wake(self) -> None:
         for child in self._living():
             child.wake()
@@ -166,16 +173,15 @@ class Supervisor:
         plan = replace(self.plan, wary=self._quick_deaths >= WARY_AFTER)
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
-                quiet = number in self._hushed or any(
-                    c.quiet for c in self._children if c.number == number
-                )
+                vacancy = self._vacant.get(number)
+                quiet = any(c.quiet for c in self._children if c.number == number)
+                quiet = vacancy.quiet if vacancy is not None else quiet
                 try:
                     child = Child.start(plan, number, self._remaining, quiet=quiet)
                 except OSError as error:
-                    self._put_off(error)
+                    self._put_off(error, number)
                     return
                 self._failed_starts = 0
-                self._hushed.discard(number)
                 self._children.append(child)
 
     def _start_spare(self, suspect: Suspect) -> Child | None:
@@ -192,11 +198,12 @@ class Supervisor:
         self._children.append(child)
         return child
 
-    def _put_off(self, error: OSError) -> None:
+    def _put_off(self, error: OSError, number: int) -> None:
         """Try again soon: what the system lacks now, it may have then."""
         pause = backoff.doubling(self._failed_starts, longest=LONGEST_PAUSE)
         self._failed_starts += 1
         self._start_again = time.monotonic() + pause
+        self._tell_vacant(number, self._failed_starts)
         log.error(
             "cannot start a worker process: %s; again in %g s",
             error.strerror or error,
@@ -240,6 +247,7 @@ class Supervisor:
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
+            self._fill_place(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.declare_error_codes(codes))
             if child.job_types == [] and self._ending_at is None:
@@ -336,10 +344,21 @@ class Supervisor:
         self._children.remove(child)
         if any(c.number == child.number for c in self._children):
             return  # it has been replaced already
-        if child.quiet:
-            self._hushed.add(child.number)
-        else:
-            self._hushed.discard(child.number)
+        if not child.is_spare and child.number not in self._vacant:
+            self._vacant[child.number] = Vacancy(
+                self.plan, child.number, quiet=child.quiet
+            )
+
+    def _fill_place(self, child: Child) -> None:
+        vacancy = self._vacant.pop(child.number, None)
+        if vacancy is not None:
+            child.hush(quiet=vacancy.quiet)  # an operator may have said so meanwhile
+
+    def _tell_vacant(self, number: int, deaths: int) -> None:
+        """Have operators see why a place has no process."""
+        if (vacancy := self._vacant.get(number)) is not None:
+            vacancy.deaths = deaths
+            self._heartbeat.hurry()
 
     def _postpone(self, child: Child) -> None:
         """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
@@ -350,6 +369,7 @@ class Supervisor:
         pause = backoff.doubling(self._quick_deaths, longest=30.0)
         self._start_again = time.monotonic() + pause
         self._quick_deaths += 1
+        self._tell_vacant(child.number, self._quick_deaths)
         if self._ending_at is None:
             log.info(
                 "the next process starts in %g s",
@@ -368,8 +388,8 @@ class Supervisor:
         self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
 
     def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline, or was canceled, and whose own
-        watch could not end it.
+        """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
+        and whose own watch could not end it.
         """
         for child in list(self._children):
             late, deaf = child.overrun(OUTSIDE_GRACE)
@@ -377,7 +397,9 @@ class Supervisor:
                 log.error(
                     "a handler holds up %s %s: killed",
                     child.name,
-                    "past its deadline" if late else "though its job was canceled",
+                    "past its deadline"
+                    if late
+                    else "though its job was canceled or has lost its lease",
                     extra={
                         "event": "process_killed",
                         "worker_id": child.name,
@@ -496,8 +518,8 @@ class Supervisor:
                 log.info(
                     "%s: all are quiet, leasing nothing", name, extra={"event": "quiet"}
                 )
-                there = {child.number for child in self._children}
-                self._hushed.update(set(range(self.plan.processes)) - there)
+                for vacancy in self._vacant.values():
+                    vacancy.hush()
                 for child in self._children:
                     child.hushed = not child.is_spare
                     child.hush()

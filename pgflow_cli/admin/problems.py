@@ -184,7 +184,8 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
         )
     elif isinstance(error, errors.ConfigurationError):
         said, code = (
-            "the database's schema is missing, of another version, or fenced",
+            "the database's schema is missing, of another version, or fenced, or the"
+            " settings of this server's connection are wrong: its log tells which",
             "NOT_CONFIGURED",
         )
     else:

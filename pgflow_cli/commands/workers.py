@@ -60,8 +60,9 @@ def list_(repository: Repository, watch: float | None) -> None:
 
     STATE is busy, idle, quiet (it leases nothing until it is resumed), retiring (it
     has been replaced and ends after its other jobs), spare (it runs one job apart, of
-    which processes have died), stalled (it leases nothing though due jobs wait for it)
-    or silent (for longer than its lease).
+    which processes have died), restarting (its processes die, or cannot be started,
+    and its supervisor tries again: see its log), stalled (it leases nothing though due
+    jobs wait for it) or silent (for longer than its lease).
 
     \b
     Examples:

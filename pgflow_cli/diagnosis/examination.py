@@ -16,6 +16,7 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     TryLater,
+    UnknownDatabase,
     UsageError,
 )
 from pgflow_cli.repository import Database, Repository
@@ -211,8 +212,10 @@ def _reach(patient: Patient) -> Finding:
     began = time.monotonic()
     try:
         patient.repository.read_clock()
-    except ConfigurationError as error:
+    except UnknownDatabase as error:
         return fail(REACHABLE, error.message, command="create the database")
+    except ConfigurationError as error:
+        return fail(REACHABLE, error.message, command=" ".join(error.hints))
     except PgflowError as error:
         return fail(REACHABLE, _told(error), command=_way_in(error))
     took = (time.monotonic() - began) * 1000

@@ -110,20 +110,25 @@ def queue_workers(
         found = fail if queue.waits_seconds >= NO_WORKER_FAIL else warn
         hindered = hindrances.of_queue(workers, queue.queue)
         why = f": {'; '.join(hindered)}" if hindered else ""
-        quiet = hindrances.quiet_workers(workers, queue.queue)
         yield found(
             check,
             f"queue {queue.queue} has had due jobs for {length(queue.waits_seconds)},"
             f" and none of {alive} live workers "
             f"{'leases from' if hindered else 'serves'} it{why}",
-            command=f"pgflow workers resume {quiet[0]}"
-            if quiet
-            else f"pgflow work -q {queue.queue}",
+            command=_way_to_serve(queue.queue, workers),
         )
     if len(idle) > 5:
         yield warn(check, f"and {len(idle) - 5} more", command="pgflow workers list")
     if not idle:
         yield ok(check, f"none; {alive} workers live")
+
+
+def _way_to_serve(queue: str, workers: Sequence[WorkerProcess]) -> str:
+    if quiet := hindrances.quiet_workers(workers, queue):
+        return f"pgflow workers resume {quiet[0]}"
+    if hindrances.is_restarting(workers, queue):
+        return "read the log of its supervisor; pgflow work --check"
+    return f"pgflow work -q {queue}"
 
 
 def stalled_workers(workers: Sequence[WorkerProcess]) -> Iterator[Finding]:

@@ -163,7 +163,9 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
         "NO_WORKER": [
             *(f"pgflow workers resume {each}" for each in resume[:1]),
             "pgflow workers list",
-            _SCALE,
+            f"pgflow work -q {queue} --check"
+            if hindrances.is_restarting(facts.workers, queue)
+            else _SCALE,
         ],
         "NO_HANDLER": ["pgflow workers list", f"pgflow work -q {queue} --check"],
         "IN_FLIGHT_EXCEEDED": [held_longest, show_queue],

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, Refused
 
 UNKNOWN = "UNKNOWN"
 
@@ -83,6 +83,21 @@ BUILT_IN: Mapping[str, ErrorCode] = {
             "Mend what refused it in the database (a trigger, a constraint), replay.",
         ),
         (
+            "PAYLOAD_TOO_LARGE",
+            "retry",
+            "A job that it enqueues: store the data elsewhere, or raise that limit.",
+        ),
+        (
+            "ENQUEUE_RATE_EXCEEDED",
+            "retry",
+            "Jobs that it enqueues: enqueue them more slowly, or raise that limit.",
+        ),
+        (
+            "TOO_MANY_QUEUES",
+            "retry",
+            "Find what makes up queue names; or raise the bound: `queues bound`.",
+        ),
+        (
             "TASK_CANCELED",
             "retry",
             "Find what cancels the handler's own task: its code, a library, a timeout.",
@@ -105,7 +120,14 @@ _BY_CLASS: Mapping[type[BaseException], str] = {
     ConnectionError: "DEPENDENCY_DOWN",
     asyncio.CancelledError: "TASK_CANCELED",
 }
-_BY_SQLSTATE = {"40P01": "DB_DEADLOCK", "40001": "SERIALIZATION"}
+_BY_SQLSTATE = {
+    "40P01": "DB_DEADLOCK",
+    "40001": "SERIALIZATION",
+    # What the gate raises, where a handler calls pgflow.enqueue itself.
+    "PF001": "PAYLOAD_TOO_LARGE",
+    "PF002": "ENQUEUE_RATE_EXCEEDED",
+    "PF003": "TOO_MANY_QUEUES",
+}
 
 
 def is_code(value: object) -> TypeGuard[str]:
@@ -139,6 +161,8 @@ def code_of(error: BaseException, mapped: Mapping[type[BaseException], str]) -> 
     for error_class in type(error).__mro__:
         if error_class in mapped:
             return mapped[error_class]
+    if isinstance(error, Refused) and error.reason_code in BUILT_IN:
+        return error.reason_code
     for sqlstate in _database_codes(error):
         if sqlstate in _BY_SQLSTATE:
             return _BY_SQLSTATE[sqlstate]

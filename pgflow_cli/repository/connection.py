@@ -27,6 +27,7 @@ from pgflow_cli.errors import (
     SchemaMissing,
     TooSlow,
 )
+from pgflow_cli.repository import mistakes
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.negotiation import canceler, refusal
 from pgflow_cli.repository.remains import look
@@ -344,11 +345,16 @@ class Link:
         if self.database.reached.is_set():
             return connection_error(where, error, outage=True)
         code = None
+        # What psycopg itself could not read.
+        mistaken = isinstance(error, psycopg.ProgrammingError)
         if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
             with suppress(psycopg.Error, OSError):
                 conninfo = make_conninfo("", **parameters).encode()
-                code = refusal(conninfo, self.database.connect_timeout)
-        return connection_error(where, error, code)
+                mistaken = mistaken or mistakes.are_in(parameters, conninfo)
+                if not mistaken:
+                    code = refusal(conninfo, self.database.connect_timeout)
+        url = self.database.url
+        return connection_error(where, error, code, url=url, mistaken=mistaken)
 
     def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
         try:

@@ -8,6 +8,7 @@ import psycopg
 
 from pgflow_cli.errors import (
     Blocked,
+    ConfigurationError,
     Contention,
     DatabaseUnavailable,
     OutOfRange,
@@ -20,6 +21,7 @@ from pgflow_cli.errors import (
     UnknownDatabase,
     UsageError,
 )
+from pgflow_cli.repository import mistakes
 from pgflow_cli.repository.negotiation import CAN_TRACE
 
 IS_IT_UP = "Check that the server runs and that the URL names it."
@@ -40,6 +42,11 @@ _WAYS_IN = {
     "of the server.",
     "57P03": "The server starts or stops: try again in a moment.",
 }
+# What a server does not know or accept of the options it is asked for.
+_MISTAKES = ("0A", "22", "42")
+_PARAMETERS = (
+    "Check the database URL, its service file and the variables that begin with PG."
+)
 _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 
 
@@ -97,12 +104,15 @@ def connection_error(
     code: str | None = None,
     *,
     outage: bool = False,
+    url: str = "",
+    mistaken: bool = False,
 ) -> PgflowError:
     """Return what an operator reads when no connection comes about.
 
     `code` is the SQLSTATE of the refusal, if there was one: the words are in the
-    server's language. What another try can mend is an outage: too many connections,
-    too, whether of a role or of a database.
+    server's language. `mistaken`: the parameters are wrong, so no server was asked; as
+    wrong is what a server does not know. What another try can mend is an outage: too
+    many connections, too, whether of a role or of a database.
     """
     # The text of libpq may repeat the connection string; only its last clause is ours
     # to show. A line that begins with a tab only asks whether the server is running.
@@ -110,6 +120,7 @@ def connection_error(
     lines = [line for line in told if not line.startswith(_BESIDE_THE_POINT)]
     last = lines[-1] if lines else "no answer"
     reason = last.rsplit("failed: ", 1)[-1].removeprefix("FATAL:  ")
+    reason = reason.removeprefix("connection is bad: ")
     text = f"cannot connect to {where}: {reason}"
     code = code or ""
     way_in = _WAYS_IN.get(code) or _WAYS_IN.get(code[:2])
@@ -120,7 +131,19 @@ def connection_error(
         return UnknownDatabase(text, _WAYS_IN[code])
     if code.startswith(_DENIED) or _lacks_password(error):
         return PermissionDenied(text, way_in or _CREDENTIALS)
+    if mistaken or code.startswith(_MISTAKES):
+        return _mistake(where, reason, url)
     return DatabaseUnavailable(text, way_in or IS_IT_UP)
+
+
+def _mistake(where: str, reason: str, url: str) -> ConfigurationError:
+    blamed = " or ".join(mistakes.blamed(url, reason))
+    if not blamed:
+        return ConfigurationError(f"cannot connect to {where}: {reason}", _PARAMETERS)
+    return ConfigurationError(
+        f"{blamed} is wrong, cannot connect to {where}: {reason}",
+        f"Correct {blamed}, or leave it out.",
+    )
 
 
 def _lacks_password(error: psycopg.Error | OSError) -> bool:

@@ -185,6 +185,14 @@ class Board:
                 found[raw.decode()] = place
         return found
 
+    def gone(self) -> list[str]:
+        """Return the leases that the process holds and whose rows no longer exist."""
+        places = (
+            _LEASE.unpack_from(self.memory, self._lease_at(place))
+            for place in range(self.leases)
+        )
+        return [raw.decode() for raw, until in places if until == GONE and any(raw)]
+
     def extend(self, lease_id: str, place: int, valid_until: float) -> None:
         """Tell the process how long a lease is certainly its own; `GONE` if it no
         longer is.

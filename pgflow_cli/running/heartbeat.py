@@ -17,6 +17,7 @@ from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.board import GONE, Board
 from pgflow_cli.running.ledger import Ledger
+from pgflow_cli.running.vacancies import Vacancy
 from pgflow_cli.running.workplan import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
@@ -57,10 +58,12 @@ class Heartbeat:
     database: Database
     supervisor_id: str
     processes: Callable[[], Sequence[Process]]
+    vacant: Callable[[], Sequence[Vacancy]] = tuple
     stopped: threading.Event = field(default_factory=threading.Event)
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
     ledger: Ledger = field(default_factory=Ledger)
+    _told: set[str] = field(default_factory=set)  # vacancies that have a row
 
     def run(self) -> None:
         repository = Repository.of(self.database)
@@ -81,6 +84,7 @@ class Heartbeat:
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
             self.hurried.wait(pause)
         try:
+            self._forget_filled(repository, [])
             self.ledger.flush(repository, self.supervisor_id)
         except PgflowError as error:
             log.warning(
@@ -100,9 +104,25 @@ class Heartbeat:
 
     def beat(self, repository: Repository) -> None:
         """Send one heartbeat and tell the processes what came of it."""
+        # In this order: what becomes ready meanwhile is in both, not in neither.
+        vacant = list(self.vacant())
         processes = list(self.processes())
-        if not processes:
-            return
+        if processes or vacant:
+            self._tell(repository, processes, vacant)
+        self._forget_filled(repository, vacant)
+
+    def _forget_filled(self, repository: Repository, vacant: Sequence[Vacancy]) -> None:
+        filled = self._told - {vacancy.worker_id for vacancy in vacant}
+        if filled:
+            repository.forget_workers([*filled])
+        self._told -= filled
+
+    def _tell(
+        self,
+        repository: Repository,
+        processes: Sequence[Process],
+        vacant: Sequence[Vacancy],
+    ) -> None:
         sent = time.monotonic()
         held = {p.worker_id: _extendable(p.board, sent) for p in processes}
         progress: dict[str, dict[str, object]] = {}
@@ -111,13 +131,17 @@ class Heartbeat:
                 if run.progress[1]:
                     progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
         rows = [p.row() for p in processes]
+        vacant_rows = [vacancy.row() for vacancy in vacant]
+        self._told.update(vacancy.worker_id for vacancy in vacant)
         reply = repository.beat(
             supervisor_id=self.supervisor_id,
-            workers=rows,
+            workers=[*rows, *vacant_rows],
             lease_ids=[lease for leases in held.values() for lease in leases],
             lease_seconds=self.plan.lease_seconds,
             progress=progress,
         )
+        for vacancy, row in zip(vacant, vacant_rows, strict=True):
+            vacancy.learn(row, quiet=vacancy.worker_id in reply.quiet)
         for process, row in zip(processes, rows, strict=True):
             process.board.renew(sent)
             process.learn(row, quiet=process.worker_id in reply.quiet)

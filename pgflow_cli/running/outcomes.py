@@ -17,7 +17,6 @@ from pgflow_cli.errors import (
     PgflowError,
     Refused,
     TooSlow,
-    UsageError,
 )
 from pgflow_cli.running.accounts import Accounts
 from pgflow_cli.running.slots import Run
@@ -151,7 +150,7 @@ class Outcomes(Accounts):
                     max_payload_bytes=plan.max_payload_bytes,
                     max_enqueue_per_minute=plan.max_enqueue_per_minute,
                 )
-            except (Refused, UsageError) as error:
+            except Refused as error:  # the gate has a code for it
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
             except PgflowError as error:
                 if not self._is_refusal(error):

@@ -64,6 +64,8 @@ class Child:
     stalled_for: float | None = None
     # When canceled attempts that run (job id, number) were first named to it.
     _canceled: dict[tuple[str, int], float] = field(default_factory=dict)
+    # When leases were first seen to be gone by a process that does not turn.
+    _gone: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_spare(self) -> bool:
@@ -128,12 +130,19 @@ class Child:
 
     def overrun(self, grace: float) -> tuple[list[RunningJob], list[RunningJob]]:
         """Return the runs that go on more than `grace` seconds after their deadline,
-        or twice that after their cancellation, of which the process hears later.
+        or twice that after their cancellation or the loss of their lease, of which the
+        process hears later: by then, one that does not turn cannot end them itself.
         """
         now, canceled = time.monotonic(), self._canceled
+        turns = now - self.board.turned_at() < 2 * grace
+        lost = [] if turns else self.board.gone()
+        self._gone = {lease: self._gone.get(lease, now) for lease in lost}
         late, deaf = [], []
         for run in self.board.running():
-            told = canceled.get((run.job_id, run.attempt_no), math.inf)
+            told = min(
+                canceled.get((run.job_id, run.attempt_no), math.inf),
+                self._gone.get(run.lease_id, math.inf),
+            )
             if now > told + 2 * grace:
                 deaf.append(run)
             elif now > run.deadline + grace:
@@ -164,8 +173,7 @@ class Child:
 
         Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
-        alone = plan.processes == 1 or plan.suspect is not None
-        name = plan.name if alone else f"{plan.name}.{number}"
+        name = plan.name_of(number)
         worker_id = str(uuid.uuid4())
         board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())

@@ -64,6 +64,11 @@ class WorkPlan:
     suspect: Suspect | None = None
     wary: bool = False
 
+    def name_of(self, number: int) -> str:
+        """Return what the process of that number is called."""
+        alone = self.processes == 1 or self.suspect is not None
+        return self.name if alone else f"{self.name}.{number}"
+
     @property
     def losses_of_suspect(self) -> int:
         """The lost attempts, since the last that ended, from which on a job runs apart:

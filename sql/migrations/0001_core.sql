@@ -190,6 +190,9 @@ create table pgflow.workers (
   quiet boolean not null default false,  -- leases nothing until it is resumed: an operator or a signal said so
   retiring boolean not null default false,  -- leases nothing more: it is replaced, and ends after its other jobs
   spare boolean not null default false,  -- leases nothing itself: runs a job apart that processes have died of
+  -- Not null: there is no process in this place, but a supervisor that starts one. So many have died one after the
+  -- other before they settled anything, or could not be started.
+  deaths integer,
   name text not null,
   host text not null,
   code_version text,

@@ -1,5 +1,6 @@
--- Say that a supervisor's processes live, and extend the leases they report, which are locked: one statement for all of
--- them. What an operator wants of them comes back: which are to lease nothing, which jobs are canceled.
+-- Say that a supervisor's processes live, or that a place has none, and extend the leases they report, which are
+-- locked: one statement for all of them. What an operator wants of them comes back: which are to lease nothing, which
+-- jobs are canceled.
 with
 extended as (
   update pgflow.leases
@@ -23,7 +24,7 @@ extended as (
 alive as (
   insert into pgflow.workers (
     worker_id, supervisor_id, pid, slots, busy_slots, lease_seconds, quiet, retiring, spare, last_leased_at,
-    stalled_since, name, host, code_version, queues, job_types
+    stalled_since, deaths, name, host, code_version, queues, job_types
   )
   select
     worker_id, %(supervisor_id)s::uuid, pid, slots, busy_slots, lease_seconds,
@@ -34,10 +35,10 @@ alive as (
       where known.worker_id = process.worker_id
     )),
     retiring, spare, now() - leased_ago * interval '1 second', now() - stalled_for * interval '1 second',
-    name, host, code_version, queues, job_types
+    deaths, name, host, code_version, queues, job_types
   from jsonb_to_recordset(%(workers)s::jsonb) as process (
     worker_id uuid, pid integer, slots integer, busy_slots integer, lease_seconds integer, quiet boolean,
-    hushed boolean, retiring boolean, spare boolean, leased_ago float8, stalled_for float8,
+    hushed boolean, retiring boolean, spare boolean, leased_ago float8, stalled_for float8, deaths integer,
     name text, host text, code_version text, queues text[], job_types text[]
   )
   -- The leases first, as the statement of the cycle does: otherwise the two may wait for each other.
@@ -47,6 +48,7 @@ alive as (
       busy_slots = excluded.busy_slots,
       last_leased_at = greatest(workers.last_leased_at, excluded.last_leased_at),
       stalled_since = excluded.stalled_since,
+      deaths = excluded.deaths,
       quiet = workers.quiet or excluded.quiet,
       retiring = excluded.retiring,
       -- What retires asks for no more jobs: it need not be told of new ones.

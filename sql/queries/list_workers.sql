@@ -9,6 +9,7 @@ select
   retiring,
   spare,
   date_part('epoch', now()) - date_part('epoch', stalled_since) as stalled_for,
+  deaths,
   slots,
   busy_slots,
   queues,

@@ -73,14 +73,23 @@ def test_a_signal_while_the_program_loads_ends_it_well(
 
 
 def test_next_to_nothing_is_loaded_before_signals_are_held() -> None:
-    """Until then a signal ends the program as if it had failed."""
+    """Until then a signal ends the program as if it had failed.
+
+    Without the packages of this environment: what one of them loads when Python starts
+    (a .pth) would hide that we load it, too.
+    """
     code = (
-        "import signal, sys; before = set(sys.modules)\n"
+        "import os, signal, site, sys; sys.path.insert(0, sys.argv[1])\n"
+        "before = set(sys.modules)\n"
         "import pgflow_cli.__main__\n"
         "print(*sorted(set(sys.modules) - before))"
     )
+    home = str(Path(supervisor.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-S", "-c", code, home],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     loaded = {name for name in done.stdout.split() if "importlib" not in name}
     assert loaded - {"__future__", "warnings"} == {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import struct
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import channel
-from pgflow_cli.running.board import Board
+from pgflow_cli.running.board import GONE, Board
 from pgflow_cli.running.control import Control
 from pgflow_cli.running.heartbeat import Heartbeat
 from pgflow_cli.running.processes import CONTEXT, Child
@@ -115,6 +117,78 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     repository.close()
     assert (row.retiring, row.quiet) == (True, False)
     assert not child.quiet
+
+
+def test_processes_that_die_at_once_leave_a_row_that_says_so(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    """Until one is ready again; and it is as quiet as the row said it was to be."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    supervisor = Supervisor(plan)
+    heartbeat = supervisor._heartbeat
+    heartbeat.beat(repository)
+    assert repository.list_workers() == [], "it starts for the first time"
+    for deaths in (1, 2):
+        dead = replace(child, ready=False)
+        supervisor._children.append(dead)
+        supervisor._bury(dead)
+        heartbeat.beat(repository)
+        [row] = repository.list_workers()
+        assert (row.name, row.alive, row.deaths, row.slots) == (
+            "worker", True, deaths, 0,
+        )  # fmt: skip
+        assert not row.serves("default")
+        assert [w.state for w in repository.list_worker_processes()] == ["restarting"]
+    [listed] = repository.list_worker_processes()
+    repository.quiet_workers([listed.worker_id])
+    heartbeat.beat(repository)
+    supervisor._children.append(child)
+    supervisor._take_message(child, "ready", [["a"], []])
+    heartbeat.beat(repository)
+    [row] = repository.list_workers()
+    assert (row.pid, row.deaths, row.quiet) == (child.process.pid, None, True)
+    supervisor._children.remove(child)
+    repository.close()
+
+
+def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
+    database: Database, plan: WorkPlan, child: Child
+) -> None:
+    repository = Repository.of(DatabaseSettings(database.url))
+    supervisor = Supervisor(plan)
+    supervisor._children.append(child)
+    supervisor._bury(child)
+    supervisor._heartbeat.beat(repository)
+    assert len(repository.list_workers()) == 1
+    supervisor._end()
+    supervisor._heartbeat.beat(repository)
+    assert repository.list_workers() == []
+    repository.close()
+
+
+def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
+    plan: WorkPlan, child: Child
+) -> None:
+    """Long before its deadline: its job runs elsewhere, and its neighbours cannot."""
+    supervisor = Supervisor(plan)
+    supervisor._children.append(child)
+    lease, board, now = str(uuid.uuid4()), child.board, time.monotonic()
+    board.hold(lease, now + 60)
+    board.start(0, lease, str(uuid.uuid4()), now + 3600, (1, 0, 25))
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "its lease is its own"
+    board.extend(lease, 0, GONE)
+    board.turn()
+    child._gone = {lease: now - 3600}
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "it turns, and ends it itself"
+    struct.pack_into("=d", board.memory, 0, 0.0)  # it has not turned for long
+    supervisor._look_at_deadlines()
+    assert child in supervisor._children, "it may turn soon: it may have been frozen"
+    child._gone = {lease: now - 3600}
+    supervisor._look_at_deadlines()
+    assert child not in supervisor._children
+    assert child.process not in multiprocessing.active_children()
 
 
 def test_a_process_killed_for_its_deadline_takes_no_lock_along(

@@ -17,7 +17,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgflow_cli import repository
 from pgflow_cli.diagnosis import examination
+from pgflow_cli.diagnosis.patient import Patient
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, expire_leases, plant
 from tests.private_servers import pgbouncer
@@ -565,6 +567,13 @@ def test_a_server_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
     assert rows["server.reachable"]["result"] == "FAIL"
     assert rows["jobs.audit"]["detail"] == "not looked at: no connection"
     assert "not looked at" not in rows["upkeep.exposure"]["detail"]
+
+
+def test_a_connection_that_is_set_up_wrongly_is_named(tmp_path: Path) -> None:
+    database = repository.Database(f"postgres:///?host={tmp_path}&sslmode=x")
+    found = examination._reach(Patient(repository.Repository.of(database)))
+    assert found.detail.startswith("sslmode in the database URL is wrong")
+    assert found.command == "Correct sslmode in the database URL, or leave it out."
 
 
 def test_one_check_of_a_server_that_does_not_answer_fails_all_the_same(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,48 @@ def test_a_closed_stdout_is_silent() -> None:
         ["sh", "-c", f"{words} >&-"], capture_output=True, text=True, check=False
     )
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["version", "-o", "json"]])
+def test_a_full_disk_behind_stdout_is_exit_74_in_one_sentence(
+    unbuffered: str, arguments: list[str]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "pgflow_cli", *arguments],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "Error: cannot write to stdout: No space left on device\n"
+    assert (result.returncode, result.stderr) == (74, said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_behind_stderr_leaves_the_exit_code() -> None:
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "pgflow_cli", "no-such-command"]
+        result = subprocess.run(words, stderr=full, check=False)
+    assert result.returncode == 2
+
+
+def test_a_stdout_that_does_not_block_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):  # until it is full
+        while os.write(writer, b"x" * 4096):
+            pass
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgflow_cli", "--help"], stdout=writer
+    )
+    os.close(writer)
+    with open(reader, encoding="utf-8") as printed:
+        assert "Operate pgflow" in printed.read()
+    assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.errors import (
+    ConfigurationError,
     DatabaseUnavailable,
     PermissionDenied,
     PgflowError,
@@ -19,7 +20,9 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.repository.negotiation import CAN_TRACE
 from pgflow_cli.repository.translation import connection_error
+from pgflow_cli.supervisor import await_database
 from tests import servers
 from tests.private_servers import PrivateServer, private_server
 
@@ -152,6 +155,9 @@ def guarded() -> Iterator[PrivateServer]:
         ("28P01", PermissionDenied),
         ("42501", PermissionDenied),
         ("3D000", UnknownDatabase),
+        ("42704", ConfigurationError),
+        ("22023", ConfigurationError),
+        ("42601", ConfigurationError),
         ("53300", DatabaseUnavailable),
         ("57P03", DatabaseUnavailable),
         ("55000", DatabaseUnavailable),
@@ -178,6 +184,8 @@ def test_the_code_decides_and_not_the_words(
     hints = {"28": "pg_hba.conf", "42": "grant connect", "3D": "createdb"}
     hints |= {"53": "raise the limit", "57": "in a moment"}
     hint = hints.get((code or "")[:2], "Check that the server runs")
+    if kind is ConfigurationError:
+        hint = "variables that begin with PG"
     assert len(error.hints) == 1
     assert hint in error.hints[0]
     first = reason.removeprefix("FATAL:  ").partition("\n")[0]
@@ -185,6 +193,79 @@ def test_the_code_decides_and_not_the_words(
     later = connection_error("app@h/app", refused, code, outage=True)
     assert type(later) is DatabaseUnavailable, "once a connection has come about"
     assert bool(later.hints) == ("FATAL" not in reason)
+
+
+NOWHERE = "postgres://app:secret@127.0.0.1:1/app"
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "blamed"),
+    [
+        ("?sslmode=nonsense", {}, "sslmode in the database URL"),
+        ("?target_session_attrs=odd", {}, "target_session_attrs in the database URL"),
+        ("?service=unknown", {}, "service in the database URL"),
+        ("?connect_timeout=soon", {}, "connect_timeout in the database URL"),
+        ("", {"PGSSLMODE": "nonsense"}, "PGSSLMODE"),
+        ("", {"PGSERVICE": "unknown"}, "PGSERVICE"),
+        ("", {"PGSERVICE": "a", "PGSERVICEFILE": "/none"}, "PGSERVICEFILE"),
+        ("", {"PGTARGETSESSIONATTRS": "odd"}, "PGTARGETSESSIONATTRS"),
+        ("?sslmode=disable", {"PGSSLMODE": "nonsense"}, None),
+    ],
+)
+def test_parameters_of_which_no_connection_can_come_are_a_mistake_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    environment: dict[str, str],
+    blamed: str | None,
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(PgflowError) as caught:
+        Repository.of(Database(NOWHERE + more)).read_clock()
+    if blamed is None:
+        assert type(caught.value) is DatabaseUnavailable, "what is overridden is unused"
+        return
+    assert type(caught.value) is ConfigurationError
+    assert caught.value.message.startswith(f"{blamed} is wrong, cannot connect to app@")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["abc", "70000"])
+def test_a_port_that_is_none_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv("PGPORT", port)
+    with pytest.raises(ConfigurationError, match="PGPORT is wrong"):
+        Repository.of(Database("postgres://app@127.0.0.1/app")).read_clock()
+
+
+@pytest.mark.skipif(not CAN_TRACE, reason="no refusal has a code here")
+@pytest.mark.parametrize(
+    ("more", "environment", "blamed"),
+    [
+        ("", {"PGOPTIONS": "-c nonsense=1"}, "PGOPTIONS"),
+        ("", {"PGOPTIONS": "-c work_mem=lots"}, "PGOPTIONS"),
+        ("", {"PGOPTIONS": "nonsense"}, "PGOPTIONS"),
+        ("", {"PGDATESTYLE": "odd"}, "PGDATESTYLE"),
+        ("&options=-cnonsense%3D1", {}, "options in the database URL"),
+    ],
+)
+def test_what_a_server_does_not_know_is_a_mistake_and_no_outage(
+    database: servers.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    environment: dict[str, str],
+    blamed: str,
+) -> None:
+    url = database.url + (more if "?" in database.url else more.replace("&", "?"))
+    with monkeypatch.context() as changed:
+        for variable, value in environment.items():
+            changed.setenv(variable, value)
+        with pytest.raises(ConfigurationError) as caught:
+            Repository.of(Database(url)).read_clock()
+        assert caught.value.message.startswith(f"{blamed} is wrong")
+        with pytest.raises(ConfigurationError):
+            await_database(Database(url), migrate=False)
 
 
 def test_after_a_first_success_a_refusal_is_an_outage(door: Door) -> None:

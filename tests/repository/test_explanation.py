@@ -37,6 +37,7 @@ class Worker:
     quiet: bool = False
     retiring: bool = False
     spare: bool = False
+    deaths: int | None = None
     stalled: str | None = None
     silent: str = "0 s"
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -44,10 +45,10 @@ class Worker:
     def register(self, connection: Connection) -> Worker:
         connection.execute(
             "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
-            " busy_slots, lease_seconds, quiet, retiring, spare, name, host, queues,"
-            " job_types, stalled_since, last_heartbeat) values (%s, gen_random_uuid(),"
-            " 1, %s, %s, 10, %s, %s, %s, 'w', 'h', %s, %s, now() - %s::interval,"
-            " now() - %s::interval)",
+            " busy_slots, lease_seconds, quiet, retiring, spare, deaths, name, host,"
+            " queues, job_types, stalled_since, last_heartbeat)"
+            " values (%s, gen_random_uuid(), 1, %s, %s, 10, %s, %s, %s, %s, 'w', 'h',"
+            " %s, %s, now() - %s::interval, now() - %s::interval)",
             (
                 self.id,
                 self.slots,
@@ -55,6 +56,7 @@ class Worker:
                 self.quiet,
                 self.retiring,
                 self.spare,
+                self.deaths,
                 self.queues,
                 self.job_types,
                 self.stalled,
@@ -66,7 +68,7 @@ class Worker:
     def leases(self, repository: Repository) -> list[str]:
         """Return the jobs the real statement gives it, as many as it has slots free."""
         room = self.slots - self.busy_slots
-        if self.quiet or self.retiring or self.spare or self.stalled:
+        if self.quiet or self.retiring or self.spare or self.stalled or self.deaths:
             return []
         if self.silent != "0 s" or room == 0:
             return []  # such a worker does not ask
@@ -291,6 +293,7 @@ SITUATIONS = [
     ("NO_WORKER", nothing, [Worker(quiet=True)]),
     ("NO_WORKER", nothing, [Worker(retiring=True)]),
     ("NO_WORKER", nothing, [Worker(spare=True)]),
+    ("NO_WORKER", nothing, [Worker(deaths=3)]),
     ("READY", nothing, [Worker(retiring=True), Worker(spare=True), Worker()]),
     ("READY", nothing, [Worker(stalled="35 s"), Worker()]),
     ("WORKERS_STALLED", nothing, [Worker(stalled="35 s")]),

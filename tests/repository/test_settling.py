@@ -47,6 +47,11 @@ def parent(job: Job) -> None:
     job.enqueue("child", {})
 
 
+@app.handler("parent_of_large")
+def parent_of_large(job: Job) -> None:
+    job.enqueue("child", {"text": "x" * 300_000})
+
+
 @app.handler("hopeless")
 def hopeless(job: Job) -> None:
     raise Fail(code="NON_RETRYABLE", message="no such customer")
@@ -128,6 +133,18 @@ def refuse(connection: Connection, table: str, condition: str, using: str = "") 
         for each row execute function public.refuse_{table}()
         """
     )
+
+
+def test_followers_that_the_gate_refuses_fail_their_parent_with_its_code(
+    connection: Connection, process: Callable[..., Process], wait_until: Wait
+) -> None:
+    [job] = plant(connection, job_type="parent_of_large", max_attempts=2)
+    process().turn_until(wait_until, lambda: bool(attempts_of(connection, job)))
+    assert attempts_of(connection, job) == [(1, "failed", "PAYLOAD_TOO_LARGE")]
+    row = connection.execute(
+        "select error_message from pgflow.job_attempts where job_id = %s", (job,)
+    ).fetchone()
+    assert "takes at most 262144 (max_payload_bytes)" in str(row)
 
 
 def test_a_refused_outcome_becomes_a_failure_beside_a_mate_that_still_runs(

@@ -308,6 +308,7 @@ def test_the_oldest_due_job_of_a_queue_that_is_not_paused(
         (replace(WORKER, quiet=True), "FAIL"),
         (replace(WORKER, retiring=True), "FAIL"),
         (replace(WORKER, spare=True), "FAIL"),
+        (replace(WORKER, deaths=5), "FAIL"),
         (replace(WORKER, queues=["b"]), "FAIL"),
     ],
 )
@@ -326,6 +327,16 @@ def test_who_made_a_queue_stand_still_is_told_with_the_way_back() -> None:
     found = only(jobs.queue_workers([queue], [replace(WORKER, quiet=True)]))
     assert "none of 1 live workers leases from it: w is quiet" in found.detail
     assert "pgflow workers resume w" in str(found)
+
+
+def test_a_worker_whose_processes_die_at_once_is_there_and_says_so() -> None:
+    queue = DueQueue("a", "id", 61.0, False, False)
+    found = only(jobs.queue_workers([queue], [replace(WORKER, deaths=5)]))
+    assert "none of 1 live workers leases from it: w is restarting: 5 processes" in (
+        found.detail
+    )
+    assert "process_died" in found.detail
+    assert "pgflow work -q" not in str(found), "another one would die, too"
 
 
 def test_a_worker_that_leases_nothing_though_it_could_is_a_failure() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_cli import handlers
+from pgflow_cli.errors import Refused
 from pgflow_cli.handlers import App, Fail, Handler, Outcome, Retry, Snooze, texts
 from tests.unit.leased_jobs import leased
 
@@ -169,6 +170,9 @@ def test_an_unknown_type_is_a_dead_letter_where_that_was_asked_for() -> None:
         (DatabaseError("40001"), "SERIALIZATION", True),
         (WrappedError(DatabaseError("40P01")), "DB_DEADLOCK", True),
         (DatabaseError("22003"), "UNKNOWN", True),
+        (DatabaseError("PF003"), "TOO_MANY_QUEUES", True),
+        (Refused("no", reason_code="PAYLOAD_TOO_LARGE"), "PAYLOAD_TOO_LARGE", True),
+        (Refused("no"), "UNKNOWN", True),
         (ValueError("x"), "UNKNOWN", True),
         (SystemExit(3), "UNKNOWN", True),
         (KeyboardInterrupt(), "UNKNOWN", True),
@@ -239,6 +243,9 @@ def test_the_built_in_codes_are_those_of_the_contract() -> None:
         "NON_RETRYABLE": "never",
         "NOT_STARTED": "retry",
         "OUTCOME_REFUSED": "retry",
+        "PAYLOAD_TOO_LARGE": "retry",
+        "ENQUEUE_RATE_EXCEEDED": "retry",
+        "TOO_MANY_QUEUES": "retry",
         "TASK_CANCELED": "retry",
         "UNREADABLE": "never",
         "WORKER_LOST": "crash_budget",
