@@ -17,8 +17,8 @@ from pgflow_cli.models import Cycle, CycleReply, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.session import STEADY, Sent
-from tests.servers import Database
 from tests.jobs import new_worker
+from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 NAMES = 300
@@ -39,7 +39,9 @@ def touched(plan: dict[str, Any]) -> float:
     """Return how many rows the nodes of a plan gave or threw away."""
     seen = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
     return sum(
-        node.get(kind, 0) * node["Actual Loops"] for node in nodes(plan) for kind in seen
+        node.get(kind, 0) * node["Actual Loops"]
+        for node in nodes(plan)
+        for kind in seen
     )
 
 
@@ -65,9 +67,7 @@ def queues(request: pytest.FixtureRequest, connection: Connection) -> list[str]:
     """Queues of a job each, and limits or pauses of as many others."""
     tables = ("queue_ranks", "pending", "queue_policies")
     for table in tables:
-        connection.execute(
-            f"alter table pgflow.{table} set (autovacuum_enabled = off)"
-        )
+        connection.execute(f"alter table pgflow.{table} set (autovacuum_enabled = off)")
     analyze = "analyze " + ", ".join(f"pgflow.{table}" for table in tables)
     if request.param == BEFORE:
         connection.execute(analyze)
@@ -78,7 +78,8 @@ def queues(request: pytest.FixtureRequest, connection: Connection) -> list[str]:
     )
     connection.execute(
         "insert into pgflow.queue_policies (queue, max_in_flight, paused_until)"
-        " select 'other' || n, 1, case when mod(n, 2) = 0 then 'infinity'::timestamptz end"
+        " select 'other' || n, 1,"
+        " case when mod(n, 2) = 0 then 'infinity'::timestamptz end"
         " from generate_series(1, %s) as n",
         (NAMES,),
     )
