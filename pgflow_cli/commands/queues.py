@@ -291,8 +291,9 @@ def clear_policy(
 def bound(repository: Repository, most: int | None, change: Change) -> None:
     """Show or set how many queues there may be; each priority of one counts.
 
-    A job that would need one more is refused with TOO_MANY_QUEUES. `maintain` forgets
-    queues that have been unused for as long as history is kept.
+    A job that would need one more is refused with TOO_MANY_QUEUES; what operators do
+    (replay, jobs reprioritize) is not, but counts. `maintain` forgets queues that have
+    been unused for as long as history is kept.
 
     \b
     Examples:

@@ -21,6 +21,7 @@ from psycopg.types.datetime import (
 )
 
 from pgflow_cli import sqlfiles
+from pgflow_cli.errors import ConfigurationError
 
 _ONLY_OURS = "pg_catalog, pg_temp"
 
@@ -204,6 +205,7 @@ def pin(
         if strange:
             _ask(connection, _pinning(strange, only_now=False))
         return ()
+    _require_transactions(connection)
     for name, reader in _READERS.items():
         connection.adapters.register_loader(name, reader)
     before: list[Sent] = []
@@ -217,6 +219,23 @@ def pin(
     if wanted["default_transaction_read_only"] == "on":
         now["transaction_read_only"] = "on"
     return (*before, _pinning(now, only_now=True))
+
+
+def _require_transactions(connection: psycopg.Connection[Any]) -> None:
+    """Refuse a pooler that ends the connection at the first `begin`: later, that looks
+    like an outage.
+    """
+    try:
+        with connection.transaction():
+            pass
+    except psycopg.OperationalError as error:
+        # PgBouncer speaks English always, and has one SQLSTATE for all that it says.
+        if "statement pooling" not in str(error):
+            raise
+        raise ConfigurationError(
+            "the pooler is in statement mode, which knows no transactions",
+            "Set pool_mode to transaction or session for this database.",
+        ) from None
 
 
 def _pinning(settings: Mapping[str, str], *, only_now: bool) -> Sent:

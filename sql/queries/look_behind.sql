@@ -9,8 +9,8 @@ select
 from (
   select
     ranks.queue, ranks.rank,
-    coalesce(cursors.run_at, 'infinity') as run_at,
-    coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id,
+    coalesce(ranks.run_at, 'infinity') as run_at,
+    coalesce(ranks.job_id, '00000000-0000-0000-0000-000000000000') as job_id,
     -- Null without a limit. By this snapshot: only who holds the policy's lock knows it exactly.
     case when gate.limited then gate.throttled or exists (
       select from pgflow.queue_usage as usage
@@ -19,15 +19,12 @@ from (
           usage.max_in_flight - usage.in_flight, usage.max_attempts_per_minute - usage.attempts_last_minute
         ) <= 0
     ) end as spent
-  from pgflow.places as ranks
+  from (
+    -- include: places_to_scan
+  ) as ranks
   left join pgflow.queue_gates as gate using (queue)
-  left join unnest(
-    %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],
-    %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
-  ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
-  where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
     -- Those with a limit, too: an idle worker asks for their jobs only if there are some.
-    and not coalesce(gate.paused or gate.closed, false)
+  where not coalesce(gate.paused or gate.closed, false)
     -- Nothing is leased then, and what is found would be looked for in vain.
     and not exists (select from pgflow.fence where closed)
 ) as place

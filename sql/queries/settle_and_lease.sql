@@ -181,19 +181,15 @@ taken as (
     from (
       select
         ranks.queue, ranks.rank,
-        coalesce(cursors.run_at, '-infinity') as run_at,
-        coalesce(cursors.job_id, '00000000-0000-0000-0000-000000000000') as job_id
-      from pgflow.places as ranks
-      left join unnest(
-        %(cursor_queues)s::text[], %(cursor_ranks)s::smallint[],
-        %(cursor_run_ats)s::timestamptz[], %(cursor_job_ids)s::uuid[]
-      ) as cursors (queue, rank, run_at, job_id) using (queue, rank)
-      where (%(queues)s::text[] is null or ranks.queue = any(%(queues)s::text[]))
-        -- Limits are counted under a lock, by lease_limited.
-        and not exists (
-          select from pgflow.queue_gates as gate
-          where gate.queue = ranks.queue
-            and (gate.paused or gate.limited)
+        coalesce(ranks.run_at, '-infinity') as run_at,
+        coalesce(ranks.job_id, '00000000-0000-0000-0000-000000000000') as job_id
+      from (
+        -- include: places_to_scan
+      ) as ranks
+      -- Limits are counted under a lock, by lease_limited. Hashed, as above: no join, whatever there is of both.
+      where ranks.queue not in (
+          select queue from pgflow.queue_gates
+          where paused or limited
         )
         -- A restored or cloned database: its jobs may have been finished elsewhere.
         and not exists (select from pgflow.fence where closed)
@@ -248,6 +244,8 @@ limited as materialized (
         limit 1
       ) as entry
       where place.queue = gate.queue
+      -- Without this it may be a join, that looks into each place for each such queue.
+      offset 0
     )
 ),
 -- Once, because the first row asks for it: after what it reads is settled.

@@ -13,7 +13,7 @@ import psycopg.rows
 import pytest
 
 from pgflow_cli import producer
-from pgflow_cli.errors import Refused, StatementFailed
+from pgflow_cli.errors import ConfigurationError, Refused, StatementFailed
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
@@ -125,6 +125,18 @@ def test_a_pooler_that_takes_no_options_or_ignores_them_changes_nothing(
             assert repository.list_applied_migrations()
             after = [other.execute(_READ, (s.name,)).fetchone() for s in PINNED]
             assert before == after, "nothing is left in a session that others use"
+
+
+@pytest.mark.direct
+def test_a_pooler_in_statement_mode_is_refused(
+    database: Database, repository_of: Any
+) -> None:
+    """At the first statement, whether that needs a transaction or not."""
+    with pgbouncer(database, "pool_mode = statement") as url:
+        repository = repository_of(url)
+        with pytest.raises(ConfigurationError, match="in statement mode") as raised:
+            repository.list_queue_names()
+    assert raised.value.exit_code == 78
 
 
 _KNOWN = "select pg_catalog.current_setting('restrict_nonsystem_relation_kind', true)"

@@ -10,12 +10,13 @@ import psycopg
 import pytest
 
 import pgflow_cli
-from pgflow_cli import producer
+from pgflow_cli import producer, replays
 from pgflow_cli.errors import Blocked, Refused
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models import JobOptions, Operator
+from pgflow_cli.plans import ReplayOptions
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.jobs import audit
+from tests.jobs import audit, plant, plant_dead
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -319,6 +320,25 @@ def test_a_batch_leaves_out_what_would_be_a_queue_too_many(
     done = pgflow("enqueue", "--batch", "-", "--no-atomic", input="\n".join(lines))
     assert "line 2: TOO_MANY_QUEUES" in done.stderr
     assert number(connection, "select count(*) from pgflow.jobs") == 3
+
+
+def test_operators_act_beyond_the_bound_and_what_they_make_counts(
+    repository: Repository, connection: Connection
+) -> None:
+    """A producer may have filled it: `replay --to-queue rescue` must work even so."""
+    [dead] = plant_dead(connection, queue="one")
+    [waits] = plant(connection, queue="one")
+    connection.execute("update pgflow.gate_limits set max_queues = 1")
+    operator = Operator("eve@host", "pgflow replay --to-queue rescue")
+    options = ReplayOptions(to_queue="rescue")
+    plan = replays.make(repository, [dead], options=options, operator=operator)
+    assert replays.run(repository, plan).plan.created == 1
+    assert repository.reprioritize_jobs([waits], priority=9) == [waits]
+    assert repository.read_queue_bound().in_use == 3
+    for queue in ("one", "rescue"):
+        pgflow_cli.enqueue(connection, "a", queue=queue)
+    with pytest.raises(Refused, match="3 of at most 1 queues"):
+        pgflow_cli.enqueue(connection, "a", queue="two")
 
 
 def test_a_role_that_may_only_enqueue_cannot_lift_the_bound(
