@@ -9,9 +9,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import (
-    OutcomeUnknown,
-)
+from pgflow_cli.errors import Undecodable
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -217,13 +215,13 @@ class Leases(Part):
 
 @contextmanager
 def _all_decoded() -> Iterator[None]:
-    """Raise OutcomeUnknown if a row that was leased holds bytes that are no text: what
+    """Raise Undecodable if a row that was leased holds bytes that are no text: what
     was leased with it is not known, and has to be given back.
     """
     try:
         yield
     except UnicodeDecodeError as error:
-        raise OutcomeUnknown(f"a leased job cannot be decoded: {error}") from None
+        raise Undecodable(f"a leased job cannot be decoded: {error}") from None
 
 
 def _wanted(cycle: Cycle) -> dict[str, object]:
