@@ -122,7 +122,8 @@ class Leases(Part):
 
     def take_over_job(self, cycle: Cycle, suspect: Suspect) -> LeasedJob | None:
         """Move a job that has not started from the lease of another process to one of
-        `cycle`'s own, in one commit; None if it is not there any more.
+        `cycle`'s own, in one commit; None if it is not there any more. The batch is
+        named after the job.
 
         Two statements in one transaction: what a settlement has done to the lease that
         this waited for is seen by the second.
@@ -137,7 +138,6 @@ class Leases(Part):
             "job_id": suspect.job_id,
             "rank": str(suspect.rank),
             "run_at": f"{suspect.run_at}+00",
-            "batch_id": cycle.batch_id,
             "worker_id": cycle.worker_id,
             "worker_name": cycle.worker_name,
             "lease_seconds": str(cycle.lease_seconds),
