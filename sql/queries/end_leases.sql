@@ -56,9 +56,9 @@ judged as materialized (
   cross join lateral (
     select
       %(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer as spent,
-      -- The last attempt of the budget runs apart, in a batch that is named after its job. In any other the job has only
-      -- waited for that, and is no cause of what ended its worker. Not for ever: a worker whose budget is larger
-      -- than ours has run it. With a budget of one, all jobs run alone and none apart.
+      -- The last attempt of the budget runs apart, in a batch that is named after its job. In any other lease the job
+      -- has only waited for that, and has not ended its worker. Not for ever: a worker whose budget is larger than ours
+      -- does run it there. With a budget of one, all jobs run alone and none apart.
       %(started)s::uuid[] is null
         and unsettled.batch_id <> unsettled.job_id
         and %(crash_budget)s::integer > 1
@@ -79,7 +79,8 @@ recorded as (
     job_id, lease_id, leased_at,
     -- A lease may be later than this transaction's now().
     greatest(leased_at, now()), case when not (condemned or canceled) then now() end,
-    attempt_no, case when spared then 'released' else %(status)s::text end, worker_name, %(error_code)s::text, %(error_message)s::text
+    attempt_no, case when spared then 'released' else %(status)s::text end, worker_name,
+    %(error_code)s::text, %(error_message)s::text
   from judged
   where started
   on conflict (job_id, attempt_no) do nothing
