@@ -102,6 +102,12 @@ class OutcomeUnknown(DatabaseUnavailable):
     """
 
 
+class Undecodable(OutcomeUnknown):
+    """A job was leased whose text cannot be decoded; what was leased with it is not
+    known.
+    """
+
+
 class SoftwareFault(PgflowError):
     """Something that should not happen; the traceback has been saved."""
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from pgflow_cli.errors import (
-    OutcomeUnknown,
-)
+from pgflow_cli.errors import Undecodable
 from pgflow_cli.models import (
     BeatReply,
     Cycle,
@@ -124,7 +122,8 @@ class Leases(Part):
 
     def take_over_job(self, cycle: Cycle, suspect: Suspect) -> LeasedJob | None:
         """Move a job that has not started from the lease of another process to one of
-        `cycle`'s own, in one commit; None if it is not there any more.
+        `cycle`'s own, in one commit; None if it is not there any more. The batch is
+        named after the job.
 
         Two statements in one transaction: what a settlement has done to the lease that
         this waited for is seen by the second.
@@ -139,7 +138,6 @@ class Leases(Part):
             "job_id": suspect.job_id,
             "rank": str(suspect.rank),
             "run_at": f"{suspect.run_at}+00",
-            "batch_id": cycle.batch_id,
             "worker_id": cycle.worker_id,
             "worker_name": cycle.worker_name,
             "lease_seconds": str(cycle.lease_seconds),
@@ -217,13 +215,13 @@ class Leases(Part):
 
 @contextmanager
 def _all_decoded() -> Iterator[None]:
-    """Raise OutcomeUnknown if a row that was leased holds bytes that are no text: what
+    """Raise Undecodable if a row that was leased holds bytes that are no text: what
     was leased with it is not known, and has to be given back.
     """
     try:
         yield
     except UnicodeDecodeError as error:
-        raise OutcomeUnknown(f"a leased job cannot be decoded: {error}") from None
+        raise Undecodable(f"a leased job cannot be decoded: {error}") from None
 
 
 def _wanted(cycle: Cycle) -> dict[str, object]:

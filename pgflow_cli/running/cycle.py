@@ -18,8 +18,8 @@ from pgflow_cli.errors import (
     Contention,
     OutcomeUnknown,
     PgflowError,
-    StatementFailed,
     TooSlow,
+    Undecodable,
 )
 from pgflow_cli.running.limits import Limits
 from pgflow_cli.running.outcomes import PATIENCE, Outcomes
@@ -70,7 +70,7 @@ class Cycle(Limits, Outcomes):
             self._back_off(error)
             if runs and (wary or self._failures >= SUSPICIOUS):
                 self._sift()
-            if self._failures >= SUSPICIOUS:
+            if self._failures >= SUSPICIOUS or isinstance(error, Undecodable):
                 self._seek_unreadable()
 
     # Waiting.
@@ -178,36 +178,6 @@ class Cycle(Limits, Outcomes):
         return intake.reserve(settling, at_least=least)
 
     # Trouble.
-
-    def _clear_doubt(self) -> None:
-        """Give back batches whose reply was lost: they may be ours, and none of
-        their jobs has started. Their statements may yet commit, so this looks again and
-        again.
-        """
-        now = monotonic()
-        batches = self._intake.doubts.due(now)
-        if not batches:
-            return
-        try:
-            ended, found = self._repository.give_back_batches(
-                self._request.worker_id, batches
-            )
-        except StatementFailed as error:
-            log.error(  # noqa: TRY400 - the sentence is all there is to know
-                "jobs leased without our knowledge cannot be given back, their leases"
-                " run out: %s",
-                error,
-                extra={"event": "leases_left"},
-            )
-            found = set(batches)
-        else:
-            if ended:
-                log.info(
-                    "%d jobs were leased though the reply was lost: given back",
-                    len(ended),
-                    extra={"event": "batch_given_back", "count": len(ended)},
-                )
-        self._intake.doubts.looked(found, now)
 
     def _back_off(self, error: PgflowError) -> None:
         """Wait with jitter, longer each time: 0.1 s doubling to 1 s, so that little is

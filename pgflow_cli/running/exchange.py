@@ -7,18 +7,23 @@ import random
 import threading
 import uuid
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pgflow_cli import counters
 from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
+    PASSING,
     REFUSALS,
     ConfigurationError,
+    Contention,
     DatabaseUnavailable,
     OutcomeUnknown,
     PermissionDenied,
     PgflowError,
+    StatementFailed,
+    Undecodable,
 )
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
@@ -107,6 +112,8 @@ class Exchange:
         except DatabaseUnavailable as error:
             if room and isinstance(error, OutcomeUnknown):
                 intake.doubts.add(request.batch_id, monotonic())
+            if isinstance(error, Undecodable):
+                self._unreadable.expect()
             intake.cursors.forget()
             raise
         now = monotonic()
@@ -211,7 +218,41 @@ class Exchange:
             return False
         return True
 
+    def _clear_doubt(self) -> None:
+        """Give back batches whose reply was lost: they may be ours, and none of
+        their jobs has started. Their statements may yet commit, so this looks again and
+        again.
+        """
+        now = monotonic()
+        batches = self._intake.doubts.due(now)
+        if not batches:
+            return
+        try:
+            ended, found = self._repository.give_back_batches(
+                self._request.worker_id, batches
+            )
+        except StatementFailed as error:
+            log.error(  # noqa: TRY400 - the sentence is all there is to know
+                "jobs leased without our knowledge cannot be given back, their leases"
+                " run out: %s",
+                error,
+                extra={"event": "leases_left"},
+            )
+            found = set(batches)
+        else:
+            if ended:
+                log.info(
+                    "%d jobs were leased though the reply was lost: given back",
+                    len(ended),
+                    extra={"event": "batch_given_back", "count": len(ended)},
+                )
+        self._intake.doubts.looked(found, now)
+
     def _seek_unreadable(self) -> None:
         """Find what leases fail on if nothing else fails: rows that cannot be read."""
         if self._unreadable.is_due() and self._is_served():
+            # One that can be leased and not decoded is in a lease now, and searched are
+            # the jobs that wait. An outage is the search's to tell.
+            with suppress(*PASSING, *REFUSALS, Contention):
+                self._clear_doubt()
             self._unreadable.search(self._intake.leasable_types())

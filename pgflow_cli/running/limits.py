@@ -14,6 +14,7 @@ from pgflow_cli.errors import (
     REFUSALS,
     Contention,
     OutcomeUnknown,
+    Undecodable,
 )
 from pgflow_cli.models import CycleReply, LeasedJob, Scan
 from pgflow_cli.running.exchange import Exchange
@@ -76,6 +77,8 @@ class Limits(Exchange):
         except (*PASSING, *REFUSALS) as error:
             if isinstance(error, OutcomeUnknown):
                 intake.doubts.add(request.batch_id, monotonic())
+            if isinstance(error, Undecodable):
+                self._unreadable.expect()
             log.warning(
                 "queues with a limit were not leased from: %s",
                 error,

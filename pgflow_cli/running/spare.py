@@ -5,8 +5,6 @@ it when it ends, and leases nothing. See `suspects`.
 from __future__ import annotations
 
 import logging
-import uuid
-from dataclasses import replace
 from typing import Any
 
 from pgflow_cli import logs
@@ -43,11 +41,10 @@ class SpareCycle(Cycle):
         None if it is not there any more, or if that is unknown.
         """
         intake, sent = self._intake, monotonic()
-        request = replace(self._request, batch_id=str(uuid.uuid4()))
         try:
-            job = self._repository.take_over_job(request, self._suspect)
+            job = self._repository.take_over_job(self._request, self._suspect)
         except OutcomeUnknown:
-            intake.doubts.add(request.batch_id, sent)
+            intake.doubts.add(self._suspect.job_id, sent)
             return None
         except REFUSALS as error:
             log.error(  # noqa: TRY400 - the sentence is all there is to know

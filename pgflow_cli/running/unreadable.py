@@ -21,7 +21,8 @@ class Unreadable:
     """Searches for such jobs when leases fail though the database takes statements.
 
     What it finds becomes a dead letter, or, if the database refuses even that, is
-    passed over for an hour. In vain it searches only every `PAUSE` seconds.
+    passed over for an hour. In vain it searches only every `PAUSE` seconds, unless it
+    is known that there is such a job.
     """
 
     def __init__(self, repository: Repository, plan: WorkPlan) -> None:
@@ -31,6 +32,12 @@ class Unreadable:
     def is_due(self) -> bool:
         """Say whether a search may begin."""
         return monotonic() >= self._next_search
+
+    def expect(self) -> None:
+        """Search again at once: a job was leased that cannot be decoded. Another
+        connection may have had it in a lease during the last search.
+        """
+        self._next_search = 0.0
 
     def search(self, job_types: Sequence[str] | None) -> bool:
         """Set such jobs aside; return whether there were any."""

@@ -2,10 +2,10 @@
 with ended as (
   delete from pgflow.leases
   where lease_id = any(%(lease_ids)s::uuid[])
-  returning lease_id, leased_at, worker_name, job_ids, attempt_nos
+  returning lease_id, batch_id, leased_at, worker_name, job_ids, attempt_nos
 ),
 unsettled as materialized (
-  select ended.lease_id, ended.leased_at, ended.worker_name, entry.job_id, entry.attempt_no,
+  select ended.lease_id, ended.batch_id, ended.leased_at, ended.worker_name, entry.job_id, entry.attempt_no,
     -- Null: which jobs had started is unknown, so all of them count as started.
     %(started)s::uuid[] is null or (entry.job_id, entry.attempt_no) in (
       select job_id, attempt_no
@@ -27,8 +27,8 @@ judged as materialized (
     coalesce(
       case when moved.attempt_no = unsettled.attempt_no - 1 then moved.run_at end, history.next_run_at, job.run_at
     ) as run_at,
-    %(bury_as)s::text is not null
-      or (%(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer) as condemned,
+    %(bury_as)s::text is not null or (suspicion.spent and not suspicion.waited) as condemned,
+    suspicion.spent and suspicion.waited as spared,
     -- All that is not condemned: who cancels a lease decides about each of its jobs.
     %(canceled_by)s::text is not null as canceled
   from unsettled
@@ -43,15 +43,27 @@ judged as materialized (
       count(*) filter (where status = 'failed') as failed,
       -- As the lease counts them: since the last attempt that ended.
       count(*) filter (where status = 'lost' and attempt_no > last_ended) as lost,
+      count(*) filter (where status = 'released' and error_code = 'WORKER_LOST' and attempt_no > last_ended) as spared,
       max(next_run_at) filter (where attempt_no = unsettled.attempt_no - 1) as next_run_at
     from (
       select
-        status, attempt_no, next_run_at,
+        status, attempt_no, next_run_at, error_code,
         coalesce(max(attempt_no) filter (where status in ('failed', 'snoozed')) over (), 0) as last_ended
       from pgflow.job_attempts
       where job_id = unsettled.job_id
     ) as attempt
   ) as history
+  cross join lateral (
+    select
+      %(status)s::text = 'lost' and history.lost + 1 >= %(crash_budget)s::integer as spent,
+      -- The last attempt of the budget runs apart, in a batch that is named after its job. In any other lease the job
+      -- has only waited for that, and has not ended its worker. Not for ever: a worker whose budget is larger than ours
+      -- does run it there. With a budget of one, all jobs run alone and none apart.
+      %(started)s::uuid[] is null
+        and unsettled.batch_id <> unsettled.job_id
+        and %(crash_budget)s::integer > 1
+        and history.spared < %(crash_budget)s::integer as waited
+  ) as suspicion
   left join lateral (
     select rank, run_at, attempt_no
     from pgflow.moved_jobs
@@ -67,7 +79,8 @@ recorded as (
     job_id, lease_id, leased_at,
     -- A lease may be later than this transaction's now().
     greatest(leased_at, now()), case when not (condemned or canceled) then now() end,
-    attempt_no, %(status)s::text, worker_name, %(error_code)s::text, %(error_message)s::text
+    attempt_no, case when spared then 'released' else %(status)s::text end, worker_name,
+    %(error_code)s::text, %(error_message)s::text
   from judged
   where started
   on conflict (job_id, attempt_no) do nothing

@@ -1,5 +1,7 @@
 -- Move a job that has not started out of the lease of one process, which is locked, into a lease of another: in one
 -- commit, and its attempt keeps its number. Nothing if the job is not there any more.
+--
+-- The batch is named after the job: so a reaper knows that it ran there, and did not only wait to run apart.
 with entry as materialized (
   select source.lease_id, source.queue, held.job_id, held.attempt_no
   from pgflow.leases as source
@@ -31,7 +33,7 @@ shrunk as (
 leased as (
   insert into pgflow.leases (batch_id, worker_id, worker_name, queue, expires_at, job_ids, attempt_nos)
   select
-    %(batch_id)s::uuid, %(worker_id)s::uuid, %(worker_name)s::text, queue,
+    job_id, %(worker_id)s::uuid, %(worker_name)s::text, queue,
     now() + %(lease_seconds)s::float8 * interval '1 second',
     array[job_id], array[attempt_no]
   from entry

@@ -232,6 +232,13 @@ def test_enqueue_rejected_is_found_and_ended_by_a_policy(
     enqueue = ("enqueue", "report_build", "-q", "reports")
     type_in(*enqueue, large, code=4)
     type_in(*enqueue, "{}")
+    # A quota is that of a minute of the clock; the next command may be in another one.
+    counted = connection.execute(
+        "insert into pgflow.enqueue_counters (queue, minute, count)"
+        " select queue, minute + n * interval '1 minute', count"
+        " from pgflow.enqueue_counters, generate_series(1, 10) n"
+    )
+    assert counted.rowcount == 10
     type_in(*enqueue, "{}", code=4)
     refused = items(type_in("decisions", "list", "--kind", "ingest", "-o", "json"))
     assert {row["reason_code"] for row in refused} == {

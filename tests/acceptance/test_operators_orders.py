@@ -222,16 +222,19 @@ def test_a_killed_job_that_holds_the_interpreter_ends_with_its_process(
     apart: bool,
 ) -> None:
     """Its process cannot hear of it. Neighbours are given back, uncharged."""
-    payload = json.dumps({"length": 60})
-    [deaf] = plant(connection, job_type="holds_the_interpreter", payload=payload)
-    if apart:
-        lose(connection, deaf)
     gate = tmp_path / "gate"
     [neighbour] = plant(
         connection, job_type="gated", payload=json.dumps({"gate": str(gate)})
     )
     worker = start_worker("-c", "2", "--heartbeat", "200ms", "--worker-id", "w")
-    wait_until(lambda: witness(deaf) and witness(neighbour), "both run")
+    # First: once the other holds the interpreter, this one could not say so.
+    wait_until(lambda: witness(neighbour), "the neighbour runs")
+    with connection.transaction():
+        payload = json.dumps({"length": 60})
+        [deaf] = plant(connection, job_type="holds_the_interpreter", payload=payload)
+        if apart:
+            lose(connection, deaf)
+    wait_until(lambda: witness(deaf), "the other one holds the interpreter")
     assert pgflow("jobs", "cancel", deaf, "--kill").returncode == 0
     held = "w.spare" if apart else "w"
     wait_until(

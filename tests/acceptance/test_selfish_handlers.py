@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from pgflow_cli.running import precautions
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
@@ -44,40 +45,47 @@ def lines(worker: Worker) -> list[dict[str, Any]]:
     return [json.loads(line) for line in worker.log.splitlines()]
 
 
-Beside = Callable[..., tuple[str, Worker]]
+Ends = tuple[str, str | None]
+Beside = Callable[[dict[str, Ends]], tuple[dict[str, str], Worker]]
 
 
 @pytest.fixture
 def run_beside(
     connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
 ) -> Beside:
-    """Run a job while others are at work in its process, then let those end.
+    """Run jobs, one after the other, while others are at work in their process; then
+    let those end. Returns the job of each type.
 
-    They succeed at the first attempt.
+    The process outlives them all, and the others succeed at the first attempt.
     """
 
-    def run(job_type: str, payload: str = "{}", *options: str) -> tuple[str, Worker]:
+    def run(ends: dict[str, Ends]) -> tuple[dict[str, str], Worker]:
         gate = tmp_path / "gate"
         others = []
         for kind in ("neighbour", "neighbour", "neighbour_thread"):
             began = tmp_path / f"began-{len(others)}"
             text = json.dumps({"gate": str(gate), "began": str(began)})
             others += plant(connection, job_type=kind, payload=text, max_attempts=1)
-        worker = start(*options)
+        worker = start()
         wait_until(
             lambda: len([*tmp_path.glob("began-*")]) == len(others), "they begin"
         )
         [process] = worker.children()
-        [job] = plant(connection, job_type=job_type, payload=payload, max_attempts=1)
-        wait_until(settled(connection, job), "it is settled")
-        [after] = plant(connection, job_type="quick")
-        wait_until(settled(connection, after), "the process goes on")
+        jobs = {}
+        for job_type, end in ends.items():
+            [job] = plant(connection, job_type=job_type, max_attempts=1)
+            wait_until(settled(connection, job), f"{job_type} is settled")
+            assert attempts_of(connection, job) == [(1, *end)], job_type
+            [after] = plant(connection, job_type="quick")
+            wait_until(settled(connection, after), f"{job_type} stops no other job")
+            assert worker.children() == [process], job_type
+            jobs[job_type] = job
         gate.touch()
         wait_until(settled(connection, *others), "the others are settled")
         for other in others:
             assert attempts_of(connection, other) == [(1, "succeeded", None)]
         assert worker.children() == [process]
-        return job, worker
+        return jobs, worker
 
     return run
 
@@ -96,92 +104,96 @@ def test_a_job_that_cancels_its_own_task_fails_and_does_not_run_without_end(
     assert status_of(connection, job) == "dlq"
 
 
-@pytest.mark.parametrize(
-    ("job_type", "ends"),
-    [
-        ("cancels_all", ("failed", "TASK_CANCELED")),
-        ("cancels_neighbours", ("succeeded", None)),
-        ("cancels_neighbours_in_thread", ("succeeded", None)),
-        ("stops_loop", ("failed", "UNKNOWN")),
-        ("really_stops_loop", ("succeeded", None)),
-        ("exits_in_task", ("failed", "UNKNOWN")),
-        ("exits_in_callback", ("succeeded", None)),
-        ("fails_in_callback", ("succeeded", None)),
-        ("runs_a_loop", ("failed", "UNKNOWN")),
-        ("hears_signals", ("failed", "UNKNOWN")),
-    ],
-)
 def test_whatever_it_does_to_the_event_loop_its_neighbours_go_on(
-    connection: Connection,
     run_beside: Beside,
-    job_type: str,
-    ends: tuple[str, str | None],
 ) -> None:
-    job, worker = run_beside(job_type)
-    assert attempts_of(connection, job) == [(1, *ends)]
-    assert lines(worker)
-
-
-def test_an_error_in_a_callback_is_one_line_with_its_job(run_beside: Beside) -> None:
-    job, worker = run_beside("fails_in_callback")
-    [line] = [each for each in lines(worker) if each["event"] == "loop_error"]
+    jobs, worker = run_beside(
+        {
+            "cancels_all": ("failed", "TASK_CANCELED"),
+            "cancels_neighbours": ("succeeded", None),
+            "cancels_neighbours_in_thread": ("succeeded", None),
+            "stops_loop": ("failed", "UNKNOWN"),
+            "really_stops_loop": ("succeeded", None),
+            "exits_in_task": ("failed", "UNKNOWN"),
+            "exits_in_callback": ("succeeded", None),
+            "fails_in_callback": ("succeeded", None),
+            "runs_a_loop": ("failed", "UNKNOWN"),
+            "hears_signals": ("failed", "UNKNOWN"),
+        }
+    )
+    # An error in a callback is one line, with its job.
+    [line] = [
+        each
+        for each in lines(worker)
+        if each["event"] == "loop_error" and "no number" in each.get("traceback", "")
+    ]
+    job = jobs["fails_in_callback"]
     assert (line["job_id"], line["job_type"]) == (job, "fails_in_callback")
-    assert "no number" in line["traceback"]
 
 
 # Threads.
 
 
-@pytest.mark.parametrize(
-    ("job_type", "ends"),
-    [
-        ("thread_fails", ("succeeded", None)),
-        ("thread_exits", ("succeeded", None)),
-        ("exits", ("failed", "UNKNOWN")),
-        ("interrupts", ("failed", "UNKNOWN")),
-        ("destructor_fails", ("succeeded", None)),
-    ],
-)
 def test_an_exception_outside_of_its_handler_ends_no_process(
-    connection: Connection,
     run_beside: Beside,
-    job_type: str,
-    ends: tuple[str, str | None],
 ) -> None:
-    job, worker = run_beside(job_type)
-    assert attempts_of(connection, job) == [(1, *ends)]
-    told = {
-        line["event"]: line["job_id"]
+    jobs, worker = run_beside(
+        {
+            "thread_fails": ("succeeded", None),
+            "thread_exits": ("succeeded", None),
+            "exits": ("failed", "UNKNOWN"),
+            "interrupts": ("failed", "UNKNOWN"),
+            "destructor_fails": ("succeeded", None),
+        }
+    )
+    told = [
+        (line["event"], line["job_id"])
         for line in lines(worker)
         if line["event"] in ("handler_thread_failed", "unraisable")
-    }
-    assert told == {
-        "thread_fails": {"handler_thread_failed": job},
-        "destructor_fails": {"unraisable": job},
-    }.get(job_type, {})
+    ]
+    assert told == [
+        ("handler_thread_failed", jobs["thread_fails"]),
+        ("unraisable", jobs["destructor_fails"]),
+    ]
 
 
 # Signals.
 
 
-@pytest.mark.parametrize(
-    ("job_type", "payload"),
-    [
+def test_programs_and_processes_of_a_handler_hear_signals(
+    connection: Connection, start: Start
+) -> None:
+    cases = (
         ("terminates", {"signal": "SIGTERM"}),
         ("terminates", {"signal": "SIGINT"}),
-        ("reads_mask", {}),
+        ("reads_mask", {"inherited": inherited_mask()}),
         ("pools", {"how": "fork"}),
         ("pools", {"how": "spawn"}),
-    ],
-)
-def test_programs_and_processes_of_a_handler_hear_signals(
-    connection: Connection, start: Start, job_type: str, payload: dict[str, str]
-) -> None:
-    [job] = plant(
-        connection, job_type=job_type, payload=json.dumps(payload), max_attempts=1
     )
+    for job_type, payload in cases:
+        text = json.dumps(payload)
+        plant(connection, job_type=job_type, payload=text, max_attempts=1)
     assert start("--drain").wait() == 0
-    assert attempts_of(connection, job) == [(1, "succeeded", None)]
+    failed = connection.execute(
+        "select job_type, payload, error_code, error_message"
+        " from pgflow.job_attempts join pgflow.jobs on id = job_id"
+        " where status <> 'succeeded'"
+    ).fetchall()
+    assert failed == []
+    ended = "select count(*) from pgflow.job_attempts"
+    assert connection.execute(ended).fetchone() == (len(cases),)
+
+
+def inherited_mask() -> int:
+    """Return the signals that are blocked or ignored in every program that the tests
+    start, for whatever started them has it so; of those that a worker decides on, none.
+    """
+    found = subprocess.run(
+        ["cat", "/proc/self/status"], capture_output=True, text=True, check=True
+    ).stdout
+    masks = dict(line.split(":\t") for line in found.splitlines() if ":\t" in line)
+    ours = sum(1 << number - 1 for number in precautions.group_signals())
+    return (int(masks["SigBlk"], 16) | int(masks["SigIgn"], 16)) & ~ours
 
 
 def test_a_signal_to_every_process_leaves_the_decision_to_the_supervisor(
@@ -251,22 +263,14 @@ def test_a_program_cannot_read_the_secrets_of_the_processes_it_comes_from(
 # Descriptors.
 
 
-@pytest.mark.parametrize(
-    ("job_type", "ends"),
-    [
-        ("closes", ("failed", "UNKNOWN")),
-        ("closes_each", ("succeeded", None)),
-        ("closes_in_fork", ("succeeded", None)),
-    ],
-)
-def test_descriptors_of_the_worker_cannot_be_closed(
-    connection: Connection,
-    run_beside: Beside,
-    job_type: str,
-    ends: tuple[str, str | None],
-) -> None:
-    job, worker = run_beside(job_type)
-    assert attempts_of(connection, job) == [(1, *ends)]
+def test_descriptors_of_the_worker_cannot_be_closed(run_beside: Beside) -> None:
+    _, worker = run_beside(
+        {
+            "closes": ("failed", "UNKNOWN"),
+            "closes_in_fork": ("succeeded", None),
+            "closes_each": ("succeeded", None),
+        }
+    )
     assert lines(worker)
 
 
@@ -297,44 +301,41 @@ def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
 # Forks.
 
 
-@pytest.mark.parametrize(
-    ("job_type", "said"),
-    [
-        ("fork_returns", ""),
-        ("fork_fails", "ValueError: in a fork"),
-        ("fork_exits", ""),
-        ("async_fork_returns", ""),
-        ("async_fork_fails", "ValueError: in a fork"),
-        ("async_fork_awaits", "RuntimeError: a forked process cannot await"),
-        ("async_fork_in_task", "RuntimeError: a forked process cannot await"),
-    ],
-)
 def test_a_fork_that_comes_back_from_its_handler_ends(
-    connection: Connection,
-    start: Start,
-    wait_until: Wait,
-    tmp_path: Path,
-    job_type: str,
-    said: str,
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
 ) -> None:
-    seen = tmp_path / "seen"
-    text = json.dumps({"seen": str(seen)})
-    [job] = plant(connection, job_type=job_type, payload=text, max_attempts=1)
-    [after] = plant(connection, job_type="quick")
-    worker = start()
-    wait_until(settled(connection, job, after), "they are settled")
-    wait_until(lambda: seen.exists() and seen.read_text(), "it has forked")
-    fork = int(seen.read_text())
-    try:
-        wait_until(lambda: has_ended(fork), "the fork has ended")
-    finally:
-        if not has_ended(fork):
-            os.kill(fork, signal.SIGKILL)
-    assert said in worker.log
+    job_types = (
+        "fork_returns",
+        "fork_fails",
+        "fork_exits",
+        "async_fork_returns",
+        "async_fork_fails",
+        "async_fork_awaits",
+        "async_fork_in_task",
+    )
+    jobs = []
+    for job_type in job_types:
+        text = json.dumps({"seen": str(tmp_path / job_type)})
+        jobs += plant(connection, job_type=job_type, payload=text, max_attempts=1)
+        jobs += plant(connection, job_type="quick")
+    # One by one: what each fork says stands alone in the log.
+    worker = start("--concurrency", "1")
+    wait_until(settled(connection, *jobs), "they are settled")
+    for job_type in job_types:
+        seen = tmp_path / job_type
+        wait_until(lambda f=seen: f.exists() and f.read_text(), "it has forked")
+        fork = int(seen.read_text())
+        try:
+            wait_until(lambda f=fork: has_ended(f), f"the fork of {job_type} has ended")
+        finally:
+            if not has_ended(fork):
+                os.kill(fork, signal.SIGKILL)
+    assert worker.log.count("ValueError: in a fork") == 2
+    assert worker.log.count("RuntimeError: a forked process cannot await") == 2
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
-    for each in (job, after):
-        assert attempts_of(connection, each) == [(1, "succeeded", None)]
+    for job in jobs:
+        assert attempts_of(connection, job) == [(1, "succeeded", None)]
 
 
 def has_ended(pid: int) -> bool:
@@ -348,11 +349,8 @@ def has_ended(pid: int) -> bool:
 # Log handlers.
 
 
-def test_log_handlers_that_raise_stop_nothing(
-    connection: Connection, run_beside: Beside
-) -> None:
-    job, worker = run_beside("ships_log")
-    assert attempts_of(connection, job) == [(1, "failed", "UNKNOWN")]
+def test_log_handlers_that_raise_stop_nothing(run_beside: Beside) -> None:
+    _, worker = run_beside({"ships_log": ("failed", "UNKNOWN")})
     told = [e["message"] for e in lines(worker) if e["event"] == "log_handler_failed"]
     shipper = "the log handler selfish_handlers.Shipper has raised ConnectionError: "
     assert len(told) == 2

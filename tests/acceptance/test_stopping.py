@@ -111,10 +111,10 @@ def test_a_dump_of_all_stacks_is_written_on_request(
 def test_drain_ends_when_nothing_is_runnable(
     connection: Connection, start_worker: Start
 ) -> None:
-    jobs = plant(connection, 700, job_type="quick")
+    plant(connection, 700, job_type="quick")
     [future] = plant(connection, job_type="quick", due_in="1 hour")
     assert start_worker("--drain", "--processes", "2").wait() == 0
-    assert {status_of(connection, j) for j in jobs} == {"succeeded"}
+    assert count(connection, "job_attempts where status = 'succeeded'") == 700
     assert status_of(connection, future) == "scheduled"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pgflow_cli.admin import api
-from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.admin.service import Service
 from tests.admin import fuzzing
 from tests.admin.planting import Planted
 
@@ -14,13 +14,12 @@ SEED = 20261124
 EXAMPLES = 5  # of each operation and phase; `make fuzz` takes its time
 
 
+@pytest.mark.timeout(600)  # of a thousand requests, on a machine of any speed
 def test_every_operation_does_what_its_document_says(
     database: Any, planted: Planted
 ) -> None:
     print(f"seed {SEED}")
-    service = Service(
-        AdminPlan(url=database.url, access_log=False, api_tokens=(fuzzing.TOKEN,))
-    )
+    service = fuzzing.service_of(database.url)
     try:
         found = fuzzing.fuzz(
             api.application(service),

@@ -19,6 +19,7 @@ from pgflow_cli.models import (
     Operator,
     Scan,
     Settlement,
+    Suspect,
 )
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
@@ -424,6 +425,9 @@ def test_a_job_that_spends_its_crash_budget_is_dead_lettered(
     for number in (1, 2, 3):
         [leased] = lease(repository)
         assert (leased.attempt_no, leased.lost_attempts) == (number, number - 1)
+        if number == 3:
+            place = (WORKER, leased.lease_id, leased.job_id, leased.rank, leased.run_at)
+            assert repository.take_over_job(IDLE, Suspect(*place))
         expire_leases(connection)
         repository.reap_expired_locks(limit=10, crash_budget=3)
     assert status_of(connection, job) == "dlq"

@@ -17,7 +17,14 @@ from pgflow_cli.running.processes import CONTEXT
 from pgflow_cli.running.standstill import Standstill
 from pgflow_cli.running.workplan import WorkPlan
 from tests.acceptance.test_suspects import lose
-from tests.jobs import audit, new_worker, plant, status_of
+from tests.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    new_worker,
+    plant,
+    status_of,
+)
 from tests.repository.test_policies import asking, limit
 
 Connection = psycopg.Connection[Any]
@@ -140,6 +147,45 @@ def test_an_attempt_that_ended_clears_the_suspicion(
         error_message="gone",
     )
     assert ended.dead_lettered == (lost >= 2)
+
+
+def test_what_waited_to_run_apart_when_its_worker_died_is_not_condemned(
+    connection, repository
+):
+    """A supervisor takes all of its processes along: the one that ran the job to blame,
+    and the one that held others like it.
+    """
+    for job in plant(connection, 2):
+        lose(connection, job)
+    cycle = asking()
+    culprit, other = repository.settle_and_lease(cycle).jobs
+    assert repository.take_over_job(asking(0), suspect_of(cycle.worker_id, culprit))
+    expire_leases(connection)
+    ended = repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert {job.job_id: job.dead_lettered for job in ended} == {
+        culprit.job_id: True,
+        other.job_id: False,
+    }
+    assert attempts_of(connection, culprit.job_id)[2:] == [(3, "lost", "WORKER_LOST")]
+    assert attempts_of(connection, other.job_id)[2:] == [(3, "released", "WORKER_LOST")]
+    [again] = repository.settle_and_lease(asking()).jobs
+    assert (again.job_id, again.attempt_no, again.lost_attempts) == (other.job_id, 4, 2)
+
+
+def test_a_worker_with_a_larger_budget_runs_no_killer_for_ever(connection, repository):
+    """It runs among others what this reaper takes for a job that waited."""
+    [job] = plant(connection)
+    lose(connection, job)
+    for _ in range(4):
+        assert status_of(connection, job) == "queued"
+        assert repository.settle_and_lease(asking()).jobs
+        expire_leases(connection)
+        repository.reap_expired_locks(limit=10, crash_budget=3)
+    assert status_of(connection, job) == "dlq"
+    assert [status for _, status, _ in attempts_of(connection, job)[2:]] == [
+        *["released"] * 3,
+        "lost",
+    ]
 
 
 @dataclass

@@ -16,7 +16,9 @@ from pgflow_cli.plans import ReplayOptions
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.unreadable import Unreadable
 from pgflow_cli.running.workplan import WorkPlan
-from tests.jobs import plant, status_of
+from tests.jobs import attempts_of, plant, status_of
+from tests.repository.test_settling import Process
+from tests.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 
@@ -106,6 +108,53 @@ def test_who_finds_nothing_does_not_search_again_at_once(
     assert worker.is_due(), "there may be more"
     assert not worker.search(None)
     assert not worker.is_due()
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("limited", [False, True])
+def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_leased_it(
+    server: Server,
+    database: Database,
+    repository: Repository,
+    connection: Connection,
+    limited: bool,
+) -> None:
+    """It is in a lease when the lease fails, and only jobs that wait are searched."""
+    bad = plant_bytes_that_are_no_text(server, database)
+    [good] = plant(connection)
+    if limited:
+        connection.execute(
+            "insert into pgflow.queue_policies (queue, max_in_flight)"
+            " values ('default', 1000)"
+        )
+    process = Process(repository)
+    try:
+        turns = 0
+        while status_of(connection, bad) != "dlq" and turns < 4:
+            process.cycle.take_turn()
+            turns += 1
+    finally:
+        process.slots.stop()
+    assert status_of(connection, bad) == "dlq"
+    assert attempts_of(connection, bad) == []
+    assert status_of(connection, good) != "dlq"
+
+
+def plant_bytes_that_are_no_text(server: Server, database: Database) -> str:
+    """Plant a job in a database that takes any bytes, for as long as this lasts."""
+    change = (
+        "update pg_database set encoding = pg_char_to_encoding(%s) where datname = %s"
+    )
+    with psycopg.connect(server.url, autocommit=True) as superuser:
+        superuser.execute(change, ("SQL_ASCII", database.name))
+        with psycopg.connect(database.url) as connection:
+            [[job]] = connection.execute(
+                "select pgflow.enqueue('noop', convert_from("
+                "'{\"a\": \"'::bytea || '\\xffff' || '\"}'::bytea, 'SQL_ASCII')::jsonb)"
+                "::text"
+            ).fetchall()
+        superuser.execute(change, ("UTF8", database.name))
+    return str(job, "ascii")
 
 
 def test_an_outage_is_no_damage(
