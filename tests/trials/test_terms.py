@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgflow_cli import sqlfiles
 from tests.servers import Database, Server
 from tests.trials import world
 from tests.trials.scenarios import SCENARIOS, Bench
@@ -176,6 +177,16 @@ def test_no_term_can_go_unnoticed(
 ) -> None:
     right = [one for one in SCENARIOS if one.name not in wrong]
     assert unnoticed(name, bench, right, SPARED.get(name, {})) == []
+
+
+def test_a_statement_without_a_term_is_still_one(bench: Bench) -> None:
+    """Otherwise each scenario would fail, and nothing be learnt from it."""
+    for name in STATEMENTS:
+        for mutant in mutants(name):
+            with mutant.in_force(bench):
+                text = sqlfiles.statement(name).text
+            bench.connection.execute(b"prepare mutant as " + text)
+            bench.connection.execute("deallocate mutant")
 
 
 @pytest.mark.parametrize("name", SPARED)
