@@ -10,9 +10,9 @@ from tests.trials.scenarios import Bench, add_worker
 from tests.trials.upkeep import (
     LATER,
     OLD,
-    THIRD_HELD,
     cancel,
     changes,
+    dead_letter_held,
     die_all,
     end,
     told,
@@ -85,7 +85,7 @@ def dead_letters_are_replayed_once(bench: Bench) -> str:
     plan = _plan(bench, "third", "seventh", "first", "second", "fifth", patch='{"a":1}')
     other = _plan(bench, "first", "second", "third", "fourth", "fifth")
     _alike(bench)
-    with bench.locked(THIRD_HELD.replace(JOB["third"], JOB["first"])):
+    with bench.locked(dead_letter_held("first")):
         begun = _create(bench, plan, 2)
     strange = _create(bench, (other[0], JOB["first"]))
     whole = _create(bench, plan)
@@ -145,7 +145,12 @@ def what_was_replayed_before_counts_for_its_own_source(bench: Bench) -> str:
     ),
 )
 def a_replay_makes_the_rank_that_it_needs(bench: Bench) -> str:
+    """A retired one is missing."""
     die_all(bench)
+    bench.sql(
+        "insert into pgflow.queue_ranks (queue, rank, retired)"
+        " values ('default', -7, true)"
+    )
     higher = _create(bench, _plan(bench, "first", priority=7))
     elsewhere = _create(bench, _plan(bench, "second", to_queue="emails"))
     return f"{higher} | {elsewhere}"
@@ -274,7 +279,7 @@ def what_has_not_been_tried_is_undone(bench: Bench) -> str:
         f"update pgflow.dead_letters set replay_job_id = '{LATER}'"
         f" where job_id = '{JOB['seventh']}'"
     )
-    with bench.locked(THIRD_HELD):
+    with bench.locked(dead_letter_held("third")):
         last = _undo(bench, plan, 2)
         return f"{last} | {_undo(bench, plan)} | {_undo(bench, plan)}"
 
@@ -300,23 +305,48 @@ def what_was_moved_by_hand_is_found_and_undone(bench: Bench) -> str:
     return _undo(bench, plan)
 
 
+def _locked(bench: Bench, plan: int, after_place: int) -> str:
+    """Lock items that wait; return how many, and which rows nobody else may lock."""
+    wanted = {
+        "plan_id": plan, "state": "waiting", "limit": 9, "after_place": after_place
+    }  # fmt: skip
+    with bench.repository.transaction():
+        [counts] = bench.repository.link.tuples("lock_replay_items", wanted)
+        items, dead = (
+            [row[0] for row in bench.connection.execute(text.encode()).fetchall()]
+            for text in (_LOCKED_ITEMS, _LOCKED_DEAD)
+        )
+    return f"{counts}: {' '.join(items)}, dead {' '.join(map(world.name_of, dead))}"
+
+
+_LOCKED_ITEMS = """
+with free as (
+  select plan_id, place from pgflow.replay_items for update skip locked
+)
+select (dense_rank() over (order by plan_id)) || '.' || place
+from pgflow.replay_items
+left join free using (plan_id, place)
+order by free.plan_id is null desc, plan_id, place
+limit (select count(*) from pgflow.replay_items) - (select count(*) from free)
+"""
+_LOCKED_DEAD = """
+with free as (select job_id from pgflow.dead_letters for update skip locked)
+select job_id::text from pgflow.dead_letters
+where job_id not in (select job_id from free)
+order by job_id
+"""
+
+
 @told(
     "lock_replay_items",
-    answer=("[[(2, 4)], [(1, 2)]]"),
+    answer=("(2, 2): 1.1 1.3 2.1 2.2, dead first third / (1, 1): 1.3 2.1, dead third"),
 )
-def items_of_other_plans_are_locked_too(bench: Bench) -> str:
+def the_same_jobs_are_locked_in_all_plans_and_as_dead_letters(bench: Bench) -> str:
     die_all(bench)
-    plan = _plan(bench, "first", "second", "third")
+    plan, _ = _plan(bench, "first", "second", "third")
     _plan(bench, "third", "first", "seventh")
     bench.sql(
         f"update pgflow.replay_items set state = 'skipped', problem = 'GONE'"
-        f" where plan_id = {plan[0]} and place = 2"
+        f" where plan_id = {plan} and place = 2"
     )
-    wanted = {"plan_id": plan[0], "state": "waiting", "limit": 9, "after_place": 0}
-    lock = bench.repository.link.tuples
-    return str(
-        [
-            lock("lock_replay_items", {**wanted, "after_place": after})
-            for after in (0, 1)
-        ]
-    )
+    return f"{_locked(bench, plan, 0)} / {_locked(bench, plan, 1)}"

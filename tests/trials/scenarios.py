@@ -117,12 +117,14 @@ class Bench:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is done, what it answers, and what is different afterwards."""
+    """What is done, what it answers, and what is different afterwards; None: that is
+    in the answer.
+    """
 
     act: Callable[[Bench], str]
     of: frozenset[str]
     answer: str
-    places: dict[str, str]
+    places: dict[str, str] | None
     leases: str
 
     @property
@@ -131,31 +133,32 @@ class Scenario:
 
     def wrong(self, bench: Bench) -> str:
         """Act it out; return how its end differs from the right one, or nothing."""
-        found = play(self.act, bench)
-        right = (self.answer, self.places, self.leases)
+        world.plant(bench.connection)
+        found: list[object] = [_answer(self.act, bench)]
+        right: list[object] = [self.answer]
+        if self.places is not None:
+            found += _differences(bench)
+            right += [self.places, self.leases]
         return "" if found == right else f"{found} instead of {right}"
 
 
-def play(act: Callable[[Bench], str], bench: Bench) -> tuple[str, dict[str, str], str]:
-    """Act out a scenario: the answer, the places that are not as before, the leases."""
-    world.plant(bench.connection)
-    bench.sql(
-        "update pgflow.database_identity"
-        " set fenced_at = null, fenced_by = null, fence_reason = null"
-    )
-    before = world.describe(bench.connection)
+def _answer(act: Callable[[Bench], str], bench: Bench) -> str:
     try:
-        answer = act(bench)
+        return act(bench)
     except Exception as error:
-        answer = f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"
+
+
+def _differences(bench: Bench) -> tuple[dict[str, str], str]:
+    """Return the places that are not as they were planted, and the leases."""
     after = world.describe(bench.connection)
-    names = sorted(before.keys() | after.keys())
+    names = sorted(world.PLANTED.keys() | after.keys())
     places = {
         name: after.get(name, "nowhere")
         for name in names
-        if after.get(name) != before.get(name)
+        if after.get(name) != world.PLANTED.get(name)
     }
-    return answer, places, world.describe_leases(bench.connection)
+    return places, world.describe_leases(bench.connection)
 
 
 def _names(job_ids: Iterable[str]) -> str:
@@ -176,11 +179,16 @@ SCENARIOS: list[Scenario] = []
 
 
 def scenario(
-    *of: str, answer: str = "", places: str = "", leases: str = "1 live, 4 expired"
+    *of: str,
+    answer: str = "",
+    places: str | None = "",
+    leases: str = "1 live, 4 expired",
 ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
     """Register a scenario of some statements. `places`: `name: where; name: where`."""
 
-    expected = dict(pair.split(": ") for pair in places.split("; ") if pair)
+    expected = None
+    if places is not None:
+        expected = dict(pair.split(": ") for pair in places.split("; ") if pair)
 
     def register(act: Callable[[Bench], str]) -> Callable[[Bench], str]:
         SCENARIOS.append(Scenario(act, frozenset(of), answer, expected, leases))
@@ -395,6 +403,18 @@ def settling_waits_for_no_other_lease(bench: Bench) -> str:
     hold = f"select from pgflow.leases where lease_id = '{lease_id}' for update"
     with bench.locked(hold):
         return bench.settle(world.success("first"))
+
+
+@scenario(
+    CYCLE,
+    places="fifth: leased 1; sixth: leased 1; third: pending 0",
+    leases="1 live, 2 live, 3 expired",
+)
+def giving_back_waits_for_no_other_lease(bench: Bench) -> str:
+    lease_id = bench.second_lease()
+    hold = f"select from pgflow.leases where lease_id = '{lease_id}' for update"
+    with bench.locked(hold):
+        return bench.settle(world.unstarted("third"))
 
 
 @scenario(
@@ -1032,16 +1052,38 @@ def what_is_put_off_waits(bench: Bench) -> str:
 TAKE_OVER = "take_over_job"
 
 
-def _take_over(bench: Bench, name: str, **named: Any) -> str:
+def _suspect(name: str, **named: Any) -> Suspect:
     fields = {"worker_id": WORKER, "lease_id": LEASE, "job_id": JOB[name], **named}
-    suspect = Suspect(**fields, rank=0, run_at="2026-11-30 00:00:00")
+    return Suspect(**fields, rank=0, run_at="2026-11-30 00:00:00")
+
+
+def _take_over(bench: Bench, name: str, **named: Any) -> str:
+    suspect = _suspect(name, **named)
     job = bench.repository.take_over_job(world.cycle(worker_id=OTHER), suspect)
     return "" if job is None else f"{world.name_of(job.job_id)} {job.attempt_no}"
 
 
 @scenario(TAKE_OVER, answer="third 1", leases="1 live, 1 live, 3 expired")
 def a_job_is_taken_over(bench: Bench) -> str:
-    return _take_over(bench, "third")
+    hold = f"select from pgflow.leases where lease_id = '{FOREIGN}' for update"
+    with bench.locked(hold):
+        return _take_over(bench, "third")
+
+
+@scenario(
+    TAKE_OVER,
+    answer='third resize {"of": "third"}',
+    leases="1 live, 1 live, 3 expired",
+)
+def a_job_is_taken_over_as_it_was_enqueued(bench: Bench) -> str:
+    bench.sql(
+        """update pgflow.jobs set job_type = 'resize', payload = '{"of": "third"}'"""
+        f" where id = '{JOB['third']}'"
+    )
+    cycle = world.cycle(worker_id=OTHER)
+    job = bench.repository.take_over_job(cycle, _suspect("third"))
+    assert job is not None
+    return f"{world.name_of(job.job_id)} {job.job_type} {job.payload}"
 
 
 @scenario(TAKE_OVER)
@@ -1090,6 +1132,36 @@ def a_second_attempt_is_taken_over(bench: Bench) -> str:
     bench.settle(world.retry("second"))
     _, outcome = bench.again("second")
     return _take_over(bench, "second", lease_id=outcome.lease_id)
+
+
+@scenario(
+    TAKE_OVER,
+    places="fifth: leased 1; sixth: leased 1",
+    leases="1 live, 2 live, 4 expired",
+)
+def a_job_of_another_lease_of_its_worker_is_not_taken_over(bench: Bench) -> str:
+    bench.second_lease()
+    return _take_over(bench, "fifth")
+
+
+@scenario(
+    TAKE_OVER,
+    answer="5: 1 1",
+    places=(
+        "fifth: lost 1, failed 2, lost 3, released 4, leased 5; "
+        "first: failed 1, later 1"
+    ),
+    leases="0 live, 1 live, 1 live, 3 expired",
+)
+def attempts_of_a_job_that_is_taken_over_are_counted_apart(bench: Bench) -> str:
+    bench.settle(world.retry("first"))
+    _attempts(bench, "fifth", *_HISTORY)
+    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
+    taken = bench.repository.take_over_job(
+        world.cycle(worker_id=OTHER), _suspect("fifth", lease_id=job.lease_id)
+    )
+    assert taken is not None
+    return f"{taken.attempt_no}: {taken.failed_attempts} {taken.lost_attempts}"
 
 
 @scenario(TAKE_OVER)
@@ -1308,6 +1380,13 @@ def a_heartbeat_extends_what_it_names(bench: Bench) -> str:
     lease_id = bench.second_lease()
     bench.sql("update pgflow.leases set expires_at = now() where queue = 'default'")
     return _beat(bench, [lease_id])
+
+
+@scenario("lock_leases_to_extend", answer="1 leases", leases="1 live, 4 live")
+def a_heartbeat_waits_for_no_other_lease(bench: Bench) -> str:
+    hold = f"select from pgflow.leases where lease_id = '{FOREIGN}' for update"
+    with bench.locked(hold):
+        return _beat(bench, [LEASE])
 
 
 @scenario(BEAT, answer="0 leases")

@@ -6,11 +6,13 @@ its type, and the statement stays a statement.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, Protocol
 from unittest import mock
 
 import pglast
@@ -22,7 +24,7 @@ from pglast.visitors import Visitor
 from pgflow_cli import sqlfiles
 from pgflow_cli.sqlfiles import Statement
 from tests.trials import replaying, upkeep  # noqa: F401  (scenarios that register)
-from tests.trials.scenarios import SCENARIOS, Bench
+from tests.trials.scenarios import Bench, Scenario
 
 # What writes leases, pending or attempts, and what locks for it.
 STATEMENTS = (
@@ -32,6 +34,7 @@ STATEMENTS = (
     "settle_and_enqueue",
     "lock_limited_queues",
     "lease_limited",
+    "lock_leases_to_extend",
     "beat",
     "lock_expired_leases",
     "lock_worker_leases",
@@ -45,6 +48,7 @@ STATEMENTS = (
     "create_replays",
     "undo_replays",
     "lock_replay_items",
+    "lock_dead_letters",
     "delete_dead_letters",
     "discard_dead_letters",
     "purge_dead_letters",
@@ -53,6 +57,7 @@ STATEMENTS = (
     "archive_stray_jobs",
     "prune_archived_jobs",
     "prune_canceled_jobs",
+    "lock_resolved_dead_letters",
     "prune_dead_letters",
     "remove_archived_copies",
     "remove_reloaded_jobs",
@@ -61,16 +66,33 @@ STATEMENTS = (
 )
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A statement without one of its terms."""
+# Functions that do so, and the statements that call them. Those of producers write
+# jobs that are new: tests/repository has their promises.
+FUNCTIONS = {
+    "hold_leases": ("settle_and_lease", "settle_and_enqueue"),
+    "finish_turn": ("settle_and_lease",),
+}
 
-    statement: Statement
+
+class Mutant(Protocol):
+    """A statement or function without one of its terms."""
+
+    @property
+    def term(self) -> str: ...
+
+    def in_force(self, bench: Bench) -> AbstractContextManager[None]:
+        """Have it run meanwhile instead of the right one."""
+
+
+@dataclass(frozen=True)
+class StatementMutant:
+    """What the repository sends instead of a statement."""
+
     term: str
+    statement: Statement
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Have the repository send it instead of the statement."""
+    def in_force(self, _: Bench) -> Iterator[None]:
         real = sqlfiles.statement
 
         def chosen(name: str) -> Statement:
@@ -80,80 +102,161 @@ class Mutant:
             yield
 
 
-def mutants(name: str) -> Iterator[Mutant]:
-    """Yield the statement once without each of its terms."""
+@dataclass(frozen=True)
+class FunctionMutant:
+    """What replaces a function of the database; `right` puts it back."""
+
+    term: str
+    text: str
+    right: str
+
+    @contextmanager
+    def in_force(self, bench: Bench) -> Iterator[None]:
+        bench.sql(self.text)
+        try:
+            yield
+        finally:
+            bench.sql(self.right)
+
+
+@cache
+def mutants(name: str) -> tuple[Mutant, ...]:
+    """Return a statement or function once without each of its terms."""
+    if name in FUNCTIONS:
+        right = _source(name)
+        return tuple(
+            FunctionMutant(term, text, right) for term, text in _mutate_function(right)
+        )
     statement = sqlfiles.statement(name)
-    whole = _Terms.of(statement)
-    seen = {whole.text}
-    alike: Counter[str] = Counter()
-    for number in range(whole.count):
-        without = _Terms.of(statement, removed=number)
-        term, text = without.term, without.text
+    return tuple(
+        StatementMutant(term, Statement(name, text.encode(), statement.parameters))
+        for term, text in _named(_mutate(statement.text.decode()))
+    )
+
+
+def _source(function: str) -> str:
+    """Return what creates a function, or replaces it."""
+    text = "\n".join(migration.text for migration in sqlfiles.migrations())
+    [found] = re.findall(
+        rf"^create( function pgflow\.{function}\(.*?^\$\$;)$",
+        text,
+        re.MULTILINE | re.DOTALL,
+    )
+    return f"create or replace{found}"
+
+
+def _mutate_function(source: str) -> Iterator[tuple[str, str]]:
+    pairs = []
+    for query in _queries(pglast.parse_plpgsql(source)):
+        # Not the first word: what is performed is parsed as a select.
+        tail = query[len(query.split()[0]) :]
+        for term, text in _mutate(query):
+            assert source.count(tail) == 1
+            changed = source.replace(tail, text[len(text.split()[0]) :])
+            pairs.append((term, changed))
+    return _named(pairs)
+
+
+def _queries(tree: Any) -> Iterator[str]:
+    """Yield the statements of a function, but not its expressions."""
+    if isinstance(tree, list):
+        for each in tree:
+            yield from _queries(each)
+    elif isinstance(tree, dict):
+        query = tree.get("query")
+        if isinstance(query, str) and tree["parseMode"] == 0:
+            yield query
+        for each in tree.values():
+            yield from _queries(each)
+
+
+def _named(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Number the terms that read alike."""
+    alike = Counter[str]()
+    for term, text in pairs:
+        alike[term] += 1
+        yield (term if alike[term] == 1 else f"{term} [{alike[term]}]"), text
+
+
+def _mutate(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each term of a statement, and the statement without it.
+
+    Printed once, with a mark beside each term: to parse and to print is what costs.
+    """
+    tree = pglast.parse_sql(text)
+    marker = _Marker()
+    marker(tree)
+    marked = RawStream()(tree)
+    # Of what stands in the tree twice, `set (a, b) = (select …)`, one is printed.
+    for mark in _MARK.finditer(marked):
+        term = marker.terms[int(mark[1])]
         # A join `on true` has nothing to remove.
-        if term != "TRUE" and text not in seen:
-            seen.add(text)
-            alike[term] += 1
-            called = term if alike[term] == 1 else f"{term} [{alike[term]}]"
-            yield Mutant(Statement(name, text.encode(), statement.parameters), called)
+        if term != "TRUE":
+            without = f"{marked[: mark.start()]} OR TRUE{marked[mark.end() :]}"
+            yield term, _MARK.sub("", without)
 
 
-class _Terms(Visitor):
-    """Counts the terms of all conditions, and makes one of them always true."""
+_MARK = re.compile(r" OR '@(\d+)@'")
+
+
+class _Marker(Visitor):
+    """Notes the terms of all conditions, and marks each: `(term or '@0@')`."""
 
     _CONDITIONS: ClassVar = ("whereClause", "quals", "havingClause", "agg_filter")
 
-    def __init__(self, removed: int | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.count, self.term, self.text, self._removed = 0, "", "", removed
+        self.terms: list[str] = []
 
-    @classmethod
-    def of(cls, statement: Statement, removed: int | None = None) -> _Terms:
-        # Parsed anew each time: a tree cannot be copied.
-        tree = pglast.parse_sql(statement.text.decode())
-        visitor = cls(removed)
-        visitor(tree)
-        visitor.text = RawStream()(tree)
-        return visitor
-
+    # What contains a term is visited before it: so a term is printed without marks.
     def visit(self, _: Any, node: Any) -> None:
         for name in self._CONDITIONS:
             if (condition := getattr(node, name, None)) is not None:
                 self._look_at(node, name, condition)
 
     def _look_at(self, node: Any, name: str, condition: Any) -> None:
-        is_and = (
+        if (
             isinstance(condition, ast.BoolExpr)
             and condition.boolop == BoolExprType.AND_EXPR
-        )
-        for place, term in enumerate(condition.args if is_and else [condition]):
-            if self.count == self._removed:
-                self.term = RawStream()(term)
-                gone = _always_true(term)
-                if is_and:
-                    args = list(condition.args)
-                    args[place] = gone
-                    condition.args = tuple(args)
-                else:
-                    setattr(node, name, gone)
-            self.count += 1
+        ):
+            condition.args = tuple(map(self._marked, condition.args or ()))
+        else:
+            setattr(node, name, self._marked(condition))
+
+    def _marked(self, term: Any) -> Any:
+        mark = ast.String(sval=f"@{len(self.terms)}@")
+        self.terms.append(RawStream()(term))
+        constant = ast.A_Const(isnull=False, val=mark)
+        return ast.BoolExpr(boolop=BoolExprType.OR_EXPR, args=(term, constant))
 
 
-def _always_true(term: Any) -> Any:
-    true = ast.A_Const(isnull=False, val=ast.Boolean(boolval=True))
-    return ast.BoolExpr(boolop=BoolExprType.OR_EXPR, args=(term, true))
+def unnoticed(
+    name: str, bench: Bench, scenarios: Iterable[Scenario], spared: Container[str]
+) -> list[str]:
+    """Return the terms of a statement, but the spared ones, that no scenario misses.
 
-
-def unnoticed(name: str, bench: Bench) -> list[str]:
-    """Return the terms of a statement that no scenario of it misses."""
-    scenarios = [scenario for scenario in SCENARIOS if name in scenario.of]
+    The scenarios are those that end right as long as nothing is removed.
+    """
+    wanted = {name, *FUNCTIONS.get(name, ())}
+    fresh = [scenario for scenario in scenarios if wanted & scenario.of]
+    used: list[Scenario] = []
     missed = []
     for mutant in mutants(name):
-        with mutant.in_force():
-            found = next((s for s in scenarios if s.wrong(bench)), None)
+        if mutant.term in spared:
+            continue
+        # What has noticed one term is likely to notice the next. If not, one that has
+        # noticed none is, because it is there for one: they stand in the order of the
+        # statement, more or less.
+        order = [*used[:4], *fresh, *used[4:]]
+        with mutant.in_force(bench):
+            found = next((s for s in order if s.wrong(bench)), None)
         if found is None:
             missed.append(mutant.term)
+        elif found in used:
+            used.remove(found)
+            used.insert(0, found)
         else:
-            # What has noticed one term is likely to notice the next.
-            scenarios.remove(found)
-            scenarios.insert(0, found)
+            place = fresh.index(found)
+            fresh = fresh[place + 1 :] + fresh[:place]
+            used.insert(0, found)
     return missed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial, wraps
+from functools import partial
 
 from pgflow_cli.models import Operator
 from pgflow_cli.upkeep import Moved, PartitionDay, Removed
@@ -19,17 +19,6 @@ _OPERATOR = Operator("trial", "trial")
 OLD, _CUT, _RECENT = "2024-06-02", datetime(2025, 1, 1, tzinfo=UTC), "2025-06-02"
 _CUT_TEXT = "2025-01-01"
 LATER = "01a00000-0000-7000-8000-000000000001"  # an id of 2026
-# What the world of other scenarios has nothing of.
-_CLEAR = ";".join(
-    f"delete from pgflow.{table}"
-    for table in (
-        "jobs_archive",
-        "job_attempts_archive",
-        "replay_plans",
-        "replay_items",
-        "worker_counters",
-    )
-)
 _ROWS = """
 select 'job ' || id::text from pgflow.jobs
 union all select 'archived ' || id::text from pgflow.jobs_archive
@@ -73,18 +62,7 @@ def told(
 ) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
     """Register a scenario of which the answer tells everything."""
 
-    def register(act: Callable[[Bench], str]) -> Callable[[Bench], str]:
-        @wraps(act)
-        def acted(bench: Bench) -> str:
-            try:
-                return act(bench)
-            finally:
-                bench.sql(_CLEAR)
-                world.plant(bench.connection)
-
-        return scenario(*of, answer=answer)(acted)
-
-    return register
+    return scenario(*of, answer=answer, places=None)
 
 
 def _rows(bench: Bench) -> list[str]:
@@ -176,15 +154,6 @@ def _hold(bench: Bench, *names: str, attempt_nos: str = "{1}") -> None:
     )
 
 
-def _mark(bench: Bench, text: str) -> None:
-    bench.sql(f"update pgflow.history_marks set {text}")
-
-
-def _no_marks(bench: Bench) -> None:
-    least = "00000000-0000-0000-0000-000000000000"
-    _mark(bench, f"archived_until = '{least}', pruned_until = '{least}'")
-
-
 # Dead letters.
 
 
@@ -196,12 +165,12 @@ def die_all(bench: Bench) -> None:
     _die(bench, "first", "second", "seventh")
 
 
-THIRD_HELD = (
-    f"select from pgflow.dead_letters where job_id = '{JOB['third']}' for update"
-)
+def dead_letter_held(name: str) -> str:
+    return f"select from pgflow.dead_letters where job_id = '{JOB[name]}' for update"
 
 
 @told(
+    "lock_dead_letters",
     "delete_dead_letters",
     "discard_dead_letters",
     answer=(
@@ -214,7 +183,7 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
     die_all(bench)
     wanted = [JOB["first"], JOB["third"]]
     repository = bench.repository
-    with bench.locked(THIRD_HELD):
+    with bench.locked(dead_letter_held("third")):
         discarded = changes(
             bench,
             lambda: _named(
@@ -225,7 +194,7 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
         "update pgflow.dead_letters set resolved_at = null, resolution = null"
         f" where job_id = '{JOB['first']}'"
     )
-    with bench.locked(THIRD_HELD):
+    with bench.locked(dead_letter_held("seventh")):
         deleted = changes(bench, lambda: _named(repository.delete_dead_letters(wanted)))
     return f"{discarded} | {deleted}"
 
@@ -264,11 +233,34 @@ def what_waits_in_a_queue_is_purged_by_state(bench: Bench) -> str:
     return f"{purge('queued')} | {purge('scheduled')}"
 
 
+# Another priority.
+
+
+@told(
+    "reprioritize_jobs",
+    answer=(
+        "fifth; -waits fifth default 0 0; +rank default -5; +waits fifth default -5 0"
+        " | sixth; -waits sixth default 0 0; +waits sixth default -5 0"
+    ),
+)
+def a_new_priority_makes_its_rank_once(bench: Bench) -> str:
+    """That of another queue is none, and neither is a retired one."""
+    bench.sql(
+        "insert into pgflow.queue_ranks (queue, rank, retired)"
+        " values ('emails', -5, false), ('default', -5, true)"
+    )
+
+    def move(name: str) -> str:
+        move = bench.repository.reprioritize_jobs
+        return changes(bench, lambda: _named(move([JOB[name]], priority=5)))
+
+    return f"{move('fifth')} | {move('sixth')}"
+
+
 # The archive.
 
 
 def _ended(bench: Bench) -> None:
-    _no_marks(bench)
     _hold(bench, "first")
     for name in ("first", "second", "fifth", "sixth"):
         end(bench, name, attempt_no=2 if name == "second" else 1)
@@ -300,7 +292,6 @@ def what_has_rested_is_archived(bench: Bench) -> str:
         )
 
     last, first = move("second", 9), move("", 9)
-    _no_marks(bench)
     return f"{last} | {first}"
 
 
@@ -329,9 +320,7 @@ def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
     _hold(bench, "first", "second", attempt_nos="{1,2}")
     held = move("")
     _hold(bench, "first")
-    moved = f"{held} | {move('second')} | {move('')}"
-    _no_marks(bench)
-    return moved
+    return f"{held} | {move('second')} | {move('')}"
 
 
 def _trace(bench: Bench, *names: str) -> None:
@@ -344,6 +333,7 @@ def _trace(bench: Bench, *names: str) -> None:
 
 @told(
     "prune_canceled_jobs",
+    "lock_resolved_dead_letters",
     "prune_dead_letters",
     answer=(
         "1 looked at, 1 2; -archived attempt second 1; -archived second; "
@@ -358,7 +348,6 @@ def _trace(bench: Bench, *names: str) -> None:
     ),
 )
 def what_ended_long_ago_is_pruned_with_all_its_traces(bench: Bench) -> str:
-    _no_marks(bench)
     bench.sql("delete from pgflow.leases")
     _trace(bench, *world.NAMES[:6])
     ends = []
@@ -370,8 +359,27 @@ def what_ended_long_ago_is_pruned_with_all_its_traces(bench: Bench) -> str:
             add(bench, name, at)
         ends += [changes(bench, partial(prune, before=_CUT_TEXT, limit=1))]
         ends += [changes(bench, partial(prune, before=_CUT_TEXT, limit=9))]
-    _no_marks(bench)
     return " | ".join(ends)
+
+
+@told(
+    "prune_dead_letters",
+    answer=(
+        "(3, 1, 1); -attempt fourth 1 failed; -dead fourth discarded; -job fourth; "
+        "-marks new new; +marks new fourth"
+    ),
+)
+def what_is_open_again_when_it_is_locked_is_not_pruned(bench: Bench) -> str:
+    for name, at in (("fourth", OLD), ("sixth", _RECENT)):
+        end(bench, name, "failed")
+        _resolve(bench, name, at)
+    _die(bench, "fifth")
+    doomed = {"job_ids": [JOB[n] for n in world.NAMES[3:6]], "before": _CUT_TEXT}
+
+    def prune() -> object:
+        return bench.repository.link.tuples("prune_dead_letters", doomed)[0]
+
+    return changes(bench, prune)
 
 
 def _resolve(bench: Bench, name: str, at: str) -> None:
@@ -388,7 +396,6 @@ def _resolve(bench: Bench, name: str, at: str) -> None:
     ),
 )
 def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
-    _no_marks(bench)
     _archive(bench, "first", "second", "third", "fifth")
     for name in ("first", "second", "fifth"):
         end(bench, name, archive=True)
@@ -409,7 +416,6 @@ def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
         )
 
     ends = [prune("first", dry_run=True), prune("second"), prune("")]
-    _no_marks(bench)
     return " | ".join(ends)
 
 

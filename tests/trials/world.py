@@ -33,28 +33,33 @@ WORKER, OTHER, SUPERVISOR, BATCH, LEASE, FOREIGN = (_id(n) for n in range(101, 1
 WORKER_NAME = "worker-1"
 LIMITED = "limited"
 
-_PREPARE = """
-create schema trial;
-create table trial.upkeep (since timestamptz default now());
-create function trial.refuse() returns trigger language plpgsql as $$
-begin
-  if tg_op = 'DELETE' and exists (select from trial.upkeep) then
-    return old;
-  end if;
-  raise exception 'a row of % was %', tg_table_name, lower(tg_op);
-end $$;
-create trigger append_only before update or delete on pgflow.job_attempts
-for each row execute function trial.refuse();
-"""
+
+def _uuids(*names: str) -> str:
+    return "array[" + ", ".join(f"'{JOB[name]}'" for name in names) + "]::uuid[]"
+
+
 # Deleted, not truncated: of a few rows that is much the quicker.
-_CLEAR = ";".join(
+_CLEAR = "; ".join(
     f"delete from pgflow.{table}"
     for table in (
         "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
         "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
-        "policy_decisions",
+        "policy_decisions", "jobs_archive", "job_attempts_archive", "replay_plans",
+        "replay_items", "worker_counters",
     )
 )  # fmt: skip
+_LEAST = "00000000-0000-0000-0000-000000000000"
+# What the database remembers of itself, whatever was done to it.
+_FORGET = f"""
+delete from trial.upkeep;
+update pgflow.database_identity
+set fenced_at = null, fenced_by = null, fence_reason = null, load_began = null,
+  load_pruned_until = null
+where fenced_at is not null or load_began is not null;
+update pgflow.history_marks
+set archived_until = '{_LEAST}', pruned_until = '{_LEAST}'
+where (archived_until, pruned_until) <> ('{_LEAST}', '{_LEAST}')
+"""
 # Jobs of a few seconds' age, by number; ids of another day, so that no partition but
 # the default one is looked at.
 _PLANT = f"""
@@ -63,14 +68,14 @@ with planted as (
   select
     id, case when n in (7, 8) then '{LIMITED}' else 'default' end, 'noop', '{{}}',
     now() - interval '1 minute' + n * interval '1 second', now() - interval '1 minute'
-  from unnest(%(ids)s::uuid[]) with ordinality as given (id, n)
+  from unnest({_uuids(*NAMES)}) with ordinality as given (id, n)
   returning id, queue, run_at
 ),
 waiting as (
   insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
   select queue, 0, run_at, id, 'noop'
   from planted
-  where id = any(%(waiting)s::uuid[])
+  where id = any({_uuids(*NAMES[4:8])})
 ),
 ranked as (
   insert into pgflow.queue_ranks values ('default', 0), ('{LIMITED}', 0)
@@ -83,13 +88,35 @@ insert into pgflow.leases (
   attempt_nos
 )
 values (
-  %(lease)s, %(batch)s, %(worker)s, '{WORKER_NAME}', 'default',
-  now() - interval '20 seconds', now() - interval '10 seconds', %(held)s::uuid[],
+  '{LEASE}', '{BATCH}', '{WORKER}', '{WORKER_NAME}', 'default',
+  now() - interval '20 seconds', now() - interval '10 seconds', {_uuids(*NAMES[:4])},
   '{{1,1,1,1}}'
 ), (
-  %(foreign)s, gen_random_uuid(), %(other)s, 'worker-2', 'default', now(),
-  now() + interval '1 hour', array[%(stranger)s::uuid], '{{1}}'
+  '{FOREIGN}', gen_random_uuid(), '{OTHER}', 'worker-2', 'default', now(),
+  now() + interval '1 hour', {_uuids("stranger")}, '{{1}}'
 )
+"""
+# To plant is a function, because it is what is done most: its plans are kept.
+_PREPARE = f"""
+create schema trial;
+create table trial.upkeep (since timestamptz default now());
+create function trial.refuse() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'DELETE' and exists (select from trial.upkeep) then
+    return old;
+  end if;
+  raise exception 'a row of % was %', tg_table_name, lower(tg_op);
+end $$;
+create trigger append_only before update or delete on pgflow.job_attempts
+for each row execute function trial.refuse();
+create function trial.plant() returns void language plpgsql
+set session_replication_role = replica
+as $$
+begin
+  {_CLEAR};
+  {_FORGET};
+  {_PLANT};
+end $$;
 """
 _PLACES = """
 select job_id::text, status || ' ' || attempt_no, 0 as place, attempt_no
@@ -113,6 +140,11 @@ union all
 select job_id::text, 'canceled', 2, 0 from pgflow.canceled_jobs
 order by 1, 3, 4
 """
+# What that tells of a world that is as it was planted.
+PLANTED = {
+    **dict.fromkeys((*NAMES[:4], "stranger"), "leased 1"),
+    **dict.fromkeys(NAMES[4:8], "pending 0"),
+}
 _LEASES = """
 select (
   select count(*)
@@ -145,20 +177,7 @@ def upkeep(connection: Connection) -> Iterator[None]:
 
 def plant(connection: Connection) -> None:
     """Put everything where it is at the beginning."""
-    with connection.transaction():
-        connection.execute("set local session_replication_role = replica")
-        connection.execute(_CLEAR)
-        connection.execute(
-            _PLANT,
-            {
-                "ids": list(JOB.values()),
-                "waiting": [JOB[n] for n in NAMES[4:8]],
-                "held": [JOB[n] for n in NAMES[:4]],
-                "stranger": JOB["stranger"],
-                "lease": LEASE, "foreign": FOREIGN, "batch": BATCH,
-                "worker": WORKER, "other": OTHER,
-            },
-        )  # fmt: skip
+    connection.execute("select trial.plant()")
 
 
 def describe(connection: Connection) -> dict[str, str]:
