@@ -55,7 +55,7 @@ class Application:
 
     def __init__(self, service: Service, routes: Sequence[Route]) -> None:
         self._service = service
-        self._map = url_map(routes)
+        self._map = url_map(tuple(routes))
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse

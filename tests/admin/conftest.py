@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
+import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.admin import api, problems
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.planting import Planted, plant_everything
-from tests.servers import Database
+from tests.servers import Database, Server
 
 PROBLEM = {"type", "title", "status", "error", "code", "request_id"}
 
@@ -22,9 +27,9 @@ class MakesClients(Protocol):
     def __call__(self, **settings: Any) -> Client: ...
 
 
-@pytest.fixture
-def client_of(database: Database) -> Iterator[MakesClients]:
-    """Make clients of admin servers on the test's database, with settings of theirs."""
+@contextmanager
+def making_clients(database: Database) -> Iterator[MakesClients]:
+    """Yield what makes clients of admin servers on a database, with settings."""
     services: list[Service] = []
 
     def make(**settings: Any) -> Client:
@@ -32,16 +37,84 @@ def client_of(database: Database) -> Iterator[MakesClients]:
         services.append(Service(plan))
         return Client(api.application(services[-1]))
 
-    yield make
-    for service in services:
-        service.end()
-        service.close()
+    try:
+        yield make
+    finally:
+        for service in services:
+            service.end()
+            service.close()
+
+
+@pytest.fixture
+def client_of(database: Database) -> Iterator[MakesClients]:
+    """Make clients of admin servers on the test's database, with settings of theirs."""
+    with making_clients(database) as make:
+        yield make
 
 
 @pytest.fixture
 def client(client_of: MakesClients) -> Client:
     """A client of an admin server that needs no token."""
     return client_of()
+
+
+@pytest.fixture(scope="session")
+def unchanged(server: Server, template: Database) -> Iterator[Database]:
+    """An empty database for requests that change nothing: a database of its own for
+    each of these tests would be most of what they take.
+    """
+    with shared_database(server, template, "unchanged") as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def seen(unchanged: Database) -> Callable[[], dict[str, int]]:
+    """Count what is in the database that nothing changes."""
+    return partial(contents, unchanged.connect())
+
+
+@pytest.fixture
+def refusing(
+    unchanged: Database, seen: Callable[[], dict[str, int]]
+) -> Iterator[MakesClients]:
+    """Make clients for requests that change nothing, as all that are refused."""
+    before = seen()
+    with making_clients(unchanged) as make:
+        yield make
+    assert seen() == before
+
+
+@pytest.fixture
+def refuser(refusing: MakesClients) -> Client:
+    """A client for requests that change nothing, of a server that needs no token."""
+    return refusing()
+
+
+@contextmanager
+def shared_database(
+    server: Server, template: Database, name: str
+) -> Iterator[Database]:
+    """Yield a migrated database for several tests."""
+    made = server.create(f"pgflow_{name}_{os.getpid()}", template=template.name)
+    try:
+        repository = Repository.of(Settings(made.url))
+        repository.record_identity()
+        repository.close()
+        yield made
+    finally:
+        server.drop(made)
+
+
+def contents(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return how many rows each table has that a request could change."""
+    tables = (
+        *("jobs", "pending", "dead_letters", "replay_plans"),
+        *("queue_policies", "operator_actions", "ingest_decisions"),
+    )
+    text = " union all ".join(
+        f"select '{table}', count(*) from pgflow.{table}" for table in tables
+    )
+    return dict(connection.execute(text).fetchall())
 
 
 @pytest.fixture

@@ -79,11 +79,9 @@ def route(request: pytest.FixtureRequest) -> Route:
 # Every route that changes something.
 
 
-def test_each_refuses_a_body_that_it_cannot_mean(
-    client: Client, connection: Connection, route: Route
-) -> None:
+def test_each_refuses_a_body_that_it_cannot_mean(refuser: Client, route: Route) -> None:
     for text in ("[]", "{", '{"cAnArY!": 1}', '"x"', "\ufeff{}"):
-        answer = client.open(
+        answer = refuser.open(
             path_of(route),
             method=route.method,
             data=text.encode(),
@@ -91,14 +89,15 @@ def test_each_refuses_a_body_that_it_cannot_mean(
         )
         problem_of(answer, 400, "BAD_REQUEST")
         assert "cAnArY" not in answer.text
-    form = client.open(path_of(route), method=route.method, data={"note": "x"})
+    form = refuser.open(path_of(route), method=route.method, data={"note": "x"})
     problem_of(form, 415, "UNSUPPORTED_MEDIA_TYPE")
-    assert changes_nothing(connection)
 
 
-def test_each_takes_a_note_of_bounded_length(client: Client, route: Route) -> None:
+def test_each_takes_a_note_of_bounded_length(refuser: Client, route: Route) -> None:
     assert "note" in [field.name for field in route.fields]
-    answer = client.open(path_of(route), method=route.method, json={"note": "x" * 1001})
+    answer = refuser.open(
+        path_of(route), method=route.method, json={"note": "x" * 1001}
+    )
     problem_of(answer, 400, "BAD_REQUEST")
 
 
@@ -229,21 +228,17 @@ def test_a_pause_without_an_end_lasts(client: Client, connection: Connection) ->
 
 
 def test_a_queue_that_nobody_knows_is_neither_paused_nor_resumed(
-    client: Client, connection: Connection
+    refuser: Client,
 ) -> None:
     for path in ("/queues/emials/pause", "/queues/emials/resume"):
-        problem = problem_of(client.post(path), 404, "NOT_FOUND")
+        problem = problem_of(refuser.post(path), 404, "NOT_FOUND")
         assert problem["error"] == 'there is no queue "emials"'
-    problem_of(client.delete("/queues/emials/policy"), 404, "NOT_FOUND")
-    assert changes_nothing(connection)
+    problem_of(refuser.delete("/queues/emials/policy"), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("length", ["0s", 0.5, "soon", True, "400d", -1])
-def test_a_pause_has_bounds(
-    client: Client, connection: Connection, length: Any
-) -> None:
-    problem_of(client.post("/queues/emails/pause", json={"for": length}), 400)
-    assert changes_nothing(connection)
+def test_a_pause_has_bounds(refuser: Client, length: Any) -> None:
+    problem_of(refuser.post("/queues/emails/pause", json={"for": length}), 400)
 
 
 def test_a_policy_is_what_was_put_and_no_more(
@@ -298,25 +293,21 @@ def test_each_limit_has_bounds(
         assert answer.get_json()[name] == value
 
 
-def test_a_policy_of_nothing_is_refused(client: Client, connection: Connection) -> None:
-    problem_of(client.put("/queues/q/policy"), 400)
-    problem_of(client.put("/queues/q/policy", json={"max_in_flight": None}), 400)
-    problem_of(client.put("/queues/q/policy", json={"paused_until": None}), 400)
-    assert changes_nothing(connection)
+def test_a_policy_of_nothing_is_refused(refuser: Client) -> None:
+    problem_of(refuser.put("/queues/q/policy"), 400)
+    problem_of(refuser.put("/queues/q/policy", json={"max_in_flight": None}), 400)
+    problem_of(refuser.put("/queues/q/policy", json={"paused_until": None}), 400)
 
 
 @pytest.mark.parametrize(
     "name", ["x" * 64, "a:b", "%20", "..", "a%0ab", "%00", "a%2fb", "%c3%a4", "-a"]
 )
-def test_no_other_name_is_a_queue(
-    client: Client, connection: Connection, name: str
-) -> None:
+def test_no_other_name_is_a_queue(refuser: Client, name: str) -> None:
     for method, verb in (("POST", "pause"), ("POST", "resume"), ("PUT", "policy")):
-        answer = client.open(
+        answer = refuser.open(
             f"/queues/{name}/{verb}", method=method, json={"note": "x"}
         )
         assert answer.status_code in (400, 404), answer.text
-    assert changes_nothing(connection)
 
 
 # Workers.

@@ -161,13 +161,12 @@ def test_of_a_field_that_comes_twice_the_last_one_counts(
     ],
 )
 def test_what_is_no_job_is_refused_with_a_position_and_without_an_echo(
-    client: Client, connection: Connection, text: bytes, said: str
+    refuser: Client, text: bytes, said: str
 ) -> None:
-    answer = send(client, text)
+    answer = send(refuser, text)
     problem = problem_of(answer, 400, "BAD_REQUEST")
     assert said in problem["error"]
     assert "cAnArY" not in answer.text
-    assert count(connection) == 0
 
 
 @pytest.mark.parametrize("depth", [64, 65])
@@ -180,8 +179,8 @@ def test_a_payload_is_nested_64_levels_deep_at_most(
     assert count(connection) == (1 if depth == 64 else 0)
 
 
-def test_a_body_of_brackets_is_counted_before_it_is_parsed(client: Client) -> None:
-    problem_of(send(client, "[" * 200_000), 400, "BAD_REQUEST")
+def test_a_body_of_brackets_is_counted_before_it_is_parsed(refuser: Client) -> None:
+    problem_of(send(refuser, "[" * 200_000), 400, "BAD_REQUEST")
 
 
 @pytest.mark.parametrize(
@@ -216,11 +215,10 @@ def test_a_body_of_brackets_is_counted_before_it_is_parsed(client: Client) -> No
     ],
 )
 def test_a_field_out_of_its_bounds_is_a_400(
-    client: Client, connection: Connection, field: str, value: object
+    refuser: Client, field: str, value: object
 ) -> None:
-    problem = problem_of(enqueue(client, **{field: value}), 400, "BAD_REQUEST")
+    problem = problem_of(enqueue(refuser, **{field: value}), 400, "BAD_REQUEST")
     assert field in problem["error"]
-    assert count(connection) == 0
 
 
 @pytest.mark.parametrize(
@@ -232,8 +230,8 @@ def test_a_field_out_of_its_bounds_is_a_400(
         "200000-01-01T00:00:00Z",
     ],
 )
-def test_a_time_that_nobody_can_mean_is_a_422(client: Client, when: str) -> None:
-    problem_of(enqueue(client, run_at=when), 422, "OUT_OF_RANGE")
+def test_a_time_that_nobody_can_mean_is_a_422(refuser: Client, when: str) -> None:
+    problem_of(enqueue(refuser, run_at=when), 422, "OUT_OF_RANGE")
 
 
 def test_a_payload_may_be_as_large_as_the_limit_and_no_larger(
@@ -423,8 +421,8 @@ def test_a_lost_reply_before_an_outage_is_an_unknown_outcome_with_the_id(
 @pytest.mark.parametrize(
     "media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-def test_only_json_is_a_job(client: Client, media: str) -> None:
-    answer = client.post("/jobs", data="{}", content_type=media)
+def test_only_json_is_a_job(refuser: Client, media: str) -> None:
+    answer = refuser.post("/jobs", data="{}", content_type=media)
     problem_of(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 

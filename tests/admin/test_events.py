@@ -13,56 +13,18 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
-from waitress import wasyncore
 from werkzeug.test import Client
 
 from pgflow_cli import census
-from pgflow_cli.admin import api, changes, server
+from pgflow_cli.admin import changes
 from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.subscribers import EVERYTHING, KEPT, Event, Subscriber
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
+from tests.admin.running import SOON, Running
 from tests.jobs import plant
 from tests.private_servers import pgbouncer, private_server
 from tests.servers import Database
-
-SOON = 15.0  # seconds in which everything here happens, on a slow machine, too
-
-
-class Running:
-    """An admin server that answers on a real socket, in a thread of this process."""
-
-    def __init__(self, plan: AdminPlan) -> None:
-        self.service = Service(plan)
-        self._bound = server.listening(plan)
-        self.port: int = self._bound.getsockname()[1]
-        self._waitress = server.serve(plan, self._bound, api.application(self.service))
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._turn)
-        self._thread.start()
-
-    def _turn(self) -> None:
-        while not self._stopped.is_set():
-            wasyncore.loop(
-                timeout=0.05, map=self._waitress._map, use_poll=True, count=1
-            )
-
-    def stop(self) -> None:
-        self.service.end()
-        self._waitress.task_dispatcher.shutdown(timeout=5)
-        self._stopped.set()
-        self._thread.join()
-        self._waitress.close()
-        self.service.close()
-
-    def status_of(self, path: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        finally:
-            connection.close()
 
 
 class Stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import OutcomeUnknown, PgflowError
-from tests.admin.conftest import problem_of
+from tests.admin.conftest import making_clients, problem_of, shared_database
 from tests.jobs import plant, plant_dead
 from tests.servers import Database, Server
 
@@ -63,41 +62,17 @@ def _many_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def refusing(server: Server, template: Database) -> Iterator[Clients]:
-    """Make clients whose every request is refused: one database does for all of them,
-    and is in the end as it was in the beginning.
-    """
-    database = server.create(f"pgflow_refusing_{os.getpid()}", template=template.name)
-    services: dict[str, Service] = {}
+def touched(server: Server, template: Database) -> Iterator[Database]:
+    """A database in which it does not matter what earlier requests have changed."""
+    with shared_database(server, template, "touched") as shared:
+        yield shared
 
-    def make(**settings: Any) -> Client:
-        key = repr(settings)
-        if key not in services:
-            plan = AdminPlan(url=database.url, access_log=False, **settings)
-            services[key] = Service(plan)
-        return Client(api.application(services[key]))
 
-    connection = database.connect()
-    before = contents(connection)
-    try:
+@pytest.fixture
+def admitting(touched: Database) -> Iterator[Clients]:
+    """Make clients whose requests may change something."""
+    with making_clients(touched) as make:
         yield make
-        for service in services.values():
-            service.end()
-            service.close()
-        assert contents(connection) == before
-    finally:
-        server.drop(database)
-
-
-def contents(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """Return how many rows each table has that a request could change."""
-    return {
-        table: len(connection.execute(f"select from pgflow.{table}").fetchall())
-        for table in (
-            *("jobs", "pending", "dead_letters", "replay_plans"),
-            *("queue_policies", "operator_actions", "ingest_decisions"),
-        )
-    }
 
 
 def path_of(route: Route) -> str:
@@ -165,8 +140,8 @@ def test_a_closed_route_wants_a_token(refusing: Clients, route: Route) -> None:
 
 
 @EVERY_THAT_ENDS
-def test_a_token_opens_what_its_role_may(client_of: Clients, route: Route) -> None:
-    client = client_of(**TOKENS)
+def test_a_token_opens_what_its_role_may(admitting: Clients, route: Route) -> None:
+    client = admitting(**TOKENS)
     for token, role in (
         (TOKEN, Role.OPERATE),
         (READER, Role.READ),
@@ -248,9 +223,9 @@ def test_the_cookie_ends_with_its_token(refusing: Clients, route: Route) -> None
 
 @pytest.mark.parametrize("path", ["/login", "/jobs", "/static/pgflow.js", "/nothing"])
 def test_a_browser_is_told_to_run_and_load_nothing_but_our_own_files(
-    client: Client, path: str
+    refuser: Client, path: str
 ) -> None:
-    headers = client.get(path).headers
+    headers = refuser.get(path).headers
     directives = headers["Content-Security-Policy"].split(";")
     policy = {
         name: allowed
@@ -283,10 +258,10 @@ def test_only_digests_of_tokens_are_kept() -> None:
 
 
 def test_a_probe_is_not_refused_for_what_it_shows(
-    client_of: Clients, monkeypatch: pytest.MonkeyPatch
+    refusing: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgflow_cli.admin.guards._FAILURES", 10)
-    client = client_of(**TOKENS)
+    client = refusing(**TOKENS)
     headers = {"X-Api-Key": "wrong-wrong-wrong-wrong"}
     for _ in range(12):
         client.get("/jobs", headers=headers)
@@ -313,11 +288,11 @@ class Faults:
 
 
 @pytest.fixture
-def failing(database: Database) -> Iterator[Callable[[Exception], Client]]:
+def failing(unchanged: Database) -> Iterator[Callable[[Exception], Client]]:
     made: list[Faults] = []
 
     def make(error: Exception) -> Client:
-        made.append(Faults(database.url, error))
+        made.append(Faults(unchanged.url, error))
         return made[-1].client
 
     yield make
@@ -382,9 +357,9 @@ def test_the_log_has_the_traceback_under_the_request_id(
 
 
 def test_the_line_of_a_request_holds_neither_query_nor_secret(
-    client_of: Clients, caplog: pytest.LogCaptureFixture
+    refusing: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = client_of(access_log=True, **TOKENS)
+    client = refusing(access_log=True, **TOKENS)
     with caplog.at_level(logging.INFO, "pgflow.admin"):
         client.get(f"/dlq?error_code={CANARY}", headers={"X-Api-Key": TOKEN})
         client.post("/login", json={"token": TOKEN, "next": f"/{CANARY}"})
@@ -398,10 +373,10 @@ def test_the_line_of_a_request_holds_neither_query_nor_secret(
 
 
 def test_what_the_database_is_called_is_nobodys_business(
-    client_of: Clients, caplog: pytest.LogCaptureFixture
+    refusing: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"postgresql://someone:{CANARY}@127.0.0.1:1/away?connect_timeout=2"
-    client = client_of(url=url, **TOKENS)
+    client = refusing(url=url, **TOKENS)
     with caplog.at_level(logging.DEBUG):
         for route in api.ROUTES:
             if path_of(route) in _STREAMS:

@@ -32,9 +32,9 @@ def cookie_of(response: TestResponse) -> Morsel[str]:
 
 
 def test_a_token_is_exchanged_for_a_cookie_that_opens_the_api(
-    client_of: Clients,
+    refusing: Clients,
 ) -> None:
-    client = client_of(**TOKENS)
+    client = refusing(**TOKENS)
     problem_of(client.get("/jobs"), 401)
     answer = log_in(client)
     assert (answer.status_code, answer.data) == (204, b"")
@@ -48,8 +48,8 @@ def test_a_token_is_exchanged_for_a_cookie_that_opens_the_api(
     assert client.get("/jobs").status_code == 200
 
 
-def test_over_https_the_cookie_never_goes_without(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_over_https_the_cookie_never_goes_without(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     answer = client.post(
         "/login", json={"token": TOKEN}, base_url="https://localhost/queue"
     )
@@ -60,9 +60,9 @@ def test_over_https_the_cookie_never_goes_without(client_of: Clients) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "x", TOKEN[:-1], TOKEN + "x", "ü", SCRAPER])
 def test_what_is_no_token_of_the_page_gets_no_cookie(
-    client_of: Clients, wrong: str
+    refusing: Clients, wrong: str
 ) -> None:
-    client = client_of(**TOKENS)
+    client = refusing(**TOKENS)
     answer = log_in(client, wrong)
     problem_of(answer, 401)
     assert "Set-Cookie" not in answer.headers
@@ -71,8 +71,8 @@ def test_what_is_no_token_of_the_page_gets_no_cookie(
     assert "Set-Cookie" not in form.headers
 
 
-def test_a_form_is_sent_on_to_where_it_came_from(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_a_form_is_sent_on_to_where_it_came_from(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     answer = submit(client, TOKEN, "/jobs?queue=emails&match=a b")
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/jobs?queue=emails&match=a%20b"
@@ -95,16 +95,16 @@ def test_a_form_is_sent_on_to_where_it_came_from(client_of: Clients) -> None:
         "",
     ],
 )
-def test_nobody_is_sent_on_to_another_server(client_of: Clients, there: str) -> None:
-    client = client_of(**TOKENS)
+def test_nobody_is_sent_on_to_another_server(refusing: Clients, there: str) -> None:
+    client = refusing(**TOKENS)
     assert submit(client, TOKEN, there).headers["Location"] == "/"
     form = client.get("/login", query_string={"next": there})
     assert "evil" not in form.text
     assert 'name="next" value="/"' in form.text
 
 
-def test_what_stands_in_the_url_of_the_form_is_escaped(client_of: Clients) -> None:
-    form = client_of(**TOKENS).get("/login?next=/%22%3E%3Cscript%3Ealert(1)%3C/script>")
+def test_what_stands_in_the_url_of_the_form_is_escaped(refusing: Clients) -> None:
+    form = refusing(**TOKENS).get("/login?next=/%22%3E%3Cscript%3Ealert(1)%3C/script>")
     assert form.status_code == 200
     assert "<script" not in form.text
     # With no-referrer a browser would say `Origin: null` of the form.
@@ -112,9 +112,9 @@ def test_what_stands_in_the_url_of_the_form_is_escaped(client_of: Clients) -> No
 
 
 def test_a_wrong_token_shows_the_form_again_without_the_token(
-    client_of: Clients,
+    refusing: Clients,
 ) -> None:
-    answer = submit(client_of(**TOKENS), "wrong-wrong-wrong", "/jobs")
+    answer = submit(refusing(**TOKENS), "wrong-wrong-wrong", "/jobs")
     assert answer.status_code == 401
     assert answer.content_type == "text/html; charset=utf-8"
     assert 'role="alert"' in answer.text
@@ -122,8 +122,8 @@ def test_a_wrong_token_shows_the_form_again_without_the_token(
     assert "wrong-wrong" not in answer.text
 
 
-def test_after_ten_wrong_tokens_an_address_waits(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_after_ten_wrong_tokens_an_address_waits(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     for number in range(10):
         assert log_in(client, f"wrong-token-{number:06}").status_code == 401
     answer = log_in(client)
@@ -154,9 +154,9 @@ def test_after_ten_wrong_tokens_an_address_waits(client_of: Clients) -> None:
     ],
 )
 def test_a_form_of_another_site_logs_nobody_in_or_out(
-    client_of: Clients, headers: dict[str, str]
+    refusing: Clients, headers: dict[str, str]
 ) -> None:
-    client = client_of(**TOKENS)
+    client = refusing(**TOKENS)
     data = {"token": TOKEN, "next": "/"}
     for path, body in (("/login", data), ("/logout", {})):
         answer = client.post(path, data=body, headers=headers)
@@ -166,22 +166,22 @@ def test_a_form_of_another_site_logs_nobody_in_or_out(
         assert "Set-Cookie" not in answer.headers
 
 
-def test_what_a_cookie_lets_in_must_come_from_our_own_page(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_what_a_cookie_lets_in_must_come_from_our_own_page(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     log_in(client)
     for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
         problem_of(client.post("/logout", headers=headers), 403, "FOREIGN_ORIGIN")
     assert client.get("/jobs").status_code == 200
 
 
-def test_a_login_by_json_of_another_origin_is_refused(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_a_login_by_json_of_another_origin_is_refused(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     problem_of(log_in(client, Origin="http://evil.example"), 403)
     problem_of(log_in(client, **{"Sec-Fetch-Site": "cross-site"}), 403)
 
 
-def test_logging_out_forgets_the_cookie(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_logging_out_forgets_the_cookie(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     log_in(client)
     answer = client.post("/logout", headers=OWN)
     assert answer.status_code == 204
@@ -199,9 +199,9 @@ def test_logging_out_forgets_the_cookie(client_of: Clients) -> None:
 
 
 def test_a_cookie_ends_after_twelve_hours_and_with_its_token(
-    client_of: Clients,
+    refusing: Clients,
 ) -> None:
-    client = client_of(**TOKENS)
+    client = refusing(**TOKENS)
     keyring = Keyring([TOKEN])
     now = time.time()
     client.set_cookie(COOKIE, keyring.cookie(TOKEN, now - 12 * 3600 + 60))
@@ -217,26 +217,26 @@ def test_a_cookie_ends_after_twelve_hours_and_with_its_token(
     problem_of(client.get("/jobs"), 401)
 
 
-def test_the_cookie_of_a_reader_changes_nothing(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_the_cookie_of_a_reader_changes_nothing(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     assert log_in(client, READER).status_code == 204
     assert client.get("/jobs").status_code == 200
     job = {"job_type": "x", "payload_json": {}}
     problem_of(client.post("/jobs", json=job, headers=OWN), 403, "READ_ONLY")
 
 
-def test_without_tokens_none_is_needed(client: Client) -> None:
-    form = client.get("/login?next=/jobs")
+def test_without_tokens_none_is_needed(refuser: Client) -> None:
+    form = refuser.get("/login?next=/jobs")
     assert form.status_code == 200
     assert "needs no token" in form.text
     assert "<form" not in form.text
-    answer = log_in(client, "anything")
+    answer = log_in(refuser, "anything")
     assert answer.status_code == 204
     assert "Set-Cookie" not in answer.headers
-    assert submit(client, "anything").status_code == 303
+    assert submit(refuser, "anything").status_code == 303
 
 
-def test_the_token_is_never_read_from_a_url(client_of: Clients) -> None:
-    client = client_of(**TOKENS)
+def test_the_token_is_never_read_from_a_url(refusing: Clients) -> None:
+    client = refusing(**TOKENS)
     problem_of(client.get(f"/login?token={TOKEN}"), 400)
     problem_of(client.post(f"/login?token={TOKEN}", json={"token": TOKEN}), 400)

@@ -33,7 +33,12 @@ PLAIN = ReplayOptions()
 
 
 @pytest.fixture(autouse=True)
-def every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
+def every_job_is_in_one_place(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Look at a test's own database when the test is over."""
+    if "connection" not in request.fixturenames:
+        yield
+        return
+    connection = request.getfixturevalue("connection")
     yield
     assert audit(connection) == (0, 0)
 
@@ -213,9 +218,9 @@ def test_a_patch_that_spoils_a_payload_is_refused_and_leaves_no_trace(
     assert rows(connection, "select 1 from pgflow.operator_actions") == []
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "status"),
-    [
+def test_a_field_of_a_replay_has_bounds(client: Client, connection: Connection) -> None:
+    [source] = plant_dead(connection)
+    for field, value, status in (
         ("queue", "a/b", 400),
         ("run_at", "1999-01-01T00:00:00Z", 422),
         ("max_attempts", 0, 400),
@@ -224,13 +229,8 @@ def test_a_patch_that_spoils_a_payload_is_refused_and_leaves_no_trace(
         ("to_queue", "emails", 400),
         ("note", "x" * 1001, 400),
         ("note", "a\u0000b", 400),
-    ],
-)
-def test_a_field_of_a_replay_has_bounds(
-    client: Client, connection: Connection, field: str, value: object, status: int
-) -> None:
-    [source] = plant_dead(connection)
-    problem_of(replay(client, source, **{field: value}), status)
+    ):
+        problem_of(replay(client, source, **{field: value}), status)
     assert created(connection) == 0
 
 
@@ -433,14 +433,9 @@ def test_a_run_answers_at_once_and_goes_on(
     ],
 )
 def test_what_cannot_be_meant_is_refused(
-    client: Client,
-    connection: Connection,
-    body: dict[str, Any],
-    status: int,
-    code: str,
+    refuser: Client, body: dict[str, Any], status: int, code: str
 ) -> None:
-    problem_of(order(client, **body), status, code)
-    assert rows(connection, "select 1 from pgflow.replay_plans") == []
+    problem_of(order(refuser, **body), status, code)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -522,10 +517,10 @@ def test_a_plan_is_undone(
 
 
 @pytest.mark.parametrize("verb", ["stop", "resume", "undo"])
-def test_an_unknown_plan_is_a_404(client: Client, verb: str) -> None:
-    problem_of(client.post(f"/replays/4711/{verb}"), 404, "NOT_FOUND")
-    problem_of(client.post(f"/replays/0/{verb}"), 400, "BAD_REQUEST")
-    problem_of(client.post(f"/replays/{2**63}/{verb}"), 400, "BAD_REQUEST")
+def test_an_unknown_plan_is_a_404(refuser: Client, verb: str) -> None:
+    problem_of(refuser.post(f"/replays/4711/{verb}"), 404, "NOT_FOUND")
+    problem_of(refuser.post(f"/replays/0/{verb}"), 400, "BAD_REQUEST")
+    problem_of(refuser.post(f"/replays/{2**63}/{verb}"), 400, "BAD_REQUEST")
 
 
 # The end of a server, and of the database.

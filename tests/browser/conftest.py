@@ -1,25 +1,28 @@
-"""Fixtures: a browser, servers and pages for each test."""
+"""Fixtures: a browser; servers and pages for each test."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
-from tests.browser.town import Town, plant_town
-from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Served, Visits
+from tests.admin.running import Running
+from tests.browser.town import Connection, Town, plant_town
+from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Visits
 from tests.servers import Database, Server
 from tests.tools import needs_tool
 
 
 class Serves(Protocol):
-    def __call__(self, *options: str) -> Served: ...
+    def __call__(self, **settings: Any) -> Running: ...
 
 
 @dataclass
@@ -27,16 +30,17 @@ class Shown:
     """A town that is only looked at, and the server that shows it."""
 
     town: Town
-    served: Served
+    served: Running
 
     @property
     def url(self) -> str:
         return self.served.url
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A Chromium of the test's own.
+    """A Chromium for the tests of this folder that follow one another; each opens
+    pages in contexts of its own.
 
     While Playwright runs, its event loop runs in this thread: a test of an async
     handler that came after could not have one.
@@ -62,15 +66,13 @@ def visits(browser: Browser) -> Iterator[Visits]:
 
 
 @pytest.fixture
-def serve_admin(
-    database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Serves]:
-    """Start `pgflow serve-admin` on the test's database, with options of the test's."""
-    running: list[Served] = []
+def serve_admin(database: Database) -> Iterator[Serves]:
+    """Start an admin server on the test's database, with settings of the test's."""
+    running: list[Running] = []
 
-    def start(*options: str) -> Served:
-        folder = tmp_path_factory.mktemp("admin")
-        running.append(Served(database.url, folder, *options))
+    def start(**settings: Any) -> Running:
+        plan = AdminPlan(url=database.url, port=0, **settings)
+        running.append(Running(plan))
         return running[-1]
 
     yield start
@@ -78,20 +80,31 @@ def serve_admin(
         each.stop()
 
 
-@pytest.fixture(scope="session")
-def shown(
-    server: Server, template: Database, tmp_path_factory: pytest.TempPathFactory
+@contextmanager
+def showing(
+    server: Server, template: Database, plant: Callable[[Connection], Town]
 ) -> Iterator[Shown]:
-    """A calm town, for tests that change nothing in it."""
+    """Serve a town of its own, for tests that change nothing in it."""
     made = server.create(f"pgflow_town_{os.getpid()}", template=template.name)
-    repository = Repository.of(Settings(made.url))
-    repository.record_identity()
-    repository.close()
-    town = plant_town(made.connect())
-    served = Served(made.url, tmp_path_factory.mktemp("town"))
-    yield Shown(town, served)
-    served.stop()
-    server.drop(made)
+    try:
+        repository = Repository.of(Settings(made.url))
+        repository.record_identity()
+        repository.close()
+        served = Running(AdminPlan(url=made.url, port=0))
+        try:
+            yield Shown(plant(made.connect()), served)
+        finally:
+            served.stop()
+    finally:
+        server.drop(made)
+
+
+# Not of the session: its server's threads would run beside the tests of other folders.
+@pytest.fixture(scope="module")
+def shown(server: Server, template: Database) -> Iterator[Shown]:
+    """A calm town, for tests that change nothing in it."""
+    with showing(server, template, plant_town) as calm:
+        yield calm
 
 
 def pages_of(town: Town) -> list[str]:

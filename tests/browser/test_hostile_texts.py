@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 from urllib.parse import quote
 
-import psycopg
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import Serves, pages_of
+from tests.browser.conftest import Shown, pages_of, showing
 from tests.browser.polyglots import POLYGLOTS
-from tests.browser.town import Town, plant_town
-from tests.browser.visits import Served, Visits
+from tests.browser.town import plant_town
+from tests.browser.visits import Visits
+from tests.servers import Database, Server
 
 _EACH = 30  # jobs of each of seven states
 # What only waits for a hand on the mouse must not be there, either.
@@ -41,29 +42,25 @@ _UPDATE = """() => new Promise(swapped => {
 })"""
 
 
-@pytest.fixture
-def town(connection: psycopg.Connection[Any]) -> Town:
+@pytest.fixture(scope="module")
+def shown(server: Server, template: Database) -> Iterator[Shown]:
     """A town where everybody who could write something tried."""
-    planted = plant_town(connection, POLYGLOTS, each=_EACH)
-    assert sum(len(jobs) for jobs in planted.jobs.values()) >= 200
-    return planted
+    plant = partial(plant_town, texts=POLYGLOTS, each=_EACH)
+    with showing(server, template, plant) as attacked:
+        assert sum(len(jobs) for jobs in attacked.town.jobs.values()) >= 200
+        yield attacked
 
 
-@pytest.fixture
-def served(town: Town, serve_admin: Serves) -> Served:
-    return serve_admin()
-
-
-def test_nothing_of_200_hostile_jobs_runs(
-    town: Town, served: Served, visits: Visits
-) -> None:
+def test_nothing_of_200_hostile_jobs_runs(shown: Shown, visits: Visits) -> None:
     visits.forgive("status of 40[04]")
-    page = visits.still_page(served.url)
+    # Without the policy: escaping does not lean on it.
+    page = visits.still_page(shown.url, bypass_csp=True)
+    town = shown.town
     known = [*town.jobs["dlq"], *(town.one(state) for state in town.jobs)]
     jobs = [f"/ui/jobs/{job}?payload=all" for job in known]
     lists = ("/ui/jobs?limit=500", "/ui/dlq?limit=500", "/ui/dlq?by=fingerprint")
     found = {
-        path: _foreign(page, served.url + path)
+        path: _foreign(page, shown.url + path)
         for path in (*pages_of(town), *lists, *jobs)
     }
     assert {path: said for path, said in found.items() if said} == {}
@@ -71,30 +68,26 @@ def test_nothing_of_200_hostile_jobs_runs(
     assert "pwned" in page.locator("#main").inner_text()
 
 
-def test_escaping_does_not_lean_on_the_policy(
-    town: Town, served: Served, visits: Visits
+def test_with_hostile_texts_no_page_breaks_the_policy(
+    shown: Shown, visits: Visits
 ) -> None:
-    visits.forgive("status of 40[04]")
-    page = visits.still_page(served.url, bypass_csp=True)
-    lists = ("/ui/jobs?limit=500", "/ui/dlq?limit=500")
-    found = {
-        path: _foreign(page, served.url + path) for path in (*pages_of(town), *lists)
-    }
-    assert {path: said for path, said in found.items() if said} == {}
+    page = visits.still_page(shown.url)
+    for path in ("/", "/ui/jobs?limit=500", "/ui/dlq?limit=500", "/ui/audit"):
+        assert _foreign(page, shown.url + path) == [], path
 
 
-def test_nothing_runs_that_an_update_brings(served: Served, visits: Visits) -> None:
-    page = visits.still_page(served.url, bypass_csp=True)
+def test_nothing_runs_that_an_update_brings(shown: Shown, visits: Visits) -> None:
+    page = visits.still_page(shown.url, bypass_csp=True)
     for path in ("/", "/ui/queues/emails", "/ui/jobs?limit=500", "/ui/dlq?limit=500"):
-        page.goto(served.url + path)
+        page.goto(shown.url + path)
         page.evaluate(_UPDATE)
         found: list[str] = page.evaluate(_FOREIGN)
         assert found == [], path
 
 
-def test_nothing_of_a_hostile_url_runs(served: Served, visits: Visits) -> None:
+def test_nothing_of_a_hostile_url_runs(shown: Shown, visits: Visits) -> None:
     visits.forgive("status of 4")
-    page = visits.still_page(served.url, bypass_csp=True)
+    page = visits.still_page(shown.url, bypass_csp=True)
     for text in POLYGLOTS[::4]:
         sent = quote(text, safe="")
         for path in (
@@ -106,7 +99,7 @@ def test_nothing_of_a_hostile_url_runs(served: Served, visits: Visits) -> None:
             f"/{sent}",
             f"/login?next=/{sent}",
         ):
-            assert _foreign(page, served.url + path) == [], path
+            assert _foreign(page, shown.url + path) == [], path
 
 
 def _foreign(page: Page, url: str) -> list[str]:

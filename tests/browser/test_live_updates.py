@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Serves
@@ -20,6 +20,13 @@ _HIDE = """hidden => {
   Object.defineProperty(document, 'hidden', {value: hidden, configurable: true})
   document.dispatchEvent(new Event('visibilitychange'))
 }"""
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server look for changes more often than every two seconds."""
+    monkeypatch.setattr("pgflow_cli.admin.broker._LOOK", 0.3)
+    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.1)
 
 
 def says(page: Page, words: str) -> None:
@@ -53,10 +60,13 @@ def test_above_the_cap_a_page_asks_every_few_seconds(
 ) -> None:
     visits.forgive("status of 503")
     plant(connection, queue="known")
-    page = visits.page(f"{serve_admin('--max-sse=0').url}/")
+    page = visits.page()
+    page.clock.install()
+    page.goto(f"{serve_admin(max_sse=0).url}/")
     mark(page)
     says(page, "updates every 5 s")
     plant(connection, queue="fresh")
+    page.clock.fast_forward(6_000)
     shows(page, "fresh")
 
 
@@ -64,7 +74,7 @@ def test_a_tab_in_the_background_gives_its_place_up(
     serve_admin: Serves, visits: Visits, connection: Connection
 ) -> None:
     plant(connection, queue="known")
-    url = f"{serve_admin('--max-sse=1').url}/"
+    url = f"{serve_admin(max_sse=1).url}/"
     first = visits.page(url)
     mark(first)
     says(first, "live")
@@ -219,14 +229,12 @@ def test_a_table_stays_where_it_was_moved_to(
 
 
 def test_when_the_login_ends_the_page_says_so_and_keeps_what_it_shows(
-    serve_admin: Serves, visits: Visits, connection: Connection, tmp_path: Path
+    serve_admin: Serves, visits: Visits, connection: Connection
 ) -> None:
     plant(connection, queue="known")
-    tokens = tmp_path / "tokens"
-    tokens.write_text("browser-token-browser-token\n")
-    tokens.chmod(0o600)
-    page = visits.page(f"{serve_admin(f'--api-token-file={tokens}').url}/ui/queues")
-    page.get_by_label("Token").fill("browser-token-browser-token")
+    token = "browser-token-browser-token"
+    page = visits.page(f"{serve_admin(api_tokens=(token,)).url}/ui/queues")
+    page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/ui/queues")
     says(page, "live")

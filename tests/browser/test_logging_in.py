@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import logging
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from pgflow_cli.admin.tokens import COOKIE
+from tests.admin.running import Running
 from tests.browser.conftest import Serves
-from tests.browser.visits import Served, Visits
+from tests.browser.visits import Visits
 
 TOKEN = "browser-token-" * 3
 EVIL = "http://evil.example"
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> Path:
-    """A file with a token."""
-    tokens = tmp_path / "tokens"
-    tokens.write_text(f"{TOKEN}\n")
-    tokens.chmod(0o600)
-    return tokens
-
-
-@pytest.fixture
-def guarded(serve_admin: Serves, tokens: Path) -> Served:
+def guarded(serve_admin: Serves) -> Running:
     """A server that wants a token."""
-    return serve_admin(f"--api-token-file={tokens}")
+    return serve_admin(api_tokens=(TOKEN,))
 
 
 def log_in(page: Page, token: str = TOKEN) -> None:
@@ -38,7 +30,7 @@ def log_in(page: Page, token: str = TOKEN) -> None:
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_a_browser_logs_in_and_goes_where_it_wanted(
-    guarded: Served, visits: Visits, script: bool
+    guarded: Running, visits: Visits, script: bool
 ) -> None:
     page = visits.page(
         f"{guarded.url}/login?next=/openapi.json", java_script_enabled=script
@@ -58,9 +50,9 @@ def test_a_browser_logs_in_and_goes_where_it_wanted(
 
 
 def test_behind_a_gateway_everything_is_below_its_path(
-    serve_admin: Serves, tokens: Path, visits: Visits
+    serve_admin: Serves, visits: Visits
 ) -> None:
-    served = serve_admin(f"--api-token-file={tokens}", "--base-path=/ops/pgflow")
+    served = serve_admin(api_tokens=(TOKEN,), base_path="/ops/pgflow")
     page = visits.page(f"{served.url}/ui/queues?sort=queue")
     log_in(page)
     page.wait_for_url(f"{served.url}/ui/queues?sort=queue")
@@ -78,7 +70,7 @@ def test_behind_a_gateway_everything_is_below_its_path(
     assert [url for url in asked if not url.startswith(f"{served.url}/")] == []
 
 
-def test_no_script_can_read_the_cookie(guarded: Served, visits: Visits) -> None:
+def test_no_script_can_read_the_cookie(guarded: Running, visits: Visits) -> None:
     page = visits.page(f"{guarded.url}/login?next=/openapi.json")
     log_in(page)
     page.wait_for_url("**/openapi.json")
@@ -88,8 +80,9 @@ def test_no_script_can_read_the_cookie(guarded: Served, visits: Visits) -> None:
 
 @pytest.mark.parametrize("logged_in", [True, False], ids=["logged in", "logged out"])
 def test_another_site_changes_nothing_by_forms(
-    guarded: Served, visits: Visits, logged_in: bool
+    guarded: Running, visits: Visits, caplog: pytest.LogCaptureFixture, logged_in: bool
 ) -> None:
+    caplog.set_level(logging.INFO, "pgflow.admin")
     page = visits.page(f"{guarded.url}/login?next=/openapi.json")
     if logged_in:
         log_in(page)
@@ -108,11 +101,11 @@ def test_another_site_changes_nothing_by_forms(
         assert arrived.value is not None
         assert 400 <= arrived.value.status < 500
     assert page.context.cookies() == known
-    assert "POST /login 403" in guarded.log or '"status":403' in guarded.log
+    assert "POST /login 403" in caplog.messages
 
 
 def test_another_site_can_neither_read_nor_frame(
-    guarded: Served, visits: Visits
+    guarded: Running, visits: Visits
 ) -> None:
     page = visits.page(f"{guarded.url}/login?next=/openapi.json")
     log_in(page)

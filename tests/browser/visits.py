@@ -1,4 +1,4 @@
-"""What the tests of the page are made of: a server that runs, a browser that complains.
+"""What the tests of the page are made of: a browser that complains.
 
 A test fails if its browser complained of anything: a script's error, an error on the
 console, a breach of the content security policy.
@@ -6,12 +6,7 @@ console, a breach of the content security policy.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,54 +23,11 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_SERVING = re.compile(r'serving (http://[^\s"]+)')
 # A breach of the policy is an error on the console, too; this one says which rule.
 _WITNESS = """
 document.addEventListener('securitypolicyviolation', event =>
   console.error('CSP ' + event.violatedDirective + ' ' + event.blockedURI));
 """
-
-
-class Served:
-    """A running `pgflow serve-admin`, where it listens, and its log."""
-
-    def __init__(self, database_url: str, folder: Path, *options: str) -> None:
-        self._log = folder / f"admin-{time.monotonic_ns()}.log"
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    str(Path(sys.executable).with_name("pgflow")),
-                    "serve-admin",
-                    "--addr=127.0.0.1:0",
-                    *options,
-                ],
-                env={
-                    **{n: v for n, v in os.environ.items() if n[:7] != "PGFLOW_"},
-                    "DATABASE_URL": database_url,
-                    "XDG_CONFIG_HOME": str(folder),
-                },
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
-        self.url = self._listening().rstrip("/")
-
-    def _listening(self) -> str:
-        deadline = time.monotonic() + 30
-        while not (found := _SERVING.search(self.log)):
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, f"it does not listen: {self.log}"
-            time.sleep(0.01)
-        return found[1]
-
-    @property
-    def log(self) -> str:
-        """Return what it has written."""
-        return self._log.read_text(encoding="utf-8")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        assert self.process.wait(15) == 0, self.log
 
 
 class Visits:
