@@ -114,8 +114,8 @@ places as materialized (
   where problem is null
   group by queue, priority
 ),
--- Beyond the bound of queues, too (open_places in 0002_enqueue): it keeps producers from each other, and an operator must
--- be able to act while one of them has filled it. What is made here counts.
+-- Beyond the bound of queues, too (open_places in 0002_enqueue): it keeps producers from each other, and while one of
+-- them has filled it an operator must be able to act. What is made here counts.
 ranked as (
   insert into pgflow.queue_ranks (queue, rank)
   select queue, rank
