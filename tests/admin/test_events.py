@@ -27,6 +27,14 @@ from tests.private_servers import pgbouncer, private_server
 from tests.servers import Database
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server look, and listen again, sooner than an operator needs it."""
+    monkeypatch.setattr("pgflow_cli.admin.broker._LOOK", 0.3)
+    monkeypatch.setattr("pgflow_cli.admin.broker._BROKEN", 0.5)
+    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.1)
+
+
 class Stream:
     """A client that listens."""
 

@@ -16,10 +16,22 @@
   };
   let state = ["", false];
   const tell = (text, on) => { state = [text, on]; say(text, on); };
+  // What comes while the panel is asked for would wait on the panel that is replaced,
+  // and be forgotten with it: we keep it.
+  let asking = false;
+  const missed = new Set();
   const refresh = (kind) => {
     if (document.hidden) return;
-    htmx.trigger(body, "pgflow:" + kind);
+    if (asking) missed.add(kind);
+    else htmx.trigger(body, "pgflow:" + kind);
   };
+  body.addEventListener("htmx:beforeSend", () => { asking = true; });
+  body.addEventListener("htmx:afterRequest", () => {
+    asking = false;
+    const kinds = [...missed];
+    missed.clear();
+    kinds.forEach(refresh);
+  });
 
   // Whoever types in a panel, has typed there, or marks text in it, keeps what is there.
   const inUse = (panel) => {
