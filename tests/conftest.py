@@ -100,7 +100,7 @@ def database(
         pytest.skip("needs a session of its own")
     made = server.create(_name("test"), template=template.name)
     try:
-        _accept(made)
+        accept(made)
         yield way_through(made)
     finally:
         server.drop(made)
@@ -135,10 +135,12 @@ def wait_until() -> Callable[..., Any]:
     """Wait for a condition and return what it returned, or fail with the message."""
 
     def wait(condition: Callable[[], Any], message: str, *, seconds: float = 60) -> Any:
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, 0.01
         while not (value := condition()):
             assert time.monotonic() < deadline, f"not within {seconds} s: {message}"
-            time.sleep(0.01)
+            time.sleep(pause)
+            # Who waits long looks less often: a look takes time from what it waits for.
+            pause = min(1.1 * pause, 0.03)
         return value
 
     return wait
@@ -176,7 +178,7 @@ def _name(kind: str) -> str:
     return f"pgflow_{kind}_{os.getpid()}_{next(_numbers)}"
 
 
-def _accept(database: Database) -> None:
+def accept(database: Database) -> None:
     """Take a clone for the database itself: else it is fenced."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute(sqlfiles.statement("record_identity").text)

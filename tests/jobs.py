@@ -155,6 +155,28 @@ def status_of(connection: Connection, job_id: str) -> str:
     return str(row[0])
 
 
+def all_ended(connection: Connection) -> bool:
+    """Whether no job waits, and none runs: one quick look, however many there are."""
+    row = connection.execute(
+        "select not exists (select from pgflow.pending)"
+        " and not exists (select from pgflow.leases)"
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def statuses_of(connection: Connection, job_ids: list[str]) -> set[str]:
+    """Return every status that one of these jobs has."""
+    rows = connection.execute(
+        "select distinct overview.status from unnest(%s::uuid[]) as wanted (id)"
+        " cross join lateral ("
+        "  select status from pgflow.job_overview where id = wanted.id"
+        " ) as overview",
+        (job_ids,),
+    ).fetchall()
+    return {str(row[0]) for row in rows}
+
+
 def attempts_of(
     connection: Connection, job_id: str
 ) -> list[tuple[int, str, str | None]]:

@@ -154,13 +154,23 @@ class StallingProxy:
         self._listener.bind(str(folder / ".s.PGSQL.5432"))
         self._listener.listen()
         self._flows: list[threading.Event] = []
+        self._serves_new = True
         self._sockets = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def stall(self) -> None:
-        """Fall silent on every connection there is; new ones are served."""
+    def stall(self, *, new: bool = False) -> None:
+        """Fall silent on every connection there is; `new` ones are served, or are not
+        either.
+        """
+        self._serves_new = not new
         for flow in self._flows:
             flow.clear()
+
+    def go_on(self) -> None:
+        """Pass on what has been held back, and serve all connections again."""
+        self._serves_new = True
+        for flow in self._flows:
+            flow.set()
 
     def close(self) -> None:
         for opened in [*self._sockets]:
@@ -178,7 +188,8 @@ class StallingProxy:
                 self._sockets += [client, server]
                 server.connect(str(self._server))
                 flow = threading.Event()
-                flow.set()
+                if self._serves_new:
+                    flow.set()
                 self._flows.append(flow)
                 for source, target in ((client, server), (server, client)):
                     threading.Thread(

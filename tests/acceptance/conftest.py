@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,17 @@ def how_to_run() -> executable.Runs:
 @pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start `pgflow work` on the trial's database; all are gone when the trial ends."""
+    with workers(database, tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def workers(database: Database, folder: Path) -> Iterator[Callable[..., Worker]]:
+    """Yield what starts `pgflow work` in a folder; all of them end with the block."""
     started: list[Worker] = []
 
     def start(*options: str, url: str | None = None, app: bool = True) -> Worker:
-        log = tmp_path / f"worker-{len(started)}.log"
+        log = folder / f"worker-{len(started)}.log"
         arguments = ["work", "--log-format", "text", "--log-level", "debug"]
         if app:
             arguments += ["--app", str(APP)]
@@ -73,7 +81,7 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
                     "DATABASE_URL": url or database.url,
                     "WITNESS_URL": url or database.url,
                 },
-                cwd=tmp_path,
+                cwd=folder,
                 stdout=output,
                 stderr=output,
                 text=True,
@@ -103,6 +111,11 @@ def is_gone(process: psutil.Process) -> bool:
 @pytest.fixture
 def witness(connection: Connection) -> Callable[[str], list[tuple[str, int]]]:
     """Return a function that lists (event, attempt_no) of a job, in order."""
+    return watch(connection)
+
+
+def watch(connection: Connection) -> Callable[[str], list[tuple[str, int]]]:
+    """Make the table that handlers write to, and a function that reads it."""
     connection.execute(
         """
         create table witness (

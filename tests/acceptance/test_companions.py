@@ -107,7 +107,7 @@ def test_a_server_answers_while_the_worker_waits_for_the_database(
     assert ask(f"{admin}/jobs")[0] == 503
 
 
-@pytest.mark.parametrize("off", ["off", "false", "0", "OFF", ""])
+@pytest.mark.parametrize("off", ["OFF", ""])
 def test_nothing_listens_unless_it_is_asked_to(
     start_worker: Start,
     wait_until: Wait,

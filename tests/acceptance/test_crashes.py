@@ -18,7 +18,7 @@ from pgflow_cli.models import Cycle as Lease
 from pgflow_cli.models import Scan
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker, is_gone
-from tests.jobs import attempts_of, plant, status_of
+from tests.jobs import attempts_of, plant, status_of, statuses_of
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -113,25 +113,25 @@ def test_processes_that_settle_nothing_are_replaced_more_and_more_slowly(
     )
 
 
-@pytest.mark.parametrize("job_type", ["poison", "crashes"])
 def test_a_poison_job_ends_as_a_crash_loop_and_harms_nobody(
     connection: Connection,
     start_worker: Start,
     witness: Witness,
     wait_until: Wait,
-    job_type: str,
 ) -> None:
+    """One kills its process, one makes it crash."""
     good = plant(connection, 20, job_type="quick")
-    [bad] = plant(connection, job_type=job_type)
+    bad = [plant(connection, job_type=kind)[0] for kind in ("poison", "crashes")]
     good += plant(connection, 20, job_type="quick")
     start_worker(*SHORT)
-    wait_until(settled(connection, bad, *good), "all are settled", seconds=300)
-    assert {status_of(connection, j) for j in good} == {"succeeded"}
-    assert [a[1] for a in attempts_of(connection, bad)] == ["lost"] * 3
-    row = connection.execute(
+    wait_until(settled(connection, *bad, *good), "all are settled", seconds=300)
+    assert statuses_of(connection, good) == {"succeeded"}
+    for job in bad:
+        assert [a[1] for a in attempts_of(connection, job)] == ["lost"] * 3
+    rows = connection.execute(
         "select dlq_reason_code, error_code from pgflow.dead_letters"
     ).fetchall()
-    assert row == [("CRASH_LOOP", "WORKER_LOST")]
+    assert rows == [("CRASH_LOOP", "WORKER_LOST")] * 2
 
 
 def test_a_job_that_kills_the_supervisor_starts_three_times(
@@ -321,9 +321,7 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
     witness: Witness,
     wait_until: Wait,
 ) -> None:
-    [job] = plant(
-        connection, job_type="holds_the_interpreter", payload='{"length": 28}'
-    )
+    [job] = plant(connection, job_type="holds_the_interpreter", payload='{"length": 6}')
     start_worker("--lease-seconds", "2", "--reap-interval", "100ms")
     start_worker("--lease-seconds", "2", "--reap-interval", "100ms")
     wait_until(settled(connection, job), "it ends", seconds=120)
@@ -339,6 +337,14 @@ def test_a_handler_that_holds_the_interpreter_past_its_deadline_is_ended_from_ou
     wait_until(settled(connection, job, good), "it is ended", seconds=60)
     assert attempts_of(connection, job) == [(1, "failed", "TIMEOUT")]
     assert status_of(connection, job) == "dlq"
+    counted = "select outcome, count from pgflow.worker_counters where metric = %s"
+    wait_until(
+        lambda: (
+            sorted(connection.execute(counted, ("attempts",)).fetchall())
+            == [("dlq", 1), ("succeeded", 1)]
+        ),
+        "both are counted",
+    )
 
 
 def test_no_process_is_left_when_a_supervisor_is_killed_while_it_starts(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.local_server import Folder
+from pgflow_cli.local_server import Folder, find_running
 from pgflow_cli.local_server.binaries import server_account
 
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
@@ -34,10 +34,11 @@ class Directory:
     def __init__(self, path: Path, wait_until: WaitUntil) -> None:
         self.path = path
         self.wait_until = wait_until
+        self.data_dir = path / ".pgflow"
         self.started: list[Process] = []
         account = server_account()
         self.folders = [
-            Folder.of(path / ".pgflow", account, ephemeral=ephemeral)
+            Folder.of(self.data_dir, account, ephemeral=ephemeral)
             for ephemeral in (False, True)
         ]
 
@@ -50,7 +51,7 @@ class Directory:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
     def start(self, *arguments: str) -> Process:
@@ -68,10 +69,11 @@ class Directory:
         return process
 
     def url(self) -> str:
-        def printed() -> str:
-            return self.run("dev", "--print-url").stdout.strip()
-
-        url = self.wait_until(printed, "dev prints a URL")
+        """Return what `pgflow dev --print-url` prints, once the server runs."""
+        running = self.wait_until(
+            lambda: find_running(self.data_dir), "a server runs", seconds=120
+        )
+        url = running.url()
         assert isinstance(url, str)
         return url
 
@@ -82,7 +84,7 @@ class Directory:
                 return row.fetchone() != (0,)
             return False
 
-        self.wait_until(registered, "a worker registers")
+        self.wait_until(registered, "a worker registers", seconds=120)
 
     def processes(self) -> list[str]:
         lines = [
@@ -96,14 +98,46 @@ class Directory:
 
 @pytest.fixture
 def directory(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Directory]:
-    made = Directory(tmp_path, wait_until)
+    with cleaned(Directory(tmp_path, wait_until)) as made:
+        yield made
+
+
+@contextmanager
+def cleaned(made: Directory) -> Iterator[Directory]:
+    """Yield a directory; what was started in it and its data go with the block."""
     yield made
     for process in made.started:
         process.kill()
         print(process.communicate()[0])  # is shown if the test has failed
-    wait_until(lambda: not made.processes(), "every server has ended")
+    made.wait_until(lambda: not made.processes(), "every server has ended")
     for folder in made.folders:
         shutil.rmtree(folder.path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_directory() -> Iterator[list[Directory]]:
+    """Hold the directory of `served`, which the first trial to ask for it makes."""
+    with ExitStack() as stack:
+        held: list[Directory] = []
+        yield held
+        for made in held:
+            stack.enter_context(cleaned(made))
+
+
+@pytest.fixture
+def served(
+    shared_directory: list[Directory],
+    tmp_path_factory: pytest.TempPathFactory,
+    wait_until: WaitUntil,
+) -> Directory:
+    """A directory whose `pgflow dev --no-worker`, the first that was started there,
+    several trials use and leave alone.
+    """
+    if not shared_directory:
+        made = Directory(tmp_path_factory.mktemp("served"), wait_until)
+        made.start("--no-worker")
+        shared_directory.append(made)
+    return shared_directory[0]
 
 
 def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> None:
@@ -134,33 +168,15 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
     assert password not in output
 
 
-def test_where_the_usual_port_is_taken_the_page_goes_to_another(
-    directory: Directory,
-) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # somebody else listens there already
-            taken.bind(("127.0.0.1", 3003))
-            taken.listen()
-        dev = directory.start()
-        assert dev.stdout is not None
-        said = next(line for line in dev.stdout if "admin server listens" in line)
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
-        assert found, said
-        assert found[1] != "3003"
-        with urllib.request.urlopen(f"{found[0]}/health", timeout=60) as answer:  # noqa: S310
-            assert answer.read() == b"ok"
-
-
-def test_the_url_reaches_a_migrated_database(directory: Directory) -> None:
-    directory.start("--no-worker")
-    url = directory.url()
+def test_the_url_reaches_a_migrated_database(served: Directory) -> None:
+    url = served.url()
+    assert served.run("dev", "--print-url").stdout == f"{url}\n"
 
     def is_migrated() -> bool:
-        return not directory.run("migrate", "--check", DATABASE_URL=url).returncode
+        return not served.run("migrate", "--check", DATABASE_URL=url).returncode
 
-    directory.wait_until(is_migrated, "it is migrated")
-    assert not any("password" in line or url in line for line in directory.processes())
+    served.wait_until(is_migrated, "it is migrated")
+    assert not any("password" in line or url in line for line in served.processes())
 
 
 def test_without_a_running_server_there_is_no_url(directory: Directory) -> None:
@@ -170,63 +186,67 @@ def test_without_a_running_server_there_is_no_url(directory: Directory) -> None:
     assert "pgflow dev" in done.stderr
 
 
-def test_a_second_dev_attaches_and_leaves_the_server_alone(
-    directory: Directory,
-) -> None:
-    first = directory.start("--no-worker")
-    url = directory.url()
-    second = directory.start("--no-admin")
+def test_a_second_dev_attaches_and_leaves_the_server_alone(served: Directory) -> None:
+    url = served.url()
+    second = served.start("--no-admin")
     assert second.stdout is not None
     said = next(line for line in second.stdout if "attached" in line)
-    assert str(directory.folders[0].path) in said
+    assert str(served.folders[0].path) in said
 
     second.send_signal(signal.SIGINT)
 
-    assert second.wait(10) == 0
-    assert first.poll() is None
+    assert second.wait(60) == 0
+    assert served.started[0].poll() is None
     psycopg.connect(url).close()
 
 
-def test_a_second_dev_ends_with_the_first(directory: Directory) -> None:
-    first = directory.start("--no-worker")
-    directory.url()
+def test_dev_stop_ends_from_another_terminal_it_and_what_is_attached(
+    directory: Directory,
+) -> None:
+    first = directory.start("--no-admin")
+    directory.wait_for_worker(directory.url())
     second = directory.start("--no-admin")
     assert second.stdout is not None
     next(line for line in second.stdout if "attached" in line)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 0
-    assert second.wait(10) == 0
-
-
-def test_dev_stop_ends_it_from_another_terminal(directory: Directory) -> None:
-    dev = directory.start("--no-admin")
-    directory.wait_for_worker(directory.url())
     assert directory.run("dev", "stop").returncode == 0
-    assert dev.wait(10) == 0
+    assert first.wait(60) == 0
+    assert second.wait(60) == 0
     again = directory.run("dev", "stop")
     assert again.returncode == 0
     assert "no server runs here" in again.stderr
 
 
-def test_dev_status_tells_owner_and_files(directory: Directory) -> None:
-    dev = directory.start("--no-worker")
-    directory.url()
-    status = json.loads(directory.run("dev", "status", "-o", "json").stdout)
+def test_dev_status_tells_owner_and_files(served: Directory) -> None:
+    served.url()
+    status = json.loads(served.run("dev", "status", "-o", "json").stdout)
     assert status["running"] is True
-    assert status["owner"] == dev.pid
+    assert status["owner"] == served.started[0].pid
     assert psutil.Process(status["pid"]).name() == "postgres"
-    assert status["data"] == str(directory.folders[0].data)
+    assert status["data"] == str(served.folders[0].data)
 
 
 def test_a_killed_dev_takes_server_and_worker_with_it(directory: Directory) -> None:
-    dev = directory.start("--no-admin")
+    """And its page, which has gone to another port where the usual one is taken."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else listens there already
+            taken.bind(("127.0.0.1", 3003))
+            taken.listen()
+        dev = directory.start()
+        assert dev.stdout is not None
+        said = next(line for line in dev.stdout if "admin server listens" in line)
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+    assert found, said
+    assert found[1] != "3003"
+    with urllib.request.urlopen(f"{found[0]}/health", timeout=60) as answer:  # noqa: S310
+        assert answer.read() == b"ok"
     directory.wait_for_worker(directory.url())
     family = psutil.Process(dev.pid).children(recursive=True)
     dev.kill()
     dev.wait()
     directory.wait_until(
         lambda: not any(p.is_running() and p.status() != "zombie" for p in family),
-        "server, worker and guard end",
+        "server, worker, page and guard end",
     )
     status = json.loads(directory.run("dev", "status", "-o", "json").stdout)
     assert status["running"] is False
@@ -242,26 +262,18 @@ def test_an_ephemeral_dev_is_found_and_forgets(directory: Directory) -> None:
     assert not directory.folders[1].path.exists()
 
 
-def test_dev_psql_passes_its_arguments_on(directory: Directory) -> None:
-    directory.start("--no-worker")
-    directory.url()
-    done = directory.run("dev", "psql", "--", "-XAtc", "select 6 * 7")
+def test_dev_psql_passes_its_arguments_on(served: Directory) -> None:
+    served.url()
+    done = served.run("dev", "psql", "--", "-XAtc", "select 6 * 7")
     assert done.stdout == "42\n", done.stderr
 
 
-def test_dev_reset_deletes_data_but_not_under_a_running_server(
-    directory: Directory,
-) -> None:
-    dev = directory.start("--no-worker")
-    directory.url()
-    refused = directory.run("dev", "reset", "--yes")
+def test_dev_reset_deletes_nothing_under_a_running_server(served: Directory) -> None:
+    url = served.url()
+    refused = served.run("dev", "reset", "--yes")
     assert refused.returncode == 4, refused.stderr
-    assert directory.run("dev", "stop").returncode == 0
-    dev.wait(10)
-    assert directory.run("dev", "reset").returncode == 4  # nobody to ask
-    assert directory.folders[0].data.exists()
-    assert directory.run("dev", "reset", "--yes").returncode == 0
-    assert not directory.folders[0].path.exists()
+    assert "pgflow dev stop" in refused.stderr
+    psycopg.connect(url).close()
 
 
 def test_the_url_dev_starts_a_server_for_one_command(directory: Directory) -> None:
@@ -269,6 +281,11 @@ def test_the_url_dev_starts_a_server_for_one_command(directory: Directory) -> No
     assert done.returncode == 0, done.stderr
     assert directory.processes() == []
     assert directory.run("migrate", "--check", DATABASE_URL="dev:").returncode == 0
+    # What it leaves are data, and `dev reset` deletes them.
+    assert directory.run("dev", "reset").returncode == 4  # nobody to ask
+    assert directory.folders[0].data.exists()
+    assert directory.run("dev", "reset", "--yes").returncode == 0
+    assert not directory.folders[0].path.exists()
 
 
 def test_the_url_dev_is_refused_outside_development(directory: Directory) -> None:

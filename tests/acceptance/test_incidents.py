@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
@@ -19,6 +20,12 @@ Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]
 Witness = Callable[[str], list[tuple[str, int]]]
+
+
+@pytest.fixture
+def how_to_run() -> executable.Runs:
+    """Fork for the commands: the workers are what is started here."""
+    return executable.fork
 
 
 @pytest.fixture

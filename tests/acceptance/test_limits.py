@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from tests.acceptance.conftest import Worker
-from tests.jobs import audit, plant, status_of
+from tests.jobs import all_ended, audit, plant, status_of, statuses_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
@@ -52,10 +52,10 @@ def test_two_workers_run_no_more_than_may_be_in_flight(
     connection: Connection, start_worker: Start, witness: Witness
 ) -> None:
     limit(connection, "default", "max_in_flight", 3)
-    plant(connection, 60, job_type="seen")
+    plant(connection, 30, job_type="seen")
     workers = [start_worker("--drain", "-c", "4", "--processes", "2") for _ in "ab"]
     assert [worker.wait() for worker in workers] == [0, 0]
-    assert started(connection) == 60
+    assert started(connection) == 30
     assert most_at_once(connection) <= 3
     assert audit(connection) == (0, 0)
 
@@ -68,12 +68,19 @@ def test_a_limited_queue_and_a_full_one_do_not_starve_each_other(
     tmp_path: Path,
 ) -> None:
     limit(connection, "few", "max_in_flight", 5)
-    flood = plant(connection, 3000, job_type="quick", queue="flood")
+    flood = plant(connection, 500, job_type="quick", queue="flood")
     few = plant(connection, 20, job_type="quick", queue="few")
     start_worker("-q", "*", "-c", "1", "--processes", "1", "--batch-size", "8")
-    wait_until(lambda: status_of(connection, few[-1]) == "succeeded", "few is served")
-    assert status_of(connection, flood[-1]) != "succeeded"
-    wait_until(lambda: status_of(connection, flood[-1]) == "succeeded", "flood is, too")
+    wait_until(lambda: all_ended(connection), "both are served")
+    assert statuses_of(connection, [*few, *flood]) == {"succeeded"}
+    ended = (
+        "select max(finished_at) from pgflow.job_attempts"
+        " where job_id = any(%s::uuid[])"
+    )
+    [[of_few], [of_flood]] = (
+        connection.execute(ended, (jobs,)).fetchall()[0] for jobs in (few, flood)
+    )
+    assert of_few < of_flood, "the flood does not go first"
     wait_until(lambda: audit(connection) == (0, 0), "every job is in one place")
 
 

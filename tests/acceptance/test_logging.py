@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.loglines import FIELDS
+from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.jobs import plant, status_of
@@ -240,36 +241,42 @@ def test_a_secret_is_in_no_log_and_no_command_line(
     assert told["PGFLOW_API_TOKEN"] == {"value": "***", "origin": "environment"}
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgres://me:{0}/x@127.0.0.1:1/db",
-        "postgres://me:12/{0}@127.0.0.1:1/db",
-        "postgres://me:a b{0}@127.0.0.1:1/db",
-        "postgres://me:{0}@h@127.0.0.1:1/db",
-        "postgres://me:{0}#x@127.0.0.1:port/db",
-        "postgres://127.0.0.1:1/db?password={0}",
-        "host=127.0.0.1 port=1 password='{0} b'",
-        "host=127.0.0.1 port=1 password=a\\ {0}",
-        "host=127.0.0.1 port=1 password = {0} {0}",
-    ],
+USELESS = (
+    "postgres://me:{0}/x@127.0.0.1:1/db",
+    "postgres://me:12/{0}@127.0.0.1:1/db",
+    "postgres://me:a b{0}@127.0.0.1:1/db",
+    "postgres://me:{0}@h@127.0.0.1:1/db",
+    "postgres://me:{0}#x@127.0.0.1:port/db",
+    "postgres://127.0.0.1:1/db?password={0}",
+    "host=127.0.0.1 port=1 password='{0} b'",
+    "host=127.0.0.1 port=1 password=a\\ {0}",
+    "host=127.0.0.1 port=1 password = {0} {0}",
 )
-def test_a_url_that_cannot_be_used_shows_no_password(
-    start_worker: Start, pgflow: RunsPgflow, wait_until: Wait, url: str
-) -> None:
-    given = url.format(CANARY)
-    worker = start_worker("--debug", url=given)
-    done = pgflow(
+
+
+@pytest.mark.parametrize("url", USELESS)
+def test_a_url_that_cannot_be_used_shows_no_password(tmp_path: Path, url: str) -> None:
+    done = executable.fork(
         *("maintain", "--debug", "--log-level", "debug", "--connect-timeout", "1s"),
-        env={"DATABASE_URL": given},
+        environment={**os.environ, "DATABASE_URL": url.format(CANARY)},
+        folder=tmp_path,
+        input=None,
     )
     assert done.returncode in (69, 78)
+    assert CANARY not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("url", [USELESS[0], USELESS[5], USELESS[7]])
+def test_a_worker_whose_url_cannot_be_used_shows_no_password(
+    start_worker: Start, wait_until: Wait, url: str
+) -> None:
+    worker = start_worker("--debug", url=url.format(CANARY))
     wait_until(
         lambda: worker.process.poll() or "event=database_unavailable" in worker.log,
         "it cannot connect",
     )
     assert "event=settings" in worker.log
-    assert CANARY not in done.stderr + done.stdout + worker.log
+    assert CANARY not in worker.log
 
 
 def test_a_loop_of_maintain_begins_with_its_settings(

@@ -12,6 +12,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.acceptance.test_suspects import lose
 from tests.conftest import RunsPgflow
@@ -23,7 +24,12 @@ Wait = Callable[..., Any]
 Witness = Callable[[str], list[tuple[str, int]]]
 
 
-@pytest.mark.parametrize("job_type", ["patient", "gated_async"])
+@pytest.fixture
+def how_to_run() -> executable.Runs:
+    """Fork for the commands: the workers are what is started here."""
+    return executable.fork
+
+
 def test_a_killed_job_is_told_and_frees_its_slot(
     connection: Connection,
     start_worker: Start,
@@ -31,24 +37,24 @@ def test_a_killed_job_is_told_and_frees_its_slot(
     wait_until: Wait,
     pgflow: RunsPgflow,
     tmp_path: Path,
-    job_type: str,
 ) -> None:
     payload = json.dumps({"gate": str(tmp_path / "never")})
-    [job] = plant(connection, job_type=job_type, payload=payload)
     worker = start_worker("--concurrency", "1", "--heartbeat", "200ms")
-    wait_until(lambda: witness(job), "it starts")
-    [next_one] = plant(connection, job_type="quick")
-    done = pgflow("jobs", "cancel", job, "--kill")
-    assert done.returncode == 0, done.stderr
-    assert status_of(connection, job) == "canceled"
-    wait_until(
-        lambda: status_of(connection, next_one) == "succeeded", "the slot is free"
-    )
-    if job_type == "patient":
-        assert ("canceled", 1) in witness(job)
-    assert ("end", 1) not in witness(job)
-    assert attempts_of(connection, job) == [(1, "canceled", None)]
-    assert "attempt 1 canceled" in worker.log
+    for number, job_type in enumerate(("patient", "gated_async"), start=1):
+        [job] = plant(connection, job_type=job_type, payload=payload)
+        wait_until(lambda job=job: witness(job), "it starts")
+        [next_one] = plant(connection, job_type="quick")
+        done = pgflow("jobs", "cancel", job, "--kill")
+        assert done.returncode == 0, done.stderr
+        assert status_of(connection, job) == "canceled"
+        wait_until(
+            lambda job=next_one: status_of(connection, job) == "succeeded",
+            "the slot is free",
+        )
+        assert (("canceled", 1) in witness(job)) == (job_type == "patient")
+        assert ("end", 1) not in witness(job)
+        assert attempts_of(connection, job) == [(1, "canceled", None)]
+        assert worker.log.count("attempt 1 canceled") == number
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
 

@@ -15,7 +15,7 @@ import pytest
 
 from pgflow_cli.commands import work
 from tests.acceptance.conftest import Worker
-from tests.jobs import attempts_of, audit, plant, status_of
+from tests.jobs import all_ended, attempts_of, audit, plant, status_of, statuses_of
 from tests.private_servers import (
     PrivateServer,
     pgbouncer,
@@ -45,21 +45,16 @@ def connect(url: str, wait_until: Wait) -> psycopg.Connection[Any]:
     return wait_until(attempt, "the server is back")
 
 
-def outcomes(connection: psycopg.Connection[Any], jobs: list[str]) -> set[str]:
-    return {status_of(connection, j) for j in jobs}
-
-
 @pytest.mark.slow
 def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
     own_server: PrivateServer, start_worker: Start, wait_until: Wait
 ) -> None:
     url = own_server.migrated()
     with psycopg.connect(url, autocommit=True) as connection:
-        jobs = plant(connection, 3000, job_type="quick")
+        jobs = plant(connection, 2000, job_type="quick")
     worker = start_worker("--processes", "2", "--lease-seconds", "3", url=url)
-    for round_ in range(3):
+    for wanted in (300, 900):
         with connect(url, wait_until) as connection:
-            wanted = 500 * (round_ + 1)
             wait_until(
                 lambda c=connection, n=wanted: c.execute(
                     "select count(*) >= %s from pgflow.job_attempts", (n,)
@@ -69,11 +64,8 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
         own_server.kill()
         own_server.start()
     with connect(url, wait_until) as connection:
-        wait_until(
-            lambda: outcomes(connection, jobs) == {"succeeded"},
-            "all are settled",
-            seconds=60,
-        )
+        wait_until(lambda: all_ended(connection), "all are settled", seconds=120)
+        assert statuses_of(connection, jobs) == {"succeeded"}
         row = connection.execute(
             "select count(*) - count(distinct job_id) from pgflow.job_attempts"
             " where status = 'succeeded'"
@@ -98,7 +90,7 @@ def test_a_worker_started_before_its_database_waits_for_it(
     own_server.start()
     with connect(url, wait_until) as connection:
         jobs = plant(connection, 3, job_type="quick")
-        wait_until(lambda: outcomes(connection, jobs) == {"succeeded"}, "they run")
+        wait_until(lambda: statuses_of(connection, jobs) == {"succeeded"}, "they run")
 
 
 @pytest.mark.slow
@@ -106,9 +98,9 @@ def test_terminated_backends_are_replaced(
     database: Database, start_worker: Start, wait_until: Wait
 ) -> None:
     connection = database.connect()
-    jobs = plant(connection, 2000, job_type="quick")
+    jobs = plant(connection, 1000, job_type="quick")
     worker = start_worker("--lease-seconds", "3")
-    for wanted in (200, 800, 1400):
+    for wanted in (100, 300, 600):
         wait_until(
             lambda n=wanted: connection.execute(
                 "select count(*) >= %s from pgflow.job_attempts", (n,)
@@ -119,11 +111,8 @@ def test_terminated_backends_are_replaced(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and application_name like 'pgflow%'"
         )
-    wait_until(
-        lambda: outcomes(connection, jobs) == {"succeeded"},
-        "all are settled",
-        seconds=60,
-    )
+    wait_until(lambda: all_ended(connection), "all are settled", seconds=120)
+    assert statuses_of(connection, jobs) == {"succeeded"}
     assert worker.process.poll() is None
     assert audit(connection) == (0, 0)
 
@@ -136,13 +125,14 @@ def test_behind_a_transaction_pooler_it_says_so_once_and_polls(
 ) -> None:
     with pgbouncer(database) as url:
         connection = database.connect()
-        jobs = plant(connection, 500, job_type="quick")
+        jobs = plant(connection, 200, job_type="quick")
         worker = start_worker(url=url)
-        wait_until(lambda: outcomes(connection, jobs) == {"succeeded"}, "they run")
+        wait_until(lambda: all_ended(connection), "they run")
+        assert statuses_of(connection, jobs) == {"succeeded"}
         wait_until(lambda: "LISTEN delivers nothing" in worker.log, "it says so")
         late = plant(connection, 3, job_type="quick")
         wait_until(
-            lambda: outcomes(connection, late) == {"succeeded"}, "polling finds them"
+            lambda: statuses_of(connection, late) == {"succeeded"}, "polling finds them"
         )
         assert worker.log.count("LISTEN delivers nothing") == 1
     assert worker.process.poll() is None
@@ -165,7 +155,8 @@ def test_a_silent_server_does_not_hold_a_worker_for_longer_than_a_call_may_take(
         wait_until(lambda: "took longer" in worker.log, "the calls are freed")
         jobs = plant(connection, 3, job_type="quick")
         wait_until(
-            lambda: outcomes(connection, jobs) == {"succeeded"}, "it has connected anew"
+            lambda: statuses_of(connection, jobs) == {"succeeded"},
+            "it has connected again",
         )
         assert worker.process.poll() is None
         assert audit(connection) == (0, 0)

@@ -72,26 +72,26 @@ def test_a_replay_killed_half_way_is_resumed_and_none_is_replayed_twice(
     pgflow: RunsPgflow,
     wait_until: Wait,
 ) -> None:
-    ids = plant_dead(connection, 2000)
+    ids = plant_dead(connection, 300)
     for kill in range(3):
         words = ("--all", "--batch-size", "1") if kill == 0 else ("resume", "1")
         before = created(connection)
         killed = operate(*words, "--yes")
-        wait_until(lambda seen=before: created(connection) > seen + 20, "it creates")
+        wait_until(lambda seen=before: created(connection) > seen + 5, "it creates")
         killed.kill()
         killed.wait()
-        assert created(connection) < 2000, "killed before its end"
+        assert created(connection) < 300, "killed before its end"
         assert audit(connection) == (0, 0)
     [plan] = json.loads(pgflow("replay", "list", "-o", "json").stdout)["items"]
     assert plan["state"] == "running", "nobody could say that it ended"
     done = pgflow("replay", "resume", "1", "--yes")
-    assert done.stdout.startswith("replayed 2,000, skipped 0, failed 0 (plan 1, ")
+    assert done.stdout.startswith("replayed 300, skipped 0, failed 0 (plan 1, ")
     assert times_replayed(connection, ids) == {1}
     assert audit(connection) == (0, 0)
     actions = connection.execute(
         "select sum(jobs), count(finished_at) from pgflow.operator_actions"
     ).fetchone()
-    assert actions == (2000, 1)
+    assert actions == (300, 1)
 
 
 def test_a_replay_killed_while_its_canary_runs_waits_for_it_again(
@@ -129,14 +129,14 @@ def test_a_replay_killed_while_its_canary_runs_waits_for_it_again(
 def test_operators_who_collide_replay_each_source_once(
     connection: Connection, operate: Callable[..., Process]
 ) -> None:
-    ids = plant_dead(connection, 400)
+    ids = plant_dead(connection, 200)
     operators = [
         operate("--all", "--batch-size", str(7 + n), "--yes", *more)
         for n, more in enumerate(((), ("--newest-first",), (), ()))
     ]
     ended = [process.communicate(timeout=120) for process in operators]
     assert [process.returncode for process in operators] == [0] * 4, ended
-    assert created(connection) == 400
+    assert created(connection) == 200
     assert times_replayed(connection, ids) == {1}
     assert audit(connection) == (0, 0)
 

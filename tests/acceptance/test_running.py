@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.acceptance.conftest import Worker
-from tests.jobs import attempts_of, make_due, plant, status_of
+from tests.acceptance.conftest import Worker, watch, workers
+from tests.conftest import accept
+from tests.jobs import attempts_of, audit, make_due, plant, status_of
+from tests.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
@@ -20,6 +23,62 @@ Witness = Callable[[str], list[tuple[str, int]]]
 
 def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
     return lambda: all(status_of(connection, j) in ("succeeded", "dlq") for j in jobs)
+
+
+class Shop:
+    """A database and a worker of several trials, none of which may end its process."""
+
+    def __init__(self, connection: Connection, start: Start, folder: Path) -> None:
+        self.connection, self.folder = connection, folder
+        self.witness = watch(connection)
+        self._start = start
+        self._worker: Worker | None = None
+
+    @property
+    def worker(self) -> Worker:
+        """Return the worker; the first trial to ask starts it."""
+        if self._worker is None:
+            programs = self.folder / "handlers"
+            programs.mkdir()
+            script = programs / "shout"
+            script.write_text(
+                '#!/bin/sh\ncat > out.json\necho "$PGFLOW_JOB_TYPE" > type\n'
+            )
+            script.chmod(0o755)
+            self._worker = self._start(
+                *("-q", "*", "-c", "20", "--heartbeat", "100ms"),
+                *("--code-version", "4f2a9c", "--handlers-dir", str(programs)),
+            )
+        return self._worker
+
+
+@pytest.fixture(scope="module")
+def open_shop(
+    server: Server,
+    template: Database,
+    way_through: Callable[[Database], Database],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Shop]:
+    made = server.create(f"pgflow_running_{os.getpid()}", template=template.name)
+    folder = tmp_path_factory.mktemp("running")
+    try:
+        accept(made)
+        database = way_through(made)
+        connection = database.connect()
+        with workers(database, folder) as start:
+            yield Shop(connection, start, folder)
+        assert audit(connection) == (0, 0)
+    finally:
+        server.drop(made)
+
+
+@pytest.fixture
+def shop(open_shop: Shop) -> Iterator[Shop]:
+    """The worker that trials share. It runs on, in the process it began with."""
+    worker = open_shop.worker
+    yield open_shop
+    assert worker.process.poll() is None
+    assert "process_died" not in worker.log
 
 
 @pytest.mark.parametrize(
@@ -34,15 +93,10 @@ def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
     ],
 )
 def test_each_outcome_is_recorded_as_what_it_is(
-    connection: Connection,
-    start_worker: Start,
-    wait_until: Wait,
-    job_type: str,
-    status: str,
-    attempts: list[str],
+    shop: Shop, wait_until: Wait, job_type: str, status: str, attempts: list[str]
 ) -> None:
+    connection = shop.connection
     [job] = plant(connection, job_type=job_type, max_attempts=3)
-    start_worker()
 
     def hurried() -> bool:
         if status_of(connection, job) == "scheduled":
@@ -54,15 +108,14 @@ def test_each_outcome_is_recorded_as_what_it_is(
     assert [a[1] for a in attempts_of(connection, job)] == attempts
 
 
-def test_a_dead_letter_says_why(
-    connection: Connection, start_worker: Start, wait_until: Wait
-) -> None:
+def test_a_dead_letter_says_why(shop: Shop, wait_until: Wait) -> None:
+    connection = shop.connection
     [job] = plant(connection, job_type="failing", max_attempts=1)
-    start_worker("--code-version", "4f2a9c")
     wait_until(settled(connection, job), "it is settled")
     row = connection.execute(
         "select dlq_reason_code, error_code, error_message, failed_attempts,"
-        " code_version, error_fingerprint from pgflow.dead_letters"
+        " code_version, error_fingerprint from pgflow.dead_letters where job_id = %s",
+        (job,),
     ).fetchone()
     assert row is not None
     assert row[:2] == ("MAX_ATTEMPTS_EXCEEDED", "DEPENDENCY_DOWN")
@@ -72,13 +125,14 @@ def test_a_dead_letter_says_why(
 
 
 def test_an_undecodable_payload_is_that_jobs_dead_letter_and_no_others(
-    connection: Connection, start_worker: Start, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
-    good = plant(connection, 5, job_type="quick")
-    connection.execute(
-        "update pgflow.jobs set payload = '[1e131071]' where id = %s", (good[2],)
-    )
-    start_worker()
+    connection = shop.connection
+    with connection.transaction():
+        good = plant(connection, 5, job_type="quick")
+        connection.execute(
+            "update pgflow.jobs set payload = '[1e131071]' where id = %s", (good[2],)
+        )
     wait_until(settled(connection, *good), "all are settled")
     states = [status_of(connection, j) for j in good]
     assert states == ["succeeded", "succeeded", "dlq", "succeeded", "succeeded"]
@@ -94,7 +148,7 @@ def test_one_slow_job_delays_no_neighbours_outcome(
 ) -> None:
     gate = tmp_path / "gate"
     [slow] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
-    quick = plant(connection, 300, job_type="quick")
+    quick = plant(connection, 100, job_type="quick")
     start_worker("--concurrency", "2")
     wait_until(settled(connection, *quick), "the others are settled")
     assert status_of(connection, slow) == "running"
@@ -192,11 +246,11 @@ def test_a_stuck_thread_fails_its_attempt_and_its_neighbours_finish(
 
 
 def test_an_async_handler_is_canceled_at_its_timeout(
-    connection: Connection, start_worker: Start, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
+    connection = shop.connection
+    [process] = wait_until(shop.worker.children, "a process starts")
     [job] = plant(connection, job_type="stuck_async", max_attempts=1)
-    worker = start_worker()
-    [process] = wait_until(worker.children, "a process starts")
     wait_until(settled(connection, job), "it is failed")
     assert attempts_of(connection, job) == [(1, "failed", "TIMEOUT")]
     [next_job] = plant(connection, job_type="quick")
@@ -205,38 +259,34 @@ def test_an_async_handler_is_canceled_at_its_timeout(
 
 
 def test_async_jobs_run_side_by_side(
-    connection: Connection,
-    start_worker: Start,
-    witness: Witness,
-    wait_until: Wait,
-    tmp_path: Path,
+    shop: Shop, wait_until: Wait, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     jobs = plant(
-        connection, 20, job_type="gated_async", payload=f'{{"gate": "{gate}"}}'
+        shop.connection, 20, job_type="gated_async", payload=f'{{"gate": "{gate}"}}'
     )
-    start_worker("--concurrency", "20")
-    wait_until(lambda: all(witness(j) for j in jobs), "all run at once")
+    wait_until(lambda: all(shop.witness(j) for j in jobs), "all run at once")
     gate.touch()
-    wait_until(settled(connection, *jobs), "all are settled")
+    wait_until(settled(shop.connection, *jobs), "all are settled")
 
 
 def test_a_type_with_a_limit_runs_no_more_than_that_at_once(
-    connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
-    jobs = plant(connection, 30, job_type="limited")
-    start_worker("--concurrency", "8")
-    wait_until(settled(connection, *jobs), "all are settled")
-    rows = connection.execute("select event from witness order by n").fetchall()
+    jobs = plant(shop.connection, 30, job_type="limited")
+    wait_until(settled(shop.connection, *jobs), "all are settled")
+    rows = shop.connection.execute(
+        "select event from witness where job_id = any(%s::uuid[]) order by n", (jobs,)
+    ).fetchall()
     assert [r[0] for r in rows] == ["start", "end"] * 30
 
 
 def test_a_job_nobody_here_can_run_is_left_for_those_who_can(
-    connection: Connection, start_worker: Start, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
+    connection = shop.connection
     [unknown] = plant(connection, job_type="not_here")
     [known] = plant(connection, job_type="quick")
-    start_worker()
     wait_until(settled(connection, known), "the known one runs")
     assert status_of(connection, unknown) == "queued"
     assert attempts_of(connection, unknown) == []
@@ -252,10 +302,10 @@ def test_an_unknown_type_is_dead_lettered_when_asked_to(
 
 
 def test_a_follower_exists_only_once_its_job_has_succeeded(
-    connection: Connection, start_worker: Start, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
+    connection = shop.connection
     [job] = plant(connection, job_type="followed")
-    start_worker()
     wait_until(lambda: status_of(connection, job) == "scheduled", "it fails first")
 
     def followers() -> list[tuple[str]]:
@@ -270,22 +320,22 @@ def test_a_follower_exists_only_once_its_job_has_succeeded(
 
 
 def test_a_follower_that_is_refused_fails_the_job_that_asked_for_it(
-    connection: Connection, start_worker: Start, wait_until: Wait
+    shop: Shop, wait_until: Wait
 ) -> None:
-    [job] = plant(connection, job_type="followed_badly", max_attempts=1)
-    good = plant(connection, 5, job_type="quick")
-    start_worker()
+    connection = shop.connection
+    with connection.transaction():
+        [job] = plant(connection, job_type="followed_badly", max_attempts=1)
+        good = plant(connection, 5, job_type="quick")
     wait_until(settled(connection, job, *good), "all are settled")
     assert status_of(connection, job) == "dlq"
     assert {status_of(connection, j) for j in good} == {"succeeded"}
 
 
 def test_progress_is_shown_while_a_job_runs(
-    connection: Connection, start_worker: Start, wait_until: Wait, tmp_path: Path
+    shop: Shop, wait_until: Wait, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
+    connection, gate = shop.connection, tmp_path / "gate"
     [job] = plant(connection, job_type="progresses", payload=f'{{"gate": "{gate}"}}')
-    start_worker("--heartbeat", "100ms")
     wait_until(
         lambda: connection.execute(
             "select 1 from pgflow.leases where progress -> %s = '[4, 10]'", (job,)
@@ -337,21 +387,19 @@ def test_without_notifications_polling_finds_the_job(
 def test_two_workers_with_one_name_never_share_a_job(
     connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
 ) -> None:
-    jobs = plant(connection, 60, job_type="seen")
+    jobs = plant(connection, 30, job_type="seen")
     for _ in range(2):
         start_worker("--worker-id", "same")
     wait_until(settled(connection, *jobs), "all are settled")
     assert {tuple(witness(j)) for j in jobs} == {(("start", 1), ("end", 1))}
 
 
-def test_every_queue_is_served_when_asked_for_all(
-    connection: Connection, start_worker: Start, wait_until: Wait
-) -> None:
+def test_every_queue_is_served_when_asked_for_all(shop: Shop, wait_until: Wait) -> None:
     jobs = [
-        plant(connection, queue=q, job_type="quick")[0] for q in ("a", "b.c", "NULL")
+        plant(shop.connection, queue=queue, job_type="quick")[0]
+        for queue in ("a", "b.c", "NULL")
     ]
-    start_worker("--queue", "*")
-    wait_until(settled(connection, *jobs), "all are settled")
+    wait_until(settled(shop.connection, *jobs), "all are settled")
 
 
 def test_a_worker_without_handlers_warns_and_leases_nothing(
@@ -364,17 +412,9 @@ def test_a_worker_without_handlers_warns_and_leases_nothing(
     assert worker.process.poll() is None
 
 
-def test_an_executable_runs_a_job(
-    connection: Connection, start_worker: Start, wait_until: Wait, tmp_path: Path
-) -> None:
-    folder = tmp_path / "handlers"
-    folder.mkdir()
-    script = folder / "shout"
-    script.write_text('#!/bin/sh\ncat > out.json\necho "$PGFLOW_JOB_TYPE" > type\n')
-    script.chmod(0o755)
-    [job] = plant(connection, job_type="shout", payload='{"text": "hello"}')
-    start_worker("--handlers-dir", str(folder), app=False)
-    wait_until(settled(connection, job), "it is settled")
-    assert status_of(connection, job) == "succeeded"
-    assert (tmp_path / "out.json").read_text() == '{"text": "hello"}'
-    assert (tmp_path / "type").read_text() == "shout\n"
+def test_an_executable_runs_a_job(shop: Shop, wait_until: Wait) -> None:
+    [job] = plant(shop.connection, job_type="shout", payload='{"text": "hello"}')
+    wait_until(settled(shop.connection, job), "it is settled")
+    assert status_of(shop.connection, job) == "succeeded"
+    assert (shop.folder / "out.json").read_text() == '{"text": "hello"}'
+    assert (shop.folder / "type").read_text() == "shout\n"
