@@ -26,8 +26,8 @@ from tests.trials import world
 
 Connection = psycopg.Connection[Any]
 
-# Waits are told and deadlocks found at once, real ones after a second. What is told goes
-# to the client, and in no log.
+# Waits are told and deadlocks found at once, real ones after a second. What is told
+# goes to the client, and in no log.
 _SETTINGS = {
     "deadlock_timeout": "1ms",
     "log_lock_waits": "on",
