@@ -1,7 +1,9 @@
 """Plays the real statements of several sessions in a given order of their steps.
 
 A step is one statement, or the end of a transaction. A session that waits for a lock is
-seen to wait before another goes on: nothing here depends on who is faster.
+seen to wait before another goes on: nothing here depends on who is faster. The server
+itself tells that it waits, as `log_lock_waits` has it: to ask again and again takes
+longer than all statements.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from itertools import combinations, islice
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.models import Operator, Suspect
@@ -25,9 +26,17 @@ from tests.trials import world
 
 Connection = psycopg.Connection[Any]
 
-# Deadlocks are found at once; real ones wait a second for it.
-_OPTIONS = "-c deadlock_timeout=20ms"
-_PATIENCE = 20.0
+# Waits are told and deadlocks found at once, real ones after a second. What is told
+# goes to the client, and in no log.
+_SETTINGS = {
+    "deadlock_timeout": "1ms",
+    "log_lock_waits": "on",
+    "client_min_messages": "log",
+    "log_min_messages": "fatal",
+    "lc_messages": "C",
+}
+_WAITS = "still waiting for"
+_PATIENCE = 60.0
 _OPERATOR = Operator("trial", "trial")
 _MESSAGE = "the worker stopped reporting"
 
@@ -56,8 +65,10 @@ class Session:
         self._allowed = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self.resting = threading.Event()  # before a step, or at the end
+        self.stands = threading.Event()  # rests, or has begun to wait for a lock
         self.ended = True
         self.error: Exception | None = None
+        repository.link.raw().add_notice_handler(self._hear)
         self._execute = repository.link.execute
         repository.link.execute = self._one_statement  # type: ignore[method-assign]
 
@@ -66,13 +77,15 @@ class Session:
         self._act, self._commits = act, commits
         self.ended, self.error = False, None
         self.resting.clear()
+        self.stands.clear()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.resting.wait(_PATIENCE)
+        assert self.resting.wait(_PATIENCE)
 
     def go_on(self) -> None:
         """Allow the next step."""
         self.resting.clear()
+        self.stands.clear()
         self._allowed.release()
 
     def join(self) -> None:
@@ -96,7 +109,7 @@ class Session:
         except Exception as error:
             self.error = error
         self.ended = True
-        self.resting.set()
+        self._rest()
 
     def _one_statement(self, *arguments: Any, **named: Any) -> Any:
         if not self.ended:
@@ -104,21 +117,33 @@ class Session:
         return self._execute(*arguments, **named)
 
     def _wait(self) -> None:
-        self.resting.set()
+        self._rest()
         self._allowed.acquire()
+
+    def _rest(self) -> None:
+        self.resting.set()
+        self.stands.set()
+
+    def _hear(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if _WAITS in (diagnostic.message_primary or ""):
+            self.stands.set()
 
 
 class Theatre:
-    """Sessions of one database, and a connection that watches them."""
+    """Sessions of one database, and connections that plant and watch."""
 
     def __init__(self, url: str, *, sessions: int = 2) -> None:
         self._watching = psycopg.connect(url, autocommit=True)
+        # Always in the role of planting: to change it makes a session forget its plans.
+        self._planting = psycopg.connect(url, autocommit=True)
+        self._planting.execute("set session_replication_role = replica")
         self.sessions = [self._session(url) for _ in range(sessions)]
 
     def close(self) -> None:
         """Close every connection."""
         for session in self.sessions:
             session.close()
+        self._planting.close()
         self._watching.close()
 
     def play(
@@ -131,7 +156,7 @@ class Theatre:
         """Plant the world, and more by `planted`; play an order, and return what is
         wrong afterwards.
         """
-        world.plant(self._watching)
+        world.plant(self._planting)
         if planted:
             self._watching.execute(planted.encode())
         for number, operation in enumerate(operations):
@@ -146,8 +171,13 @@ class Theatre:
         return errors + wrongs(self._watching) + self._wrongs_at_rest()
 
     def _session(self, url: str) -> Session:
-        repository = Repository.of(Database(make_conninfo(url, options=_OPTIONS)))
-        return Session(repository, repository.link.raw().info.backend_pid)
+        # A worker's plans, made once: else it is planning that takes the time.
+        repository = Repository.of(Database(url, steady_plans=True))
+        connection = repository.link.raw()
+        connection.prepared_max = 100
+        for setting in _SETTINGS.items():
+            connection.execute("select set_config(%s, %s, false)", setting)
+        return Session(repository, connection.info.backend_pid)
 
     def _step(self, session: Session) -> None:
         """Let a session take a step, unless it has ended or waits for a lock."""
@@ -157,12 +187,15 @@ class Theatre:
 
     def _settles(self, session: Session) -> bool:
         """Wait until a session rests or waits for a lock; return whether it rests."""
-        deadline = time.monotonic() + _PATIENCE
-        while not session.resting.wait(0.002):
-            if self._waits(session) and not session.resting.is_set():
-                return False
-            assert time.monotonic() < deadline
-        return True
+        while True:
+            assert session.stands.wait(_PATIENCE), "a statement does not end"
+            if session.resting.is_set():
+                return True
+            # It may have got since then what it waited for, and may rest or wait again.
+            session.stands.clear()
+            if session.resting.is_set() or self._waits(session):
+                session.stands.set()
+                return session.resting.is_set()
 
     def _waits(self, session: Session) -> bool:
         text = "select cardinality(pg_blocking_pids(%s)) > 0"
@@ -178,18 +211,27 @@ class Theatre:
             assert time.monotonic() < deadline, "the sessions wait for each other"
 
     def _wrongs_at_rest(self) -> list[str]:
-        """Reap what is left, as happens in the end: no job runs then."""
-        self._watching.execute("update pgflow.leases set expires_at = '-infinity'")
+        """Reap what is left, as happens in the end: no job of theirs runs then."""
+        if self._watching.execute(_EXPIRE).rowcount == 0:
+            return []  # and nothing changes
         reaper = self.sessions[0]
         reaper.begin(reap, commits=True)
         self._finish([reaper])
         reaper.join()
         found = wrongs(self._watching)
         found += [str(reaper.error)] if reaper.error else []
-        for name, places in world.describe(self._watching).items():
-            if re.search(r"\bleased\b", places):
-                found.append(f"{name} stays leased")
+        # Names are only asked for if there are any.
+        if self._watching.execute(_EXPIRE).rowcount:
+            for name, places in world.describe(self._watching).items():
+                if name != "stranger" and re.search(r"\bleased\b", places):
+                    found.append(f"{name} stays leased")
         return [f"once reaped: {wrong}" for wrong in found]
+
+
+# Another worker's, which nothing here touches, stays.
+_EXPIRE = f"""
+update pgflow.leases set expires_at = '-infinity' where lease_id <> '{world.FOREIGN}'
+"""
 
 
 def wrongs(connection: Connection) -> list[str]:

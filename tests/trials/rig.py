@@ -36,6 +36,7 @@ ROLE = "trial"  # workers and producers are this one; the trial itself is postgr
 QUEUES = ("alpha", "beta")
 
 _PIPE_BYTES = 4096  # a log that is not read blocks soon
+_POLL = 0.1  # seconds; what is asked reads tables, and the workers want the cores
 _EVENTS_OF_BUGS = ("thread_failed", "internal_error")
 
 _LIMIT = """
@@ -155,7 +156,7 @@ class Rig:
     folder: Path
     seed: int
     url: str
-    lease: int = 3
+    lease: int = 2
     supervisors: dict[str, Supervisor] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
     _producers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -223,7 +224,7 @@ class Rig:
         command = [
             PGFLOW, "work", "--app", "tests.trials.handlers", "-q", ",".join(QUEUES),
             "--processes", "2", "-c", "8", "--lease-seconds", str(self.lease),
-            "--reap-interval", "1s", "--worker-id", name, "--log-jobs",
+            "--reap-interval", "500ms", "--worker-id", name, "--log-jobs",
             "--maintenance-interval", "10s", *options,
         ]  # fmt: skip
         self.supervisors[name] = Supervisor(
@@ -282,17 +283,29 @@ class Rig:
                 supervisor.restart()
 
     def wait(
-        self, condition: Callable[[], object], what: str, seconds: float = 60
+        self,
+        condition: Callable[[], object],
+        what: str,
+        seconds: float = 60,
+        progress: Callable[[], object] = lambda: None,
     ) -> bool:
-        """Wait for a condition; if it does not come, write that down."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        """Wait for a condition; if it does not come, write that down.
+
+        As long as `progress` tells something else than before, it may still come,
+        however slow the machine is.
+        """
+        deadline, before = time.monotonic() + seconds, None
+        while True:
+            goes_on = False
             with suppress(psycopg.Error):
                 if condition():
                     return True
-            time.sleep(0.02)
-        self.unexpected.append(f"not within {seconds:.0f} s: {what}")
-        return False
+                if goes_on := (now := progress()) != before:
+                    deadline, before = time.monotonic() + seconds, now
+            if not goes_on and time.monotonic() >= deadline:
+                self.unexpected.append(f"not within {seconds:.0f} s: {what}")
+                return False
+            time.sleep(_POLL)
 
     def succeeded(self) -> int:
         """Return how many jobs have succeeded so far."""
@@ -303,7 +316,9 @@ class Rig:
         return {str(row[0]) for row in self.sql(_DUE_SHORTS)}
 
     def come_to_rest(self, seconds: float = 60) -> None:
-        """Stop the producers and wait until every job has ended."""
+        """Stop the producers and wait until every job has ended, as long as one does in
+        so many seconds.
+        """
         for producer in self._producers:
             producer.terminate()
         for producer in self._producers:
@@ -320,7 +335,10 @@ class Rig:
             self.tend()
             return self.sql(_LEFT) == [(0,)]
 
-        self.wait(nothing_is_left, "every job ends", seconds)
+        def ended() -> object:
+            return self.sql(_ENDED)
+
+        self.wait(nothing_is_left, "every job ends", seconds, ended)
 
     def end_supervisors(self, seconds: float = 30) -> None:
         """Ask every supervisor to end; each must, in good order."""
@@ -430,6 +448,10 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 _SUCCEEDED = "select count(*) from pgflow.any_attempts where status = 'succeeded'"
+_ENDED = f"""
+select ({_SUCCEEDED}) + (select count(*) from pgflow.dead_letters)
+  + (select count(*) from pgflow.canceled_jobs)
+"""
 _LEFT = """
 select (select count(*) from pgflow.pending)
   + (select coalesce(sum(cardinality(job_ids)), 0) from pgflow.leases)

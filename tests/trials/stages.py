@@ -21,7 +21,7 @@ from tests.trials.faults import Stage
 from tests.trials.proxy import running_proxy
 from tests.trials.rig import ROLE, ROOT, Rig, rig_of
 
-_RATE = 30.0  # jobs a second: two cores have faults to deal with, too
+_RATE = 20.0  # jobs a second: two cores have faults to deal with, too
 # Under libfaketime 0.9.10 each sleep of Python 3.11 fails: it waits for an instant of
 # the monotonic clock, which the library refuses.
 _SLEEPS = "import select, time\ntime.sleep = lambda s: select.select([], [], [], s)\n"

@@ -1,25 +1,60 @@
-"""Small trials of every stage: real workers, real faults, and every zero at the end.
+"""Small trials of some stages: real workers, real faults, and every zero at the end.
 
 Conditions decide when a fault has passed; the seeds are fixed, so that a failure can be
-repeated: `make trials ARGS="--seed 1 --stages pair --faults processes"`.
+repeated: `make trials ARGS="--seed 1 --stages pooled --faults database"`.
 """
 
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
+from tests.private_servers import PrivateServer
 from tests.trials import programme
 from tests.trials.faults import FAULTS
+from tests.trials.rig import Rig
 from tests.trials.stages import STAGES
 from tests.trials.trial import run, schedule
 
+# To start a stage takes as long as several faults: so there are few, and in each of
+# them many kinds of faults, each once.
 SMALL = [
-    pytest.param("alone", {"processes"}, 4, id="processes"),
-    pytest.param("pair", {"network", "host"}, 6, id="network"),
-    pytest.param("pair", {"database", "settings"}, 6, id="database"),
-    pytest.param("pooled", {"operators"}, 4, id="operators"),
+    pytest.param(
+        "alone",
+        {
+            "tree killed",
+            "child killed",
+            "supervisor stopped past its lease",
+            "process dies after its job",
+            "log is not read",
+            "descriptors run out",
+            "forks fail",
+            "connections cut",
+            "connections reset",
+            "connections half closed",
+            "host rejected",
+            "password changed",
+        },
+        1,
+        id="processes",
+    ),
+    pytest.param(
+        "pooled",
+        {
+            "server restarted",
+            "server stopped at once",
+            "sessions terminated",
+            "statements canceled",
+            "queue paused",
+            "upkeep at its smallest",
+            "jobs canceled",
+            "dead letters replayed",
+        },
+        1,
+        id="database",
+    ),
     pytest.param("skewed", {"clock steps"}, 2, id="clock"),
     pytest.param(
         "restored",
@@ -33,21 +68,30 @@ SMALL = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize(("stage_name", "groups", "count"), SMALL)
+@pytest.mark.timeout(900)  # as long as jobs end, it goes on
+@pytest.mark.parametrize(("stage_name", "names", "rounds"), SMALL)
 def test_every_job_ends_once_whatever_happens(
-    stage_name: str, groups: set[str], count: int
+    stage_name: str, names: set[str], rounds: int
 ) -> None:
     with STAGES[stage_name](1) as stage:
-        wanted = [f for f in FAULTS.values() if {f.group, f.name} & groups]
-        faults = [fault for fault in wanted if fault.fits(stage)]
+        faults = [f for f in FAULTS.values() if f.name in names and f.fits(stage)]
         report = run(
             stage,
             schedule(1, faults),
-            enough=lambda report: sum(report.injected.values()) == count,
+            enough=lambda report: sum(report.injected.values()) == rounds * len(faults),
         )
     print(report)
     assert report.violations == {}
+
+
+def test_what_goes_on_is_waited_for(tmp_path: Path) -> None:
+    """However slow the machine: it may take no second at all between two steps."""
+    rig = Rig(PrivateServer(tmp_path, tmp_path), tmp_path, seed=1, url="")
+    left = iter(range(5, -1, -1))
+    assert rig.wait(lambda: next(left) == 0, "the last job", 0, object)
+    assert not rig.unexpected
+    assert not rig.wait(lambda: False, "a job ends", 0, lambda: 3)
+    assert rig.unexpected == ["not within 0 s: a job ends"]
 
 
 def test_a_seed_decides_the_faults() -> None:

@@ -1,20 +1,22 @@
 """Statements of two sessions leave a job in one place, whatever their order.
 
 `make trials ARGS="--orders"` plays every order of every two, with each of them rolled
-back as well, and three that wait in a row.
+back as well, and every three that wait in a row.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import permutations, product
+from itertools import product
 
 import pytest
 
+from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
-from tests.servers import Database
+from tests.servers import Database, Server
 from tests.trials import world
 from tests.trials.orders import (
     OPERATIONS,
@@ -28,12 +30,31 @@ from tests.trials.orders import (
     while_held,
 )
 
+_FIRST, _AGAIN = (
+    [operation for operation in OPERATIONS if operation.turn == turn]
+    for turn in ("first", "again")
+)
+_HOLDERS = [operation for operation in OPERATIONS if not operation.turn]
+
+
+@pytest.fixture(scope="module")
+def prepared(server: Server, template: Database) -> Iterator[Database]:
+    """A database for all these tests: each play plants the world."""
+    made = server.create(f"pgflow_orders_{os.getpid()}", template=template.name)
+    try:
+        with made.connect() as connection:
+            world.prepare(connection)
+        accepting = Repository.of(Settings(made.url))
+        accepting.record_identity()  # a clone would be fenced
+        accepting.close()
+        yield made
+    finally:
+        server.drop(made)
+
 
 @pytest.fixture
-def theatre(database: Database) -> Iterator[Theatre]:
-    with database.connect() as connection:
-        world.prepare(connection)
-    made = Theatre(database.url, sessions=3)
+def theatre(prepared: Database) -> Iterator[Theatre]:
+    made = Theatre(prepared.url, sessions=3)
     yield made
     made.close()
 
@@ -63,21 +84,36 @@ def test_a_repetition_waits_for_its_first_run(
 
 
 @pytest.mark.parametrize(
-    "holder",
-    [operation for operation in OPERATIONS if not operation.turn],
-    ids=lambda operation: operation.name,
+    "place", range(len(_HOLDERS)), ids=[holder.name for holder in _HOLDERS]
 )
 def test_both_may_wait_for_a_third_that_has_their_lease(
-    theatre: Theatre, holder: Operation
+    theatre: Theatre, place: int
 ) -> None:
     """Locks that two of them take together must not become one that neither gets."""
     found = {}
-    turns = [operation for operation in OPERATIONS if operation.turn]
-    for two in filter(meet, permutations(turns, 2)):
-        three = [holder, *two]
+    for two in _waiting(place):
+        three = [_HOLDERS[place], *two]
         if wrong := theatre.play(three, while_held(three)):
             found[tuple(operation.name for operation in two)] = wrong
     assert not found, told(found)
+
+
+def _waiting(place: int) -> Iterator[tuple[Operation, Operation]]:
+    """Yield the pairs that wait for a holder: each turn is the one before and the one
+    after for each of them, and every two meet for some.
+    """
+    for number, first in enumerate(_FIRST):
+        again = _AGAIN[(number + place) % len(_AGAIN)]
+        yield first, again
+        yield again, first
+
+
+def test_every_two_wait_for_one_of_them() -> None:
+    both = {two for place in range(len(_HOLDERS)) for two in _waiting(place)}
+    assert both == {*product(_FIRST, _AGAIN), *product(_AGAIN, _FIRST)}
+    for place in range(len(_HOLDERS)):
+        for waiting in zip(*_waiting(place), strict=True):
+            assert set(waiting) == {*_FIRST, *_AGAIN}
 
 
 def test_every_order_is_made() -> None:

@@ -19,9 +19,9 @@ ZEROS = (
     "overlap_under_a_live_lease",
     "start_without_row",
 )
-# Beyond the lease: reaping's interval, back-off, jobs that may kill their process and
-# run alone, each after the long jobs of its process. What is stuck stays so for longer.
-_GRACE = 120.0
+# Beyond the lease, until one job more has ended: reaping's interval, back-off, jobs
+# that may kill their process and run alone. What is stuck stays so for longer.
+_GRACE = 60.0
 
 
 @dataclass(frozen=True)
@@ -181,5 +181,6 @@ def _recover(rig: Rig, name: str) -> float:
         missing = due if missing is None else missing & due
         return not missing
 
-    rig.wait(recovered, f"recovery from “{name}”", rig.lease + _GRACE)
+    what = f"recovery from “{name}”"
+    rig.wait(recovered, what, rig.lease + _GRACE, lambda: missing and len(missing))
     return time.monotonic() - began
