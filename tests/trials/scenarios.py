@@ -777,6 +777,12 @@ def a_cursor_counts_for_its_rank_alone(bench: Bench) -> str:
     return bench.lease(scan=Scan(cursors))
 
 
+@scenario(CYCLE)
+def a_cursor_of_another_queue_is_no_place(bench: Bench) -> str:
+    cursors = {("default", 0): ("2000-01-01 00:00:00", JOB["first"])}
+    return bench.lease(queues=["emails"], scan=Scan(cursors))
+
+
 @scenario(
     CYCLE,
     answer="first 0 1, second 1 0, third 0 1, fourth 0 1, fifth 0 0, sixth 0 0",
@@ -1012,12 +1018,14 @@ _HISTORY = ("lost", "failed", "lost", "released")
 
 
 def _attempts(bench: Bench, name: str, *statuses: str) -> None:
-    """Give a job that waits attempts that have ended so."""
-    for attempt_no, status in enumerate(statuses, start=1):
+    """Give a job that waits attempts that have ended so: a status, perhaps a code."""
+    for attempt_no, told in enumerate(statuses, start=1):
+        status, _, code = told.partition(" ")
         bench.sql(
             "insert into pgflow.job_attempts (job_id, lease_id, started_at,"
-            f" attempt_no, status, worker_name) values ('{JOB[name]}',"
-            f" gen_random_uuid(), now(), {attempt_no}, '{status}', 'worker-2')"
+            " attempt_no, status, worker_name, error_code)"
+            f" values ('{JOB[name]}', gen_random_uuid(), now(), {attempt_no},"
+            f" '{status}', 'worker-2', nullif('{code}', ''))"
         )
     bench.sql(
         f"update pgflow.pending set attempt_no = {len(statuses)}"
@@ -1554,31 +1562,63 @@ def a_second_attempt_is_reaped(bench: Bench) -> str:
 )
 def losses_before_an_attempt_that_ended_condemn_no_job(bench: Bench) -> str:
     _attempts(bench, "fifth", *_HISTORY)
+    return _reap_leased(bench)
+
+
+def _reap_leased(bench: Bench, **how: Any) -> str:
+    """Lease the next job, and reap its lease."""
     [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
     bench.sql(
         "update pgflow.leases set expires_at = now() - interval '1 second'"
         f" where lease_id = '{job.lease_id}'"
     )
-    return _reap(bench, only=[job.lease_id])
+    return _reap(bench, only=[job.lease_id], **how)
 
 
 @scenario(
     *REAP,
-    answer="second, third dead, fourth dead, fifth, sixth, stranger",
+    answer="second, third dead, fourth, fifth, sixth, stranger",
     places=(
-        "fifth: lost 1, pending 1; first: succeeded 1; fourth: lost 1, lost 2, "
-        "dead CRASH_LOOP; second: failed 1, lost 2, pending 2; sixth: lost 1, "
+        "fifth: lost 1, pending 1; first: succeeded 1; fourth: lost 1, released 2, "
+        "pending 2; second: failed 1, lost 2, pending 2; sixth: lost 1, "
         "pending 1; stranger: lost 1, pending 1; third: lost 1, lost 2, "
         "dead CRASH_LOOP"
     ),
     leases="",
 )
-def a_spent_crash_budget_makes_a_dead_letter(bench: Bench) -> str:
+def a_spent_crash_budget_makes_a_dead_letter_of_what_ran_apart(bench: Bench) -> str:
     bench.settle(world.retry("second"), world.success("first"))
     bench.repository.reap_expired_locks(limit=10, crash_budget=3)
     bench.again("second")
+    _run_apart(bench, "third")
     bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
     return _reap(bench, crash_budget=2)
+
+
+def _run_apart(bench: Bench, name: str) -> None:
+    """Name the batch of a job after it, as a spare process does."""
+    bench.sql(
+        f"update pgflow.leases set batch_id = '{JOB[name]}'"
+        f" where job_ids @> array['{JOB[name]}'::uuid]"
+    )
+
+
+@scenario(
+    *REAP,
+    answer="fifth / fifth dead",
+    places=(
+        "fifth: released 1, failed 2, lost 3, released 4, released 5, released 6, "
+        "lost 7, dead CRASH_LOOP; sixth: nowhere"
+    ),
+    leases="1 live, 4 expired",
+)
+def what_waits_to_run_apart_is_spared_as_often_as_the_budget_says(bench: Bench) -> str:
+    # Neither what was spared before it failed nor what a worker has released counts.
+    spared = "released WORKER_LOST"
+    _attempts(bench, "fifth", spared, "failed", "lost WORKER_LOST", spared, "released")
+    told = _reap_leased(bench, crash_budget=2)
+    bench.sql(f"delete from pgflow.pending where job_id = '{JOB['sixth']}'")
+    return told + " / " + _reap_leased(bench, crash_budget=2)
 
 
 @scenario(
@@ -1708,11 +1748,11 @@ def a_batch_of_another_worker_stays(bench: Bench) -> str:
     *REAP,
     answer="1",
     places=(
-        "fifth: lost 1, lost 2, dead CRASH_LOOP; first: lost 1, lost 2, "
-        "dead CRASH_LOOP; fourth: lost 1, lost 2, dead CRASH_LOOP; "
-        "second: failed 1, lost 2, lost 3, dead CRASH_LOOP; sixth: lost 1, lost 2, "
-        "dead CRASH_LOOP; stranger: lost 1, lost 2, dead CRASH_LOOP; "
-        "third: lost 1, lost 2, dead CRASH_LOOP"
+        "fifth: lost 1, released 2, pending 2; first: lost 1, released 2, "
+        "pending 2; fourth: lost 1, released 2, pending 2; "
+        "second: failed 1, lost 2, lost 3, dead CRASH_LOOP; sixth: lost 1, "
+        "released 2, pending 2; stranger: lost 1, released 2, pending 2; "
+        "third: lost 1, released 2, pending 2"
     ),
     leases="",
 )
@@ -1720,6 +1760,7 @@ def a_dead_letter_counts_what_failed(bench: Bench) -> str:
     bench.settle(world.retry("second"))
     for budget in (3, 2):
         bench.again("second")
+        _run_apart(bench, "second")
         bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
         _reap(bench, crash_budget=budget)
     text = "select failed_attempts from pgflow.dead_letters where job_id = '{}'"
