@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -351,12 +352,12 @@ def repairs(url: str) -> None:
 def test_a_database_that_stalls_does_not_hold_up_liveness(
     database: Database, start_admin: Starts, wait_until: Wait
 ) -> None:
-    with stalling_proxy(database) as (url, proxy):
+    with stalling_proxy(database) as (url, proxy), ExitStack() as sockets:
         server = start_admin("--threads", "4", "--max-sse", "0", url=url)
         wait_until(lambda: server.ask("/jobs").status == 200, "it answers")
         assert server.ask("/health/ready").status == 200
         proxy.stall()
-        waiting = [server.connect() for _ in range(16)]
+        waiting = [sockets.enter_context(server.connect()) for _ in range(16)]
         for each in waiting:
             each.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: "Task queue depth" in server.log, "all threads are busy")

@@ -43,6 +43,15 @@ def today(connection: Connection) -> datetime:
     return row.fetchone()[0].replace(tzinfo=UTC)  # type: ignore[index]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let partitions be made at leisure: a machine with more to do than it can has no
+    time limit of a second or two.
+    """
+    monkeypatch.setattr(migrations, "_PARTITION_LOCK_TIMEOUT", 60)
+    monkeypatch.setattr(migrations, "_PARTITION_PATIENCE", 60)
+
+
 def insert(connection: Connection, job_id: str) -> None:
     connection.execute(
         "insert into pgflow.jobs (id, queue, job_type, payload)"
@@ -102,6 +111,7 @@ def test_a_partition_is_made_of_the_same_stuff_as_its_table(
     assert unattached == [], "every index belongs to the table's own"
 
 
+@pytest.mark.usefixtures("patient")
 def test_rows_that_fell_into_the_default_partition_move_into_their_day(
     connection: Connection, repository: Repository, today: datetime
 ) -> None:
@@ -127,6 +137,7 @@ def test_rows_that_fell_into_the_default_partition_move_into_their_day(
         assert homes == [name_of(table, day) for day in (today, today + DAY, today)]
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_open_producer_neither_blocks_a_partition_nor_is_blocked_by_it(
     connection: Connection, repository: Repository, today: datetime, database: Any
 ) -> None:
@@ -198,6 +209,7 @@ def test_producers_go_on_while_the_missing_day_is_made(
     assert slowest < 2
 
 
+@pytest.mark.usefixtures("patient")
 def test_two_runners_at_once_make_each_partition_once(
     connection: Connection, database: Any, today: datetime
 ) -> None:
@@ -225,6 +237,7 @@ def test_two_runners_at_once_make_each_partition_once(
     assert made == (6,)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_day_with_too_many_strays_stays_in_the_default_partition(
     connection: Connection, repository: Repository, today: datetime, monkeypatch: Any
 ) -> None:

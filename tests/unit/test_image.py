@@ -68,8 +68,8 @@ def test_hadolint_has_nothing_to_say() -> None:
 def test_the_wheel_of_the_build_context_is_the_wheel_of_the_tree(
     tmp_path: Path,
 ) -> None:
-    build(context(tmp_path / "context"), tmp_path / "image", "--wheel")
-    build(TREE, tmp_path / "tree", "--wheel")
+    build(context(tmp_path / "context"), tmp_path / "image")
+    build(TREE, tmp_path / "tree")
     assert files(tmp_path / "image") == files(tmp_path / "tree")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pgflow_cli
@@ -123,13 +124,13 @@ def upwards() -> Iterator[str]:
     """Yield imports that lead up, or across a layer."""
     for module in MODULES:
         own = part(module)
-        for imported in imports(module, also_for_types=False):
-            if imported.startswith("pgflow_cli."):
-                other = imported.split(".")[1]
+        for name in imports(module, also_for_types=False):
+            if name.startswith("pgflow_cli."):
+                other = name.split(".")[1]
                 is_package = (ROOT / own).is_dir() and own != "commands"
                 inside = other == own and is_package
                 if not inside and HEIGHT[other] >= HEIGHT[own]:
-                    yield f"{module.relative_to(ROOT)} imports {imported}"
+                    yield f"{module.relative_to(ROOT)} imports {name}"
 
 
 def test_only_the_repository_knows_psycopg() -> None:
@@ -169,8 +170,13 @@ def part(module: Path) -> str:
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(module: Path, *, also_for_types: bool = True) -> Iterator[str]:
+@cache
+def imports(module: Path, *, also_for_types: bool = True) -> tuple[str, ...]:
     tree = ast.parse(module.read_text(encoding="utf-8"))
+    return tuple(imported(tree, also_for_types=also_for_types))
+
+
+def imported(tree: ast.AST, *, also_for_types: bool) -> Iterator[str]:
     for node in statements(tree, also_for_types=also_for_types):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -191,4 +197,5 @@ def statements(tree: ast.AST, *, also_for_types: bool) -> Iterator[ast.AST]:
         if for_types and not also_for_types:
             continue
         yield node
-        yield from statements(node, also_for_types=also_for_types)
+        if not isinstance(node, ast.expr):  # those have no statements
+            yield from statements(node, also_for_types=also_for_types)

@@ -6,30 +6,38 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from build import ProjectBuilder
+from packaging.requirements import Requirement
+from pyproject_hooks import quiet_subprocess_runner
 
 TREE = Path(__file__).resolve().parents[2]
 
 
-def build(source: Path, target: Path, *kinds: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "build", *kinds, "--outdir", str(target), str(source)],
-        check=True,
-        capture_output=True,
-    )
+def build(source: Path, target: Path, kind: str = "wheel") -> Path:
+    """Build with what `pyproject.toml` asks for, which is installed here."""
+    builder = ProjectBuilder(source, runner=quiet_subprocess_runner)
+    assert builder.check_dependencies(kind) == set()
+    return Path(builder.build(kind, target))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel of the tree, and the wheel of the sdist."""
     target = tmp_path_factory.mktemp("dist")
-    build(TREE, target / "tree", "--wheel")
-    build(TREE, target / "again")  # a wheel of the sdist, which `build` makes first
+    build(TREE, target / "tree")
+    sdist = build(TREE, target, "sdist")
+    with tarfile.open(sdist) as packed:
+        packed.extractall(target, filter="data")
+    build(target / sdist.name.removesuffix(".tar.gz"), target / "again")
     return target
 
 
@@ -88,15 +96,49 @@ def test_a_wheel_has_every_other_file_of_the_package(built: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a fresh environment that has the wheel, and no tree."""
+    """The programs of a fresh environment that has the wheel and what it requires, and
+    no tree.
+    """
     folder = tmp_path_factory.mktemp("fresh") / "venv"
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     (wheel,) = (built / "tree").glob("*.whl")
     scripts = folder / "bin"
     subprocess.run(
-        [scripts / "pip", "install", "-q", wheel], check=True, capture_output=True
+        [
+            *(sys.executable, "-m", "pip", "--python", str(scripts / "python")),
+            *("install", "-q", "--no-index", "--no-deps", str(wheel)),
+        ],
+        check=True,
+        capture_output=True,
     )
+    (site,) = folder.glob("lib/python*/site-packages")
+    (ours,) = metadata.distributions(name="pgflow", path=[str(site)])
+    for distribution in required(ours):
+        for top in {file.parts[0] for file in distribution.files or ()}:
+            if top != ".." and not (site / top).exists():
+                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
     return scripts
+
+
+def required(distribution: metadata.Distribution) -> Iterator[metadata.Distribution]:
+    """Yield what it requires, and what those require, as they are installed here."""
+    waiting = [(text, "") for text in distribution.requires or ()]
+    known = set(waiting)
+    while waiting:
+        text, extra = waiting.pop()
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        found = metadata.distribution(requirement.name)
+        assert requirement.specifier.contains(found.version)
+        yield found
+        more = {
+            (each, wanted)
+            for each in found.requires or ()
+            for wanted in ("", *requirement.extras)
+        }
+        waiting += more - known
+        known |= more
 
 
 def fresh(
