@@ -63,9 +63,11 @@ def dump_plain(real: clients.Clients, database: Database, *options: str) -> byte
 
 
 @contextmanager
-def another(server: Server, name: str) -> Iterator[Database]:
-    """An empty database; it is gone afterwards."""
-    made = server.create(name)
+def another(
+    server: Server, name: str, template: str = "template0"
+) -> Iterator[Database]:
+    """An empty database, or a copy of one; it is gone afterwards."""
+    made = server.create(name, template=template)
     try:
         yield made
     finally:

@@ -60,7 +60,7 @@ def load(database: Database) -> Iterator[threading.Event]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_ten_backups_under_load_are_proven_and_sound(
+def test_backups_under_load_are_proven_and_sound(
     pgflow: RunsPgflow,
     server: Server,
     start_worker: Start,
@@ -69,16 +69,16 @@ def test_ten_backups_under_load_are_proven_and_sound(
     tmp_path: Path,
 ) -> None:
     start_worker()
-    for number in range(10):
+    for number in range(4):
         name = f"b/{number}.dump"
         done = pgflow("backup", name, "--verify", "restore")
         assert done.returncode == 0, done.stderr
         assert "all equal" in done.stderr
     load.set()
-    told = json.loads((tmp_path / "b" / "9.dump.json").read_text())
+    told = json.loads((tmp_path / "b" / "3.dump.json").read_text())
     jobs = [n for t, n in told["tables"].items() if t.startswith("jobs_")]
     assert sum(jobs) > 200
-    for number in (0, 5, 9):
+    for number in (0, 3):
         with another(server, f"pgflow_copy_{os.getpid()}_{number}") as copy:
             restored = pgflow("restore", f"b/{number}.dump", "--into", copy.url)
             assert restored.returncode == 0, restored.stderr

@@ -48,6 +48,15 @@ def real(server: Server) -> Clients:
     return found_clients(server)
 
 
+@pytest.fixture(scope="module")
+def dump(server: Server, template: Database) -> bytes:
+    """A plain dump of a database with two jobs, taken once."""
+    name = f"{template.name}_to_cut"
+    with another(server, name, template=template.name) as made:
+        plant(made.connect(), 2)
+        return dump_plain(found_clients(server), made)
+
+
 @pytest.fixture
 def copy(server: Server, database: Database) -> Iterator[Database]:
     with another(server, f"{database.name}_copy") as made:
@@ -78,18 +87,26 @@ def refused(pgflow: RunsPgflow, database: Database) -> None:
 
 @pytest.mark.parametrize(("words", "place"), CUTS)
 def test_what_psql_has_loaded_in_part_is_used_by_no_command(
-    pgflow: RunsPgflow, real: Clients, database: Database, copy: Database,
-    connection: psycopg.Connection, words: str, place: int,
+    pgflow: RunsPgflow, real: Clients, empty_database: Database, dump: bytes,
+    words: str, place: int,
 ) -> None:  # fmt: skip
-    plant(connection, 2)
-    dump = dump_plain(real, database)
-    load(real, copy, cut(dump, words, place))
-    refused(pgflow, copy)
-    on = {"DATABASE_URL": copy.url}
-    seen = pgflow("doctor", "--check", "complete", env=on)
+    load(real, empty_database, cut(dump, words, place))
+    refused(pgflow, empty_database)
+    seen = pgflow("doctor", env={"DATABASE_URL": empty_database.url})
     assert seen.returncode == 5
     assert "incomplete" in seen.stdout
-    assert "pgflow migrate\n" not in pgflow("doctor", env=on).stdout
+    assert "pgflow migrate\n" not in seen.stdout
+
+
+@pytest.mark.parametrize(("words", "place"), [CUTS[0], CUTS[5], CUTS[-1]])
+def test_what_was_cut_off_can_be_loaded_again(
+    pgflow: RunsPgflow, real: Clients, copy: Database, dump: bytes,
+    words: str, place: int,
+) -> None:  # fmt: skip
+    """As every command says: drop what is there, and load it all."""
+    load(real, copy, cut(dump, words, place))
+    on = {"DATABASE_URL": copy.url}
+    assert pgflow("doctor", "--check", "complete", env=on).returncode == 5
     load(real, copy, b"drop schema if exists pgflow cascade;")
     load(real, copy, dump)
     assert pgflow("migrate", env=on).returncode == 0

@@ -66,9 +66,7 @@ def is_fenced(pgflow: RunsPgflow, database: Database) -> bool:
     ("format_", "more"),
     [
         ("custom", []),
-        ("custom", ["--jobs", "3"]),
-        ("custom", ["--no-owner"]),
-        ("directory", ["--jobs", "2"]),
+        ("directory", ["--jobs", "2", "--no-owner"]),
         ("plain", []),
     ],
 )
