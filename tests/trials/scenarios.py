@@ -578,13 +578,18 @@ def _version(bench: Bench, lease_id: str) -> object:
 
 
 def add_worker(
-    bench: Bench, worker_id: str, *, idle: bool, quiet: bool = False
+    bench: Bench,
+    worker_id: str,
+    *,
+    idle: bool,
+    quiet: bool = False,
+    queues: str = "default",
 ) -> None:
     bench.sql(
         "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
         " lease_seconds, name, host, idle, quiet, queues) values"
         f" ('{worker_id}', gen_random_uuid(), 1, 1, 10, 'w', 'h', {idle}, {quiet},"
-        " '{default}')"
+        f" '{{{queues}}}')"
     )
 
 

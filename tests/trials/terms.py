@@ -23,7 +23,7 @@ from pglast.visitors import Visitor
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.sqlfiles import Statement
-from tests.trials import replaying, upkeep  # noqa: F401  (scenarios that register)
+from tests.trials import gate, replaying, upkeep  # noqa: F401  (they register scenarios)
 from tests.trials.scenarios import Bench, Scenario
 
 # What writes leases, pending or attempts, and what locks for it.
@@ -66,9 +66,11 @@ STATEMENTS = (
 )
 
 
-# Functions that do so, and the statements that call them. Those of producers write
-# jobs that are new: tests/repository has their promises.
-FUNCTIONS = {
+# Functions that do so, and the statements that call them. The sentences by which those
+# of producers refuse are no terms: tests/repository/test_enqueue.py has their promises.
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "enqueue": (),
+    "enqueue_many": (),
     "hold_leases": ("settle_and_lease", "settle_and_enqueue"),
     "finish_turn": ("settle_and_lease",),
 }
@@ -152,7 +154,9 @@ def _mutate_function(source: str) -> Iterator[tuple[str, str]]:
             [found] = _place(query).finditer(source)
             # At the end, wherever it stood.
             into = re.search(r"(?<!insert)\s+into \w+", found[0])
-            changed = found[1] + text[len(text.split()[0]) :] + (into[0] if into else "")
+            changed = (
+                found[1] + text[len(text.split()[0]) :] + (into[0] if into else "")
+            )
             whole = f"{source[: found.start()]}{changed}{source[found.end() :]}"
             pairs.append((term, whole))
     return _named(pairs)
