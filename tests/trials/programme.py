@@ -79,17 +79,22 @@ def part_of(whole: Iterable[Play], part: int, parts: int) -> Iterator[Play]:
 def play(
     url: str, part: int, parts: int, tell: Callable[[str], None]
 ) -> dict[object, list[str]]:
-    """Play one part of so many; return what went wrong."""
+    """Play one part of so many; return what went wrong.
+
+    What goes wrong is told at once, as the part that is this play alone.
+    """
     theatre = Theatre(url, sessions=3)
+    whole = list(plays())
     found: dict[object, list[str]] = {}
-    count = 0
-    for operations, order, rolled_back in part_of(plays(), part, parts):
+    mine = list(part_of(whole, part, parts))
+    for count, (operations, order, rolled_back) in enumerate(mine, start=1):
         if wrong := theatre.play(operations, order, rolled_back):
             names = tuple(operation.name for operation in operations)
             found[names, tuple(order), rolled_back] = wrong
-        count += 1
-        if count % 500 == 0:
-            tell(f"{count} orders, {len(found)} went wrong")
+            number = part + parts * (count - 1)
+            tell(f"again: --orders --part {number}/{len(whole)}: {names}: {wrong[0]}")
+        if count % 100 == 0:
+            tell(f"{count} orders of {len(mine)}, {len(found)} went wrong")
     theatre.close()
-    tell(f"{count} orders (part {part} of {parts}), {len(found)} went wrong")
+    tell(f"{len(mine)} orders (part {part} of {parts}), {len(found)} went wrong")
     return found

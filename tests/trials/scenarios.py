@@ -578,13 +578,18 @@ def _version(bench: Bench, lease_id: str) -> object:
 
 
 def add_worker(
-    bench: Bench, worker_id: str, *, idle: bool, quiet: bool = False
+    bench: Bench,
+    worker_id: str,
+    *,
+    idle: bool,
+    quiet: bool = False,
+    queues: str = "default",
 ) -> None:
     bench.sql(
         "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
         " lease_seconds, name, host, idle, quiet, queues) values"
         f" ('{worker_id}', gen_random_uuid(), 1, 1, 10, 'w', 'h', {idle}, {quiet},"
-        " '{default}')"
+        f" '{{{queues}}}')"
     )
 
 
@@ -1646,6 +1651,37 @@ def a_dead_worker_loses_what_it_had_started(bench: Bench) -> str:
 )
 def a_spent_crash_budget_condemns_what_had_started(bench: Bench) -> str:
     return _end_worker(bench, "first", crash_budget=1)
+
+
+@scenario(
+    *END,
+    answer="fifth dead of 2",
+    places="fifth: lost 1, lost 2, dead CRASH_LOOP",
+    leases="1 live, 4 expired",
+)
+def what_is_known_to_have_started_has_not_waited(bench: Bench) -> str:
+    _attempts(bench, "fifth", "lost")
+    lease_id = bench.second_lease()
+    ended = bench.repository.end_worker(
+        WORKER,
+        status="lost",
+        started=[(JOB["fifth"], 2)],
+        crash_budget=2,
+        error_code="WORKER_LOST",
+        error_message="exit code 9",
+        only=[lease_id],
+    )
+    return f"{_ended(ended[:1])} of {len(ended)}"
+
+
+@scenario(
+    *REAP,
+    answer="fifth dead",
+    places="fifth: lost 1, dead CRASH_LOOP",
+    leases="1 live, 4 expired",
+)
+def with_a_budget_of_one_no_job_waits_to_run_apart(bench: Bench) -> str:
+    return _reap_leased(bench, crash_budget=1)
 
 
 @scenario(

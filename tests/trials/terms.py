@@ -23,7 +23,7 @@ from pglast.visitors import Visitor
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.sqlfiles import Statement
-from tests.trials import replaying, upkeep  # noqa: F401  (scenarios that register)
+from tests.trials import gate, replaying, upkeep  # noqa: F401  (they register scenarios)
 from tests.trials.scenarios import Bench, Scenario
 
 # What writes leases, pending or attempts, and what locks for it.
@@ -66,9 +66,11 @@ STATEMENTS = (
 )
 
 
-# Functions that do so, and the statements that call them. Those of producers write
-# jobs that are new: tests/repository has their promises.
-FUNCTIONS = {
+# Functions that do so, and the statements that call them. The sentences by which those
+# of producers refuse are no terms: tests/repository/test_enqueue.py has their promises.
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "enqueue": (),
+    "enqueue_many": (),
     "hold_leases": ("settle_and_lease", "settle_and_enqueue"),
     "finish_turn": ("settle_and_lease",),
 }
@@ -148,13 +150,26 @@ def _source(function: str) -> str:
 def _mutate_function(source: str) -> Iterator[tuple[str, str]]:
     pairs = []
     for query in _queries(pglast.parse_plpgsql(source)):
-        # Not the first word: what is performed is parsed as a select.
-        tail = query[len(query.split()[0]) :]
         for term, text in _mutate(query):
-            assert source.count(tail) == 1
-            changed = source.replace(tail, text[len(text.split()[0]) :])
-            pairs.append((term, changed))
+            [found] = _place(query).finditer(source)
+            # At the end, wherever it stood.
+            into = re.search(r"(?<!insert)\s+into \w+", found[0])
+            changed = (
+                found[1] + text[len(text.split()[0]) :] + (into[0] if into else "")
+            )
+            whole = f"{source[: found.start()]}{changed}{source[found.end() :]}"
+            pairs.append((term, whole))
     return _named(pairs)
+
+
+def _place(query: str) -> re.Pattern[str]:
+    """Return what finds a statement in its function, as the parser does not tell it:
+    without `into`, and what is performed as a select.
+    """
+    first, *words = map(re.escape, query.split())
+    first = "perform" if first == "SELECT" else first
+    into = r"(?:\s+into \w+)?"
+    return re.compile(rf"\b({first}){into}\s+" + rf"{into}\s+".join(words) + into)
 
 
 def _queries(tree: Any) -> Iterator[str]:

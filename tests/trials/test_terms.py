@@ -45,7 +45,19 @@ _FINDS = {
     "pending.rank = located.rank": _INDEX,
     "pending.run_at = located.run_at": _INDEX,
 }
+_MADE = f"{_COST}: an id that the database makes is new"
+_UNDONE = "what it would write, the refusal undoes"
 SPARED = {
+    "enqueue_many": {
+        "NOT EXISTS (SELECT FROM problems)": _UNDONE,
+        "NOT EXISTS (SELECT FROM too_large)": _UNDONE,
+        "NOT EXISTS (SELECT FROM charges WHERE room IS NOT NULL)": _UNDONE,
+        "id_is_given": _MADE,
+        "EXISTS (SELECT FROM parsed WHERE id_is_given)": _MADE,
+        "pending.queue = jobs.queue": _INDEX,
+        "pending.rank = - jobs.priority": _INDEX,
+        "pending.run_at = jobs.run_at": _INDEX,
+    },
     "settle_and_lease": {
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
         "lease_id = ANY(CAST($11 AS uuid[]))": "of other leases no attempt is read",

@@ -45,7 +45,7 @@ _CLEAR = "; ".join(
         "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
         "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
         "policy_decisions", "jobs_archive", "job_attempts_archive", "replay_plans",
-        "replay_items", "worker_counters",
+        "replay_items", "worker_counters", "enqueue_counters",
     )
 )  # fmt: skip
 _LEAST = "00000000-0000-0000-0000-000000000000"
