@@ -76,8 +76,8 @@ FILTERS = {
 PAGE = (
     Field(
         "limit",
-        kinds.whole(1, MOST_ROWS),
-        "How many at most.",
+        kinds.whole(1, MOST_ROWS, clamped=True),
+        f"How many at most; moved to 1 to {MOST_ROWS}.",
         100,
     ),
     Field(

@@ -74,19 +74,24 @@ def _check_halves(value: str) -> None:
         raise Unacceptable("has half of a surrogate pair") from None
 
 
-def whole(least: int, most: int) -> Kind:
-    """Return a whole number between two bounds, both included."""
+def whole(least: int, most: int, *, clamped: bool = False) -> Kind:
+    """Return a whole number; a clamped one beyond its bounds is moved to them."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise Unacceptable
+        if clamped:
+            return min(max(value, least), most)
         if not least <= value <= most:
             raise Unacceptable
         return value
 
+    schema: dict[str, Any] = {"type": "integer"}
+    if not clamped:
+        schema |= {"minimum": least, "maximum": most}
     return Kind(
-        {"type": "integer", "minimum": least, "maximum": most},
-        f"a whole number from {least} to {most}",
+        schema,
+        "a whole number" if clamped else f"a whole number from {least} to {most}",
         read,
         lambda text: int(text) if _WHOLE.fullmatch(text) else text,
     )

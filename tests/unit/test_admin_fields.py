@@ -76,13 +76,10 @@ def test_a_relative_time_stays_one() -> None:
     assert kinds.moment("past").read("15m").offset == timedelta(minutes=-15)
 
 
-def test_a_number_beyond_its_bounds_is_refused() -> None:
-    limit = Field("limit", kinds.whole(1, 500), default=100)
-    for text, read in (("1", 1), ("500", 500), ("7", 7)):
-        assert read_query(MultiDict({"limit": text}), [limit]) == {"limit": read}
-    for text in ("0", "-5", "501"):
-        with pytest.raises(Problem, match="limit is not a whole number from 1 to 500"):
-            read_query(MultiDict({"limit": text}), [limit])
+def test_a_clamped_number_is_moved_to_its_bounds() -> None:
+    limit = Field("limit", kinds.whole(1, 500, clamped=True), default=100)
+    for given_, read in (("0", 1), ("-5", 1), ("501", 500), ("7", 7)):
+        assert read_query(MultiDict({"limit": given_}), [limit]) == {"limit": read}
     assert read_query(MultiDict(), [limit]) == {"limit": 100}
 
 

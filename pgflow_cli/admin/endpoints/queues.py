@@ -80,8 +80,8 @@ QUEUES = Shape(
 PAGE = (
     Field(
         "limit",
-        kinds.whole(1, MOST_QUEUES),
-        "How many at most.",
+        kinds.whole(1, MOST_QUEUES, clamped=True),
+        f"How many at most; moved to 1 to {MOST_QUEUES}.",
         MOST_QUEUES,
     ),
     Field("after", filters.QUEUE_NAME, "next_after of the page before."),
