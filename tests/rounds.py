@@ -108,7 +108,7 @@ _BEFORE = f"""
 """  # noqa: E501
 
 _AFTER = f"""
-    work --app app.py --queue * --drain --max-runtime 60s --no-listen --concurrency 2
+    work --app app.py --queue * --drain --max-runtime 60s --no-listen --concurrency 1
     jobs list --status succeeded
     jobs show {JOB_ID.format(1)}
     jobs tail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -102,6 +103,8 @@ def hide_memory() -> None:
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
     which programs of the same user can read. Before there are other threads.
+
+    Where no process can be started at the moment it is left to the first one that is.
     """
     if not hasattr(resource_tracker, "ensure_running"):
         return
@@ -109,7 +112,8 @@ def start_tracker() -> None:
     for name in withheld:
         del os.environ[name]
     try:
-        resource_tracker.ensure_running()
+        with contextlib.suppress(OSError):
+            resource_tracker.ensure_running()
     finally:
         os.environ.update(withheld)
 
