@@ -51,6 +51,7 @@ def shown(server: Server, template: Database) -> Iterator[Shown]:
         yield attacked
 
 
+@pytest.mark.timeout(600)
 def test_nothing_of_200_hostile_jobs_runs(shown: Shown, visits: Visits) -> None:
     visits.forgive("status of 40[04]")
     # Without the policy: escaping does not lean on it.
@@ -85,6 +86,7 @@ def test_nothing_runs_that_an_update_brings(shown: Shown, visits: Visits) -> Non
         assert found == [], path
 
 
+@pytest.mark.timeout(600)
 def test_nothing_of_a_hostile_url_runs(shown: Shown, visits: Visits) -> None:
     visits.forgive("status of 4")
     page = visits.still_page(shown.url, bypass_csp=True)

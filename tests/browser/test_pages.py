@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pytest
 from axe_playwright_python.base import AXE_FILE_PATH  # type: ignore[import-untyped]
 from playwright.sync_api import ViewportSize
 
@@ -53,6 +54,7 @@ _COLOURS = {"runOnly": ["color-contrast"]}
 _ALL_BUT_COLOURS = {"rules": {"color-contrast": {"enabled": False}}}
 
 
+@pytest.mark.timeout(600)
 def test_no_page_keeps_anybody_out_or_is_wider_than_its_screen(
     shown: Shown, visits: Visits
 ) -> None:
