@@ -39,6 +39,9 @@ log = logging.getLogger("pgflow.supervisor")
 PUT_OFF = 1.0
 # Seconds after that in which each worker that may lease it has seen it.
 SEEN = 2.0
+# Seconds in which a spare process starts and takes its job over; then it is frozen, or
+# the import of the handlers hangs, and with it all suspects would wait.
+START = 60.0
 
 
 @dataclass
@@ -121,6 +124,10 @@ class Process(Protocol):
         """Answer its question about a suspect."""
         ...
 
+    def kill(self) -> None:
+        """Kill it."""
+        ...
+
 
 P = TypeVar("P", bound=Process)
 
@@ -144,6 +151,7 @@ class SparePlace(Generic[P]):
         self._start, self._patient = start, patient
         self._waiting: deque[_Question[P]] = deque()
         self._spare: P | None = None
+        self._started = 0.0
         self._served: _Question[P] | None = None
 
     def ask(self, asker: P, number: int, suspect: Suspect) -> None:
@@ -157,6 +165,8 @@ class SparePlace(Generic[P]):
 
     def attend(self, living: Sequence[P], *, ending: bool) -> None:
         """Start a spare process for the first who waits, if none is there."""
+        if self._served is not None and monotonic() > self._started + START:
+            self._give_up()
         if self._spare is not None and self._spare not in living:
             self._answer(taken=False)  # it has not said so before
             self._spare = None
@@ -172,7 +182,7 @@ class SparePlace(Generic[P]):
                 question.asker.answer(question.number, taken=False)
 
     def _begin(self, question: _Question[P]) -> None:
-        self._spare = self._start(question.suspect)
+        self._spare, self._started = self._start(question.suspect), monotonic()
         if self._spare is not None:
             self._served = question
             log.info(
@@ -185,6 +195,25 @@ class SparePlace(Generic[P]):
                     "job_id": question.suspect.job_id,
                 },
             )
+
+    def _give_up(self) -> None:
+        """Kill the spare process, which has not taken its job over."""
+        if self._spare is None or self._served is None:
+            return
+        log.error(
+            "%s has not taken job %s over in %.0f s, and is killed: does an import of"
+            " the handlers hang?",
+            self._spare.name,
+            self._served.suspect.job_id,
+            START,
+            extra={
+                "event": "spare_stuck",
+                "worker_id": self._spare.name,
+                "job_id": self._served.suspect.job_id,
+            },
+        )
+        self._spare.kill()
+        self._answer(taken=False)
 
     def _answer(self, *, taken: bool) -> None:
         served, self._served = self._served, None

@@ -9,6 +9,7 @@ import pytest
 
 from pgflow_cli import handlers
 from pgflow_cli.models import Suspect
+from pgflow_cli.running import suspects
 from pgflow_cli.running.slots import Run
 from pgflow_cli.running.suspects import SparePlace, Suspects
 from tests.unit.leased_jobs import leased
@@ -72,9 +73,13 @@ def test_the_suspects_of_the_one_batch_are_kept() -> None:
 class Process:
     name: str = "w"
     answers: list[tuple[int, bool]] = field(default_factory=list)
+    killed: bool = False
 
     def answer(self, number: int, *, taken: bool) -> None:
         self.answers.append((number, taken))
+
+    def kill(self) -> None:
+        self.killed = True
 
 
 SUSPECT = Suspect(PID, PID, PID, 0, "2026-11-30 00:00:00")
@@ -132,6 +137,34 @@ def test_who_must_finish_them_all_waits_for_the_spare_process() -> None:
     here.attend()
     assert len(here.spares) == 2
     assert here.living[0].answers == [(1, False)], "it died before it had the job"
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_spare_process_that_takes_nothing_over_is_killed(
+    patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Place(patient=patient)
+    here.ask(0)
+    here.attend()
+    assert not here.spares[0].killed
+    monkeypatch.setattr(suspects, "START", -1.0)
+    here.attend()
+    assert here.spares[0].killed
+    assert here.living[0].answers == [(1, False)]
+    here.living.remove(here.spares[0])
+    here.ask(1)
+    assert len(here.spares) == 2, "the place is free again"
+
+
+def test_a_spare_process_that_runs_its_job_may_take_as_long_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = Place()
+    here.ask(0)
+    here.place.tell(here.spares[0], taken=True)
+    monkeypatch.setattr(suspects, "START", -1.0)
+    here.attend()
+    assert not here.spares[0].killed
 
 
 @pytest.mark.parametrize("patient", [True, False])
