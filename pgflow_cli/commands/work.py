@@ -32,6 +32,8 @@ def work(database: Database, **options: Any) -> None:
     plan = _plan(database, options)
     if options["check"]:
         _check(plan)
+        if options["wait_for_db"] is not None:
+            await_database(database, migrate=False, patience=_patience(options))
         return
     precautions.hide_memory()
     precautions.start_tracker()
@@ -130,7 +132,7 @@ HANDLER_COLUMNS = (
 
 
 def _check(plan: WorkPlan) -> None:
-    """Print what would be run, and connect to nothing.
+    """Print what would be run; no database is needed for that.
 
     Raises ConfigurationError if a program could not be started.
     """

@@ -188,7 +188,10 @@ code_version = flag(
     metavar="TEXT",
 )
 check = flag(
-    "--check", help="Print handlers, queues and limits, then exit.", is_flag=True
+    "--check",
+    help="Print handlers, queues and limits, then exit; connect to the database only"
+    " with --wait-for-db.",
+    is_flag=True,
 )
 
 WORK = (

@@ -15,6 +15,7 @@ import pytest
 
 from pgflow_cli.commands import work
 from tests.acceptance.conftest import Worker
+from tests.conftest import RunsPgflow
 from tests.jobs import all_ended, attempts_of, audit, plant, status_of, statuses_of
 from tests.private_servers import (
     PrivateServer,
@@ -276,6 +277,17 @@ def test_what_is_to_end_by_itself_does_not_wait_for_ever(
     worker = start_worker(mode, "--wait-for-db", "1s", url=nowhere)
     assert worker.wait() == 69
     assert "waiting for it: cannot connect" in worker.log
+
+
+def test_a_check_asks_the_database_only_if_told_to_wait_for_it(
+    pgflow: RunsPgflow, tmp_path: Path
+) -> None:
+    (tmp_path / "jobs.py").write_text("import pgflow_cli\n\napp = pgflow_cli.App()\n")
+    check = ("work", "--check", "--app", "jobs.py")
+    nowhere = {"DATABASE_URL": "postgresql://postgres@127.0.0.1:1/nowhere"}
+    assert pgflow(*check, env=nowhere).returncode == 0
+    assert pgflow(*check, "--wait-for-db", "0s", env=nowhere).returncode == 69
+    assert pgflow(*check, "--wait-for-db", "30s").returncode == 0
 
 
 def test_how_long_it_waits_follows_from_what_it_is_to_do() -> None:
