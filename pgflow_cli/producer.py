@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -107,21 +108,13 @@ def enqueue_many(
 
     Each job is a mapping with the parameters of `enqueue`, without `delay`. They are
     sent 1,000 at a time; all are enqueued or none, if the connection is in autocommit
-    mode too. Raises what `enqueue` raises; the message names the job, counted from 1.
+    mode too. Threads may share a connection: their calls take turns. Raises what
+    `enqueue` raises; the message names the job, counted from 1.
     """
     producing = repository.borrowed(connection)
     if isinstance(jobs, (Mapping, str, bytes)) or not isinstance(jobs, Iterable):
         raise UsageError(f"jobs must be a list of mappings, not {_kind(jobs)}")
     with spans.sending(None) as sending:
-        # Without a transaction of the caller's own, a later part could fail alone. A
-        # pipeline is one.
-        if (
-            connection.autocommit
-            and connection.info.transaction_status == 0
-            and not connection.pgconn.pipeline_status
-        ):
-            with producing.transaction():
-                return _send_all(producing, jobs, sending)
         return _send_all(producing, jobs, sending)
 
 
@@ -189,13 +182,24 @@ def _send_all(
     ids: list[str] = []
     queues: set[str] = set()
     elements = (_element(job, sending, queues) for job in jobs)
-    while part := list(islice(elements, JOBS_PER_CALL)):
-        try:
-            ids += producing.enqueue_many(f"[{','.join(part)}]", options=JobOptions())
-        except (UsageError, Refused) as error:
-            raise _counted_from(error, len(ids)) from None
+    part, rest = _next_part(elements), _next_part(elements)
+    # A statement is all or nothing by itself. Several need a transaction: without one
+    # of the caller's own, a later part could fail alone.
+    with producing.transaction() if rest else nullcontext():
+        while part:
+            try:
+                ids += producing.enqueue_many(
+                    f"[{','.join(part)}]", options=JobOptions()
+                )
+            except (UsageError, Refused) as error:
+                raise _counted_from(error, len(ids)) from None
+            part, rest = rest, _next_part(elements)
     sending.sent(*ids, queues=queues)
     return ids
+
+
+def _next_part(elements: Iterator[str]) -> list[str]:
+    return list(islice(elements, JOBS_PER_CALL))
 
 
 def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refused:

@@ -224,7 +224,7 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
 @_limit(
     "--max-enqueue-per-minute",
     settings.Number(*LIMITS["max_enqueue_per_minute"]),
-    "Jobs that producers may add in a minute; 0: no limit.",
+    "Jobs that producers may add in each minute of the server's clock; 0: no limit.",
 )
 @change_options()
 @pass_repository

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -124,6 +126,11 @@ class BorrowedLink(Link):
             raise ConnectionUnfit("pgflow enqueues through a sync psycopg connection")
         super().__init__(Database(""))
         self._borrowed = connection
+        # It lives as long as the connection. A fork may copy it while it is held, so
+        # each process has one of its own. `setdefault` is atomic.
+        self._turns: threading.RLock = connection.__dict__.setdefault(
+            f"_pgflow_turns_{os.getpid()}", threading.RLock()
+        )
 
     @property
     def pipelines(self) -> bool:
@@ -149,8 +156,7 @@ class BorrowedLink(Link):
         """
         statement = sqlfiles.statement(name)
         values = [(parameters or {})[key] for key in statement.parameters]
-        self._check()
-        with self._translated():
+        with self._turn(), self._translated():
             # A cursor of our own kind, whatever the connection's cursors are like.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
             cursor.adapters.register_loader("text", _Text)
@@ -163,13 +169,36 @@ class BorrowedLink(Link):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the block in a transaction, or in a savepoint of the caller's."""
-        self._check()
-        with self._translated(), self._borrowed.transaction():
-            yield
+        """Run the block's statements in the caller's transaction, or in one of their
+        own in autocommit mode. Calls of other threads wait until it has ended.
+        """
+        with self._turn():
+            # Looked at within the turn: until then a transaction may be another call's.
+            if (
+                not self._borrowed.autocommit
+                or self._borrowed.info.transaction_status != TransactionStatus.IDLE
+                or self.pipelines  # is a transaction itself
+            ):
+                yield
+                return
+            with self._translated(), self._borrowed.transaction():
+                yield
 
     def close(self) -> None:
         """Leave the connection to its owner."""
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep other threads' calls off the connection: psycopg serialises statements,
+        not transactions, and theirs would become part of this one's.
+        """
+        if not self._turns.acquire(timeout=_PATIENCE):
+            raise _busy()
+        try:
+            self._check()
+            yield
+        finally:
+            self._turns.release()
 
     def _check(self) -> None:
         """Raise before anything is sent, where nothing could come of it."""
@@ -183,10 +212,7 @@ class BorrowedLink(Link):
         # Another thread's statement ends some time. A COPY of this one holds the lock
         # too, and psycopg would wait for itself for ever.
         if not self._borrowed.lock.acquire(timeout=_PATIENCE):
-            raise ConnectionUnfit(
-                f"the connection has been busy for {_PATIENCE:g} s, with a COPY or in"
-                " another thread: nothing was sent"
-            )
+            raise _busy()
         self._borrowed.lock.release()
 
     @contextmanager
@@ -204,6 +230,13 @@ class BorrowedLink(Link):
             # Without a password: libpq leaves it out of what it tells about itself.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
+
+
+def _busy() -> ConnectionUnfit:
+    return ConnectionUnfit(
+        f"the connection has been busy for {_PATIENCE:g} s, with a COPY or in"
+        " another thread: nothing was sent"
+    )
 
 
 def _fetch(cursor: psycopg.Cursor[Any]) -> None:

@@ -178,7 +178,8 @@ max_payload_bytes = flag(
     default=262_144,
 )
 max_enqueue_per_minute = flag(
-    help="Most jobs a minute, where the queue's policy says nothing; 0: no limit.",
+    help="Most jobs in each minute of the server's clock, where the queue's policy"
+    " says nothing; 0: no limit.",
     variable="PGFLOW_MAX_ENQUEUE_PER_MINUTE",
     kind=Number(0, 2_147_483_647),
     default=0,

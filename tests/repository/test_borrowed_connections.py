@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -22,11 +23,16 @@ from pgflow_cli import (
     UsageError,
 )
 from pgflow_cli.repository import producing
+from pgflow_cli.repository.producing import BorrowedLink
 from tests.jobs import audit
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
 TWO = [{"job_type": "a"}, {"job_type": "b", "payload": [1]}]
+
+
+def several(count: int) -> list[dict[str, str]]:
+    return [{"job_type": "a"}] * count
 
 
 @pytest.fixture
@@ -170,6 +176,72 @@ def test_threads_that_share_a_connection_wait_for_each_other(
         slow.result()
     own.commit()
     assert jobs() == 1
+
+
+@pytest.mark.parametrize("many", [1, 2001])
+def test_a_call_never_joins_the_transaction_of_another_threads_call(
+    own: Connection,
+    jobs: Callable[[], int],
+    wait_until: Callable[..., Any],
+    many: int,
+) -> None:
+    own.autocommit = True
+    others: list[Future[list[str]]] = []
+
+    def waits_or_is_done() -> bool:
+        frame = sys._current_frames().get(pool._threads.copy().pop().ident)
+        return others[0].done() or (frame is not None and frame.f_code is turn)
+
+    def interrupted() -> Iterator[dict[str, str]]:
+        yield from several(2000)
+        # The first part is sent when the third is asked for.
+        others.append(pool.submit(pgflow_cli.enqueue_many, own, several(many)))
+        wait_until(waits_or_is_done, "the other call has begun")
+        yield {"job_type": "not a type"}
+
+    turn = BorrowedLink._turn.__wrapped__.__code__  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(UsageError):
+            pgflow_cli.enqueue_many(own, interrupted())
+        assert len(set(others[0].result())) == many
+    assert jobs() == many, "what the other thread was promised"
+    assert own.info.transaction_status == 0
+
+
+def test_a_connection_in_anothers_turn_is_said_to_be_busy(
+    own: Connection, jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producing, "_PATIENCE", 0.001)
+    own.autocommit = True
+
+    def interrupted() -> Iterator[dict[str, str]]:
+        yield from several(2000)
+        with pytest.raises(ConnectionUnfit, match="has been busy for"):
+            pool.submit(pgflow_cli.enqueue, own, "a").result()
+        pgflow_cli.enqueue(own, "a")  # this call's own thread is in its turn
+        yield from several(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pgflow_cli.enqueue_many(own, interrupted())) == 2001
+        pool.submit(pgflow_cli.enqueue, own, "a").result()
+    assert jobs() == 2003
+
+
+def test_one_part_needs_no_transaction_that_others_could_fall_into(
+    own: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.autocommit = True
+    monkeypatch.setattr(own, "transaction", None)
+    assert len(pgflow_cli.enqueue_many(own, several(1000))) == 1000
+
+
+def test_a_turn_that_a_fork_has_copied_is_not_waited_for(
+    own: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BorrowedLink(own).transaction(), ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(producing, "_PATIENCE", 0.001)
+        monkeypatch.setattr(producing.os, "getpid", lambda: 0)
+        assert pool.submit(pgflow_cli.enqueue, own, "a").result()
 
 
 def test_what_fails_at_the_commit_is_told_as_what_it_is(

@@ -32,7 +32,8 @@ _HELP = {
     "max_attempts_per_minute": "Attempts that begin in any minute.",
     "throttle_delay_ms": "How long to leave it alone when a limit holds jobs back.",
     "max_payload_bytes": "The largest payload.",
-    "max_enqueue_per_minute": "Jobs that producers may add in a minute; 0: no limit.",
+    "max_enqueue_per_minute": "Jobs that producers may add in each minute of the"
+    " server's clock; 0: no limit.",
 }
 _LIMITS = tuple(
     Field(name, kinds.whole(*bounds), _HELP[name]) for name, bounds in BOUNDS.items()
