@@ -51,12 +51,13 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+        variables = {"DATABASE_URL": more.pop("url", database.url)}
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("pgflow")), *arguments],
-            env={**os.environ, "DATABASE_URL": more.pop("url", database.url)},
+            env={**os.environ, **variables, **more.pop("more_environment", {})},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=more.pop("stdout", subprocess.PIPE),
             stderr=subprocess.PIPE,
             text=True,
             **more,
@@ -371,6 +372,32 @@ def test_a_file_that_may_not_grow_leaves_nothing(
     _, complaint = done.communicate(timeout=60)
     assert done.returncode == 74, complaint
     assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_a_dump_that_stdout_takes_in_part_only_is_exit_74(
+    start: Callable[..., Any], connection: Connection, tmp_path: Path
+) -> None:
+    import resource  # noqa: PLC0415 - Windows has none
+
+    connection.execute(
+        "select pgflow.enqueue('noop', jsonb_build_object('t', string_agg(md5(n::text),"
+        " ''))) from generate_series(1, 4000) as n"
+    )
+    limit = 64 * 1024
+    with open(tmp_path / "x.dump", "wb") as file:
+        done = start(
+            *("backup", "-", "--compress", "0"),
+            more_environment={"PYTHONUNBUFFERED": "1"},
+            stdout=file,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (limit, limit)
+            ),
+        )
+        _, complaint = done.communicate(timeout=60)
+    assert done.returncode == 74, complaint
+    assert "cannot write to stdout: File too large" in complaint
+    kept = connection.execute("select count(*) from pgflow.backups").fetchone()
+    assert kept == (0,)
 
 
 def test_a_full_disk_leaves_the_backup_before_it(
