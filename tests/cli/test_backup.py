@@ -426,6 +426,25 @@ def test_a_full_disk_leaves_the_backup_before_it(
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_backup_follows_a_link_and_refuses_a_named_pipe(
+    pgflow: RunsPgflow, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "a.dump").symlink_to(elsewhere / "real.dump")
+    os.mkfifo(tmp_path / "pipe")
+    refused = pgflow("backup", "pipe")
+    assert refused.returncode == 4, refused.stderr
+    assert "pipe is no file" in refused.stderr
+    done = pgflow("backup", "a.dump")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.dump").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert dumps(elsewhere) == [elsewhere / "real.dump"]
+    assert manifest(elsewhere / "real.dump")["verified"] == "list"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.dump", "elsewhere", "pipe"]
+
+
 def test_a_folder_that_cannot_be_made_is_an_output_error(
     pgflow: RunsPgflow, tmp_path: Path
 ) -> None:
