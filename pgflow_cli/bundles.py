@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from pgflow_cli import escaping
+from pgflow_cli import destinations, escaping
 from pgflow_cli.errors import OutputFailed, UsageError
 
 _AS_IT_IS = "payload_json"  # asked for by name; masked, it would be another one
@@ -27,7 +25,8 @@ def write(target: str, document: Mapping[str, Any]) -> None:
     whole = masked(document)
     content = _zipped(whole) if target.endswith(".zip") else _json(whole)
     try:
-        _replace(target, content)
+        with destinations.opened(target) as file:
+            file.write(content)
     except OSError as error:
         raise OutputFailed(
             f"cannot write {target}: {error.strerror or error}",
@@ -63,19 +62,3 @@ def _zipped(document: Mapping[str, Any]) -> bytes:
         for name, part in document.items():
             archive.writestr(f"{name}.json", _json(part))
     return buffer.getvalue()
-
-
-def _replace(target: str, content: bytes) -> None:
-    partial = Path(f"{target}.partial")
-    partial.unlink(missing_ok=True)
-    # Never through a link that somebody has put there, and readable by its owner only.
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -323,7 +323,8 @@ def _password_file(database: Database | None) -> tuple[str | None, tuple[int, ..
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     descriptor, path = tempfile.mkstemp(prefix="pgflow-pass-")  # 0600
     try:
-        os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+            file.write(f"*:*:*:*:{escaped}\n")
     except BaseException:
         os.close(descriptor)
         os.unlink(path)

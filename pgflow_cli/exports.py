@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
+from io import TextIOWrapper
 from typing import TextIO
 
-from pgflow_cli import cells
+from pgflow_cli import cells, destinations
 from pgflow_cli.errors import OutputFailed
 from pgflow_cli.letters import ExportedLetter
 from pgflow_cli.repository import Repository
@@ -42,9 +41,9 @@ def export(repository: Repository, chosen: JobFilter, *, form: str, target: str)
                 write(letter)
                 total += 1
             stream.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if target == "-" and isinstance(error, BrokenPipeError):
+            raise
         name = "stdout" if target == "-" else target
         raise OutputFailed(f"cannot write {name}: {error.strerror}") from None
     return total
@@ -91,14 +90,6 @@ def _opened(target: str) -> Iterator[TextIO]:
     if target == "-":
         yield sys.stdout
         return
-    partial = Path(f"{target}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            yield stream
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with destinations.opened(target) as file:
+        stream = TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        yield stream

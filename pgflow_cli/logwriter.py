@@ -71,7 +71,8 @@ class LineWriter(logging.Handler):
         if os.getpid() != self._owner:
             # The fork of a handler: our threads and locks are not in it.
             with suppress(OSError):
-                os.write(self._descriptor, data)
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
             return
         with self._changed:
             if not (

@@ -69,8 +69,9 @@ def _open_nothing() -> None:
 class _Stdout(io.FileIO):
     """Standard output: what is printed and cannot be written fails, once.
 
-    What is flushed again while the program ends is passed over. A broken pipe is no
-    failure of ours.
+    It takes all it is given: above a raw stream that takes less there may be no buffer
+    that gives it the rest. What is flushed again while the program ends is passed over.
+    A broken pipe is no failure of ours.
     """
 
     def __init__(self, *, closed: bool) -> None:
@@ -82,24 +83,29 @@ class _Stdout(io.FileIO):
         if self._failed or not data:  # with nothing, click asks what we take
             return len(data)
         try:
-            written = None if self._why else self._write(data)
+            if not self._why:
+                self._write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
-            written, self._why = None, error.strerror or str(error)
-        if written is None:
+            self._why = error.strerror or str(error)
+        if self._why:
             self._failed = True
             from pgflow_cli.errors import OutputFailed  # noqa: PLC0415 - start-up stays quick
 
             raise OutputFailed(f"cannot write to stdout: {self._why}")
-        return written
+        return len(data)
 
-    def _write(self, data: Any) -> int:
-        while (written := super().write(data)) is None:  # full, and does not block
-            from select import select  # noqa: PLC0415 - start-up stays quick
+    def _write(self, data: Any) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = super().write(rest)
+            if written is None:  # full, and does not block
+                from select import select  # noqa: PLC0415 - start-up stays quick
 
-            select([], [self], [])
-        return written
+                select([], [self], [])
+            else:
+                rest = rest[written:]
 
 
 def make_robust(stream: object) -> None:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from pgflow_cli import manifests
+from pgflow_cli import destinations, manifests
+from pgflow_cli.destinations import PARTIAL
 from pgflow_cli.errors import OutputFailed, Refused, TryLater
 from pgflow_cli.manifests import Manifest
 
@@ -21,7 +22,6 @@ except ImportError:  # Windows: what is open cannot be removed there anyway
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path("backups")
-PARTIAL = ".partial"
 _ABANDONED_SECONDS = 600
 
 
@@ -32,9 +32,20 @@ def default_path(database: str, now: datetime, extension: str) -> Path:
 
 
 class Archive:
-    """A backup that is being written; the lock on it says that its writer lives."""
+    """A backup that is being written; the lock on it says that its writer lives.
+
+    A link is followed: what belongs to the backup stands beside what it leads to.
+    """
 
     def __init__(self, path: Path, *, directory: bool) -> None:
+        with _failing_as_output(path):
+            if destinations.is_special(path):
+                raise Refused(
+                    f"{path} is no file; a backup is checked before it gets its name",
+                    "Name a file, or write to stdout: pgflow backup -",
+                    reason_code="EXISTS",
+                )
+            path = destinations.followed(path)
         self.path, self.directory = path, directory
         self.partial = path.with_name(path.name + PARTIAL)
         self._lock: int | None = None

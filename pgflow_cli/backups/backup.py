@@ -127,6 +127,7 @@ class _Backup:
             self.source.database, self.source.now, extension
         )
         archive = Archive(path, directory=self.wanted.format == "directory")
+        path = archive.path
         with archive.written() as partial:
             self._dump(partial)
             verified_on = self._verify(partial)

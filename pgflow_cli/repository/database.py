@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -62,8 +64,7 @@ class Database:
         except psycopg.Error:
             # psycopg repeats parts of a malformed URL, perhaps the password.
             raise _unreadable() from None
-        if _is_misread(self.url, str(given.get("port") or "")):
-            raise _unreadable()
+        _require_encoded(self.url, given)
         merged = {k: str(v) for k, v in given.items() if v is not None}
         hosts = merged.get("host", "")
         defaults = {**_KEEPALIVE, "fallback_application_name": self.application_name}
@@ -129,7 +130,9 @@ class Database:
     def display(self) -> str:
         """Return `user@host:port/dbname`, which never holds a secret."""
         p = self.parameters()
-        host = p.get("host") or p.get("hostaddr") or "local socket"
+        hosts = (p.get("host") or p.get("hostaddr") or "local socket").split(",")
+        # Before an at sign stands a piece of a password, but in the path of a socket.
+        host = ",".join(h if h[:1] == "/" else h.rpartition("@")[2] for h in hosts)
         user = f"{p['user']}@" if "user" in p else ""
         return (
             f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
@@ -148,15 +151,33 @@ def _bounded(connect_timeout: str) -> str:
     return str(min(seconds, MOST_PATIENCE) if seconds > 0 else MOST_PATIENCE)
 
 
-def _is_misread(url: str, ports: str) -> bool:
-    """Return whether libpq takes part of a password for host, port or database: it does
-    where a slash in it was not encoded, and whatever names the server would show it.
+def _require_encoded(url: str, given: Mapping[str, object]) -> None:
+    """Raise where libpq takes part of a password for host, port or database: it does
+    where an at sign or a slash in it was not encoded, and whatever names the server
+    would show it.
     """
-    if not all(port == "" or port.isdigit() for port in ports.split(",")):
-        return True
-    _, _, rest = url.partition("://")
-    path = rest.partition("?")[0].partition("/")[2]
-    return "@" in path
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        place, _, path = rest.partition("/")
+        user, at, hosts_and_more = place.partition("@")
+        if "@" in hosts_and_more.partition("?")[0]:
+            raise _not_encoded()
+        # Parameters with an at sign, right after the host, are a user's name to libpq.
+        asks = at and re.search(r"^[^:]*\?|\?\w+=", user)
+        if asks or "@" in path.partition("?")[0]:
+            raise _unreadable()
+    hosts = str(given.get("host") or "").split(",")
+    if any("@" in host and not host.startswith(("/", "@")) for host in hosts):
+        raise _not_encoded()
+    ports = str(given.get("port") or "").split(",")
+    if not all(port == "" or port.isdigit() for port in ports):
+        raise _unreadable()
+
+
+def _not_encoded() -> ConfigurationError:
+    return ConfigurationError(
+        "the database URL has an @ in its user or password; write it as %40"
+    )
 
 
 def _unreadable() -> ConfigurationError:

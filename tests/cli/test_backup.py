@@ -51,12 +51,13 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+        variables = {"DATABASE_URL": more.pop("url", database.url)}
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("pgflow")), *arguments],
-            env={**os.environ, "DATABASE_URL": more.pop("url", database.url)},
+            env={**os.environ, **variables, **more.pop("more_environment", {})},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=more.pop("stdout", subprocess.PIPE),
             stderr=subprocess.PIPE,
             text=True,
             **more,
@@ -373,6 +374,32 @@ def test_a_file_that_may_not_grow_leaves_nothing(
     assert list((tmp_path / "b").iterdir()) == []
 
 
+def test_a_dump_that_stdout_takes_in_part_only_is_exit_74(
+    start: Callable[..., Any], connection: Connection, tmp_path: Path
+) -> None:
+    import resource  # noqa: PLC0415 - Windows has none
+
+    connection.execute(
+        "select pgflow.enqueue('noop', jsonb_build_object('t', string_agg(md5(n::text),"
+        " ''))) from generate_series(1, 4000) as n"
+    )
+    limit = 64 * 1024
+    with open(tmp_path / "x.dump", "wb") as file:
+        done = start(
+            *("backup", "-", "--compress", "0"),
+            more_environment={"PYTHONUNBUFFERED": "1"},
+            stdout=file,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (limit, limit)
+            ),
+        )
+        _, complaint = done.communicate(timeout=60)
+    assert done.returncode == 74, complaint
+    assert "cannot write to stdout: File too large" in complaint
+    kept = connection.execute("select count(*) from pgflow.backups").fetchone()
+    assert kept == (0,)
+
+
 def test_a_full_disk_leaves_the_backup_before_it(
     pgflow: RunsPgflow, connection: Connection, tmp_path: Path
 ) -> None:
@@ -397,6 +424,25 @@ def test_a_full_disk_leaves_the_backup_before_it(
         assert len(list(small.iterdir())) == 3
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_backup_follows_a_link_and_refuses_a_named_pipe(
+    pgflow: RunsPgflow, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "a.dump").symlink_to(elsewhere / "real.dump")
+    os.mkfifo(tmp_path / "pipe")
+    refused = pgflow("backup", "pipe")
+    assert refused.returncode == 4, refused.stderr
+    assert "pipe is no file" in refused.stderr
+    done = pgflow("backup", "a.dump")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.dump").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert dumps(elsewhere) == [elsewhere / "real.dump"]
+    assert manifest(elsewhere / "real.dump")["verified"] == "list"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.dump", "elsewhere", "pipe"]
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(

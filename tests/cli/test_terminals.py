@@ -187,6 +187,58 @@ def test_a_stdout_that_does_not_block_is_waited_for() -> None:
     assert process.wait(60) == 0
 
 
+WHOLE = program(
+    """
+from pgflow_cli import startup
+startup.open_standard_streams()
+sys.stdout.buffer.write(b'x' * 1_000_000)
+"""
+)
+UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def test_what_a_full_disk_takes_in_part_is_exit_74_without_a_buffer(
+    tmp_path: Path,
+) -> None:
+    import resource  # noqa: PLC0415 - Windows has none
+
+    limit = 64 * 1024
+    with open(tmp_path / "x", "wb") as file:
+        result = subprocess.run(
+            WHOLE,
+            env=UNBUFFERED,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (limit, limit)
+            ),
+        )
+    assert (result.returncode, result.stderr) == (
+        74,
+        "Error: cannot write to stdout: File too large\n",
+    )
+
+
+def test_a_reader_that_leaves_early_is_exit_141_without_a_buffer() -> None:
+    with subprocess.Popen(WHOLE, env=UNBUFFERED, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(100)
+        process.stdout.close()
+        assert process.wait(60) == 141
+
+
+def test_a_stdout_that_does_not_block_gets_all_without_a_buffer() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen(WHOLE, env=UNBUFFERED, stdout=writer) as process:
+        os.close(writer)
+        with open(reader, "rb") as printed:
+            assert len(printed.read()) == 1_000_000
+        assert process.wait(60) == 0
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
 def test_a_terminal_without_unicode_gets_ascii(locale: str) -> None:
     for words in (TABLE, WORDS):

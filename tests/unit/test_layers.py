@@ -31,6 +31,7 @@ LAYERS = (
     {
         "sqlfiles",
         "backoff",
+        "destinations",
         "facts",
         "times",
         "escaping",
