@@ -2,18 +2,21 @@
 select
   leased.lease_id::text as lease_id, taken.job_id::text as job_id, taken.queue, taken.rank,
   to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
-  taken.attempt_no + 1 as attempt_no, taken.job_type, job.payload, job.max_attempts,
+  taken.attempt_no + 1 as attempt_no, taken.job_type,
+  -- An entry whose row is gone fails the lease, as one does whose row cannot be read: then it is searched for.
+  case when job.id is null then ('the row of job ' || taken.job_id || ' is gone')::jsonb::text else job.payload end as payload,
+  job.max_attempts,
   job.timeout_ms, job.meta, job.replay_of_job_id,
   coalesce(history.failed, 0) as failed_attempts, coalesce(history.lost, 0) as lost_attempts
 from taken
 join leased using (queue)
-cross join lateral (
+left join lateral (
   -- Text: a number or a time that Python cannot hold must spoil its own job, not the batch.
-  select payload::text, meta::text, max_attempts, timeout_ms, replay_of_job_id::text
+  select id, payload::text, meta::text, max_attempts, timeout_ms, replay_of_job_id::text
   from pgflow.jobs
   where id = taken.job_id
   offset 0
-) as job
+) as job on true
 left join lateral (
   select
     count(*) filter (where status = 'failed') as failed,

@@ -1,8 +1,13 @@
--- Of the first due entries of each place, those whose job's row cannot be read.
+-- Of the first due entries of each place, those whose job's row cannot be read, or is gone.
 damaged as materialized (
   select queue, rank, run_at, job_id, reason
   from (
-    select entry.queue, entry.rank, entry.run_at, entry.job_id, pgflow.why_unreadable(entry.job_id) as reason
+    select
+      entry.queue, entry.rank, entry.run_at, entry.job_id,
+      coalesce(
+        pgflow.why_unreadable(entry.job_id),
+        case when not exists (select from pgflow.jobs where id = entry.job_id) then 'it is gone' end
+      ) as reason
     from pgflow.places as place
     cross join lateral (
       select pending.queue, pending.rank, pending.run_at, pending.job_id

@@ -140,6 +140,39 @@ def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_le
     assert status_of(connection, good) != "dlq"
 
 
+@pytest.mark.direct
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
+    repository: Repository, connection: Connection, limited: bool
+) -> None:
+    """A lost line of a damaged page leaves an entry without its job."""
+    [gone] = plant(connection)
+    [good] = plant(connection)
+    connection.execute("set session_replication_role = replica")
+    connection.execute("delete from pgflow.jobs where id = %s", (gone,))
+    if limited:
+        connection.execute(
+            "insert into pgflow.queue_policies (queue, max_in_flight)"
+            " values ('default', 1000)"
+        )
+    process = Process(repository)
+    try:
+        turns = 0
+        while not letters(connection) and turns < 6:
+            process.cycle.take_turn()
+            turns += 1
+    finally:
+        process.slots.stop()
+    assert letters(connection) == [
+        (
+            *(gone, 0, "UNREADABLE", "UNREADABLE"),
+            "the row of this job cannot be read: it is gone",
+        )
+    ]
+    assert attempts_of(connection, gone) == []
+    assert status_of(connection, good) != "dlq"
+
+
 def plant_bytes_that_are_no_text(server: Server, database: Database) -> str:
     """Plant a job in a database that takes any bytes, for as long as this lasts."""
     change = (
