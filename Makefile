@@ -2,8 +2,8 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-# Two more than CI has cores: most tests wait for what they have started.
-TESTERS := 4
+# One more than CI has cores: many a test waits for what it has started.
+TESTERS := 3
 .PHONY: help demo test acceptance check format lint types bench fuzz trials clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
