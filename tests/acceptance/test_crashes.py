@@ -236,7 +236,7 @@ def test_a_process_that_dies_before_it_has_settled_what_ended_costs_an_attempt(
     child.kill()
     # Else its last statement might settle the job after all.
     connection.execute(
-        "select pg_terminate_backend(p, 5000) from unnest(%s) p", (pids,)
+        "select pg_terminate_backend(p, 5000) from unnest(%s::int[]) p", (pids,)
     )
     holder.rollback()
     wait_until(settled(connection, job), "a new process runs it")
