@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,11 @@ def start_owner() -> Iterator[Callable[..., Owner]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": TREE, **(env or {})},
+            env={
+                **os.environ,
+                "PYTHONPATH": open_tree() if account else TREE,
+                **(env or {}),
+            },
             cwd="/",
             user=account.uid if account else None,
             group=account.gid if account else None,
@@ -375,7 +382,22 @@ def python_for(account: Account | None) -> str:
         return sys.executable
     check = "import sys; sys.path.append(sys.argv[1]); import pgflow_cli.local_server"
     pythons = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
-    found = next((p for p in pythons if runs_as(account, p, "-c", check, TREE)), None)
+    there = [python for python in pythons if Path(python).exists()]
+    tree = open_tree()
+    found = next((p for p in there if runs_as(account, p, "-c", check, tree)), None)
     if found is None:
-        missing(f"no Python that {account.name} can run, or the tree is closed to it")
+        missing(f"no Python that {account.name} can run")
     return found
+
+
+@cache
+def open_tree() -> str:
+    """Return a copy of the package that every account can read: a tree below a folder
+    of root's own is closed to all others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(f"{TREE}/pgflow_cli", folder / "pgflow_cli", ignore=ignored)
+    return str(folder)
