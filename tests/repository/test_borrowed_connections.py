@@ -132,6 +132,7 @@ def test_a_closed_connection_leaves_no_doubt(own: Connection) -> None:
         assert not isinstance(raised.value, OutcomeUnknown)
 
 
+@pytest.mark.direct
 def test_a_connection_that_is_lost_meanwhile_leaves_doubt(
     own: Connection, connection: Connection
 ) -> None:

@@ -20,6 +20,7 @@ from tests.jobs import attempts_of, plant, status_of
 from tests.repository.test_settling import Process
 from tests.servers import Database, Server
 
+pytestmark = pytest.mark.direct  # they set the encoding of a session
 Connection = psycopg.Connection[Any]
 
 REASON = "the row of this job cannot be read: 22P05: character with byte sequence"
@@ -110,7 +111,6 @@ def test_who_finds_nothing_does_not_search_again_at_once(
     assert not worker.is_due()
 
 
-@pytest.mark.direct
 @pytest.mark.parametrize("limited", [False, True])
 def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_leased_it(
     server: Server,
@@ -140,7 +140,6 @@ def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_le
     assert status_of(connection, good) != "dlq"
 
 
-@pytest.mark.direct
 @pytest.mark.parametrize("limited", [False, True])
 def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
     repository: Repository, connection: Connection, limited: bool
