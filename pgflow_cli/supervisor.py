@@ -173,9 +173,10 @@ class Supervisor:
         plan = replace(self.plan, wary=self._quick_deaths >= WARY_AFTER)
         for number in range(self.plan.processes):
             if number not in taken and not self._spent():
-                vacancy = self._vacant.get(number)
-                quiet = any(c.quiet for c in self._children if c.number == number)
-                quiet = vacancy.quiet if vacancy is not None else quiet
+                if (vacancy := self._vacant.get(number)) is not None:
+                    quiet = vacancy.quiet
+                else:  # one that retires still stands in its place
+                    quiet = any(c.quiet for c in self._children if c.number == number)
                 try:
                     child = Child.start(plan, number, self._remaining, quiet=quiet)
                 except OSError as error:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,12 +99,8 @@ def database(
     """A migrated database of this test's own."""
     if THROUGH_A_POOLER and request.node.get_closest_marker("direct"):
         pytest.skip("needs a session of its own")
-    made = server.create(_name("test"), template=template.name)
-    try:
-        accept(made)
+    with cloned(server, template) as made:
         yield way_through(made)
-    finally:
-        server.drop(made)
 
 
 @pytest.fixture
@@ -178,10 +175,16 @@ def _name(kind: str) -> str:
     return f"pgflow_{kind}_{os.getpid()}_{next(_numbers)}"
 
 
-def accept(database: Database) -> None:
-    """Take a clone for the database itself: else it is fenced."""
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute(sqlfiles.statement("record_identity").text)
+@contextmanager
+def cloned(server: Server, template: Database) -> Iterator[Database]:
+    """Yield a migrated database, taken for the original: else a clone is fenced."""
+    made = server.create(_name("test"), template=template.name)
+    try:
+        with psycopg.connect(made.url, autocommit=True) as connection:
+            connection.execute(sqlfiles.statement("record_identity").text)
+        yield made
+    finally:
+        server.drop(made)
 
 
 def _migrate(database: Database) -> None:

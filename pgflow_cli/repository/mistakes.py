@@ -31,9 +31,10 @@ def are_in(parameters: Mapping[str, str], conninfo: bytes) -> bool:
 
     libpq tells by not trying: it does not know a value, or finds no such service.
     """
-    if not all(map(_is_port, _values(parameters, "port"))):
+    ports = parameters.get("port") or os.environ.get("PGPORT", "")
+    if not all(map(_is_port, _listed(ports))):
         return True
-    numbers = (value for name in _NUMBERS for value in _values(parameters, name))
+    numbers = (n for name in _NUMBERS for n in _listed(parameters.get(name, "")))
     if not all(re.fullmatch(r"\s*[+-]?[0-9]+\s*", value) for value in numbers):
         return True
     return pq.PGconn.ping(conninfo) == pq.Ping.NO_ATTEMPT
@@ -69,10 +70,8 @@ def _given(url: str) -> Iterator[tuple[str, str]]:
             yield variable, os.environ[variable]
 
 
-def _values(parameters: Mapping[str, str], name: str) -> list[str]:
-    variable = {"port": "PGPORT"}.get(name, "")
-    given = parameters.get(name) or os.environ.get(variable, "")
-    return [value for value in given.split(",") if value.strip()]
+def _listed(text: str) -> list[str]:
+    return [value for value in text.split(",") if value.strip()]
 
 
 def _is_port(value: str) -> bool:

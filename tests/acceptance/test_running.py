@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker, watch, workers
-from tests.conftest import accept
+from tests.conftest import cloned
 from tests.jobs import attempts_of, audit, make_due, plant, status_of
 from tests.servers import Database, Server
 
@@ -59,17 +58,13 @@ def open_shop(
     way_through: Callable[[Database], Database],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shop]:
-    made = server.create(f"pgflow_running_{os.getpid()}", template=template.name)
     folder = tmp_path_factory.mktemp("running")
-    try:
-        accept(made)
+    with cloned(server, template) as made:
         database = way_through(made)
         connection = database.connect()
         with workers(database, folder) as start:
             yield Shop(connection, start, folder)
         assert audit(connection) == (0, 0)
-    finally:
-        server.drop(made)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,9 +14,9 @@ from werkzeug.test import Client, TestResponse
 from pgflow_cli.admin import api, problems
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
-from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.planting import Planted, plant_everything
+from tests.conftest import cloned
 from tests.servers import Database, Server
 
 PROBLEM = {"type", "title", "status", "error", "code", "request_id"}
@@ -63,7 +62,7 @@ def unchanged(server: Server, template: Database) -> Iterator[Database]:
     """An empty database for requests that change nothing: a database of its own for
     each of these tests would be most of what they take.
     """
-    with shared_database(server, template, "unchanged") as shared:
+    with cloned(server, template) as shared:
         yield shared
 
 
@@ -88,21 +87,6 @@ def refusing(
 def refuser(refusing: MakesClients) -> Client:
     """A client for requests that change nothing, of a server that needs no token."""
     return refusing()
-
-
-@contextmanager
-def shared_database(
-    server: Server, template: Database, name: str
-) -> Iterator[Database]:
-    """Yield a migrated database for several tests."""
-    made = server.create(f"pgflow_{name}_{os.getpid()}", template=template.name)
-    try:
-        repository = Repository.of(Settings(made.url))
-        repository.record_identity()
-        repository.close()
-        yield made
-    finally:
-        server.drop(made)
 
 
 def contents(connection: psycopg.Connection[Any]) -> dict[str, int]:

@@ -23,7 +23,8 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import OutcomeUnknown, PgflowError
-from tests.admin.conftest import making_clients, problem_of, shared_database
+from tests.admin.conftest import making_clients, problem_of
+from tests.conftest import cloned
 from tests.jobs import plant, plant_dead
 from tests.servers import Database, Server
 
@@ -64,7 +65,7 @@ def _many_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def touched(server: Server, template: Database) -> Iterator[Database]:
     """A database in which it does not matter what earlier requests have changed."""
-    with shared_database(server, template, "touched") as shared:
+    with cloned(server, template) as shared:
         yield shared
 
 

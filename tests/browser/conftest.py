@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.repository import Database as Settings
-from pgflow_cli.repository import Repository
 from tests.admin.running import Running
 from tests.browser.town import Connection, Town, plant_town
 from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Visits
+from tests.conftest import cloned
 from tests.servers import Database, Server
 from tests.tools import needs_tool
 
@@ -85,18 +83,12 @@ def showing(
     server: Server, template: Database, plant: Callable[[Connection], Town]
 ) -> Iterator[Shown]:
     """Serve a town of its own, for tests that change nothing in it."""
-    made = server.create(f"pgflow_town_{os.getpid()}", template=template.name)
-    try:
-        repository = Repository.of(Settings(made.url))
-        repository.record_identity()
-        repository.close()
+    with cloned(server, template) as made:
         served = Running(AdminPlan(url=made.url, port=0))
         try:
             yield Shown(plant(made.connect()), served)
         finally:
             served.stop()
-    finally:
-        server.drop(made)
 
 
 # Not of the session: its server's threads would run beside the tests of other folders.

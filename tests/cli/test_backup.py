@@ -355,19 +355,28 @@ def test_a_table_that_lost_a_row_is_named(
     assert "10 rows dumped, 9 rows found" in done.stderr
 
 
-def test_a_file_that_may_not_grow_leaves_nothing(
-    start: Callable[..., Any], connection: Connection, tmp_path: Path
-) -> None:
-    import resource  # noqa: PLC0415 - Windows has none
-
+def plant_much(connection: Connection) -> None:
+    """Plant a job of 125 kB."""
     connection.execute(
         "select pgflow.enqueue('noop', jsonb_build_object('t', string_agg(md5(n::text),"
         " ''))) from generate_series(1, 4000) as n"
     )
-    limit = 64 * 1024
+
+
+def files_of_64_kib() -> None:
+    """Let this process write no larger files."""
+    import resource  # noqa: PLC0415 - Windows has none
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(
+    start: Callable[..., Any], connection: Connection, tmp_path: Path
+) -> None:
+    plant_much(connection)
     done = start(
         *("backup", "b/a.dump", "--compress", "0"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        preexec_fn=files_of_64_kib,
     )
     _, complaint = done.communicate(timeout=60)
     assert done.returncode == 74, complaint
@@ -377,21 +386,13 @@ def test_a_file_that_may_not_grow_leaves_nothing(
 def test_a_dump_that_stdout_takes_in_part_only_is_exit_74(
     start: Callable[..., Any], connection: Connection, tmp_path: Path
 ) -> None:
-    import resource  # noqa: PLC0415 - Windows has none
-
-    connection.execute(
-        "select pgflow.enqueue('noop', jsonb_build_object('t', string_agg(md5(n::text),"
-        " ''))) from generate_series(1, 4000) as n"
-    )
-    limit = 64 * 1024
+    plant_much(connection)
     with open(tmp_path / "x.dump", "wb") as file:
         done = start(
             *("backup", "-", "--compress", "0"),
             more_environment={"PYTHONUNBUFFERED": "1"},
             stdout=file,
-            preexec_fn=lambda: resource.setrlimit(
-                resource.RLIMIT_FSIZE, (limit, limit)
-            ),
+            preexec_fn=files_of_64_kib,
         )
         _, complaint = done.communicate(timeout=60)
     assert done.returncode == 74, complaint

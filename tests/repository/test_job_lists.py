@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
 from pgflow_cli.selection import JobFilter, Page
 from pgflow_cli.times import Instant
+from tests.conftest import cloned
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry, nodes
@@ -256,8 +256,7 @@ def many(server: Server, template: Database) -> Iterator[Connection]:
     """20,000 jobs in each place but the leases, and three that wait in a queue of their
     own. No vacuum has seen them, which makes an index look dear.
     """
-    made = server.create(f"pgflow_many_{os.getpid()}", template=template.name)
-    try:
+    with cloned(server, template) as made:
         connection = made.connect()
         connection.execute("alter table pgflow.pending set (autovacuum_enabled = off)")
         plant(connection, 80_000)
@@ -286,8 +285,6 @@ def many(server: Server, template: Database) -> Iterator[Connection]:
         )
         assert audit(connection) == (0, 0)
         yield connection
-    finally:
-        server.drop(made)
 
 
 def run(

@@ -122,19 +122,7 @@ def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_le
     """It is in a lease when the lease fails, and only jobs that wait are searched."""
     bad = plant_bytes_that_are_no_text(server, database)
     [good] = plant(connection)
-    if limited:
-        connection.execute(
-            "insert into pgflow.queue_policies (queue, max_in_flight)"
-            " values ('default', 1000)"
-        )
-    process = Process(repository)
-    try:
-        turns = 0
-        while status_of(connection, bad) != "dlq" and turns < 4:
-            process.cycle.take_turn()
-            turns += 1
-    finally:
-        process.slots.stop()
+    work_until_a_letter(repository, connection, limited=limited)
     assert status_of(connection, bad) == "dlq"
     assert attempts_of(connection, bad) == []
     assert status_of(connection, good) != "dlq"
@@ -149,19 +137,7 @@ def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
     [good] = plant(connection)
     connection.execute("set session_replication_role = replica")
     connection.execute("delete from pgflow.jobs where id = %s", (gone,))
-    if limited:
-        connection.execute(
-            "insert into pgflow.queue_policies (queue, max_in_flight)"
-            " values ('default', 1000)"
-        )
-    process = Process(repository)
-    try:
-        turns = 0
-        while not letters(connection) and turns < 6:
-            process.cycle.take_turn()
-            turns += 1
-    finally:
-        process.slots.stop()
+    work_until_a_letter(repository, connection, limited=limited)
     assert letters(connection) == [
         (
             *(gone, 0, "UNREADABLE", "UNREADABLE"),
@@ -170,6 +146,25 @@ def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
     ]
     assert attempts_of(connection, gone) == []
     assert status_of(connection, good) != "dlq"
+
+
+def work_until_a_letter(
+    repository: Repository, connection: Connection, *, limited: bool
+) -> None:
+    """Take a worker's turns until there is a dead letter, but only a few."""
+    if limited:
+        connection.execute(
+            "insert into pgflow.queue_policies (queue, max_in_flight)"
+            " values ('default', 1000)"
+        )
+    process = Process(repository)
+    try:
+        turns = 0
+        while not letters(connection) and turns < 4:
+            process.cycle.take_turn()
+            turns += 1
+    finally:
+        process.slots.stop()
 
 
 def plant_bytes_that_are_no_text(server: Server, database: Database) -> str:

@@ -6,7 +6,6 @@ back as well, and every three that wait in a row.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,8 +13,8 @@ from itertools import product
 
 import pytest
 
-from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
+from tests.conftest import cloned
 from tests.servers import Database, Server
 from tests.trials import world
 from tests.trials.orders import (
@@ -40,16 +39,10 @@ _HOLDERS = [operation for operation in OPERATIONS if not operation.turn]
 @pytest.fixture(scope="module")
 def prepared(server: Server, template: Database) -> Iterator[Database]:
     """A database for all these tests: each play plants the world."""
-    made = server.create(f"pgflow_orders_{os.getpid()}", template=template.name)
-    try:
+    with cloned(server, template) as made:
         with made.connect() as connection:
             world.prepare(connection)
-        accepting = Repository.of(Settings(made.url))
-        accepting.record_identity()  # a clone would be fenced
-        accepting.close()
         yield made
-    finally:
-        server.drop(made)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import psycopg
 import pytest
 
 from pgflow_cli import sqlfiles
+from tests.conftest import cloned
 from tests.servers import Database, Server
 from tests.trials import world
 from tests.trials.scenarios import SCENARIOS, Bench
@@ -147,17 +147,13 @@ SPARED = {
 @pytest.fixture(scope="module")
 def bench(server: Server, template: Database) -> Iterator[Bench]:
     """A database of a world's own, for all these tests: each act plants the world."""
-    database = server.create(f"pgflow_terms_{os.getpid()}", template=template.name)
-    try:
+    with cloned(server, template) as database:
         with database.connect() as connection:
             world.prepare(connection)
             _drop_days(connection)
         made = Bench.of(database.url)
-        made.repository.record_identity()  # a clone would be fenced
         yield made
         made.close()
-    finally:
-        server.drop(database)
 
 
 def _drop_days(connection: psycopg.Connection[Any]) -> None:
