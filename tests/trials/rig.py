@@ -267,8 +267,9 @@ class Rig:
         file = self.folder / "trial.jsonl"
         job_id, write = new_job_id(), Scribe(file)
         write("try", id=job_id, job_type=job_type)
-        self.pgflow("enqueue", job_type, "-q", queue, "--id", job_id, may_end=[0])
-        write("acknowledged", id=job_id)
+        words = ("enqueue", job_type, "-q", queue, "--id", job_id)
+        if self.pgflow(*words, may_end=[0]).returncode == 0:
+            write("acknowledged", id=job_id)
         if file not in self._written:
             self._written.append(file)
 
