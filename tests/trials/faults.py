@@ -47,6 +47,7 @@ class Stage:
     proxy: Proxy | None = None
     clock: Path | None = None
     disk: Path | None = None
+    clock_of_server: bool = False
     fail_over: Callable[[], None] | None = None
     restores: bool | None = None
     cgroup: Path | None = field(default_factory=pids_cgroup)
@@ -212,9 +213,19 @@ def leave_log_unread(stage: Stage, chance: random.Random) -> None:
 @fault("clock steps", "host", needs="clock")
 def step_clock(stage: Stage, chance: random.Random) -> None:
     assert stage.clock is not None
-    stage.clock.write_text(chance.choice(["+1h", "-1h", "+400d", "-400d"]))
+    # Far ahead, the server prunes what it takes for old: nothing to recover from.
+    far = "5d" if stage.clock_of_server else "400d"
+    stage.clock.write_text(chance.choice(["+1h", "-1h", f"+{far}", f"-{far}"]))
     time.sleep(chance.uniform(1, stage.rig.lease))
     stage.clock.write_text("+0")
+    if stage.clock_of_server:
+        # As RUNBOOK says: what was to be tried again by the other clock waits for it.
+        late = stage.rig.sql(
+            "select job_id::text from pgflow.pending"
+            " where run_at > now() + interval '10 minutes'"
+        )
+        if late:
+            stage.rig.pgflow("jobs", "run-now", *(row[0] for row in late), "--yes")
 
 
 # The database: gone, too busy, short of something.
@@ -316,6 +327,7 @@ def forbid_login(stage: Stage, chance: random.Random) -> None:
     stage.terminate()
     time.sleep(stage.rig.lease)
     stage.rig.sql(f"alter role {ROLE} login")
+    stage.rig.tend_refused()
 
 
 @fault("host rejected", "settings")
@@ -328,6 +340,7 @@ def reject_host(stage: Stage, chance: random.Random) -> None:
     time.sleep(stage.rig.lease)
     file.write_text(before)
     stage.rig.sql("select pg_reload_conf()")
+    stage.rig.tend_refused()
 
 
 @fault("password changed", "settings")
@@ -342,6 +355,7 @@ def change_password(stage: Stage, chance: random.Random) -> None:
     file.write_text(before)
     stage.rig.sql("select pg_reload_conf()")
     stage.rig.sql(f"alter role {ROLE} password null")
+    stage.rig.tend_refused()
 
 
 @fault("settings of the role changed", "settings")

@@ -38,6 +38,7 @@ QUEUES = ("alpha", "beta")
 _PIPE_BYTES = 4096  # a log that is not read blocks soon
 _POLL = 0.1  # seconds; what is asked reads tables, and the workers want the cores
 _EVENTS_OF_BUGS = ("thread_failed", "internal_error")
+_REFUSED = 77  # by the server, at the very first connection
 
 _LIMIT = """
 import sys
@@ -68,6 +69,8 @@ class Supervisor:
         self, name: str, command: list[str], environment: Mapping[str, str], log: Path
     ) -> None:
         self.name, self.log_file = name, log
+        self._begins = 0  # where the log of the process begins
+        self.refusals: set[str] = set()  # lines of its log that are not JSON
         self._command, self._environment = command, environment
         self.reading = threading.Event()
         self.reading.set()
@@ -85,6 +88,11 @@ class Supervisor:
     @property
     def ended(self) -> bool:
         return self.process.poll() is not None
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has come as far as its duties."""
+        return '"event": "reap_expired_locks"' in self.log[self._begins :]
 
     def limit_descriptors(self, soft: int) -> int:
         """Set its limit, unless it has ended; return the one before.
@@ -113,6 +121,9 @@ class Supervisor:
     def restart(self) -> None:
         """Start it again after it has ended."""
         self.process.wait(60)
+        if self.process.returncode == _REFUSED:
+            self.refusals.update(self.log[self._begins :].splitlines())
+        self._begins = len(self.log)
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -283,6 +294,20 @@ class Rig:
                 )
                 supervisor.restart()
 
+    def tend_refused(self) -> None:
+        """Start supervisors again that began while the server refused their role.
+
+        They end with 77 and a sentence, as documented; one that was connected before
+        does not.
+        """
+        for supervisor in self.supervisors.values():
+            self.wait(
+                lambda one=supervisor: one.connected or one.ended,
+                f"{supervisor.name} connects, or is refused",
+            )
+            if supervisor.process.poll() == _REFUSED and not supervisor.connected:
+                supervisor.restart()
+
     def wait(
         self,
         condition: Callable[[], object],
@@ -375,7 +400,7 @@ class Rig:
         for supervisor in self.supervisors.values():
             for line in supervisor.log.splitlines():
                 # Each line is an event in JSON; a traceback by itself is not.
-                if not line.startswith("{"):
+                if not line.startswith("{") and line not in supervisor.refusals:
                     yield f"{supervisor.name} logs what is no JSON: {line[:200]}"
                     break
                 if any(f'"event": "{event}"' in line for event in _EVENTS_OF_BUGS):

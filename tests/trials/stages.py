@@ -103,7 +103,7 @@ def adrift(seed: int) -> Iterator[Stage]:
         rig.work("one")
         rig.work("other")
         rig.produce(_RATE)
-        yield Stage(rig, clock=clock)
+        yield Stage(rig, clock=clock, clock_of_server=True)
 
 
 @stage
