@@ -98,7 +98,9 @@ create table pgflow.queue_ranks (
   rank smallint not null,
   used_at timestamptz not null default now(),  -- as `maintain` last saw, give or take an hour
   retired boolean not null default false,
-  id uuid primary key default gen_random_uuid()
+  id uuid primary key default gen_random_uuid(),
+  -- The transaction, whatever its savepoints (xmin may be of one of those): enqueue counts what it has added itself.
+  opened_by xid8 not null default pg_current_xact_id()
 );
 
 create index queue_ranks_by_place on pgflow.queue_ranks (queue, rank);

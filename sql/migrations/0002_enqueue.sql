@@ -196,8 +196,8 @@ end
 $$;
 
 -- What enqueue may still wait for has a bound, unless the caller set one: a transaction that is open and has enqueued the
--- same job_id, the lock of a table. Whether it was set here, to be unset before the function returns; after an error
--- the server does so.
+-- same job_id, or adds many queues as this one does; the lock of a table. Whether it was set here, to be unset before the
+-- function returns; after an error the server does so.
 create function pgflow.bound_waits() returns boolean
 language sql volatile
 return case when current_setting('lock_timeout') = '0' then set_config('lock_timeout', '10s', true) = '10s' else false end;
@@ -210,13 +210,52 @@ return case when bounded then set_config('lock_timeout', '0', true) end;
 --
 -- There is a bound, because each costs every lease and every list; counted only here, and by what this transaction
 -- sees. Several transactions may write the same one down: see queue_ranks.
+--
+-- Those that are open at the same time do not see each other's. So each may add a few at once; one that adds more waits
+-- for the one that does so already, and counts what that has committed. At worst twice the bound are in use then, and a
+-- few for each open transaction: while one that adds many is open, those that add a few do not see what it adds.
 create function pgflow.open_places(queues text[], ranks smallint[], ordinals integer[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  most constant integer := (select max_queues from pgflow.gate_limits);
-  known constant bigint := (
+  -- Enough for a producer with new kinds of jobs at several priorities, which shall never wait. A hundred such
+  -- transactions, as many as a server takes by default, add no more than the bound once more.
+  few constant integer := 10;
+  -- The second, because a dump brings the numbers of another server's transactions.
+  own constant bigint := (
+    select count(*)
+    from pgflow.queue_ranks
+    where opened_by = pg_current_xact_id()
+      and used_at = now()
+  );
+  adds_many constant boolean := own + cardinality(queues) > few;
+  isolation constant text := current_setting('transaction_isolation');
+  -- Then a wait is no help: what others commit meanwhile stays out of sight.
+  is_blind constant boolean := isolation in ('repeatable read', 'serializable');
+  most integer;
+  known bigint;
+  problem text;
+  refusal jsonb;
+begin
+  if adds_many and not is_blind then
+    begin
+      -- No advisory lock: every role may take those. This mode excludes itself, but neither those who read the bound
+      -- nor those who set it. A savepoint that is rolled back gives it back, with what was added since.
+      lock table pgflow.gate_limits in share update exclusive mode;
+    exception when lock_not_available then
+      raise exception using
+        errcode = '55P03',
+        message = format(
+          'transactions that add more than %s queues and priorities take turns, and the one whose turn it is has not '
+          'ended within lock_timeout (%s)',
+          few, current_setting('lock_timeout')
+        );
+    end;
+  end if;
+  -- With a new snapshot.
+  most := (select max_queues from pgflow.gate_limits);
+  known := (
     select count(*)
     from (
       select distinct queue, rank
@@ -224,19 +263,24 @@ declare
       where not retired
     ) as live
   );
-  refusal jsonb;
-begin
-  if known + cardinality(queues) > most then
+  problem := case
+    when known + cardinality(queues) > most
+      then format('%s of at most %s queues and priorities are in use (max_queues)', known, most)
+    when adds_many and is_blind
+      then format(
+        'a transaction in %s adds at most %s queues and priorities, for it does not see what others add; '
+        'enqueue in READ COMMITTED, or in several transactions',
+        upper(isolation), few
+      )
+  end;
+  if problem is not null then
     refusal := jsonb_build_object(
       'reason_code', 'TOO_MANY_QUEUES', 'queue', queues[1], 'limit', most, 'known', known,
       'jobs', cardinality(ordinals), 'ordinals', ordinals
     );
     raise exception using
       errcode = 'PF003',
-      message = format(
-        'queue "%s" with priority %s would be new, and %s of at most %s queues and priorities are in use (max_queues)',
-        queues[1], -ranks[1], known, most
-      ),
+      message = format('queue "%s" with priority %s would be new, and %s', queues[1], -ranks[1], problem),
       detail = refusal || jsonb_build_object('refused', jsonb_build_array(refusal));
   end if;
   insert into pgflow.queue_ranks (queue, rank)
