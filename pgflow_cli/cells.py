@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pgflow_cli import escaping, times
 from pgflow_cli.errors import UsageError
+
+T = TypeVar("T")
 
 SHORT_ID = 8
 _TIMES = {
@@ -107,14 +109,7 @@ def sorted_rows(
     if direction not in ("", "asc", "desc"):
         raise UsageError("--sort takes FIELD, FIELD:asc or FIELD:desc")
     [column] = named(columns, [name])
-    every = list(rows)
-    known = [row for row in every if column.rank(row) is not None]
-    known.sort(key=lambda row: _sortable(column.rank(row)), reverse=direction == "desc")
-    return known + [row for row in every if column.rank(row) is None]
-
-
-def _sortable(value: Any) -> Any:
-    return value if isinstance(value, int | float | datetime) else text_of(value)
+    return sorted_by(rows, column.rank, descending=direction == "desc")
 
 
 def readable(
@@ -148,6 +143,20 @@ def _time(value: Any, now: datetime, wanted: str) -> str:
     if wanted == "relative":
         return times.format_relative(value, now)
     return _TIMES[wanted](value)
+
+
+def sorted_by(
+    rows: Iterable[T], rank: Callable[[T], Any], *, descending: bool
+) -> list[T]:
+    """Return the rows in the order of their ranks; those without one come last."""
+    every = list(rows)
+    known = [row for row in every if rank(row) is not None]
+    known.sort(key=lambda row: _sortable(rank(row)), reverse=descending)
+    return known + [row for row in every if rank(row) is None]
+
+
+def _sortable(value: Any) -> Any:
+    return value if isinstance(value, int | float | datetime) else text_of(value)
 
 
 def text_of(value: Any) -> str:

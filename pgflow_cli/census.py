@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 
-from pgflow_cli import hindrances
+from pgflow_cli import cells, hindrances
 from pgflow_cli.counters import quantile
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
@@ -20,7 +22,16 @@ from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
-WINDOW = 60.0  # seconds that rates cover, unless somebody asks for others
+WINDOW = 60.0  # seconds that rates cover, unless others are asked for
+SORTS = ("queue", "runnable:desc", "oldest:desc", "dlq:desc", "out/s:desc", "err%:desc")
+_SORTED_BY = {
+    "queue": attrgetter("queue"),
+    "runnable": attrgetter("runnable"),
+    "oldest": attrgetter("oldest_age_seconds"),
+    "dlq": attrgetter("dlq"),
+    "out/s": attrgetter("out_per_sec"),
+    "err%": attrgetter("error_percent"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,12 @@ class Census:
     def skew(self) -> float:
         """Return by how many seconds the database's clock is ahead of ours."""
         return self.now.timestamp() - self.measures.asked_at
+
+
+def in_order(queues: Iterable[QueueStatus], sort: str) -> list[QueueStatus]:
+    """Return queues by one of SORTS; what has no value comes last."""
+    name, _, direction = sort.partition(":")
+    return cells.sorted_by(queues, _SORTED_BY[name], descending=direction == "desc")
 
 
 def take(

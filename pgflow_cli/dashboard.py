@@ -13,14 +13,13 @@ from datetime import datetime
 from typing import Protocol
 
 from pgflow_cli import alerts, cells, times
-from pgflow_cli.census import Census
+from pgflow_cli.census import SORTS, Census
 from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
 from pgflow_cli.queue_status import BARS, QueueStatus
 from pgflow_cli.queue_tables import TOP
 
 GAP, FAR = "  ", "   "
 KEYS = "q quit  s sort  / filter"
-SORTS = ("queue", "runnable:desc", "oldest:desc", "dlq:desc", "out/s:desc", "err%:desc")
 _ASCII_BARS = str.maketrans(BARS, "_.-:=+*#")
 _END, _ESCAPE, _ERASE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pgflow_cli import development, explanation
+from pgflow_cli import development
 from pgflow_cli.errors import PgflowError, Refused
-from pgflow_cli.explanation import screens
+from pgflow_cli.facts import JobFacts
 from pgflow_cli.handlers import App, Job
 from pgflow_cli.local_server import LocalServer
 from pgflow_cli.local_worker import LocalWorker
@@ -103,12 +103,11 @@ class Demonstration:
         """Return the jobs that failed for good, the latest first."""
         return self.repository.list_dead_letters(limit=50)
 
-    def explain(self, dead: list[DeadLetter]) -> list[str]:
-        """Return why one of them died, as `pgflow explain` tells it."""
+    def most_telling(self, dead: list[DeadLetter]) -> JobFacts:
+        """Return what is known of the one of them that tells most."""
         order = {"MAX_ATTEMPTS_EXCEEDED": 0, "CRASH_LOOP": 1}
         chosen = min(dead, key=lambda letter: order.get(letter.dlq_reason_code, 2))
-        facts = self.repository.describe_job(chosen.id, attempts=None)
-        return [*screens.lines(explanation.explain(facts))]
+        return self.repository.describe_job(chosen.id, attempts=None)
 
     def wait_for_signal(self) -> None:
         """Keep everything as it is until Ctrl-C or SIGTERM."""

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Iterable
 from typing import Protocol
 
-from pgflow_cli.handlers import JobFields
 from pgflow_cli.loglines import JsonLines, TextLines
 from pgflow_cli.logwriter import LineWriter
 
@@ -31,13 +30,19 @@ class Setting(Protocol):
 
 
 def set_up(
-    form: str, level: str, *, processes: int = 1, worker_id: str | None = None
+    form: str,
+    level: str,
+    *,
+    processes: int = 1,
+    worker_id: str | None = None,
+    filters: Iterable[logging.Filter] = (),
 ) -> None:
     """Send the log to stderr; `form` is text, json, or auto: text on a terminal, else
     JSON lines.
 
-    `worker_id` is put on every line. `processes` is how many processes write to this
-    log: together they repeat one trouble no more than once a second.
+    `worker_id` is put on every line; `filters` may add to it. `processes` is how many
+    processes write to this log: together they repeat one trouble no more than once a
+    second.
     """
     handler = LineWriter(sys.stderr)
     at_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -46,7 +51,8 @@ def set_up(
     handler.setFormatter(
         TextLines(tall=at_terminal, **fields) if as_text else JsonLines(**fields)
     )
-    handler.addFilter(JobFields())
+    for each in filters:
+        handler.addFilter(each)
     handler.addFilter(OnceInAWhile(float(processes)))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -76,6 +76,9 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
 
 
 def _show(shown: Demonstration) -> None:
+    from pgflow_cli import explanation  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.explanation import screens  # noqa: PLC0415
+
     with output.live(COUNTS, title="pgflow demo") as show:
         for progress in shown.progress():
             show(progress.counts)
@@ -86,4 +89,5 @@ def _show(shown: Demonstration) -> None:
     output.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
     output.write(dead, DEAD)
     output.say("Why one of them is there (pgflow explain ID):")
-    output.write_text(shown.explain(dead))
+    told = explanation.explain(shown.most_telling(dead))
+    output.write_text([*screens.lines(told)])

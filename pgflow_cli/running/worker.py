@@ -18,7 +18,7 @@ from typing import Any
 from pgflow_cli import handlers, logs, spans
 from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.handlers import App
+from pgflow_cli.handlers import App, JobFields
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.running import descriptors, executables, precautions
@@ -243,6 +243,7 @@ def main(
         plan.log_level,
         processes=plan.processes + 1,
         worker_id=name,
+        filters=[JobFields()],
     )
     precautions.take()
     # A cycle waits for the interpreter behind handlers that compute; 5 ms would be

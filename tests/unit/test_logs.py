@@ -18,7 +18,7 @@ import pytest
 import pgflow_cli
 from pgflow_cli import handlers, logs
 from pgflow_cli.errors import DatabaseUnavailable, StatementFailed
-from pgflow_cli.handlers import App, Job
+from pgflow_cli.handlers import App, Job, JobFields
 from pgflow_cli.handlers.outcomes import EVENTS
 from pgflow_cli.inventory import Value
 from pgflow_cli.loglines import FIELDS, JsonLines, TextLines, story
@@ -338,7 +338,7 @@ def test_the_first_line_is_the_settings(
 def test_lines_of_a_handler_carry_its_job(
     root: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs.set_up("json", "info", worker_id="w1")
+    logs.set_up("json", "info", worker_id="w1", filters=[JobFields()])
     app = App()
 
     @app.handler("thread")

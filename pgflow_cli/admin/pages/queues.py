@@ -6,18 +6,17 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells, census, explanation, joblists, queue_changes
+from pgflow_cli import census, explanation, joblists, queue_changes
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.dashboard import SORTS
+from pgflow_cli.census import SORTS, in_order
 from pgflow_cli.errors import NotFound
 from pgflow_cli.explanation import Explanation
 from pgflow_cli.oversight import LIMITS as BOUNDS
-from pgflow_cli.queue_tables import TOP
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
 
@@ -73,7 +72,7 @@ def list_queues(call: Call) -> Response:
         call,
         "queues.html",
         title="Queues",
-        queues=list(cells.sorted_rows(chosen, TOP, sort))[:_MOST],
+        queues=(in_order(chosen, sort) if sort else chosen)[:_MOST],
         fitting=max(fitting, len(chosen)),
         known=taken.known,
         typed=typed,
