@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pgflow_cli import failures, settings, startup
+from pgflow_cli import failures, settings, startup, streams
 from pgflow_cli.context import Group
 from pgflow_cli.options import Session
 
@@ -124,7 +124,7 @@ class Program(Group):
         """Run the program and end it with the documented exit code."""
         session = Session(settings.VARIABLES, arguments=_typed(*args, **extra))
         for stream in (sys.stdout, sys.stderr):
-            startup.make_robust(stream)
+            streams.make_robust(stream)
         if "_PGFLOW_COMPLETE" in os.environ:
             # Only a shell asks so: everybody else starts without this module.
             import_module("pgflow_cli.shells").register()

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pgflow_cli import escaping, output, startup
+from pgflow_cli import escaping, output, streams
 from pgflow_cli.errors import OutputFailed, PgflowError
 
 SOFTWARE = 70
@@ -48,7 +48,7 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, PipeClosed) or _is_broken_pipe(error):
-        startup.let_go(sys.stdout)
+        streams.let_go(sys.stdout)
         return BROKEN_PIPE
     if given.get("debug") and not isinstance(error, click.ClickException):
         output.tell(escaping.redact(_traceback_of(error)))
@@ -82,7 +82,7 @@ def _finish_stdout() -> None:
     try:
         sys.stdout.flush()
     except (OSError, OutputFailed, ValueError):
-        startup.let_go(sys.stdout)
+        streams.let_go(sys.stdout)
 
 
 def _code_of_exit(error: SystemExit) -> int:

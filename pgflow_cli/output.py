@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import escaping, startup, terminal
+from pgflow_cli import escaping, streams, terminal
 from pgflow_cli.cells import (
     Column,
     Row,
@@ -324,7 +324,7 @@ def _tell(
     except BrokenPipeError:
         raise
     except OSError:
-        startup.let_go(sys.stderr)  # a full disk there stops no command
+        streams.let_go(sys.stderr)  # a full disk there stops no command
 
 
 def _marked(line: str, marks: Mapping[str, str]) -> str:

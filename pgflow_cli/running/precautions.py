@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, NoReturn
 
-from pgflow_cli import logs, startup
+from pgflow_cli import logs, streams
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.jobs import current, fields
 from pgflow_cli.running import executables, logguard, threads
@@ -130,7 +130,7 @@ def take() -> None:
     imported.
     """
     for stream in (sys.stdout, sys.stderr):
-        startup.make_robust(stream)
+        streams.make_robust(stream)
     logguard.install()
     have_forks_hear()
     threads.remember_jobs()
