@@ -91,7 +91,7 @@ def backup(database: Database, change: Change, **options: Any) -> None:
       pgflow backup --format directory --jobs 4 /srv/backups/app
       pgflow backup - | ssh vault 'cat > app.dump'
     """
-    from pgflow_cli import backups  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import backups
 
     wanted = _wanted(options)
     to_stdout = wanted.path is None and options["file"] == "-"
@@ -107,7 +107,7 @@ def backup(database: Database, change: Change, **options: Any) -> None:
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
-    from pgflow_cli.backups import Wanted  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.backups import Wanted
 
     chosen, file, verify = options["dump_format"], options["file"], options["verify"]
     if options["schema_only"] and options["data_only"]:

@@ -24,7 +24,7 @@ def completion(ctx: click.Context, shell: str, install: bool) -> None:
       pgflow completion zsh > ~/.zfunc/_pgflow
       pgflow completion powershell | Out-String | Invoke-Expression
     """
-    from pgflow_cli import shells  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import shells
 
     text = shells.script(shell, ctx.find_root().command)
     if not install:

@@ -61,7 +61,7 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
       pgflow demo
       pgflow demo --jobs 200 --seconds 30 --keep
     """
-    from pgflow_cli import demonstration  # noqa: PLC0415 - it loads psycopg
+    from pgflow_cli import demonstration
 
     with demonstration.running(
         jobs=jobs,
@@ -76,8 +76,8 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
 
 
 def _show(shown: Demonstration) -> None:
-    from pgflow_cli import explanation  # noqa: PLC0415 - start-up stays quick
-    from pgflow_cli.explanation import screens  # noqa: PLC0415
+    from pgflow_cli import explanation
+    from pgflow_cli.explanation import screens
 
     with output.live(COUNTS, title="pgflow demo") as show:
         for progress in shown.progress():

@@ -90,8 +90,8 @@ def run(**options: Any) -> int:
     Examples:
       pgflow dev --app myapp.jobs
     """
-    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
-    from pgflow_cli.local_server import (  # noqa: PLC0415
+    from pgflow_cli import development
+    from pgflow_cli.local_server import (
         AlreadyRunning,
         LocalServer,
         find_running,
@@ -144,7 +144,7 @@ def stop(data_dir: Path, user: bool) -> None:
     Examples:
       pgflow dev stop
     """
-    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
+    from pgflow_cli import development
 
     stopped = development.stop(_chosen(data_dir, user=user))
     output.say("stopped" if stopped else "no server runs here")
@@ -160,7 +160,7 @@ def status(data_dir: Path, user: bool) -> None:
     Examples:
       pgflow dev status -o json
     """
-    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+    from pgflow_cli import local_server
 
     where = _chosen(data_dir, user=user)
     folder = local_server.find_running(where) or local_server.folders(where)[0]
@@ -179,7 +179,7 @@ def psql(data_dir: Path, user: bool, arguments: tuple[str, ...]) -> None:
       pgflow dev psql
       pgflow dev psql -- -c 'select * from pgflow.job_overview'
     """
-    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+    from pgflow_cli import local_server
 
     found = _running(_chosen(data_dir, user=user))
     command, variables = local_server.psql(found)
@@ -197,7 +197,7 @@ def reset(data_dir: Path, user: bool, yes: bool) -> None:
     Examples:
       pgflow dev reset --yes
     """
-    from pgflow_cli import development  # noqa: PLC0415 - it loads psycopg
+    from pgflow_cli import development
 
     where = _chosen(data_dir, user=user)
     output.confirm(f"delete the jobs and all data in {where}", yes=yes)
@@ -208,13 +208,13 @@ def reset(data_dir: Path, user: bool, yes: bool) -> None:
 
 
 def _chosen(data_dir: Path, *, user: bool) -> Path:
-    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+    from pgflow_cli import local_server
 
     return local_server.user_folder() if user else data_dir
 
 
 def _running(where: Path) -> Folder:
-    from pgflow_cli import local_server  # noqa: PLC0415 - not for `--help`
+    from pgflow_cli import local_server
 
     found = local_server.find_running(where)
     if found is None:

@@ -75,7 +75,7 @@ def list_(
       pgflow dlq list -q 'emails.*' --match refused --all-pages -o jsonl
       pgflow dlq list --since 1d --group code-version
     """
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -139,7 +139,7 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
       pgflow dlq show 9c41e07b
       pgflow dlq show 9c41e07b -o json
     """
-    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import (
         dead_letters,
         explanation,
         migrations,
@@ -178,7 +178,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
       pgflow dlq stats --since 2h --by error-code
       pgflow dlq stats -q emails --by reason --bucket 1h -o csv
     """
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -211,7 +211,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
       pgflow dlq export --since 2h dead.jsonl
       pgflow dlq export -q billing --format csv - | head
     """
-    from pgflow_cli import exports, migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import exports, migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -249,7 +249,7 @@ def discard(
       pgflow dlq discard --fingerprint f1-3ac91b20 --dry-run
       pgflow dlq list -t gives_up -o ids | pgflow dlq discard - --yes
     """
-    from pgflow_cli import dead_letters, migrations  # noqa: PLC0415
+    from pgflow_cli import dead_letters, migrations
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
@@ -299,7 +299,7 @@ def _footer(
     *,
     include_resolved: bool,
 ) -> None:
-    from pgflow_cli import dead_letters  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import dead_letters
 
     next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
     if output.is_machine():

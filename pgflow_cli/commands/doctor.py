@@ -60,8 +60,8 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli import bundles  # noqa: PLC0415 - start-up stays quick
-    from pgflow_cli.diagnosis import examination, patient, reports  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import bundles
+    from pgflow_cli.diagnosis import examination, patient, reports
 
     findings = list(
         examination.examine(

@@ -154,7 +154,7 @@ def enqueue(repository: Repository, /, **given: Any) -> int:
 def _enqueue_one(
     repository: Repository, options: JobOptions, given: dict[str, Any]
 ) -> int:
-    from pgflow_cli import payloads, producer, submissions  # noqa: PLC0415
+    from pgflow_cli import payloads, producer, submissions
 
     if given["rate"] is not None or not given["atomic"]:
         raise UsageError("--rate and --no-atomic belong to --batch")
@@ -182,7 +182,7 @@ def _enqueue_one(
 def _enqueue_batch(
     repository: Repository, options: JobOptions, given: dict[str, Any]
 ) -> int:
-    from pgflow_cli import batches  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import batches
 
     single = ("payload", "strings", "documents", "job_id")
     if any(given[name] for name in single):
@@ -215,7 +215,7 @@ def _enqueue_batch(
 
 def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> int:
     """Print ids, or with --wait how the jobs have ended; 1 if one has failed."""
-    from pgflow_cli import submissions  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import submissions
 
     if not given["wait"]:
         if output.is_machine():
@@ -232,7 +232,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
 
 
 def _options(given: dict[str, Any]) -> JobOptions:
-    from pgflow_cli import submissions  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import submissions
 
     if given["run_at"] is not None and given["delay"] is not None:
         raise UsageError("--run-at and --in exclude each other")

@@ -75,7 +75,7 @@ def raise_(repository: Repository, change: Change) -> None:
     Examples:
       pgflow fence raise --note "recovered to 14:05"
     """
-    from pgflow_cli import fencing  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import fencing
 
     if change.dry_run:
         consent.tell_dry_run()
@@ -122,7 +122,7 @@ def accept(
       pgflow fence accept
       pgflow fence accept --interrupted requeue --no-pause --confirm app
     """
-    from pgflow_cli import fencing  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import fencing
 
     identity = repository.read_identity()
     if not identity.fenced:

@@ -40,7 +40,7 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
       pgflow health --worker
       pgflow health --url http://localhost:3003/health
     """
-    from pgflow_cli import probes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import probes
 
     if url is not None:
         if worker is not None or ready:
@@ -55,7 +55,7 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
 
 
 def _check_database() -> None:
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations
 
     with open_repository(tries=1) as repository:
         migrations.require_current(repository)

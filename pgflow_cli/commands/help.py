@@ -23,7 +23,7 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as
       pgflow help incidents
       pgflow help dlq list
     """
-    from pgflow_cli import topics  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import topics
 
     root = ctx.find_root()
     if not words:
@@ -36,7 +36,7 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as
 
 
 def _help_of(root: click.Context, words: tuple[str, ...]) -> str:
-    from pgflow_cli import topics  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import topics
 
     context = root
     for word in words:

@@ -75,7 +75,7 @@ def list_(
       pgflow jobs list --stuck -o ids
       pgflow jobs list -t email_send --since 1d --all-pages -o jsonl
     """
-    from pgflow_cli import joblists, migrations  # noqa: PLC0415
+    from pgflow_cli import joblists, migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -105,8 +105,8 @@ def show(repository: Repository, job_id: str) -> None:
       pgflow jobs show 9c41e07b
       pgflow jobs show 9c41e07b -o json
     """
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
-    from pgflow_cli.explanation import documents  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations
+    from pgflow_cli.explanation import documents
 
     migrations.require_current(repository)
     found = repository.find_listed_job(repository.find_job(job_id))
@@ -145,7 +145,7 @@ def wait(
       pgflow enqueue ok '{}' -o ids | pgflow jobs wait -
       pgflow jobs wait 9c41e07b e7f3b6c2 --any
     """
-    from pgflow_cli import migrations, submissions  # noqa: PLC0415
+    from pgflow_cli import migrations, submissions
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
@@ -187,7 +187,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
       pgflow jobs tail -f -q emails --error-code TIMEOUT
       pgflow jobs tail -f -o jsonl | jq .error_message
     """
-    from pgflow_cli import endings, migrations, scrolling  # noqa: PLC0415
+    from pgflow_cli import endings, migrations, scrolling
 
     migrations.require_current(repository)
     ends = endings.Endings(repository, repository.resolve_queues(chosen))
@@ -230,7 +230,7 @@ def cancel(
       pgflow jobs cancel -q emails --status queued --dry-run
       pgflow jobs list --slow -o ids | pgflow jobs cancel - --kill --yes
     """
-    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+    from pgflow_cli import jobchanges, migrations
 
     migrations.require_current(repository)
     change.require_selection(ids, chosen)
@@ -269,7 +269,7 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
       pgflow jobs run-now 9c41e07b
       pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
     """
-    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+    from pgflow_cli import jobchanges, migrations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
@@ -297,7 +297,7 @@ def reprioritize(
       pgflow jobs reprioritize 9c41e07b 10
       pgflow jobs reprioritize 9c41e07b e7f3b6c2 -- -5
     """
-    from pgflow_cli import jobchanges, migrations  # noqa: PLC0415
+    from pgflow_cli import jobchanges, migrations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
@@ -325,7 +325,7 @@ def _agreed(
 
     `found` are the jobs as a filter has found them; ids say nothing of their states.
     """
-    from pgflow_cli import jobchanges  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import jobchanges
 
     several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
     if change.dry_run:
@@ -357,7 +357,7 @@ def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Chan
 
 def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
     """Say what came of it; what was named and left alone is exit 1, 3 or 4."""
-    from pgflow_cli import jobchanges  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import jobchanges
 
     if by_id and len(done.left) == 1 and not done.job_ids:
         raise jobchanges.why_left(done, word)

@@ -125,7 +125,7 @@ def maintain(database: Database, **options: Any) -> int:
       pgflow maintain --task archive --archive-after 3d -o json
       pgflow maintain --loop --interval 5m
     """
-    from pgflow_cli.maintenance import Pass  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.maintenance import Pass
 
     plan = _plan(options)
     stopped = threading.Event()
@@ -141,7 +141,7 @@ def maintain(database: Database, **options: Any) -> int:
 
 
 def _plan(options: dict[str, Any]) -> MaintenancePlan:
-    from pgflow_cli.maintenance import MaintenancePlan  # noqa: PLC0415
+    from pgflow_cli.maintenance import MaintenancePlan
 
     wanted, skipped = options["task"] or TASKS, options["skip"]
     tasks = [task for task in TASKS if task in wanted and task not in skipped]
@@ -179,8 +179,8 @@ def _loop(
     options: dict[str, Any],
     stopped: threading.Event,
 ) -> int:
-    from pgflow_cli import logs  # noqa: PLC0415 - start-up stays quick
-    from pgflow_cli.maintenance import run_forever  # noqa: PLC0415
+    from pgflow_cli import logs
+    from pgflow_cli.maintenance import run_forever
 
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
     logs.say_settings(inventory.in_force(options))

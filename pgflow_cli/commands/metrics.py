@@ -36,8 +36,8 @@ def metrics(
       pgflow metrics --json -q emails
       pgflow metrics --prom > /var/lib/node_exporter/pgflow.prom
     """
-    from pgflow_cli import census, queue_tables  # noqa: PLC0415 - start-up stays quick
-    from pgflow_cli import metrics as measured  # noqa: PLC0415
+    from pgflow_cli import census, queue_tables
+    from pgflow_cli import metrics as measured
 
     if prom and (as_json or not chosen.is_empty):
         raise UsageError("--prom is for all queues, and in no other format")

@@ -93,7 +93,7 @@ def list_(
       pgflow queues list
       pgflow queues list -q 'emails.*' --sort runnable:desc --watch 5s
     """
-    from pgflow_cli import census, queue_tables  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import census, queue_tables
 
     columns = queue_tables.RECORDS if output.is_machine() else queue_tables.LIST
 
@@ -127,7 +127,7 @@ def show(repository: Repository, name: str, window: float) -> None:
       pgflow queues show emails
       pgflow queues show emails --window 10m -o json
     """
-    from pgflow_cli import census, queue_tables  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import census, queue_tables
 
     status = census.take_one(repository, name, window=window)
     for_programs = output.is_machine()
@@ -163,7 +163,7 @@ def pause(
       pgflow queues pause emails --for 30m --note "smtp is down"
       pgflow queues pause emails billing --yes
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     _tell_unused(repository, names)
     if change.dry_run:
@@ -187,7 +187,7 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
     Examples:
       pgflow queues resume emails
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     queue_changes.require_known(repository, names)
     if change.dry_run:
@@ -240,7 +240,7 @@ def set_policy(
       pgflow queues set-policy emails --max-in-flight 10 --note "smtp allows ten"
       pgflow queues set-policy emails --max-attempts-per-minute none
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     given = _given(limits)
     if not given:
@@ -273,7 +273,7 @@ def clear_policy(
     Examples:
       pgflow queues clear-policy reports
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     queue_changes.require_known(repository, names)
     if change.dry_run:
@@ -300,7 +300,7 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
       pgflow queues bound
       pgflow queues bound 20000 --note "a queue for each tenant"
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     found = repository.read_queue_bound()
     if most is not None and change.dry_run:
@@ -343,7 +343,7 @@ def purge(
       pgflow queues purge emails --dry-run
       pgflow queues purge emails --status dlq --confirm emails --max 100000
     """
-    from pgflow_cli import queue_changes  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import queue_changes
 
     queue_changes.require_known(repository, [name])
     counts = repository.count_queue(name, limit=max(change.most, _COUNTED) + 1)
@@ -380,7 +380,7 @@ def _given(limits: dict[str, Any]) -> dict[str, int | None]:
 
 
 def _no_policy(name: str) -> QueuePolicy:
-    from pgflow_cli.oversight import QueuePolicy  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.oversight import QueuePolicy
 
     return QueuePolicy(name)
 

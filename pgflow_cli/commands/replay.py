@@ -101,7 +101,7 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import (
         dead_letters,
         migrations,
         orders,
@@ -153,7 +153,7 @@ def list_(repository: Repository, page: Page) -> None:
       pgflow replay list
       pgflow replay list --limit 5 -o json
     """
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations
 
     migrations.require_current(repository)
 
@@ -180,7 +180,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57
       pgflow replay status 57 -w
     """
-    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations, replays
 
     migrations.require_current(repository)
     if watch is not None:
@@ -207,7 +207,7 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
     Examples:
       pgflow replay stop 57 --note "smtp is down again"
     """
-    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations, replays
 
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
@@ -234,7 +234,7 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     Examples:
       pgflow replay resume 57
     """
-    from pgflow_cli import (  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import (
         dead_letters,
         migrations,
         replays,
@@ -261,7 +261,7 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --dry-run
       pgflow replay undo 57 --yes
     """
-    from pgflow_cli import migrations, replays  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import migrations, replays
 
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)

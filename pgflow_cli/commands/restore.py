@@ -58,7 +58,7 @@ def restore(file: str, change: Change, **options: Any) -> None:
       pgflow restore app.dump --clean --confirm app
       gunzip -c app.sql.gz | pgflow restore -
     """
-    from pgflow_cli.backups import restores  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.backups import restores
 
     path = None if file == "-" else Path(file)
     with output.progress("comparing checksums", _size(path)) as advance:
@@ -121,7 +121,7 @@ def _folder(options: dict[str, Any]) -> Path | None:
 
 
 def _list(source: Source, options: dict[str, Any]) -> None:
-    from pgflow_cli.backups import restores  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.backups import restores
 
     found = restores.find_clients(
         source, pg_dump=options["pg_dump"], pg_bin=_folder(options)

@@ -44,7 +44,7 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
       pgflow top -q 'emails.*' -i 5s --sort oldest:desc
       pgflow top --once -o plain
     """
-    from pgflow_cli import census, dashboard, queue_tables  # noqa: PLC0415
+    from pgflow_cli import census, dashboard, queue_tables
 
     sort = settings.given("sort")
     dashboard.check_sort(sort)

@@ -25,9 +25,9 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --app myapp.jobs --queue emails,default --processes 2
       pgflow work --handlers-dir ./handlers --drain
     """
-    from pgflow_cli import logs, notices  # noqa: PLC0415 - only what is run is loaded
-    from pgflow_cli.running import precautions  # noqa: PLC0415
-    from pgflow_cli.supervisor import Supervisor, await_database  # noqa: PLC0415
+    from pgflow_cli import logs, notices
+    from pgflow_cli.running import precautions
+    from pgflow_cli.supervisor import Supervisor, await_database
 
     plan = _plan(database, options)
     if options["check"]:
@@ -64,8 +64,8 @@ def _patience(options: dict[str, Any]) -> float:
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
-    from pgflow_cli.running.workplan import WorkPlan  # noqa: PLC0415
-    from pgflow_cli.supervisor import worker_name  # noqa: PLC0415
+    from pgflow_cli.running.workplan import WorkPlan
+    from pgflow_cli.supervisor import worker_name
 
     heartbeat = settings.heartbeat_seconds(
         options["lease_seconds"], options["heartbeat"]
@@ -136,8 +136,8 @@ def _check(plan: WorkPlan) -> None:
 
     Raises ConfigurationError if a program could not be started.
     """
-    from pgflow_cli import handlers  # noqa: PLC0415
-    from pgflow_cli.running import executables  # noqa: PLC0415
+    from pgflow_cli import handlers
+    from pgflow_cli.running import executables
 
     app = handlers.load(
         plan.apps,

@@ -89,7 +89,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers quiet worker-2 --note "deploying"
     """
-    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import workforce
 
     _tell(repository, worker, change, workforce.quiet, "lease nothing")
     output.hint(
@@ -113,7 +113,7 @@ def resume(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers resume worker-2 --note "deployed"
     """
-    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import workforce
 
     _tell(repository, worker, change, workforce.resume, "lease again")
     output.hint("Next: pgflow workers list")
@@ -127,7 +127,7 @@ def _tell(
     what: str,
 ) -> None:
     """Tell processes what they shall do from now on."""
-    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import workforce
 
     chosen = workforce.find(repository, worker)
     if change.dry_run:
@@ -150,7 +150,7 @@ def forget(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers forget worker-2
     """
-    from pgflow_cli import workforce  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import workforce
 
     chosen = workforce.find(repository, worker)
     workforce.require_silent(chosen)
