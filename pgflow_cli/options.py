@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from pgflow_cli import configuration
-from pgflow_cli.configuration import Found, Sources
+from pgflow_cli.configuration import Found, Report, Sources
 from pgflow_cli.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ class Session:
             self.loaded = self.read(configuration.refuse)
         return self.loaded
 
-    def read(self, report: configuration.Report) -> Sources:
+    def read(self, report: Report) -> Sources:
         """Read every place now, and report what is wrong with it."""
         env_file, config = self.given.get("env_file"), self.given.get("config")
         return configuration.load(

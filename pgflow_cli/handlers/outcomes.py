@@ -147,7 +147,7 @@ def told_apart(outcome: Outcome) -> str:
 def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         delay = seconds(error.delay)
-        return Outcome("snoozed", delay=backoff.delay(1) if delay is None else delay)
+        return Outcome("snoozed", delay=backoff.backoff_delay(1) if delay is None else delay)
     given, retried, delay = _verdict(handler, error)
     message = _message(error)
     code = given if codes.is_code(given) else codes.UNKNOWN
@@ -220,4 +220,4 @@ def _backoff(handler: Handler, failures: int) -> float:
             own = None
         if own is not None:
             return own
-    return backoff.delay(failures)
+    return backoff.backoff_delay(failures)

@@ -21,7 +21,7 @@ _CANCELED_HEAD = struct.Struct(
     "=II"
 )  # how often it was written, how many ids there are
 _IDS = _CANCELED + _CANCELED_HEAD.size
-_ID = 36  # characters of a job's id
+_ID_SIZE = 36  # characters of a job's id
 
 
 class Control:
@@ -37,7 +37,7 @@ class Control:
 
     @classmethod
     def create(cls, context: SpawnContext, places: int) -> Control:
-        size = _IDS + places * _ID
+        size = _IDS + places * _ID_SIZE
         return cls(context.RawArray(ctypes.c_char, size), places)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,5 +115,5 @@ class Control:
         if number == self._seen:
             return set()
         self._seen = number
-        ids = self._memory[_IDS : _IDS + count * _ID].decode(errors="replace")
-        return {ids[at : at + _ID] for at in range(0, len(ids), _ID)}
+        ids = self._memory[_IDS : _IDS + count * _ID_SIZE].decode(errors="replace")
+        return {ids[at : at + _ID_SIZE] for at in range(0, len(ids), _ID_SIZE)}

@@ -89,7 +89,7 @@ def _not_started(
     """
     spared = leased.attempt_no - 1 - leased.failed_attempts - leased.lost_attempts
     if passing and spared < MOST_SPARED:
-        return released(reason, delay=backoff.delay(spared + 1))
+        return released(reason, delay=backoff.backoff_delay(spared + 1))
     return failed(handler, leased, "NOT_STARTED", reason)
 
 

@@ -360,7 +360,7 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
                 "failed",
                 started_ago=now - run.started,
                 ended_ago=0.0,
-                delay=None if last else backoff.delay(failed),
+                delay=None if last else backoff.backoff_delay(failed),
                 dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
                 failed_attempts=failed,
                 error_code="TIMEOUT",

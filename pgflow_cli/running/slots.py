@@ -420,7 +420,7 @@ class Slots:
                     run,
                     handlers.released(
                         "a handler closed the event loop",
-                        delay=backoff.delay(run.leased.attempt_no),
+                        delay=backoff.backoff_delay(run.leased.attempt_no),
                     ),
                 )
 
