@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgflow_cli import times
 from pgflow_cli.census import Census
 from pgflow_cli.drain import GROWING
+from pgflow_cli.formats import times
 from pgflow_cli.queue_status import QueueStatus
 
 SKEW = 2.0  # seconds of difference between two clocks

@@ -13,7 +13,9 @@ SPREAD = 0.2  # of the centre, to either side
 _DOUBLINGS = 30
 
 
-def backoff_delay(failures: int, *, chance: Callable[[], float] = random.random) -> float:
+def backoff_delay(
+    failures: int, *, chance: Callable[[], float] = random.random
+) -> float:
     """Return seconds to wait after so many failed attempts.
 
     2 s doubling, at most 15 min, ±20 %.

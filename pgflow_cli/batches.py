@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import BinaryIO
 
-from pgflow_cli import payloads, producer, submissions
+from pgflow_cli import producer, submissions
 from pgflow_cli.errors import (
     Blocked,
     DatabaseUnavailable,
@@ -23,12 +23,13 @@ from pgflow_cli.errors import (
     Refused,
     UsageError,
 )
+from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
 
 BYTES_PER_CALL = 4_194_304
 # The body of a job whose payload just fits.
-LONGEST_LINE = payloads.MAX_BYTES + 65_536
+LONGEST_LINE = payload_text.MAX_BYTES + 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,10 +290,10 @@ def _at_line(error: UsageError | Refused, chunk: Chunk) -> UsageError | Refused:
 
 
 def _checked(raw: bytes, job_type: str | None) -> str:
-    text = payloads.text_of(raw, what="the line")
+    text = payload_text.text_of(raw, what="the line")
     # One level more: the job around its payload.
-    fields = payloads.check(text, what="the line", depth=payloads.MAX_DEPTH + 1)
-    payloads.check_job(fields, job_type=job_type)
+    fields = payload_text.check(text, what="the line", depth=payload_text.MAX_DEPTH + 1)
+    payload_text.check_job(fields, job_type=job_type)
     return text
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from pgflow_cli import destinations, escaping
+from pgflow_cli import destinations
 from pgflow_cli.errors import OutputFailed, UsageError
+from pgflow_cli.formats import safe_text
 
 _AS_IT_IS = "payload_json"  # asked for by name; masked, it would be another one
 
@@ -37,7 +38,7 @@ def write(target: str, document: Mapping[str, Any]) -> None:
 def masked(value: Any) -> Any:
     """Return a document with what looks like a password masked in its texts."""
     if isinstance(value, str):
-        return escaping.redact(value)
+        return safe_text.redact(value)
     if isinstance(value, Mapping):
         return {
             name: part if name == _AS_IT_IS else masked(part)

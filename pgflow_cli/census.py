@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 
-from pgflow_cli import cells, hindrances
+from pgflow_cli import hindrances
 from pgflow_cli.counters import quantile
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
+from pgflow_cli.formats import values
 from pgflow_cli.measures import (
     COUNTED,
     MOST_QUEUES,
@@ -65,7 +66,7 @@ class Census:
 def in_order(queues: Iterable[QueueStatus], sort: str) -> list[QueueStatus]:
     """Return queues by one of SORTS; what has no value comes last."""
     name, _, direction = sort.partition(":")
-    return cells.sorted_by(queues, _SORTED_BY[name], descending=direction == "desc")
+    return values.sorted_by(queues, _SORTED_BY[name], descending=direction == "desc")
 
 
 def take(

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import escaping, output, selection, settings
+from pgflow_cli import output, selection, settings
 from pgflow_cli.errors import NotFound, UsageError
+from pgflow_cli.formats import safe_text
 from pgflow_cli.models import Operator
 from pgflow_cli.options import Session
 from pgflow_cli.selection import JobFilter
@@ -249,5 +250,5 @@ def _lines(text: str) -> Iterator[str]:
 def _without_secrets(words: Sequence[str]) -> Iterator[str]:
     hide = False
     for word in words:
-        yield "***" if hide else escaping.redact(word)
+        yield "***" if hide else safe_text.redact(word)
         hide = word == "--database-url"

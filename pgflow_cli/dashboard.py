@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pgflow_cli import alerts, cells, times
+from pgflow_cli import alerts, cells
 from pgflow_cli.census import SORTS, Census
 from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
+from pgflow_cli.formats import times
 from pgflow_cli.queue_status import BARS, QueueStatus
 from pgflow_cli.queue_tables import TOP
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pgflow_cli import times
+from pgflow_cli.formats import times
 
 ENOUGH = 20  # arrivals and completions below which nothing is foretold
 

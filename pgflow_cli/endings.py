@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from pgflow_cli.formats.times import Instant
 from pgflow_cli.listings import EndedAttempt
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
 from pgflow_cli.selection import JobFilter
-from pgflow_cli.times import Instant
 
 MOST_AT_ONCE = 10_000
 # An end is written with the time at which the handler ended, and seen when that is

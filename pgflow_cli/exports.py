@@ -12,8 +12,9 @@ from dataclasses import fields
 from io import TextIOWrapper
 from typing import TextIO
 
-from pgflow_cli import cells, destinations
+from pgflow_cli import destinations
 from pgflow_cli.errors import OutputFailed
+from pgflow_cli.formats import values
 from pgflow_cli.letters import ExportedLetter
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter, Position
@@ -63,7 +64,7 @@ def _writer(form: str, stream: TextIO) -> Write:
     table.writerow([*_NAMES[:-2], "meta", "payload_json"])
 
     def write(letter: ExportedLetter) -> None:
-        table.writerow([cells.separated(getattr(letter, name)) for name in _NAMES])
+        table.writerow([values.separated(getattr(letter, name)) for name in _NAMES])
 
     return write
 
@@ -75,7 +76,7 @@ def _write_line(stream: TextIO, letter: ExportedLetter) -> None:
     """
     plain = {name: getattr(letter, name) for name in _NAMES if name not in _JSON}
     meta, payload = (_ascii(getattr(letter, name) or "null") for name in _JSON)
-    head = cells.json_of(plain).removesuffix("}")
+    head = values.json_of(plain).removesuffix("}")
     stream.write(f'{head}, "meta": {meta}, "payload_json": {payload}}}\n')
 
 

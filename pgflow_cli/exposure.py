@@ -6,8 +6,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from pgflow_cli import configuration, escaping, settings
+from pgflow_cli import configuration, settings
 from pgflow_cli.admin.plan import LOOPBACK
+from pgflow_cli.formats import safe_text
 from pgflow_cli.options import COMMAND_LINE, Session
 from pgflow_cli.symptoms import SecretFile
 
@@ -19,7 +20,7 @@ def password_is_typed() -> bool:
     if found is None or found.origin != COMMAND_LINE:
         return False
     url = str(session.given["database_url"])
-    return escaping.redact(url) != url
+    return safe_text.redact(url) != url
 
 
 def open_address() -> str | None:
@@ -57,4 +58,4 @@ def is_secret(variable: str, value: object) -> bool:
     """Return whether a value must not be shown as it is."""
     if configuration.names_a_secret(variable):
         return True
-    return isinstance(value, str) and escaping.redact(value) != value
+    return isinstance(value, str) and safe_text.redact(value) != value

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from pgflow_cli import escaping, output, streams
+from pgflow_cli import output, streams
 from pgflow_cli.errors import OutputFailed, PgflowError
+from pgflow_cli.formats import safe_text
 
 SOFTWARE = 70
 INTERRUPTED = 130
@@ -51,13 +52,13 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
         streams.let_go(sys.stdout)
         return BROKEN_PIPE
     if given.get("debug") and not isinstance(error, click.ClickException):
-        output.tell(escaping.redact(_traceback_of(error)))
+        output.tell(safe_text.redact(_traceback_of(error)))
     if isinstance(error, click.ClickException):
         _explain_usage(error, color)
         return error.exit_code
     if isinstance(error, PgflowError):
-        hints = map(escaping.redact, error.hints)
-        output.complain(escaping.redact(error.message), *hints, color=color)
+        hints = map(safe_text.redact, error.hints)
+        output.complain(safe_text.redact(error.message), *hints, color=color)
         return error.exit_code
     if not isinstance(error, Exception):
         raise error
@@ -97,14 +98,14 @@ def _explain_usage(error: click.ClickException, color: str | None) -> None:
         return
     ctx = getattr(error, "ctx", None)
     hints = (f"Try: {ctx.command_path} --help",) if ctx is not None else ()
-    output.complain(escaping.redact(error.format_message()), *hints, color=color)
+    output.complain(safe_text.redact(error.format_message()), *hints, color=color)
 
 
 def _explain_bug(error: Exception, color: str | None) -> None:
     path = _last_error_log()
-    summary = escaping.redact(f"{type(error).__name__}: {error}")
+    summary = safe_text.redact(f"{type(error).__name__}: {error}")
     try:
-        _save(path, escaping.redact(_traceback_of(error)))
+        _save(path, safe_text.redact(_traceback_of(error)))
         where = f"The traceback is in {path}; please report it."
     except OSError as failure:
         where = f"Its traceback is not in {path}: {failure.strerror}. Try: --debug"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pgflow_cli import times
+from pgflow_cli.formats import times
 from pgflow_cli.models import WorkerProcess
 
 _NAMED = 3

@@ -16,8 +16,8 @@ from pgflow_cli.portraits import Wish, follow, present
 
 if TYPE_CHECKING:
     from pgflow_cli.explanation import Explanation
+    from pgflow_cli.formats.times import Instant
     from pgflow_cli.repository import Repository
-    from pgflow_cli.times import Instant
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from pgflow_cli import configuration, escaping, settings, times
+from pgflow_cli import configuration, settings
 from pgflow_cli.errors import ConfigurationError, PgflowError
+from pgflow_cli.formats import safe_text, times
 from pgflow_cli.options import COMMAND_LINE, Session, Setting
 from pgflow_cli.parameters import Endpoint
 
@@ -142,10 +143,10 @@ def _value(setting: Setting, options: Mapping[str, Any] | None = None) -> Value:
 
 def _masked(variable: str, shown: str) -> str:
     if shown and configuration.names_a_secret(variable):
-        return escaping.MASK
+        return safe_text.MASK
     if variable == "DATABASE_URL":
-        return escaping.redact_url(shown)
-    return escaping.redact(shown)
+        return safe_text.redact_url(shown)
+    return safe_text.redact(shown)
 
 
 def _problem(setting: Setting) -> str | None:

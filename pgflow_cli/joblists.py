@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from pgflow_cli import times
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats import times
 from pgflow_cli.listings import ListedJob
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import Window, window

@@ -14,8 +14,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from pgflow_cli import escaping
-from pgflow_cli.handlers import texts
+from pgflow_cli.formats import error_text, safe_text
 
 FIELDS = (
     "worker_id",
@@ -87,10 +86,10 @@ class TextLines(logging.Formatter):
             if known.get(name) is not None
         ]
         head = f"{self._time(record)} {record.levelname.lower():7} {_message(record)}"
-        lines = ["  ".join((escaping.neutral(head), " ".join(shown)))]
+        lines = ["  ".join((safe_text.neutral(head), " ".join(shown)))]
         if (told := _traceback(record)) is not None:
             if self._tall:
-                lines += [f"  | {escaping.neutral(t)}" for t in told.splitlines()]
+                lines += [f"  | {safe_text.neutral(t)}" for t in told.splitlines()]
             else:
                 lines[0] += f" traceback={_value(told)}"
         return "\n".join(lines)
@@ -115,7 +114,7 @@ def story(error: BaseException, depth: int = 0) -> Iterator[str]:
         # The innermost frames: a recursion has thousands.
         for frame in traceback.format_tb(link.__traceback__, limit=-_MOST_FRAMES):
             yield from frame.splitlines()
-        yield texts.describe(link)
+        yield error_text.describe(link)
         if isinstance(link, BaseExceptionGroup) and depth < _DEEPEST:
             for inner in link.exceptions[:_LONGEST_CHAIN]:
                 yield from (f"  {line}" for line in story(inner, depth + 1))
@@ -138,7 +137,7 @@ def _traceback(record: logging.LogRecord) -> str | None:
     if not record.exc_info or record.exc_info[1] is None:
         return None
     # The end of a long one: that is where it says what went wrong last.
-    return escaping.redact("\n".join(story(record.exc_info[1])))[-4 * _LONGEST :]
+    return safe_text.redact("\n".join(story(record.exc_info[1])))[-4 * _LONGEST :]
 
 
 def _moment(record: logging.LogRecord) -> datetime:
@@ -156,7 +155,7 @@ def _message(record: logging.LogRecord) -> str:
         text = record.getMessage()
     except Exception:
         text = str(record.msg)  # its arguments do not fit
-    return _cut(escaping.redact(text[: 2 * _LONGEST]))
+    return _cut(safe_text.redact(text[: 2 * _LONGEST]))
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
@@ -186,7 +185,7 @@ def _plain(value: object, depth: int = 0) -> object:
 
 
 def _text(value: object) -> str:
-    return _cut(escaping.redact(texts.excerpt(value, limit=_LONGEST)))
+    return _cut(safe_text.redact(error_text.excerpt(value, limit=_LONGEST)))
 
 
 def _cut(text: str) -> str:

@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgflow_cli import dead_letters, payloads, replays, submissions
+from pgflow_cli import dead_letters, replays, submissions
 from pgflow_cli.dead_letters import Sought
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
+from pgflow_cli.formats import payload_text
+from pgflow_cli.formats.times import Instant
 from pgflow_cli.models import Operator
 from pgflow_cli.plans import ReplayOptions, ReplayPlan
 from pgflow_cli.previews import Preview
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter, Naming, plainly
-from pgflow_cli.times import Instant
 
 Pause = Callable[[float], object]
 
@@ -42,7 +43,7 @@ def options(
     if by_id and given["oldest_first"] is not None:
         raise UsageError("ids are replayed in the order in which they are given")
     if given["patch"] is not None:
-        payloads.check(given["patch"], what=name("patch"))
+        payload_text.check(given["patch"], what=name("patch"))
     if when is not None and delay is not None:
         raise UsageError(f"{name('run_at')} and {name('in')} exclude each other")
     if given["canary"] and (when is not None or delay is not None):

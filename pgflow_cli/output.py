@@ -18,19 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import escaping, streams, terminal
-from pgflow_cli.cells import (
-    Column,
-    Row,
-    fitting,
-    json_of,
-    named,
-    readable,
-    separated,
-    sorted_rows,
-    text_of,
-)
+from pgflow_cli import streams, terminal
+from pgflow_cli.cells import Column, Row, fitting, named, readable, sorted_rows
 from pgflow_cli.errors import PgflowError, Refused, UsageError
+from pgflow_cli.formats import safe_text
+from pgflow_cli.formats.values import json_of, separated, text_of
 from pgflow_cli.terminal import progress
 
 if TYPE_CHECKING:
@@ -103,7 +95,7 @@ def write(
     elif form == "ids":
         identity = _identity(columns)
         for row in rows:
-            sys.stdout.write(escaping.neutral(text_of(identity.of(row))) + "\n")
+            sys.stdout.write(safe_text.neutral(text_of(identity.of(row))) + "\n")
     elif form in ("csv", "tsv"):
         _write_separated(rows, picked, "," if form == "csv" else "\t")
     elif form in ("table", "wide"):
@@ -161,7 +153,7 @@ def write_text(lines: Iterable[str], *, marks: Mapping[str, str] | None = None) 
     terminal.show(
         "".join(
             f"{_marked(text, marks) if marks and coloured else text}\n"
-            for text in (readable(escaping.neutral(line)).rstrip() for line in lines)
+            for text in (readable(safe_text.neutral(line)).rstrip() for line in lines)
         )
     )
 
@@ -239,7 +231,7 @@ def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
         console=terminal.console(sys.stdout), screen=True, auto_refresh=False
     ) as screen:
         yield lambda lines: screen.update(
-            Text("\n".join(readable(escaping.neutral(line)) for line in lines)),
+            Text("\n".join(readable(safe_text.neutral(line)) for line in lines)),
             refresh=True,
         )
 
@@ -302,7 +294,7 @@ def _answer(question: str, way_out: str) -> str:
             way_out,
             reason_code=_UNCONFIRMED,
         )
-    return terminal.ask(_for_reader(sys.stderr)(escaping.neutral(question)) + " ")
+    return terminal.ask(_for_reader(sys.stderr)(safe_text.neutral(question)) + " ")
 
 
 def _tell(
@@ -314,7 +306,7 @@ def _tell(
     color: str | None = None,
 ) -> None:
     readable = _for_reader(sys.stderr)
-    line = readable(escaping.neutral_lines(text))
+    line = readable(safe_text.neutral_lines(text))
     if terminal.colored(sys.stderr, color or terminal.display().color):
         line = click.style(line, dim=True) if dim else line
         label = click.style(label, fg=fg, bold=True) if label else label
@@ -335,7 +327,7 @@ def _marked(line: str, marks: Mapping[str, str]) -> str:
 
 
 def _for_reader(stream: Any) -> Callable[[str], str]:
-    return escaping.ascii_only if terminal.knows_ascii_only(stream) else str
+    return safe_text.ascii_only if terminal.knows_ascii_only(stream) else str
 
 
 def _sorted(rows: Iterable[Row], columns: Sequence[Column]) -> Iterable[Row]:
@@ -407,7 +399,7 @@ def _rich_table(
 
     headers = terminal.display().headers
     table = Table(
-        title=escaping.neutral(title) or None,
+        title=safe_text.neutral(title) or None,
         title_justify="left",
         box=None if title == "" else box.SIMPLE_HEAD,
         show_header=headers,
@@ -471,4 +463,4 @@ def _tabulated(
 def _shown(column: Column, row: Row, now: datetime, *, short: bool) -> str:
     wanted = terminal.display().times
     cell = readable(column, row, now, short=short, wanted=wanted)
-    return escaping.ascii_only(cell) if terminal.knows_ascii_only(sys.stdout) else cell
+    return safe_text.ascii_only(cell) if terminal.knows_ascii_only(sys.stdout) else cell

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from pgflow_cli import times
-from pgflow_cli.times import Direction, Instant
+from pgflow_cli.formats import times
+from pgflow_cli.formats.times import Direction, Instant
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pgflow_cli import times
+from pgflow_cli.formats import times
 from pgflow_cli.models import WorkerProcess
 from pgflow_cli.plans import ReplayGroup, ReplayOptions
 

@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import payloads, repository, spans, tracing
+from pgflow_cli import repository, spans, tracing
 from pgflow_cli.errors import Refused, UsageError
+from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
 
 if TYPE_CHECKING:
@@ -77,17 +78,17 @@ def enqueue(
     database the caller's transaction is aborted, as with any other statement; put
     `with connection.transaction():` around the call to go on after a refusal.
     """
-    payloads.check_job_type(job_type)
+    payload_text.check_job_type(job_type)
     options = _options(queue, priority, max_attempts, meta)
     if run_at is not None and delay is not None:
         raise UsageError("run_at and delay exclude each other")
     if job_id is not None:
-        payloads.check_job_id(job_id)
+        payload_text.check_job_id(job_id)
     with spans.sending(queue, job_type=job_type) as sending:
         sending.link(tracing.of_meta(meta))
         found = repository.borrowed(connection).enqueue(
             job_type,
-            payloads.written({} if payload is None else payload),
+            payload_text.written({} if payload is None else payload),
             options=replace(
                 options,
                 run_at=_moment(run_at),
@@ -244,19 +245,19 @@ def _element(job: Mapping[str, Any], sending: Sending, queues: set[str]) -> str:
         if kept := tracing.kept(meta, sending.context):
             element["meta"] = kept
     queues.add(str(element.get("queue", "default")))
-    text = payloads.written(element, what="a job")
-    payloads.check_job(element)
+    text = payload_text.written(element, what="a job")
+    payload_text.check_job(element)
     return text
 
 
 def _options(
     queue: str, priority: int, max_attempts: int, meta: Mapping[str, object] | None
 ) -> JobOptions:
-    payloads.check_queue(queue)
-    payloads.check_priority(priority)
-    payloads.check_max_attempts(max_attempts)
+    payload_text.check_queue(queue)
+    payload_text.check_priority(priority)
+    payload_text.check_max_attempts(max_attempts)
     if meta is not None:
-        payloads.check_meta(meta)
+        payload_text.check_meta(meta)
     return JobOptions(
         queue=queue,
         priority=priority,
@@ -266,13 +267,13 @@ def _options(
 
 
 def _meta(meta: Mapping[str, object] | None) -> str | None:
-    return None if meta is None else payloads.written(meta, what="meta")
+    return None if meta is None else payload_text.written(meta, what="meta")
 
 
 def _moment(given: datetime | str | None) -> datetime | None:
     if given is None or isinstance(given, datetime):
         return None if given is None else _aware(given)
-    payloads.check_run_at(given)
+    payload_text.check_run_at(given)
     try:
         return datetime.fromisoformat(given)
     except ValueError:
@@ -295,7 +296,7 @@ def _seconds(given: Duration | None, what: str) -> float | None:
     if isinstance(given, timedelta):
         given = given.total_seconds()
     if isinstance(given, str):
-        return payloads.seconds_of(given, what=what)
+        return payload_text.seconds_of(given, what=what)
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise UsageError(f"{what} must be seconds, a timedelta, or text such as 5m")
     if not 0 <= given <= 3.2e9:

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import PASSING, Contention, LeasesRefused, PgflowError
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import EndedJob
 from pgflow_cli.repository import Repository
 

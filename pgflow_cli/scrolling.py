@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from pgflow_cli import cells, escaping, output, terminal
+from pgflow_cli import cells, output, terminal
 from pgflow_cli.cells import Column, Row
+from pgflow_cli.formats import safe_text
 
 _GAP = "  "
 _WIDTHS = {"id": cells.SHORT_ID, "time": 8, "ms": 7, "seconds": 7, "number": 3}
@@ -62,7 +63,7 @@ def _write(texts: Sequence[str], columns: Sequence[Column], widths: list[int]) -
         for text, column, width in zip(texts, columns, widths, strict=True)
     )
     ascii_only = terminal.knows_ascii_only(sys.stdout)
-    sys.stdout.write((escaping.ascii_only(line) if ascii_only else line).rstrip())
+    sys.stdout.write((safe_text.ascii_only(line) if ascii_only else line).rstrip())
     sys.stdout.write("\n")
     sys.stdout.flush()
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pgflow_cli.errors import Refused, UsageError
-from pgflow_cli.times import Instant
+from pgflow_cli.formats.times import Instant
 
 Row = TypeVar("Row")
 Position = tuple[datetime, str]  # of a row in a list: its time and its id

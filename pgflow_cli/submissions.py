@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pgflow_cli import payloads, producer, tracing
+from pgflow_cli import producer, tracing
 from pgflow_cli.errors import (
     Blocked,
     Contention,
@@ -25,9 +25,10 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
+from pgflow_cli.formats import payload_text as payloads
+from pgflow_cli.formats.times import Instant
 from pgflow_cli.models import JobOptions, JobOutcome, Operator
 from pgflow_cli.repository import Producing, Repository
-from pgflow_cli.times import Instant
 from pgflow_cli.tracing import TraceContext
 
 ATTEMPTS = 5

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import click
 
-from pgflow_cli import escaping
+from pgflow_cli.formats import safe_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,10 +159,10 @@ class FullScreen:
         """Show lines, each a text and a style, in place of all others."""
         from rich.text import Text  # noqa: PLC0415 - start-up stays quick
 
-        readable = escaping.ascii_only if self.ascii_only else str
+        readable = safe_text.ascii_only if self.ascii_only else str
         page = Text(no_wrap=True, overflow="crop")
         for number, line in enumerate(lines):
-            text = readable(escaping.neutral(line.text))
+            text = readable(safe_text.neutral(line.text))
             page.append("\n" if number else "")
             page.append(text, self.STYLES.get(line.style, ""))
         self._shown.update(page, refresh=True)
@@ -267,7 +267,7 @@ class _Bar:
     PATIENCE = 1.0
 
     def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total = escaping.neutral(label), total
+        self._label, self._total = safe_text.neutral(label), total
         self._done = 0
         self._since = time.monotonic()
         self._shown: Any = None

@@ -6,7 +6,6 @@ from functools import cache
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells
 from pgflow_cli.admin import assets, openapi
 from pgflow_cli.admin.application import Application
 from pgflow_cli.admin.calls import Call
@@ -32,6 +31,7 @@ from pgflow_cli.admin.pages import site
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
+from pgflow_cli.formats import values
 
 _NOUNS = (
     jobs,
@@ -63,7 +63,7 @@ def _openapi(call: Call) -> Response:
 
 @cache  # anybody may ask for it, and it takes a while to make
 def _document(*, guarded: bool) -> str:
-    return cells.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
+    return values.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
 
 
 ROUTES = (

@@ -14,7 +14,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli import cells, payloads
 from pgflow_cli.admin import fields, problems
 from pgflow_cli.admin.calls import FORM, Call
 from pgflow_cli.admin.guards import SAFE_METHODS, Visitor, unauthorized
@@ -24,6 +23,8 @@ from pgflow_cli.admin.routes import Answer, Route, url_map
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.formats import payload_text
+from pgflow_cli.formats import values as values_
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -179,9 +180,9 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
         return fields.read_body({}, route.fields)
     if request.mimetype != "application/json":
         raise _unsupported("application/json")
-    text = payloads.text_of(raw, what="the body")
+    text = payload_text.text_of(raw, what="the body")
     # A level more than a payload may have: the body is around it.
-    parsed = payloads.check(text, what="the body", depth=payloads.MAX_DEPTH + 1)
+    parsed = payload_text.check(text, what="the body", depth=payload_text.MAX_DEPTH + 1)
     return fields.read_body(parsed, route.fields, text)
 
 
@@ -199,7 +200,7 @@ def _written(answer: Any, route: Route) -> Response:
     if isinstance(answer, Answer):
         status, answer = answer.status, answer.document
     return Response(
-        cells.json_of(answer), status=status, content_type="application/json"
+        values_.json_of(answer), status=status, content_type="application/json"
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from pgflow_cli import verbatim
 from pgflow_cli.admin.kinds import Kind, OutOfRange, Schema, Unacceptable
 from pgflow_cli.admin.problems import Problem, bad_request
+from pgflow_cli.formats import payload_text
 
 Values = dict[str, Any]
 
@@ -113,7 +113,7 @@ def read_body(
     }
     whole = [name for name in document if known[name].kind.as_written]
     if text is not None and whole:
-        written = verbatim.members(text)
+        written = payload_text.members(text)
         given = [name for name in whole if document[name] is not None]
         values.update({name: written[name] for name in given})
     return values

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pgflow_cli import payloads
 from pgflow_cli.admin import kinds
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.problems import bad_request
+from pgflow_cli.formats import payload_text
 from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, Position
 
 _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
@@ -25,12 +25,12 @@ STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 _LETTERS = "letters, digits, or any of"
 QUEUE_NAME = kinds.text(
-    payloads.QUEUE,
+    payload_text.QUEUE,
     f"a queue's name: 1 to 63 {_LETTERS} _ . - after a letter or digit",
     most=63,
 )
 JOB_TYPE = kinds.text(
-    payloads.JOB_TYPE,
+    payload_text.JOB_TYPE,
     f"a job type's name: 1 to 128 {_LETTERS} _ . : - after a letter or digit",
     most=128,
 )

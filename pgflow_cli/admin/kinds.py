@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgflow_cli import payloads, times
-from pgflow_cli.times import Direction, Instant
+from pgflow_cli.formats import payload_text, times
+from pgflow_cli.formats.times import Direction, Instant
 
 Schema = Mapping[str, Any]
 
@@ -205,7 +205,7 @@ def document() -> Kind:
     def read(value: Any) -> str:
         if not isinstance(value, dict):
             raise Unacceptable
-        return payloads.written(value, what="the object")
+        return payload_text.written(value, what="the object")
 
     return Kind({"type": "object"}, "a JSON object", read, as_written=True)
 
@@ -214,7 +214,7 @@ def anything() -> Kind:
     """Return any JSON, given on as text that the database takes."""
 
     def read(value: Any) -> str:
-        return payloads.written(value, what="the value")
+        return payload_text.written(value, what="the value")
 
     kinds = ["object", "array", "string", "number", "boolean"]
     return Kind({"type": kinds}, "JSON other than null", read, as_written=True)

@@ -9,7 +9,8 @@ from typing import Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells, errors
+from pgflow_cli import errors
+from pgflow_cli.formats import values
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = 2
@@ -67,7 +68,7 @@ class Problem(Exception):
             **{name: value for name, value in self.more.items() if value},
         }
         return Response(
-            cells.json_of(document),
+            values.json_of(document),
             status=int(self.status),
             headers=self.headers,
             content_type=MEDIA_TYPE,

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pgflow_cli import cells
+from pgflow_cli.formats import values
 
 KEPT = 8  # events that wait for a client; of more, the oldest goes
 
@@ -22,7 +22,7 @@ class Event:
     def encoded(self) -> bytes:
         """Return it in the format of an event stream."""
         # JSON has no line ends of its own, which would end the event.
-        return f"event: {self.name}\ndata: {cells.json_of(self.data)}\n\n".encode()
+        return f"event: {self.name}\ndata: {values.json_of(self.data)}\n\n".encode()
 
 
 # For a page that was away, or could not keep up: it may have missed anything.

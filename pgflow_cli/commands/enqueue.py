@@ -154,13 +154,14 @@ def enqueue(repository: Repository, /, **given: Any) -> int:
 def _enqueue_one(
     repository: Repository, options: JobOptions, given: dict[str, Any]
 ) -> int:
-    from pgflow_cli import payloads, producer, submissions
+    from pgflow_cli import producer, submissions
+    from pgflow_cli.formats import payload_text
 
     if given["rate"] is not None or not given["atomic"]:
         raise UsageError("--rate and --no-atomic belong to --batch")
-    payloads.check_job_type(given["job_type"])
+    payload_text.check_job_type(given["job_type"])
     job_id = given["job_id"] or producer.new_job_id()
-    payloads.check_job_id(job_id)
+    payload_text.check_job_id(job_id)
     text = submissions.payload_text(
         given["payload"],
         strings=given["strings"],

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from pgflow_cli import escaping, sqlfiles
+from pgflow_cli import sqlfiles
 from pgflow_cli.diagnosis import FAIL, Finding, jobs, schema, server, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import fail, ok, warn
 from pgflow_cli.diagnosis.patient import STATEMENT_SECONDS, Patient, Surroundings
@@ -19,6 +19,7 @@ from pgflow_cli.errors import (
     UnknownDatabase,
     UsageError,
 )
+from pgflow_cli.formats import safe_text
 from pgflow_cli.repository import Database, Repository
 
 _SILENCE_SECONDS = 10.0  # of a server that has accepted a statement
@@ -284,4 +285,4 @@ def _way_on(why: str) -> str:
 
 
 def _told(error: PgflowError) -> str:
-    return escaping.redact(error.message)
+    return safe_text.redact(error.message)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pgflow_cli import times
 from pgflow_cli.facts import Attempt, Backlog, JobDescription
+from pgflow_cli.formats import times
 from pgflow_cli.models import WorkerProcess
 
 SHORT_ID = 8

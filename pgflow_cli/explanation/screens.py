@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pgflow_cli import escaping, times
 from pgflow_cli.explanation import Explanation
 from pgflow_cli.explanation.story import Event
 from pgflow_cli.facts import Kin
+from pgflow_cli.formats import safe_text, times
 
 _MARKS = {
     "queued": " ",
@@ -111,7 +111,7 @@ def _labelled(
     longest: int = _LONGEST_SENTENCE,
 ) -> Iterator[str]:
     for number, sentence in enumerate(sentences):
-        text = escaping.neutral(sentence)
+        text = safe_text.neutral(sentence)
         shown = text if len(text) <= longest else text[:longest] + "…"
         beginning = f"{'' if number else label:<{_LABEL}}"
         for part in _wrapped(shown, None if width is None else width - _LABEL):
@@ -143,10 +143,10 @@ def _chunks(
     """Put chunks on a line, and on more where one is too short; none is broken."""
     line, first = beginning, True
     for chunk in chunks:
-        longer = f"{line}{'' if first else between}{escaping.neutral(chunk)}"
+        longer = f"{line}{'' if first else between}{safe_text.neutral(chunk)}"
         if not first and width is not None and len(longer) > width:
             yield line
-            longer = " " * _LABEL + escaping.neutral(chunk)
+            longer = " " * _LABEL + safe_text.neutral(chunk)
         line, first = longer, False
     yield line
 
@@ -158,10 +158,10 @@ def _row(event: Event) -> tuple[str, ...]:
     return (
         event.at[5:19].replace("T", " "),
         times.format_duration(event.after or 0.0),
-        escaping.neutral(event.event),
-        escaping.neutral(event.worker_id or ""),
+        safe_text.neutral(event.event),
+        safe_text.neutral(event.worker_id or ""),
         took,
-        escaping.neutral(event.detail),
+        safe_text.neutral(event.detail),
     )
 
 
@@ -175,7 +175,7 @@ def _aligned(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str
     for *cells, last in rows:
         padded = zip(cells, widths, strict=True)
         beginning = "".join(f"{cell:<{size}}  " for cell, size in padded)
-        for part in _wrapped(escaping.neutral(last)[:_LONGEST_SENTENCE], room):
+        for part in _wrapped(safe_text.neutral(last)[:_LONGEST_SENTENCE], room):
             yield _cut(f"{beginning}{part}".rstrip(), width)
             beginning = " " * indent
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from pgflow_cli import payloads
 from pgflow_cli.errors import ConfigurationError, UsageError
+from pgflow_cli.formats import payload_text
 from pgflow_cli.handlers import codes, payload_types
 from pgflow_cli.handlers.codes import ErrorCode
 from pgflow_cli.handlers.payload_values import Decode
@@ -115,7 +115,7 @@ def declare(
                 f"{name} of {job_type} must be between 1 and {most:,}, not {value!r}"
             )
     if queue is not None:
-        _check_name(payloads.check_queue, queue, source)
+        _check_name(payload_text.check_queue, queue, source)
     handler = Handler(
         job_type,
         function,
@@ -136,7 +136,7 @@ def declare(
 
 def check_job_type(job_type: object, source: str) -> None:
     """Raise ConfigurationError if a handler cannot have this job type."""
-    _check_name(payloads.check_job_type, job_type, source)
+    _check_name(payload_text.check_job_type, job_type, source)
 
 
 def _check_name(check: Callable[[str], None], name: object, source: str) -> None:

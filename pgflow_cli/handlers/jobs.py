@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-from pgflow_cli import payloads, spans, tracing
+from pgflow_cli import spans, tracing
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats import payload_text
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
@@ -222,8 +223,8 @@ def _checked(body: dict[str, Any]) -> dict[str, object]:
     Checked here, where the traceback names the line, and copied: what the handler does
     to its payload afterwards must not spoil the settlement.
     """
-    copy: dict[str, object] = json.loads(payloads.written(body, what="a job"))
-    payloads.check_job(copy)
+    copy: dict[str, object] = json.loads(payload_text.written(body, what="a job"))
+    payload_text.check_job(copy)
     return copy
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgflow_cli import backoff, fingerprints
-from pgflow_cli.handlers import codes, texts
+from pgflow_cli.formats import error_text
+from pgflow_cli.handlers import codes
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.signals import (
     Fail,
@@ -67,7 +68,9 @@ def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
     try:
         return _concluded(handler, leased, error)
     except BaseException as failure:
-        message = f"an exception that cannot be examined: {texts.class_name(failure)}"
+        message = (
+            f"an exception that cannot be examined: {error_text.class_name(failure)}"
+        )
         return failed(handler, leased, codes.UNKNOWN, message)
 
 
@@ -89,7 +92,7 @@ def refused(handler: Handler, leased: LeasedJob, reason: str) -> Outcome:
 
 def released(message: str, *, delay: float = 0.0) -> Outcome:
     """Return the outcome of an attempt that ended through no fault of the job."""
-    return Outcome("released", delay=delay, error_message=texts.excerpt(message))
+    return Outcome("released", delay=delay, error_message=error_text.excerpt(message))
 
 
 def failed(
@@ -108,7 +111,7 @@ def failed(
     """
     if retried is None:
         retried = codes.is_retried(code, handler.declared)
-    text = texts.excerpt(message)
+    text = error_text.excerpt(message)
     reason = None
     if not retried:
         reason, delay = NON_RETRYABLE, None
@@ -147,12 +150,14 @@ def told_apart(outcome: Outcome) -> str:
 def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         delay = seconds(error.delay)
-        return Outcome("snoozed", delay=backoff.backoff_delay(1) if delay is None else delay)
+        return Outcome(
+            "snoozed", delay=backoff.backoff_delay(1) if delay is None else delay
+        )
     given, retried, delay = _verdict(handler, error)
     message = _message(error)
     code = given if codes.is_code(given) else codes.UNKNOWN
     if code is not given:
-        shown = texts.excerpt(given, limit=200)
+        shown = error_text.excerpt(given, limit=200)
         message = f"{message} (its error code {shown!r} is not of the form A-Z0-9_)"
     return failed(
         handler,
@@ -164,7 +169,7 @@ def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Out
         fingerprint=fingerprints.fingerprint(
             leased.job_type,
             code,
-            error_class=texts.class_name(error),
+            error_class=error_text.class_name(error),
             frames=fingerprints.frames_of(error.__traceback__, home=handler.home),
             message=message,
         ),
@@ -197,13 +202,13 @@ def _message(error: BaseException) -> str:
     if isinstance(error, Fail | Retry):
         # `raise Retry(…) from error` explains itself by the error.
         if error.message in ("", None) and error.__cause__ is not None:
-            return texts.describe(error.__cause__)
-        return texts.excerpt(error.message or "")
+            return error_text.describe(error.__cause__)
+        return error_text.excerpt(error.message or "")
     if isinstance(error, PayloadError | UnknownJobType):
-        return texts.excerpt(error)
+        return error_text.excerpt(error)
     if isinstance(error, asyncio.CancelledError):
         return "the handler's task was canceled, and not by the worker"
-    return texts.describe(error)
+    return error_text.describe(error)
 
 
 def _backoff(handler: Handler, failures: int) -> float:

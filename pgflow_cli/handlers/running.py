@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import tracing
-from pgflow_cli.handlers import outcomes, texts
+from pgflow_cli.formats import error_text
+from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.forks import EndForks
 from pgflow_cli.handlers.jobs import Job, current
@@ -118,6 +119,6 @@ def _loggable(error: BaseException, message: str) -> BaseException:
 
     One whose text is huge, or cannot be written, would take the log line with it.
     """
-    if len(message) < texts.LIMIT // 4 and "\ufffd" not in message:
+    if len(message) < error_text.LIMIT // 4 and "\ufffd" not in message:
         return error
     return RuntimeError(message).with_traceback(error.__traceback__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from pgflow_cli import times
+from pgflow_cli.formats import times
 
 MAX_DELAY = (
     3650 * 86400.0

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from pgflow_cli.errors import Ambiguous, NotFound, UsageError
+from pgflow_cli.formats.times import Instant
 from pgflow_cli.models import Audit, FoundJob, WorkerProcess
 from pgflow_cli.repository.base import Part
-from pgflow_cli.times import Instant
 
 SHORTEST_SUFFIX = 6
 A_DAY_AGO = Instant(offset=timedelta(days=-1))

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.formats.clock import monotonic
 
 log = logging.getLogger("pgflow")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from typing import Any
 
-from pgflow_cli.clock import monotonic
+from pgflow_cli.formats.clock import monotonic
 
 # When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
 # whether a job has been settled; when jobs were last leased, and when there was last a

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
-from pgflow_cli.clock import monotonic
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import EndedJob
 from pgflow_cli.reaping import end_leases
 from pgflow_cli.repository import Repository

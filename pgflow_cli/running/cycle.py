@@ -11,7 +11,6 @@ from collections import Counter
 from typing import Any
 
 from pgflow_cli import logs
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -21,6 +20,7 @@ from pgflow_cli.errors import (
     TooSlow,
     Undecodable,
 )
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.running.limits import Limits
 from pgflow_cli.running.outcomes import PATIENCE, Outcomes
 from pgflow_cli.running.slots import Run

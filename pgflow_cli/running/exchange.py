@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pgflow_cli import counters
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -25,6 +24,7 @@ from pgflow_cli.errors import (
     StatementFailed,
     Undecodable,
 )
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import Cycle as CycleRequest
 from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository

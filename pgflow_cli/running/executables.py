@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pgflow_cli import backoff, fingerprints, programs
+from pgflow_cli.formats.error_text import excerpt
 from pgflow_cli.handlers import App, Handler, Job, Outcome, conclude, failed, released
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.handlers.signals import seconds
-from pgflow_cli.handlers.texts import excerpt
 from pgflow_cli.models import LeasedJob
 from pgflow_cli.programs import CannotStart, Ending
 

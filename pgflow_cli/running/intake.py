@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
-from pgflow_cli.clock import monotonic
 from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App
 from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.board import Board

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from pgflow_cli import logs
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -16,6 +15,7 @@ from pgflow_cli.errors import (
     OutcomeUnknown,
     Undecodable,
 )
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import CycleReply, LeasedJob, Scan
 from pgflow_cli.running.exchange import Exchange
 from pgflow_cli.running.slots import Run

@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import suppress
 
-from pgflow_cli.handlers import texts
+from pgflow_cli.formats import error_text
 from pgflow_cli.logwriter import LineWriter
 
 # Loggers that pgflow's own threads write to; others are the application's business.
@@ -70,7 +70,9 @@ def _tell(what: str, error: BaseException) -> None:
         return
     _told.add(what)
     with suppress(BaseException):
-        text = f"{what} has raised {texts.describe(error)}; pgflow goes on without it"
+        text = (
+            f"{what} has raised {error_text.describe(error)}; pgflow goes on without it"
+        )
         record = logging.makeLogRecord(
             {
                 "name": "pgflow.worker",

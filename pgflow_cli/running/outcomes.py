@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgflow_cli import handlers, logs
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import (
     PASSING,
     Blocked,
@@ -18,6 +17,7 @@ from pgflow_cli.errors import (
     Refused,
     TooSlow,
 )
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.running.accounts import Accounts
 from pgflow_cli.running.slots import Run
 

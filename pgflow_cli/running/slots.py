@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pgflow_cli import backoff, handlers, logs, spans
-from pgflow_cli.clock import monotonic
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.handlers.tasks import AttemptTask
 from pgflow_cli.models import LeasedJob

@@ -8,8 +8,8 @@ import logging
 from typing import Any
 
 from pgflow_cli import logs
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import REFUSALS, OutcomeUnknown
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import LeasedJob, Suspect
 from pgflow_cli.running.cycle import Cycle
 from pgflow_cli.running.slots import Run

@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from pgflow_cli.clock import monotonic
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import Suspect
 from pgflow_cli.running.slots import Run
 

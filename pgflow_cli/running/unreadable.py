@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from pgflow_cli import logs
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import PASSING, REFUSALS, Contention
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import UnreadableJob
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.workplan import WorkPlan

@@ -16,8 +16,8 @@ from collections import deque
 from typing import Any
 
 from pgflow_cli import handlers, logs, spans
-from pgflow_cli.clock import monotonic
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App, JobFields
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog

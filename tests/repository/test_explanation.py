@@ -554,7 +554,7 @@ def planted_with(connection: Connection, suffix: str, days_ago: int = 0) -> str:
 def test_an_old_job_is_found_by_since_and_a_waiting_one_before_a_finished_one(
     connection, repository
 ):
-    from pgflow_cli.times import parse_instant  # noqa: PLC0415
+    from pgflow_cli.formats.times import parse_instant  # noqa: PLC0415
 
     old = planted_with(connection, "abcdef01", days_ago=3)
     with pytest.raises(NotFound, match="no job's id ends in abcdef01"):

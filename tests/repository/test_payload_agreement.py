@@ -9,8 +9,8 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgflow_cli import payloads
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats import payload_text
 
 Connection = psycopg.Connection[Any]
 
@@ -43,7 +43,7 @@ texts = st.recursive(
 @given(texts)
 def test_what_passes_the_check_is_stored(connection: Connection, text: str) -> None:
     try:
-        payloads.check_payload(text)
+        payload_text.check_payload(text)
     except UsageError:
         return
     job = f'{{"job_type": "a", "payload_json": {text}}}'

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_cli import escaping
+from pgflow_cli.formats import safe_text
 
 CONTROLS = {
     *map(chr, range(0x20)),
@@ -23,7 +23,7 @@ anything = st.text(st.characters(exclude_categories=())) | st.text(
 
 @given(anything)
 def test_a_neutral_line_holds_nothing_that_commands_a_terminal(text: str) -> None:
-    line = escaping.neutral(text)
+    line = safe_text.neutral(text)
     assert not CONTROLS & set(line)
     assert line.splitlines() in ([line], [])
     line.encode("utf-8")
@@ -31,13 +31,13 @@ def test_a_neutral_line_holds_nothing_that_commands_a_terminal(text: str) -> Non
 
 @given(anything)
 def test_neutral_lines_hold_line_breaks_and_no_other_control(text: str) -> None:
-    assert not (CONTROLS - {"\n"}) & set(escaping.neutral_lines(text))
+    assert not (CONTROLS - {"\n"}) & set(safe_text.neutral_lines(text))
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
 def test_harmless_text_stays_as_it_is(text: str) -> None:
-    assert escaping.neutral(text) == text
-    assert escaping.neutral_lines(text) == text
+    assert safe_text.neutral(text) == text
+    assert safe_text.neutral_lines(text) == text
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_harmless_text_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_is_taken_out_is_shown(text: str, shown: str) -> None:
-    assert escaping.neutral(text) == shown
+    assert safe_text.neutral(text) == shown
 
 
 @given(anything)
 def test_no_csv_cell_is_a_formula(text: str) -> None:
     buffer = io.StringIO()
-    csv.writer(buffer).writerow([escaping.csv_cell(text), "end"])
+    csv.writer(buffer).writerow([safe_text.csv_cell(text), "end"])
     buffer.seek(0)
     [[cell, end]] = csv.reader(buffer)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -65,7 +65,7 @@ def test_no_csv_cell_is_a_formula(text: str) -> None:
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
 def test_a_cell_is_its_text_but_for_the_sign_before_a_formula(text: str) -> None:
-    assert escaping.csv_cell(text).removeprefix("'") == text.removeprefix("'")
+    assert safe_text.csv_cell(text).removeprefix("'") == text.removeprefix("'")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_cell_is_its_text_but_for_the_sign_before_a_formula(text: str) -> None
     ],
 )
 def test_passwords_are_masked(text: str) -> None:
-    masked = escaping.redact(text)
+    masked = safe_text.redact(text)
     assert "Zx9" not in masked
     assert "***" in masked
 
@@ -105,13 +105,13 @@ def test_passwords_are_masked(text: str) -> None:
 def test_a_connection_string_shows_no_password_however_it_is_written(
     url: str, shown: str
 ) -> None:
-    assert escaping.redact_url(url) == shown
+    assert safe_text.redact_url(url) == shown
 
 
 def test_an_address_without_a_password_stays_as_it_is() -> None:
     text = "cannot connect to postgres://app@db:5432/app: connection refused"
-    assert escaping.redact(text) == text
+    assert safe_text.redact(text) == text
 
 
 def test_ascii_keeps_the_meaning_of_what_it_cannot_show() -> None:
-    assert escaping.ascii_only("naïve… 3 × 4") == "na\\xefve... 3 x 4"
+    assert safe_text.ascii_only("naïve… 3 × 4") == "na\\xefve... 3 x 4"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pgflow_cli import handlers
 from pgflow_cli.errors import Refused
-from pgflow_cli.handlers import App, Fail, Handler, Outcome, Retry, Snooze, texts
+from pgflow_cli.formats import error_text
+from pgflow_cli.handlers import App, Fail, Handler, Outcome, Retry, Snooze
 from tests.unit.leased_jobs import leased
 
 
@@ -338,7 +339,7 @@ def storable(outcome: Outcome) -> None:
         text = getattr(outcome, field.name)
         if isinstance(text, str):
             assert "\x00" not in text
-            assert len(text.encode()) <= texts.LIMIT
+            assert len(text.encode()) <= error_text.LIMIT
     json.dumps(outcome.error_message)
 
 
@@ -434,16 +435,16 @@ def test_every_message_can_be_stored(message: Any, signal: Any) -> None:
 @given(any_text, st.integers(0, 20_000))
 def test_a_message_is_cut_at_8_kb_and_marked(text: str, times: int) -> None:
     whole = text * times
-    found = texts.excerpt(whole)
-    assert len(found.encode()) <= texts.LIMIT
-    if len(whole.encode(errors="replace")) > texts.LIMIT * 3:
+    found = error_text.excerpt(whole)
+    assert len(found.encode()) <= error_text.LIMIT
+    if len(whole.encode(errors="replace")) > error_text.LIMIT * 3:
         assert found.endswith(f" … [cut: {len(whole):,} characters in all]")
 
 
 def test_a_short_message_is_kept_as_it_is() -> None:
-    assert texts.excerpt("naïve ✓ 𝕏") == "naïve ✓ 𝕏"
-    assert texts.excerpt("a\x00b\ud800c") == "a�b�c"
-    assert texts.excerpt(b"caf\xc3\xa9 \xff") == "café �"
+    assert error_text.excerpt("naïve ✓ 𝕏") == "naïve ✓ 𝕏"
+    assert error_text.excerpt("a\x00b\ud800c") == "a�b�c"
+    assert error_text.excerpt(b"caf\xc3\xa9 \xff") == "café �"
 
 
 def test_fingerprints_follow_the_bug_not_the_job() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_cli import payloads
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats import payload_text
 
 CANARY = "cAnArY"
 
@@ -46,20 +46,20 @@ def refused(check: Callable[[Any], object], value: object) -> str | None:
 @given(json_values, st.booleans())
 def test_what_json_can_say_is_accepted(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
-    found = payloads.check(text)
+    found = payload_text.check(text)
     assert found == value
 
 
 @given(st.text())
 def test_any_text_is_accepted_or_refused_in_one_sentence(text: str) -> None:
-    refusal = refused(payloads.check, text)
+    refusal = refused(payload_text.check, text)
     assert refusal is None or (refusal and "\n" not in refusal)
 
 
 @given(st.text(alphabet='[]{}":,\\u0dD8cC1eE+-. \t\nNaI'))
 def test_what_passes_is_json_without_what_jsonb_refuses(text: str) -> None:
     try:
-        value = payloads.check(text)
+        value = payload_text.check(text)
     except UsageError:
         return
     said = json.dumps(value, ensure_ascii=False)
@@ -69,9 +69,9 @@ def test_what_passes_is_json_without_what_jsonb_refuses(text: str) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_text_or_refused_with_a_position(raw: bytes) -> None:
-    refusal = refused(payloads.text_of, raw)
+    refusal = refused(payload_text.text_of, raw)
     if refusal is None:
-        assert payloads.text_of(raw).encode() == raw
+        assert payload_text.text_of(raw).encode() == raw
     else:
         assert "byte" in refusal
 
@@ -116,7 +116,7 @@ def test_an_unacceptable_payload_is_named_and_not_repeated(
     text: str, sentence: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        payloads.check(text)
+        payload_text.check(text)
     assert sentence in raised.value.message
     assert CANARY not in raised.value.message
     assert len(raised.value.message) < 200
@@ -145,22 +145,22 @@ def test_an_unacceptable_payload_is_named_and_not_repeated(
         '["\\"' + "{" * 100 + '"]',
         '{"a": 1, "a": 2}',
         "-0.0",
-        '"' + "x" * (payloads.MAX_BYTES - 2) + '"',
+        '"' + "x" * (payload_text.MAX_BYTES - 2) + '"',
     ],
     ids=lambda value: value[:20],
 )
 def test_what_only_looks_bad_is_accepted(text: str) -> None:
-    payloads.check(text)
+    payload_text.check(text)
 
 
 def test_a_byte_order_mark_is_refused() -> None:
     with pytest.raises(UsageError, match="byte order mark"):
-        payloads.text_of(b"\xef\xbb\xbf{}")
+        payload_text.text_of(b"\xef\xbb\xbf{}")
 
 
 def test_a_bad_byte_is_refused_with_its_position() -> None:
     with pytest.raises(UsageError, match="not UTF-8 at byte 9") as raised:
-        payloads.text_of(b'{"cAnA":\xff}')
+        payload_text.text_of(b'{"cAnA":\xff}')
     assert CANARY not in raised.value.message
 
 
@@ -180,7 +180,7 @@ def test_a_bad_byte_is_refused_with_its_position() -> None:
 )
 def test_a_value_that_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(UsageError) as raised:
-        payloads.written({"key": value})
+        payload_text.written({"key": value})
     assert CANARY not in raised.value.message
 
 
@@ -188,18 +188,18 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[object] = []
     value.append(value)
     with pytest.raises(UsageError):
-        payloads.written(value)
+        payload_text.written(value)
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(UsageError, match="deeper than 64"):
-        payloads.written(deep)
+        payload_text.written(deep)
 
 
 @given(json_values)
 def test_a_written_value_reads_as_itself(value: Any) -> None:
     try:
-        text = payloads.written(value)
+        text = payload_text.written(value)
     except UsageError:
         return
     assert json.loads(text) == value
@@ -211,7 +211,7 @@ def test_a_name_is_accepted_only_if_it_is_plain(name: str) -> None:
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
     plain = bool(name) and name[0] in allowed and set(name[1:]) <= allowed | set("_.-")
     try:
-        payloads.check_queue(name)
+        payload_text.check_queue(name)
         accepted = True
     except UsageError:
         accepted = False
@@ -224,7 +224,7 @@ def test_a_name_is_accepted_only_if_it_is_plain(name: str) -> None:
 )
 def test_a_bad_job_type_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="job_type"):
-        payloads.check_job_type(name)
+        payload_text.check_job_type(name)
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_a_bad_job_is_refused(fields: Any, sentence: str) -> None:
     good = {"job_type": "a", "payload_json": {}}
     whole = isinstance(fields, dict) and not fields.keys() & {"job_type"} and fields
     with pytest.raises(UsageError) as raised:
-        payloads.check_job({**good, **fields} if whole else fields)
+        payload_text.check_job({**good, **fields} if whole else fields)
     assert sentence in raised.value.message
     assert CANARY not in raised.value.message
 
 
 def test_a_job_takes_its_type_from_the_batch_if_it_has_none() -> None:
-    payloads.check_job({"payload_json": {}}, job_type="email_send")
+    payload_text.check_job({"payload_json": {}}, job_type="email_send")

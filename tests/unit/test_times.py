@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_cli import times
-from pgflow_cli.times import Instant
+from pgflow_cli.formats import times
+from pgflow_cli.formats.times import Instant
 
 NOW = datetime(2026, 11, 23, 15, 20, 41, tzinfo=UTC)
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgflow_cli import (
-    census,
-    jobchanges,
-    migrations,
-    payloads,
-    queue_changes,
-    workforce,
-)
+from pgflow_cli import census, jobchanges, migrations, queue_changes, workforce
 from pgflow_cli.admin import kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH
@@ -22,6 +15,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, Shape
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats import payload_text
 from pgflow_cli.models import Operator
 from pgflow_cli.oversight import LIMITS as BOUNDS
 from pgflow_cli.oversight import ListedWorker, QueuePolicy
@@ -42,7 +36,7 @@ _KILL = Field("kill", kinds.flag(), "A running one, too; its worker stops it.", 
 _FOR = Field("for", kinds.length(1, 31_536_000), "So long; else until it is resumed.")
 WORKER_IN_PATH = Field(
     "worker_id",
-    kinds.text(payloads.JOB_TYPE, "a worker's name, or the end of an id", most=128),
+    kinds.text(payload_text.JOB_TYPE, "a worker's name, or the end of an id", most=128),
     "A worker's name, for all of its processes, or the end of one process's id.",
 )
 CANCELED = Shape("CanceledJob", {"job_id": ID, "status": shapes.word("canceled")})

@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, OBJECT, TEXT, TIME, WHOLE, Shape, array, maybe
+from pgflow_cli.formats import values
 from pgflow_cli.oversight import Decision
 from pgflow_cli.selection import Position
 
@@ -49,7 +49,7 @@ def list_ingest_decisions(call: Call) -> Response:
     """List enqueues that were refused, newest first."""
     rows, more = _decisions(call, "ingest")
     response = Response(
-        cells.json_of([INGEST_DECISION.of(row) for row in rows]),
+        values.json_of([INGEST_DECISION.of(row) for row in rows]),
         content_type="application/json",
     )
     if more is not None:
@@ -81,7 +81,7 @@ def _next(call: Call, more: Position) -> str:
         if name not in _CURSORS
     ]
     at, identity = more
-    cursor = [("cursor_created_at", cells.text_of(at)), ("cursor_id", identity)]
+    cursor = [("cursor_created_at", values.text_of(at)), ("cursor_id", identity)]
     return urlencode([*kept, *cursor])
 
 

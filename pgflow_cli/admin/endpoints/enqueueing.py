@@ -6,7 +6,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from pgflow_cli import payloads, producer, submissions, tracing
+from pgflow_cli import producer, submissions, tracing
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -14,6 +14,7 @@ from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, Shape
 from pgflow_cli.errors import OutcomeUnknown
+from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
 
@@ -39,7 +40,7 @@ _BODY = (
     Field(
         "job_id",
         kinds.text(
-            payloads.UUID7, "a UUIDv7; without it the server makes one", most=36
+            payload_text.UUID7, "a UUIDv7; without it the server makes one", most=36
         ),
         "A UUIDv7 of your own: sent twice, it is one job.",
     ),

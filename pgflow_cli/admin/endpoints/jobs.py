@@ -6,13 +6,14 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import cells, joblists
+from pgflow_cli import joblists
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import dead_letters
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ANY, OBJECT, Shape, maybe
+from pgflow_cli.formats import values
 
 ID_IN_PATH = Field(
     "job_id",
@@ -52,7 +53,7 @@ def show_job(call: Call) -> Response:
         payload, meta = repository.read_job_body(found.id)
     # As PostgreSQL has written it: Python would round a number that is long enough.
     body = f', "payload_json": {payload}, "meta": {meta or "null"}}}'
-    text = cells.json_of(JOB.of(found)).removesuffix("}") + body
+    text = values.json_of(JOB.of(found)).removesuffix("}") + body
     return Response(text, content_type="application/json")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import payloads, producer, submissions
+from pgflow_cli import producer, submissions
 from pgflow_cli.admin import filters, kinds, problems
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -17,6 +17,7 @@ from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.errors import PgflowError, UsageError
+from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
 
 _LONGEST = 1_048_576
@@ -62,10 +63,10 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
     if "job_type" not in read:
         raise problems.bad_request("job_type is required")
     payload = typed["payload"] or "{}"
-    payloads.check_payload(payload)
+    payload_text.check_payload(payload)
     # The form brings the id: sent twice, it is one job.
     job_id = typed["job_id"] or producer.new_job_id()
-    payloads.check_job_id(job_id)
+    payload_text.check_job_id(job_id)
     plan = call.service.plan
     options = JobOptions(
         queue=read.get("queue"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgflow_cli import times
 from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages.frame import url
+from pgflow_cli.formats import times
 from pgflow_cli.selection import Position
 
 # A screenful is fewer than a program takes.

@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from pgflow_cli import orders, payloads, previews, replays
+from pgflow_cli import orders, previews, replays
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -20,6 +20,7 @@ from pgflow_cli.admin.pages.replays import PLAN
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.dead_letters import Sought
+from pgflow_cli.formats import payload_text
 from pgflow_cli.plans import ReplayOptions
 from pgflow_cli.previews import Preview
 from pgflow_cli.repository import Repository
@@ -151,7 +152,7 @@ def _wish(
 
 def _options(call: Call, values: Mapping[str, Any]) -> ReplayOptions:
     if values["patch"] is not None:
-        payloads.check(values["patch"], what="the patch")
+        payload_text.check(values["patch"], what="the patch")
     if values["job_id"] and any(values[name] is not None for name in FILTERS):
         raise bad_request("job_id and a filter exclude each other")
     return ReplayOptions(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pgflow_cli import escaping, times
 from pgflow_cli.admin.pages.conditions import condition
+from pgflow_cli.formats import safe_text, times
 
 LONGEST = 4096  # characters of a payload or message, unless all are asked for
 _MARKS = {
@@ -144,12 +144,12 @@ def tone(state: str | None) -> str:
 
 def plain(text: object) -> str:
     """Return text in one line whose control characters are visible."""
-    return escaping.neutral(str(text))
+    return safe_text.neutral(str(text))
 
 
 def lines(text: str) -> str:
     """Return text of several lines whose other control characters are visible."""
-    return escaping.neutral_lines(text)
+    return safe_text.neutral_lines(text)
 
 
 def bars(steps: Sequence[int]) -> list[dict[str, int]]:

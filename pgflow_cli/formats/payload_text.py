@@ -339,3 +339,30 @@ _QUICK = json.JSONDecoder(parse_constant=_refuse_constant)
 _CAREFUL = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_int=_whole_number, parse_float=_number
 )
+
+_BLANKS = re.compile(r"[ \t\n\r]*")
+# Only where a value ends is of interest: its numbers are never computed.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def members(text: str) -> dict[str, str]:
+    """Return the text of each member of an object that `payloads.check` has passed.
+
+    Of a name that comes twice the last one counts, as in PostgreSQL.
+    """
+    found: dict[str, str] = {}
+    place = _after_blanks(text, text.index("{") + 1)
+    while text[place] != "}":
+        name, place = _DECODER.raw_decode(text, place)
+        begin = _after_blanks(text, text.index(":", place) + 1)
+        _, end = _DECODER.raw_decode(text, begin)
+        found[name] = text[begin:end]
+        place = _after_blanks(text, end)
+        if text[place] == ",":
+            place = _after_blanks(text, place + 1)
+    return found
+
+
+def _after_blanks(text: str, place: int) -> int:
+    match = _BLANKS.match(text, place)
+    return place if match is None else match.end()
