@@ -8,7 +8,6 @@ from datetime import datetime
 from operator import attrgetter
 
 from pgflow_cli import hindrances
-from pgflow_cli.counters import quantile
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
 from pgflow_cli.formats import values
@@ -22,6 +21,7 @@ from pgflow_cli.measures import (
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.selection import JobFilter
+from pgflow_cli.telemetry.counters import quantile
 
 WINDOW = 60.0  # seconds that rates cover, unless others are asked for
 SORTS = ("queue", "runnable:desc", "oldest:desc", "dlq:desc", "out/s:desc", "err%:desc")

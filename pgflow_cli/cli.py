@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from pgflow_cli import failures, settings, startup, streams
+from pgflow_cli import failures, settings, startup
 from pgflow_cli.context import Group
 from pgflow_cli.options import Session
+from pgflow_cli.telemetry import streams
 
 SECTIONS = {
     "Core": {

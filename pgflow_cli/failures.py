@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from pgflow_cli import output, streams
+from pgflow_cli import output
 from pgflow_cli.errors import OutputFailed, PgflowError
 from pgflow_cli.formats import safe_text
+from pgflow_cli.telemetry import streams
 
 SOFTWARE = 70
 INTERRUPTED = 130
@@ -68,7 +69,7 @@ def explain(error: BaseException, given: Mapping[str, Any]) -> int:
 
 def _let_log_go_first() -> None:
     """Write what a log still holds; where nothing reads it, nothing would read us."""
-    from pgflow_cli.logwriter import is_stuck  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.telemetry.log_writer import is_stuck  # noqa: PLC0415 - start-up stays quick
 
     if is_stuck():
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - till the end
@@ -114,7 +115,7 @@ def _explain_bug(error: Exception, color: str | None) -> None:
 
 def _traceback_of(error: BaseException) -> str:
     # Not Python's own: a driver's error goes on with DETAIL, which prints whole rows.
-    from pgflow_cli.loglines import story  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.telemetry.log_format import story  # noqa: PLC0415 - start-up stays quick
 
     return "\n".join(story(error)) + "\n"
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import streams, terminal
+from pgflow_cli import terminal
 from pgflow_cli.cells import Column, Row, fitting, named, readable, sorted_rows
 from pgflow_cli.errors import PgflowError, Refused, UsageError
 from pgflow_cli.formats import safe_text
 from pgflow_cli.formats.values import json_of, separated, text_of
+from pgflow_cli.telemetry import streams
 from pgflow_cli.terminal import progress
 
 if TYPE_CHECKING:

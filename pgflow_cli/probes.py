@@ -7,8 +7,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgflow_cli import status_files
 from pgflow_cli.errors import CheckFailed, DatabaseUnavailable, UsageError
+from pgflow_cli.telemetry import status_files
 
 
 def check_worker(

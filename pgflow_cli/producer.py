@@ -17,16 +17,17 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import repository, spans, tracing
+from pgflow_cli import repository
 from pgflow_cli.errors import Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
+from pgflow_cli.telemetry import spans, trace_context
 
 if TYPE_CHECKING:
     import psycopg
 
     from pgflow_cli.repository import Producing
-    from pgflow_cli.spans import Sending
+    from pgflow_cli.telemetry.spans import Sending
 
 JOBS_PER_CALL = 1000
 
@@ -85,7 +86,7 @@ def enqueue(
     if job_id is not None:
         payload_text.check_job_id(job_id)
     with spans.sending(queue, job_type=job_type) as sending:
-        sending.link(tracing.of_meta(meta))
+        sending.link(trace_context.of_meta(meta))
         found = repository.borrowed(connection).enqueue(
             job_type,
             payload_text.written({} if payload is None else payload),
@@ -94,7 +95,7 @@ def enqueue(
                 run_at=_moment(run_at),
                 delay=_seconds(delay, "delay"),
                 job_timeout=_seconds(job_timeout, "job_timeout"),
-                meta=_meta(tracing.kept(meta, sending.context)),
+                meta=_meta(trace_context.kept(meta, sending.context)),
             ),
             job_id=job_id,
         )
@@ -241,8 +242,8 @@ def _element(job: Mapping[str, Any], sending: Sending, queues: set[str]) -> str:
         element["job_timeout"] = f"{round(seconds * 1000)}ms"
     element["payload_json"] = payload
     if isinstance(meta := element.get("meta", {}), Mapping):
-        sending.link(tracing.of_meta(meta))
-        if kept := tracing.kept(meta, sending.context):
+        sending.link(trace_context.of_meta(meta))
+        if kept := trace_context.kept(meta, sending.context):
             element["meta"] = kept
     queues.add(str(element.get("queue", "default")))
     text = payload_text.written(element, what="a job")

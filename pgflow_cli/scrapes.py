@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pgflow_cli import logs, metrics
+from pgflow_cli import metrics
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
 from pgflow_cli.repository import Repository
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.metrics")
 

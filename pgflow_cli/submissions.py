@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pgflow_cli import producer, tracing
+from pgflow_cli import producer
 from pgflow_cli.errors import (
     Blocked,
     Contention,
@@ -29,7 +29,8 @@ from pgflow_cli.formats import payload_text as payloads
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.models import JobOptions, JobOutcome, Operator
 from pgflow_cli.repository import Producing, Repository
-from pgflow_cli.tracing import TraceContext
+from pgflow_cli.telemetry import trace_context
+from pgflow_cli.telemetry.trace_context import TraceContext
 
 ATTEMPTS = 5
 """How often something is sent whose reply was lost, or that met another transaction."""
@@ -70,8 +71,8 @@ def meta_text(
     tracestate: str | None = None,
 ) -> str | None:
     """Return the meta of a job from KEY=TEXT; a trace context joins it if it is one."""
-    context = tracing.accepted(traceparent, tracestate)
-    meta = tracing.kept(dict(_split(pair, "--meta") for pair in pairs), context)
+    context = trace_context.accepted(traceparent, tracestate)
+    meta = trace_context.kept(dict(_split(pair, "--meta") for pair in pairs), context)
     return payloads.written(meta, what="meta") if meta else None
 
 
@@ -83,7 +84,7 @@ def traced(meta: str | None, context: TraceContext | None) -> str | None:
     added = json.dumps(context.fields())
     if meta is None or not given:
         return added
-    if tracing.kept(given, context) is given:
+    if trace_context.kept(given, context) is given:
         return meta
     return f"{added[:-1]}, {meta.lstrip()[1:]}"
 

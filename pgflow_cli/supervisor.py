@@ -22,10 +22,9 @@ from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import backoff, errors, fencing, logs, migrations
+from pgflow_cli import backoff, errors, fencing, migrations
 from pgflow_cli.companions import Companion
 from pgflow_cli.models import Suspect
-from pgflow_cli.notices import Notices
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake
 from pgflow_cli.running.board import RunningJob
@@ -44,7 +43,9 @@ from pgflow_cli.running.suspects import SparePlace
 from pgflow_cli.running.threads import StandingThread
 from pgflow_cli.running.vacancies import Vacancy
 from pgflow_cli.running.workplan import WorkPlan
-from pgflow_cli.status_files import StatusFile
+from pgflow_cli.telemetry import logs
+from pgflow_cli.telemetry.status_files import StatusFile
+from pgflow_cli.telemetry.systemd import Notices
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from pgflow_cli import logs
 from pgflow_cli.admin import changes
 from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.problems import Problem
@@ -20,6 +19,7 @@ from pgflow_cli.admin.subscribers import EVERYTHING, Event, Subscriber
 from pgflow_cli.census import Census
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
 from pgflow_cli.repository import Database, Listener
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.admin")
 

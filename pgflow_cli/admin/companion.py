@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from pgflow_cli import logs
 from pgflow_cli.admin import server
 from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.telemetry import logs
 
 
 class Tie(Protocol):

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import logs
 from pgflow_cli.admin import tokens
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.telemetry import logs
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

@@ -179,8 +179,8 @@ def _loop(
     options: dict[str, Any],
     stopped: threading.Event,
 ) -> int:
-    from pgflow_cli import logs
     from pgflow_cli.maintenance import run_forever
+    from pgflow_cli.telemetry import logs
 
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
     logs.say_settings(inventory.in_force(options))

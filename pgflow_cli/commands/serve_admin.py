@@ -84,8 +84,8 @@ def serve_admin(database: Database, **options: Any) -> None:
       pgflow serve-admin --open
       pgflow serve-admin --addr 0.0.0.0:3003 --api-token-file /run/secrets/token
     """
-    from pgflow_cli import logs
     from pgflow_cli.admin import server
+    from pgflow_cli.telemetry import logs
 
     address = options["address"]
     if address is None:

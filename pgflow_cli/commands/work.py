@@ -25,9 +25,9 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --app myapp.jobs --queue emails,default --processes 2
       pgflow work --handlers-dir ./handlers --drain
     """
-    from pgflow_cli import logs, notices
     from pgflow_cli.running import precautions
     from pgflow_cli.supervisor import Supervisor, await_database
+    from pgflow_cli.telemetry import logs, systemd
 
     plan = _plan(database, options)
     if options["check"]:
@@ -44,7 +44,7 @@ def work(database: Database, **options: Any) -> None:
         worker_id=plan.name,
     )
     logs.say_settings(inventory.in_force(options))
-    notices.say(plan.notify_socket, notices.WAITING)
+    systemd.say(plan.notify_socket, systemd.WAITING)
     with serving.beside(database, plan.name, options) as companions:
         await_database(
             database, migrate=options["migrate"], patience=_patience(options)

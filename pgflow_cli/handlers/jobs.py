@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-from pgflow_cli import spans, tracing
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
 from pgflow_cli.models import LeasedJob
+from pgflow_cli.telemetry import spans, trace_context
 
 _log = logging.getLogger("pgflow.jobs")
 _one_event_only = threading.Lock()
@@ -87,7 +87,7 @@ class Job:
         )
         self.timeout = timeout
         # Whose trace this attempt belongs to: whoever enqueued the job, or its span.
-        self.trace = tracing.of_meta(meta) if meta else None
+        self.trace = trace_context.of_meta(meta) if meta else None
         self._canceled: threading.Event | None = None
         self.progress_made: tuple[float, float] | None = None
         self._hooks = hooks
@@ -201,8 +201,8 @@ class Job:
             "job_timeout": None if job_timeout is None else _milliseconds(job_timeout),
         }
         with spans.sending(to_queue or "default", job_type=type) as sending:
-            sending.link(tracing.of_meta(meta))
-            kept = tracing.kept(meta, sending.context or self.trace)
+            sending.link(trace_context.of_meta(meta))
+            kept = trace_context.kept(meta, sending.context or self.trace)
             body["meta"] = None if kept is None else dict(kept)
             checked = _checked({k: v for k, v in body.items() if v is not None})
             if now and self._hooks.enqueue_now is not None:
@@ -262,7 +262,7 @@ class JobFields(logging.Filter):
 def fields(job: Job | LeasedJob) -> dict[str, object]:
     """Return what every log line of a job carries."""
     leased = job.leased if isinstance(job, Job) else job
-    trace = job.trace if isinstance(job, Job) else tracing.of_text(job.meta)
+    trace = job.trace if isinstance(job, Job) else trace_context.of_text(job.meta)
     found: dict[str, object] = {
         "queue": leased.queue,
         "job_id": leased.job_id,

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pgflow_cli import tracing
 from pgflow_cli.formats import error_text
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
@@ -17,6 +16,7 @@ from pgflow_cli.handlers.forks import EndForks
 from pgflow_cli.handlers.jobs import Job, current
 from pgflow_cli.handlers.outcomes import Outcome
 from pgflow_cli.handlers.signals import PayloadError, Signal
+from pgflow_cli.telemetry import trace_context
 
 
 def run(handler: Handler, job: Job) -> Outcome:
@@ -70,7 +70,7 @@ def _run(handler: Handler, job: Job) -> Outcome:
 def _enter(job: Job) -> None:
     current.set(job)
     if job.trace is not None:
-        tracing.carried.set(job.trace)
+        trace_context.carried.set(job.trace)
     job.begin()
 
 

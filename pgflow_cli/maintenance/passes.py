@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pgflow_cli import logs, migrations
+from pgflow_cli import migrations
 from pgflow_cli.errors import (
     ConfigurationError,
     Contention,
@@ -26,6 +26,7 @@ from pgflow_cli.maintenance.archiving import archive
 from pgflow_cli.maintenance.pruning import prune
 from pgflow_cli.maintenance.turns import Turn
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.telemetry import logs
 from pgflow_cli.upkeep import Cuts, TaskReport
 
 log = logging.getLogger("pgflow.maintain")

@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from typing import Any
 
-from pgflow_cli import logs
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -24,6 +23,7 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.running.limits import Limits
 from pgflow_cli.running.outcomes import PATIENCE, Outcomes
 from pgflow_cli.running.slots import Run
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.worker")
 

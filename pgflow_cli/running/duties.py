@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pgflow_cli import fencing, logs, maintenance, migrations
+from pgflow_cli import fencing, maintenance, migrations
 from pgflow_cli.errors import (
     DatabaseUnavailable,
     PermissionDenied,
@@ -26,6 +26,7 @@ from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
 from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.supervisor")
 

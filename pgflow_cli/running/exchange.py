@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pgflow_cli import counters
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -32,6 +31,7 @@ from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.settlements import settlement_of
 from pgflow_cli.running.slots import Run
 from pgflow_cli.running.unreadable import Unreadable
+from pgflow_cli.telemetry import counters
 
 log = logging.getLogger("pgflow.worker")
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgflow_cli import logs
-from pgflow_cli.counters import Tally
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.models import BeatReply
 from pgflow_cli.repository import Database, Repository
@@ -19,6 +17,8 @@ from pgflow_cli.running.board import GONE, Board
 from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.running.vacancies import Vacancy
 from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.telemetry import logs
+from pgflow_cli.telemetry.counters import Tally
 
 log = logging.getLogger("pgflow.supervisor")
 

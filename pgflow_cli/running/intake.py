@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
-from pgflow_cli.counters import Counters
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App
@@ -19,6 +18,7 @@ from pgflow_cli.running.gates import Gates
 from pgflow_cli.running.slots import Run, Slots
 from pgflow_cli.running.suspects import Suspects
 from pgflow_cli.running.workplan import BATCHES, WorkPlan
+from pgflow_cli.telemetry.counters import Counters
 
 HORIZON = 0.1  # seconds of work that may wait in memory
 LOCKED = 0.1  # seconds to wait for the count that all processes share

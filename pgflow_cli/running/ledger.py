@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import threading
 
-from pgflow_cli.counters import Labels, Tally, counter_rows, limited, rate_rows
 from pgflow_cli.repository import Repository
+from pgflow_cli.telemetry.counters import (
+    Labels,
+    Tally,
+    counter_rows,
+    limited,
+    rate_rows,
+)
 
 
 class Ledger:

@@ -7,7 +7,6 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from pgflow_cli import logs
 from pgflow_cli.errors import (
     PASSING,
     REFUSALS,
@@ -19,6 +18,7 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models import CycleReply, LeasedJob, Scan
 from pgflow_cli.running.exchange import Exchange
 from pgflow_cli.running.slots import Run
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.worker")
 

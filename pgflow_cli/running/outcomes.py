@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgflow_cli import handlers, logs
+from pgflow_cli import handlers
 from pgflow_cli.errors import (
     PASSING,
     Blocked,
@@ -20,6 +20,7 @@ from pgflow_cli.errors import (
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.running.accounts import Accounts
 from pgflow_cli.running.slots import Run
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.worker")
 

@@ -13,11 +13,11 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, NoReturn
 
-from pgflow_cli import logs, streams
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.jobs import current, fields
-from pgflow_cli.running import executables, logguard, threads
+from pgflow_cli.running import executables, threads
 from pgflow_cli.running.threads import OwnThread
+from pgflow_cli.telemetry import log_guard, logs, streams
 
 log = logging.getLogger("pgflow.worker")
 
@@ -131,7 +131,7 @@ def take() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         streams.make_robust(stream)
-    logguard.install()
+    log_guard.install()
     have_forks_hear()
     threads.remember_jobs()
     tasks.separate()

@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, handlers, logs
+from pgflow_cli import backoff, handlers
 from pgflow_cli.errors import REFUSALS
 from pgflow_cli.models import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
@@ -27,6 +27,7 @@ from pgflow_cli.running.board import Board, RunningJob
 from pgflow_cli.running.burials import Burial, Graveyard, tell_ended
 from pgflow_cli.running.control import Control
 from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.telemetry import logs
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import backoff, handlers, logs, spans
+from pgflow_cli import backoff, handlers
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.handlers.tasks import AttemptTask
@@ -25,6 +25,7 @@ from pgflow_cli.running.board import Board
 from pgflow_cli.running.loops import SharedLoop
 from pgflow_cli.running.pace import Pace
 from pgflow_cli.running.threads import OwnThread
+from pgflow_cli.telemetry import logs, spans
 
 log = logging.getLogger("pgflow.worker")
 

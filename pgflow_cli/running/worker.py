@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from typing import Any
 
-from pgflow_cli import handlers, logs, spans
+from pgflow_cli import handlers
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App, JobFields
@@ -31,6 +31,7 @@ from pgflow_cli.running.slots import Slots
 from pgflow_cli.running.spare import SpareCycle
 from pgflow_cli.running.threads import OwnThread
 from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.telemetry import logs, spans
 
 log = logging.getLogger("pgflow.worker")
 

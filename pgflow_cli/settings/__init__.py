@@ -235,7 +235,7 @@ def heartbeat_seconds(lease: int, wanted: float | None) -> float:
 
 def status_folders() -> list[Path]:
     """Return where workers of this user write their status, the first choice first."""
-    from pgflow_cli import status_files  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.telemetry import status_files  # noqa: PLC0415 - start-up stays quick
 
     return status_files.folders(os.environ.get("XDG_STATE_HOME"))
 

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.loglines import FIELDS
+from pgflow_cli.telemetry.log_format import FIELDS
 from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli import loglines
 from pgflow_cli.admin import api
 from pgflow_cli.admin.application import HEADERS, Application
 from pgflow_cli.admin.calls import Call
@@ -23,6 +22,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import OutcomeUnknown, PgflowError
+from pgflow_cli.telemetry import log_format
 from tests.admin.conftest import making_clients, problem_of
 from tests.conftest import cloned
 from tests.jobs import plant, plant_dead
@@ -365,7 +365,7 @@ def test_the_line_of_a_request_holds_neither_query_nor_secret(
         client.get(f"/dlq?error_code={CANARY}", headers={"X-Api-Key": TOKEN})
         client.post("/login", json={"token": TOKEN, "next": f"/{CANARY}"})
     lines = [
-        loglines.JsonLines().format(record)
+        log_format.JsonLines().format(record)
         for record in caplog.records
         if vars(record).get("event") == "request"
     ]

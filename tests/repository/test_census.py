@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from pgflow_cli import census, metrics
-from pgflow_cli.counters import Tally
 from pgflow_cli.errors import NotFound
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.ledger import Ledger
+from pgflow_cli.telemetry.counters import Tally
 from tests.jobs import audit, new_worker, plant
 from tests.repository.test_audit import bury
 from tests.repository.test_counters import lease

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from pgflow_cli import App
-from pgflow_cli.counters import Tally
 from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.models import Cycle, Scan
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.ledger import Ledger
+from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.testing import drain
 from tests.jobs import audit, expire_leases, new_worker, plant
 

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import pgflow_cli
-from pgflow_cli import errors, spans, tracing
+from pgflow_cli import errors
+from pgflow_cli.telemetry import spans, trace_context
 from tests.unit.test_spans import CANARY, PARENT, TRACE_ID, exported, only
 
 __all__ = ["exported"]
@@ -82,12 +83,12 @@ def test_without_a_provider_the_context_is_only_carried_on(
     connection: psycopg.Connection[Any],
 ) -> None:
     assert spans.consumer("worker-1") is None
-    token = tracing.carried.set(tracing.accepted(PARENT))
+    token = trace_context.carried.set(trace_context.accepted(PARENT))
     try:
         pgflow_cli.enqueue(connection, "mail")
         pgflow_cli.enqueue_many(connection, [{"job_type": "mail"}])
     finally:
-        tracing.carried.reset(token)
+        trace_context.carried.reset(token)
     pgflow_cli.enqueue(connection, "mail")
     kept = {"traceparent": PARENT}
     assert meta_of(connection) == [kept, kept, None]

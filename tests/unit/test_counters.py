@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_cli.counters import (
+from pgflow_cli.telemetry.counters import (
     DURATIONS,
     Counters,
     Labels,

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import pytest
 
-from pgflow_cli import logs, logwriter
-from pgflow_cli.logwriter import LineWriter
+from pgflow_cli.telemetry import log_writer, logs
+from pgflow_cli.telemetry.log_writer import LineWriter
 
 Wait = Callable[..., Any]
 LINE = "x" * 1000
@@ -64,7 +64,7 @@ def pipe(wait_until: Wait) -> Iterator[Pipe]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With and without a system that says it would have to wait."""
     if request.param == "by a thread":
-        monkeypatch.setattr(logwriter, "_AT_ONCE", None)
+        monkeypatch.setattr(log_writer, "_AT_ONCE", None)
 
 
 def logger_to(handler: logging.Handler) -> logging.Logger:
@@ -86,8 +86,8 @@ def test_lines_arrive_in_their_order(pipe: Pipe, wait_until: Wait) -> None:
 def test_a_pipe_that_nothing_reads_holds_up_no_thread(
     pipe: Pipe, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logwriter, "MOST", 100_000)
-    monkeypatch.setattr(logwriter, "PATIENCE", 0.1)
+    monkeypatch.setattr(log_writer, "MOST", 100_000)
+    monkeypatch.setattr(log_writer, "PATIENCE", 0.1)
     writer = pipe.writer()
     logger = logger_to(writer)
     for number in range(1000):
@@ -117,8 +117,8 @@ def test_a_pipe_that_nothing_reads_holds_up_no_thread(
 def test_who_waits_for_room_goes_on_when_it_is_read(
     pipe: Pipe, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logwriter, "MOST", 100_000)
-    monkeypatch.setattr(logwriter, "PATIENCE", 60.0)
+    monkeypatch.setattr(log_writer, "MOST", 100_000)
+    monkeypatch.setattr(log_writer, "PATIENCE", 60.0)
     writer = pipe.writer()
     logger = logger_to(writer)
 

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pgflow_cli import notices, settings
-from pgflow_cli.notices import Notices
+from pgflow_cli import settings
+from pgflow_cli.telemetry import systemd
+from pgflow_cli.telemetry.systemd import Notices
 
 
 class Running:
@@ -79,7 +80,7 @@ def test_the_watchdog_hears_a_third_of_its_patience_apart(
     clock = iter((100.0, 105.0, 109.9, 110.0, 119.0, 121.0))
     # The module's own clock: that of `time` itself is every thread's.
     ours = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr("pgflow_cli.notices.time", ours)
+    monkeypatch.setattr("pgflow_cli.telemetry.systemd.time", ours)
     told = Notices(name, 30.0)
     beats = []
     for _ in range(6):
@@ -95,7 +96,7 @@ def test_a_manager_that_is_gone_or_deaf_stops_nobody(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
         full.bind(str(tmp_path / "full"))
         for _ in range(2000):  # more than a socket holds: this must not wait
-            notices.say(str(tmp_path / "full"), "WATCHDOG=1")
+            systemd.say(str(tmp_path / "full"), "WATCHDOG=1")
 
 
 def test_what_meets_a_full_queue_is_said_again(
@@ -103,13 +104,13 @@ def test_what_meets_a_full_queue_is_said_again(
 ) -> None:
     listening, name = manager
     told = Notices(name, 0.0)
-    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+    while systemd.say(name, "EXTEND_TIMEOUT_USEC=1"):
         pass
     told.turn([Running()], ending=False)
     assert "READY=1" not in heard(listening)
     told.turn([Running()], ending=False)
     assert heard(listening)[0] == "READY=1"
-    while notices.say(name, "EXTEND_TIMEOUT_USEC=1"):
+    while systemd.say(name, "EXTEND_TIMEOUT_USEC=1"):
         pass
     told.turn([Running()], ending=True)
     assert "STOPPING=1" not in heard(listening)

@@ -22,10 +22,10 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
-from pgflow_cli import spans
 from pgflow_cli.handlers import App, Fail, Handler, Job, Snooze
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.slots import Run, Slots
+from pgflow_cli.telemetry import spans
 from tests.unit.leased_jobs import leased
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -261,7 +261,7 @@ def test_what_is_not_sampled_is_carried_on_as_such(
 def test_nothing_of_opentelemetry_is_imported_by_itself() -> None:
     program = (
         "import sys, pgflow_cli, pgflow_cli.running.worker, pgflow_cli.producer;"
-        "from pgflow_cli import App, spans;"
+        "from pgflow_cli import App; from pgflow_cli.telemetry import spans;"
         "app = App(); app.handler('a')(lambda job: job.enqueue('b'));"
         "app.run('a'); spans.flush(1); assert spans.consumer('w') is None;"
         "print([m for m in sys.modules if m.startswith('opentelemetry')])"

@@ -10,7 +10,7 @@ import pytest
 
 from pgflow_cli.errors import CheckFailed
 from pgflow_cli.probes import check_worker
-from pgflow_cli.status_files import Status, StatusFile, folders, read_all
+from pgflow_cli.telemetry.status_files import Status, StatusFile, folders, read_all
 
 WELL = Status("worker-1", 7, 1, turned_ago=0.1, heard_ago=3.0)
 

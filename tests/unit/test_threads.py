@@ -84,7 +84,7 @@ def test_one_that_cannot_be_started_for_days_is_still_tried_again(
 
 FAILS = """
 import sys, threading, time
-from pgflow_cli import logs
+from pgflow_cli.telemetry import logs
 from pgflow_cli.running import precautions
 from pgflow_cli.running.threads import OwnThread
 logs.set_up("json", "info")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pgflow_cli import tracing
 from pgflow_cli.handlers import App, Handler, Job, fields, prepare
-from pgflow_cli.tracing import TraceContext, accepted
+from pgflow_cli.telemetry import trace_context
+from pgflow_cli.telemetry.trace_context import TraceContext, accepted
 from tests.unit.leased_jobs import leased
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -81,14 +81,14 @@ def test_a_bad_tracestate_goes_and_its_traceparent_stays(
 def test_meta_keeps_a_context_it_brings_itself() -> None:
     context = TraceContext(PARENT, "a=b")
     own = {"traceparent": "mine"}
-    assert tracing.kept(own, context) is own
-    assert tracing.kept(None, None) is None
-    assert tracing.kept({"tenant": 7}, context) == {
+    assert trace_context.kept(own, context) is own
+    assert trace_context.kept(None, None) is None
+    assert trace_context.kept({"tenant": 7}, context) == {
         "tenant": 7,
         "traceparent": PARENT,
         "tracestate": "a=b",
     }
-    assert tracing.kept(None, TraceContext(PARENT)) == {"traceparent": PARENT}
+    assert trace_context.kept(None, TraceContext(PARENT)) == {"traceparent": PARENT}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_meta_keeps_a_context_it_brings_itself() -> None:
     [None, "{}", '{"traceparent": 7}', "traceparent", '"traceparent"', "[" * 100_000],
 )
 def test_meta_without_a_context_has_none(meta: str | None) -> None:
-    assert tracing.of_text(meta) is None
+    assert trace_context.of_text(meta) is None
 
 
 def test_a_job_is_of_the_trace_of_whoever_enqueued_it() -> None:
@@ -114,7 +114,7 @@ def test_what_a_job_enqueues_carries_its_context_on() -> None:
 
     @app.handler("try")
     def handler(job: Job) -> None:
-        seen.append(tracing.carried.get())
+        seen.append(trace_context.carried.get())
         job.enqueue("next")
         job.enqueue("next", meta={"a": 1})
         job.enqueue("next", meta={"traceparent": "own"})
@@ -127,7 +127,7 @@ def test_what_a_job_enqueues_carries_its_context_on() -> None:
         {"traceparent": "own"},
     ]
     assert seen == [TraceContext(PARENT, "a=b")]
-    assert tracing.carried.get() is None
+    assert trace_context.carried.get() is None
 
 
 def test_a_job_without_a_context_gives_none_on() -> None:

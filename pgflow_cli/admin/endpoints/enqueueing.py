@@ -6,7 +6,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from pgflow_cli import producer, submissions, tracing
+from pgflow_cli import producer, submissions
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -17,6 +17,7 @@ from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models import JobOptions
 from pgflow_cli.repository import Repository
+from pgflow_cli.telemetry import trace_context
 
 PRIORITY = kinds.whole(-100, 100)
 MAX_ATTEMPTS = kinds.whole(1, 10_000)
@@ -74,7 +75,9 @@ def enqueue_job(call: Call) -> Any:
 
 def _options(call: Call) -> JobOptions:
     body, headers = call.body, call.request.headers
-    context = tracing.accepted(headers.get("Traceparent"), headers.get("Tracestate"))
+    context = trace_context.accepted(
+        headers.get("Traceparent"), headers.get("Tracestate")
+    )
     options = JobOptions(
         queue=body["queue"],
         priority=body["priority"],

@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Iterable
 from typing import Protocol
 
-from pgflow_cli.loglines import JsonLines, TextLines
-from pgflow_cli.logwriter import LineWriter
+from pgflow_cli.telemetry.log_format import JsonLines, TextLines
+from pgflow_cli.telemetry.log_writer import LineWriter
 
 log = logging.getLogger("pgflow")
 

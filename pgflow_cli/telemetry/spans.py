@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import tracing
-from pgflow_cli.tracing import TraceContext
+from pgflow_cli.telemetry import trace_context
+from pgflow_cli.telemetry.trace_context import TraceContext
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -199,7 +199,7 @@ def current() -> TraceContext | None:
     """Return the context to carry on: that of the current span, else of the job that
     runs here.
     """
-    return _of_current_span() or tracing.carried.get()
+    return _of_current_span() or trace_context.carried.get()
 
 
 def flush(seconds: float) -> None:
@@ -260,7 +260,7 @@ def _surrounding() -> Context | None:
     """
     if _api().get_current_span().get_span_context().is_valid:
         return None
-    carried = tracing.carried.get()
+    carried = trace_context.carried.get()
     return None if carried is None else _extracted(carried)
 
 
@@ -295,4 +295,4 @@ def _of_current_span() -> TraceContext | None:
         return None
     ids = f"{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
     state = found.trace_state.to_header() if found.trace_state else ""
-    return tracing.accepted(f"00-{ids}", state)
+    return trace_context.accepted(f"00-{ids}", state)

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 
 from pgflow_cli.formats import error_text
-from pgflow_cli.logwriter import LineWriter
+from pgflow_cli.telemetry.log_writer import LineWriter
 
 # Loggers that pgflow's own threads write to; others are the application's business.
 _GUARDED = {"pgflow", "py.warnings", "psycopg", "asyncio", "concurrent"}
