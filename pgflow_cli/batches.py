@@ -24,7 +24,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Repository
 
 BYTES_PER_CALL = 4_194_304

@@ -11,16 +11,16 @@ from pgflow_cli import hindrances
 from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
 from pgflow_cli.formats import values
-from pgflow_cli.measures import (
+from pgflow_cli.models.queues import (
     COUNTED,
     MOST_QUEUES,
     Measures,
     QueueMeasure,
     RateMeasure,
 )
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 from pgflow_cli.telemetry.counters import quantile
 
 WINDOW = 60.0  # seconds that rates cover, unless others are asked for

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli import output, selection, settings
+from pgflow_cli import output, settings
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats import safe_text
-from pgflow_cli.models import Operator
+from pgflow_cli.models import selection
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.options import Session
-from pgflow_cli.selection import JobFilter
 
 F = TypeVar("F", bound=Callable[..., Any])
 

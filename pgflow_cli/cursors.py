@@ -32,7 +32,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgflow_cli.models import CycleReply, FirstDue, Place, Position, Scan
+from pgflow_cli.models.jobs import CycleReply, FirstDue, Place, Position, Scan
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 

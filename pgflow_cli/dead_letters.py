@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
-from pgflow_cli.letters import DeathTally, LookedUpJob
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.dead_letters import DeathTally, LookedUpJob
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 
 LIMIT = 10_000  # no count goes further
 _LOOKED_UP = 5_000  # ids in one statement

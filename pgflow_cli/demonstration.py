@@ -15,11 +15,12 @@ from typing import Any
 
 from pgflow_cli import development
 from pgflow_cli.errors import PgflowError, Refused
-from pgflow_cli.facts import JobFacts
 from pgflow_cli.handlers import App, Job
 from pgflow_cli.local_server import LocalServer
 from pgflow_cli.local_worker import LocalWorker
-from pgflow_cli.models import DeadLetter, JobOptions, TypeCounts
+from pgflow_cli.models.dead_letters import DeadLetter
+from pgflow_cli.models.explanation import JobFacts
+from pgflow_cli.models.jobs import JobOptions, TypeCounts
 from pgflow_cli.repository import Database, Repository
 
 _LOOK_SECONDS = 0.25

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.listings import EndedAttempt
+from pgflow_cli.models.jobs import EndedAttempt
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
-from pgflow_cli.selection import JobFilter
 
 MOST_AT_ONCE = 10_000
 # An end is written with the time at which the handler ended, and seen when that is

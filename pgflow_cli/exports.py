@@ -15,9 +15,9 @@ from typing import TextIO
 from pgflow_cli import destinations
 from pgflow_cli.errors import OutputFailed
 from pgflow_cli.formats import values
-from pgflow_cli.letters import ExportedLetter
+from pgflow_cli.models.dead_letters import ExportedLetter
+from pgflow_cli.models.selection import JobFilter, Position
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter, Position
 
 FORMATS = ("jsonl", "csv")
 _PAGE = 100  # payloads may be large

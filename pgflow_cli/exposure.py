@@ -9,8 +9,8 @@ from typing import Any
 from pgflow_cli import configuration, settings
 from pgflow_cli.admin.plan import LOOPBACK
 from pgflow_cli.formats import safe_text
+from pgflow_cli.models.diagnosis import SecretFile
 from pgflow_cli.options import COMMAND_LINE, Session
-from pgflow_cli.symptoms import SecretFile
 
 
 def password_is_typed() -> bool:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pgflow_cli.measures import CounterSum
+from pgflow_cli.models.queues import CounterSum
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

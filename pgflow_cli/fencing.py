@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli.errors import ConfigurationError, PermissionDenied, Refused
-from pgflow_cli.fence import Acceptance, DatabaseIdentity, Interrupted
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.fence import Acceptance, DatabaseIdentity, Interrupted
 from pgflow_cli.repository import Repository
 
 _MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"

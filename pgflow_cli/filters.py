@@ -12,8 +12,7 @@ import click
 
 from pgflow_cli import output, settings
 from pgflow_cli.errors import UsageError
-from pgflow_cli.parameters import Kind, Known, Seconds
-from pgflow_cli.selection import (
+from pgflow_cli.models.selection import (
     MOST_ROWS,
     JobFilter,
     Page,
@@ -21,6 +20,7 @@ from pgflow_cli.selection import (
     position_of,
     token,
 )
+from pgflow_cli.parameters import Kind, Known, Seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 

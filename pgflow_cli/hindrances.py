@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pgflow_cli.formats import times
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.workers import WorkerProcess
 
 _NAMED = 3
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from pgflow_cli import listings
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.joblists import JobList
-from pgflow_cli.listings import ListedJob
-from pgflow_cli.models import Operator
+from pgflow_cli.models import jobs as job_rows
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import ListedJob
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 
 WAITING = ("queued", "scheduled")
 _ENDED = {
@@ -203,8 +203,8 @@ def counted(jobs: Sequence[ListedJob]) -> list[dict[str, object]]:
             "job_type": job_type,
             "status": status,
             "jobs": len(group),
-            "oldest": min(listings.time_of(job.id) for job in group),
-            "newest": max(listings.time_of(job.id) for job in group),
+            "oldest": min(job_rows.time_of(job.id) for job in group),
+            "newest": max(job_rows.time_of(job.id) for job in group),
         }
         for (queue, job_type, status), group in sorted(groups.items())
     ]

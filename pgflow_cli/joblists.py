@@ -8,10 +8,10 @@ from datetime import datetime
 
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import times
-from pgflow_cli.listings import ListedJob
+from pgflow_cli.models.jobs import ListedJob
+from pgflow_cli.models.selection import JobFilter, Page, Position, token
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import Window, window
-from pgflow_cli.selection import JobFilter, Page, Position, token
 
 # How many jobs a page looks at for those that fit, when the table it starts from cannot
 # tell. What the job itself says costs one look-up each, where it is costs several.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pgflow_cli import census, families, hindrances
 from pgflow_cli.census import Census
 from pgflow_cli.errors import DatabaseUnavailable, TooSlow
-from pgflow_cli.measures import CounterSum, Totals
+from pgflow_cli.models.queues import CounterSum, Totals
 from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import DURATIONS, OTHER, WAITS, Labels

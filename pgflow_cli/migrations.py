@@ -15,7 +15,7 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
-from pgflow_cli.models import AppliedMigration, MigrationStatus, PartitionPlan
+from pgflow_cli.models.schema import AppliedMigration, MigrationStatus, PartitionPlan
 from pgflow_cli.repository import Database, Repository, session
 from pgflow_cli.sqlfiles import MigrationFile
 

@@ -16,11 +16,11 @@ from pgflow_cli.dead_letters import Sought
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.models import Operator
-from pgflow_cli.plans import ReplayOptions, ReplayPlan
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
+from pgflow_cli.models.selection import JobFilter, Naming, plainly
 from pgflow_cli.previews import Preview
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter, Naming, plainly
 
 Pause = Callable[[float], object]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pgflow_cli.formats import times
-from pgflow_cli.models import WorkerProcess
-from pgflow_cli.plans import ReplayGroup, ReplayOptions
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions
+from pgflow_cli.models.workers import WorkerProcess
 
 _NAMED = 3  # queues, or types without a handler, that a line names
 

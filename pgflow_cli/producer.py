@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pgflow_cli import repository
 from pgflow_cli.errors import Refused, UsageError
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.telemetry import spans, trace_context
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from pgflow_cli.errors import NotFound
-from pgflow_cli.models import Operator
-from pgflow_cli.oversight import QueueBound, QueuePolicy
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.queues import QueueBound, QueuePolicy
 from pgflow_cli.repository import Repository
 
 Limits = Mapping[str, int | None]

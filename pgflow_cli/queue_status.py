@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgflow_cli.drain import Drain, sentence, word
 from pgflow_cli.formats import times
-from pgflow_cli.measures import QueueMeasure
+from pgflow_cli.models.queues import QueueMeasure
 
 BARS = "▁▂▃▄▅▆▇█"
 

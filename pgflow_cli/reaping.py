@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pgflow_cli.errors import PASSING, Contention, LeasesRefused, PgflowError
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models import EndedJob
+from pgflow_cli.models.jobs import EndedJob
 from pgflow_cli.repository import Repository
 
 log = logging.getLogger("pgflow.reaping")

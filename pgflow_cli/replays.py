@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from pgflow_cli import submissions
 from pgflow_cli.errors import NotFound, Refused
-from pgflow_cli.models import Operator
-from pgflow_cli.plans import (
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.replays import (
     CanaryJob,
     ReplayedItem,
     ReplayJob,

@@ -12,15 +12,15 @@ import click
 from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change
 from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.parameters import Rate
-from pgflow_cli.plans import ReplayOptions
 
 if TYPE_CHECKING:
     from pgflow_cli.dead_letters import Sought
-    from pgflow_cli.plans import ReplayedItem, ReplayPlan
+    from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
+    from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.replays import Outcome
     from pgflow_cli.repository import Repository
-    from pgflow_cli.selection import JobFilter
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -27,7 +27,8 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.formats import payload_text as payloads
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.models import JobOptions, JobOutcome, Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.repository import Producing, Repository
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext

@@ -24,7 +24,7 @@ from typing import Any
 
 from pgflow_cli import backoff, errors, fencing, migrations
 from pgflow_cli.companions import Companion
-from pgflow_cli.models import Suspect
+from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake
 from pgflow_cli.running.board import RunningJob

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgflow_cli import handlers
 from pgflow_cli.handlers import App, Outcome
-from pgflow_cli.models import Cycle, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import executables
 from pgflow_cli.running.ledger import Ledger

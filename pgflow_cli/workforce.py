@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from pgflow_cli.errors import Ambiguous, NotFound, Refused
-from pgflow_cli.models import Operator
-from pgflow_cli.oversight import ListedWorker
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.workers import ListedWorker
 from pgflow_cli.repository import Repository
 
 _SHORTEST = 6

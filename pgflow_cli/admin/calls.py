@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Request
 
 from pgflow_cli.admin.guards import Visitor
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
 from pgflow_cli.repository import Repository
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pgflow_cli.admin import kinds
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.formats import payload_text
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, Position
+from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Page, Position
 
 _GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pgflow_cli import replays
 from pgflow_cli.errors import Contention, DatabaseUnavailable, PgflowError, TryLater
-from pgflow_cli.plans import ReplayedItem, ReplayPlan
+from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
 from pgflow_cli.replays import Outcome
 from pgflow_cli.repository import Database, Repository
 

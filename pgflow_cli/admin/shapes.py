@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgflow_cli.selection import Position
+from pgflow_cli.models.selection import Position
 
 Schema = dict[str, Any]
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from pgflow_cli import destinations, manifests
+from pgflow_cli import destinations
+from pgflow_cli.backups import manifest as manifests
 from pgflow_cli.destinations import PARTIAL
 from pgflow_cli.errors import OutputFailed, Refused, TryLater
-from pgflow_cli.manifests import Manifest
+from pgflow_cli.models.backups import Manifest
 
 try:
     import fcntl

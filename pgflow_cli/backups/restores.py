@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgflow_cli import clients, manifests, migrations
+from pgflow_cli import clients, migrations
+from pgflow_cli.backups import manifest as manifests
 from pgflow_cli.backups.dumps import Dump
 from pgflow_cli.clients import Clients
 from pgflow_cli.errors import (
@@ -19,8 +20,8 @@ from pgflow_cli.errors import (
     Refused,
     UnknownDatabase,
 )
-from pgflow_cli.manifests import Manifest, TableDigest
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.backups import Manifest, TableDigest
 from pgflow_cli.repository import Database, Repository
 
 Say = Callable[[str], None]

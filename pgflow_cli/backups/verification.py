@@ -11,7 +11,7 @@ from pgflow_cli.backups.dumps import Dump
 from pgflow_cli.clients import Clients
 from pgflow_cli.errors import CheckFailed, ConfigurationError
 from pgflow_cli.local_server import LocalServer, find_binaries
-from pgflow_cli.manifests import TableDigest
+from pgflow_cli.models.backups import TableDigest
 from pgflow_cli.repository import Database, Repository
 
 Say = Callable[[str], None]

@@ -11,8 +11,8 @@ from pgflow_cli import filters, output
 from pgflow_cli.context import group, pass_repository
 
 if TYPE_CHECKING:
+    from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
-    from pgflow_cli.selection import JobFilter, Page
 
 ACTIONS = (
     output.Column("created_at", "TIME", kind="time"),

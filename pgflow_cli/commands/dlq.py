@@ -16,12 +16,11 @@ from pgflow_cli.filters import (
     page_options,
     watch_option,
 )
-from pgflow_cli.letters import KEYS
-from pgflow_cli.selection import JobFilter, Page, Position, token
+from pgflow_cli.models.dead_letters import KEYS
+from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
-    from pgflow_cli.letters import DeathGroup
-    from pgflow_cli.models import DeadLetter
+    from pgflow_cli.models.dead_letters import DeadLetter, DeathGroup
     from pgflow_cli.repository import Repository
 
 _MOST_ROWS = 10_000  # of groups and counts, which have no pages

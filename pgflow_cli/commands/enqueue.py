@@ -13,7 +13,7 @@ import click
 from pgflow_cli import output, settings
 from pgflow_cli.context import command, pass_repository
 from pgflow_cli.errors import NotFound, Refused, UsageError
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.parameters import Rate
 
 if TYPE_CHECKING:

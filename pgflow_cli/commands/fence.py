@@ -11,7 +11,7 @@ from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 
 if TYPE_CHECKING:
-    from pgflow_cli.fence import DatabaseIdentity, Interrupted
+    from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
     from pgflow_cli.repository import Repository
 
 STATUS = (

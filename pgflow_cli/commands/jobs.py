@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from pgflow_cli.consent import Change
     from pgflow_cli.jobchanges import Changed, JobChange
-    from pgflow_cli.listings import ListedJob
+    from pgflow_cli.models.jobs import ListedJob
+    from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
-    from pgflow_cli.selection import JobFilter, Page
 
 _FILTERS = (
     "queues", "job_types", "error_codes", "reasons", "fingerprints", "statuses",

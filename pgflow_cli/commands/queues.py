@@ -12,14 +12,14 @@ from pgflow_cli import consent, output, settings
 from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import group, pass_repository
 from pgflow_cli.filters import filter_options, watch_option
-from pgflow_cli.oversight import LIMITS, MAX_QUEUES
+from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 from pgflow_cli.parameters import Kind, OrNone
 
 if TYPE_CHECKING:
-    from pgflow_cli.oversight import QueuePolicy
+    from pgflow_cli.models.queues import QueuePolicy
+    from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.queue_status import QueueStatus
     from pgflow_cli.repository import Repository
-    from pgflow_cli.selection import JobFilter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -380,7 +380,7 @@ def _given(limits: dict[str, Any]) -> dict[str, int | None]:
 
 
 def _no_policy(name: str) -> QueuePolicy:
-    from pgflow_cli.oversight import QueuePolicy
+    from pgflow_cli.models.queues import QueuePolicy
 
     return QueuePolicy(name)
 

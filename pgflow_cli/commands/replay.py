@@ -16,8 +16,8 @@ from pgflow_cli.filters import (
     page_options,
     watch_option,
 )
-from pgflow_cli.plans import ReplayPlan, ReplayProgress
-from pgflow_cli.selection import JobFilter, Page, Position, token
+from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
+from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository

@@ -14,8 +14,8 @@ from pgflow_cli.filters import filter_options
 
 if TYPE_CHECKING:
     from pgflow_cli.dashboard import Look
+    from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.repository import Repository
-    from pgflow_cli.selection import JobFilter
 
 
 @command("top")

@@ -14,8 +14,8 @@ from pgflow_cli.filters import watch_option
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pgflow_cli.models import Operator
-    from pgflow_cli.oversight import ListedWorker
+    from pgflow_cli.models.audit import Operator
+    from pgflow_cli.models.workers import ListedWorker
     from pgflow_cli.repository import Repository
 
 PROCESSES = (

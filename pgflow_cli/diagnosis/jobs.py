@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from pgflow_cli import hindrances
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.formats.times import format_duration as length
-from pgflow_cli.models import Audit, WorkerProcess
-from pgflow_cli.symptoms import (
+from pgflow_cli.models.audit import Audit
+from pgflow_cli.models.diagnosis import (
     DueQueue,
     DueType,
     ExpiredLeases,
     LongRun,
     UnreadableLetters,
 )
+from pgflow_cli.models.workers import WorkerProcess
 
 UNREAPED_FAIL = 60.0  # seconds after which nobody reaps
 OLDEST_WARN, OLDEST_FAIL = 300.0, 3600.0

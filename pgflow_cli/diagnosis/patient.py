@@ -14,9 +14,7 @@ from pgflow_cli import clients, migrations
 from pgflow_cli.diagnosis import Finding, jobs, schema, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import warn
 from pgflow_cli.errors import PgflowError, TryLater
-from pgflow_cli.models import WorkerProcess
-from pgflow_cli.repository import Listener, Repository
-from pgflow_cli.symptoms import (
+from pgflow_cli.models.diagnosis import (
     AppliedStep,
     ClientTool,
     Clock,
@@ -28,6 +26,8 @@ from pgflow_cli.symptoms import (
     Upkeep,
     XminHolder,
 )
+from pgflow_cli.models.workers import WorkerProcess
+from pgflow_cli.repository import Listener, Repository
 
 STATEMENT_SECONDS = 5.0
 _CLOCK_LOOKS = 5

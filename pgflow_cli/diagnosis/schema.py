@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
-from pgflow_cli.fence import DatabaseIdentity
-from pgflow_cli.models import PartitionPlan, ReplacedSchema
+from pgflow_cli.models.diagnosis import AppliedStep, Index, Privileges, Strays
+from pgflow_cli.models.fence import DatabaseIdentity
+from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema
 from pgflow_cli.repository.remains import Remains
-from pgflow_cli.symptoms import AppliedStep, Index, Privileges, Strays
 
 MOST_STRAYS = 10_000
 _FUNCTIONS = ("enqueue", "enqueue_many")

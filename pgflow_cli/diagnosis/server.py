@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, size, warn
 from pgflow_cli.formats.times import format_duration as length
-from pgflow_cli.symptoms import Clock, Connections, Disk, Honoured, Instance, Shadow
+from pgflow_cli.models.diagnosis import (
+    Clock,
+    Connections,
+    Disk,
+    Honoured,
+    Instance,
+    Shadow,
+)
 
 OLDEST, NEWEST = 15, 18
 SKEW_WARN, SKEW_FAIL = 1.0, 5.0

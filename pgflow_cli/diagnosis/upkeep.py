@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.formats import times
-from pgflow_cli.symptoms import ClientTool, SecretFile, Upkeep
+from pgflow_cli.models.diagnosis import ClientTool, SecretFile, Upkeep
 
 MAINTAIN_WARN, MAINTAIN_FAIL = 3600.0, 86_400.0
 BACKUP_WARN, BACKUP_FAIL = 86_400.0, 7 * 86_400.0

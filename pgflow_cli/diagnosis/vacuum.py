@@ -13,7 +13,7 @@ from pgflow_cli.diagnosis.findings import (
     warn,
 )
 from pgflow_cli.formats.times import format_duration as length
-from pgflow_cli.symptoms import Instance, TableVitals, XminHolder
+from pgflow_cli.models.diagnosis import Instance, TableVitals, XminHolder
 
 IDLE_WARN, BUSY_WARN, HOLDER_FAIL = 5.0, 60.0, 600.0
 RETAINED_FAIL = 10 * 1024**3

@@ -11,7 +11,7 @@ from typing import Any
 from pgflow_cli import drain
 from pgflow_cli.explanation import Explanation
 from pgflow_cli.explanation.gates import forecast_of
-from pgflow_cli.facts import Attempt, JobFacts
+from pgflow_cli.models.explanation import Attempt, JobFacts
 
 Document = dict[str, Any]
 

@@ -20,8 +20,8 @@ from pgflow_cli.explanation.phrases import (
     some,
     workers_of,
 )
-from pgflow_cli.facts import Holder, JobDescription, JobFacts, QueueGates
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.explanation import Holder, JobDescription, JobFacts, QueueGates
+from pgflow_cli.models.workers import WorkerProcess
 
 _ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
 _IN_FLIGHT, _RATE = "IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pgflow_cli.facts import Attempt, Backlog, JobDescription
 from pgflow_cli.formats import times
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription
+from pgflow_cli.models.workers import WorkerProcess
 
 SHORT_ID = 8
 

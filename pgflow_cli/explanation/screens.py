@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pgflow_cli.explanation import Explanation
 from pgflow_cli.explanation.story import Event
-from pgflow_cli.facts import Kin
 from pgflow_cli.formats import safe_text, times
+from pgflow_cli.models.explanation import Kin
 
 _MARKS = {
     "queued": " ",

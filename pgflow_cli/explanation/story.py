@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pgflow_cli.explanation.phrases import length
-from pgflow_cli.facts import Action, Attempt, Decision, JobFacts
+from pgflow_cli.models.explanation import Action, Attempt, Decision, JobFacts
 
 _SAME_THROTTLE = 120.0  # seconds between minutes that are told as one
 _DECISION, _PAUSED = "PolicyDecision", "QUEUE_PAUSED"

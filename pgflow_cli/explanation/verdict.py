@@ -17,7 +17,7 @@ from pgflow_cli.explanation.phrases import (
     time_of_day,
 )
 from pgflow_cli.explanation.story import Event, tell
-from pgflow_cli.facts import Attempt, Backlog, JobDescription, JobFacts
+from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobFacts
 
 # Verdicts of a job that no gate holds up, or that is where it should be.
 _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}

@@ -23,7 +23,7 @@ from pgflow_cli.handlers.declaration import (
 from pgflow_cli.handlers.jobs import prepare
 from pgflow_cli.handlers.outcomes import Outcome
 from pgflow_cli.handlers.signals import PayloadError
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

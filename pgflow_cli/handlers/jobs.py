@@ -17,7 +17,7 @@ from pgflow_cli.formats import payload_text
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.declaration import Handler
 from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.telemetry import spans, trace_context
 
 _log = logging.getLogger("pgflow.jobs")

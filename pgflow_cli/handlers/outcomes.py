@@ -19,7 +19,7 @@ from pgflow_cli.handlers.signals import (
     UnknownJobType,
     seconds,
 )
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 
 NON_RETRYABLE = "NON_RETRYABLE"
 MAX_ATTEMPTS_EXCEEDED = "MAX_ATTEMPTS_EXCEEDED"

@@ -6,7 +6,7 @@ import logging
 
 from pgflow_cli.handlers.jobs import Job, fields
 from pgflow_cli.handlers.outcomes import Outcome, event_of
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 
 
 def log_outcome(

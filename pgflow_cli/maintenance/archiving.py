@@ -15,9 +15,16 @@ from typing import TypeVar
 
 from pgflow_cli.errors import Contention
 from pgflow_cli.maintenance.turns import Turn
-from pgflow_cli.models import PartitionPlan
+from pgflow_cli.models.maintenance import (
+    ATTEMPTS,
+    JOBS,
+    Cuts,
+    Moved,
+    PartitionDay,
+    Transfer,
+)
+from pgflow_cli.models.schema import PartitionPlan
 from pgflow_cli.repository import Repository
-from pgflow_cli.upkeep import ATTEMPTS, JOBS, Cuts, Moved, PartitionDay, Transfer
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from pgflow_cli import migrations
 from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.models.maintenance import Cuts
 from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Repository
-from pgflow_cli.upkeep import Cuts
 
 _MANY = 100_000  # no further does a dry run count
 _NAMED = 5

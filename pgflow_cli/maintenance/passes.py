@@ -25,9 +25,9 @@ from pgflow_cli.maintenance import chores
 from pgflow_cli.maintenance.archiving import archive
 from pgflow_cli.maintenance.pruning import prune
 from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.models.maintenance import Cuts, TaskReport
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry import logs
-from pgflow_cli.upkeep import Cuts, TaskReport
 
 log = logging.getLogger("pgflow.maintain")
 

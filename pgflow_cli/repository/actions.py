@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository.base import Part
-from pgflow_cli.selection import JobFilter
 
 
 class Actions(Part):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pgflow_cli.models import PartitionPlan
+from pgflow_cli.models.maintenance import Moved, PartitionDay, Removed, Transfer
+from pgflow_cli.models.schema import PartitionPlan
 from pgflow_cli.repository.base import Part
-from pgflow_cli.upkeep import Moved, PartitionDay, Removed, Transfer
 
 _FIRST = "00000000-0000-0000-0000-000000000000"
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"

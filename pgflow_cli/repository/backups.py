@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
-from pgflow_cli.manifests import DumpSource, TableDigest, TablePlan
-from pgflow_cli.models import ReplacedSchema
+from pgflow_cli.models.backups import DumpSource, TableDigest, TablePlan
+from pgflow_cli.models.schema import ReplacedSchema
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.remains import Remains, look
 

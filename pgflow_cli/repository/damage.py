@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgflow_cli.models import UnreadableJob
+from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.repository.base import Part
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgflow_cli.letters import (
+from pgflow_cli.models.dead_letters import (
+    DeadLetter,
     DeathCount,
     DeathGroup,
     DeathTally,
     ExportedLetter,
     LookedUpJob,
 )
-from pgflow_cli.models import DeadLetter
+from pgflow_cli.models.selection import JobFilter, Position, after_parameters
 from pgflow_cli.repository.base import Part
-from pgflow_cli.selection import JobFilter, Position, after_parameters
 
 ALL = JobFilter()
 

@@ -9,8 +9,7 @@ from typing import Any
 import psycopg
 
 from pgflow_cli.errors import PgflowError, TryLater
-from pgflow_cli.repository.base import Part
-from pgflow_cli.symptoms import (
+from pgflow_cli.models.diagnosis import (
     Connections,
     Disk,
     DueQueue,
@@ -28,6 +27,7 @@ from pgflow_cli.symptoms import (
     Upkeep,
     XminHolder,
 )
+from pgflow_cli.repository.base import Part
 
 _CANCELED = "57014"
 

@@ -11,9 +11,7 @@ from pgflow_cli.errors import (
     LeasesRefused,
     PgflowError,
 )
-from pgflow_cli.models import (
-    EndedJob,
-)
+from pgflow_cli.models.jobs import EndedJob
 from pgflow_cli.repository.counting import Counting
 from pgflow_cli.repository.literals import array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pgflow_cli.errors import DatabaseUnavailable, NotFound, StatementFailed
-from pgflow_cli.facts import (
+from pgflow_cli.models.explanation import (
     Action,
     Attempt,
     Backlog,
@@ -19,9 +19,9 @@ from pgflow_cli.facts import (
     Rates,
     Similar,
 )
-from pgflow_cli.fence import DatabaseIdentity
-from pgflow_cli.measures import SAMPLED, ArrivalMeasure, RateMeasure
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.fence import DatabaseIdentity
+from pgflow_cli.models.queues import SAMPLED, ArrivalMeasure, RateMeasure
+from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Part
 
 _MOST_HOLDERS = 3

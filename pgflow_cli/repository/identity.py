@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli.fence import DatabaseIdentity, Interrupted
+from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
 from pgflow_cli.repository.base import Part
 
 

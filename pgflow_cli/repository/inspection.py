@@ -8,7 +8,9 @@ from datetime import timedelta
 
 from pgflow_cli.errors import Ambiguous, NotFound, UsageError
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.models import Audit, FoundJob, WorkerProcess
+from pgflow_cli.models.audit import Audit
+from pgflow_cli.models.jobs import FoundJob
+from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Part
 
 SHORTEST_SUFFIX = 6

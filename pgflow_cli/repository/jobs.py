@@ -12,11 +12,11 @@ from pgflow_cli.errors import (
     PgflowError,
     StatementFailed,
 )
-from pgflow_cli.listings import EndedAttempt, ListedJob
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import EndedAttempt, ListedJob
+from pgflow_cli.models.selection import JobFilter, Position, after_parameters
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.literals import array
-from pgflow_cli.selection import JobFilter, Position, after_parameters
 
 Window = Mapping[str, object]
 

@@ -10,8 +10,7 @@ from typing import Any
 from psycopg.rows import tuple_row
 
 from pgflow_cli.errors import Undecodable
-from pgflow_cli.models import (
-    BeatReply,
+from pgflow_cli.models.jobs import (
     Cycle,
     CycleReply,
     FirstDue,
@@ -20,6 +19,7 @@ from pgflow_cli.models import (
     Settlement,
     Suspect,
 )
+from pgflow_cli.models.workers import BeatReply
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.literals import array, names
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pgflow_cli.models import PartitionPlan, SchemaLockHolder
+from pgflow_cli.models.maintenance import Cuts
+from pgflow_cli.models.schema import PartitionPlan, SchemaLockHolder
 from pgflow_cli.repository.base import Part
-from pgflow_cli.upkeep import Cuts
 
 
 class Maintaining(Part):

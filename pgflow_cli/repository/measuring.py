@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from pgflow_cli.errors import PermissionDenied, StatementFailed, TooSlow
-from pgflow_cli.measures import (
+from pgflow_cli.models.queues import (
     MOST_QUEUES,
     SAMPLED,
     ArrivalMeasure,
@@ -22,7 +22,7 @@ from pgflow_cli.measures import (
     RateMeasure,
     Totals,
 )
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.inspection import Inspection
 
 log = logging.getLogger("pgflow.metrics")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgflow_cli.oversight import (
-    Decision,
-    DecisionGroup,
-    ListedWorker,
-    OperatorAction,
-)
+from pgflow_cli.models.audit import OperatorAction
+from pgflow_cli.models.decisions import Decision, DecisionGroup
+from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Position, after_parameters
+from pgflow_cli.models.workers import ListedWorker
 from pgflow_cli.repository.base import Part
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Position, after_parameters
 
 
 class Oversight(Part):

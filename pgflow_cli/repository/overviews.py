@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli.models import TypeCounts
+from pgflow_cli.models.jobs import TypeCounts
 from pgflow_cli.repository.base import Part
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from pgflow_cli.models import Operator
-from pgflow_cli.oversight import QueueBound, QueueCounts, QueuePolicy
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.queues import QueueBound, QueueCounts, QueuePolicy
 from pgflow_cli.repository.base import Part
 
 

@@ -20,7 +20,7 @@ from psycopg.types.string import StrDumper
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
-from pgflow_cli.models import JobOptions, JobOutcome
+from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.models import ReplacedSchema, ServerFacts
+from pgflow_cli.models.schema import ReplacedSchema, ServerFacts
 
 if TYPE_CHECKING:
     from pgflow_cli.repository.connection import Link

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from pgflow_cli.plans import (
+from pgflow_cli.models.replays import (
     CanaryJob,
     ListedPlan,
     ReplayedItem,
@@ -15,8 +15,8 @@ from pgflow_cli.plans import (
     ReplayPlan,
     ReplayProgress,
 )
+from pgflow_cli.models.selection import Position, after_parameters
 from pgflow_cli.repository.base import Part
-from pgflow_cli.selection import Position, after_parameters
 
 
 class Replays(Part):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import psycopg
 
 from pgflow_cli.errors import Contention, PgflowError
-from pgflow_cli.models import (
+from pgflow_cli.models.schema import (
     AppliedMigration,
     PartitionPlan,
     SchemaLockHolder,

@@ -6,7 +6,7 @@ import logging
 
 from pgflow_cli import handlers
 from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
-from pgflow_cli.models import CycleReply
+from pgflow_cli.models.jobs import CycleReply
 from pgflow_cli.running.exchange import Exchange
 from pgflow_cli.running.slots import Run
 from pgflow_cli.telemetry import counters

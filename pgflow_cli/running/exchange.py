@@ -24,8 +24,8 @@ from pgflow_cli.errors import (
     Undecodable,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle as CycleRequest
+from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.intake import Intake
 from pgflow_cli.running.settlements import settlement_of

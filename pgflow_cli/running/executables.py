@@ -16,7 +16,7 @@ from pgflow_cli.formats.error_text import excerpt
 from pgflow_cli.handlers import App, Handler, Job, Outcome, conclude, failed, released
 from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.handlers.signals import seconds
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.programs import CannotStart, Ending
 
 TAIL = 2048  # bytes of stderr that become the error message

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.models import BeatReply
+from pgflow_cli.models.workers import BeatReply
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.board import GONE, Board
 from pgflow_cli.running.ledger import Ledger

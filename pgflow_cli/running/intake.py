@@ -11,7 +11,7 @@ from pgflow_cli import handlers
 from pgflow_cli.cursors import Cursors
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App
-from pgflow_cli.models import LeasedJob, Suspect
+from pgflow_cli.models.jobs import LeasedJob, Suspect
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.doubts import Doubts
 from pgflow_cli.running.gates import Gates

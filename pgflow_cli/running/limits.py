@@ -15,7 +15,7 @@ from pgflow_cli.errors import (
     Undecodable,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models import CycleReply, LeasedJob, Scan
+from pgflow_cli.models.jobs import CycleReply, LeasedJob, Scan
 from pgflow_cli.running.exchange import Exchange
 from pgflow_cli.running.slots import Run
 from pgflow_cli.telemetry import logs

@@ -20,7 +20,7 @@ from typing import Any
 
 from pgflow_cli import backoff, handlers
 from pgflow_cli.errors import REFUSALS
-from pgflow_cli.models import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import channel, precautions, worker
 from pgflow_cli.running.board import Board, RunningJob

@@ -19,7 +19,7 @@ from pgflow_cli import backoff, handlers
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
 from pgflow_cli.handlers.tasks import AttemptTask
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.running import executables
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.loops import SharedLoop

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models import Suspect
+from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.running.slots import Run
 
 log = logging.getLogger("pgflow.supervisor")

@@ -19,7 +19,7 @@ from pgflow_cli import handlers
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App, JobFields
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.running import descriptors, executables, precautions
 from pgflow_cli.running.board import Board

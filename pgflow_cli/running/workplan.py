@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pgflow_cli.models import Suspect
+from pgflow_cli.models.jobs import Suspect
 
 # At most so many batches wait: for each connection one that runs, one on its way.
 BATCHES = 4

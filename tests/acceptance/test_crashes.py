@@ -14,8 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.models import Cycle as Lease
-from pgflow_cli.models import Scan
+from pgflow_cli.models.jobs import Cycle as Lease
+from pgflow_cli.models.jobs import Scan
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker, is_gone
 from tests.jobs import attempts_of, plant, status_of, statuses_of

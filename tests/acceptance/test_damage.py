@@ -15,11 +15,11 @@ import pytest
 
 from pgflow_cli import dead_letters, migrations
 from pgflow_cli.joblists import JobList
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.unreadable import Unreadable
 from pgflow_cli.running.workplan import WorkPlan
-from pgflow_cli.selection import JobFilter
 from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.jobs import plant

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 
 from pgflow_cli import queue_changes, replays
-from pgflow_cli.models import Operator
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.repository import Repository
 from tests.jobs import plant, plant_dead
 from tests.repository.test_audit import attempt, cancel, lease, unqueue

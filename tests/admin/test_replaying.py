@@ -17,8 +17,8 @@ from pgflow_cli.admin import api, runners
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
-from pgflow_cli.models import Operator
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of

@@ -31,8 +31,8 @@ from pgflow_cli import migrations
 from pgflow_cli.admin import server as admin_server
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.joblists import JobList
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.selection import JobFilter
 from tests.acceptance.admin_servers import AdminServer, start_server
 from tests.admin import fuzzing
 from tests.benchmarks import bench_page

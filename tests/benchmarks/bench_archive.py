@@ -17,8 +17,8 @@ import psycopg
 
 from pgflow_cli import migrations
 from pgflow_cli.maintenance import MaintenancePlan, Pass
+from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.upkeep import TaskReport
 from tests.benchmarks.durable import durable_server
 from tests.days import Day, plant_day
 from tests.jobs import audit

@@ -13,7 +13,7 @@ import pytest
 from pgflow_cli import consent, filters
 from pgflow_cli.consent import Change
 from pgflow_cli.context import command
-from pgflow_cli.selection import JobFilter, Page, token
+from pgflow_cli.models.selection import JobFilter, Page, token
 from tests.cli.programs import run
 from tests.unit.test_selection import NOON
 

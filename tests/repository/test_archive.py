@@ -15,8 +15,8 @@ from pgflow_cli import migrations
 from pgflow_cli.errors import ConfigurationError, OutcomeUnknown, TryLater
 from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving, run_forever
 from pgflow_cli.maintenance.passes import TASKS
+from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.upkeep import TaskReport
 from tests.days import Day, plant_day
 from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue

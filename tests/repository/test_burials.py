@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
-from pgflow_cli.models import Cycle, EndedJob, LeasedJob, Scan
+from pgflow_cli.models.jobs import Cycle, EndedJob, LeasedJob, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import burials

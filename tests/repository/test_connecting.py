@@ -18,7 +18,7 @@ from pgflow_cli.errors import (
     PgflowError,
     UnknownDatabase,
 )
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.negotiation import CAN_TRACE
 from pgflow_cli.repository.translation import connection_error

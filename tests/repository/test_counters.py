@@ -11,7 +11,7 @@ import pytest
 
 from pgflow_cli import App
 from pgflow_cli.errors import DatabaseUnavailable
-from pgflow_cli.models import Cycle, Scan
+from pgflow_cli.models.jobs import Cycle, Scan
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.telemetry.counters import Tally

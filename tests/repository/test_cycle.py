@@ -11,16 +11,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.models import (
-    BeatReply,
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import (
     Cycle,
     CycleReply,
     LeasedJob,
-    Operator,
     Scan,
     Settlement,
     Suspect,
 )
+from pgflow_cli.models.workers import BeatReply
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
 from tests.servers import Database

@@ -22,7 +22,7 @@ from pgflow_cli.errors import (
     Refused,
     UsageError,
 )
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Repository, borrowed
 from tests.jobs import audit
 from tests.servers import Database

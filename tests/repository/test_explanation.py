@@ -16,7 +16,7 @@ import pytest
 
 from pgflow_cli import explanation
 from pgflow_cli.errors import NotFound, UsageError
-from pgflow_cli.facts import Backlog
+from pgflow_cli.models.explanation import Backlog
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue

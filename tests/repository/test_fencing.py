@@ -11,7 +11,7 @@ import pytest
 
 from pgflow_cli import fencing
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.models import Operator
+from pgflow_cli.models.audit import Operator
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, plant, status_of

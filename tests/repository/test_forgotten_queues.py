@@ -13,9 +13,9 @@ import pytest
 import pgflow_cli
 from pgflow_cli.maintenance import chores
 from pgflow_cli.maintenance.passes import MaintenancePlan, Pass
+from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from pgflow_cli.upkeep import TaskReport
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant_dead
 from tests.servers import Database

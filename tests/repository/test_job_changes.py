@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from pgflow_cli import jobchanges
-from pgflow_cli.models import Operator, Settlement
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import Settlement
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 from tests.jobs import (
     attempts_of,
     audit,

@@ -14,9 +14,9 @@ from pgflow_cli import joblists, sqlfiles
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.joblists import JobList
+from pgflow_cli.models.selection import JobFilter, Page
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
-from pgflow_cli.selection import JobFilter, Page
 from tests.conftest import cloned
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from pgflow_cli import App
-from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle as CycleRequest
+from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import gates
 from pgflow_cli.running.board import Board

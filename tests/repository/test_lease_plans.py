@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.models import Cycle, CycleReply, Scan
+from pgflow_cli.models.jobs import Cycle, CycleReply, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.session import STEADY, Sent

@@ -17,7 +17,7 @@ from pgflow_cli.errors import (
     TooSlow,
     TryLater,
 )
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from tests.jobs import audit

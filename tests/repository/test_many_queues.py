@@ -10,8 +10,8 @@ import pytest
 
 import pgflow_cli
 from pgflow_cli import census, metrics
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 from tests import exported
 from tests.conftest import RunsPgflow
 

@@ -17,7 +17,7 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
-from pgflow_cli.models import ServerFacts
+from pgflow_cli.models.schema import ServerFacts
 from pgflow_cli.repository import Database, Repository
 from tests.private_servers import pgbouncer
 from tests.schemas import describe_schema

@@ -13,7 +13,7 @@ import pytest
 import pgflow_cli
 from pgflow_cli.errors import OutOfRange
 from pgflow_cli.maintenance import MaintenancePlan, Pass
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository
 from tests.conftest import RunsPgflow
 from tests.days import plant_day

@@ -14,7 +14,7 @@ import pytest
 
 from pgflow_cli import producer
 from pgflow_cli.errors import ConfigurationError, Refused, StatementFailed
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.session import PINNED, Sent

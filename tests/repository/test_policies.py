@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pgflow_cli.models import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle, Scan, Settlement
 from pgflow_cli.repository import Database, Repository
 from tests.jobs import audit, expire_leases, new_worker, plant
 

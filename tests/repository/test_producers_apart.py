@@ -12,8 +12,9 @@ import pytest
 import pgflow_cli
 from pgflow_cli import producer, replays
 from pgflow_cli.errors import Blocked, Refused
-from pgflow_cli.models import JobOptions, Operator
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant, plant_dead

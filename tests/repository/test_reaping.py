@@ -10,7 +10,7 @@ import pytest
 
 from pgflow_cli import reaping
 from pgflow_cli.errors import LeasesRefused, PermissionDenied
-from pgflow_cli.models import Cycle, LeasedJob, Scan
+from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan
 from pgflow_cli.reaping import Reaper, end_leases
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, expire_leases, new_worker, plant, status_of

@@ -18,8 +18,8 @@ import pytest
 
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.handlers import App, Fail, Job
-from pgflow_cli.models import Cycle as CycleRequest
-from pgflow_cli.models import CycleReply, LeasedJob
+from pgflow_cli.models.jobs import Cycle as CycleRequest
+from pgflow_cli.models.jobs import CycleReply, LeasedJob
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from pgflow_cli.running import outcomes

@@ -9,10 +9,10 @@ import pytest
 
 from pgflow_cli.errors import TooSlow
 from pgflow_cli.joblists import JobList
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
-from pgflow_cli.selection import JobFilter
 from tests.jobs import plant
 from tests.private_servers import pgbouncer
 

@@ -10,7 +10,7 @@ import pytest
 
 from pgflow_cli import explanation, sqlfiles
 from pgflow_cli.explanation import documents
-from pgflow_cli.facts import Backlog
+from pgflow_cli.models.explanation import Backlog
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_explanation import Worker, decide, explain

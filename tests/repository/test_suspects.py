@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.explanation import explain
-from pgflow_cli.models import LeasedJob, Settlement, Suspect
+from pgflow_cli.models.jobs import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.board import Board
 from pgflow_cli.running.processes import CONTEXT

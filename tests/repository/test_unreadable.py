@@ -11,8 +11,9 @@ import pytest
 
 from pgflow_cli import dead_letters, explanation, orders
 from pgflow_cli.errors import DatabaseUnavailable, Refused
-from pgflow_cli.models import Operator, UnreadableJob
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import UnreadableJob
+from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.unreadable import Unreadable
 from pgflow_cli.running.workplan import WorkPlan

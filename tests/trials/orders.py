@@ -20,7 +20,8 @@ from typing import Any
 import psycopg
 
 from pgflow_cli import sqlfiles
-from pgflow_cli.models import Operator, Suspect
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database, Repository
 from tests.trials import world
 

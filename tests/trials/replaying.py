@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.replays import ReplayOptions
 from tests.trials import world
 from tests.trials.scenarios import Bench, add_worker
 from tests.trials.upkeep import (

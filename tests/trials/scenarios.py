@@ -14,14 +14,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pgflow_cli.models import (
-    CycleReply,
-    EndedJob,
-    Operator,
-    Scan,
-    Settlement,
-    Suspect,
-)
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import CycleReply, EndedJob, Scan, Settlement, Suspect
 from pgflow_cli.repository import Database, Repository
 from tests.trials import world
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER

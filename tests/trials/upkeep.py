@@ -9,8 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from pgflow_cli.models import Operator
-from pgflow_cli.upkeep import Moved, PartitionDay, Removed
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.maintenance import Moved, PartitionDay, Removed
 from tests.trials import world
 from tests.trials.scenarios import Bench, scenario
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER

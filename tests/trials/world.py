@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli.models import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import Cycle, Scan, Settlement
 
 Connection = psycopg.Connection[Any]
 

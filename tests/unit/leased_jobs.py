@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pgflow_cli.models import LeasedJob
+from pgflow_cli.models.jobs import LeasedJob
 
 _PLAIN = LeasedJob(
     lease_id="5c1d7f52-31a8-4b7e-9a54-0f7f4e2f6a10",

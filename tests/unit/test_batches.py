@@ -8,7 +8,7 @@ import pytest
 
 from pgflow_cli import batches
 from pgflow_cli.errors import UsageError
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 
 LINE = b'{"job_type":"a","payload_json":{"x":1.10}}\n'
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from pgflow_cli.cursors import Cursors, Started
-from pgflow_cli.models import CycleReply, FirstDue, LeasedJob, Place, Position
+from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Place, Position
 
 DAY = datetime(2026, 1, 1)
 FRONT: dict[Place, Position] = {}

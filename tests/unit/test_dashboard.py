@@ -11,14 +11,14 @@ import pytest
 from pgflow_cli import alerts, census, dashboard
 from pgflow_cli.dashboard import Dashboard, Look
 from pgflow_cli.errors import DatabaseUnavailable, UsageError
-from pgflow_cli.measures import (
+from pgflow_cli.models.queues import (
     ArrivalMeasure,
     ClusterFacts,
     Measures,
     QueueMeasure,
     RateMeasure,
 )
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.workers import WorkerProcess
 
 NOW = datetime(2026, 11, 23, 15, 20, 41, tzinfo=UTC)
 CLUSTER = ClusterFacts(

@@ -10,8 +10,8 @@ import pytest
 
 from pgflow_cli import sqlfiles
 from pgflow_cli.diagnosis import Finding, jobs, schema, server, upkeep, vacuum
-from pgflow_cli.models import Audit, PartitionPlan, WorkerProcess
-from pgflow_cli.symptoms import (
+from pgflow_cli.models.audit import Audit
+from pgflow_cli.models.diagnosis import (
     AppliedStep,
     ClientTool,
     Clock,
@@ -31,6 +31,8 @@ from pgflow_cli.symptoms import (
     Upkeep,
     XminHolder,
 )
+from pgflow_cli.models.schema import PartitionPlan
+from pgflow_cli.models.workers import WorkerProcess
 
 INSTANCE = Instance(
     version_number=170006,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pgflow_cli import previews
-from pgflow_cli.models import WorkerProcess
-from pgflow_cli.plans import ReplayGroup, ReplayOptions
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions
+from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.previews import Preview
 
 GROUP = ReplayGroup(

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pgflow_cli import census, metrics
-from pgflow_cli.measures import CounterSum, MaintenanceFacts, Totals
+from pgflow_cli.models.queues import CounterSum, MaintenanceFacts, Totals
 from tests.cli.test_runbook import takes
 from tests.deployment import manifests
 from tests.exported import SERIES, TABLE, families

@@ -8,7 +8,7 @@ import pytest
 
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.selection import JobFilter, Page, position_of, token
+from pgflow_cli.models.selection import JobFilter, Page, position_of, token
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROWS = [(NOON + timedelta(seconds=n), f"id-{n:04}") for n in range(1200)]

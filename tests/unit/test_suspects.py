@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pgflow_cli import handlers
-from pgflow_cli.models import Suspect
+from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.running import suspects
 from pgflow_cli.running.slots import Run
 from pgflow_cli.running.suspects import SparePlace, Suspects

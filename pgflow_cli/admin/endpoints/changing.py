@@ -16,9 +16,10 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, Shape
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models import Operator
-from pgflow_cli.oversight import LIMITS as BOUNDS
-from pgflow_cli.oversight import ListedWorker, QueuePolicy
+from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.queues import LIMITS as BOUNDS
+from pgflow_cli.models.queues import QueuePolicy
+from pgflow_cli.models.workers import ListedWorker
 from pgflow_cli.repository import Repository
 
 _HELP = {

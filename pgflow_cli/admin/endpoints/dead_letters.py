@@ -9,11 +9,10 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
-from pgflow_cli.letters import KEYS
-from pgflow_cli.listings import time_of
-from pgflow_cli.models import DeadLetter
+from pgflow_cli.models.dead_letters import KEYS, DeadLetter
+from pgflow_cli.models.jobs import time_of
+from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Page, Position
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import MOST_ROWS, JobFilter, Page, Position
 
 JOB = Shape(
     "Job",

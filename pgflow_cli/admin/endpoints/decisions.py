@@ -15,8 +15,8 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, OBJECT, TEXT, TIME, WHOLE, Shape, array, maybe
 from pgflow_cli.formats import values
-from pgflow_cli.oversight import Decision
-from pgflow_cli.selection import Position
+from pgflow_cli.models.decisions import Decision
+from pgflow_cli.models.selection import Position
 
 _DECISION = {
     "id": TEXT,

@@ -15,7 +15,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, Shape
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import trace_context
 

@@ -22,7 +22,7 @@ from pgflow_cli.admin.shapes import (
     maybe,
 )
 from pgflow_cli.admin.tokens import Role
-from pgflow_cli.measures import COUNTED
+from pgflow_cli.models.queues import COUNTED
 
 QUEUE_METRICS = Shape(
     "QueueMetrics",

@@ -11,7 +11,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
 from pgflow_cli.census import Census
-from pgflow_cli.measures import COUNTED, MOST_QUEUES
+from pgflow_cli.models.queues import COUNTED, MOST_QUEUES
 from pgflow_cli.queue_status import QueueStatus
 
 NAME_IN_PATH = Field("name", filters.QUEUE_NAME, "The queue's name.")

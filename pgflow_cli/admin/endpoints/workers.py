@@ -9,7 +9,7 @@ from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, TEXTS, TIME, WHOLE, Shape, maybe
-from pgflow_cli.oversight import STATES
+from pgflow_cli.models.workers import STATES
 
 WORKER = Shape(
     "Worker",

@@ -13,10 +13,9 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.letters import KEYS
-from pgflow_cli.models import DeadLetter
+from pgflow_cli.models.dead_letters import KEYS, DeadLetter
+from pgflow_cli.models.selection import JobFilter, Position
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter, Position
 
 FILTERS = (
     "queue", "job_type", "error_code", "reason", "fingerprint", "since", "until",

@@ -18,7 +18,7 @@ from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.errors import PgflowError, UsageError
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models import JobOptions
+from pgflow_cli.models.jobs import JobOptions
 
 _LONGEST = 1_048_576
 # What is typed, read by the handler so that the form can say what is wrong and keep it.

@@ -19,8 +19,8 @@ from pgflow_cli.admin.tokens import Role
 from pgflow_cli.census import Census
 from pgflow_cli.formats import times
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.queue_status import QueueStatus
-from pgflow_cli.selection import JobFilter
 
 _MOST = 40  # queues; it is sent again with each update
 _MOST_REASONS = 8

@@ -8,7 +8,7 @@ from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages.frame import url
 from pgflow_cli.formats import times
-from pgflow_cli.selection import Position
+from pgflow_cli.models.selection import Position
 
 # A screenful is fewer than a program takes.
 PAGE = tuple(

@@ -16,9 +16,9 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.census import SORTS, in_order
 from pgflow_cli.errors import NotFound
 from pgflow_cli.explanation import Explanation
-from pgflow_cli.oversight import LIMITS as BOUNDS
+from pgflow_cli.models.queues import LIMITS as BOUNDS
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 
 NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
 _WINDOW = Field("window", kinds.length(20, 7200), "How far back rates look.", 60.0)

@@ -21,10 +21,10 @@ from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.dead_letters import Sought
 from pgflow_cli.formats import payload_text
-from pgflow_cli.plans import ReplayOptions
+from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.previews import Preview
 from pgflow_cli.repository import Repository
-from pgflow_cli.selection import JobFilter
 
 MOST = 10_000  # jobs of one replay; more is for --max in a terminal
 _SAFER = 5  # the canary that is proposed where many would be replayed

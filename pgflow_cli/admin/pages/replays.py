@@ -11,8 +11,8 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.plans import ReplayPlan
-from pgflow_cli.selection import Position
+from pgflow_cli.models.replays import ReplayPlan
+from pgflow_cli.models.selection import Position
 
 PLAN = Field("plan_id", kinds.whole(1, 2_147_483_647), "The number of a plan.")
 _FAILED = 20  # jobs that a plan's page names

@@ -13,7 +13,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.oversight import STATES
+from pgflow_cli.models.workers import STATES
 
 _ID = Field(
     "worker_id",

@@ -6,7 +6,55 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.workers import WorkerProcess
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBound:
+    """How many queues there may be and are; each priority of one counts."""
+
+    max_queues: int
+    in_use: int
+
+
+MAX_QUEUES = (1, 100_000)
+
+
+LIMITS = {
+    "max_in_flight": (0, 1_000_000),
+    "max_attempts_per_minute": (0, 100_000_000),
+    "throttle_delay_ms": (0, 3_600_000),
+    "max_payload_bytes": (2, 16_777_216),
+    "max_enqueue_per_minute": (0, 2_147_483_647),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """Limits and the pause of a queue; None: no limit of its own.
+
+    `paused_until` is text: it may be infinity.
+    """
+
+    queue: str
+    max_in_flight: int | None = None
+    max_attempts_per_minute: int | None = None
+    throttle_delay_ms: int | None = None
+    max_payload_bytes: int | None = None
+    max_enqueue_per_minute: int | None = None
+    paused_until: str | None = None
+    paused_by: str | None = None
+    pause_note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """Jobs of a queue that are due, yet to come, dead; none counted past the limit."""
+
+    queued: int
+    scheduled: int
+    dlq: int
+
 
 COUNTED = 10_000  # jobs of one queue and state that a screen counts at most
 MOST_QUEUES = 1000  # that are looked at in one go, those that matter most

@@ -4,6 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that will not run again by itself, under the names of the API.
+
+    What belongs to the job itself is None where the job is gone already.
+    """
+
+    status: ClassVar[str] = "dlq"
+
+    id: str
+    queue: str
+    job_type: str
+    dlq_at: datetime
+    failed_attempts: int
+    attempt_no: int
+    max_attempts: int | None
+    dlq_reason_code: str
+    last_error_code: str | None
+    last_error_message: str | None
+    fingerprint: str | None
+    code_version: str | None
+    priority: int | None
+    run_at: datetime | None
+    created_at: datetime | None
+    updated_at: datetime
+    resolved_at: datetime | None
+    resolution: str | None
+    replay_job_id: str | None
+    replay_of_job_id: str | None
+    worker_id: str | None
+
+    @property
+    def short_id(self) -> str:
+        """Return the end of the id, as screens show it."""
+        return self.id[-8:]
+
+    @property
+    def tries(self) -> str:
+        """Return how much of its attempts it has spent."""
+        of = "" if self.max_attempts is None else f"/{self.max_attempts}"
+        return f"{self.failed_attempts}{of}"
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Return where it stands in a list."""
+        return self.dlq_at, self.id
+
+    @property
+    def lease_expires_at(self) -> datetime | None:
+        """Return None, as lists of jobs have it: nobody holds it."""
+        return None
+
 
 # What dead letters are grouped by, as it is typed.
 KEYS = ("fingerprint", "error-code", "reason", "type", "queue", "code-version")

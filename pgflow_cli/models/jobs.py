@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import ClassVar, NamedTuple
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
 
 
 class LeasedJob(NamedTuple):
@@ -147,17 +147,6 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class BeatReply:
-    """What came of a heartbeat: `leases` still exist, `canceled` jobs of them are to
-    stop, by lease; the workers in `quiet` are to lease nothing, the others may.
-    """
-
-    leases: set[str]
-    canceled: dict[str, list[str]]
-    quiet: set[str]
-
-
-@dataclass(frozen=True, slots=True)
 class EndedJob:
     """A job that a lease still held when the lease was ended for it."""
 
@@ -209,143 +198,12 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What must be known of a server and a database before anything is made there."""
-
-    version_number: int
-    version: str
-    database: str
-    encoding: str
-    in_recovery: bool
-    has_schema: bool
-    has_migrations: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedMigration:
-    """A version of the schema that has been applied; `applied_at` is ISO 8601, UTC."""
-
-    version: int
-    name: str
-    checksum: str
-    applied_at: str
-    applied_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationStatus:
-    """A version and whether it has been applied; `drift`: its file was edited since."""
-
-    version: int
-    name: str
-    applied_at: str | None
-    applied_by: str | None
-    drift: bool
-    pending: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReplacedSchema:
-    """A schema that a restore has put aside and left; `way_back` is SQL."""
-
-    name: str
-    way_back: str
-
-    def hints(self) -> tuple[str, ...]:
-        """Say what it is, and how to bring it back."""
-        return (
-            f"A restore that was killed has put schema {self.name} aside: what was "
-            "there before.",
-            f"To bring it back, in psql: {self.way_back}",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaLockHolder:
-    """Who is changing the schema; `since` is UTC, or empty where it may not be seen."""
-
-    pid: int
-    application_name: str
-    role: str
-    since: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionPlan:
-    """A missing day partition and the statements that make it.
-
-    `strays` is how many rows of that day the default partition holds, counted no
-    further than may be moved.
-    """
-
-    name: str
-    strays: int
-    statements: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerProcess:
-    """A worker process; `queues` and `job_types` are None for all of them.
-
-    `quiet`: an operator or a signal had it lease nothing. `retiring`: it is replaced,
-    and ends after its other jobs. `spare`: it runs one suspect. `stalled_for`: the
-    seconds for which it has leased nothing though due jobs wait for it; None: it does
-    lease, or has reason not to. `deaths`: there is no process, and its supervisor
-    starts another: so many have died one after the other, or could not be started.
-    """
-
-    name: str
-    host: str
-    pid: int
-    alive: bool
-    silent_for: float
-    quiet: bool
-    slots: int
-    busy_slots: int
-    queues: list[str] | None
-    job_types: list[str] | None
-    code_version: str | None
-    retiring: bool = False
-    spare: bool = False
-    stalled_for: float | None = None
-    deaths: int | None = None
-
-    def serves(self, queue: str) -> bool:
-        """Say whether it leases jobs of the queue at all."""
-        idle = self.quiet or self.retiring or self.spare or self.deaths is not None
-        return self.alive and not idle and self.is_of(queue)
-
-    def is_of(self, queue: str) -> bool:
-        """Say whether the queue is among those it was started for."""
-        return self.queues is None or queue in self.queues
-
-    def takes(self, queue: str, job_type: str) -> bool:
-        """Say whether it leases such jobs."""
-        knows = self.job_types is None or job_type in self.job_types
-        return self.serves(queue) and knows
-
-
-@dataclass(frozen=True, slots=True)
 class FoundJob:
     """A job whose id ends as was asked, and where it was found."""
 
     job_id: str
     place: str
     queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Jobs in no place, jobs in two places, and places that name a job that is not.
-
-    `examples` are the first ids; None if all is well.
-    """
-
-    in_no_place: int
-    in_two_places: int
-    without_job: int
-    examples: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,63 +221,65 @@ class TypeCounts:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A job that will not run again by itself, under the names of the API.
+_LAST = 253_402_300_799_000  # milliseconds: what Python calls a date ends here
 
-    What belongs to the job itself is None where the job is gone already.
+
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    """A job as `GET /jobs` has it.
+
+    `at` is the time by which its list is ordered, None where that is the id's own.
+    `looked` is set in a last row that is no job: so many were looked at, and the last
+    of them was this.
     """
 
-    status: ClassVar[str] = "dlq"
-
+    at: datetime | None
     id: str
     queue: str
     job_type: str
-    dlq_at: datetime
-    failed_attempts: int
-    attempt_no: int
-    max_attempts: int | None
-    dlq_reason_code: str
+    status: str | None
+    run_at: datetime
+    priority: int
+    max_attempts: int
     last_error_code: str | None
     last_error_message: str | None
-    fingerprint: str | None
-    code_version: str | None
-    priority: int | None
-    run_at: datetime | None
+    dlq_reason_code: str | None
     created_at: datetime | None
     updated_at: datetime
+    short_id: str
+    attempt_no: int
+    dlq_at: datetime | None
+    fingerprint: str | None
     resolved_at: datetime | None
-    resolution: str | None
-    replay_job_id: str | None
     replay_of_job_id: str | None
     worker_id: str | None
-
-    @property
-    def short_id(self) -> str:
-        """Return the end of the id, as screens show it."""
-        return self.id[-8:]
-
-    @property
-    def tries(self) -> str:
-        """Return how much of its attempts it has spent."""
-        of = "" if self.max_attempts is None else f"/{self.max_attempts}"
-        return f"{self.failed_attempts}{of}"
+    lease_expires_at: datetime | None
+    looked: int | None
 
     @property
     def position(self) -> tuple[datetime, str]:
-        """Return where it stands in a list."""
-        return self.dlq_at, self.id
+        """Where in its list it stands."""
+        return self.at or self.created_at or time_of(self.id), self.id
 
-    @property
-    def lease_expires_at(self) -> datetime | None:
-        """Return None, as lists of jobs have it: nobody holds it."""
-        return None
+
+def time_of(job_id: str) -> datetime:
+    """Return the time in an id: the first 48 bits of a UUIDv7 are its milliseconds."""
+    return datetime.fromtimestamp(min(UUID(job_id).int >> 80, _LAST) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
-    """Who changes something, by what command, and what they noted; nothing secret."""
+class EndedAttempt:
+    """An attempt that has ended, and what its job is."""
 
-    actor: str
-    command: str
-    note: str | None = None
+    job_id: str
+    queue: str | None
+    job_type: str | None
+    attempt_no: int
+    status: str
+    started_at: datetime
+    finished_at: datetime
+    latency_ms: float
+    worker_id: str
+    error_code: str | None
+    error_message: str | None
+    code_version: str | None

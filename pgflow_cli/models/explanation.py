@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pgflow_cli.fence import DatabaseIdentity
-from pgflow_cli.models import WorkerProcess
+from pgflow_cli.models.fence import DatabaseIdentity
+from pgflow_cli.models.workers import WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)

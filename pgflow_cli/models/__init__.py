@@ -1,0 +1,1 @@
+"""Rows and filters as values, a module for each noun."""

@@ -1,0 +1,46 @@
+"""Refusals at the gate, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy held back or the gate refused in a minute, `count` times."""
+
+    id: str
+    kind: str
+    minute: datetime
+    last_at: datetime
+    first_at: datetime
+    queue: str
+    decision: str
+    reason_code: str
+    count: int
+    sample_job_id: str | None
+    details_json: dict[str, object]
+
+    @property
+    def created_at(self) -> datetime:
+        """Return when it was first decided, under its name in HTTP."""
+        return self.first_at
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Where in the list it stands."""
+        return self.first_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionGroup:
+    """Decisions of one queue and reason."""
+
+    queue: str
+    kind: str
+    reason_code: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    sample_job_id: str | None
