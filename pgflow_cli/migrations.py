@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,
@@ -16,8 +15,8 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models.schema import AppliedMigration, MigrationStatus, PartitionPlan
-from pgflow_cli.repository import Database, Repository, session
-from pgflow_cli.sqlfiles import MigrationFile
+from pgflow_cli.repository import Database, Repository, session, sqlfiles
+from pgflow_cli.repository.sqlfiles import MigrationFile
 
 OLDEST_SERVER = 150000
 DAYS_AHEAD = 3

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from pgflow_cli import migrations, sqlfiles
+from pgflow_cli import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from tests import executable
 from tests.private_servers import pooler
 from tests.servers import THROUGH_A_POOLER, Database, Server, running_server

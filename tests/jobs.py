@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 Connection = psycopg.Connection[Any]
 

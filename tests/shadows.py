@@ -12,7 +12,7 @@ import psycopg
 from pglast import ast, parse_sql
 from pglast.visitors import Visitor
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 
 class Names(Visitor):  # type: ignore[misc]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version as version_of
 
-from pgflow_cli import output, settings, sqlfiles
+from pgflow_cli import output, settings
 from pgflow_cli.context import command, open_repository
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.repository import sqlfiles
 
 COLUMNS = (
     output.Column("pgflow"),

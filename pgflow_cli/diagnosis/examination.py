@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.diagnosis import FAIL, Finding, jobs, schema, server, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import fail, ok, warn
 from pgflow_cli.diagnosis.patient import STATEMENT_SECONDS, Patient, Surroundings
@@ -20,7 +19,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.formats import safe_text
-from pgflow_cli.repository import Database, Repository
+from pgflow_cli.repository import Database, Repository, sqlfiles
 
 _SILENCE_SECONDS = 10.0  # of a server that has accepted a statement
 _FIRST_DUE = 200

@@ -9,9 +9,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.diagnosis import FAIL, OK, WARN, Finding
-from pgflow_cli.repository import Database
+from pgflow_cli.repository import Database, sqlfiles
 
 _MARGIN = 28
 _NARROWEST = 30

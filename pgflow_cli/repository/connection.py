@@ -27,12 +27,12 @@ from pgflow_cli.errors import (
     SchemaMissing,
     TooSlow,
 )
-from pgflow_cli.repository import mistakes
+from pgflow_cli.repository import connection_mistakes
 from pgflow_cli.repository.database import WATCHED, Database
+from pgflow_cli.repository.errors import IS_IT_UP, connection_error, translate
 from pgflow_cli.repository.negotiation import canceler, refusal
 from pgflow_cli.repository.remains import look
 from pgflow_cli.repository.session import Sent, pin, run
-from pgflow_cli.repository.translation import IS_IT_UP, connection_error, translate
 from pgflow_cli.repository.watchdog import Call
 
 Row = TypeVar("Row")
@@ -350,7 +350,7 @@ class Link:
         if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
             with suppress(psycopg.Error, OSError):
                 conninfo = make_conninfo("", **parameters).encode()
-                mistaken = mistaken or mistakes.are_in(parameters, conninfo)
+                mistaken = mistaken or connection_mistakes.are_in(parameters, conninfo)
                 if not mistaken:
                     code = refusal(conninfo, self.database.connect_timeout)
         url = self.database.url

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.models.schema import ReplacedSchema, ServerFacts
+from pgflow_cli.repository import sqlfiles
 
 if TYPE_CHECKING:
     from pgflow_cli.repository.connection import Link

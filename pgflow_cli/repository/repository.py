@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from pgflow_cli.repository.actions import Actions
-from pgflow_cli.repository.archiving import Archiving
+from pgflow_cli.repository.archive import Archiving
+from pgflow_cli.repository.audit import Actions
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Link
-from pgflow_cli.repository.damage import Damage
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.dead_letters import DeadLetters
-from pgflow_cli.repository.diagnostics import Diagnostics
-from pgflow_cli.repository.endings import Endings
-from pgflow_cli.repository.evidence import Evidence
-from pgflow_cli.repository.identity import Identity
+from pgflow_cli.repository.diagnosis import Diagnostics
+from pgflow_cli.repository.enqueue import BorrowedLink, Producing
+from pgflow_cli.repository.explanation import Evidence
+from pgflow_cli.repository.fence import Identity
 from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
-from pgflow_cli.repository.maintaining import Maintaining
-from pgflow_cli.repository.measuring import Measuring
+from pgflow_cli.repository.maintenance import Maintaining
+from pgflow_cli.repository.metrics import Measuring
 from pgflow_cli.repository.oversight import Oversight
 from pgflow_cli.repository.overviews import Overviews
 from pgflow_cli.repository.policies import Policies
-from pgflow_cli.repository.producing import BorrowedLink, Producing
 from pgflow_cli.repository.replays import Replays
 from pgflow_cli.repository.schema import Schema
+from pgflow_cli.repository.unreadable_jobs import Damage
+from pgflow_cli.repository.unsettled_leases import Endings
 
 if TYPE_CHECKING:
     import psycopg

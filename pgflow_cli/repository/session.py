@@ -20,8 +20,8 @@ from psycopg.types.datetime import (
     TimestamptzLoader,
 )
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.repository import sqlfiles
 
 _ONLY_OURS = "pg_catalog, pg_temp"
 

@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 _LAST_PART = re.compile(r"\nselect\n\s+null::uuid::text as lease_id.*", re.DOTALL)
 _FOLDED = """

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 LATEST = sqlfiles.latest_version()
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))

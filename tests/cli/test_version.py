@@ -6,8 +6,7 @@ import json
 import platform
 from pathlib import Path
 
-from pgflow_cli import sqlfiles
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from tests.cli.programs import run
 from tests.conftest import RunsPgflow
 

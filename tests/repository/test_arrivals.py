@@ -11,7 +11,7 @@ import pytest
 from pgflow_cli import migrations
 from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.producer import new_job_id
-from pgflow_cli.repository import Database, Repository, counting
+from pgflow_cli.repository import Database, Repository, counters
 from tests import servers
 from tests.days import plant_day
 from tests.jobs import plant, plant_dead
@@ -195,7 +195,7 @@ def test_a_slice_with_more_jobs_than_a_look_reads_is_counted_whole(
 def test_ids_made_up_for_one_slice_are_counted_up_to_a_limit(
     repository, connection, monkeypatch
 ):
-    monkeypatch.setattr(counting, "_ARRIVALS_OF_A_SLICE", 20)
+    monkeypatch.setattr(counters, "_ARRIVALS_OF_A_SLICE", 20)
     enqueue(connection, 50, apart=0.0)
     look(repository, limit=10)
     look(repository, limit=10)
@@ -203,7 +203,7 @@ def test_ids_made_up_for_one_slice_are_counted_up_to_a_limit(
 
 
 def test_series_are_limited_and_the_rest_is_other(repository, connection, monkeypatch):
-    monkeypatch.setattr(counting, "_ARRIVAL_SERIES", 3)
+    monkeypatch.setattr(counters, "_ARRIVAL_SERIES", 3)
     for number in range(5):
         enqueue(connection, queue=f"q{number}")
     look(repository)
@@ -370,7 +370,7 @@ def test_the_looks_go_by_index_however_old_statistics_are(
 
 
 def explained(repository: Repository) -> str:
-    from pgflow_cli import sqlfiles  # noqa: PLC0415
+    from pgflow_cli.repository import sqlfiles  # noqa: PLC0415
 
     statement = sqlfiles.statement("count_arrivals")
     given = {"limit": 100, "most_of_a_slice": 1000, "most_series": 10}

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 from tests.jobs import plant
 
 Connection = psycopg.Connection[Any]

@@ -22,8 +22,8 @@ from pgflow_cli import (
     Refused,
     UsageError,
 )
-from pgflow_cli.repository import producing
-from pgflow_cli.repository.producing import BorrowedLink
+from pgflow_cli.repository import enqueue
+from pgflow_cli.repository.enqueue import BorrowedLink
 from tests.jobs import audit
 from tests.servers import Database
 
@@ -158,7 +158,7 @@ def test_a_failed_transaction_is_said_to_be_one(own: Connection, many: bool) -> 
 def test_a_connection_that_copies_is_said_to_be_busy(
     own: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producing, "_PATIENCE", 0.001)
+    monkeypatch.setattr(enqueue, "_PATIENCE", 0.001)
     own.execute("create temp table t (x int)")
     with (
         own.cursor().copy("copy t from stdin"),
@@ -212,7 +212,7 @@ def test_a_call_never_joins_the_transaction_of_another_threads_call(
 def test_a_connection_in_anothers_turn_is_said_to_be_busy(
     own: Connection, jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producing, "_PATIENCE", 0.001)
+    monkeypatch.setattr(enqueue, "_PATIENCE", 0.001)
     own.autocommit = True
 
     def interrupted() -> Iterator[dict[str, str]]:
@@ -240,8 +240,8 @@ def test_a_turn_that_a_fork_has_copied_is_not_waited_for(
     own: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BorrowedLink(own).transaction(), ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(producing, "_PATIENCE", 0.001)
-        monkeypatch.setattr(producing.os, "getpid", lambda: 0)
+        monkeypatch.setattr(enqueue, "_PATIENCE", 0.001)
+        monkeypatch.setattr(enqueue.os, "getpid", lambda: 0)
         assert pool.submit(pgflow_cli.enqueue, own, "a").result()
 
 

@@ -230,7 +230,7 @@ def test_no_statement_of_a_census_scans_all_jobs(repository, connection):
     """By the plan: an index, also for arrivals, and no day but those of the window."""
     plant(connection, 300)
     connection.execute("analyze pgflow.jobs")
-    from pgflow_cli import sqlfiles  # noqa: PLC0415
+    from pgflow_cli.repository import sqlfiles  # noqa: PLC0415
 
     statement = sqlfiles.statement("measure_arrivals")
     values = {"window": 60.0, "limit": 20_000}
@@ -247,7 +247,7 @@ def test_no_statement_of_a_census_scans_all_jobs(repository, connection):
 
 def test_queues_are_counted_by_their_indexes(connection):
     """A scan of the table looks cheap to the planner where most rows are counted."""
-    from pgflow_cli import sqlfiles  # noqa: PLC0415
+    from pgflow_cli.repository import sqlfiles  # noqa: PLC0415
 
     connection.execute(
         "insert into pgflow.pending (run_at, job_id, rank, queue, job_type)"

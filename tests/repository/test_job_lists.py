@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgflow_cli import joblists, sqlfiles
+from pgflow_cli import joblists
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.joblists import JobList
 from pgflow_cli.models.selection import JobFilter, Page
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.jobs import window
 from tests.conftest import cloned
 from tests.jobs import audit, plant

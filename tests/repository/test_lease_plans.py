@@ -12,10 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.models.jobs import Cycle, CycleReply, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.session import STEADY, Sent
 from tests.jobs import new_worker
 from tests.servers import Database

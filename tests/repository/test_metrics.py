@@ -14,10 +14,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import hindrances, metrics, sqlfiles
+from pgflow_cli import hindrances, metrics
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.maintenance import MaintenancePlan, Pass
-from pgflow_cli.repository import Database, Repository, measuring
+from pgflow_cli.repository import Database, Repository, sqlfiles
+from pgflow_cli.repository import metrics as measuring
 from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.scrapes import Scraper
 from tests import exported, servers

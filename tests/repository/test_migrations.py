@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from pgflow_cli import migrations, sqlfiles
+from pgflow_cli import migrations
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,
@@ -18,7 +18,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models.schema import ServerFacts
-from pgflow_cli.repository import Database, Repository
+from pgflow_cli.repository import Database, Repository, sqlfiles
 from tests.private_servers import pgbouncer
 from tests.schemas import describe_schema
 

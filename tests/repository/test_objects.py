@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pgflow_cli import migrations, sqlfiles
+from pgflow_cli import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from tests.servers import Database
 
 

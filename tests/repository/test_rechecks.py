@@ -16,8 +16,7 @@ from pglast import ast
 from pglast.enums import OnConflictAction
 from pglast.visitors import Ancestor, Visitor
 
-from pgflow_cli import sqlfiles
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Repository, sqlfiles
 from tests.servers import Database
 from tests.trials import world
 from tests.trials.orders import OPERATIONS, Operation, Theatre, while_held

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pgflow_cli
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 FILES = sorted((sqlfiles.root() / "queries").glob("*.sql"))
 NAMES = {path.stem for path in FILES}

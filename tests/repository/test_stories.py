@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import explanation, sqlfiles
+from pgflow_cli import explanation
 from pgflow_cli.explanation import documents
 from pgflow_cli.models.explanation import Backlog
+from pgflow_cli.repository import sqlfiles
 from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_explanation import Worker, decide, explain

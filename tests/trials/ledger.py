@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 
 Connection = psycopg.Connection[Any]
 

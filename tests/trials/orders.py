@@ -19,10 +19,9 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import Suspect
-from pgflow_cli.repository import Database, Repository
+from pgflow_cli.repository import Database, Repository, sqlfiles
 from tests.trials import world
 
 Connection = psycopg.Connection[Any]

@@ -21,8 +21,8 @@ from pglast.enums import BoolExprType
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
-from pgflow_cli import sqlfiles
-from pgflow_cli.sqlfiles import Statement
+from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository.sqlfiles import Statement
 from tests.trials import gate, replaying, upkeep  # noqa: F401  (they register scenarios)
 from tests.trials.scenarios import Bench, Scenario
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import sqlfiles
+from pgflow_cli.repository import sqlfiles
 from tests.conftest import cloned
 from tests.servers import Database, Server
 from tests.trials import world

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.diagnosis import Finding, jobs, schema, server, upkeep, vacuum
 from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
@@ -33,6 +32,7 @@ from pgflow_cli.models.diagnosis import (
 )
 from pgflow_cli.models.schema import PartitionPlan
 from pgflow_cli.models.workers import WorkerProcess
+from pgflow_cli.repository import sqlfiles
 
 INSTANCE = Instance(
     version_number=170006,

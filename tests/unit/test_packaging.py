@@ -175,7 +175,7 @@ def test_the_executable_of_a_wheel_answers_in_a_fresh_environment(
 ) -> None:
     done = fresh(installed, "pgflow", "--help")
     assert (done.returncode, "Usage: pgflow" in done.stdout) == (0, True)
-    root = "from pgflow_cli import sqlfiles; print(sqlfiles.root())"
+    root = "from pgflow_cli.repository import sqlfiles; print(sqlfiles.root())"
     told = fresh(installed, "python", "-c", root)
     assert Path(told.stdout.strip()).parts[-2:] == ("pgflow_cli", "sql")
 

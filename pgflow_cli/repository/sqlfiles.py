@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")

@@ -21,7 +21,7 @@ from pgflow_cli.errors import (
     UnknownDatabase,
     UsageError,
 )
-from pgflow_cli.repository import mistakes
+from pgflow_cli.repository import connection_mistakes
 from pgflow_cli.repository.negotiation import CAN_TRACE
 
 IS_IT_UP = "Check that the server runs and that the URL names it."
@@ -137,7 +137,7 @@ def connection_error(
 
 
 def _mistake(where: str, reason: str, url: str) -> ConfigurationError:
-    blamed = " or ".join(mistakes.blamed(url, reason))
+    blamed = " or ".join(connection_mistakes.blamed(url, reason))
     if not blamed:
         return ConfigurationError(f"cannot connect to {where}: {reason}", _PARAMETERS)
     return ConfigurationError(

@@ -12,7 +12,7 @@ from pgflow_cli.errors import (
     PgflowError,
 )
 from pgflow_cli.models.jobs import EndedJob
-from pgflow_cli.repository.counting import Counting
+from pgflow_cli.repository.counters import Counting
 from pgflow_cli.repository.literals import array
 
 _NO_ATTEMPT_YET = 0

@@ -18,13 +18,13 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.string import StrDumper
 
-from pgflow_cli import sqlfiles
 from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
+from pgflow_cli.repository import sqlfiles
 from pgflow_cli.repository.base import Part
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
-from pgflow_cli.repository.translation import translate
+from pgflow_cli.repository.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
