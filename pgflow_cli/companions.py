@@ -12,7 +12,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff
+from pgflow_cli.handlers import outcomes
 from pgflow_cli.running.precautions import hide_memory, ignore_signals
 from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
 
@@ -103,7 +103,7 @@ class Companion:
                 extra={"event": "companion_died"},
             )
             self._ends = 0 if now - self._started > _STEADY else self._ends + 1
-            self._again = now + backoff.doubling(
+            self._again = now + outcomes.doubling(
                 max(0, self._ends - 1), longest=_LONGEST_PAUSE
             )
             self._forget()

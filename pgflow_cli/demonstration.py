@@ -220,7 +220,7 @@ def _job(
 
 def _worker_options() -> list[str]:
     return [
-        *("--app", "pgflow_cli.simulation:app", "--app", f"{__name__}:app"),
+        *("--app", "pgflow_cli.handlers.examples:app", "--app", f"{__name__}:app"),
         *("--queue", "default,emails,imports,reports"),
         *("--processes", str(_PROCESSES), "--concurrency", str(_SLOTS)),
         *("--lease-seconds", "2", "--reap-interval", "500ms", "--crash-budget", "3"),

@@ -22,8 +22,9 @@ from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import backoff, errors, fencing, migrations
+from pgflow_cli import errors, fencing, migrations
 from pgflow_cli.companions import Companion
+from pgflow_cli.handlers import outcomes
 from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake
@@ -202,7 +203,7 @@ class Supervisor:
 
     def _put_off(self, error: OSError, number: int) -> None:
         """Try again soon: what the system lacks now, it may have then."""
-        pause = backoff.doubling(self._failed_starts, longest=LONGEST_PAUSE)
+        pause = outcomes.doubling(self._failed_starts, longest=LONGEST_PAUSE)
         self._failed_starts += 1
         self._start_again = time.monotonic() + pause
         self._tell_vacant(number, self._failed_starts)
@@ -368,7 +369,7 @@ class Supervisor:
         """
         if child.is_spare:
             return
-        pause = backoff.doubling(self._quick_deaths, longest=30.0)
+        pause = outcomes.doubling(self._quick_deaths, longest=30.0)
         self._start_again = time.monotonic() + pause
         self._quick_deaths += 1
         self._tell_vacant(child.number, self._quick_deaths)

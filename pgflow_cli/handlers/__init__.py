@@ -7,11 +7,14 @@ texts, codes, signals → payload_values → payload_types → declaration → o
 """
 
 from pgflow_cli.handlers.app import App, declared_codes
-from pgflow_cli.handlers.codes import BUILT_IN, ErrorCode
-from pgflow_cli.handlers.declaration import UNKNOWN_TYPE as UNKNOWN
-from pgflow_cli.handlers.declaration import Handler
-from pgflow_cli.handlers.jobs import Hooks, Job, JobFields, fields, prepare
+from pgflow_cli.handlers.error_codes import BUILT_IN, ErrorCode
+from pgflow_cli.handlers.exceptions import Fail, PayloadError, Retry, Snooze
+from pgflow_cli.handlers.execution import run, run_async
+from pgflow_cli.handlers.handler import UNKNOWN_TYPE as UNKNOWN
+from pgflow_cli.handlers.handler import Handler
+from pgflow_cli.handlers.job import Hooks, Job, JobFields, fields, prepare
 from pgflow_cli.handlers.loading import load
+from pgflow_cli.handlers.outcome_log import log_outcome
 from pgflow_cli.handlers.outcomes import (
     CANCELED,
     EVENTS,
@@ -23,9 +26,6 @@ from pgflow_cli.handlers.outcomes import (
     timed_out,
     told_apart,
 )
-from pgflow_cli.handlers.running import run, run_async
-from pgflow_cli.handlers.signals import Fail, PayloadError, Retry, Snooze
-from pgflow_cli.handlers.telling import log_outcome
 
 __all__ = [
     "BUILT_IN",

@@ -12,17 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pgflow_cli.errors import ConfigurationError, UsageError
-from pgflow_cli.handlers import codes, outcomes, running
-from pgflow_cli.handlers.codes import ErrorCode
-from pgflow_cli.handlers.declaration import (
-    DEFAULT_TIMEOUT,
-    Backoff,
-    Handler,
-    declare,
-)
-from pgflow_cli.handlers.jobs import prepare
+from pgflow_cli.handlers import error_codes, execution, outcomes
+from pgflow_cli.handlers.error_codes import ErrorCode
+from pgflow_cli.handlers.exceptions import PayloadError
+from pgflow_cli.handlers.handler import DEFAULT_TIMEOUT, Backoff, Handler, declare
+from pgflow_cli.handlers.job import prepare
 from pgflow_cli.handlers.outcomes import Outcome
-from pgflow_cli.handlers.signals import PayloadError
 from pgflow_cli.models.jobs import LeasedJob
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -87,7 +82,7 @@ class App:
 
         `retry` says whether it is tried again, `action` what an operator should do.
         """
-        self._add_code(codes.own(code, retry=retry, action=action))
+        self._add_code(error_codes.own(code, retry=retry, action=action))
 
     def include(self, other: App) -> None:
         """Take over the handlers and error codes of another application.
@@ -157,8 +152,8 @@ class App:
         except PayloadError as error:
             return outcomes.conclude(handler, leased, error)
         if handler.kind == "async":
-            return asyncio.run(running.run_async(handler, job))
-        return running.run(handler, job)
+            return asyncio.run(execution.run_async(handler, job))
+        return execution.run(handler, job)
 
     def _add(self, handler: Handler) -> None:
         other = self.handlers.get(handler.job_type)
@@ -184,5 +179,5 @@ def declared_codes(app: App) -> list[dict[str, str]]:
             "retry_class": known.retry_class,
             "suggested_action": known.suggested_action,
         }
-        for known in (*codes.BUILT_IN.values(), *app.error_codes.values())
+        for known in (*error_codes.BUILT_IN.values(), *app.error_codes.values())
     ]

@@ -18,10 +18,10 @@ from typing import Any
 
 from pgflow_cli.errors import ConfigurationError, PgflowError
 from pgflow_cli.handlers.app import App
-from pgflow_cli.handlers.declaration import Handler, check_job_type
+from pgflow_cli.handlers.handler import Handler, check_job_type
 
 ENTRY_POINTS = "pgflow.handlers"
-SIMULATION = "pgflow_cli.simulation"
+SIMULATION = "pgflow_cli.handlers.examples"
 
 log = logging.getLogger("pgflow.worker")
 

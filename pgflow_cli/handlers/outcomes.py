@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pgflow_cli import backoff, fingerprints
 from pgflow_cli.formats import error_text
-from pgflow_cli.handlers import codes
-from pgflow_cli.handlers.declaration import Handler
-from pgflow_cli.handlers.signals import (
+from pgflow_cli.handlers import error_codes, fingerprints
+from pgflow_cli.handlers.exceptions import (
     Fail,
     PayloadError,
     Retry,
@@ -19,6 +19,7 @@ from pgflow_cli.handlers.signals import (
     UnknownJobType,
     seconds,
 )
+from pgflow_cli.handlers.handler import Handler
 from pgflow_cli.models.jobs import LeasedJob
 
 NON_RETRYABLE = "NON_RETRYABLE"
@@ -71,7 +72,7 @@ def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
         message = (
             f"an exception that cannot be examined: {error_text.class_name(failure)}"
         )
-        return failed(handler, leased, codes.UNKNOWN, message)
+        return failed(handler, leased, error_codes.UNKNOWN, message)
 
 
 def timed_out(handler: Handler, job: Any) -> Outcome:
@@ -110,7 +111,7 @@ def failed(
     `retried` None asks the code's class, `delay` None the back-off.
     """
     if retried is None:
-        retried = codes.is_retried(code, handler.declared)
+        retried = error_codes.is_retried(code, handler.declared)
     text = error_text.excerpt(message)
     reason = None
     if not retried:
@@ -150,12 +151,10 @@ def told_apart(outcome: Outcome) -> str:
 def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         delay = seconds(error.delay)
-        return Outcome(
-            "snoozed", delay=backoff.backoff_delay(1) if delay is None else delay
-        )
+        return Outcome("snoozed", delay=backoff_delay(1) if delay is None else delay)
     given, retried, delay = _verdict(handler, error)
     message = _message(error)
-    code = given if codes.is_code(given) else codes.UNKNOWN
+    code = given if error_codes.is_code(given) else error_codes.UNKNOWN
     if code is not given:
         shown = error_text.excerpt(given, limit=200)
         message = f"{message} (its error code {shown!r} is not of the form A-Z0-9_)"
@@ -191,7 +190,7 @@ def _verdict(
         return "BAD_PAYLOAD", None, None
     if isinstance(error, UnknownJobType):
         return "UNKNOWN_JOB_TYPE", None, None
-    return codes.code_of(error, handler.errors), None, None
+    return error_codes.code_of(error, handler.errors), None, None
 
 
 def _given(code: object, default: str) -> object:
@@ -225,4 +224,40 @@ def _backoff(handler: Handler, failures: int) -> float:
             own = None
         if own is not None:
             return own
-    return backoff.backoff_delay(failures)
+    return backoff_delay(failures)
+
+
+FIRST = 2.0  # seconds after the first failure
+CAP = 900.0  # no delay is longer
+SPREAD = 0.2  # of the centre, to either side
+
+# No exponent beyond this changes the result, and 2 ** 10,000 is no float.
+_DOUBLINGS = 30
+
+
+def backoff_delay(
+    failures: int, *, chance: Callable[[], float] = random.random
+) -> float:
+    """Return seconds to wait after so many failed attempts.
+
+    2 s doubling, at most 15 min, ±20 %.
+
+    With `chance` uniform in [0, 1):
+
+        centre = min(2 s · 2^(failures − 1), 15 min / 1.2)
+        delay  = centre · (0.8 + 0.4 · chance())
+
+    So the nth failure waits 1.6–2.4 s, 3.2–4.8 s, … and from the tenth on 10–15 min.
+    The centre is capped, not the result: a result cut at the cap would put half of the
+    late retries on one instant. Equal spread around a centre is preferred to full
+    jitter (0 … 2 · centre), which retries some jobs at once and tells an operator
+    nothing about when.
+    """
+    doublings = min(max(failures, 1) - 1, _DOUBLINGS)
+    centre = min(FIRST * 2.0**doublings, CAP / (1 + SPREAD))
+    return min(centre * (1 - SPREAD + 2 * SPREAD * chance()), CAP)
+
+
+def doubling(failures: int, *, longest: float) -> float:
+    """Return 1 s, doubled with each failure so far, at most `longest`."""
+    return min(longest, 2.0 ** min(failures, _DOUBLINGS))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from pgflow_cli.handlers.jobs import Job, current, fields
+from pgflow_cli.handlers.job import Job, current, fields
 
 log = logging.getLogger("pgflow.jobs")
 

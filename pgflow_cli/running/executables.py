@@ -11,11 +11,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pgflow_cli import backoff, fingerprints, programs
+from pgflow_cli import programs
 from pgflow_cli.formats.error_text import excerpt
-from pgflow_cli.handlers import App, Handler, Job, Outcome, conclude, failed, released
+from pgflow_cli.handlers import (
+    App,
+    Handler,
+    Job,
+    Outcome,
+    conclude,
+    failed,
+    fingerprints,
+    outcomes,
+    released,
+)
+from pgflow_cli.handlers.exceptions import seconds
 from pgflow_cli.handlers.outcomes import SUCCEEDED
-from pgflow_cli.handlers.signals import seconds
 from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.programs import CannotStart, Ending
 
@@ -89,7 +99,7 @@ def _not_started(
     """
     spared = leased.attempt_no - 1 - leased.failed_attempts - leased.lost_attempts
     if passing and spared < MOST_SPARED:
-        return released(reason, delay=backoff.backoff_delay(spared + 1))
+        return released(reason, delay=outcomes.backoff_delay(spared + 1))
     return failed(handler, leased, "NOT_STARTED", reason)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pgflow_cli import handlers
 from pgflow_cli.handlers import forks, tasks
-from pgflow_cli.handlers.jobs import current
+from pgflow_cli.handlers.job import current
 from pgflow_cli.running.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pgflow_cli.handlers import tasks
-from pgflow_cli.handlers.jobs import current, fields
+from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.running import executables, threads
 from pgflow_cli.running.threads import OwnThread
 from pgflow_cli.telemetry import log_guard, logs, streams

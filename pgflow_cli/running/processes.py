@@ -18,8 +18,9 @@ from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from pgflow_cli import backoff, handlers
+from pgflow_cli import handlers
 from pgflow_cli.errors import REFUSALS
+from pgflow_cli.handlers import outcomes
 from pgflow_cli.models.jobs import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.running import channel, precautions, worker
@@ -361,7 +362,7 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
                 "failed",
                 started_ago=now - run.started,
                 ended_ago=0.0,
-                delay=None if last else backoff.backoff_delay(failed),
+                delay=None if last else outcomes.backoff_delay(failed),
                 dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
                 failed_attempts=failed,
                 error_code="TIMEOUT",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli.handlers.signals import MAX_DELAY
+from pgflow_cli.handlers.exceptions import MAX_DELAY
 from pgflow_cli.models.jobs import Settlement
 from pgflow_cli.running.slots import Run
 

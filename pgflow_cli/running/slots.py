@@ -15,9 +15,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgflow_cli import backoff, handlers
+from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.handlers import Handler, Hooks, Job, Outcome
+from pgflow_cli.handlers import Handler, Hooks, Job, Outcome, outcomes
 from pgflow_cli.handlers.tasks import AttemptTask
 from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.running import executables
@@ -421,7 +421,7 @@ class Slots:
                     run,
                     handlers.released(
                         "a handler closed the event loop",
-                        delay=backoff.backoff_delay(run.leased.attempt_no),
+                        delay=outcomes.backoff_delay(run.leased.attempt_no),
                     ),
                 )
 

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from pgflow_cli import backoff, handlers
-from pgflow_cli.handlers.jobs import current
+from pgflow_cli import handlers
+from pgflow_cli.handlers import outcomes
+from pgflow_cli.handlers.job import current
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -86,7 +87,7 @@ class StandingThread:
         self._done = True
 
     def _postpone(self, now: float, words: str) -> None:
-        pause = backoff.doubling(self._ends, longest=_LONGEST_PAUSE)
+        pause = outcomes.doubling(self._ends, longest=_LONGEST_PAUSE)
         self._ends += 1
         self._again = now + pause
         log.error(words, self.name, pause, extra={"event": "thread_postponed"})

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from pgflow_cli import dead_letters
-from pgflow_cli.fingerprints import fingerprint
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.handlers.fingerprints import fingerprint
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository

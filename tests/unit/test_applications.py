@@ -296,7 +296,7 @@ def test_without_anything_there_are_no_handlers(
 
 def test_a_job_type_never_imports_anything() -> None:
     app = handlers.load(simulate=True)
-    for job_type in ("os.system", "shop_jobs:run", "pgflow_cli.simulation:ok"):
+    for job_type in ("os.system", "shop_jobs:run", "pgflow_cli.handlers.examples:ok"):
         before = set(sys.modules)
         assert job_type not in app.handlers
         handler = app.handlers.get(job_type, handlers.UNKNOWN)

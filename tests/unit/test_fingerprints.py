@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgflow_cli import fingerprints
-from pgflow_cli.fingerprints import Frame, blanked, fingerprint, frames_of
+from pgflow_cli.handlers import fingerprints
+from pgflow_cli.handlers.fingerprints import Frame, blanked, fingerprint, frames_of
 
 
 @settings(deadline=None)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import handlers, simulation
-from pgflow_cli.handlers import Outcome
+from pgflow_cli import handlers
+from pgflow_cli.handlers import Outcome, examples
 from tests.unit.leased_jobs import leased
 
-run = simulation.app.run
+run = examples.app.run
 
 
 @pytest.mark.parametrize("payload", [{}, [], "x", 3, None, {"ms": "many"}, {"ms": -1}])
@@ -32,7 +32,7 @@ def test_demo_flaky_has_one_fingerprint() -> None:
 
 def test_demo_slow_shows_progress() -> None:
     told: list[tuple[float, float]] = []
-    handler = simulation.app.handlers["demo_slow"]
+    handler = examples.app.handlers["demo_slow"]
     hooks = handlers.Hooks(report_progress=lambda n, total: told.append((n, total)))
     job = handlers.prepare(handler, leased({"seconds": 0}), hooks)
     assert handlers.run(handler, job).status == "succeeded"
@@ -40,7 +40,7 @@ def test_demo_slow_shows_progress() -> None:
 
 
 def test_demo_slow_stops_when_it_is_canceled() -> None:
-    handler = simulation.app.handlers["demo_slow"]
+    handler = examples.app.handlers["demo_slow"]
     job = handlers.prepare(handler, leased({"seconds": 600}))
     job.canceled.set()
     assert handlers.run(handler, job).error_code == "NON_RETRYABLE"
@@ -80,5 +80,5 @@ def test_email_send_looks_at_the_address(payload: Any, code: str | None) -> None
 
 
 def test_the_code_of_rejected_addresses_is_declared() -> None:
-    codes = {c["code"] for c in handlers.declared_codes(simulation.app)}
+    codes = {c["code"] for c in handlers.declared_codes(examples.app)}
     assert "ADDRESS_REJECTED" in codes

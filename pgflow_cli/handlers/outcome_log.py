@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from pgflow_cli.handlers.jobs import Job, fields
+from pgflow_cli.handlers.job import Job, fields
 from pgflow_cli.handlers.outcomes import Outcome, event_of
 from pgflow_cli.models.jobs import LeasedJob
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.handlers.declaration import Handler
-from pgflow_cli.handlers.signals import Delay, PayloadError, seconds
+from pgflow_cli.handlers.exceptions import Delay, PayloadError, seconds
+from pgflow_cli.handlers.handler import Handler
 from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.telemetry import spans, trace_context
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from pgflow_cli.errors import ConfigurationError, UsageError
 from pgflow_cli.formats import payload_text
-from pgflow_cli.handlers import codes, payload_types
-from pgflow_cli.handlers.codes import ErrorCode
-from pgflow_cli.handlers.payload_values import Decode
-from pgflow_cli.handlers.signals import UnknownJobType, seconds
+from pgflow_cli.handlers import error_codes, payload_types
+from pgflow_cli.handlers.error_codes import ErrorCode
+from pgflow_cli.handlers.exceptions import UnknownJobType, seconds
+from pgflow_cli.handlers.payload_types import Decode
 
 DEFAULT_TIMEOUT = 60.0
 LONGEST_TIMEOUT = 30 * 86400.0
@@ -208,7 +208,7 @@ def _errors(
             raise ConfigurationError(
                 f"errors of {job_type}: {error_class!r} is no exception class"
             )
-        if not codes.is_code(code):
+        if not error_codes.is_code(code):
             raise ConfigurationError(f"errors of {job_type}: {code!r} is no error code")
     return dict(errors)
 

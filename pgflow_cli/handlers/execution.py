@@ -11,11 +11,11 @@ from typing import Any
 
 from pgflow_cli.formats import error_text
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.handlers.declaration import Handler
+from pgflow_cli.handlers.exceptions import PayloadError, Signal
 from pgflow_cli.handlers.forks import EndForks
-from pgflow_cli.handlers.jobs import Job, current
+from pgflow_cli.handlers.handler import Handler
+from pgflow_cli.handlers.job import Job, current
 from pgflow_cli.handlers.outcomes import Outcome
-from pgflow_cli.handlers.signals import PayloadError, Signal
 from pgflow_cli.telemetry import trace_context
 
 
