@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgflow_cli import local_server, migrations
+from pgflow_cli import local_server
 from pgflow_cli.errors import DatabaseUnavailable, Refused, TryLater
 from pgflow_cli.local_server import Folder, LocalServer
 from pgflow_cli.local_worker import LocalWorker
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 
 _LOOK_SECONDS = 0.1

@@ -114,7 +114,7 @@ def answer(
     gates: bool = False,
 ) -> int:
     """Show what was asked for; return the exit code."""
-    from pgflow_cli import migrations  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli.maintenance import migrations  # noqa: PLC0415 - start-up stays quick
 
     migrations.require_current(repository)
     job_id = repository.find_job(asked.job_id, since=asked.since)

@@ -22,9 +22,10 @@ from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, fencing, migrations
+from pgflow_cli import errors, fencing
 from pgflow_cli.companions import Companion
 from pgflow_cli.handlers import outcomes
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake

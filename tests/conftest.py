@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
 from tests import executable

@@ -74,7 +74,7 @@ def list_(
       pgflow dlq list -q 'emails.*' --match refused --all-pages -o jsonl
       pgflow dlq list --since 1d --group code-version
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -138,11 +138,8 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
       pgflow dlq show 9c41e07b
       pgflow dlq show 9c41e07b -o json
     """
-    from pgflow_cli import (
-        dead_letters,
-        explanation,
-        migrations,
-    )
+    from pgflow_cli import dead_letters, explanation
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     found = dead_letters.require(repository, job_id)
@@ -177,7 +174,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
       pgflow dlq stats --since 2h --by error-code
       pgflow dlq stats -q emails --by reason --bucket 1h -o csv
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -210,7 +207,8 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
       pgflow dlq export --since 2h dead.jsonl
       pgflow dlq export -q billing --format csv - | head
     """
-    from pgflow_cli import exports, migrations
+    from pgflow_cli import exports
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -248,7 +246,8 @@ def discard(
       pgflow dlq discard --fingerprint f1-3ac91b20 --dry-run
       pgflow dlq list -t gives_up -o ids | pgflow dlq discard - --yes
     """
-    from pgflow_cli import dead_letters, migrations
+    from pgflow_cli import dead_letters
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)

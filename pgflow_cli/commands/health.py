@@ -55,7 +55,7 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
 
 
 def _check_database() -> None:
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     with open_repository(tries=1) as repository:
         migrations.require_current(repository)

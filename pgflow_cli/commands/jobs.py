@@ -75,7 +75,8 @@ def list_(
       pgflow jobs list --stuck -o ids
       pgflow jobs list -t email_send --since 1d --all-pages -o jsonl
     """
-    from pgflow_cli import joblists, migrations
+    from pgflow_cli import joblists
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
@@ -105,8 +106,8 @@ def show(repository: Repository, job_id: str) -> None:
       pgflow jobs show 9c41e07b
       pgflow jobs show 9c41e07b -o json
     """
-    from pgflow_cli import migrations
     from pgflow_cli.explanation import documents
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     found = repository.find_listed_job(repository.find_job(job_id))
@@ -145,7 +146,8 @@ def wait(
       pgflow enqueue ok '{}' -o ids | pgflow jobs wait -
       pgflow jobs wait 9c41e07b e7f3b6c2 --any
     """
-    from pgflow_cli import migrations, submissions
+    from pgflow_cli import submissions
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
@@ -187,7 +189,8 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
       pgflow jobs tail -f -q emails --error-code TIMEOUT
       pgflow jobs tail -f -o jsonl | jq .error_message
     """
-    from pgflow_cli import endings, migrations, scrolling
+    from pgflow_cli import endings, scrolling
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     ends = endings.Endings(repository, repository.resolve_queues(chosen))
@@ -230,7 +233,8 @@ def cancel(
       pgflow jobs cancel -q emails --status queued --dry-run
       pgflow jobs list --slow -o ids | pgflow jobs cancel - --kill --yes
     """
-    from pgflow_cli import jobchanges, migrations
+    from pgflow_cli import jobchanges
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     change.require_selection(ids, chosen)
@@ -269,7 +273,8 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
       pgflow jobs run-now 9c41e07b
       pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
     """
-    from pgflow_cli import jobchanges, migrations
+    from pgflow_cli import jobchanges
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
@@ -297,7 +302,8 @@ def reprioritize(
       pgflow jobs reprioritize 9c41e07b 10
       pgflow jobs reprioritize 9c41e07b e7f3b6c2 -- -5
     """
-    from pgflow_cli import jobchanges, migrations
+    from pgflow_cli import jobchanges
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)

@@ -89,7 +89,7 @@ def up(
       pgflow migrate --wait-for-db 60s --lock-timeout 2s
       pgflow migrate up --dry-run
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     migrations.wait_for_database(database, wait_for_db)
     with open_repository() as repository:
@@ -120,7 +120,7 @@ def status(repository: Repository) -> None:
       pgflow migrate status
       pgflow migrate status -o json
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     output.write(migrations.list_status(repository), STATUS)
 
@@ -140,13 +140,13 @@ def sql(after: int, up_to: int | None) -> None:
       pgflow migrate sql
       pgflow migrate sql --from 1 --to 2
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     output.write_text(migrations.script(after=after, up_to=up_to).splitlines())
 
 
 def _make_partitions(repository: Repository) -> None:
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     try:
         made = migrations.ensure_partitions(repository)

@@ -101,12 +101,8 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli import (
-        dead_letters,
-        migrations,
-        orders,
-        replays,
-    )
+    from pgflow_cli import dead_letters, orders, replays
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
@@ -153,7 +149,7 @@ def list_(repository: Repository, page: Page) -> None:
       pgflow replay list
       pgflow replay list --limit 5 -o json
     """
-    from pgflow_cli import migrations
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
 
@@ -180,7 +176,8 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57
       pgflow replay status 57 -w
     """
-    from pgflow_cli import migrations, replays
+    from pgflow_cli import replays
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     if watch is not None:
@@ -207,7 +204,8 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
     Examples:
       pgflow replay stop 57 --note "smtp is down again"
     """
-    from pgflow_cli import migrations, replays
+    from pgflow_cli import replays
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
@@ -234,11 +232,8 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     Examples:
       pgflow replay resume 57
     """
-    from pgflow_cli import (
-        dead_letters,
-        migrations,
-        replays,
-    )
+    from pgflow_cli import dead_letters, replays
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)
@@ -261,7 +256,8 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --dry-run
       pgflow replay undo 57 --yes
     """
-    from pgflow_cli import migrations, replays
+    from pgflow_cli import replays
+    from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pgflow_cli.maintenance.passes import MaintenancePlan, Pass, run_forever
+from pgflow_cli.maintenance.run import MaintenancePlan, Pass, run_forever
 
 __all__ = ["MaintenancePlan", "Pass", "run_forever"]

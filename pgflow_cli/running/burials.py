@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.maintenance.reap import end_leases
 from pgflow_cli.models.jobs import EndedJob
-from pgflow_cli.reaping import end_leases
 from pgflow_cli.repository import Repository
 
 log = logging.getLogger("pgflow.supervisor")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pgflow_cli import fencing, maintenance, migrations
+from pgflow_cli import fencing, maintenance
 from pgflow_cli.errors import (
     DatabaseUnavailable,
     PermissionDenied,
@@ -22,7 +22,8 @@ from pgflow_cli.errors import (
     TooSlow,
     TryLater,
 )
-from pgflow_cli.reaping import Reaper
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.maintenance.reap import Reaper
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
 from pgflow_cli.running.workplan import WorkPlan

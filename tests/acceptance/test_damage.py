@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import dead_letters, migrations
+from pgflow_cli import dead_letters
 from pgflow_cli.joblists import JobList
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker

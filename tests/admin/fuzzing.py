@@ -23,10 +23,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pgflow_cli import migrations
 from pgflow_cli.admin import api, runners
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.admin.planting import plant_everything
 from tests.servers import running_server

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli import migrations
 from pgflow_cli.admin import api
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of

@@ -27,10 +27,10 @@ from statistics import median, quantiles
 import psutil
 import psycopg
 
-from pgflow_cli import migrations
 from pgflow_cli.admin import server as admin_server
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.joblists import JobList
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database, Repository
 from tests.acceptance.admin_servers import AdminServer, start_server

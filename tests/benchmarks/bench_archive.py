@@ -15,8 +15,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import migrations
-from pgflow_cli.maintenance import MaintenancePlan, Pass
+from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
 from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
 from tests.benchmarks.durable import durable_server

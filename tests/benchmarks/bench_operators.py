@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import migrations
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.benchmarks.durable import durable_server
 from tests.jobs import audit

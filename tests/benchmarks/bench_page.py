@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from pgflow_cli import migrations
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.acceptance.admin_servers import start_server
 from tests.benchmarks.durable import durable_server

@@ -18,8 +18,8 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
 from pgflow_cli.clients import Clients
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.backup_tools import another, digests, found_clients, slow_pg_dump

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
 from pgflow_cli.clients import Clients
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.backup_tools import another, dump_plain, found_clients

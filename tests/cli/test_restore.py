@@ -424,7 +424,7 @@ def test_a_missing_role_is_named_with_the_ways_out(
 def test_a_dump_of_an_older_schema_is_migrated_and_fenced(
     pgflow: RunsPgflow, server: Server, empty: Database
 ) -> None:
-    from pgflow_cli import migrations  # noqa: PLC0415
+    from pgflow_cli.maintenance import migrations  # noqa: PLC0415
     from pgflow_cli.repository import Database as Settings  # noqa: PLC0415
     from pgflow_cli.repository import Repository  # noqa: PLC0415
 

@@ -11,10 +11,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
 from pgflow_cli.errors import ConfigurationError, OutcomeUnknown, TryLater
-from pgflow_cli.maintenance import MaintenancePlan, Pass, archiving, run_forever
-from pgflow_cli.maintenance.passes import TASKS
+from pgflow_cli.maintenance import (
+    MaintenancePlan,
+    Pass,
+    archive,
+    migrations,
+    run_forever,
+)
+from pgflow_cli.maintenance.run import TASKS
 from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
 from tests.days import Day, plant_day
@@ -159,7 +164,7 @@ def test_a_straggler_is_archived_when_its_own_success_has_rested(connection, mai
 def test_a_day_of_many_stragglers_is_moved_in_batches(
     connection, maintain, monkeypatch
 ):
-    monkeypatch.setattr(archiving, "FEW", 3)
+    monkeypatch.setattr(archive, "FEW", 3)
     day = plant_day(connection, 9, 40)
     staying = day.ids(connection)[::8]
     for job_id in staying:
@@ -482,7 +487,7 @@ def test_partitions_statistics_and_workers_are_seen_to(
 def test_a_dry_run_says_what_would_be_and_changes_nothing(
     connection, maintain, monkeypatch
 ):
-    monkeypatch.setattr(archiving, "FEW", 3)
+    monkeypatch.setattr(archive, "FEW", 3)
     whole, heavy = plant_day(connection, 9, 20), plant_day(connection, 10, 10)
     plant_day(connection, 30, 5, partitions=False)
     for job_id in heavy.ids(connection)[:4]:

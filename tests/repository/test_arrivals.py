@@ -8,8 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
-from pgflow_cli.maintenance import MaintenancePlan, Pass
+from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
 from pgflow_cli.producer import new_job_id
 from pgflow_cli.repository import Database, Repository, counters
 from tests import servers

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 import pgflow_cli
-from pgflow_cli.maintenance import chores
-from pgflow_cli.maintenance.passes import MaintenancePlan, Pass
+from pgflow_cli.maintenance import tasks
+from pgflow_cli.maintenance.run import MaintenancePlan, Pass
 from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
@@ -35,7 +35,7 @@ def maintain(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., TaskReport]:
     """Forget what is unused; for no open transaction is it waited."""
-    monkeypatch.setattr(chores, "_PATIENCE", 0.0)
+    monkeypatch.setattr(tasks, "_PATIENCE", 0.0)
 
     def run(**options: Any) -> TaskReport:
         plan = MaintenancePlan(tasks=("queues",), sleep=0.0, **options)
@@ -145,7 +145,7 @@ def test_no_job_is_without_its_place_whenever_it_is_enqueued(
 
         [(now,)] = connection.execute("select now()").fetchall()
         produce("retire")
-        ids = repository.retire_places(now, chores._LEAST, limit=10)
+        ids = repository.retire_places(now, tasks._LEAST, limit=10)
         produce("list")
         older = repository.list_transactions().keys()
         produce("forget")

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,
@@ -17,6 +16,7 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.schema import ServerFacts
 from pgflow_cli.repository import Database, Repository, sqlfiles
 from tests.private_servers import pgbouncer

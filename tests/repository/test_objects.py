@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli import migrations
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
 from tests.servers import Database

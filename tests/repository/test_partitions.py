@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import migrations
 from pgflow_cli.errors import TryLater
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 
 DAY = timedelta(days=1)

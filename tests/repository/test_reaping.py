@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import reaping
 from pgflow_cli.errors import LeasesRefused, PermissionDenied
+from pgflow_cli.maintenance import reap
+from pgflow_cli.maintenance.reap import Reaper, end_leases
 from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan
-from pgflow_cli.reaping import Reaper, end_leases
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, expire_leases, new_worker, plant, status_of
 
@@ -148,7 +148,7 @@ def test_leases_that_there_was_no_time_for_wait_until_others_had_their_turn(
     connection: Connection, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a slow trigger: each batch ends after its first lease."""
-    monkeypatch.setattr(reaping, "PATIENCE", -1.0)
+    monkeypatch.setattr(reap, "PATIENCE", -1.0)
     plant(connection, 7)
     jobs = sorted(lease_each(repository, 7), key=lambda job: job.lease_id)
     poison(connection, jobs[:6], "57014")

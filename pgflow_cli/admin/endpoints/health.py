@@ -8,12 +8,13 @@ from http import HTTPStatus
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from werkzeug.wrappers import Response
 
-from pgflow_cli import metrics, migrations
+from pgflow_cli import metrics
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.maintenance import migrations
 
 
 def health(call: Call) -> Response:

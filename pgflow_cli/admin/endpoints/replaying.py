@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from pgflow_cli import dead_letters, migrations, orders, previews, replays
+from pgflow_cli import dead_letters, orders, previews, replays
 from pgflow_cli.admin import fields, filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.enqueueing import MAX_ATTEMPTS, PRIORITY
@@ -16,6 +16,7 @@ from pgflow_cli.admin.routes import Answer, Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TEXTS, WHOLE, Shape
 from pgflow_cli.dead_letters import Sought
 from pgflow_cli.errors import Refused
+from pgflow_cli.maintenance import migrations
 from pgflow_cli.models import selection
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.models.selection import JobFilter

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from pgflow_cli.errors import Contention
-from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.maintenance.batches import Turn
 from pgflow_cli.models.maintenance import (
     ATTEMPTS,
     JOBS,

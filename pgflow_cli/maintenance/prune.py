@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pgflow_cli.errors import Contention
-from pgflow_cli.maintenance.archiving import EXACT, run_patiently
-from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.maintenance.archive import EXACT, run_patiently
+from pgflow_cli.maintenance.batches import Turn
 from pgflow_cli.models.maintenance import ATTEMPTS, JOBS, Cuts, PartitionDay, Removed
 from pgflow_cli.repository import Repository
 

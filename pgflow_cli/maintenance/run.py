@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pgflow_cli import migrations
 from pgflow_cli.errors import (
     ConfigurationError,
     Contention,
@@ -21,10 +20,10 @@ from pgflow_cli.errors import (
     PgflowError,
     TryLater,
 )
-from pgflow_cli.maintenance import chores
-from pgflow_cli.maintenance.archiving import archive
-from pgflow_cli.maintenance.pruning import prune
-from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.maintenance import migrations, tasks
+from pgflow_cli.maintenance.archive import archive
+from pgflow_cli.maintenance.batches import Turn
+from pgflow_cli.maintenance.prune import prune
 from pgflow_cli.models.maintenance import Cuts, TaskReport
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry import logs
@@ -217,14 +216,14 @@ class Pass:
 
     def _duties(self) -> dict[str, Callable[[Repository, Cuts, Turn], None]]:
         return {
-            "reap": partial(chores.reap, crash_budget=self.plan.crash_budget),
+            "reap": partial(tasks.reap, crash_budget=self.plan.crash_budget),
             "archive": archive,
             "prune": prune,
-            "partitions": chores.make_partitions,
-            "rate-counters": chores.prune_counters,
-            "workers": chores.forget_workers,
-            "queues": chores.forget_queues,
-            "analyze": chores.analyze,
+            "partitions": tasks.make_partitions,
+            "rate-counters": tasks.prune_counters,
+            "workers": tasks.forget_workers,
+            "queues": tasks.forget_queues,
+            "analyze": tasks.analyze,
         }
 
     def _keep_lock(self) -> None:

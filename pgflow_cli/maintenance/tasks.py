@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from pgflow_cli import migrations
-from pgflow_cli.maintenance.turns import Turn
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.maintenance.batches import Turn
+from pgflow_cli.maintenance.reap import Reaper
 from pgflow_cli.models.maintenance import Cuts
-from pgflow_cli.reaping import Reaper
 from pgflow_cli.repository import Repository
 
 _MANY = 100_000  # no further does a dry run count
