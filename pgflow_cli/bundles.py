@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from pgflow_cli import destinations
 from pgflow_cli.errors import OutputFailed, UsageError
 from pgflow_cli.formats import safe_text
+from pgflow_cli.local import output_files
 
 _AS_IT_IS = "payload_json"  # asked for by name; masked, it would be another one
 
@@ -26,7 +26,7 @@ def write(target: str, document: Mapping[str, Any]) -> None:
     whole = masked(document)
     content = _zipped(whole) if target.endswith(".zip") else _json(whole)
     try:
-        with destinations.opened(target) as file:
+        with output_files.opened(target) as file:
             file.write(content)
     except OSError as error:
         raise OutputFailed(

@@ -12,9 +12,9 @@ from dataclasses import fields
 from io import TextIOWrapper
 from typing import TextIO
 
-from pgflow_cli import destinations
 from pgflow_cli.errors import OutputFailed
 from pgflow_cli.formats import values
+from pgflow_cli.local import output_files
 from pgflow_cli.models.dead_letters import ExportedLetter
 from pgflow_cli.models.selection import JobFilter, Position
 from pgflow_cli.repository import Repository
@@ -91,6 +91,6 @@ def _opened(target: str) -> Iterator[TextIO]:
     if target == "-":
         yield sys.stdout
         return
-    with destinations.opened(target) as file:
+    with output_files.opened(target) as file:
         stream = TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         yield stream

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import clients
+from pgflow_cli.local import clients
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.servers import Database, Server

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgflow_cli.local_server import binaries as programs
+from pgflow_cli.local import binaries as programs
 
 # Read at import, because every test clears PGFLOW_* from its environment.
 GIVEN_URL = os.environ.get("PGFLOW_TEST_URL")

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from pgflow_cli.local_server import binaries
+from pgflow_cli.local import binaries
 
 
 def needs_tool(name: str) -> str:

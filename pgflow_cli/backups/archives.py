@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from pgflow_cli import destinations
 from pgflow_cli.backups import manifest as manifests
-from pgflow_cli.destinations import PARTIAL
 from pgflow_cli.errors import OutputFailed, Refused, TryLater
+from pgflow_cli.local import output_files
+from pgflow_cli.local.output_files import PARTIAL
 from pgflow_cli.models.backups import Manifest
 
 try:
@@ -40,13 +40,13 @@ class Archive:
 
     def __init__(self, path: Path, *, directory: bool) -> None:
         with _failing_as_output(path):
-            if destinations.is_special(path):
+            if output_files.is_special(path):
                 raise Refused(
                     f"{path} is no file; a backup is checked before it gets its name",
                     "Name a file, or write to stdout: pgflow backup -",
                     reason_code="EXISTS",
                 )
-            path = destinations.followed(path)
+            path = output_files.followed(path)
         self.path, self.directory = path, directory
         self.partial = path.with_name(path.name + PARTIAL)
         self._lock: int | None = None

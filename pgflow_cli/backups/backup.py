@@ -11,13 +11,13 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO
 
-from pgflow_cli import clients
 from pgflow_cli.backups import archives, verification
 from pgflow_cli.backups import manifest as manifests
 from pgflow_cli.backups.archives import Archive
 from pgflow_cli.backups.dumps import EXTENSIONS, Dump
-from pgflow_cli.clients import Clients, Run
 from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.local import clients
+from pgflow_cli.local.clients import Clients, Run
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.backups import DumpSource, Manifest, TableDigest, TablePlan
 from pgflow_cli.repository import Database, Repository

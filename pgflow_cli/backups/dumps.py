@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from pgflow_cli.clients import Clients, Run
 from pgflow_cli.errors import CheckFailed, PgflowError, Refused
+from pgflow_cli.local.clients import Clients, Run
 from pgflow_cli.repository import Database
 
 Kind = Literal["custom", "directory", "tar", "plain"]

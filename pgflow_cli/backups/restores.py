@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgflow_cli import clients
 from pgflow_cli.backups import manifest as manifests
 from pgflow_cli.backups.dumps import Dump
-from pgflow_cli.clients import Clients
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,
@@ -20,6 +18,8 @@ from pgflow_cli.errors import (
     Refused,
     UnknownDatabase,
 )
+from pgflow_cli.local import clients
+from pgflow_cli.local.clients import Clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.backups import Manifest, TableDigest

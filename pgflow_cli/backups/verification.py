@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgflow_cli.backups.dumps import Dump
-from pgflow_cli.clients import Clients
 from pgflow_cli.errors import CheckFailed, ConfigurationError
-from pgflow_cli.local_server import LocalServer, find_binaries
+from pgflow_cli.local import LocalServer, find_binaries
+from pgflow_cli.local.clients import Clients
 from pgflow_cli.models.backups import TableDigest
 from pgflow_cli.repository import Database, Repository
 

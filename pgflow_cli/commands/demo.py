@@ -12,7 +12,7 @@ from pgflow_cli import output, settings, terminal
 from pgflow_cli.context import command
 
 if TYPE_CHECKING:
-    from pgflow_cli.demonstration import Demonstration
+    from pgflow_cli.local.demo import Demonstration
 
 COUNTS = (
     output.Column("queue"),
@@ -61,9 +61,9 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
       pgflow demo
       pgflow demo --jobs 200 --seconds 30 --keep
     """
-    from pgflow_cli import demonstration
+    from pgflow_cli.local import demo as demo_server
 
-    with demonstration.running(
+    with demo_server.running(
         jobs=jobs,
         seconds=seconds,
         url=settings.typed_database_url(),

@@ -14,7 +14,7 @@ from pgflow_cli.context import Group
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgflow_cli.local_server import Folder
+    from pgflow_cli.local import Folder
 
 STATUS = (
     output.Column("running"),
@@ -90,12 +90,8 @@ def run(**options: Any) -> int:
     Examples:
       pgflow dev --app myapp.jobs
     """
-    from pgflow_cli import development
-    from pgflow_cli.local_server import (
-        AlreadyRunning,
-        LocalServer,
-        find_running,
-    )
+    from pgflow_cli.local import AlreadyRunning, LocalServer, find_running
+    from pgflow_cli.local import dev as dev_server
 
     where = _chosen(options["data_dir"], user=options["user"])
     if options["print_url"]:
@@ -119,10 +115,10 @@ def run(**options: Any) -> int:
     if found is None:
         try:
             worker = None if options["no_worker"] else worker_options
-            return development.run(server, worker, say=output.say)
+            return dev_server.run(server, worker, say=output.say)
         except AlreadyRunning:
             found = _running(where)
-    development.follow(found, say=output.say)
+    dev_server.follow(found, say=output.say)
     return 0
 
 
@@ -144,9 +140,9 @@ def stop(data_dir: Path, user: bool) -> None:
     Examples:
       pgflow dev stop
     """
-    from pgflow_cli import development
+    from pgflow_cli.local import dev as dev_server
 
-    stopped = development.stop(_chosen(data_dir, user=user))
+    stopped = dev_server.stop(_chosen(data_dir, user=user))
     output.say("stopped" if stopped else "no server runs here")
 
 
@@ -160,10 +156,10 @@ def status(data_dir: Path, user: bool) -> None:
     Examples:
       pgflow dev status -o json
     """
-    from pgflow_cli import local_server
+    from pgflow_cli import local
 
     where = _chosen(data_dir, user=user)
-    folder = local_server.find_running(where) or local_server.folders(where)[0]
+    folder = local.find_running(where) or local.folders(where)[0]
     output.write_record(folder.status(), STATUS)
 
 
@@ -179,10 +175,10 @@ def psql(data_dir: Path, user: bool, arguments: tuple[str, ...]) -> None:
       pgflow dev psql
       pgflow dev psql -- -c 'select * from pgflow.job_overview'
     """
-    from pgflow_cli import local_server
+    from pgflow_cli import local
 
     found = _running(_chosen(data_dir, user=user))
-    command, variables = local_server.psql(found)
+    command, variables = local.psql(found)
     os.execve(command[0], [*command, *arguments], {**os.environ, **variables})  # noqa: S606
 
 
@@ -197,26 +193,26 @@ def reset(data_dir: Path, user: bool, yes: bool) -> None:
     Examples:
       pgflow dev reset --yes
     """
-    from pgflow_cli import development
+    from pgflow_cli.local import dev as dev_server
 
     where = _chosen(data_dir, user=user)
     output.confirm(f"delete the jobs and all data in {where}", yes=yes)
-    deleted = development.reset(where)
+    deleted = dev_server.reset(where)
     output.say(
         "\n".join(f"deleted the data in {path}" for path in deleted) or "no data"
     )
 
 
 def _chosen(data_dir: Path, *, user: bool) -> Path:
-    from pgflow_cli import local_server
+    from pgflow_cli import local
 
-    return local_server.user_folder() if user else data_dir
+    return local.user_folder() if user else data_dir
 
 
 def _running(where: Path) -> Folder:
-    from pgflow_cli import local_server
+    from pgflow_cli import local
 
-    found = local_server.find_running(where)
+    found = local.find_running(where)
     if found is None:
         raise ConfigurationError(
             f"no server runs for {where}", "Start one in another terminal: pgflow dev"

@@ -63,7 +63,7 @@ def _of_the_database() -> tuple[int | None, str | None, int | None]:
 
 def _of_pg_dump(server: int | None) -> str | None:
     """Return the version of the pg_dump that backup would take, if there is one."""
-    from pgflow_cli import clients
+    from pgflow_cli.local import clients
 
     try:
         return clients.find(server or 0).version

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from pgflow_cli import clients
 from pgflow_cli.diagnosis import Finding, jobs, schema, upkeep, vacuum
 from pgflow_cli.diagnosis.findings import warn
 from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.local import clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.diagnosis import (
     AppliedStep,

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pgflow_cli import programs
 from pgflow_cli.formats.error_text import excerpt
 from pgflow_cli.handlers import (
     App,
@@ -26,8 +25,9 @@ from pgflow_cli.handlers import (
 )
 from pgflow_cli.handlers.exceptions import seconds
 from pgflow_cli.handlers.outcomes import SUCCEEDED
+from pgflow_cli.local import processes
+from pgflow_cli.local.processes import CannotStart, Ending
 from pgflow_cli.models.jobs import LeasedJob
-from pgflow_cli.programs import CannotStart, Ending
 
 TAIL = 2048  # bytes of stderr that become the error message
 MOST_SPARED = 10  # attempts in a shortage of the host's; further ones are failures
@@ -67,7 +67,7 @@ def run(
     try:
         with _control_file() as control:
             surroundings = _environment(job, control, environment)
-            ending = programs.run(
+            ending = processes.run(
                 command,
                 data=job.leased.payload.encode(errors="replace"),
                 environment=surroundings,

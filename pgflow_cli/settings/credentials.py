@@ -119,18 +119,18 @@ def _warn_of_unheeded_profile(session: Session) -> None:
 def _dev_server() -> tuple[str, ...]:
     if not DEV_FOLDER.is_dir():
         return ()
-    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import local  # noqa: PLC0415 - start-up stays quick
 
-    if local_server.running_url(DEV_FOLDER) is None:
+    if local.running_url(DEV_FOLDER) is None:
         return ()
     return ("A dev server runs here:  export DATABASE_URL=$(pgflow dev --print-url)",)
 
 
 def _local(url: str) -> str:
     """Return the URL of this folder's private server, which is started if need be."""
-    from pgflow_cli import local_server  # noqa: PLC0415 - start-up stays quick
+    from pgflow_cli import local  # noqa: PLC0415 - start-up stays quick
 
-    return local_server.url_of_dev(
+    return local.url_of_dev(
         Path(url.removeprefix("dev:") or DEV_FOLDER),
         environment=environment.value(),
         pg_bin=pg_bin.value(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgflow_cli import clients
+from pgflow_cli.local import clients
 from tests.conftest import RunsPgflow
 from tests.jobs import plant
 from tests.private_servers import private_server

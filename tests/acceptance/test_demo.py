@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pgflow_cli import demonstration
+from pgflow_cli.local import demo as demo_server
 from tests.acceptance.conftest import is_gone
 from tests.servers import Database
 from tests.tools import needs_postgresql
@@ -118,7 +118,7 @@ def test_the_demo_changes_no_database_that_holds_pgflow(
 
 def test_the_jobs_are_as_many_as_asked_and_of_every_kind() -> None:
     for count in (12, 40, 1000):
-        jobs = demonstration.mixed_jobs(count, seconds=12)
+        jobs = demo_server.mixed_jobs(count, seconds=12)
         assert len(jobs) == count
         types = {job["job_type"] for job in jobs}
         assert types >= {"poison", "fail_me", "email_send", "demo_flaky", "demo_ok"}

@@ -20,8 +20,8 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.local_server import Folder, find_running
-from pgflow_cli.local_server.binaries import server_account
+from pgflow_cli.local import Folder, find_running
+from pgflow_cli.local.binaries import server_account
 
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
 WaitUntil = Callable[..., Any]

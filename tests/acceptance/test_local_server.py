@@ -21,18 +21,14 @@ import pytest
 
 import pgflow_cli
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.local_server import (
+from pgflow_cli.local import (
     AlreadyRunning,
     Folder,
     LocalServer,
     running_url,
     url_of_dev,
 )
-from pgflow_cli.local_server.binaries import (
-    Account,
-    runs_as,
-    server_account,
-)
+from pgflow_cli.local.binaries import Account, runs_as, server_account
 from tests.acceptance.conftest import is_gone
 from tests.tools import missing, needs_postgresql
 
@@ -45,7 +41,7 @@ IS_ROOT = os.geteuid() == 0
 OWNER = """
 import json, sys
 from pathlib import Path
-from pgflow_cli.local_server import LocalServer
+from pgflow_cli.local import LocalServer
 data, ephemeral, pg_bin = json.loads(sys.argv[1])
 server = LocalServer(
     Path(data) if data else None,
@@ -303,7 +299,7 @@ def test_the_dev_url_is_refused_outside_development(data_dir: Path) -> None:
 def test_a_server_started_by_the_dev_url_ends_with_its_process(data_dir: Path) -> None:
     program = (
         "import sys; from pathlib import Path;"
-        "from pgflow_cli.local_server import url_of_dev;"
+        "from pgflow_cli.local import url_of_dev;"
         "print(url_of_dev(Path(sys.argv[1]), environment='dev'))"
     )
     done = subprocess.run(
@@ -380,7 +376,7 @@ def python_for(account: Account | None) -> str:
     """Return a Python that this account can run, or skip the test."""
     if account is None:
         return sys.executable
-    check = "import sys; sys.path.append(sys.argv[1]); import pgflow_cli.local_server"
+    check = "import sys; sys.path.append(sys.argv[1]); import pgflow_cli.local"
     pythons = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
     there = [python for python in pythons if Path(python).exists()]
     tree = open_tree()

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.clients import Clients
+from pgflow_cli.local.clients import Clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.clients import Clients
+from pgflow_cli.local.clients import Clients
 from tests import executable
 from tests.backup_tools import another, digests, found_clients, slow_pg_dump
 from tests.conftest import RunsPgflow

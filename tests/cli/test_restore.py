@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.clients import Clients
+from pgflow_cli.local.clients import Clients
 from tests.backup_tools import (
     another,
     digests,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import local_server, settings
+from pgflow_cli import local, settings
 from pgflow_cli.errors import UsageError
 from pgflow_cli.options import Setting
 from tests.cli.programs import calling, run, showing, where, write_file
@@ -383,9 +383,7 @@ def test_a_dev_server_that_runs_here_is_named_among_the_ways_out(
     (tmp_path / ".pgflow").mkdir()
     assert way not in run("where", commands=[where]).stderr
     # Whether one runs is local_server's to find out, and tested there.
-    monkeypatch.setattr(
-        local_server, "running_url", lambda folder: f"postgres:///{folder}"
-    )
+    monkeypatch.setattr(local, "running_url", lambda folder: f"postgres:///{folder}")
     result = run("where", commands=[where])
     assert result.exit_code == 78
     assert way in result.stderr

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_cli import bundles, destinations
+from pgflow_cli import bundles
 from pgflow_cli.errors import OutputFailed
+from pgflow_cli.local import output_files
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
 
@@ -22,12 +23,12 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced_when_whole(
     real.parent.mkdir()
     real.write_text("old")
     link.symlink_to("real/a.json")
-    with destinations.opened(str(link)) as file:
+    with output_files.opened(str(link)) as file:
         file.write(b"new")
         assert real.read_text() == "old"
     assert (link.is_symlink(), real.read_text()) == (True, "new")
     real.unlink()
-    with destinations.opened(str(link)) as file:
+    with output_files.opened(str(link)) as file:
         file.write(b"made")
     assert (link.is_symlink(), real.read_text()) == (True, "made")
     assert [p.name for p in real.parent.iterdir()] == ["a.json"]
@@ -53,10 +54,10 @@ def test_a_link_to_a_named_pipe_is_no_file_either(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "file").write_text("")
-    special = [p.name for p in sorted(tmp_path.iterdir()) if destinations.is_special(p)]
+    special = [p.name for p in sorted(tmp_path.iterdir()) if output_files.is_special(p)]
     assert special == ["link", "pipe"]
-    assert not destinations.is_special(tmp_path)
-    assert not destinations.is_special(tmp_path / "none")
+    assert not output_files.is_special(tmp_path)
+    assert not output_files.is_special(tmp_path / "none")
 
 
 @pytest.mark.skipif(

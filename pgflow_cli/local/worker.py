@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pgflow_cli
-from pgflow_cli.local_server import LocalServer
+from pgflow_cli.local import LocalServer
 
 
 class LocalWorker:

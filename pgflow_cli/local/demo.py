@@ -13,11 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pgflow_cli import development
 from pgflow_cli.errors import PgflowError, Refused
 from pgflow_cli.handlers import App, Job
-from pgflow_cli.local_server import LocalServer
-from pgflow_cli.local_worker import LocalWorker
+from pgflow_cli.local import LocalServer, dev
+from pgflow_cli.local.worker import LocalWorker
 from pgflow_cli.models.dead_letters import DeadLetter
 from pgflow_cli.models.explanation import JobFacts
 from pgflow_cli.models.jobs import JobOptions, TypeCounts
@@ -112,7 +111,7 @@ class Demonstration:
 
     def wait_for_signal(self) -> None:
         """Keep everything as it is until Ctrl-C or SIGTERM."""
-        with development.noted_signals() as signals:
+        with dev.noted_signals() as signals:
             while not signals:
                 time.sleep(_LOOK_SECONDS)
 
@@ -155,7 +154,7 @@ def running(
                 "the database already holds a pgflow schema; the demo changes none",
                 "Without --database-url it starts a private server.",
             )
-        development.migrate(url)
+        dev.migrate(url)
         enqueue(repository, jobs=jobs, seconds=seconds)
         say(f"enqueued {jobs} jobs; starting {_PROCESSES} worker processes")
         folder = stack.enter_context(_log_folder(server))

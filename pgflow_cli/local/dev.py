@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgflow_cli import local_server
+from pgflow_cli import local
 from pgflow_cli.errors import DatabaseUnavailable, Refused, TryLater
-from pgflow_cli.local_server import Folder, LocalServer
-from pgflow_cli.local_worker import LocalWorker
+from pgflow_cli.local import Folder, LocalServer
+from pgflow_cli.local.worker import LocalWorker
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 
@@ -74,14 +74,14 @@ def stop(data_dir: Path) -> bool:
 
     The owner is asked to, so that its worker ends its jobs.
     """
-    stopped = [_stop(folder) for folder in local_server.folders(data_dir)]
+    stopped = [_stop(folder) for folder in local.folders(data_dir)]
     return any(stopped)
 
 
 def reset(data_dir: Path) -> list[Path]:
     """Delete the data of a server that does not run; return the folders deleted."""
     deleted = []
-    for folder in local_server.folders(data_dir):
+    for folder in local.folders(data_dir):
         if not folder.data.exists():
             continue
         lock = folder.lock()

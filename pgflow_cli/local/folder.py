@@ -12,17 +12,20 @@ import os
 import shutil
 import signal
 import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.local_server import identity
-from pgflow_cli.local_server.binaries import (
+from pgflow_cli.local import process_identity
+from pgflow_cli.local.binaries import (
     ROOTS_FOLDER,
     Account,
     Binaries,
+    runs_as,
     server_account,
 )
 
@@ -121,7 +124,7 @@ class Folder:
     def owner(self) -> int | None:
         """Return the process that started the server and still lives."""
         record = self.record()
-        if record and identity.is_same(record.owner, record.owner_started):
+        if record and process_identity.is_same(record.owner, record.owner_started):
             return record.owner
         return None
 
@@ -132,7 +135,7 @@ class Folder:
         time it started must agree too.
         """
         pid, since, _ = self._pid_file()
-        return pid if pid and identity.is_same(pid, since) else None
+        return pid if pid and process_identity.is_same(pid, since) else None
 
     def is_ready(self) -> bool:
         """Whether the server takes connections."""
@@ -298,3 +301,43 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
         if account is not None:
             os.fchown(file.fileno(), account.uid, account.gid)
     partial.replace(path)
+
+
+_PREFIX = "pgflow-server-"
+_ABANDONED_SECONDS = 600
+
+
+def make_ephemeral(account: Account | None) -> Folder:
+    """Make a temporary folder that the server's account reaches."""
+    root = _temporary_root(account)
+    return Folder(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root)), ephemeral=True)
+
+
+def abandoned(account: Account | None) -> Iterator[tuple[Folder, int]]:
+    """Yield ephemeral folders, and their locks, whose owner and guard are gone."""
+    for path in Path(_temporary_root(account)).glob(f"{_PREFIX}*"):
+        try:
+            stat = path.lstat()
+            fresh = time.time() - stat.st_mtime < _ABANDONED_SECONDS
+            ours = stat.st_uid == os.geteuid()
+            if not ours or (fresh and not (path / "lock").exists()):
+                continue
+            folder = Folder(path, ephemeral=True)
+            lock = folder.lock()
+        except OSError:
+            continue  # somebody else was faster
+        if lock is not None:
+            yield folder, lock
+
+
+def _temporary_root(account: Account | None) -> str:
+    usual = tempfile.gettempdir()
+    if account is None:
+        return usual
+    for folder in (usual, "/tmp", "/var/tmp"):  # noqa: S108
+        if runs_as(account, "/bin/sh", "-c", 'cd "$0"', folder):
+            return folder
+    raise ConfigurationError(
+        f"{account.name}, who runs PostgreSQL for root, can enter no temporary folder",
+        "Set TMPDIR to one that everybody may enter.",
+    )

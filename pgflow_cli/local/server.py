@@ -13,19 +13,20 @@ from types import TracebackType
 from typing import Self
 
 from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable, TryLater
-from pgflow_cli.local_server import binaries as programs
-from pgflow_cli.local_server import identity
-from pgflow_cli.local_server.binaries import ROOTS_FOLDER, Binaries, server_account
-from pgflow_cli.local_server.ephemeral import abandoned, make_ephemeral
-from pgflow_cli.local_server.folder import (
+from pgflow_cli.local import binaries as programs
+from pgflow_cli.local import process_identity
+from pgflow_cli.local.binaries import ROOTS_FOLDER, Binaries, server_account
+from pgflow_cli.local.folder import (
     PORT,
     USER,
     Folder,
     Record,
+    abandoned,
+    make_ephemeral,
     make_folder,
     write_private,
 )
-from pgflow_cli.local_server.guard import Guard
+from pgflow_cli.local.guard import Guard
 
 _START_SECONDS = 60.0
 
@@ -226,7 +227,7 @@ class LocalServer:
         folder.write_record(
             Record(
                 owner=os.getpid(),
-                owner_started=identity.started(os.getpid()) or 0.0,
+                owner_started=process_identity.started(os.getpid()) or 0.0,
                 binaries=str(binaries.folder),
                 version=binaries.version,
                 sockets=str(sockets),

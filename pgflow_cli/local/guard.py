@@ -14,13 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pgflow_cli
-from pgflow_cli.local_server import identity
-from pgflow_cli.local_server.binaries import Binaries, server_account
-from pgflow_cli.local_server.folder import Folder
+from pgflow_cli.local import process_identity
+from pgflow_cli.local.binaries import Binaries, server_account
+from pgflow_cli.local.folder import Folder
 
-_RUN = (
-    "import sys; from pgflow_cli.local_server import guard; guard.main(*sys.argv[1:])"
-)
+_RUN = "import sys; from pgflow_cli.local import guard; guard.main(*sys.argv[1:])"
 
 
 class Guard:
@@ -46,11 +44,11 @@ class Guard:
 
     def mind(self, pid: int) -> None:
         """Have this process and its group killed should the owner be killed."""
-        self._say(f"mind {pid} {identity.started(pid) or 0.0}")
+        self._say(f"mind {pid} {process_identity.started(pid) or 0.0}")
 
     def mind_server(self, pid: int) -> None:
         """Have the server ended even if it has not written its pid file by then."""
-        self._say(f"server {pid} {identity.started(pid) or 0.0}")
+        self._say(f"server {pid} {process_identity.started(pid) or 0.0}")
 
     def dismiss(self) -> None:
         """Let the guard go: everything is in order."""
@@ -80,7 +78,7 @@ def main(path: str, kind: str, binaries: str, version: str) -> None:
             case ["done"]:
                 return
     for process in minded:
-        identity.kill_group(*process)
+        process_identity.kill_group(*process)
     folder.end(Binaries(Path(binaries), int(version), server_account()))
     for process in servers:
-        identity.kill_group(*process, signal.SIGQUIT)
+        process_identity.kill_group(*process, signal.SIGQUIT)

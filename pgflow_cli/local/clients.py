@@ -28,8 +28,8 @@ from pgflow_cli.errors import (
     Refused,
     TryLater,
 )
-from pgflow_cli.local_server import binaries
-from pgflow_cli.programs import child_preparation
+from pgflow_cli.local import binaries
+from pgflow_cli.local.processes import child_preparation
 from pgflow_cli.repository import Database
 
 _GRACE_SECONDS = 10.0

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable
-from pgflow_cli.local_server.binaries import server_account
-from pgflow_cli.local_server.folder import DEFAULT_FOLDER, PORT, USER, Folder
-from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
+from pgflow_cli.local.binaries import server_account
+from pgflow_cli.local.folder import DEFAULT_FOLDER, PORT, USER, Folder
+from pgflow_cli.local.server import AlreadyRunning, LocalServer
 
 _PATIENCE_SECONDS = 60.0
 

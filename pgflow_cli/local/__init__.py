@@ -6,9 +6,9 @@ started it: a guard ends it when that process is killed.
 
 from __future__ import annotations
 
-from pgflow_cli.local_server.binaries import find as find_binaries
-from pgflow_cli.local_server.folder import DEFAULT_FOLDER, Folder, ServerStatus
-from pgflow_cli.local_server.lookup import (
+from pgflow_cli.local.binaries import find as find_binaries
+from pgflow_cli.local.folder import DEFAULT_FOLDER, Folder, ServerStatus
+from pgflow_cli.local.lookup import (
     find_running,
     folders,
     psql,
@@ -16,7 +16,7 @@ from pgflow_cli.local_server.lookup import (
     url_of_dev,
     user_folder,
 )
-from pgflow_cli.local_server.server import AlreadyRunning, LocalServer
+from pgflow_cli.local.server import AlreadyRunning, LocalServer
 
 __all__ = [
     "DEFAULT_FOLDER",
