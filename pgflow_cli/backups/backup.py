@@ -11,10 +11,10 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO
 
-from pgflow_cli.backups import archives, verification
+from pgflow_cli.backups import files, verify
 from pgflow_cli.backups import manifest as manifests
-from pgflow_cli.backups.archives import Archive
-from pgflow_cli.backups.dumps import EXTENSIONS, Dump
+from pgflow_cli.backups.dump import EXTENSIONS, Dump
+from pgflow_cli.backups.files import Archive
 from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.local import clients
 from pgflow_cli.local.clients import Clients, Run
@@ -124,7 +124,7 @@ class _Backup:
         if stdout is not None:
             return self._stream(stdout)
         extension = EXTENSIONS[self.wanted.format]
-        path = self.wanted.path or archives.default_path(
+        path = self.wanted.path or files.default_path(
             self.source.database, self.source.now, extension
         )
         archive = Archive(path, directory=self.wanted.format == "directory")
@@ -136,7 +136,7 @@ class _Backup:
             archive.publish(manifest, sums)
         removed = []
         if self.wanted.keep is not None:
-            removed = archives.remove_older(path, manifest, self.wanted.keep)
+            removed = files.remove_older(path, manifest, self.wanted.keep)
         return Taken(str(path), manifest, removed, self._record(str(path), manifest))
 
     def _stream(self, stdout: IO[bytes]) -> Taken:
@@ -229,11 +229,11 @@ class _Backup:
             return None
         expected = self._expected()
         held = {name for name, digest in expected.items() if digest.rows}
-        verification.check_contents(dump, self.clients, held)
+        verify.check_contents(dump, self.clients, held)
         if wanted.verify != "restore":
             return None
         self.teller.hint("dumped; restoring it elsewhere, to compare every row")
-        where = verification.check_by_restoring(
+        where = verify.check_by_restoring(
             dump,
             self.clients,
             self.repository.database,

@@ -14,7 +14,7 @@ from pgflow_cli.consent import Change, change_options
 from pgflow_cli.context import command
 
 if TYPE_CHECKING:
-    from pgflow_cli.backups.restores import Source, Target
+    from pgflow_cli.backups.restore import Source, Target
     from pgflow_cli.repository import Database
 
 
@@ -58,19 +58,19 @@ def restore(file: str, change: Change, **options: Any) -> None:
       pgflow restore app.dump --clean --confirm app
       gunzip -c app.sql.gz | pgflow restore -
     """
-    from pgflow_cli.backups import restores
+    from pgflow_cli.backups import restore as restoring
 
     path = None if file == "-" else Path(file)
     with output.progress("comparing checksums", _size(path)) as advance:
         stdin = cast(BufferedReader, sys.stdin.buffer)
-        source = restores.inspect_source(path, stdin, advance)
+        source = restoring.inspect_source(path, stdin, advance)
     if options["only_list"]:
         _list(source, options)
         return
     database = context.database(options["into"])
-    target = restores.inspect_target(database, create=options["create"])
-    restores.require_restorable(target, clean=options["clean"], force=options["force"])
-    clients = restores.find_clients(
+    target = restoring.inspect_target(database, create=options["create"])
+    restoring.require_restorable(target, clean=options["clean"], force=options["force"])
+    clients = restoring.find_clients(
         source, target, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
     source.dump.require_loadable(
@@ -94,7 +94,7 @@ def restore(file: str, change: Change, **options: Any) -> None:
             target.name,
             given=options["confirm"],
         )
-    done = restores.restore(
+    done = restoring.restore(
         source,
         database,
         target,
@@ -121,9 +121,9 @@ def _folder(options: dict[str, Any]) -> Path | None:
 
 
 def _list(source: Source, options: dict[str, Any]) -> None:
-    from pgflow_cli.backups import restores
+    from pgflow_cli.backups import restore as restoring
 
-    found = restores.find_clients(
+    found = restoring.find_clients(
         source, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
     output.write_text(source.dump.contents(found))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgflow_cli.backups import manifest as manifests
-from pgflow_cli.backups.dumps import Dump
+from pgflow_cli.backups.dump import Dump
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgflow_cli.backups.dumps import Dump
+from pgflow_cli.backups.dump import Dump
 from pgflow_cli.errors import CheckFailed, ConfigurationError
 from pgflow_cli.local import LocalServer, find_binaries
 from pgflow_cli.local.clients import Clients
