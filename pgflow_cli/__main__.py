@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pgflow_cli import startup
+from pgflow_cli.cli import startup
 
 
 def main() -> None:
     """Run `pgflow`."""
     startup.hold_signals()
     startup.open_standard_streams()
-    from pgflow_cli.cli import main  # noqa: PLC0415 - a signal may come meanwhile
+    from pgflow_cli.cli.program import main  # noqa: PLC0415 - a signal may come meanwhile
 
     main()
 

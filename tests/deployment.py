@@ -10,8 +10,8 @@ from typing import Any
 import click
 import yaml
 
-from pgflow_cli import cli, settings
-from pgflow_cli.options import Session
+from pgflow_cli.cli import program, settings
+from pgflow_cli.cli.settings.option import Session
 
 TREE = Path(__file__).resolve().parents[1]
 COMPOSE = TREE / "compose.yaml"
@@ -83,7 +83,7 @@ def unit(path: Path) -> list[tuple[str, str]]:
 
 def parse(arguments: Sequence[str]) -> click.Context:
     """Read a command line of pgflow with the variables in force, and run nothing."""
-    command: click.Command = cli.program
+    command: click.Command = program.program
     words = list(arguments)
     context = click.Context(command, obj=Session(variables=settings.VARIABLES))
     while isinstance(command, click.Group):

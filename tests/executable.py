@@ -15,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from pgflow_cli import cli
+from pgflow_cli.cli import program
 
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
     [
-        *(f"pgflow_cli.commands.{name.replace('-', '_')}" for name in cli.COMMANDS),
+        *(f"pgflow_cli.commands.{name.replace('-', '_')}" for name in program.COMMANDS),
         "pgflow_cli.repository",
-        "pgflow_cli.cells",
+        "pgflow_cli.cli.output.cells",
         "psycopg",
         "rich.console",
         "tabulate",
@@ -106,4 +106,4 @@ def _run(
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - ends with us
     sys.argv = ["pgflow", *arguments]
-    cli.main()
+    program.main()

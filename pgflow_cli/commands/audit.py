@@ -7,27 +7,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import filters, output
-from pgflow_cli.context import group, pass_repository
+from pgflow_cli.cli import filters
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.output import messages
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
 
 ACTIONS = (
-    output.Column("created_at", "TIME", kind="time"),
-    output.Column("id", kind="id"),
-    output.Column("actor"),
-    output.Column("action"),
-    output.Column("queue"),
-    output.Column("jobs", kind="number"),
-    output.Column("state"),
-    output.Column("note"),
-    output.Column("role", wide=True),
-    output.Column("plan_id", "PLAN", wide=True),
-    output.Column("finished_at", kind="time", wide=True),
-    output.Column("command", wide=True),
-    output.Column("details_json", "DETAILS", kind="json", wide=True),
+    messages.Column("created_at", "TIME", kind="time"),
+    messages.Column("id", kind="id"),
+    messages.Column("actor"),
+    messages.Column("action"),
+    messages.Column("queue"),
+    messages.Column("jobs", kind="number"),
+    messages.Column("state"),
+    messages.Column("note"),
+    messages.Column("role", wide=True),
+    messages.Column("plan_id", "PLAN", wide=True),
+    messages.Column("finished_at", kind="time", wide=True),
+    messages.Column("command", wide=True),
+    messages.Column("details_json", "DETAILS", kind="json", wide=True),
 )
 
 

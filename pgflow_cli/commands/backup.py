@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import output, settings, terminal
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import command, pass_database
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import command, pass_database
+from pgflow_cli.cli.output import messages, terminal
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Database
 
 TAKEN = (
-    output.Column("path", "FILE"),
-    output.Column("bytes", kind="number"),
-    output.Column("rows", kind="number"),
-    output.Column("verified"),
-    output.Column("verified_on"),
-    output.Column("schema_version", "SCHEMA", kind="number"),
-    output.Column("server_version", "SERVER"),
-    output.Column("pg_dump_version", "PG_DUMP"),
-    output.Column("sha256"),
+    messages.Column("path", "FILE"),
+    messages.Column("bytes", kind="number"),
+    messages.Column("rows", kind="number"),
+    messages.Column("verified"),
+    messages.Column("verified_on"),
+    messages.Column("schema_version", "SCHEMA", kind="number"),
+    messages.Column("server_version", "SERVER"),
+    messages.Column("pg_dump_version", "PG_DUMP"),
+    messages.Column("sha256"),
 )
 
 
@@ -95,7 +96,9 @@ def backup(database: Database, change: Change, **options: Any) -> None:
 
     wanted = _wanted(options)
     to_stdout = wanted.path is None and options["file"] == "-"
-    teller = backups.Teller(output.say, output.warn, output.hint, output.progress)
+    teller = backups.Teller(
+        messages.say, messages.warn, messages.hint, messages.progress
+    )
     taken = backups.take(
         replace(database, application_name="pgflow backup"),
         wanted,
@@ -155,13 +158,13 @@ def _tell(taken: Taken, *, to_stdout: bool) -> None:
     manifest = taken.manifest
     rows = sum(manifest.tables.values())
     if to_stdout:
-        output.say(f"dumped {rows:,} rows, {manifest.bytes:,} bytes")
+        messages.say(f"dumped {rows:,} rows, {manifest.bytes:,} bytes")
         return
     row = {name: getattr(manifest, name, None) for name in (c.field for c in TAKEN)}
-    output.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
+    messages.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
     for path in taken.removed:
-        output.say(f"removed {path}")
+        messages.say(f"removed {path}")
     if manifest.verified != "restore":
-        output.hint(
+        messages.hint(
             "Proven is a backup that was restored: pgflow backup --verify restore"
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import HeedlessCommand, command
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import HeedlessCommand, command
+from pgflow_cli.cli.output import messages
 
 
 @command("completion", cls=HeedlessCommand)
@@ -24,12 +25,12 @@ def completion(ctx: click.Context, shell: str, install: bool) -> None:
       pgflow completion zsh > ~/.zfunc/_pgflow
       pgflow completion powershell | Out-String | Invoke-Expression
     """
-    from pgflow_cli import shells
+    from pgflow_cli.cli import completion as shells
 
     text = shells.script(shell, ctx.find_root().command)
     if not install:
         click.echo(text, nl=False)
         return
     path, rest = shells.install(shell, text)
-    output.say(f"wrote {path}")
-    output.hint(rest)
+    messages.say(f"wrote {path}")
+    messages.hint(rest)

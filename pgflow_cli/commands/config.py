@@ -6,22 +6,23 @@ from pathlib import Path
 
 import click
 
-from pgflow_cli import inventory, output
-from pgflow_cli.context import HeedlessCommand, group
+from pgflow_cli.cli.context import HeedlessCommand, group
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings import report
 from pgflow_cli.errors import ConfigurationError, Refused
 
 SETTINGS = (
-    output.Column("variable"),
-    output.Column("option"),
-    output.Column("value"),
-    output.Column("default", wide=True),
-    output.Column("meaning", wide=True),
+    messages.Column("variable"),
+    messages.Column("option"),
+    messages.Column("value"),
+    messages.Column("default", wide=True),
+    messages.Column("meaning", wide=True),
 )
-ORIGINS = (*SETTINGS[:3], output.Column("origin"), *SETTINGS[3:])
+ORIGINS = (*SETTINGS[:3], messages.Column("origin"), *SETTINGS[3:])
 PATHS = (
-    output.Column("origin", "PLACE"),
-    output.Column("path"),
-    output.Column("found"),
+    messages.Column("origin", "PLACE"),
+    messages.Column("path"),
+    messages.Column("found"),
 )
 
 
@@ -46,7 +47,7 @@ def show(origin: bool) -> None:
       pgflow config show --origin
       pgflow config show -o json
     """
-    output.write(inventory.values(), ORIGINS if origin else SETTINGS)
+    messages.write(report.values(), ORIGINS if origin else SETTINGS)
 
 
 @config.command("check", cls=HeedlessCommand)
@@ -57,12 +58,12 @@ def check() -> None:
     Examples:
       pgflow config check
     """
-    problems = inventory.problems()
+    problems = report.problems()
     if problems:
         raise ConfigurationError(
             f"{len(problems)} settings are not acceptable", *problems
         )
-    output.say("every setting is acceptable")
+    messages.say("every setting is acceptable")
 
 
 @config.command("path", cls=HeedlessCommand)
@@ -73,7 +74,7 @@ def path() -> None:
     Examples:
       pgflow config path
     """
-    output.write(inventory.places(), PATHS)
+    messages.write(report.places(), PATHS)
 
 
 @config.command("init", cls=HeedlessCommand)
@@ -94,11 +95,11 @@ def init(target: Path) -> None:
     """
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in inventory.template())
+            file.writelines(f"{line}\n" for line in report.template())
     except FileExistsError:
         raise Refused(
             f"{target} exists; nothing was written", "Try: --file OTHER.toml"
         ) from None
     except OSError as error:
         raise ConfigurationError(f"cannot write {target}: {error.strerror}") from None
-    output.say(f"wrote {target}; every line is a comment, so nothing has changed")
+    messages.say(f"wrote {target}; every line is a comment, so nothing has changed")

@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import filters, output, settings
-from pgflow_cli.context import group, pass_repository
+from pgflow_cli.cli import filters, settings
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.output import messages
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
 
 DECISIONS = (
-    output.Column("minute", kind="time"),
-    output.Column("queue"),
-    output.Column("kind"),
-    output.Column("decision"),
-    output.Column("reason_code", "REASON"),
-    output.Column("count", kind="number"),
-    output.Column("sample_job_id", "SAMPLE", kind="id"),
-    output.Column("details_json", "DETAILS", kind="json"),
-    output.Column("created_at", "FIRST", kind="time", wide=True),
-    output.Column("last_at", "LAST", kind="time", wide=True),
-    output.Column("id", wide=True),
+    messages.Column("minute", kind="time"),
+    messages.Column("queue"),
+    messages.Column("kind"),
+    messages.Column("decision"),
+    messages.Column("reason_code", "REASON"),
+    messages.Column("count", kind="number"),
+    messages.Column("sample_job_id", "SAMPLE", kind="id"),
+    messages.Column("details_json", "DETAILS", kind="json"),
+    messages.Column("created_at", "FIRST", kind="time", wide=True),
+    messages.Column("last_at", "LAST", kind="time", wide=True),
+    messages.Column("id", wide=True),
 )
 GROUPS = (
-    output.Column("queue"),
-    output.Column("kind"),
-    output.Column("reason_code", "REASON"),
-    output.Column("count", kind="number"),
-    output.Column("first_at", "FIRST", kind="time"),
-    output.Column("last_at", "LAST", kind="time"),
-    output.Column("sample_job_id", "SAMPLE", kind="id"),
+    messages.Column("queue"),
+    messages.Column("kind"),
+    messages.Column("reason_code", "REASON"),
+    messages.Column("count", kind="number"),
+    messages.Column("first_at", "FIRST", kind="time"),
+    messages.Column("last_at", "LAST", kind="time"),
+    messages.Column("sample_job_id", "SAMPLE", kind="id"),
 )
 
 
@@ -88,8 +89,8 @@ def list_(
     if grouped:
         fetch_groups = partial(repository.group_decisions, chosen, kind)
         if watch:
-            output.watch(fetch_groups, GROUPS, seconds=watch)
-        output.write(fetch_groups(), GROUPS)
+            messages.watch(fetch_groups, GROUPS, seconds=watch)
+        messages.write(fetch_groups(), GROUPS)
         return
     fetch = partial(repository.list_decisions, chosen, kind)
     filters.show_page(page, fetch, DECISIONS, watch=watch)

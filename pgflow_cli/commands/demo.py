@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import output, settings, terminal
-from pgflow_cli.context import command
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command
+from pgflow_cli.cli.output import messages, terminal
 
 if TYPE_CHECKING:
     from pgflow_cli.local.demo import Demonstration
 
 COUNTS = (
-    output.Column("queue"),
-    output.Column("job_type", "TYPE"),
-    output.Column("queued", kind="number"),
-    output.Column("scheduled", "SCHED", kind="number"),
-    output.Column("running", "RUN", kind="number"),
-    output.Column("succeeded", "OK", kind="number"),
-    output.Column("dlq", kind="number"),
-    output.Column("attempts", kind="number"),
+    messages.Column("queue"),
+    messages.Column("job_type", "TYPE"),
+    messages.Column("queued", kind="number"),
+    messages.Column("scheduled", "SCHED", kind="number"),
+    messages.Column("running", "RUN", kind="number"),
+    messages.Column("succeeded", "OK", kind="number"),
+    messages.Column("dlq", kind="number"),
+    messages.Column("attempts", kind="number"),
 )
 DEAD = (
-    output.Column("id", "ID", kind="id"),
-    output.Column("job_type", "TYPE"),
-    output.Column("dlq_reason_code", "REASON"),
-    output.Column("last_error_code", "ERROR"),
-    output.Column("last_error_message", "MESSAGE"),
+    messages.Column("id", "ID", kind="id"),
+    messages.Column("job_type", "TYPE"),
+    messages.Column("dlq_reason_code", "REASON"),
+    messages.Column("last_error_code", "ERROR"),
+    messages.Column("last_error_message", "MESSAGE"),
 )
 
 
@@ -68,7 +69,7 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
         seconds=seconds,
         url=settings.typed_database_url(),
         pg_bin=Path(pg_bin) if pg_bin else None,
-        say=output.say,
+        say=messages.say,
     ) as shown:
         _show(shown)
         if keep:
@@ -77,17 +78,17 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
 
 def _show(shown: Demonstration) -> None:
     from pgflow_cli import explanation
-    from pgflow_cli.explanation import screens
+    from pgflow_cli.cli.views import explanation as screens
 
-    with output.live(COUNTS, title="pgflow demo") as show:
+    with messages.live(COUNTS, title="pgflow demo") as show:
         for progress in shown.progress():
             show(progress.counts)
             # On a terminal the table itself moves, and lines would tear it.
             if progress.is_news and not terminal.is_terminal(sys.stdout):
-                output.say(str(progress))
+                messages.say(str(progress))
     dead = shown.dead_letters()
-    output.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
-    output.write(dead, DEAD)
-    output.say("Why one of them is there (pgflow explain ID):")
+    messages.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
+    messages.write(dead, DEAD)
+    messages.say("Why one of them is there (pgflow explain ID):")
     told = explanation.explain(shown.most_telling(dead))
-    output.write_text([*screens.lines(told)])
+    messages.write_text([*screens.lines(told)])

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import Group
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import Group
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.local import Folder
 
 STATUS = (
-    output.Column("running"),
-    output.Column("version"),
-    output.Column("pid"),
-    output.Column("owner"),
-    output.Column("data"),
-    output.Column("log"),
+    messages.Column("running"),
+    messages.Column("version"),
+    messages.Column("pid"),
+    messages.Column("owner"),
+    messages.Column("data"),
+    messages.Column("log"),
 )
 
 
@@ -99,12 +100,14 @@ def run(**options: Any) -> int:
         return 0
     binaries = options["pg_bin"]
     elsewhere = "" if where == settings.DEV_FOLDER else f" --data-dir {where}"
-    output.hint(f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})")
+    messages.hint(
+        f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})"
+    )
     server = LocalServer(
         where,
         ephemeral=options["ephemeral"],
         pg_bin=Path(binaries) if binaries else None,
-        say=output.say,
+        say=messages.say,
     )
 
     def worker_options() -> list[str]:
@@ -115,10 +118,10 @@ def run(**options: Any) -> int:
     if found is None:
         try:
             worker = None if options["no_worker"] else worker_options
-            return dev_server.run(server, worker, say=output.say)
+            return dev_server.run(server, worker, say=messages.say)
         except AlreadyRunning:
             found = _running(where)
-    dev_server.follow(found, say=output.say)
+    dev_server.follow(found, say=messages.say)
     return 0
 
 
@@ -143,7 +146,7 @@ def stop(data_dir: Path, user: bool) -> None:
     from pgflow_cli.local import dev as dev_server
 
     stopped = dev_server.stop(_chosen(data_dir, user=user))
-    output.say("stopped" if stopped else "no server runs here")
+    messages.say("stopped" if stopped else "no server runs here")
 
 
 @dev.command("status")
@@ -160,7 +163,7 @@ def status(data_dir: Path, user: bool) -> None:
 
     where = _chosen(data_dir, user=user)
     folder = local.find_running(where) or local.folders(where)[0]
-    output.write_record(folder.status(), STATUS)
+    messages.write_record(folder.status(), STATUS)
 
 
 @dev.command("psql", context_settings={"ignore_unknown_options": True})
@@ -196,9 +199,9 @@ def reset(data_dir: Path, user: bool, yes: bool) -> None:
     from pgflow_cli.local import dev as dev_server
 
     where = _chosen(data_dir, user=user)
-    output.confirm(f"delete the jobs and all data in {where}", yes=yes)
+    messages.confirm(f"delete the jobs and all data in {where}", yes=yes)
     deleted = dev_server.reset(where)
-    output.say(
+    messages.say(
         "\n".join(f"deleted the data in {path}" for path in deleted) or "no data"
     )
 

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import consent, letter_tables, output, portraits, settings
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import group, pass_repository
-from pgflow_cli.errors import UsageError
-from pgflow_cli.filters import (
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.filters import (
     DEAD_LETTERS,
     filter_options,
     page_options,
     watch_option,
 )
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.views import dead_letters as dead_letter_views
+from pgflow_cli.cli.views import job
+from pgflow_cli.errors import UsageError
 from pgflow_cli.models.dead_letters import KEYS
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
@@ -92,9 +95,9 @@ def list_(
 
     if by is not None and page.after is not None:
         raise UsageError("--group has no pages; --all-pages shows every group")
-    columns = letter_tables.groups(by) if by else letter_tables.dead_letters()
+    columns = dead_letter_views.groups(by) if by else dead_letter_views.dead_letters()
     if watch is not None:
-        output.watch(
+        messages.watch(
             fetch_groups if by else lambda: fetch(page.limit, page.after),
             columns,
             seconds=watch,
@@ -103,15 +106,15 @@ def list_(
         return 0
     if by is not None:
         groups = fetch_groups()
-        output.write(groups, columns)
-        if groups and by == KEYS[0] and not output.is_machine():
-            output.hint(
+        messages.write(groups, columns)
+        if groups and by == KEYS[0] and not messages.is_machine():
+            messages.hint(
                 f"Next: pgflow dlq show {groups[0].sample_job_id[-8:]}  |  "
                 f"pgflow replay --fingerprint {groups[0].key} --dry-run"
             )
         return 5 if exit_code and groups else 0
     rows, cursor = page.read(fetch, lambda letter: letter.position)
-    output.write(rows, columns, cursor=cursor)
+    messages.write(rows, columns, cursor=cursor)
     if not page.everything:
         shown = list(rows)
         _footer(repository, chosen, shown, cursor, include_resolved=include_resolved)
@@ -144,7 +147,7 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
     migrations.require_current(repository)
     found = dead_letters.require(repository, job_id)
     explained = explanation.explain(repository.describe_job(found, attempts=attempts))
-    portraits.show(explained, payload=repository.read_payload(found))
+    job.show(explained, payload=repository.read_payload(found))
 
 
 @dlq.command("stats")
@@ -179,9 +182,9 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
     rows = repository.count_deaths(chosen, by=by, bucket=bucket, limit=_MOST_ROWS)
-    output.write(rows, letter_tables.COUNTS)
+    messages.write(rows, dead_letter_views.COUNTS)
     if len(rows) == _MOST_ROWS:
-        output.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
+        messages.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
 
 
 @dlq.command("export")
@@ -213,7 +216,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
     total = exports.export(repository, chosen, form=form, target=target)
-    output.say(f"exported {total:,} dead letters")
+    messages.say(f"exported {total:,} dead letters")
 
 
 @dlq.command("discard")
@@ -252,7 +255,7 @@ def discard(
     migrations.require_current(repository)
     change.require_selection(words, chosen)
     if words:
-        given = consent.read_ids(words)
+        given = changes.read_ids(words)
         sought = dead_letters.seek(repository, given, verb="discarded")
         dead_letters.require_the_one(words, sought)
     else:
@@ -260,16 +263,16 @@ def discard(
     count = len(sought.job_ids)
     change.require_at_most(count)
     for line in sought.complaints():
-        output.warn(line)
+        messages.warn(line)
     verb = "Discard" if keep else "Delete for good"
     if change.dry_run:
-        consent.tell_dry_run([f"Would {verb.lower()} {count:,} dead letters"])
+        changes.tell_dry_run([f"Would {verb.lower()} {count:,} dead letters"])
         return 0
     if count:
         change.confirm(f"{verb} {count:,} dead letters", count=count)
     done, action = 0, None
     if count:
-        with output.progress(verb.lower(), total=count) as advance:
+        with messages.progress(verb.lower(), total=count) as advance:
             action, done = dead_letters.discard(
                 repository,
                 sought.job_ids,
@@ -278,7 +281,7 @@ def discard(
                 forever=not keep,
                 advance=advance,
             )
-    consent.tell_tally(
+    changes.tell_tally(
         {
             "discarded" if keep else "deleted": done,
             "skipped": len(sought.skipped) + count - done,
@@ -300,15 +303,15 @@ def _footer(
     from pgflow_cli import dead_letters
 
     next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
-    if output.is_machine():
+    if messages.is_machine():
         if cursor:
-            output.hint(f"{len(shown):,} shown, there are more.{next_page}")
+            messages.hint(f"{len(shown):,} shown, there are more.{next_page}")
         return
     counted, *causes = dead_letters.footer(
         repository, chosen, len(shown), include_resolved=include_resolved
     )
     for line in (counted + next_page, *causes):
-        output.hint(line)
+        messages.hint(line)
     if shown:
-        again = consent.command_line()
-        output.hint(f"Next: pgflow explain {shown[0].short_id}  |  {again} --group")
+        again = changes.command_line()
+        messages.hint(f"Next: pgflow explain {shown[0].short_id}  |  {again} --group")

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import exposure, inventory, output, settings
-from pgflow_cli.context import command, pass_database
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_database
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings import report
+from pgflow_cli.cli.settings import report as inventory
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
 
 COLUMNS = (
-    output.Column("check"),
-    output.Column("result"),
-    output.Column("detail"),
-    output.Column("fix"),
+    messages.Column("check"),
+    messages.Column("result"),
+    messages.Column("detail"),
+    messages.Column("fix"),
 )
 MARKS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -60,7 +63,7 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli import bundles
+    from pgflow_cli.cli import bundle as bundles
     from pgflow_cli.diagnosis import examination, patient, reports
 
     findings = list(
@@ -68,9 +71,9 @@ def doctor(
             database,
             checks,
             surroundings=patient.Surroundings(
-                exposure.secret_files(),
-                exposure.password_is_typed(),
-                exposure.open_address(),
+                report.secret_files(),
+                report.password_is_typed(),
+                report.open_address(),
             ),
             audit_seconds=settings.given("timeout")
             if {"audit", "jobs.audit"} & {*checks}
@@ -82,13 +85,17 @@ def doctor(
         bundles.write(
             str(bundle), reports.document(database, findings, settings_in_force)
         )
-        output.say(f"wrote {bundle}: no payload, no secret; read it before you send it")
+        messages.say(
+            f"wrote {bundle}: no payload, no secret; read it before you send it"
+        )
     if fix_sql:
-        output.write_text(reports.script(findings))
-    elif output.chosen_format() in ("table", "wide"):
-        output.write_text(reports.lines(findings, output.width() or 80), marks=MARKS)
+        messages.write_text(reports.script(findings))
+    elif messages.chosen_format() in ("table", "wide"):
+        messages.write_text(
+            reports.lines(findings, messages.width() or 80), marks=MARKS
+        )
     else:
-        output.write(findings, COLUMNS)
-    output.say(reports.summary(findings))
+        messages.write(findings, COLUMNS)
+    messages.say(reports.summary(findings))
     bad = {"FAIL", "WARN"} if strict else {"FAIL"}
     return 5 if any(finding.result in bad for finding in findings) else 0

@@ -10,29 +10,30 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import command, pass_repository
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Rate
 from pgflow_cli.errors import NotFound, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
-from pgflow_cli.parameters import Rate
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 COLUMNS = (
-    output.Column("job_id", "ID", kind="id"),
-    output.Column("status"),
-    output.Column("error_code", "ERROR"),
+    messages.Column("job_id", "ID", kind="id"),
+    messages.Column("status"),
+    messages.Column("error_code", "ERROR"),
 )
 TRIAL = (
-    output.Column("job_type", "TYPE"),
-    output.Column("queue"),
-    output.Column("priority", kind="number"),
-    output.Column("max_attempts", kind="number"),
-    output.Column("run_at", kind="time"),
-    output.Column("delay", kind="seconds"),
-    output.Column("job_timeout", kind="seconds"),
-    output.Column("payload_bytes", kind="number"),
+    messages.Column("job_type", "TYPE"),
+    messages.Column("queue"),
+    messages.Column("priority", kind="number"),
+    messages.Column("max_attempts", kind="number"),
+    messages.Column("run_at", kind="time"),
+    messages.Column("delay", kind="seconds"),
+    messages.Column("job_timeout", kind="seconds"),
+    messages.Column("payload_bytes", kind="number"),
 )
 
 
@@ -173,8 +174,8 @@ def _enqueue_one(
         fields = submissions.try_out(
             repository, job_type, text, options=options, job_id=job_id
         )
-        output.say("DRY RUN, nothing changed. Would enqueue:")
-        output.write_record(fields, TRIAL)
+        messages.say("DRY RUN, nothing changed. Would enqueue:")
+        messages.write_record(fields, TRIAL)
         return 0
     submissions.enqueue_once(repository, job_type, text, options=options, job_id=job_id)
     return _finish(repository, [job_id], given)
@@ -190,10 +191,10 @@ def _enqueue_batch(
         raise UsageError("--batch brings payloads and ids itself")
     plan = batches.Plan(options, given["job_type"], given["atomic"], given["rate"])
     ids: list[str] = []
-    keep = given["wait"] or output.is_machine()
+    keep = given["wait"] or messages.is_machine()
     with (
         _opened(given["batch"]) as stream,
-        output.progress("enqueue", total=None) as advance,
+        messages.progress("enqueue", total=None) as advance,
     ):
 
         def enqueued(some: list[str]) -> None:
@@ -205,11 +206,11 @@ def _enqueue_batch(
             repository,
             stream,
             plan,
-            refused=lambda number, reason: output.warn(f"line {number}: {reason}"),
+            refused=lambda number, reason: messages.warn(f"line {number}: {reason}"),
             enqueued=enqueued,
             dry_run=given["dry_run"],
         )
-    output.say(summary.sentence(dry_run=given["dry_run"]))
+    messages.say(summary.sentence(dry_run=given["dry_run"]))
     code = _finish(repository, ids, given) if ids else 0
     return code or int(summary.refused > 0)
 
@@ -219,16 +220,16 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
     from pgflow_cli import submissions
 
     if not given["wait"]:
-        if output.is_machine():
-            output.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
+        if messages.is_machine():
+            messages.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
         else:
-            output.write_text(ids)
+            messages.write_text(ids)
         return 0
-    output.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
+    messages.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
     outcomes = submissions.wait_for_outcomes(
         repository, ids, seconds=given["wait_timeout"]
     )
-    output.write(outcomes, COLUMNS)
+    messages.write(outcomes, COLUMNS)
     return int(any(outcome.status != "succeeded" for outcome in outcomes))
 
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import inquiry
-from pgflow_cli.context import command, pass_repository
+from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.views import job
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 
 @command("explain")
-@inquiry.question
+@job.question
 @click.option("--timeline", is_flag=True, help="Only what happened to it, as rows.")
 @click.option("--gates", is_flag=True, help="Every gate, not only the one that holds.")
 @pass_repository
 def explain(
-    repository: Repository, asked: inquiry.Question, timeline: bool, gates: bool
+    repository: Repository, asked: job.Question, timeline: bool, gates: bool
 ) -> int:
     """Explain why a job is where it is.
 
@@ -34,4 +34,4 @@ def explain(
       pgflow explain 9c41e07b -o json --exit-code
       pgflow explain 9c41e07b --bundle incident.json
     """
-    return inquiry.answer(repository, asked, timeline=timeline, gates=gates)
+    return job.answer(repository, asked, timeline=timeline, gates=gates)

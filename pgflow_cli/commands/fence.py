@@ -6,27 +6,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import consent, output, settings
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import group, pass_repository
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.output import messages
 
 if TYPE_CHECKING:
     from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
     from pgflow_cli.repository import Repository
 
 STATUS = (
-    output.Column("fenced"),
-    output.Column("reason"),
-    output.Column("fenced_at", kind="time"),
-    output.Column("fenced_by"),
-    output.Column("epoch"),
-    output.Column("recorded_at", kind="time"),
-    output.Column("recorded_system_identifier", "RECORDED SYSTEM"),
-    output.Column("present_system_identifier", "PRESENT SYSTEM"),
-    output.Column("recorded_database_oid", "RECORDED DATABASE"),
-    output.Column("present_database_oid", "PRESENT DATABASE"),
-    output.Column("recorded_table_oid", "RECORDED TABLES"),
-    output.Column("present_table_oid", "PRESENT TABLES"),
+    messages.Column("fenced"),
+    messages.Column("reason"),
+    messages.Column("fenced_at", kind="time"),
+    messages.Column("fenced_by"),
+    messages.Column("epoch"),
+    messages.Column("recorded_at", kind="time"),
+    messages.Column("recorded_system_identifier", "RECORDED SYSTEM"),
+    messages.Column("present_system_identifier", "PRESENT SYSTEM"),
+    messages.Column("recorded_database_oid", "RECORDED DATABASE"),
+    messages.Column("present_database_oid", "PRESENT DATABASE"),
+    messages.Column("recorded_table_oid", "RECORDED TABLES"),
+    messages.Column("present_table_oid", "PRESENT TABLES"),
 )
 
 
@@ -56,7 +57,7 @@ def status(repository: Repository, exit_code: bool) -> int:
       pgflow fence status --exit-code -o json
     """
     identity = repository.read_identity()
-    output.write_record(identity, STATUS)
+    messages.write_record(identity, STATUS)
     if identity.fenced:
         _tell_what_waits(repository)
     return 5 if exit_code and identity.fenced else 0
@@ -78,11 +79,11 @@ def raise_(repository: Repository, change: Change) -> None:
     from pgflow_cli import fencing
 
     if change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
         return
-    output.confirm(f"stop all leasing ({consent.where()})", yes=change.yes)
+    messages.confirm(f"stop all leasing ({changes.where()})", yes=change.yes)
     raised = fencing.raise_fence(repository, change.operator)
-    output.say(f"the fence is up (epoch {raised.epoch})")
+    messages.say(f"the fence is up (epoch {raised.epoch})")
     _tell_what_waits(repository)
 
 
@@ -126,15 +127,15 @@ def accept(
 
     identity = repository.read_identity()
     if not identity.fenced:
-        output.say("the fence is down; nothing was changed")
+        messages.say("the fence is down; nothing was changed")
         return
     fencing.require_finished(repository)
     _preview(repository, identity, interrupted, pause=pause)
     if change.dry_run:
-        consent.tell_dry_run(confirm=repository.inspect_server().database)
+        changes.tell_dry_run(confirm=repository.inspect_server().database)
         return
-    output.confirm_name(
-        f"Let the jobs of {consent.where()} run",
+    messages.confirm_name(
+        f"Let the jobs of {changes.where()} run",
         repository.inspect_server().database,
         given=confirm,
     )
@@ -142,17 +143,17 @@ def accept(
         repository, change.operator, fate=interrupted, pause=pause, wait=_Waiting()
     )
     if done is None:
-        output.say("somebody else has accepted it; nothing was changed")
+        messages.say("somebody else has accepted it; nothing was changed")
         return
-    output.say(
+    messages.say(
         f"accepted: {done.jobs:,} interrupted jobs ({interrupted}), {done.paused:,} "
         f"queues paused, {done.workers_forgotten:,} workers forgotten "
         f"(action {done.action_id})"
     )
     if done.removed:
-        output.say(f"removed {done.removed:,} rows that the dump had brought back")
+        messages.say(f"removed {done.removed:,} rows that the dump had brought back")
     if done.paused:
-        output.hint("Next: pgflow queues list  |  pgflow queues resume NAME")
+        messages.hint("Next: pgflow queues list  |  pgflow queues resume NAME")
 
 
 _BECOMES = {
@@ -166,20 +167,20 @@ def _preview(
     repository: Repository, identity: DatabaseIdentity, fate: str, *, pause: bool
 ) -> None:
     found = repository.count_interrupted()
-    output.say(f"Fenced: {identity.reason}.")
+    messages.say(f"Fenced: {identity.reason}.")
     if found.loaded_over:
-        output.say(
+        messages.say(
             "Rows that the dump has brought back of jobs that ended since are removed. "
             "To have the dump's state instead: pgflow restore FILE --clean"
         )
-    output.say(
+    messages.say(
         f"{found.jobs:,} jobs ran when it was dumped or cloned: they {_BECOMES[fate]}."
     )
     _tell_what_runs(found)
     if pause:
-        output.say(f"{found.queues:,} queues are paused until somebody resumes them.")
+        messages.say(f"{found.queues:,} queues are paused until somebody resumes them.")
     else:
-        output.warn("no queue is paused: what is due runs at once")
+        messages.warn("no queue is paused: what is due runs at once")
 
 
 class _Waiting:
@@ -189,7 +190,7 @@ class _Waiting:
 
     def __call__(self, found: Interrupted) -> None:
         if not self.said:
-            output.say(
+            messages.say(
                 f"waiting up to {found.undecided_seconds:.0f} s for "
                 f"{found.undecided_jobs:,} jobs: their leases have not run out, and "
                 "their workers may yet be heard of"
@@ -199,12 +200,12 @@ class _Waiting:
 
 def _tell_what_runs(found: Interrupted) -> None:
     if found.live_jobs:
-        output.say(
+        messages.say(
             f"{found.live_jobs:,} jobs run on {found.live_workers:,} workers that live "
             "here, and stay with them."
         )
     if found.undecided_jobs:
-        output.say(
+        messages.say(
             f"{found.undecided_jobs:,} jobs are leased for up to "
             f"{found.undecided_seconds:.0f} s more: fence accept waits until their "
             "workers are heard of, or their leases run out."
@@ -214,7 +215,7 @@ def _tell_what_runs(found: Interrupted) -> None:
 def _tell_what_waits(repository: Repository) -> None:
     found = repository.count_interrupted()
     _tell_what_runs(found)
-    output.hint(
+    messages.hint(
         f"Nothing is leased. {found.jobs:,} interrupted jobs wait for a decision.\n"
         "Next: pgflow fence accept --dry-run"
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import command, open_repository
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, open_repository
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import CheckFailed, UsageError
 
 
@@ -45,11 +46,11 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
     if url is not None:
         if worker is not None or ready:
             raise UsageError("--url asks a server, and nothing else")
-        output.say(probes.check_url(url, timeout=settings.given("connect_timeout")))
+        messages.say(probes.check_url(url, timeout=settings.given("connect_timeout")))
     elif worker is not None or not ready:
         places = settings.status_folders()
         said = probes.check_worker(places, worker or None, max_age=max_age, ready=ready)
-        output.say(said)
+        messages.say(said)
     else:
         _check_database()
 
@@ -62,4 +63,4 @@ def _check_database() -> None:
         facts = repository.inspect_server()
         if facts.in_recovery:
             raise CheckFailed(f'database "{facts.database}" is in recovery')
-        output.say(f"{facts.database}: ok")
+        messages.say(f"{facts.database}: ok")

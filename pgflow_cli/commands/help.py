@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli import output
-from pgflow_cli.context import HeedlessCommand, command
+from pgflow_cli.cli.context import HeedlessCommand, command
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import NotFound
 
 
@@ -23,20 +23,20 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as
       pgflow help incidents
       pgflow help dlq list
     """
-    from pgflow_cli import topics
+    from pgflow_cli.cli import topics
 
     root = ctx.find_root()
     if not words:
-        output.write_text(root.command.get_help(root).splitlines())
-        output.write_text(["", f"Topics: {', '.join(topics.TOPICS)}"])
+        messages.write_text(root.command.get_help(root).splitlines())
+        messages.write_text(["", f"Topics: {', '.join(topics.TOPICS)}"])
     elif len(words) == 1 and words[0] in topics.TOPICS:
-        output.write_text(topics.TOPICS[words[0]]())
+        messages.write_text(topics.TOPICS[words[0]]())
     else:
-        output.write_text(_help_of(root, words).splitlines())
+        messages.write_text(_help_of(root, words).splitlines())
 
 
 def _help_of(root: click.Context, words: tuple[str, ...]) -> str:
-    from pgflow_cli import topics
+    from pgflow_cli.cli import topics
 
     context = root
     for word in words:

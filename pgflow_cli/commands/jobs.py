@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import consent, jobcolumns, output, settings
-from pgflow_cli.consent import change_options
-from pgflow_cli.context import group, pass_repository
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.filters import filter_options, page_options, watch_option
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
-from pgflow_cli.filters import filter_options, page_options, watch_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgflow_cli.consent import Change
+    from pgflow_cli.cli.changes import Change
     from pgflow_cli.jobchanges import Changed, JobChange
     from pgflow_cli.models.jobs import ListedJob
     from pgflow_cli.models.selection import JobFilter, Page
@@ -81,17 +83,17 @@ def list_(
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
     wanted = joblists.JobList(repository, chosen, slow=slow, stuck=stuck)
-    columns = jobcolumns.RUNNING if wanted.status == "running" else jobcolumns.COLUMNS
+    columns = job_views.RUNNING if wanted.status == "running" else job_views.COLUMNS
     if watch is not None:
 
         def fetch() -> Sequence[ListedJob]:
             return wanted.page(page.limit, page.after).jobs
 
-        output.watch(fetch, columns, seconds=watch)
+        messages.watch(fetch, columns, seconds=watch)
     rows, listing = wanted.read(page)
-    output.write(rows, columns, cursor=listing.more)
+    messages.write(rows, columns, cursor=listing.more)
     if listing.more is not None:
-        output.hint(listing.rest())
+        messages.hint(listing.rest())
 
 
 @jobs.command("show")
@@ -113,12 +115,12 @@ def show(repository: Repository, job_id: str) -> None:
     found = repository.find_listed_job(repository.find_job(job_id))
     payload, meta = repository.read_job_body(found.id)
     shown: dict[str, Any] = {
-        column.field: getattr(found, column.field) for column in jobcolumns.COLUMNS
+        column.field: getattr(found, column.field) for column in job_views.COLUMNS
     }
     shown["payload_json"] = documents.decoded(payload)
     shown["meta"] = None if meta is None else documents.decoded(meta)
-    output.write_record(shown, jobcolumns.WHOLE)
-    output.hint(f"Next: pgflow explain {found.short_id}")
+    messages.write_record(shown, job_views.WHOLE)
+    messages.hint(f"Next: pgflow explain {found.short_id}")
 
 
 @jobs.command("wait")
@@ -157,7 +159,7 @@ def wait(
     outcomes = submissions.wait_for_outcomes(
         repository, wanted, seconds=wait_timeout, any_of_them=any_of_them
     )
-    output.write(outcomes, jobcolumns.OUTCOMES)
+    messages.write(outcomes, job_views.OUTCOMES)
     return int(any(outcome.status != "succeeded" for outcome in outcomes))
 
 
@@ -189,18 +191,19 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
       pgflow jobs tail -f -q emails --error-code TIMEOUT
       pgflow jobs tail -f -o jsonl | jq .error_message
     """
-    from pgflow_cli import endings, scrolling
+    from pgflow_cli import endings
+    from pgflow_cli.cli.output import live
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     ends = endings.Endings(repository, repository.resolve_queues(chosen))
     rows = ends.newest(limit)
     if not follow:
-        output.write(rows, jobcolumns.ENDED)
+        messages.write(rows, job_views.ENDED)
         return
     coming = iter([rows])
-    scrolling.scroll(
-        lambda: next(coming, None) or ends.following(), jobcolumns.ENDED, seconds=1
+    live.scroll(
+        lambda: next(coming, None) or ends.following(), job_views.ENDED, seconds=1
     )
 
 
@@ -254,7 +257,7 @@ def cancel(
     plan = jobchanges.cancellation(repository, change.operator, kill=kill, queue=queue)
     done = _run(plan, wanted, change.batch_size, "canceled")
     if kill and done.job_ids:
-        output.hint(
+        messages.hint(
             "Those that ran are told with their worker's next heartbeat; a process "
             "whose function goes on all the same is replaced: pgflow workers list"
         )
@@ -316,7 +319,7 @@ def reprioritize(
 
 
 def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
-    found = [repository.find_job(text) for text in consent.read_ids(given)]
+    found = [repository.find_job(text) for text in changes.read_ids(given)]
     return list(dict.fromkeys(found))
 
 
@@ -339,24 +342,24 @@ def _agreed(
             now = repository.list_job_statuses(wanted)
             states = jobchanges.by_state(now.get(job_id) for job_id in wanted)
         else:
-            output.write(jobchanges.counted(found), jobcolumns.SELECTED)
+            messages.write(jobchanges.counted(found), job_views.SELECTED)
             states = jobchanges.by_state(job.status for job in found)
-        output.say(f"Would {what} {several}: {states or 'none fits'}")
-        consent.tell_dry_run()
+        messages.say(f"Would {what} {several}: {states or 'none fits'}")
+        changes.tell_dry_run()
         return False
     if not wanted:
-        output.say("no job fits; nothing was changed")
+        messages.say("no job fits; nothing was changed")
         return False
     change.confirm(f"{what} {several}", count=len(wanted))
     return True
 
 
 def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Changed:
-    with output.progress(label, len(wanted)) as advance:
+    with messages.progress(label, len(wanted)) as advance:
         done = plan.run(wanted, batch_size=batch, advance=advance)
-    if output.is_machine():
-        output.write(
-            [{"job_id": job_id} for job_id in done.job_ids], jobcolumns.CHANGED
+    if messages.is_machine():
+        messages.write(
+            [{"job_id": job_id} for job_id in done.job_ids], job_views.CHANGED
         )
     return done
 
@@ -369,7 +372,7 @@ def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
         raise jobchanges.why_left(done, word)
     if done.action_id is not None:
         noun = "job" if len(done.job_ids) == 1 else "jobs"
-        output.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
+        messages.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
     if done.left:
-        output.warn(f"left alone: {jobchanges.by_state(done.left.values())}")
+        messages.warn(f"left alone: {jobchanges.by_state(done.left.values())}")
     return int(bool(done.left) and by_id)

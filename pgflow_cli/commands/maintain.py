@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import inventory, output, settings
-from pgflow_cli.context import command, pass_database
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_database
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings import report
+from pgflow_cli.cli.settings.types import Kind
 from pgflow_cli.errors import TryLater, UsageError
-from pgflow_cli.parameters import Kind
 
 if TYPE_CHECKING:
     from pgflow_cli.maintenance import MaintenancePlan, Pass
     from pgflow_cli.repository import Database
 
 REPORT = (
-    output.Column("task"),
-    output.Column("result"),
-    output.Column("rows", kind="number"),
-    output.Column("batches", kind="number"),
-    output.Column("took_ms", "TOOK", kind="ms"),
-    output.Column("detail"),
+    messages.Column("task"),
+    messages.Column("result"),
+    messages.Column("rows", kind="number"),
+    messages.Column("batches", kind="number"),
+    messages.Column("took_ms", "TOOK", kind="ms"),
+    messages.Column("detail"),
 )
 TASKS = (
     "reap",
@@ -159,17 +161,17 @@ def _once(current: Pass, *, skip_if_locked: bool) -> int:
         current.run()
     except TryLater as error:
         if skip_if_locked:
-            output.say(error.message)
+            messages.say(error.message)
             return 0
         raise
     finally:
         if current.reports:
             _show(current)
     if current.plan.dry_run:
-        output.say("dry run, nothing was changed")
+        messages.say("dry run, nothing was changed")
     else:
         outcome = "failed" if current.failed else "ok"
-        output.say(f"maintain {outcome} in {time.monotonic() - began:.1f}s")
+        messages.say(f"maintain {outcome} in {time.monotonic() - began:.1f}s")
     return 1 if current.failed else 0
 
 
@@ -183,21 +185,21 @@ def _loop(
     from pgflow_cli.telemetry import logs
 
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
-    logs.say_settings(inventory.in_force(options))
+    logs.say_settings(report.in_force(options))
     run_forever(
         # A server that says nothing more must not hold up the loop for ever.
         replace(database, call_timeout=plan.max_runtime + 60),
         plan,
         every=options["interval"],
         stopped=stopped,
-        tell=_show if output.is_machine() else lambda _: None,
+        tell=_show if messages.is_machine() else lambda _: None,
     )
     return 0
 
 
 def _show(done: Pass) -> None:
     rows: list[Any] = list(done.reports)
-    if not output.is_machine():
+    if not messages.is_machine():
         rows = [
             {
                 name: "-" if getattr(row, name) is None else getattr(row, name)
@@ -205,4 +207,4 @@ def _show(done: Pass) -> None:
             }
             for row in rows
         ]
-    output.write(rows, REPORT)
+    messages.write(rows, REPORT)

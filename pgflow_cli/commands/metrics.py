@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import command, pass_repository
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.filters import filter_options
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import UsageError
-from pgflow_cli.filters import filter_options
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter
@@ -36,8 +37,9 @@ def metrics(
       pgflow metrics --json -q emails
       pgflow metrics --prom > /var/lib/node_exporter/pgflow.prom
     """
-    from pgflow_cli import census, queue_tables
+    from pgflow_cli import census
     from pgflow_cli import metrics as measured
+    from pgflow_cli.cli.views import queues
 
     if prom and (as_json or not chosen.is_empty):
         raise UsageError("--prom is for all queues, and in no other format")
@@ -47,13 +49,13 @@ def metrics(
         return
     taken = census.take(repository, chosen)
     if taken.left_out:
-        output.hint(
+        messages.hint(
             f"{len(taken.queues):,} of {taken.known:,} queues, those whose jobs wait"
             " longest. More: pgflow queues list"
         )
-    if as_json or output.chosen_format() == "json":
-        output.write_document(measured.document(taken))
-    elif output.is_machine():
-        output.write(measured.records(taken), queue_tables.METRICS_RECORDS)
+    if as_json or messages.chosen_format() == "json":
+        messages.write_document(measured.document(taken))
+    elif messages.is_machine():
+        messages.write(measured.records(taken), queues.METRICS_RECORDS)
     else:
-        output.write(taken.queues, queue_tables.METRICS, now=taken.now)
+        messages.write(taken.queues, queues.METRICS, now=taken.now)

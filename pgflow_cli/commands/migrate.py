@@ -6,28 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import (
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import (
     group,
     open_repository,
     pass_database,
     pass_repository,
 )
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import TryLater
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database, Repository
 
 APPLIED = (
-    output.Column("version", kind="number"),
-    output.Column("name"),
+    messages.Column("version", kind="number"),
+    messages.Column("name"),
 )
 STATUS = (
     *APPLIED,
-    output.Column("applied_at", "APPLIED", kind="time"),
-    output.Column("drift"),
-    output.Column("pending"),
-    output.Column("applied_by", "BY", wide=True),
+    messages.Column("applied_at", "APPLIED", kind="time"),
+    messages.Column("drift"),
+    messages.Column("pending"),
+    messages.Column("applied_by", "BY", wide=True),
 )
 
 
@@ -96,17 +97,17 @@ def up(
         if check:
             migrations.check(repository)
         elif dry_run:
-            output.write(migrations.list_pending(repository, target=target), APPLIED)
-            output.say("dry run, nothing was changed")
+            messages.write(migrations.list_pending(repository, target=target), APPLIED)
+            messages.say("dry run, nothing was changed")
         else:
             applied = migrations.migrate(
                 repository,
                 target=target,
                 lock_wait=lock_wait,
                 lock_timeout=lock_timeout,
-                say=output.say,
+                say=messages.say,
             )
-            output.write(applied, APPLIED)
+            messages.write(applied, APPLIED)
             _make_partitions(repository)
 
 
@@ -122,7 +123,7 @@ def status(repository: Repository) -> None:
     """
     from pgflow_cli.maintenance import migrations
 
-    output.write(migrations.list_status(repository), STATUS)
+    messages.write(migrations.list_status(repository), STATUS)
 
 
 @migrate.command("sql")
@@ -142,7 +143,7 @@ def sql(after: int, up_to: int | None) -> None:
     """
     from pgflow_cli.maintenance import migrations
 
-    output.write_text(migrations.script(after=after, up_to=up_to).splitlines())
+    messages.write_text(migrations.script(after=after, up_to=up_to).splitlines())
 
 
 def _make_partitions(repository: Repository) -> None:
@@ -151,7 +152,7 @@ def _make_partitions(repository: Repository) -> None:
     try:
         made = migrations.ensure_partitions(repository)
     except TryLater as error:
-        output.warn("\n  ".join((error.message, *error.hints)))
+        messages.warn("\n  ".join((error.message, *error.hints)))
     else:
         if made:
-            output.say(f"made {len(made)} day partitions, {made[0]} to {made[-1]}")
+            messages.say(f"made {len(made)} day partitions, {made[0]} to {made[-1]}")

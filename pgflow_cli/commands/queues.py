@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgflow_cli import consent, output, settings
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import group, pass_repository
-from pgflow_cli.filters import filter_options, watch_option
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.filters import filter_options, watch_option
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Kind, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
-from pgflow_cli.parameters import Kind, OrNone
 
 if TYPE_CHECKING:
     from pgflow_cli.models.queues import QueuePolicy
@@ -25,19 +26,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _COUNTED = 10_000
 POLICY = (
-    output.Column("queue"),
-    output.Column("max_in_flight", kind="number"),
-    output.Column("max_attempts_per_minute", kind="number"),
-    output.Column("throttle_delay_ms", "THROTTLE DELAY", kind="ms"),
-    output.Column("max_payload_bytes", kind="number"),
-    output.Column("max_enqueue_per_minute", kind="number"),
-    output.Column("paused_until"),
-    output.Column("paused_by"),
-    output.Column("pause_note"),
+    messages.Column("queue"),
+    messages.Column("max_in_flight", kind="number"),
+    messages.Column("max_attempts_per_minute", kind="number"),
+    messages.Column("throttle_delay_ms", "THROTTLE DELAY", kind="ms"),
+    messages.Column("max_payload_bytes", kind="number"),
+    messages.Column("max_enqueue_per_minute", kind="number"),
+    messages.Column("paused_until"),
+    messages.Column("paused_by"),
+    messages.Column("pause_note"),
 )
 BOUND = (
-    output.Column("max_queues", kind="number"),
-    output.Column("in_use", kind="number"),
+    messages.Column("max_queues", kind="number"),
+    messages.Column("in_use", kind="number"),
 )
 
 
@@ -93,20 +94,21 @@ def list_(
       pgflow queues list
       pgflow queues list -q 'emails.*' --sort runnable:desc --watch 5s
     """
-    from pgflow_cli import census, queue_tables
+    from pgflow_cli import census
+    from pgflow_cli.cli.views import queues as queue_views
 
-    columns = queue_tables.RECORDS if output.is_machine() else queue_tables.LIST
+    columns = queue_views.RECORDS if messages.is_machine() else queue_views.LIST
 
     def fetch() -> tuple[list[QueueStatus], str | None]:
         taken, last = census.take_page(repository, chosen, after=after, limit=limit)
         return taken.queues, last
 
     if watch:
-        output.watch(lambda: fetch()[0], columns, seconds=watch)
+        messages.watch(lambda: fetch()[0], columns, seconds=watch)
     rows, last = fetch()
-    output.write(rows, columns)
+    messages.write(rows, columns)
     if last is not None:
-        output.hint(f"{len(rows):,} shown. Next page: --after {last}")
+        messages.hint(f"{len(rows):,} shown. Next page: --after {last}")
 
 
 @queues.command("show")
@@ -127,14 +129,15 @@ def show(repository: Repository, name: str, window: float) -> None:
       pgflow queues show emails
       pgflow queues show emails --window 10m -o json
     """
-    from pgflow_cli import census, queue_tables
+    from pgflow_cli import census
+    from pgflow_cli.cli.views import queues as queue_views
 
     status = census.take_one(repository, name, window=window)
-    for_programs = output.is_machine()
-    columns = queue_tables.RECORDS if for_programs else queue_tables.SHOW
-    output.write_record(status, columns)
+    for_programs = messages.is_machine()
+    columns = queue_views.RECORDS if for_programs else queue_views.SHOW
+    messages.write_record(status, columns)
     if status.arrivals_covered < window - 1:
-        output.hint(
+        messages.hint(
             f"IN/s is of the last {status.arrivals_covered:.1f}s:"
             " more came than are looked at."
         )
@@ -167,13 +170,13 @@ def pause(
 
     _tell_unused(repository, names)
     if change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
         return
-    output.confirm(f"pause {', '.join(names)} ({consent.where()})", yes=change.yes)
+    messages.confirm(f"pause {', '.join(names)} ({changes.where()})", yes=change.yes)
     queue_changes.pause(repository, names, length, change.operator)
     until = "until it is resumed" if length is None else "for that long"
-    output.say(f"paused {', '.join(names)} {until}")
-    output.hint(f"Next: pgflow queues resume {' '.join(names)}")
+    messages.say(f"paused {', '.join(names)} {until}")
+    messages.hint(f"Next: pgflow queues resume {' '.join(names)}")
 
 
 @queues.command("resume")
@@ -191,12 +194,12 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
 
     queue_changes.require_known(repository, names)
     if change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
         return
     change.confirm(f"resume {', '.join(names)}")
     resumed = queue_changes.resume(repository, names, change.operator)
     for name in names:
-        output.say(f"resumed {name}" if name in resumed else f"{name} was not paused")
+        messages.say(f"resumed {name}" if name in resumed else f"{name} was not paused")
 
 
 @queues.command("set-policy")
@@ -249,15 +252,15 @@ def set_policy(
     with repository.transaction():
         before = repository.read_policies([name]).get(name) or _no_policy(name)
     if change.dry_run:
-        output.write_record({**asdict(before), **given}, POLICY)
-        consent.tell_dry_run()
+        messages.write_record({**asdict(before), **given}, POLICY)
+        changes.tell_dry_run()
         return
     if less := queue_changes.lowered(before, given):
-        output.confirm(f"lower {', '.join(less)} of {name}", yes=change.yes)
+        messages.confirm(f"lower {', '.join(less)} of {name}", yes=change.yes)
     else:
         change.confirm(f"change the policy of {name}")
     _, after = queue_changes.set_policy(repository, name, given, change.operator)
-    output.write_record(after, POLICY)
+    messages.write_record(after, POLICY)
 
 
 @queues.command("clear-policy")
@@ -277,11 +280,11 @@ def clear_policy(
 
     queue_changes.require_known(repository, names)
     if change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
         return
     change.confirm(f"remove the limits of {', '.join(names)}")
     queue_changes.clear_policies(repository, names, change.operator)
-    output.say(f"no limits any more: {', '.join(names)}")
+    messages.say(f"no limits any more: {', '.join(names)}")
 
 
 @queues.command("bound")
@@ -304,14 +307,14 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
 
     found = repository.read_queue_bound()
     if most is not None and change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
     elif most is not None:
         if most < found.max_queues:
-            output.confirm(f"lower max_queues to {most:,}", yes=change.yes)
+            messages.confirm(f"lower max_queues to {most:,}", yes=change.yes)
         else:
             change.confirm(f"raise max_queues to {most:,}")
         found = queue_changes.set_bound(repository, most, change.operator)
-    output.write_record(found, BOUND)
+    messages.write_record(found, BOUND)
 
 
 @queues.command("purge")
@@ -349,15 +352,15 @@ def purge(
     counts = repository.count_queue(name, limit=max(change.most, _COUNTED) + 1)
     count = {**asdict(counts)}[status]
     word = "discard" if status == "dlq" else "cancel"
-    output.say(f"{count:,} {status} jobs of {name} ({consent.where()})")
+    messages.say(f"{count:,} {status} jobs of {name} ({changes.where()})")
     change.require_at_most(count)
     if change.dry_run:
-        consent.tell_dry_run(confirm=name)
+        changes.tell_dry_run(confirm=name)
         return
-    output.confirm_name(
+    messages.confirm_name(
         f"{word} {count:,} {status} jobs of {name}", name, given=confirm
     )
-    with output.progress(f"purging {name}", count) as advance:
+    with messages.progress(f"purging {name}", count) as advance:
         done, action = queue_changes.purge(
             repository,
             name,
@@ -367,7 +370,7 @@ def purge(
             advance=advance,
         )
     past = "discarded" if status == "dlq" else "canceled"
-    output.write_text([f"{past} {done:,} jobs (action {action})"])
+    messages.write_text([f"{past} {done:,} jobs (action {action})"])
 
 
 def _given(limits: dict[str, Any]) -> dict[str, int | None]:
@@ -389,4 +392,4 @@ def _tell_unused(repository: Repository, names: tuple[str, ...] | list[str]) -> 
     known = set(repository.list_queue_names(names))
     for name in names:
         if name not in known:
-            output.hint(f'queue "{name}" has had no job yet; the policy will wait')
+            messages.hint(f'queue "{name}" has had no job yet; the policy will wait')

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import consent, output, reruns, settings, terminal
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import group, pass_repository
-from pgflow_cli.filters import (
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.filters import (
     DEAD_LETTERS,
     filter_options,
     page_options,
     watch_option,
 )
+from pgflow_cli.cli.output import messages, terminal
+from pgflow_cli.cli.views import replay as replay_view
 from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
@@ -23,38 +25,38 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 PLANS = (
-    output.Column("plan_id", "PLAN", kind="id"),
-    output.Column("state", kind="word"),
-    output.Column("created_at", "BEGUN", kind="time"),
-    output.Column("runner", "BY"),
-    output.Column("selected", kind="number"),
-    output.Column("created", kind="number"),
-    output.Column("remaining", "TO DO", kind="number"),
-    output.Column("skipped", kind="number", wide=True),
-    output.Column("refused", kind="number", wide=True),
-    output.Column("undone", kind="number", wide=True),
-    output.Column("canary_state", "CANARY"),
+    messages.Column("plan_id", "PLAN", kind="id"),
+    messages.Column("state", kind="word"),
+    messages.Column("created_at", "BEGUN", kind="time"),
+    messages.Column("runner", "BY"),
+    messages.Column("selected", kind="number"),
+    messages.Column("created", kind="number"),
+    messages.Column("remaining", "TO DO", kind="number"),
+    messages.Column("skipped", kind="number", wide=True),
+    messages.Column("refused", kind="number", wide=True),
+    messages.Column("undone", kind="number", wide=True),
+    messages.Column("canary_state", "CANARY"),
 )
 STATUS = (
     *PLANS,
-    output.Column("waiting", kind="number"),
-    output.Column("running", kind="number"),
-    output.Column("succeeded", kind="number"),
-    output.Column("failed", kind="number"),
-    output.Column("canceled", kind="number"),
-    output.Column("rate", kind="number"),
-    output.Column("eta_seconds", "ETA", kind="seconds"),
-    output.Column("canary", "CANARY JOBS", kind="number", wide=True),
-    output.Column("to_queue", wide=True),
-    output.Column("ended_at", "ENDED", kind="time", wide=True),
-    output.Column("action_id", "ACTION", kind="number", wide=True),
+    messages.Column("waiting", kind="number"),
+    messages.Column("running", kind="number"),
+    messages.Column("succeeded", kind="number"),
+    messages.Column("failed", kind="number"),
+    messages.Column("canceled", kind="number"),
+    messages.Column("rate", kind="number"),
+    messages.Column("eta_seconds", "ETA", kind="seconds"),
+    messages.Column("canary", "CANARY JOBS", kind="number", wide=True),
+    messages.Column("to_queue", wide=True),
+    messages.Column("ended_at", "ENDED", kind="time", wide=True),
+    messages.Column("action_id", "ACTION", kind="number", wide=True),
 )
 HAD_RUN = (
-    output.Column("job_id", "ID", kind="id"),
-    output.Column("replay_of_job_id", "REPLAY OF", kind="id"),
-    output.Column("status"),
-    output.Column("attempt_no", "ATTEMPTS", kind="number"),
-    output.Column("last_error_code", "ERROR"),
+    messages.Column("job_id", "ID", kind="id"),
+    messages.Column("replay_of_job_id", "REPLAY OF", kind="id"),
+    messages.Column("status"),
+    messages.Column("attempt_no", "ATTEMPTS", kind="number"),
+    messages.Column("last_error_code", "ERROR"),
 )
 
 
@@ -76,7 +78,7 @@ def replay() -> None:
 @replay.command("run")
 @click.argument("words", metavar="[ID]...", nargs=-1, type=settings.JOB_ID)
 @filter_options(*DEAD_LETTERS)
-@reruns.replay_options
+@replay_view.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
 @change_options(bulk=True)
 @pass_repository
@@ -106,10 +108,10 @@ def run(
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
-    options = reruns.options(given, words, batch_size=change.batch_size)
+    options = replay_view.options(given, words, batch_size=change.batch_size)
     sought = orders.sought(
         repository,
-        consent.read_ids(words) if words else None,
+        changes.read_ids(words) if words else None,
         chosen,
         options,
         limit=given["limit"],
@@ -123,19 +125,21 @@ def run(
         count,
         rate=given["rate"],
         spread=given["spread"],
-        name=consent.flag,
+        name=changes.flag,
     )
     for line in sought.complaints():
-        output.warn(line)
-    if reruns.preview(repository, sought, options, None if words else chosen, change):
+        messages.warn(line)
+    if replay_view.preview(
+        repository, sought, options, None if words else chosen, change
+    ):
         return 0
     if not count:
-        return reruns.tell(sought, None)
+        return replay_view.tell(sought, None)
     change.confirm(f"Replay {count:,} dead letters", count=count)
     plan = replays.make(
         repository, sought.job_ids, options=options, operator=change.operator
     )
-    return reruns.drive(repository, plan, sought, watch=watch)
+    return replay_view.drive(repository, plan, sought, watch=watch)
 
 
 @replay.command("list")
@@ -157,9 +161,9 @@ def list_(repository: Repository, page: Page) -> None:
         return repository.list_replay_plans(limit=limit, after=after)
 
     rows, cursor = page.read(fetch, lambda plan: plan.position)
-    output.write(rows, PLANS, cursor=cursor)
+    messages.write(rows, PLANS, cursor=cursor)
     if cursor:
-        output.hint(f"There are more. Next page: --cursor {token(cursor)}")
+        messages.hint(f"There are more. Next page: --cursor {token(cursor)}")
 
 
 @replay.command("status")
@@ -187,10 +191,10 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
             progress = next(following, None)
             return None if progress is None else [progress]
 
-        output.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
-        if output.is_machine() or not terminal.is_terminal(sys.stdout):
+        messages.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
+        if messages.is_machine() or not terminal.is_terminal(sys.stdout):
             return
-    output.write_record(replays.find(repository, plan_id), STATUS)
+    messages.write_record(replays.find(repository, plan_id), STATUS)
 
 
 @replay.command("stop")
@@ -210,11 +214,11 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
     plan = replays.stop(repository, plan_id, operator=change.operator)
-    output.say(
+    messages.say(
         f"plan {plan_id} is stopped: {plan.created:,} jobs created, "
         f"{plan.remaining:,} not"
     )
-    output.hint(f"Next: pgflow replay resume {plan_id}  |  undo {plan_id}  (cancels)")
+    messages.hint(f"Next: pgflow replay resume {plan_id}  |  undo {plan_id}  (cancels)")
 
 
 @replay.command("resume")
@@ -239,7 +243,7 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     found = replays.find(repository, plan_id)
     change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
     plan = replays.take_over(repository, plan_id, operator=change.operator)
-    return reruns.drive(repository, plan, dead_letters.Sought(), watch=watch)
+    return replay_view.drive(repository, plan, dead_letters.Sought(), watch=watch)
 
 
 @replay.command("undo")
@@ -262,18 +266,18 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)
     if change.dry_run:
-        consent.tell_dry_run(
+        changes.tell_dry_run(
             [f"Would cancel what was not tried of {found.waiting:,} waiting jobs"]
         )
         return
     change.confirm(f"Cancel {found.waiting:,} waiting jobs", count=found.waiting)
-    with output.progress("undo", total=found.created) as advance:
+    with messages.progress("undo", total=found.created) as advance:
         done = replays.undo(
             repository, plan_id, operator=change.operator, advance=advance
         )
     had_run = list(replays.jobs_of(repository, plan_id))
-    output.write(had_run, HAD_RUN)
-    output.say(
+    messages.write(had_run, HAD_RUN)
+    messages.say(
         f"undid {done.canceled:,}, had run {len(had_run):,} "
         f"(plan {plan_id}, action {done.action_id})"
     )

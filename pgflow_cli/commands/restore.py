@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from pgflow_cli import consent, context, output, settings
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import command
+from pgflow_cli.cli import changes, context, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import command
+from pgflow_cli.cli.output import messages
 
 if TYPE_CHECKING:
     from pgflow_cli.backups.restore import Source, Target
@@ -61,7 +62,7 @@ def restore(file: str, change: Change, **options: Any) -> None:
     from pgflow_cli.backups import restore as restoring
 
     path = None if file == "-" else Path(file)
-    with output.progress("comparing checksums", _size(path)) as advance:
+    with messages.progress("comparing checksums", _size(path)) as advance:
         stdin = cast(BufferedReader, sys.stdin.buffer)
         source = restoring.inspect_source(path, stdin, advance)
     if options["only_list"]:
@@ -81,14 +82,14 @@ def restore(file: str, change: Change, **options: Any) -> None:
     )
     _preview(source, database, target)
     if change.dry_run:
-        consent.tell_dry_run(
+        changes.tell_dry_run(
             confirm=target.name if options["clean"] else None,
             place=database.display(),
             asks=options["clean"],
         )
         return
     if options["clean"]:
-        output.confirm_name(
+        messages.confirm_name(
             "Replace schema pgflow, and what else the dump holds, in "
             f"{database.display()}",
             target.name,
@@ -103,13 +104,13 @@ def restore(file: str, change: Change, **options: Any) -> None:
         clean=options["clean"],
         jobs=options["jobs"],
         owners=not options["no_owner"],
-        say=output.say,
+        say=messages.say,
     )
     compared = ", as the manifest says" if done.compared else ""
-    output.say(f"restored {done.rows:,} rows in {done.tables} tables{compared}")
+    messages.say(f"restored {done.rows:,} rows in {done.tables} tables{compared}")
     if done.fenced:
-        output.say("The fence is up: nothing runs before it is accepted.")
-        output.hint("Next: pgflow fence status  |  pgflow fence accept --dry-run")
+        messages.say("The fence is up: nothing runs before it is accepted.")
+        messages.hint("Next: pgflow fence status  |  pgflow fence accept --dry-run")
 
 
 def _size(path: Path | None) -> int | None:
@@ -126,19 +127,19 @@ def _list(source: Source, options: dict[str, Any]) -> None:
     found = restoring.find_clients(
         source, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
-    output.write_text(source.dump.contents(found))
+    messages.write_text(source.dump.contents(found))
 
 
 def _preview(source: Source, database: Database, target: Target) -> None:
     manifest = source.manifest
-    output.say(f"{source.dump.name} ({source.dump.kind}) into {database.display()}")
+    messages.say(f"{source.dump.name} ({source.dump.kind}) into {database.display()}")
     if manifest is None:
-        output.warn("no manifest or checksum stands beside it: nothing is compared")
+        messages.warn("no manifest or checksum stands beside it: nothing is compared")
     else:
-        output.say(
+        messages.say(
             f"of database {manifest.database}, {manifest.started_at[:19]} UTC, schema "
             f"{manifest.schema_version}, {sum(manifest.tables.values()):,} rows; its "
             "checksum is right"
         )
     if not target.exists:
-        output.say(f"database {target.name} is made first")
+        messages.say(f"database {target.name} is made first")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli import inventory, serving, settings
-from pgflow_cli.context import command, pass_database
+from pgflow_cli.cli import servers, settings
+from pgflow_cli.cli.context import command, pass_database
+from pgflow_cli.cli.settings import report
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def serve_admin(database: Database, **options: Any) -> None:
             "Set PGFLOW_ADMIN_ADDR to HOST:PORT, or try: --addr 127.0.0.1:3003",
         )
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
-    logs.say_settings(inventory.in_force(options))
-    plan = serving.admin_plan(database, address, options)
+    logs.say_settings(report.in_force(options))
+    plan = servers.admin_plan(database, address, options)
     bound = server.listening(plan)
     url = f"http://{server.address_of(bound)}{plan.base_path}"
     log.info("serving %s", url, extra={"event": "listening"})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgflow_cli import inquiry
-from pgflow_cli.context import command, pass_repository
+from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.views import job
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 
 @command("timeline")
-@inquiry.question
+@job.question
 @pass_repository
-def timeline(repository: Repository, asked: inquiry.Question) -> int:
+def timeline(repository: Repository, asked: job.Question) -> int:
     """Tell what happened to a job, as rows.
 
     Its attempts, what held its queue back while it waited, and what operators did to it
@@ -25,4 +25,4 @@ def timeline(repository: Repository, asked: inquiry.Question) -> int:
       pgflow timeline 9c41e07b
       pgflow timeline 9c41e07b --attempts all -o md
     """
-    return inquiry.answer(repository, asked, timeline=True)
+    return job.answer(repository, asked, timeline=True)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import output, settings, terminal
-from pgflow_cli.context import command, pass_repository
-from pgflow_cli.filters import filter_options
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.filters import filter_options
+from pgflow_cli.cli.output import messages, terminal
 
 if TYPE_CHECKING:
-    from pgflow_cli.dashboard import Look
+    from pgflow_cli.cli.views.top import Look
     from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.repository import Repository
 
@@ -44,24 +45,26 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
       pgflow top -q 'emails.*' -i 5s --sort oldest:desc
       pgflow top --once -o plain
     """
-    from pgflow_cli import census, dashboard, queue_tables
+    from pgflow_cli import census
+    from pgflow_cli.cli.views import queues
+    from pgflow_cli.cli.views import top as top_view
 
     sort = settings.given("sort")
-    dashboard.check_sort(sort)
+    top_view.check_sort(sort)
     # A socket's folder would push everything else off a narrow screen.
     name = re.sub("@/[^:]*:", "@local:", repository.database.display())
 
     def look() -> Look:
-        return dashboard.Look(census.take(repository, chosen), name)
+        return top_view.Look(census.take(repository, chosen), name)
 
-    interactive = terminal.is_terminal(sys.stdout) and not output.is_machine()
+    interactive = terminal.is_terminal(sys.stdout) and not messages.is_machine()
     if interactive and not once:
         with terminal.fullscreen() as screen:
-            dashboard.Dashboard(look, interval=interval, sort=sort).run(screen)
-    elif output.is_machine():
-        output.write(look().census.queues, queue_tables.RECORDS)
+            top_view.Dashboard(look, interval=interval, sort=sort).run(screen)
+    elif messages.is_machine():
+        messages.write(look().census.queues, queues.RECORDS)
     else:
         width = terminal.width() if interactive else None
         plain = terminal.knows_ascii_only(sys.stdout)
-        shown = dashboard.lines(look(), sort=sort, width=width, ascii_only=plain)
-        output.write_text(line.text for line in shown)
+        shown = top_view.lines(look(), sort=sort, width=width, ascii_only=plain)
+        messages.write_text(line.text for line in shown)

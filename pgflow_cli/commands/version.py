@@ -5,20 +5,21 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version as version_of
 
-from pgflow_cli import output, settings
-from pgflow_cli.context import command, open_repository
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, open_repository
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.repository import sqlfiles
 
 COLUMNS = (
-    output.Column("pgflow"),
-    output.Column("schema_expected"),
-    output.Column("schema_found"),
-    output.Column("server"),
-    output.Column("python"),
-    output.Column("psycopg"),
-    output.Column("click"),
-    output.Column("pg_dump"),
+    messages.Column("pgflow"),
+    messages.Column("schema_expected"),
+    messages.Column("schema_found"),
+    messages.Column("server"),
+    messages.Column("python"),
+    messages.Column("psycopg"),
+    messages.Column("click"),
+    messages.Column("pg_dump"),
 )
 
 
@@ -45,7 +46,7 @@ def version() -> None:
         "click": version_of("click"),
         "pg_dump": _of_pg_dump(number),
     }
-    output.write_record(versions, COLUMNS)
+    messages.write_record(versions, COLUMNS)
 
 
 def _of_the_database() -> tuple[int | None, str | None, int | None]:
@@ -57,7 +58,7 @@ def _of_the_database() -> tuple[int | None, str | None, int | None]:
             found = repository.find_schema_version() if facts.has_migrations else None
             return facts.version_number, facts.version, found
     except PgflowError as error:
-        output.warn(error.message)
+        messages.warn(error.message)
         return None, None, None
 
 

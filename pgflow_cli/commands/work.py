@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli import inventory, output, serving, settings
-from pgflow_cli.context import command, pass_database
+from pgflow_cli.cli import servers, settings
+from pgflow_cli.cli.context import command, pass_database
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings import report
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ def work(database: Database, **options: Any) -> None:
         processes=plan.processes + 1,
         worker_id=plan.name,
     )
-    logs.say_settings(inventory.in_force(options))
+    logs.say_settings(report.in_force(options))
     systemd.say(plan.notify_socket, systemd.WAITING)
-    with serving.beside(database, plan.name, options) as companions:
+    with servers.beside(database, plan.name, options) as companions:
         await_database(
             database, migrate=options["migrate"], patience=_patience(options)
         )
@@ -122,12 +124,12 @@ _PASSED_ON = (
 )
 
 HANDLER_COLUMNS = (
-    output.Column("job_type", "TYPE"),
-    output.Column("kind", "RUNS AS"),
-    output.Column("queue"),
-    output.Column("timeout", kind="seconds"),
-    output.Column("concurrency", "LIMIT", kind="number"),
-    output.Column("max_attempts", "ATTEMPTS", kind="number"),
+    messages.Column("job_type", "TYPE"),
+    messages.Column("kind", "RUNS AS"),
+    messages.Column("queue"),
+    messages.Column("timeout", kind="seconds"),
+    messages.Column("concurrency", "LIMIT", kind="number"),
+    messages.Column("max_attempts", "ATTEMPTS", kind="number"),
 )
 
 
@@ -145,9 +147,9 @@ def _check(plan: WorkPlan) -> None:
         exec_specs=plan.exec_specs,
         simulate=plan.simulate,
     )
-    output.write(list(app.handlers.values()), HANDLER_COLUMNS)
+    messages.write(list(app.handlers.values()), HANDLER_COLUMNS)
     queues = "every queue" if plan.queues is None else ", ".join(plan.queues)
-    output.hint(
+    messages.hint(
         f"Queues: {queues}; {plan.processes} x {plan.concurrency} slots,"
         f" lease {plan.lease_seconds:g}s, heartbeat {plan.heartbeat:g}s"
     )

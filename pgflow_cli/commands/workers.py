@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli import consent, output, settings
-from pgflow_cli.consent import Change, change_options
-from pgflow_cli.context import group, pass_repository
-from pgflow_cli.filters import watch_option
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change, change_options
+from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.filters import watch_option
+from pgflow_cli.cli.output import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,23 +20,23 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 PROCESSES = (
-    output.Column("worker_id", "ID", kind="id"),
-    output.Column("name"),
-    output.Column("state"),
-    output.Column("slots_in_use", "SLOTS"),
-    output.Column("served", "QUEUES"),
-    output.Column("handlers", kind="number"),
-    output.Column("code_version", "VERSION"),
-    output.Column("last_heartbeat", "HEARD", kind="time"),
-    output.Column("last_leased_at", "LEASED", kind="time", wide=True),
-    output.Column("held_jobs", "HELD", kind="number", wide=True),
-    output.Column("host", wide=True),
-    output.Column("pid", wide=True),
-    output.Column("started_at", "STARTED", kind="time", wide=True),
-    output.Column("lease_seconds", "LEASE", kind="seconds", wide=True),
-    output.Column("queues", "QUEUE NAMES", kind="json", wide=True),
-    output.Column("job_types", kind="json", wide=True),
-    output.Column("supervisor_id", wide=True),
+    messages.Column("worker_id", "ID", kind="id"),
+    messages.Column("name"),
+    messages.Column("state"),
+    messages.Column("slots_in_use", "SLOTS"),
+    messages.Column("served", "QUEUES"),
+    messages.Column("handlers", kind="number"),
+    messages.Column("code_version", "VERSION"),
+    messages.Column("last_heartbeat", "HEARD", kind="time"),
+    messages.Column("last_leased_at", "LEASED", kind="time", wide=True),
+    messages.Column("held_jobs", "HELD", kind="number", wide=True),
+    messages.Column("host", wide=True),
+    messages.Column("pid", wide=True),
+    messages.Column("started_at", "STARTED", kind="time", wide=True),
+    messages.Column("lease_seconds", "LEASE", kind="seconds", wide=True),
+    messages.Column("queues", "QUEUE NAMES", kind="json", wide=True),
+    messages.Column("job_types", kind="json", wide=True),
+    messages.Column("supervisor_id", wide=True),
 )
 
 
@@ -70,8 +71,8 @@ def list_(repository: Repository, watch: float | None) -> None:
       pgflow workers list -o wide --watch
     """
     if watch:
-        output.watch(repository.list_worker_processes, PROCESSES, seconds=watch)
-    output.write(repository.list_worker_processes(), PROCESSES)
+        messages.watch(repository.list_worker_processes, PROCESSES, seconds=watch)
+    messages.write(repository.list_worker_processes(), PROCESSES)
 
 
 @workers.command("quiet")
@@ -92,7 +93,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
     from pgflow_cli import workforce
 
     _tell(repository, worker, change, workforce.quiet, "lease nothing")
-    output.hint(
+    messages.hint(
         f"Next: pgflow workers resume {worker}  |  "
         "kill -TERM its supervisor when it runs nothing"
     )
@@ -116,7 +117,7 @@ def resume(repository: Repository, worker: str, change: Change) -> None:
     from pgflow_cli import workforce
 
     _tell(repository, worker, change, workforce.resume, "lease again")
-    output.hint("Next: pgflow workers list")
+    messages.hint("Next: pgflow workers list")
 
 
 def _tell(
@@ -131,12 +132,12 @@ def _tell(
 
     chosen = workforce.find(repository, worker)
     if change.dry_run:
-        output.write(chosen, PROCESSES)
-        consent.tell_dry_run()
+        messages.write(chosen, PROCESSES)
+        changes.tell_dry_run()
         return
     change.confirm(f"have {len(chosen)} processes of {worker} {what}")
     done = tell(repository, chosen, change.operator)
-    output.say(f"{done} of {len(chosen)} processes of {worker} {what} from now")
+    messages.say(f"{done} of {len(chosen)} processes of {worker} {what} from now")
 
 
 @workers.command("forget")
@@ -155,9 +156,9 @@ def forget(repository: Repository, worker: str, change: Change) -> None:
     chosen = workforce.find(repository, worker)
     workforce.require_silent(chosen)
     if change.dry_run:
-        output.write(chosen, PROCESSES)
-        consent.tell_dry_run()
+        messages.write(chosen, PROCESSES)
+        changes.tell_dry_run()
         return
     change.confirm(f"forget {len(chosen)} processes of {worker}")
     done = workforce.forget(repository, chosen, change.operator)
-    output.say(f"forgot {done} of {len(chosen)} processes of {worker}")
+    messages.say(f"forgot {done} of {len(chosen)} processes of {worker}")

@@ -95,7 +95,7 @@ def test_next_to_nothing_is_loaded_before_signals_are_held() -> None:
     assert loaded - {"__future__", "warnings"} == {
         "pgflow_cli",
         "pgflow_cli.__main__",
-        "pgflow_cli.startup",
+        "pgflow_cli.cli.startup",
     }
 
 

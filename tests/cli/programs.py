@@ -10,10 +10,12 @@ from typing import Any
 import click
 from click.testing import CliRunner, Result
 
-from pgflow_cli import cli, output, settings
-from pgflow_cli.cli import Program
-from pgflow_cli.context import command, pass_database, pass_repository
-from pgflow_cli.options import Session, Setting
+from pgflow_cli.cli import program as cli
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.context import command, pass_database, pass_repository
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.program import Program
+from pgflow_cli.cli.settings.option import Session, Setting
 
 
 def run(
@@ -62,7 +64,7 @@ def raising(error: BaseException) -> click.Command:
 
 
 def writing(
-    rows: Sequence[Any], columns: Sequence[output.Column], **more: Any
+    rows: Sequence[Any], columns: Sequence[messages.Column], **more: Any
 ) -> click.Command:
     """Make a command that writes rows."""
 
@@ -70,7 +72,7 @@ def writing(
     @settings.list_options
     def list_() -> None:
         """Write rows."""
-        output.write(iter(rows), columns, **more)
+        messages.write(iter(rows), columns, **more)
 
     return list_
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 PREAMBLE = """
 import sys
-from pgflow_cli import output, settings
-from pgflow_cli.cli import Program
-from pgflow_cli.context import command
+from pgflow_cli.cli.output import messages as output
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.program import Program
+from pgflow_cli.cli.context import command
 from datetime import UTC, datetime, timedelta
 
 @command("run")

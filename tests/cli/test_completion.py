@@ -144,7 +144,7 @@ def visitors(listening: socket.socket) -> int:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 def test_commands_are_completed_without_the_driver(shell, tmp_path):
     program = (
-        "import sys\nfrom pgflow_cli.cli import program\n"
+        "import sys\nfrom pgflow_cli.cli.program import program\n"
         "try:\n    program([], prog_name='pgflow')\nexcept SystemExit:\n    pass\n"
         "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))\n"
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import configuration, settings, topics
+from pgflow_cli.cli import settings, topics
+from pgflow_cli.cli.settings import sources
 from tests.cli.programs import run, write_file
 from tests.cli.test_readme import section
 
@@ -122,7 +123,7 @@ def test_a_file_that_is_begun_changes_nothing_and_holds_every_key(tmp_path):
     assert run("config", "init").exit_code == 0
     text = (tmp_path / "pgflow.toml").read_text()
     assert tomllib.loads(text) == {}
-    keys = {configuration.key_of(str(variable)) for variable in settings.VARIABLES}
+    keys = {sources.key_of(str(variable)) for variable in settings.VARIABLES}
     lines = [line[2:] for line in text.splitlines() if " = " in line]
     assert {tomllib.loads(line).popitem()[0] for line in lines} == keys
     again = run("config", "init")

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import pytest
 
-from pgflow_cli import consent, filters
-from pgflow_cli.consent import Change
-from pgflow_cli.context import command
+from pgflow_cli.cli import changes, filters
+from pgflow_cli.cli.changes import Change
+from pgflow_cli.cli.context import command
 from pgflow_cli.models.selection import JobFilter, Page, token
 from tests.cli.programs import run
 from tests.unit.test_selection import NOON
@@ -23,14 +23,14 @@ URL = "postgres://app:canary-pw@db:5432/app"
 @command("change")
 @click.argument("ids", nargs=-1)
 @filters.filter_options("queues", "error_codes", "since", "meta", "match", "replay_of")
-@consent.change_options(bulk=True)
+@changes.change_options(bulk=True)
 def changing(ids: tuple[str, ...], chosen: JobFilter, change: Change) -> None:
     """Change nothing."""
-    read = consent.read_ids(ids)
+    read = changes.read_ids(ids)
     change.require_selection(read, chosen)
     change.require_at_most(len(read))
     if change.dry_run:
-        consent.tell_dry_run()
+        changes.tell_dry_run()
         return
     change.confirm(f"Change {len(read)} jobs", count=len(read))
     operator = change.operator

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pgflow_cli import producer
-from pgflow_cli.cli import program
+from pgflow_cli.cli.program import program
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]

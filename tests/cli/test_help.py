@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from pgflow_cli import cli, settings
+from pgflow_cli.cli import program as cli
+from pgflow_cli.cli import settings
 from tests.cli.programs import run, showing
 
 CANARY = "Zx9canary"
@@ -113,7 +114,7 @@ def test_help_loads_nothing_heavy() -> None:
     ]
     program = f"""
 import sys
-from pgflow_cli.cli import program
+from pgflow_cli.cli.program import program
 for arguments in {calls!r}:
     try:
         program(arguments, prog_name="pgflow")

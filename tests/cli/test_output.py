@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pgflow_cli import output
+from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import NotFound
 from tests.cli.programs import calling, run, writing
 
@@ -35,13 +35,13 @@ class Dead:
 
 
 COLUMNS = (
-    output.Column("job_id", "ID", kind="id"),
-    output.Column("queue"),
-    output.Column("attempts", kind="number"),
-    output.Column("died_at", "DIED", kind="time"),
-    output.Column("took_ms", "TOOK", kind="ms"),
-    output.Column("message"),
-    output.Column("meta", kind="json", wide=True),
+    messages.Column("job_id", "ID", kind="id"),
+    messages.Column("queue"),
+    messages.Column("attempts", kind="number"),
+    messages.Column("died_at", "DIED", kind="time"),
+    messages.Column("took_ms", "TOOK", kind="ms"),
+    messages.Column("message"),
+    messages.Column("meta", kind="json", wide=True),
 )
 ROWS = (
     Dead(ID, "emails", 1200, DIED, 12.5, "refused", {"a": [1]}),
@@ -181,14 +181,14 @@ def test_times_are_written_as_asked(choice: str, expected: str) -> None:
 
 
 def test_ids_of_what_has_none_are_refused() -> None:
-    command = writing([{"a": 1}], [output.Column("a")])
+    command = writing([{"a": 1}], [messages.Column("a")])
     result = run("list", "-o", "ids", commands=[command])
     assert result.exit_code == 2
 
 
 def test_rows_may_be_mappings_and_values_of_any_kind() -> None:
     rows = [{"a": Decimal("1.50"), "b": True, "c": timedelta(seconds=90), "d": (1, 2)}]
-    columns = [output.Column(name) for name in "abcd"]
+    columns = [messages.Column(name) for name in "abcd"]
     result = run("list", "-o", "csv", commands=[writing(rows, columns)])
     assert result.stdout == 'a,b,c,d\n1.50,true,90.0,"[1, 2]"\n'
 
@@ -196,7 +196,7 @@ def test_rows_may_be_mappings_and_values_of_any_kind() -> None:
 anything = st.text(st.characters(exclude_categories=()), max_size=30)
 
 
-@pytest.mark.parametrize("form", output.FORMATS)
+@pytest.mark.parametrize("form", messages.FORMATS)
 @hypothesis_settings(
     max_examples=30,
     deadline=None,
@@ -226,7 +226,7 @@ def test_a_row_stays_on_its_line(text: str) -> None:
 
 
 def test_one_object_is_lines_of_its_fields_or_the_object_itself() -> None:
-    command = calling(lambda: output.write_record(ROWS[0], COLUMNS))
+    command = calling(lambda: messages.write_record(ROWS[0], COLUMNS))
     lines = run("call", commands=[command]).stdout.splitlines()
     assert lines[0] == f"ID        {ID}"
     assert lines[1] == "QUEUE     emails"
@@ -238,15 +238,15 @@ def test_one_object_is_lines_of_its_fields_or_the_object_itself() -> None:
 
 
 def test_a_screen_of_text_is_neutral() -> None:
-    command = calling(lambda: output.write_text(["a\x1b[31m", "b\nc"]))
+    command = calling(lambda: messages.write_text(["a\x1b[31m", "b\nc"]))
     assert run("call", commands=[command]).stdout == "a\\x1b[31m\nb\\nc\n"
 
 
 def test_words_go_to_stderr_and_quiet_leaves_out_all_but_warnings() -> None:
     def speak() -> None:
-        output.say("done")
-        output.hint("Next: more")
-        output.warn("odd")
+        messages.say("done")
+        messages.hint("Next: more")
+        messages.warn("odd")
 
     loud = run("call", commands=[calling(speak)])
     assert loud.stderr == "done\nNext: more\nWarning: odd\n"
@@ -256,14 +256,14 @@ def test_words_go_to_stderr_and_quiet_leaves_out_all_but_warnings() -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--no-input",), ("-o", "json")])
 def test_without_a_terminal_a_change_is_refused(arguments: tuple[str, ...]) -> None:
-    command = calling(lambda: output.confirm("replay 14 jobs", yes=False))
+    command = calling(lambda: messages.confirm("replay 14 jobs", yes=False))
     result = run("call", *arguments, commands=[command], typed="y\n")
     assert result.exit_code == 4
     assert "--yes" in result.stderr
 
 
 def test_yes_needs_no_question() -> None:
-    command = calling(lambda: output.confirm("replay 14 jobs", yes=True))
+    command = calling(lambda: messages.confirm("replay 14 jobs", yes=True))
     result = run("call", commands=[command])
     assert (result.exit_code, result.output) == (0, "")
 
@@ -273,7 +273,7 @@ def test_yes_needs_no_question() -> None:
 )
 def test_something_severe_needs_the_name(given_name: str | None, code: int) -> None:
     command = calling(
-        lambda: output.confirm_name("purge emails", "emails", given=given_name)
+        lambda: messages.confirm_name("purge emails", "emails", given=given_name)
     )
     result = run("call", commands=[command])
     assert result.exit_code == code
@@ -282,7 +282,7 @@ def test_something_severe_needs_the_name(given_name: str | None, code: int) -> N
 
 def test_a_bar_is_silent_where_no_terminal_is() -> None:
     def count() -> None:
-        with output.progress("enqueue", total=3) as advance:
+        with messages.progress("enqueue", total=3) as advance:
             advance(3)
 
     assert run("call", commands=[calling(count)]).output == ""
@@ -290,7 +290,7 @@ def test_a_bar_is_silent_where_no_terminal_is() -> None:
 
 def test_a_live_table_leaves_its_last_state_where_no_terminal_is() -> None:
     def watch() -> None:
-        with output.live([output.Column("n", kind="number")]) as show:
+        with messages.live([messages.Column("n", kind="number")]) as show:
             show([{"n": 1}])
             show([{"n": 2}])
 
@@ -299,7 +299,7 @@ def test_a_live_table_leaves_its_last_state_where_no_terminal_is() -> None:
 
 def test_an_error_after_rows_leaves_the_rows() -> None:
     def half() -> None:
-        output.write([{"a": 1}], [output.Column("a")])
+        messages.write([{"a": 1}], [messages.Column("a")])
         raise NotFound("the rest is gone")
 
     result = run("call", "-o", "jsonl", commands=[calling(half)])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pgflow_cli import errors, settings
-from pgflow_cli.options import Setting
+from pgflow_cli import errors
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings.option import Setting
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -61,8 +62,8 @@ def _below(kind: type[errors.PgflowError]) -> list[type[errors.PgflowError]]:
 
 
 def test_every_listed_command_exists() -> None:
-    from pgflow_cli import cli  # noqa: PLC0415
+    from pgflow_cli.cli import program  # noqa: PLC0415
 
     text = README.read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `pgflow ([\w-]+)", text, re.MULTILINE))
-    assert listed == set(cli.COMMANDS)
+    assert listed == set(program.COMMANDS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from pgflow_cli import cli
-from pgflow_cli.options import Session
+from pgflow_cli.cli import program
+from pgflow_cli.cli.settings.option import Session
 
 RUNBOOK = Path(__file__).parents[2] / "RUNBOOK.md"
 TEXT = RUNBOOK.read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_a_command_of_the_runbook_is_one_that_pgflow_takes(
 
 def takes(line: str) -> None:
     """Fail unless the line is a command of pgflow with options that it has."""
-    command: click.Command = cli.program
+    command: click.Command = program.program
     context = click.Context(command, obj=Session())
     words = words_of(line)
     while isinstance(command, click.Group):

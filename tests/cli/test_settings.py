@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import local, settings
+from pgflow_cli import local
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings.option import Setting
 from pgflow_cli.errors import UsageError
-from pgflow_cli.options import Setting
 from tests.cli.programs import calling, run, showing, where, write_file
 
 LEASE = "PGFLOW_LEASE_SECONDS"

@@ -189,7 +189,7 @@ def test_a_stdout_that_does_not_block_is_waited_for() -> None:
 
 WHOLE = program(
     """
-from pgflow_cli import startup
+from pgflow_cli.cli import startup
 startup.open_standard_streams()
 sys.stdout.buffer.write(b'x' * 1_000_000)
 """
@@ -293,7 +293,7 @@ def test_a_person_who_wants_no_questions_is_refused() -> None:
 def test_a_bar_appears_on_a_terminal_once_it_is_worth_it() -> None:
     patient = program(
         "import itertools\n"
-        "from pgflow_cli import terminal\n"
+        "from pgflow_cli.cli.output import terminal\n"
         "terminal.time.monotonic = itertools.count(0, {step}).__next__\n"
         'with output.progress("enqueue", total=30) as advance:\n'
         "    for _ in range(3): advance(10)"

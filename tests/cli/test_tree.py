@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from pgflow_cli import cli
+from pgflow_cli.cli import program
 from tests.cli.test_help import found
 
 _EVERY_FILTER = (
@@ -258,7 +258,7 @@ def test_every_command_of_the_operators_stands_in_the_table() -> None:
     """What came with the first two issues and what is for trying have their own."""
     others = {"migrate", "work", "enqueue", "demo", "dev"}
     tops = {path.split()[0] for path, _, _ in TREE}
-    assert tops | others == set(cli.COMMANDS)
+    assert tops | others == set(program.COMMANDS)
     for top in sorted(tops):
         group = found((top,))
         if isinstance(group, click.Group):
@@ -278,5 +278,5 @@ def test_the_sections_of_the_help_are_those_of_the_documents() -> None:
         "Meta": "completion help version",
     }
     for section, names in order.items():
-        there = [name for name in names.split() if name in cli.COMMANDS]
-        assert list(cli.SECTIONS[section]) == there
+        there = [name for name in names.split() if name in program.COMMANDS]
+        assert list(program.SECTIONS[section]) == there

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pgflow_cli import settings
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings.option import Setting
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.options import Setting
 from tests.deployment import (
     COMPOSE,
     TREE,

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgflow_cli import alerts, census, dashboard
-from pgflow_cli.dashboard import Dashboard, Look
+from pgflow_cli import alerts, census
+from pgflow_cli.cli.views import top
+from pgflow_cli.cli.views.top import Dashboard, Look
 from pgflow_cli.errors import DatabaseUnavailable, UsageError
 from pgflow_cli.models.queues import (
     ArrivalMeasure,
@@ -59,14 +60,12 @@ def look(*queues: QueueMeasure, skew: float = 0.003, **cluster: object) -> Look:
     return Look(census.of(measures), "app@db:5432")
 
 
-def text(lines: list[dashboard.Line]) -> list[str]:
+def text(lines: list[top.Line]) -> list[str]:
     return [line.text for line in lines]
 
 
 def test_the_wide_screen_has_everything():
-    first, second, headings, *rows = text(
-        dashboard.lines(look(), sort="queue", width=160)
-    )
+    first, second, headings, *rows = text(top.lines(look(), sort="queue", width=160))
     assert first == (
         "pgflow top   app@db:5432  PG 17.6  schema 12   15:20:41 UTC   skew +3ms"
     )
@@ -92,13 +91,13 @@ def test_the_wide_screen_has_everything():
 
 @pytest.mark.parametrize("width", [20, 40, 80, 100, 160])
 def test_no_line_is_wider_than_the_screen(width):
-    shown = text(dashboard.lines(look(), sort="queue", width=width))
+    shown = text(top.lines(look(), sort="queue", width=width))
     assert max(map(len, shown)) <= width
     assert shown[2].startswith("QUEUE")
 
 
 def test_eighty_columns_keep_what_matters_most():
-    headings = text(dashboard.lines(look(), sort="queue", width=80))[2].split()
+    headings = text(top.lines(look(), sort="queue", width=80))[2].split()
     assert headings[:10] == [
         "QUEUE", "RUNNABLE", "OLDEST", "SCHED", "RUN", "DLQ", "IN/s", "OUT/s", "ERR%",
         "RETRY%",
@@ -106,22 +105,22 @@ def test_eighty_columns_keep_what_matters_most():
 
 
 def test_a_reader_of_ascii_gets_ascii():
-    shown = dashboard.lines(look(), sort="queue", width=160, ascii_only=True)
+    shown = top.lines(look(), sort="queue", width=160, ascii_only=True)
     assert all(line.text.isascii() for line in shown)
 
 
 def test_numbers_are_sorted_as_numbers():
-    rows = text(dashboard.lines(look(), sort="runnable:desc", width=160))[3:6]
+    rows = text(top.lines(look(), sort="runnable:desc", width=160))[3:6]
     assert [row.split()[0] for row in rows] == ["reports", "emails", "default"]
     with pytest.raises(UsageError):
-        dashboard.check_sort("nonsense")
+        top.check_sort("nonsense")
     with pytest.raises(UsageError):
-        dashboard.check_sort("queue:sideways")
-    dashboard.check_sort("OLDEST:desc")
+        top.check_sort("queue:sideways")
+    top.check_sort("OLDEST:desc")
 
 
 def test_no_queue_is_said_in_words():
-    shown = text(dashboard.lines(look(), sort=None, pattern="nix", width=80))
+    shown = text(top.lines(look(), sort=None, pattern="nix", width=80))
     assert shown[3] == "no queue, or none that fits the filter"
 
 
@@ -193,7 +192,7 @@ def test_q_ends_it():
 
 
 def test_s_sorts_by_one_column_after_another_and_comes_round():
-    pages = pressed("s" * len(dashboard.SORTS) + "q")
+    pages = pressed("s" * len(top.SORTS) + "q")
     assert "sort runnable:desc" in pages[1]
     assert "sort queue" in pages[-1]
 

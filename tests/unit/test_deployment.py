@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_cli import settings
+from pgflow_cli.cli import settings
 from tests.deployment import OF_OTHERS, TREE, named_in_environments
 from tests.tools import needs_tool
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_cli import bundles
+from pgflow_cli.cli import bundle
 from pgflow_cli.errors import OutputFailed
 from pgflow_cli.local import output_files
 
@@ -39,7 +39,7 @@ def test_the_reader_of_a_named_pipe_gets_the_text(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
         try:
-            bundles.write(str(pipe), {"a": 1})
+            bundle.write(str(pipe), {"a": 1})
             if not pipe.is_fifo():
                 reader.kill()
             assert pipe.is_fifo()
@@ -73,5 +73,5 @@ def test_a_link_of_another_account_in_a_folder_of_all_is_not_followed(
     (shared / "a.json").symlink_to(victim)
     os.chown(shared / "a.json", 12345, 12345, follow_symlinks=False)
     with pytest.raises(OutputFailed, match="a link that belongs to another account"):
-        bundles.write(str(shared / "a.json"), {})
+        bundle.write(str(shared / "a.json"), {})
     assert victim.read_text() == "precious"

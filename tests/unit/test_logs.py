@@ -17,10 +17,10 @@ import pytest
 
 import pgflow_cli
 from pgflow_cli import handlers
+from pgflow_cli.cli.settings.report import Value
 from pgflow_cli.errors import DatabaseUnavailable, StatementFailed
 from pgflow_cli.handlers import App, Job, JobFields
 from pgflow_cli.handlers.outcomes import EVENTS
-from pgflow_cli.inventory import Value
 from pgflow_cli.telemetry import logs
 from pgflow_cli.telemetry.log_format import FIELDS, JsonLines, TextLines, story
 from tests.unit.leased_jobs import leased

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pgflow_cli import settings
+from pgflow_cli.cli import settings
 from tests.deployment import MANIFESTS, TREE, container, manifests, parse, pods
 
 PODS = pods()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pgflow_cli import settings
+from pgflow_cli.cli import settings
 from pgflow_cli.telemetry import systemd
 from pgflow_cli.telemetry.systemd import Notices
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgflow_cli import serving
+from pgflow_cli.cli import servers
 from pgflow_cli.errors import UsageError
 
 
@@ -13,7 +13,7 @@ from pgflow_cli.errors import UsageError
     [("/", "/"), ("", "/"), ("/pgflow/", "/pgflow"), ("/ops/pg.flow", "/ops/pg.flow")],
 )
 def test_a_base_path_has_no_slash_at_its_end(given: str, kept: str) -> None:
-    assert serving._base_path(given) == kept
+    assert servers._base_path(given) == kept
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_a_base_path_has_no_slash_at_its_end(given: str, kept: str) -> None:
 )
 def test_what_a_browser_would_read_as_another_path_is_no_base_path(given: str) -> None:
     with pytest.raises(UsageError):
-        serving._base_path(given)
+        servers._base_path(given)

@@ -1,0 +1,1 @@
+"""The executable: program, settings, output, views."""

@@ -1,0 +1,280 @@
+"""The options that several commands share to say which jobs, and which page of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Kind, Known, Seconds
+from pgflow_cli.errors import UsageError
+from pgflow_cli.models.selection import (
+    MOST_ROWS,
+    JobFilter,
+    Page,
+    Position,
+    position_of,
+    token,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
+# What dead letters are filtered by, wherever they are chosen.
+DEAD_LETTERS = (
+    "queues", "job_types", "error_codes", "reasons", "fingerprints", "worker",
+    "code_version", "since", "until", "match", "payload_contains", "meta", "replay_of",
+)  # fmt: skip
+STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
+
+
+class _Pattern(Known):
+    def __init__(
+        self, name: str, pattern: re.Pattern[str], expects: str, suggests: str = ""
+    ) -> None:
+        super().__init__(name, suggests)
+        self.pattern, self.expects = pattern, expects
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        if not self.pattern.fullmatch(str(value)):
+            self.refuse(param, ctx)
+        return str(value)
+
+
+class _Meta(Kind):
+    name = "K=V"
+    expects = "a key and a value with = between them"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, separator, text = str(value).partition("=")
+        if not separator or not key:
+            self.refuse(param, ctx)
+        return key, text
+
+
+CODE = _Pattern("code", _CODE, "a code of capitals, digits and _, such as TIMEOUT")
+QUEUE_GLOB = _Pattern(
+    "queue", _GLOB, "a queue's name, or a glob such as emails.*", "queue"
+)
+FINGERPRINT = _Pattern("fingerprint", _FINGERPRINT, "a fingerprint such as f1-3ac91b20")
+
+_OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "queues": (
+        ("-q", "--queue", "queues"),
+        {
+            "type": QUEUE_GLOB,
+            "multiple": True,
+            "metavar": "NAME",
+            "help": "Only this queue; a glob such as 'emails.*' is fine; repeatable.",
+        },
+    ),
+    "job_types": (
+        ("-t", "--type", "job_types"),
+        {
+            "type": settings.TYPE,
+            "multiple": True,
+            "metavar": "TYPE",
+            "help": "Only this job type; repeatable.",
+        },
+    ),
+    "error_codes": (
+        ("--error-code", "error_codes"),
+        {
+            "type": CODE,
+            "multiple": True,
+            "metavar": "CODE",
+            "help": "Only this last error code; repeatable.",
+        },
+    ),
+    "reasons": (
+        ("--reason", "reasons"),
+        {
+            "type": CODE,
+            "multiple": True,
+            "metavar": "CODE",
+            "help": "Only this reason code; repeatable.",
+        },
+    ),
+    "fingerprints": (
+        ("--fingerprint", "fingerprints"),
+        {
+            "type": FINGERPRINT,
+            "multiple": True,
+            "metavar": "F",
+            "help": "Only this error fingerprint; repeatable.",
+        },
+    ),
+    "statuses": (
+        ("--status", "statuses"),
+        {
+            "type": click.Choice(STATUSES),
+            "multiple": True,
+            "help": "Only jobs in this state; repeatable.",
+        },
+    ),
+    "worker": (
+        ("--worker",),
+        {
+            "type": settings.NAME,
+            "metavar": "NAME",
+            "help": "Only of this worker, or this process of it.",
+        },
+    ),
+    "code_version": (
+        ("--code-version",),
+        {
+            "type": settings.NAME,
+            "metavar": "TEXT",
+            "help": "Only of this version of the handlers.",
+        },
+    ),
+    "since": (
+        ("--since",),
+        {
+            "type": settings.InstantType("past"),
+            "metavar": "TIME",
+            "help": "Only from this time on, such as 2h or 09:30.",
+        },
+    ),
+    "until": (
+        ("--until",),
+        {
+            "type": settings.InstantType("past"),
+            "metavar": "TIME",
+            "help": "Only before this time.",
+        },
+    ),
+    "match": (
+        ("--match",),
+        {"metavar": "TEXT", "help": "Only where the error message has this text."},
+    ),
+    "payload_contains": (
+        ("--payload-contains",),
+        {
+            "type": settings.Json(),
+            "metavar": "JSON",
+            "help": "Only payloads that contain this, such as '{\"customer\": 7}'.",
+        },
+    ),
+    "meta": (
+        ("--meta",),
+        {
+            "type": _Meta(),
+            "multiple": True,
+            "metavar": "K=V",
+            "help": "Only jobs with this in their meta; repeatable.",
+        },
+    ),
+    "replay_of": (
+        ("--replay-of",),
+        {"metavar": "ID", "help": "Only replays of this job; a full id."},
+    ),
+}
+
+
+def filter_options(*names: str) -> Callable[[F], F]:
+    """Give a command these filters; it is called with `chosen`, a `JobFilter`.
+
+    The names are fields of `JobFilter`. Filters have no variables: PGFLOW_QUEUE must
+    not narrow what an operator sees.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **options: Any) -> Any:
+            values = {name: options.pop(name) for name in names}
+            return function(*args, chosen=_filter(values), **options)
+
+        command: Any = wrapped
+        for name in reversed(names):
+            flags, attributes = _OPTIONS[name]
+            command = click.option(*flags, **attributes)(command)
+        return command  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def page_options(function: F) -> F:
+    """Give a command the options of result pages; it is called with `page`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        *args: Any, limit: int, cursor: str | None, all_pages: bool, **options: Any
+    ) -> Any:
+        after = position_of(cursor) if cursor else None
+        return function(*args, page=Page(limit, after, all_pages), **options)
+
+    command: Any = settings.list_options(wrapped)
+    for flags, attributes in (
+        (("--all-pages",), {"is_flag": True, "help": "Every row, in one stream."}),
+        (("--cursor",), {"metavar": "TOKEN", "help": "Where the last page ended."}),
+        (
+            ("--limit",),
+            {
+                "type": settings.Number(1, MOST_ROWS),
+                "default": 50,
+                "show_default": True,
+                "metavar": "N",
+                "help": "How many rows at most.",
+            },
+        ),
+    ):
+        command = click.option(*flags, **attributes)(command)
+    return command  # type: ignore[no-any-return]
+
+
+def watch_option(function: F) -> F:
+    """Give a command -w/--watch; it is called with `watch`, seconds or None."""
+    option = click.option(
+        "-w",
+        "--watch",
+        type=Seconds(0.1, 3600),
+        is_flag=False,
+        flag_value="2s",
+        metavar="[SECS]",
+        help="Show it again and again; every 2s, unless told.",
+    )
+    return option(function)
+
+
+def show_page(
+    page: Page,
+    fetch: Callable[[int, Position | None], Sequence[Any]],
+    columns: Sequence[messages.Column],
+    *,
+    watch: float | None = None,
+) -> None:
+    """Write a page of rows that know their `position`, and say how to get the next."""
+    if watch is not None:
+        messages.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+    rows, more = page.read(fetch, lambda row: row.position)
+    messages.write(rows, columns, cursor=more)
+    if more is not None:
+        messages.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
+
+
+def _filter(values: dict[str, Any]) -> JobFilter:
+    meta = values.pop("meta", ())
+    if meta:
+        values["meta"] = json.dumps(dict(meta))
+    replay_of = values.get("replay_of")
+    if replay_of is not None and not re.fullmatch("[0-9a-fA-F-]{32,36}", replay_of):
+        raise UsageError("--replay-of takes a full job id")
+    match = values.get("match")
+    if match is not None and "\0" in match:
+        raise UsageError("--match cannot contain a NUL character")
+    return JobFilter(**values)

@@ -1,0 +1,285 @@
+"""An option that also looks into variables and files, and knows where it looked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from pgflow_cli.cli.settings import sources
+from pgflow_cli.cli.settings.sources import Found, Report, Sources
+from pgflow_cli.errors import ConfigurationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMMAND_LINE = "command line"
+_UNITS = {"ms": "milliseconds", "s": "seconds", "d": "days"}
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_BOOLEANS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """What one run of the program was told; `ctx.obj` of every command.
+
+    `given` holds the global options by name: first as typed before the sub-command, in
+    the end as they are in force. `origins` says where each value came from; what is
+    missing there is the default. `arguments` are the words that were typed. A
+    `heedless` command runs whatever the files say: it explains what is wrong with them.
+    """
+
+    variables: Collection[str] = ()
+    arguments: Sequence[str] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, Found] = field(default_factory=dict)
+    loaded: Sources | None = None
+    heedless: bool = False
+
+    @classmethod
+    def current(cls) -> Session:
+        """Return the session of the running command; outside of one, an empty one."""
+        ctx = click.get_current_context(silent=True)
+        found = ctx.find_object(cls) if ctx is not None else None
+        return found or cls()
+
+    @property
+    def sources(self) -> Sources:
+        """Return the places to look into, read once, when the first value is wanted."""
+        if self.heedless:
+            return Sources((), None)
+        if self.loaded is None:
+            self.loaded = self.read(sources.refuse)
+        return self.loaded
+
+    def read(self, report: Report) -> Sources:
+        """Read every place now, and report what is wrong with it."""
+        env_file, config = self.given.get("env_file"), self.given.get("config")
+        return sources.load(
+            os.environ,
+            variables=self.variables,
+            directory=Path(),
+            env_file=Path(env_file) if env_file else None,
+            config=Path(config) if config else None,
+            profile=self.given.get("profile"),
+            report=report,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A flag with its variable, its default and its help text; decorates a command.
+
+    A global one is not handed to the command: it is asked for in the session. With a
+    `unit` (ms, s or d) the variable counts in it, where the flag takes a duration.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    kind: Any = None
+    default: Any = None
+    variable: str | None = None
+    multiple: bool = False
+    is_flag: bool = False
+    is_eager: bool = False
+    is_global: bool = False
+    count: bool = False
+    show_default: bool | str = True
+    metavar: str | None = None
+    unit: str = ""
+    callback: Callable[[click.Context, click.Parameter, Any], Any] | None = None
+
+    def __call__(self, function: F) -> F:
+        """Add the option to a command."""
+        added = click.option(
+            *self.flags, cls=SettingOption, setting=self, **self._attributes()
+        )
+        return added(function)
+
+    def option(self, *, hidden: bool = False) -> SettingOption:
+        """Return the option by itself."""
+        return SettingOption(
+            self.flags, setting=self, hidden=hidden, **self._attributes()
+        )
+
+    @property
+    def name(self) -> str:
+        """What the option is called in Python."""
+        if not self.flags:
+            return sources.key_of(str(self.variable))
+        named = [flag for flag in self.flags if not flag.startswith("-")]
+        longest = max(self.flags, key=len).split("/")[0]
+        return named[0] if named else longest.lstrip("-").replace("-", "_")
+
+    def value(self) -> Any:
+        """Return what a variable, a file or the default says; no flag is asked."""
+        session = Session.current()
+        written = self.look_up(session)
+        if written is None:
+            if self.kind is None or not isinstance(self.default, str):
+                return self.default
+            return self.kind.convert(self.default, None, None)
+        if self.is_flag or self.kind is None:
+            return written
+        try:
+            return self.kind.convert(written, None, None)
+        except click.BadParameter:
+            raise self.refusal(session.origins[self.name]) from None
+
+    def look_up(self, session: Session) -> Any:
+        """Return what a variable or file says, for `kind` to convert; None: nothing."""
+        found = session.sources.find(self.variable) if self.variable else None
+        if found is None:
+            return None
+        session.origins[self.name] = found
+        return self._boolean(found) if self.is_flag else self._written(found)
+
+    def refusal(self, found: Found) -> ConfigurationError:
+        """Return the error for a bad value; it names key and place, never the value."""
+        expects = (
+            "on or off" if self.is_flag else getattr(self.kind, "expects", "acceptable")
+        )
+        if self.unit:
+            counted = _UNITS[self.unit]
+            expects += f"; the variable counts {counted}: a number without a unit"
+        return ConfigurationError(f"{found.key} ({found.origin}) is not {expects}")
+
+    def _written(self, found: Found) -> str | tuple[str, ...]:
+        value = found.value
+        if isinstance(value, list) and self.multiple:
+            if not all(isinstance(part, str) for part in value):
+                raise self.refusal(found)
+            return tuple(value)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.refusal(found)
+        if self.multiple:
+            return tuple(part.strip() for part in str(value).split(",") if part.strip())
+        # A unit of its own would be misread: 5m, and an s behind it.
+        if self.unit and not _NUMBER.fullmatch(str(value).strip()):
+            raise self.refusal(found)
+        return f"{str(value).strip()}{self.unit}" if self.unit else str(value)
+
+    def _boolean(self, found: Found) -> bool:
+        value = found.value
+        if not isinstance(value, bool):
+            known = _BOOLEANS.get(str(value).strip().lower())
+            if known is None:
+                raise self.refusal(found)
+            return known
+        return value
+
+    def _attributes(self) -> dict[str, Any]:
+        # click would put words that stand for a default into parentheses.
+        told = isinstance(self.show_default, str)
+        words = (
+            self.help,
+            f"[{self.variable}]" if self.variable else "",
+            f"[default: {self.show_default}]" if told else "",
+        )
+        attributes: dict[str, Any] = {
+            "help": "  ".join(filter(None, words)),
+            "default": self.default,
+            "show_default": not told,
+            "is_eager": self.is_eager,
+            "expose_value": not self.is_global,
+            "callback": self.callback,
+        }
+        if self.count:
+            return {**attributes, "count": True, "show_default": False}
+        if self.is_flag:
+            return {**attributes, "is_flag": True, "default": bool(self.default)}
+        more = {"type": self.kind, "multiple": self.multiple, "metavar": self.metavar}
+        return {**attributes, **more}
+
+
+class SettingOption(click.Option):
+    """The option of a setting, which click asks where the command line is silent."""
+
+    def __init__(self, *args: Any, setting: Setting, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.setting = setting
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """Return what was typed before the sub-command, or a variable or file says."""
+        session = _session_of(ctx)
+        if self.setting.is_global and self.setting.name in session.given:
+            return session.given[self.setting.name]
+        # An outer command only takes note of what is typed. The eager ones say which
+        # files to read.
+        if (
+            isinstance(ctx.command, click.Group)
+            or ctx.resilient_parsing
+            or self.is_eager
+        ):
+            return None
+        return self.setting.look_up(session)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the value; a bad one is exit 2 if it was typed, else exit 78."""
+        session, name = _session_of(ctx), self.setting.name
+        typed = ctx.get_parameter_source(str(self.name)) is ParameterSource.COMMANDLINE
+        if typed:
+            session.origins[name] = Found(None, max(self.opts, key=len), COMMAND_LINE)
+        try:
+            result = super().process_value(ctx, value)
+        except click.BadParameter:
+            found = session.origins.get(name)
+            if typed or found is None or found.origin == COMMAND_LINE:
+                raise
+            raise self.setting.refusal(found) from None
+        if self.setting.is_global and (
+            typed or not isinstance(ctx.command, click.Group)
+        ):
+            session.given[name] = result
+        return result
+
+
+def stack(*settings: Setting) -> Callable[[F], F]:
+    """Return one decorator for several settings, listed in the order given."""
+
+    def decorate(function: F) -> F:
+        for setting in reversed(settings):
+            function = setting(function)
+        return function
+
+    return decorate
+
+
+def _session_of(ctx: click.Context) -> Session:
+    session = ctx.find_object(Session)
+    assert session is not None, (
+        "a setting belongs on a command made with pgflow_cli.cli.context"
+    )
+    return session
+
+
+DAY = 86_400.0  # seconds
+TEN_YEARS = 3650 * DAY
+
+
+def flag(
+    *flags: str,
+    help: str,  # noqa: A002 - named as in click
+    variable: bool | str = False,
+    **more: Any,
+) -> Setting:
+    """Declare a setting; `variable=True` derives the variable from the flag."""
+    derived = f"PGFLOW_{Setting(flags, help).name.upper()}"
+    name = derived if variable is True else variable or None
+    return Setting(flags, help, variable=name, **more)
+
+
+def flattened(
+    _ctx: click.Context, _param: click.Parameter, value: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    """Return the values of an option that may be given several times, each once."""
+    return tuple(dict.fromkeys(chain.from_iterable(value)))

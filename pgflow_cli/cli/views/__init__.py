@@ -1,0 +1,1 @@
+"""Screens of several columns, a module for each noun."""

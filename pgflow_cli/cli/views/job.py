@@ -1,0 +1,286 @@
+"""A question about one job: what `explain` and `timeline` take, and how they answer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pgflow_cli.cli import settings
+from pgflow_cli.cli.filters import watch_option
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Kind
+
+if TYPE_CHECKING:
+    from pgflow_cli.explanation import Explanation
+    from pgflow_cli.formats.times import Instant
+    from pgflow_cli.repository import Repository
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgflow_cli.explanation import Explanation
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ALL = 0
+_FEW = 3
+CHECK_FAILED = 5
+
+
+class _HowMany(Kind):
+    """A whole number, or `all`, which is given on as 0."""
+
+    name = "N|all"
+    expects = "a whole number from 1, or all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if value == "all":
+            return _ALL
+        most = settings.Number(1, 1_000_000)
+        return value if value == _ALL else most.convert(value, param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which job, and what of it."""
+
+    job_id: str
+    payload: bool
+    attempts: int | None
+    bundle: str | None
+    exit_code: bool
+    since: Instant
+    watch: float | None
+
+    @property
+    def shown(self) -> int | None:
+        """How many attempts to tell; None: all, as programs want them."""
+        if self.attempts is None:
+            return None if messages.is_machine() else _FEW
+        return self.attempts or None
+
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--payload",), {"is_flag": True, "help": "Its payload, too."}),
+    (
+        ("--attempts",),
+        {
+            "type": _HowMany(),
+            "help": "So many attempts, or all.  [default: 3; all for programs]",
+        },
+    ),
+    (
+        ("--bundle",),
+        {
+            "metavar": "FILE",
+            "help": "Also write all that is known of it to a file, as JSON.",
+        },
+    ),
+    (("--exit-code",), {"is_flag": True, "help": "Exit 5 if it is held up or dead."}),
+    (
+        ("--since",),
+        {
+            "type": settings.InstantType("past"),
+            "default": "1d",
+            "show_default": True,
+            "metavar": "TIME",
+            "help": "How far back to look for the end of an id.",
+        },
+    ),
+)
+
+
+def question(function: F) -> F:
+    """Give a command an id and the options about it; it is called with `asked`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        names = ("job_id", "payload", "attempts", "bundle", "exit_code", "since")
+        asked = Question(**{name: options.pop(name) for name in (*names, "watch")})
+        return function(*args, asked=asked, **options)
+
+    command: Any = watch_option(wrapped)
+    for flags, attributes in reversed(_OPTIONS):
+        command = click.option(*flags, **attributes)(command)
+    return click.argument("job_id", metavar="ID", type=settings.JOB_ID)(command)  # type: ignore[no-any-return]
+
+
+def answer(
+    repository: Repository,
+    asked: Question,
+    *,
+    timeline: bool = False,
+    gates: bool = False,
+) -> int:
+    """Show what was asked for; return the exit code."""
+    from pgflow_cli.maintenance import migrations
+
+    migrations.require_current(repository)
+    job_id = repository.find_job(asked.job_id, since=asked.since)
+    wish = Wish(
+        timeline=timeline,
+        gates=gates,
+        story=None if asked.attempts is None else True,
+        payload=repository.read_payload(job_id) if asked.payload else None,
+    )
+    look = functools.partial(_look, repository, job_id, asked.shown)
+    if asked.watch is not None:
+        explained = follow(look, wish, seconds=asked.watch)
+    else:
+        explained = look()
+        present(explained, wish)
+    if asked.bundle is not None:
+        _bundle(repository, job_id, asked.bundle, wish.payload)
+    return CHECK_FAILED if asked.exit_code and not explained.in_order else 0
+
+
+def _look(repository: Repository, job_id: str, attempts: int | None) -> Explanation:
+    from pgflow_cli import explanation
+
+    return explanation.explain(repository.describe_job(job_id, attempts=attempts))
+
+
+def _bundle(
+    repository: Repository, job_id: str, target: str, payload: str | None
+) -> None:
+    from pgflow_cli.cli import bundle
+    from pgflow_cli.explanation import documents
+
+    explained = _look(repository, job_id, None)
+    bundle.write(target, documents.bundle(explained, payload=payload))
+    messages.say(f"wrote {target}")
+
+
+STORY = (
+    messages.Column("at", "TIME (UTC)", kind="time"),
+    messages.Column("after", kind="seconds"),
+    messages.Column("event"),
+    messages.Column("worker_id", "WORKER"),
+    messages.Column("took_ms", "TOOK", kind="ms"),
+    messages.Column("detail"),
+    messages.Column("kind", wide=True),
+)
+RECORD = (
+    messages.Column("job_id", kind="id"),
+    *(
+        messages.Column(name)
+        for name in (
+            "status", "queue", "job_type", "verdict", "summary", "attempts",
+            "failed_attempts", "max_attempts", "next_run_at", "last_error",
+            "dlq_reason_code", "suggested_action", "as_of", "gates", "fingerprint",
+            "replays", "timeline", "payload_json", "similar", "position", "drain",
+            "next_commands",
+        )
+    ),
+)  # fmt: skip
+TIMELINE = (
+    messages.Column("job_id", kind="id"),
+    *(
+        messages.Column(name)
+        for name in (
+            "status", "queue", "job_type", "run_at", "next_run_at", "last_worker_id",
+            "last_error", "attempts", "story",
+        )
+    ),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What of a job is to be shown; `story` is None for what suits its state."""
+
+    timeline: bool = False
+    gates: bool = False
+    story: bool | None = None
+    payload: str | None = None
+
+
+def show(
+    explained: Explanation, *, payload: str | None = None, gates: bool = False
+) -> None:
+    """Write an explanation as was asked for, with the payload if there is one."""
+    present(explained, Wish(gates=gates, payload=payload))
+
+
+def present(explained: Explanation, wish: Wish) -> None:
+    """Write what is wished for in the format that was asked for."""
+    form = messages.chosen_format()
+    if wish.timeline and form not in ("json", "ids", "table"):
+        messages.write(_rows(explained), STORY)
+    elif messages.is_machine():
+        messages.write_record(*_object(explained, wish))
+    else:
+        messages.write_text(_screen(explained, wish))
+
+
+def follow(
+    look: Callable[[], Explanation], wish: Wish, *, seconds: float
+) -> Explanation:
+    """Show a job again and again until it has ended; return what was seen last.
+
+    On a terminal in place, and in the end once more to stay; elsewhere as jsonl.
+    """
+    seen = _seen(look, seconds)
+    if messages.width() is None or messages.is_machine():
+        for explained in seen:
+            messages.write_line(*_object(explained, wish))
+        return explained
+    with messages.watch_text() as draw:
+        for explained in seen:
+            draw(_screen(explained, wish))
+    messages.write_text(_screen(explained, wish))
+    return explained
+
+
+def _seen(look: Callable[[], Explanation], seconds: float) -> Iterator[Explanation]:
+    while True:
+        explained = look()
+        yield explained
+        if explained.is_final:
+            return
+        time.sleep(seconds)
+
+
+def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
+    from pgflow_cli.cli.views import explanation
+
+    width = messages.width()
+    if wish.timeline:
+        return [
+            *explanation.headline(explained, width),
+            *explanation.timeline(explained.story, width),
+        ]
+    return explanation.lines(
+        explained,
+        gates=wish.gates,
+        payload=wish.payload,
+        story=wish.story,
+        width=width,
+    )
+
+
+def _object(
+    explained: Explanation, wish: Wish
+) -> tuple[dict[str, Any], tuple[messages.Column, ...]]:
+    from pgflow_cli.explanation import documents
+
+    if wish.timeline:
+        return documents.timeline(explained), TIMELINE
+    return documents.explanation(explained, payload=wish.payload), RECORD
+
+
+def _rows(explained: Explanation) -> Iterator[dict[str, Any]]:
+    for event in explained.story:
+        row = dataclasses.asdict(event)
+        yield {**row, "at": event.at and datetime.fromisoformat(event.at)}

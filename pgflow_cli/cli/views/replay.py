@@ -1,0 +1,285 @@
+"""A replay as its operator sees it: its options, the preview, the run, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli.changes import Change
+from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Rate
+from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.models.replays import ReplayOptions
+
+if TYPE_CHECKING:
+    from pgflow_cli.dead_letters import Sought
+    from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
+    from pgflow_cli.models.selection import JobFilter
+    from pgflow_cli.replays import Outcome
+    from pgflow_cli.repository import Repository
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COMPLAINTS = 20
+_SAFER = 5  # jobs of the canary that is proposed
+PREVIEW = tuple(
+    messages.Column(name)
+    for name in (
+        "selected", "skipped", "failed", "types", "checks", "eta_seconds", "run",
+    )
+)  # fmt: skip
+
+
+_OPTIONS = (
+    click.option("--again", is_flag=True, help="Those that were replayed before, too."),
+    click.option(
+        "--any-status",
+        is_flag=True,
+        help="With ids: jobs that succeeded or were canceled, too.",
+    ),
+    click.option(
+        "--limit",
+        type=settings.Number(1, 100_000_000),
+        metavar="N",
+        help="Replay no more than this.",
+    ),
+    click.option(
+        "--oldest-first/--newest-first",
+        default=None,
+        help="Which deaths of a filter come first.  [default: oldest-first]",
+    ),
+    click.option(
+        "--to-queue",
+        type=settings.QUEUE,
+        metavar="NAME",
+        help="Into this queue, not the one they were in.",
+    ),
+    click.option(
+        "--run-at", type=settings.InstantType("future"), help="Not before this time."
+    ),
+    click.option(
+        "--in",
+        "delay",
+        type=settings.Duration(0, 3_153_600_000),
+        help="Not before so long from now.",
+    ),
+    click.option(
+        "--max-attempts", type=settings.Number(1, 10_000), help="Not what they had."
+    ),
+    click.option(
+        "--priority", type=settings.Number(-100, 100), help="Not what they had."
+    ),
+    click.option(
+        "--patch",
+        metavar="JSON",
+        help="Merge this into each payload (RFC 7396): null removes a field.",
+    ),
+    click.option(
+        "--rate", type=Rate(), metavar="N/s", help="Let N become due in a second."
+    ),
+    click.option(
+        "--spread",
+        type=settings.Duration(1),
+        help="Let them become due over so much time.",
+    ),
+    click.option(
+        "--canary",
+        type=settings.Number(1, 10_000),
+        metavar="N",
+        help="Create N and wait; go on only if they succeed.",
+    ),
+    click.option(
+        "--canary-timeout",
+        type=settings.Duration(0.1, 86_400),
+        default="2m",
+        show_default=True,
+        help="How long they may take; then exit 75.",
+    ),
+)
+
+
+def replay_options(function: F) -> F:
+    """Give a command the options of a replay; `options` and `orders.paced` read
+    them.
+    """
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def options(
+    given: dict[str, Any], words: Sequence[str], *, batch_size: int
+) -> ReplayOptions:
+    """Return how jobs shall be replayed; what excludes each other is refused."""
+    from pgflow_cli import orders
+
+    return orders.options(
+        given,
+        by_id=bool(words),
+        batch_size=batch_size,
+        max_payload_bytes=settings.max_payload_bytes.value(),
+        name=changes.flag,
+    )
+
+
+def preview(
+    repository: Repository,
+    sought: Sought,
+    options: ReplayOptions,
+    chosen: JobFilter | None,
+    change: Change,
+) -> bool:
+    """Show what would be created before anybody is asked; True: that is all.
+
+    `chosen` is the filter that selected the jobs, None if they were named. With --yes
+    only what is wrong is told, and for a single job nothing.
+    """
+    from pgflow_cli import orders, previews
+
+    count = len(sought.job_ids)
+    if not change.dry_run and count < 2:
+        return False
+    facts = orders.facts(repository, sought, options, chosen)
+    if not change.dry_run:
+        told = previews.warnings(facts) if change.yes else previews.lines(facts)
+        for line in told:
+            (messages.warn if change.yes else messages.say)(line)
+        return False
+    if messages.is_machine():
+        messages.say("DRY RUN, nothing changed.")
+        command = changes.command_line(run=True)
+        messages.write_record({**previews.record(facts), "run": command}, PREVIEW)
+        return True
+    changes.tell_dry_run(previews.lines(facts))
+    if count > _SAFER and not options.canary:
+        messages.hint(f"Safer    ... --canary {_SAFER}")
+    return True
+
+
+def drive(
+    repository: Repository, plan: ReplayPlan, sought: Sought, *, watch: bool
+) -> int:
+    """Run a plan, tell what has become of it, and return the exit code.
+
+    Raises PgflowError if the canary failed or somebody stopped the plan, TryLater if
+    the canary is undecided or somebody else runs the plan.
+    """
+    from pgflow_cli import replays
+
+    if plan.canary_state == "waiting":
+        messages.say(f"plan {plan.plan_id}: waiting for a canary of {plan.canary} jobs")
+    with (
+        _half_way(plan.plan_id),
+        messages.progress("replay", total=plan.remaining) as advance,
+    ):
+        outcome = replays.run(repository, plan, report=_Reporter(advance))
+    code = tell(sought, outcome.plan)
+    _raise_unless_finished(outcome)
+    if watch:
+        code = _follow(repository, plan.plan_id) or code
+    return code
+
+
+def tell(sought: Sought, plan: ReplayPlan | None) -> int:
+    """Write the last line, and return 1 if anything failed; without a plan, nothing
+    was left to do.
+    """
+    failed = len(sought.failed) + (plan.refused if plan else 0)
+    changes.tell_tally(
+        {
+            "replayed": plan.created if plan else 0,
+            "skipped": len(sought.skipped) + (plan.skipped if plan else 0),
+            "failed": failed,
+        },
+        {
+            "plan": plan.plan_id if plan else None,
+            "action": plan.action_id if plan else None,
+        },
+    )
+    return int(failed > 0)
+
+
+class _Reporter:
+    """Counts what is created, and names the first of those that could not be."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+        self._left = _COMPLAINTS
+
+    def __call__(self, items: list[ReplayedItem]) -> None:
+        self._advance(len(items))
+        failed = [item for item in items if item.state == "failed"]
+        for item in islice(failed, self._left):
+            messages.warn(f"{item.source_job_id}: {item.problem}")
+        if self._left and len(failed) > self._left:
+            messages.warn("more failed: pgflow replay status PLAN counts them")
+        self._left = max(0, self._left - len(failed))
+
+
+@contextmanager
+def _half_way(plan_id: int) -> Iterator[None]:
+    """Say how to go on, whatever ends the run before its end."""
+    try:
+        yield
+    except BaseException:
+        messages.hint(
+            f"plan {plan_id} is half-way. Next: pgflow replay resume {plan_id}  |  "
+            f"pgflow replay stop {plan_id}"
+        )
+        raise
+
+
+def _raise_unless_finished(outcome: Outcome) -> None:
+    plan, plan_id = outcome.plan, outcome.plan.plan_id
+    next_steps = (
+        f"or:  pgflow replay status {plan_id}  |  pgflow replay resume {plan_id}  |"
+        f"  pgflow replay undo {plan_id}"
+    )
+    if outcome.result == "failed":
+        failed = outcome.failed_canaries
+        came_back = any(job.came_back for job in failed)
+        raise PgflowError(
+            f"the canary failed: {len(failed)} of {len(outcome.canary)} jobs"
+            + (", and with the error they had died of" if came_back else "")
+            + f"; {plan.remaining:,} were not created",
+            f"Try: pgflow explain {failed[0].job_id[-8:]}",
+            next_steps,
+        )
+    if outcome.result == "undecided":
+        open_ones = [job for job in outcome.canary if job.status is None]
+        raise TryLater(
+            f"the canary is undecided: {len(open_ones)} of {len(outcome.canary)} jobs "
+            f"have not ended; {plan.remaining:,} were not created",
+            f"Try: pgflow explain {open_ones[0].job_id[-8:]}",
+            next_steps,
+        )
+    if outcome.result == "taken":
+        raise TryLater(f"plan {plan_id} is run by {plan.runner} now", next_steps)
+    if outcome.result in ("stopped", "undone"):
+        raise PgflowError(
+            f"plan {plan_id} was {outcome.result}; {plan.remaining:,} were not created",
+            next_steps,
+        )
+
+
+def _follow(repository: Repository, plan_id: int) -> int:
+    """Wait until every job of a plan has ended; 1 if any failed."""
+    from pgflow_cli import replays
+
+    ended = 0
+    progress = replays.find(repository, plan_id)
+    with messages.progress("wait", total=progress.created) as advance:
+        for progress in replays.follow(repository, plan_id):
+            now = progress.created - progress.waiting - progress.running
+            advance(now - ended)
+            ended = now
+    messages.say(
+        f"succeeded {progress.succeeded:,}, failed {progress.failed:,}, "
+        f"canceled {progress.canceled:,}"
+    )
+    return int(progress.failed + progress.canceled > 0)
