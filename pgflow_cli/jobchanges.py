@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
-from pgflow_cli.joblists import JobList
+from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.models import jobs as job_rows
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import ListedJob

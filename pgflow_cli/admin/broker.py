@@ -16,8 +16,8 @@ from pgflow_cli.admin import changes
 from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.subscribers import EVERYTHING, Event, Subscriber
-from pgflow_cli.census import Census
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.repository import Database, Listener
 from pgflow_cli.telemetry import logs
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pgflow_cli import alerts
 from pgflow_cli.admin.subscribers import Event
-from pgflow_cli.census import Census
-from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
 
 _MOST_NAMES = 50
 _MOST_ALERTS = 20

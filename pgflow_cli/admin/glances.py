@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from pgflow_cli import census
 from pgflow_cli.admin.pools import Pool
-from pgflow_cli.census import Census
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.inspection import queues
+from pgflow_cli.inspection.queues import Census
 
 _FRESH = 1.0  # seconds; a page asks anew every few
 
@@ -51,7 +51,7 @@ class Glances:
         self._failed = None
         try:
             with self._pool.repository() as repository:
-                return census.take(repository)
+                return queues.take(repository)
         except PgflowError as error:
             self._failed, self._failed_at = error, time.monotonic()
             raise

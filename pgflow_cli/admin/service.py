@@ -13,8 +13,8 @@ from pgflow_cli.admin.guards import Guard
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.pools import Pool
 from pgflow_cli.admin.runners import Runners
+from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.repository import Database
-from pgflow_cli.scrapes import Scraper
 
 PROBE_SECONDS = 1.0
 READ_SECONDS = 2.0

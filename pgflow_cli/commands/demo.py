@@ -77,8 +77,8 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
 
 
 def _show(shown: Demonstration) -> None:
-    from pgflow_cli import explanation
     from pgflow_cli.cli.views import explanation as screens
+    from pgflow_cli.inspection import explanation
 
     with messages.live(COUNTS, title="pgflow demo") as show:
         for progress in shown.progress():

@@ -141,7 +141,8 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
       pgflow dlq show 9c41e07b
       pgflow dlq show 9c41e07b -o json
     """
-    from pgflow_cli import dead_letters, explanation
+    from pgflow_cli import dead_letters
+    from pgflow_cli.inspection import explanation
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)

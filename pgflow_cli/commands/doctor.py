@@ -64,7 +64,9 @@ def doctor(
       pgflow doctor --bundle report.zip
     """
     from pgflow_cli.cli import bundle as bundles
-    from pgflow_cli.diagnosis import examination, patient, reports
+    from pgflow_cli.inspection.diagnosis import checks as examination
+    from pgflow_cli.inspection.diagnosis import checks as patient
+    from pgflow_cli.inspection.diagnosis import report as diagnosis_report
 
     findings = list(
         examination.examine(
@@ -83,19 +85,20 @@ def doctor(
     if bundle is not None:
         settings_in_force = [asdict(value) for value in inventory.values()]
         bundles.write(
-            str(bundle), reports.document(database, findings, settings_in_force)
+            str(bundle),
+            diagnosis_report.document(database, findings, settings_in_force),
         )
         messages.say(
             f"wrote {bundle}: no payload, no secret; read it before you send it"
         )
     if fix_sql:
-        messages.write_text(reports.script(findings))
+        messages.write_text(diagnosis_report.script(findings))
     elif messages.chosen_format() in ("table", "wide"):
         messages.write_text(
-            reports.lines(findings, messages.width() or 80), marks=MARKS
+            diagnosis_report.lines(findings, messages.width() or 80), marks=MARKS
         )
     else:
         messages.write(findings, COLUMNS)
-    messages.say(reports.summary(findings))
+    messages.say(diagnosis_report.summary(findings))
     bad = {"FAIL", "WARN"} if strict else {"FAIL"}
     return 5 if any(finding.result in bad for finding in findings) else 0

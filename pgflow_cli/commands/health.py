@@ -41,15 +41,19 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
       pgflow health --worker
       pgflow health --url http://localhost:3003/health
     """
-    from pgflow_cli import probes
+    from pgflow_cli.inspection import health as health_probe
 
     if url is not None:
         if worker is not None or ready:
             raise UsageError("--url asks a server, and nothing else")
-        messages.say(probes.check_url(url, timeout=settings.given("connect_timeout")))
+        messages.say(
+            health_probe.check_url(url, timeout=settings.given("connect_timeout"))
+        )
     elif worker is not None or not ready:
         places = settings.status_folders()
-        said = probes.check_worker(places, worker or None, max_age=max_age, ready=ready)
+        said = health_probe.check_worker(
+            places, worker or None, max_age=max_age, ready=ready
+        )
         messages.say(said)
     else:
         _check_database()

@@ -77,12 +77,12 @@ def list_(
       pgflow jobs list --stuck -o ids
       pgflow jobs list -t email_send --since 1d --all-pages -o jsonl
     """
-    from pgflow_cli import joblists
+    from pgflow_cli.inspection import job_list
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
-    wanted = joblists.JobList(repository, chosen, slow=slow, stuck=stuck)
+    wanted = job_list.JobList(repository, chosen, slow=slow, stuck=stuck)
     columns = job_views.RUNNING if wanted.status == "running" else job_views.COLUMNS
     if watch is not None:
 
@@ -108,7 +108,7 @@ def show(repository: Repository, job_id: str) -> None:
       pgflow jobs show 9c41e07b
       pgflow jobs show 9c41e07b -o json
     """
-    from pgflow_cli.explanation import documents
+    from pgflow_cli.inspection.explanation import document
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
@@ -117,8 +117,8 @@ def show(repository: Repository, job_id: str) -> None:
     shown: dict[str, Any] = {
         column.field: getattr(found, column.field) for column in job_views.COLUMNS
     }
-    shown["payload_json"] = documents.decoded(payload)
-    shown["meta"] = None if meta is None else documents.decoded(meta)
+    shown["payload_json"] = document.decoded(payload)
+    shown["meta"] = None if meta is None else document.decoded(meta)
     messages.write_record(shown, job_views.WHOLE)
     messages.hint(f"Next: pgflow explain {found.short_id}")
 
@@ -191,8 +191,8 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
       pgflow jobs tail -f -q emails --error-code TIMEOUT
       pgflow jobs tail -f -o jsonl | jq .error_message
     """
-    from pgflow_cli import endings
     from pgflow_cli.cli.output import live
+    from pgflow_cli.inspection import tail as endings
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)

@@ -37,9 +37,9 @@ def metrics(
       pgflow metrics --json -q emails
       pgflow metrics --prom > /var/lib/node_exporter/pgflow.prom
     """
-    from pgflow_cli import census
-    from pgflow_cli import metrics as measured
     from pgflow_cli.cli.views import queues
+    from pgflow_cli.inspection import prometheus as measured
+    from pgflow_cli.inspection import queues as queue_report
 
     if prom and (as_json or not chosen.is_empty):
         raise UsageError("--prom is for all queues, and in no other format")
@@ -47,7 +47,7 @@ def metrics(
         text = measured.text(measured.collect(repository))
         sys.stdout.write(text.decode())
         return
-    taken = census.take(repository, chosen)
+    taken = queue_report.take(repository, chosen)
     if taken.left_out:
         messages.hint(
             f"{len(taken.queues):,} of {taken.known:,} queues, those whose jobs wait"

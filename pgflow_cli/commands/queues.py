@@ -17,9 +17,9 @@ from pgflow_cli.cli.settings.types import Kind, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 
 if TYPE_CHECKING:
+    from pgflow_cli.inspection.queue_status import QueueStatus
     from pgflow_cli.models.queues import QueuePolicy
     from pgflow_cli.models.selection import JobFilter
-    from pgflow_cli.queue_status import QueueStatus
     from pgflow_cli.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,13 +94,15 @@ def list_(
       pgflow queues list
       pgflow queues list -q 'emails.*' --sort runnable:desc --watch 5s
     """
-    from pgflow_cli import census
     from pgflow_cli.cli.views import queues as queue_views
+    from pgflow_cli.inspection import queues as queue_report
 
     columns = queue_views.RECORDS if messages.is_machine() else queue_views.LIST
 
     def fetch() -> tuple[list[QueueStatus], str | None]:
-        taken, last = census.take_page(repository, chosen, after=after, limit=limit)
+        taken, last = queue_report.take_page(
+            repository, chosen, after=after, limit=limit
+        )
         return taken.queues, last
 
     if watch:
@@ -129,10 +131,10 @@ def show(repository: Repository, name: str, window: float) -> None:
       pgflow queues show emails
       pgflow queues show emails --window 10m -o json
     """
-    from pgflow_cli import census
     from pgflow_cli.cli.views import queues as queue_views
+    from pgflow_cli.inspection import queues as queue_report
 
-    status = census.take_one(repository, name, window=window)
+    status = queue_report.take_one(repository, name, window=window)
     for_programs = messages.is_machine()
     columns = queue_views.RECORDS if for_programs else queue_views.SHOW
     messages.write_record(status, columns)

@@ -45,9 +45,9 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
       pgflow top -q 'emails.*' -i 5s --sort oldest:desc
       pgflow top --once -o plain
     """
-    from pgflow_cli import census
     from pgflow_cli.cli.views import queues
     from pgflow_cli.cli.views import top as top_view
+    from pgflow_cli.inspection import queues as queue_report
 
     sort = settings.given("sort")
     top_view.check_sort(sort)
@@ -55,7 +55,7 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
     name = re.sub("@/[^:]*:", "@local:", repository.database.display())
 
     def look() -> Look:
-        return top_view.Look(census.take(repository, chosen), name)
+        return top_view.Look(queue_report.take(repository, chosen), name)
 
     interactive = terminal.is_terminal(sys.stdout) and not messages.is_machine()
     if interactive and not once:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pgflow_cli import dead_letters
-from pgflow_cli.joblists import JobList
+from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as Settings

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.scrapes import Scraper
 from tests import exported, servers
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow

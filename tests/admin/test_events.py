@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli import census
 from pgflow_cli.admin import changes
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.subscribers import EVERYTHING, KEPT, Event, Subscriber
+from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
 from tests.admin.running import SOON, Running
@@ -324,11 +324,11 @@ def test_changes_are_named_by_queue(
     repository: Repository, connection: psycopg.Connection[Any]
 ) -> None:
     plant(connection, queue="emails", due_in="1 hour")
-    before = census.take(repository)
+    before = queue_report.take(repository)
     assert changes.between(before, before) == []
-    assert changes.between(before, census.take(repository)) == []
+    assert changes.between(before, queue_report.take(repository)) == []
     plant(connection, queue="letters")
-    after = census.take(repository)
+    after = queue_report.take(repository)
     queues, jobs, alarm = changes.between(before, after)
     assert queues == Event("queues", {"queues": ["letters"]})
     assert jobs == Event("jobs", {"queues": ["letters"]})

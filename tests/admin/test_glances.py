@@ -15,8 +15,8 @@ import pytest
 from pgflow_cli.admin import pools
 from pgflow_cli.admin.glances import Glances
 from pgflow_cli.admin.pools import Pool
-from pgflow_cli.census import Census
 from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.repository import Database as Settings
 from tests.jobs import plant
 from tests.private_servers import stalling_proxy

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli import joblists
+from pgflow_cli.inspection import job_list
 from tests.admin.conftest import got, problem_of
 from tests.jobs import plant, plant_dead
 from tests.repository.test_audit import cancel, lease, unqueue
@@ -152,17 +152,17 @@ def test_a_deep_backlog_is_listed_newest_first_without_being_sorted(
     due = "0 seconds" if state == "queued" else "1 hour"
     jobs = plant(connection, 5, due_in=due)
     plant(connection, 3, due_in="1 hour" if state == "queued" else "0 seconds")
-    monkeypatch.setattr(joblists, "MOST_SORTED", 3)
+    monkeypatch.setattr(job_list, "MOST_SORTED", 3)
     listed = got(client, f"/jobs?status={state}")["items"]
     assert [job["id"] for job in listed] == jobs[::-1]
-    monkeypatch.setattr(joblists, "MOST_SORTED", 5)
+    monkeypatch.setattr(job_list, "MOST_SORTED", 5)
     assert got(client, f"/jobs?status={state}")["items"] == listed
 
 
 def test_a_page_that_looked_far_enough_may_be_empty_and_goes_on(
     client, connection, monkeypatch
 ):
-    monkeypatch.setattr(joblists, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(job_list, "MOST_LOOKED_AT", 4)
     [rare] = plant(connection, job_type="rare")
     plant(connection, 6)
     page = got(client, "/jobs?job_type=rare")

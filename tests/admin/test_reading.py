@@ -347,5 +347,5 @@ def test_a_lost_answer_to_a_question_leaves_nothing_in_doubt(client, monkeypatch
     def lost(*_: Any, **__: Any) -> None:
         raise OutcomeUnknown("the connection was lost")
 
-    monkeypatch.setattr("pgflow_cli.census.take_page", lost)
+    monkeypatch.setattr("pgflow_cli.inspection.queues.take_page", lost)
     problem_of(client.get("/queues"), 503, "DATABASE_UNAVAILABLE")

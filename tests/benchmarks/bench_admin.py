@@ -29,7 +29,7 @@ import psycopg
 
 from pgflow_cli.admin import server as admin_server
 from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.joblists import JobList
+from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database, Repository

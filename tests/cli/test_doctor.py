@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from pgflow_cli import repository
-from pgflow_cli.diagnosis import examination
-from pgflow_cli.diagnosis.patient import Patient
+from pgflow_cli.inspection.diagnosis import checks
+from pgflow_cli.inspection.diagnosis.checks import Patient
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, expire_leases, plant
 from tests.private_servers import pgbouncer
@@ -79,7 +79,7 @@ def test_a_new_database_is_well_but_for_what_nobody_has_done_yet(
 ) -> None:
     result = pgflow("doctor", "-o", "json")
     rows = json.loads(result.stdout)["items"]
-    assert [row["check"] for row in rows] == list(examination.NAMES)
+    assert [row["check"] for row in rows] == list(checks.NAMES)
     # The servers of these tests run without fsync.
     odd = {row["check"] for row in rows if row["result"] != "OK"}
     assert odd <= {
@@ -571,7 +571,7 @@ def test_a_server_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
 
 def test_a_connection_that_is_set_up_wrongly_is_named(tmp_path: Path) -> None:
     database = repository.Database(f"postgres:///?host={tmp_path}&sslmode=x")
-    found = examination._reach(Patient(repository.Repository.of(database)))
+    found = checks._reach(Patient(repository.Repository.of(database)))
     assert found.detail.startswith("sslmode in the database URL is wrong")
     assert found.command == "Correct sslmode in the database URL, or leave it out."
 

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import census, metrics
 from pgflow_cli.errors import NotFound
+from pgflow_cli.inspection import prometheus
+from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.telemetry.counters import Tally
@@ -21,7 +22,9 @@ Connection = psycopg.Connection[Any]
 
 
 def look(repository: Repository, **more: Any) -> dict[str, Any]:
-    return {status.queue: status for status in census.take(repository, **more).queues}
+    return {
+        status.queue: status for status in queue_report.take(repository, **more).queues
+    }
 
 
 def work(repository: Repository, queues: list[str] | None = None) -> None:
@@ -142,7 +145,7 @@ def test_rates_are_of_the_window(repository, connection):
 
 def test_arrivals_are_sampled_and_the_span_is_told(repository, connection):
     plant(connection, 60)
-    found = census.take(repository)
+    found = queue_report.take(repository)
     assert found.queues[0].in_per_sec == pytest.approx(1.0)
     rows = repository.link.tuples("measure_arrivals", {"window": 60, "limit": 20})
     spans = {covered for _, covered, _ in rows}
@@ -223,7 +226,7 @@ def test_policy_and_pause_are_told(repository, connection):
 
 def test_an_unknown_queue_is_not_found(repository):
     with pytest.raises(NotFound):
-        census.take_one(repository, "nix", window=60)
+        queue_report.take_one(repository, "nix", window=60)
 
 
 def test_no_statement_of_a_census_scans_all_jobs(repository, connection):
@@ -273,11 +276,11 @@ def test_queues_are_counted_by_their_indexes(connection):
 # Metrics.
 
 
-def samples(snapshot: metrics.Snapshot) -> dict[tuple[str, ...], float]:
+def samples(snapshot: prometheus.Snapshot) -> dict[tuple[str, ...], float]:
     """Return the value of each series, by its name and the values of its labels."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in metrics.metrics(snapshot)
+        for family in prometheus.metrics(snapshot)
         for sample in family.samples
     }
 
@@ -291,7 +294,7 @@ def test_metrics_have_what_was_counted(repository, connection):
         " (queue, minute, decision, reason_code, count)"
         " values ('emails', now(), 'DENIED', 'PAYLOAD_TOO_LARGE', 4)"
     )
-    found = samples(metrics.collect(repository))
+    found = samples(prometheus.collect(repository))
     assert found["pgflow_db_up",] == 1
     assert found["pgflow_queue_jobs", "emails", "runnable"] == 3
     assert found["pgflow_attempts_total", "emails", "send", "", "succeeded"] == 5
@@ -304,7 +307,7 @@ def test_metrics_have_what_was_counted(repository, connection):
     assert found["pgflow_worker_slots", "emails", "free"] == 5
     assert found["pgflow_worker_processes", "leasing"] == 1
     connection.execute("update pgflow.workers set retiring = true, quiet = true")
-    found = samples(metrics.collect(repository))
+    found = samples(prometheus.collect(repository))
     assert found["pgflow_workers", "emails"] == 0
     assert found["pgflow_worker_processes", "leasing"] == 0
     assert found["pgflow_worker_processes", "retiring"] == 1
@@ -321,14 +324,14 @@ def test_counters_never_fall_when_decisions_are_pruned(repository, connection):
         " values ('emails', now(), 'HELD', 'QUEUE_PAUSED', 4)"
     )
     name = ("pgflow_policy_decisions_total", "emails", "QUEUE_PAUSED")
-    before = samples(metrics.collect(repository))[name]
+    before = samples(prometheus.collect(repository))[name]
     connection.execute("delete from pgflow.policy_decisions")
-    assert samples(metrics.collect(repository))[name] == before == 4
+    assert samples(prometheus.collect(repository))[name] == before == 4
 
 
 def test_a_database_that_is_away_is_a_metric():
     away = Repository.of(Database("postgresql://nobody@127.0.0.1:1/none"))
-    text = metrics.text(metrics.collect(away)).decode()
+    text = prometheus.text(prometheus.collect(away)).decode()
     assert "pgflow_db_up 0.0" in text
     assert "pgflow_queue_jobs" not in text
 
@@ -341,18 +344,18 @@ def test_the_labels_seen_first_keep_their_series(repository, connection):
             " 'attempts', %s, 't', 'succeeded', 1, clock_timestamp())",
             (name,),
         )
-    found = samples(metrics.collect(repository))
+    found = samples(prometheus.collect(repository))
     assert found["pgflow_attempts_total", "zzz", "t", "", "succeeded"] == 1
     assert found["pgflow_attempts_total", "other", "t", "", "succeeded"] == 21
     assert sum(v for k, v in found.items() if k[0] == "pgflow_attempts_total") == 221
 
 
 def test_a_queue_too_deep_to_count_is_estimated(repository, connection, monkeypatch):
-    monkeypatch.setattr(metrics, "COUNTED", 100)
+    monkeypatch.setattr(prometheus, "COUNTED", 100)
     plant(connection, 1000, queue="deep")
     plant(connection, 50, queue="flat")
     connection.execute("analyze pgflow.pending")
-    found = samples(metrics.collect(repository))
+    found = samples(prometheus.collect(repository))
     assert found["pgflow_queue_jobs", "deep", "runnable"] == pytest.approx(
         1000, rel=0.1
     )
@@ -361,7 +364,7 @@ def test_a_queue_too_deep_to_count_is_estimated(repository, connection, monkeypa
 
 def test_the_document_has_the_names_of_the_http_api(repository, connection):
     plant(connection, 2)
-    document = metrics.document(census.take(repository))
+    document = prometheus.document(queue_report.take(repository))
     [queue] = document["queues"]
     assert queue["runnable_queue_depth"] == 2
     assert set(queue) == {

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import explanation
 from pgflow_cli.errors import NotFound, UsageError
+from pgflow_cli.inspection import explanation
 from pgflow_cli.models.explanation import Backlog
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, plant

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgflow_cli import joblists
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats.times import Instant
-from pgflow_cli.joblists import JobList
+from pgflow_cli.inspection import job_list
+from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.models.selection import JobFilter, Page
 from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.jobs import window
@@ -208,7 +208,7 @@ def test_every_other_condition_narrows_the_list(connection, repository):
 def test_a_rare_job_is_sought_a_bounded_way_and_the_page_says_how_far(
     connection, repository, monkeypatch
 ):
-    monkeypatch.setattr(joblists, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(job_list, "MOST_LOOKED_AT", 4)
     [rare] = plant(connection, job_type="rare")
     plant(connection, 6)
     listing = JobList(repository, JobFilter(job_types=("rare",))).page(1, None)

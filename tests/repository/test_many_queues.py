@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import pgflow_cli
-from pgflow_cli import census, metrics
+from pgflow_cli.inspection import prometheus, queues
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 from tests import exported
@@ -22,10 +22,10 @@ MOST = 3
 @pytest.fixture(autouse=True)
 def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with thousands."""
-    monkeypatch.setattr(census, "MOST_QUEUES", MOST)
+    monkeypatch.setattr(queues, "MOST_QUEUES", MOST)
 
 
-def names(taken: census.Census) -> list[str]:
+def names(taken: queues.Census) -> list[str]:
     return [status.queue for status in taken.queues]
 
 
@@ -48,10 +48,10 @@ def test_of_many_queues_those_are_looked_at_that_matter_most(
         "insert into pgflow.queue_policies (queue, paused_until)"
         " values ('zz-paused', 'infinity')"
     )
-    taken = census.take(repository)
+    taken = queues.take(repository)
     assert names(taken) == ["q1", "zz-paused", "zz-waits"]
     assert (taken.known, taken.left_out) == (12, 9)
-    taken = census.take(repository, JobFilter(queues=("q[89]",)))
+    taken = queues.take(repository, JobFilter(queues=("q[89]",)))
     assert (names(taken), taken.known) == (["q8", "q9"], 2)
 
 
@@ -61,7 +61,7 @@ def test_pages_go_by_name_and_come_to_an_end(
     make_up(connection, 5)
     seen, after = [], None
     while True:
-        taken, after = census.take_page(repository, after=after, limit=2)
+        taken, after = queues.take_page(repository, after=after, limit=2)
         seen.append(names(taken))
         if after is None:
             break
@@ -97,7 +97,7 @@ def test_metrics_count_together_what_they_do_not_measure(
     measures, totals = repository.measure_all(
         window=60.0, counted=100, budget=1000, limit=MOST
     )
-    text = metrics.text(metrics.Snapshot(census.of(measures), totals, 0.1))
+    text = prometheus.text(prometheus.Snapshot(queues.of(measures), totals, 0.1))
     found = exported.samples(text)
     assert found["pgflow_queue_depth",] == 10
     assert found["pgflow_queue_jobs", "queue=other", "state=runnable"] == 4

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import hindrances, metrics
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.inspection import prometheus, worker_blockers
+from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.repository import Database, Repository, sqlfiles
 from pgflow_cli.repository import metrics as measuring
 from pgflow_cli.running.ledger import Ledger
-from pgflow_cli.scrapes import Scraper
 from tests import exported, servers
 from tests.jobs import expire_leases, plant, plant_dead
 from tests.private_servers import pgbouncer
@@ -72,7 +72,7 @@ def eventful(
 
 
 def scrape(repository: Repository) -> bytes:
-    return metrics.text(metrics.collect(repository))
+    return prometheus.text(prometheus.collect(repository))
 
 
 # What is there.
@@ -105,13 +105,13 @@ def test_states_and_outcomes_are_called_as_promised(repository):
         "pgflow_queue_jobs": exported.STATES,
         "pgflow_attempts_total": exported.OUTCOMES,
         "pgflow_worker_slots": {"busy", "free"},
-        "pgflow_worker_processes": {*hindrances.STATES},
+        "pgflow_worker_processes": {*worker_blockers.STATES},
     }
 
 
 @pytest.mark.usefixtures("eventful")
 def test_what_was_enqueued_and_replayed_is_told(repository):
-    found = samples(metrics.collect(repository))
+    found = samples(prometheus.collect(repository))
     assert found["pgflow_jobs_enqueued_total", "emails", "send"] == 4
     assert found["pgflow_replays_total", "emails"] == 1
     assert found["pgflow_leases_expired_total", "emails"] == 1
@@ -198,14 +198,14 @@ def test_counting_is_bounded_by_a_budget_for_all_queues(repository, connection):
 
 
 def test_a_scrape_counts_so_far_and_no_further(repository, connection, monkeypatch):
-    assert (metrics.COUNTED, metrics.BUDGET) == (50_000, 250_000)
+    assert (prometheus.COUNTED, prometheus.BUDGET) == (50_000, 250_000)
     fill(connection, 2, 20)
-    monkeypatch.setattr(metrics, "COUNTED", 15)
-    monkeypatch.setattr(metrics, "BUDGET", 10)
-    counted = metrics.collect(repository).census
+    monkeypatch.setattr(prometheus, "COUNTED", 15)
+    monkeypatch.setattr(prometheus, "BUDGET", 10)
+    counted = prometheus.collect(repository).census
     assert [status.measure.runnable for status in counted.queues] == [6, 6]
-    monkeypatch.setattr(metrics, "BUDGET", 1000)
-    counted = metrics.collect(repository).census
+    monkeypatch.setattr(prometheus, "BUDGET", 1000)
+    counted = prometheus.collect(repository).census
     assert [status.measure.runnable for status in counted.queues] == [16, 16]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgflow_cli.errors import TooSlow
-from pgflow_cli.joblists import JobList
+from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository

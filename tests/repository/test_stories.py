@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import explanation
-from pgflow_cli.explanation import documents
+from pgflow_cli.inspection import explanation
+from pgflow_cli.inspection.explanation import document
 from pgflow_cli.models.explanation import Backlog
 from pgflow_cli.repository import sqlfiles
 from tests.jobs import audit, plant
@@ -163,7 +163,7 @@ def test_what_operators_did_to_a_job_or_its_queue_is_told(connection, repository
         (name, "by ann: why")
         for name in ("queues.pause", "queues.resume", "fence.accept", "jobs.run-now")
     ]
-    story = documents.timeline(explained)["story"]
+    story = document.timeline(explained)["story"]
     assert [entry["action"] for entry in story] == [
         "queues.pause", "queues.resume", "fence.accept", "jobs.run-now",
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_what_ended_a_job_is_told_once_even_beyond_the_first_thousand(
     )
     explained = explain(repository, canceled)
     assert [e.event for e in explained.story] == ["enqueued", "canceled"]
-    assert documents.timeline(explained)["story"][0]["action"] == "jobs.cancel"
+    assert document.timeline(explained)["story"][0]["action"] == "jobs.cancel"
     explained = explain(repository, discarded)
     assert explained.story[-1].event == "resolved"
     assert explained.story[-1].detail == "discarded, by ann (why)"
@@ -265,7 +265,7 @@ def test_replays_are_told_both_ways_with_what_became_of_them(connection, reposit
     explained = explain(repository, first)
     assert explained.next_commands == [f"pgflow explain {second}"]
     assert events(explained, "Replay") == [("resolved", f"replayed by {second}")]
-    entry = documents.timeline(explained)["story"][-1]
+    entry = document.timeline(explained)["story"][-1]
     assert (entry["kind"], entry["new_job_id"]) == ("Replay", second)
     assert audit(connection) == (0, 0)
 
@@ -314,7 +314,7 @@ def test_a_replay_of_what_did_not_die_is_known_by_its_plan(connection, repositor
     )
     explained = explain(repository, source)
     assert events(explained, "Replay") == [("replayed", f"by {replay}")]
-    assert documents.explanation(explained)["replays"]["by"] == replay
+    assert document.explanation(explained)["replays"]["by"] == replay
     assert audit(connection) == (0, 0)
 
 
@@ -352,7 +352,7 @@ def test_whoever_is_behind_learns_whether_the_queue_drains(
     assert explained.verdict == "BEHIND"
     assert told in explained.summary[1]
     assert ("Its turn is in about" in explained.summary[1]) == (arrived != 3)
-    assert documents.explanation(explained)["drain"]["verdict"] == verdict
+    assert document.explanation(explained)["drain"]["verdict"] == verdict
     assert audit(connection) == (0, 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.explanation import explain
+from pgflow_cli.inspection.explanation import explain
 from pgflow_cli.models.jobs import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.board import Board

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import dead_letters, explanation, orders
+from pgflow_cli import dead_letters, orders
 from pgflow_cli.errors import DatabaseUnavailable, Refused
+from pgflow_cli.inspection import explanation
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.models.replays import ReplayOptions

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgflow_cli import alerts, census
 from pgflow_cli.cli.views import top
 from pgflow_cli.cli.views.top import Dashboard, Look
 from pgflow_cli.errors import DatabaseUnavailable, UsageError
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.models.queues import (
     ArrivalMeasure,
     ClusterFacts,
@@ -57,7 +58,7 @@ def look(*queues: QueueMeasure, skew: float = 0.003, **cluster: object) -> Look:
         60.0,
         NOW.timestamp() - skew,
     )
-    return Look(census.of(measures), "app@db:5432")
+    return Look(queue_report.of(measures), "app@db:5432")
 
 
 def text(lines: list[top.Line]) -> list[str]:
@@ -159,7 +160,7 @@ def test_a_pause_and_expired_leases_are_alerts():
 def test_an_unserved_queue_alarms_with_what_its_workers_are(state, said, command):
     of = replace(REPORTS, queue="default")
     measures = replace(look(of).census.measures, workers=[replace(WORKER, **state)])
-    [alert] = alerts.listed(census.of(measures))
+    [alert] = alerts.listed(queue_report.of(measures))
     assert alert.text == f"default has no worker that leases: {said}"
     assert alert.command == command
 

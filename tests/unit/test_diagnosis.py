@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.diagnosis import Finding, jobs, schema, server, upkeep, vacuum
+from pgflow_cli.inspection.diagnosis import (
+    Finding,
+    jobs,
+    maintenance,
+    schema,
+    server,
+    vacuum,
+)
 from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
     AppliedStep,
@@ -471,12 +478,14 @@ def test_the_queue_of_notifications_fills(usage: float, expected: str) -> None:
 
 
 def test_maintenance_is_as_old_as_its_oldest_task() -> None:
-    assert "no run" in upkeep.maintain([]).detail
+    assert "no run" in maintenance.maintain([]).detail
     young, old = Upkeep("reap", 10.0), Upkeep("archive", 3600.0)
-    assert result(upkeep.maintain([young])) == "OK"
-    assert upkeep.maintain([young, old]).command == "pgflow maintain --task archive"
-    assert result(upkeep.maintain([Upkeep("reap", 86_400.0)])) == "FAIL"
-    never = upkeep.maintain([young, Upkeep("prune", None)])
+    assert result(maintenance.maintain([young])) == "OK"
+    assert (
+        maintenance.maintain([young, old]).command == "pgflow maintain --task archive"
+    )
+    assert result(maintenance.maintain([Upkeep("reap", 86_400.0)])) == "FAIL"
+    never = maintenance.maintain([young, Upkeep("prune", None)])
     assert never.command == "pgflow maintain --task prune"
     assert result(never) == "WARN"
 
@@ -486,18 +495,18 @@ def test_maintenance_is_as_old_as_its_oldest_task() -> None:
     [(None, "WARN"), (86_399.0, "OK"), (86_400.0, "WARN"), (604_800.0, "FAIL")],
 )
 def test_a_backup_grows_old(age: float | None, expected: str) -> None:
-    assert result(upkeep.backup(Upkeep("f.dump", age, "list"))) == expected
-    assert result(upkeep.backup(None)) == "WARN"
+    assert result(maintenance.backup(Upkeep("f.dump", age, "list"))) == expected
+    assert result(maintenance.backup(None)) == "WARN"
 
 
 def test_pg_dump_must_not_be_older_than_the_server() -> None:
     old, new = ClientTool("/a", "15.1", 15), ClientTool("/b", "17.1", 17)
-    assert result(upkeep.pg_dump([new], 17)) == "OK"
-    assert result(upkeep.pg_dump([new], 16)) == "OK"
-    assert result(upkeep.pg_dump([old], 17)) == "FAIL"
-    assert "/b" in upkeep.pg_dump([old, new], 17).detail
-    assert result(upkeep.pg_dump([old], None)) == "OK"
-    assert result(upkeep.pg_dump([], 17)) == "WARN"
+    assert result(maintenance.pg_dump([new], 17)) == "OK"
+    assert result(maintenance.pg_dump([new], 16)) == "OK"
+    assert result(maintenance.pg_dump([old], 17)) == "FAIL"
+    assert "/b" in maintenance.pg_dump([old, new], 17).detail
+    assert result(maintenance.pg_dump([old], None)) == "OK"
+    assert result(maintenance.pg_dump([], 17)) == "WARN"
 
 
 @pytest.mark.parametrize(
@@ -514,18 +523,20 @@ def test_files_with_secrets_belong_to_their_owner(
     mode: int, expected: str, who: str
 ) -> None:
     file = SecretFile("/x y", "the URL", mode)
-    found = only(upkeep.exposure([file], password_typed=False, open_address=None))
+    found = only(maintenance.exposure([file], password_typed=False, open_address=None))
     assert found.result == expected
     assert who in found.detail
     assert (found.command == "chmod 600 '/x y'") == (expected != "OK")
 
 
 def test_an_admin_server_that_whoever_reaches_it_may_use_is_told() -> None:
-    found = only(upkeep.exposure([], password_typed=False, open_address="0.0.0.0:3003"))
+    found = only(
+        maintenance.exposure([], password_typed=False, open_address="0.0.0.0:3003")
+    )
     assert found.result == "WARN"
     assert "0.0.0.0:3003" in found.detail
 
 
 def test_a_typed_password_is_seen_by_everybody() -> None:
-    found = only(upkeep.exposure([], password_typed=True, open_address=None))
+    found = only(maintenance.exposure([], password_typed=True, open_address=None))
     assert "--database-url-file" in found.command

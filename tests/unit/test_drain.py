@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_cli.drain import forecast, sentence, word
+from pgflow_cli.inspection.forecast import forecast, sentence, word
 
 
 def over_a_minute(depth, arrived, completed, workers=4):

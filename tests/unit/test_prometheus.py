@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pgflow_cli import census, metrics
+from pgflow_cli.inspection import prometheus
+from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.models.queues import CounterSum, MaintenanceFacts, Totals
 from tests.cli.test_runbook import takes
 from tests.deployment import manifests
@@ -263,7 +264,7 @@ def test_a_scaler_asks_prometheus_for_what_is_exported(tmp_path: Path) -> None:
 
 
 def test_histograms_have_the_buckets_that_alerts_and_dashboards_count_on() -> None:
-    text = families(metrics.text(snapshot(1, 1)))
+    text = families(prometheus.text(snapshot(1, 1)))
     bounds = {
         name: [
             sample.labels["le"]
@@ -279,13 +280,15 @@ def test_histograms_have_the_buckets_that_alerts_and_dashboards_count_on() -> No
     ]  # fmt: skip
 
 
-def snapshot(queues: int, counted: int) -> metrics.Snapshot:
+def snapshot(queues: int, counted: int) -> prometheus.Snapshot:
     """Return a cluster of so many queues, types, codes and reasons."""
     measured = [
         replace(EMAILS, queue=f"q{n:05}", max_enqueue_per_minute=n)
         for n in range(queues)
     ]
-    taken = census.of(look(*measured, backed_up_at=NOW, backup_bytes=1).census.measures)
+    taken = queue_report.of(
+        look(*measured, backed_up_at=NOW, backup_bytes=1).census.measures
+    )
     sums = [
         CounterSum(metric, f"q{n:05}", job_type, outcome, code, 1, 0.5, buckets)
         for n in range(counted)
@@ -304,12 +307,12 @@ def snapshot(queues: int, counted: int) -> metrics.Snapshot:
         sums, {"active": 2}, {"jobs": 0}, {}, [MaintenanceFacts("archive", NOW, 7)],
         collectors={"queues": False},
     )  # fmt: skip
-    return metrics.Snapshot(taken, totals, 0.1)
+    return prometheus.Snapshot(taken, totals, 0.1)
 
 
 @pytest.mark.parametrize("counted", [1, 600])
 def test_no_label_has_more_values_than_200_and_other(counted: int) -> None:
-    text = metrics.text(snapshot(10_000, counted))
+    text = prometheus.text(snapshot(10_000, counted))
     values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for name, family in families(text).items():
         for sample in family.samples:
@@ -321,7 +324,7 @@ def test_no_label_has_more_values_than_200_and_other(counted: int) -> None:
 
 
 def test_what_becomes_other_is_added_up() -> None:
-    found = families(metrics.text(snapshot(10_000, 600)))
+    found = families(prometheus.text(snapshot(10_000, 600)))
     for name in ("pgflow_jobs_enqueued_total", "pgflow_replays_total"):
         assert sum(s.value for s in found[name].samples) == 600
     jobs = found["pgflow_queue_jobs"].samples
@@ -339,7 +342,7 @@ def test_dropped_lines_of_the_log_are_added_up_and_are_no_queues() -> None:
         before,
         totals=replace(before.totals, counters=[dropped, *before.totals.counters]),
     )
-    found = families(metrics.text(after))
+    found = families(prometheus.text(after))
     [lines] = found["pgflow_log_lines_dropped_total"].samples
     assert (lines.value, lines.labels) == (7, {})
     waits = found["pgflow_jobs_enqueued_total"].samples
@@ -357,7 +360,9 @@ def test_a_queue_that_comes_later_takes_nobodys_series() -> None:
         before, totals=replace(before.totals, counters=[*before.totals.counters, *late])
     )
     name = "pgflow_ingest_decisions_total"
-    assert values_of(metrics.text(after), name) == values_of(metrics.text(before), name)
+    assert values_of(prometheus.text(after), name) == values_of(
+        prometheus.text(before), name
+    )
 
 
 def values_of(text: bytes, name: str) -> set[tuple[str, float]]:
@@ -365,7 +370,7 @@ def values_of(text: bytes, name: str) -> set[tuple[str, float]]:
 
 
 def test_the_exposition_is_without_fault() -> None:
-    text = metrics.text(snapshot(3, 3))
+    text = prometheus.text(snapshot(3, 3))
     promtool("check", "metrics", given=text)
     found = {name: family for name, family in families(text).items() if family.samples}
     assert set(found) == set(TABLE)

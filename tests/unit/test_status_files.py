@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from pgflow_cli.errors import CheckFailed
-from pgflow_cli.probes import check_worker
+from pgflow_cli.inspection.health import check_worker
 from pgflow_cli.telemetry.status_files import Status, StatusFile, folders, read_all
 
 WELL = Status("worker-1", 7, 1, turned_ago=0.1, heard_ago=3.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgflow_cli import census, jobchanges, queue_changes, workforce
+from pgflow_cli import jobchanges, queue_changes, workforce
 from pgflow_cli.admin import kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH
@@ -16,6 +16,7 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ID, TEXT, Shape
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text
+from pgflow_cli.inspection import queues
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.queues import LIMITS as BOUNDS
@@ -124,7 +125,7 @@ def _told(
 
 
 def _queue(repository: Repository, name: str) -> dict[str, Any]:
-    return document(census.take_one(repository, name, window=census.WINDOW))
+    return document(queues.take_one(repository, name, window=queues.WINDOW))
 
 
 _NO_WORKER = {

@@ -9,12 +9,12 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.service import READ_SECONDS
 from pgflow_cli.admin.shapes import TEXT, Shape
-from pgflow_cli.diagnosis import FAIL, OK, WARN, Finding, examination
 from pgflow_cli.errors import TryLater
+from pgflow_cli.inspection.diagnosis import FAIL, OK, WARN, Finding, checks
 
 # Who may read our files is for the host's own operators, not for whoever has a token.
 _OF_THIS_HOST = {"upkeep.exposure"}
-_CHECKS = tuple(name for name in examination.NAMES if name not in _OF_THIS_HOST)
+_CHECKS = tuple(name for name in checks.NAMES if name not in _OF_THIS_HOST)
 FINDING = Shape(
     "Finding",
     {"check": TEXT, "result": shapes.word(OK, WARN, FAIL), "detail": TEXT, "fix": TEXT},
@@ -38,7 +38,7 @@ def findings(call: Call) -> list[Finding]:
         raise TryLater("another examination is under way")
     try:
         database = call.service.reading.database
-        return [*examination.examine(database, _CHECKS, audit_seconds=READ_SECONDS)]
+        return [*checks.examine(database, _CHECKS, audit_seconds=READ_SECONDS)]
     finally:
         examining.release()
 

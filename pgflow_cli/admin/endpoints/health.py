@@ -8,12 +8,12 @@ from http import HTTPStatus
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from werkzeug.wrappers import Response
 
-from pgflow_cli import metrics
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role
 from pgflow_cli.errors import PgflowError
+from pgflow_cli.inspection import prometheus
 from pgflow_cli.maintenance import migrations
 
 
@@ -51,7 +51,7 @@ def process_metrics(_call: Call) -> Response:
     """Return the memory, time and descriptors of the process we belong to."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(pid=os.getppid, registry=registry)
-    return Response(generate_latest(registry), content_type=metrics.CONTENT_TYPE)
+    return Response(generate_latest(registry), content_type=prometheus.CONTENT_TYPE)
 
 
 def _not_ready(why: str) -> Problem:

@@ -6,7 +6,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import joblists
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import dead_letters
@@ -14,6 +13,7 @@ from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import ANY, OBJECT, Shape, maybe
 from pgflow_cli.formats import values
+from pgflow_cli.inspection import job_list
 
 ID_IN_PATH = Field(
     "job_id",
@@ -41,7 +41,7 @@ def list_jobs(call: Call) -> Any:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
         if chosen.statuses == ("dlq",):
             return dead_letters.listed(repository, chosen, page, resolved=False)
-        jobs = joblists.JobList(repository, chosen, newest=True)
+        jobs = job_list.JobList(repository, chosen, newest=True)
         listing = jobs.page(page.limit, page.after)
     return shapes.page(JOB, listing.jobs, listing.more)
 

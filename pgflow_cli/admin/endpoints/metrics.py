@@ -6,7 +6,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import metrics
 from pgflow_cli.admin import filters
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import queues
@@ -22,6 +21,7 @@ from pgflow_cli.admin.shapes import (
     maybe,
 )
 from pgflow_cli.admin.tokens import Role
+from pgflow_cli.inspection import prometheus as prometheus_metrics
 from pgflow_cli.models.queues import COUNTED
 
 QUEUE_METRICS = Shape(
@@ -63,7 +63,7 @@ METRICS = Shape(
 def queue_metrics(call: Call) -> Any:
     """Return depth, rates and times of each queue over the last minute."""
     taken, last = queues.page(call)
-    found = METRICS.of(metrics.document(taken, last))
+    found = METRICS.of(prometheus_metrics.document(taken, last))
     return found | {"queues": [_of_queue(each) for each in found["queues"]]}
 
 
@@ -73,7 +73,9 @@ def _of_queue(record: Any) -> dict[str, Any]:
 
 def prometheus(call: Call) -> Response:
     """Return every metric in Prometheus' text format."""
-    return Response(call.service.scraper.text(), content_type=metrics.CONTENT_TYPE)
+    return Response(
+        call.service.scraper.text(), content_type=prometheus_metrics.CONTENT_TYPE
+    )
 
 
 ROUTES = (

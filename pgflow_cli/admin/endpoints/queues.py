@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import census
 from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
-from pgflow_cli.census import Census
+from pgflow_cli.inspection import queues
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.models.queues import COUNTED, MOST_QUEUES
-from pgflow_cli.queue_status import QueueStatus
 
 NAME_IN_PATH = Field("name", filters.QUEUE_NAME, "The queue's name.")
 WINDOW = Field(
     "window",
     kinds.length(20, 7200),
     "How far back rates look: 20s to 2h.",
-    census.WINDOW,
+    queues.WINDOW,
 )
 DRAIN = Shape(
     "Drain",
@@ -97,11 +97,11 @@ def list_queues(call: Call) -> Any:
     }
 
 
-def page(call: Call, *, window: float = census.WINDOW) -> tuple[Census, str | None]:
+def page(call: Call, *, window: float = queues.WINDOW) -> tuple[Census, str | None]:
     """Look at the page of queues that was asked for."""
     chosen = filters.job_filter({"queue": call.query["queue"]})
     with call.reading() as repository:
-        return census.take_page(
+        return queues.take_page(
             repository,
             chosen,
             after=call.query["after"],
@@ -114,7 +114,7 @@ def show_queue(call: Call) -> Any:
     """Return one queue."""
     name, window = call.path["name"], call.query["window"]
     with call.reading() as repository:
-        return document(census.take_one(repository, name, window=window))
+        return document(queues.take_one(repository, name, window=window))
 
 
 def document(status: QueueStatus) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import explanation
 from pgflow_cli.admin import filters, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH, NOT_ONE_JOB
@@ -20,7 +19,8 @@ from pgflow_cli.admin.shapes import (
     array,
     maybe,
 )
-from pgflow_cli.explanation import Explanation, documents, gates
+from pgflow_cli.inspection import explanation
+from pgflow_cli.inspection.explanation import Explanation, document, gates
 
 _STATUS = maybe(shapes.word(*filters.STATUSES))
 LAST_ERROR = Shape("LastError", {"error_code": TEXT, "error_message": maybe(TEXT)})
@@ -151,7 +151,7 @@ EXPLANATION = Shape(
 
 def explain_job(call: Call) -> Any:
     """Explain why a job is where it is."""
-    found = EXPLANATION.of(documents.explanation(_explained(call)))
+    found = EXPLANATION.of(document.explanation(_explained(call)))
     replays = REPLAYS.of(found["replays"])
     replays["chain"] = [KIN.of(kin) for kin in replays["chain"]]
     return found | {"replays": replays}
@@ -159,7 +159,7 @@ def explain_job(call: Call) -> Any:
 
 def job_timeline(call: Call) -> Any:
     """Tell what has happened to a job."""
-    found = TIMELINE.of(documents.timeline(_explained(call)))
+    found = TIMELINE.of(document.timeline(_explained(call)))
     return found | {
         "attempts": [ATTEMPT.of(attempt) for attempt in found["attempts"]],
         "story": [_STORY[entry["kind"]].of(entry) for entry in found["story"]],

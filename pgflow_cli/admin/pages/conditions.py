@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgflow_cli import alerts
-from pgflow_cli.drain import GROWING
-from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.forecast import GROWING
+from pgflow_cli.inspection.queue_status import QueueStatus
 
 _MOSTLY_FAILS = 50.0  # percent of attempts
 _NEARLY = 0.95  # of the attempts that may begin in a minute

@@ -8,7 +8,7 @@ from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints import doctor as endpoint
 from pgflow_cli.admin.pages import frame
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.diagnosis import reports
+from pgflow_cli.inspection.diagnosis import report
 
 _GRAVITY = ("FAIL", "WARN", "OK")
 
@@ -22,7 +22,7 @@ def doctor(call: Call) -> Response:
         "doctor.html",
         title="Doctor",
         findings=findings,
-        summary=reports.summary(findings),
+        summary=report.summary(findings),
         command="pgflow doctor",
     )
 

@@ -18,12 +18,12 @@ from urllib.parse import urlencode
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli import alerts
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.pages import troubles, words
 from pgflow_cli.admin.tokens import COOKIE, Role
-from pgflow_cli.census import Census
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 

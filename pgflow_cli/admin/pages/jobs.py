@@ -6,7 +6,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import explanation, jobchanges, joblists
+from pgflow_cli import jobchanges
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -14,6 +14,7 @@ from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
+from pgflow_cli.inspection import explanation, job_list
 from pgflow_cli.jobchanges import Changed
 
 ID = Field("job_id", filters.JOB_ID, "A job's id, or its last 6 digits or more.")
@@ -33,7 +34,7 @@ def list_jobs(call: Call) -> Response:
     page = filters.page(call.query)
     with call.reading() as repository:
         chosen = repository.resolve_queues(filters.job_filter(call.query))
-        wanted = joblists.JobList(
+        wanted = job_list.JobList(
             repository, chosen, slow=call.query["slow"], stuck=call.query["stuck"]
         )
         listing = wanted.page(page.limit, page.after)

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import alerts
 from pgflow_cli.admin import rendering
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -16,11 +15,12 @@ from pgflow_cli.admin.kinds import one_of, text
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.tokens import Role
-from pgflow_cli.census import Census
 from pgflow_cli.formats import times
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.queue_status import QueueStatus
 
 _MOST = 40  # queues; it is sent again with each update
 _MOST_REASONS = 8

@@ -6,16 +6,17 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import census, explanation, joblists, queue_changes
+from pgflow_cli import queue_changes
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.census import SORTS, in_order
 from pgflow_cli.errors import NotFound
-from pgflow_cli.explanation import Explanation
+from pgflow_cli.inspection import explanation, job_list, queues
+from pgflow_cli.inspection.explanation import Explanation
+from pgflow_cli.inspection.queues import SORTS, in_order
 from pgflow_cli.models.queues import LIMITS as BOUNDS
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
@@ -58,7 +59,7 @@ def list_queues(call: Call) -> Response:
     fitting = 0
     if taken.left_out and wanted.queues:
         with call.reading() as repository:
-            asked_for = census.take(repository, wanted)
+            asked_for = queues.take(repository, wanted)
         fitting, listed = asked_for.known, asked_for.queues
     else:
         listed = taken.queues
@@ -87,7 +88,7 @@ def show_queue(call: Call) -> Response:
     """Show one queue: depth, rates, forecast, limits, pause, what held it back."""
     name, window = call.path["name"], call.query["window"]
     with call.reading() as repository:
-        status = census.take_one(repository, name, window=window)
+        status = queues.take_one(repository, name, window=window)
         held = repository.list_decisions(JobFilter(queues=(name,)), "all", _LATEST)
         workers = [w for w in repository.list_workers() if w.serves(name)]
         first = _first_job(repository, name)
@@ -120,7 +121,7 @@ def show_queue(call: Call) -> Response:
 def _first_job(repository: Repository, name: str) -> Explanation | None:
     """Return why the job that is to run next waits; None if none is due."""
     due = JobFilter(queues=(name,), statuses=("queued",))
-    listing = joblists.JobList(repository, due).page(1, None)
+    listing = job_list.JobList(repository, due).page(1, None)
     if not listing.jobs:
         return None
     try:

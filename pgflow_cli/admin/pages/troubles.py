@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgflow_cli.alerts import Alert
+from pgflow_cli.inspection.alerts import Alert
 
 _MOST = 6  # alerts of the first page; all others name the gravest one
 # A pause comes last: somebody meant it.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pgflow_cli.explanation import Explanation
-from pgflow_cli.explanation.story import Event
 from pgflow_cli.formats import safe_text, times
+from pgflow_cli.inspection.explanation import Explanation
+from pgflow_cli.inspection.explanation.timeline import Event
 from pgflow_cli.models.explanation import Kin
 
 _MARKS = {

@@ -15,8 +15,8 @@ from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.types import Kind
 
 if TYPE_CHECKING:
-    from pgflow_cli.explanation import Explanation
     from pgflow_cli.formats.times import Instant
+    from pgflow_cli.inspection.explanation import Explanation
     from pgflow_cli.repository import Repository
 
 import dataclasses
@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pgflow_cli.explanation import Explanation
+    from pgflow_cli.inspection.explanation import Explanation
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,7 +146,7 @@ def answer(
 
 
 def _look(repository: Repository, job_id: str, attempts: int | None) -> Explanation:
-    from pgflow_cli import explanation
+    from pgflow_cli.inspection import explanation
 
     return explanation.explain(repository.describe_job(job_id, attempts=attempts))
 
@@ -155,10 +155,10 @@ def _bundle(
     repository: Repository, job_id: str, target: str, payload: str | None
 ) -> None:
     from pgflow_cli.cli import bundle
-    from pgflow_cli.explanation import documents
+    from pgflow_cli.inspection.explanation import document
 
     explained = _look(repository, job_id, None)
-    bundle.write(target, documents.bundle(explained, payload=payload))
+    bundle.write(target, document.bundle(explained, payload=payload))
     messages.say(f"wrote {target}")
 
 
@@ -273,11 +273,11 @@ def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
 def _object(
     explained: Explanation, wish: Wish
 ) -> tuple[dict[str, Any], tuple[messages.Column, ...]]:
-    from pgflow_cli.explanation import documents
+    from pgflow_cli.inspection.explanation import document
 
     if wish.timeline:
-        return documents.timeline(explained), TIMELINE
-    return documents.explanation(explained, payload=wish.payload), RECORD
+        return document.timeline(explained), TIMELINE
+    return document.explanation(explained, payload=wish.payload), RECORD
 
 
 def _rows(explained: Explanation) -> Iterator[dict[str, Any]]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pgflow_cli import alerts
-from pgflow_cli.census import SORTS, Census
 from pgflow_cli.cli.output import cells
 from pgflow_cli.cli.views.queues import TOP
 from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
 from pgflow_cli.formats import times
-from pgflow_cli.queue_status import BARS, QueueStatus
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.queue_status import BARS, QueueStatus
+from pgflow_cli.inspection.queues import SORTS, Census
 
 GAP, FAR = "  ", "   "
 KEYS = "q quit  s sort  / filter"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
-from pgflow_cli.diagnosis import FAIL, Finding, jobs, schema, server, upkeep, vacuum
-from pgflow_cli.diagnosis.findings import fail, ok, warn
-from pgflow_cli.diagnosis.patient import STATEMENT_SECONDS, Patient, Surroundings
 from pgflow_cli.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -19,7 +20,184 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.formats import safe_text
-from pgflow_cli.repository import Database, Repository, sqlfiles
+from pgflow_cli.inspection.diagnosis import (
+    FAIL,
+    Finding,
+    jobs,
+    maintenance,
+    schema,
+    server,
+    vacuum,
+)
+from pgflow_cli.inspection.diagnosis.finding import fail, ok, warn
+from pgflow_cli.local import clients
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.models.diagnosis import (
+    AppliedStep,
+    ClientTool,
+    Clock,
+    Disk,
+    DueQueue,
+    Instance,
+    SecretFile,
+    TableVitals,
+    Upkeep,
+    XminHolder,
+)
+from pgflow_cli.models.workers import WorkerProcess
+from pgflow_cli.repository import Database, Listener, Repository, sqlfiles
+
+STATEMENT_SECONDS = 5.0
+_CLOCK_LOOKS = 5
+_ECHO_SECONDS = 2.0
+_DAYS_AHEAD = 1
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known of this host: files with secrets, what was typed, and where an
+    admin server listens for others without asking for a token.
+    """
+
+    secrets: Sequence[SecretFile] = ()
+    password_typed: bool = False
+    open_address: str | None = None
+
+
+@dataclass
+class Patient:
+    """A database under examination; what several checks want is asked once."""
+
+    repository: Repository
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    audit_seconds: float = STATEMENT_SECONDS
+
+    @cached_property
+    def instance(self) -> Instance:
+        return self.ask(self.repository.inspect_instance)
+
+    @cached_property
+    def steps(self) -> list[AppliedStep]:
+        listed = self.ask(lambda: migrations.list_status(self.repository))
+        return [
+            AppliedStep(s.version, s.applied_at, s.drift, s.pending) for s in listed
+        ]
+
+    @cached_property
+    def due(self) -> list[DueQueue]:
+        return self.ask(self.repository.list_due_queues)
+
+    @cached_property
+    def workers(self) -> list[WorkerProcess]:
+        return self.ask(self.repository.list_workers)
+
+    @cached_property
+    def holders(self) -> list[XminHolder]:
+        return self.ask(self.repository.list_xmin_holders)
+
+    @cached_property
+    def tables(self) -> list[TableVitals]:
+        return self.ask(self.repository.list_table_vitals)
+
+    @cached_property
+    def recorded(self) -> tuple[list[Upkeep], Upkeep | None]:
+        return self.ask(self.repository.plan_upkeep)
+
+    def clock(self) -> Clock:
+        """Compare clocks; the quickest of a few looks knows best."""
+        return min(
+            (self._look() for _ in range(_CLOCK_LOOKS)),
+            key=lambda look: look.round_trip,
+        )
+
+    def disk(self) -> Disk:
+        """Return what is taken, and what is free if the disk is ours to see."""
+        seen = self.ask(self.repository.measure_disk)
+        folder = self.instance.data_directory
+        if not folder or not self.repository.database.on_socket:
+            return seen
+        try:
+            if not (Path(folder) / "PG_VERSION").exists():
+                return seen
+            stats = os.statvfs(folder)
+        except (OSError, AttributeError):  # not ours to see; Windows has no statvfs
+            return seen
+        return replace(
+            seen,
+            free=stats.f_bavail * stats.f_frsize,
+            total=stats.f_blocks * stats.f_frsize,
+        )
+
+    def hears_itself(self) -> bool:
+        """Say whether a notification comes through."""
+        listener = Listener(self.repository.database)
+        try:
+            return listener.hears_itself(_ECHO_SECONDS)
+        finally:
+            listener.close()
+
+    def partitions(self) -> Iterator[Finding]:
+        """Judge partitions ahead and rows in the net."""
+        missing = self.ask(
+            lambda: self.repository.plan_partitions(
+                days_ahead=_DAYS_AHEAD, most_strays=schema.MOST_STRAYS
+            )
+        )
+        strays = self.ask(
+            lambda: self.repository.count_strays(limit=schema.MOST_STRAYS)
+        )
+        return schema.partitions(missing, strays)
+
+    def audit(self) -> Finding:
+        """Judge whether every job is in one place, if there is time to look."""
+        try:
+            with self.repository.bounded(self.audit_seconds):
+                return jobs.audit(self.repository.audit_jobs())
+        except TryLater as error:
+            return warn(
+                "jobs.audit",
+                f"too many jobs to look at each: {error}",
+                command="pgflow doctor --check audit --timeout 30m",
+            )
+
+    def xmin(self) -> Iterator[Finding]:
+        """Judge who holds back vacuum."""
+        return vacuum.xmin_holders(
+            self.holders,
+            sees_all=self.instance.sees_all_sessions,
+            role=self.instance.role,
+            database=self.instance.database_name,
+        )
+
+    def held_back(self) -> Iterator[Finding]:
+        """Judge dead rows that cannot be removed."""
+        return vacuum.held_back(self.tables, self.holders, self.instance.database_name)
+
+    def pg_dump(self) -> Finding:
+        """Judge the pg_dump of this host, as far as the server is known."""
+        tools = [
+            ClientTool(str(found.pg_dump), found.version, found.major)
+            for found in clients.installed()
+        ]
+        try:
+            major = self.instance.version_number // 10000
+        except PgflowError:
+            major = None
+        return maintenance.pg_dump(tools, major)
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """Ask the database, for a few seconds at most."""
+        with self.repository.bounded(STATEMENT_SECONDS):
+            return question()
+
+    def _look(self) -> Clock:
+        wall, began = time.time(), time.monotonic()
+        theirs = self.repository.read_clock()
+        round_trip = time.monotonic() - began
+        return Clock(theirs - wall - round_trip / 2, round_trip)
+
 
 _SILENCE_SECONDS = 10.0  # of a server that has accepted a statement
 _FIRST_DUE = 200
@@ -142,12 +320,12 @@ CHECKS = (
         lambda p: vacuum.notify_queue(p.ask(p.repository.measure_notify_queue)),
         "server",
     ),
-    Check("upkeep.maintain", lambda p: upkeep.maintain(p.recorded[0])),
-    Check("upkeep.backup", lambda p: upkeep.backup(p.recorded[1])),
+    Check("upkeep.maintain", lambda p: maintenance.maintain(p.recorded[0])),
+    Check("upkeep.backup", lambda p: maintenance.backup(p.recorded[1])),
     Check("upkeep.pg-dump", lambda p: p.pg_dump(), "nothing"),
     Check(
         "upkeep.exposure",
-        lambda p: upkeep.exposure(
+        lambda p: maintenance.exposure(
             p.surroundings.secrets,
             password_typed=p.surroundings.password_typed,
             open_address=p.surroundings.open_address,

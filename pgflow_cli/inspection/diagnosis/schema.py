@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
 from pgflow_cli.models.diagnosis import AppliedStep, Index, Privileges, Strays
 from pgflow_cli.models.fence import DatabaseIdentity
 from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pgflow_cli import metrics
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
+from pgflow_cli.inspection import prometheus
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import logs
 
@@ -43,16 +43,16 @@ class Scraper:
         arrived = self._number
         with self._looking:
             if self._number == arrived and time.monotonic() >= self._until:
-                self._text = metrics.text(self._look())
+                self._text = prometheus.text(self._look())
                 self._number += 1
                 self._until = time.monotonic() + self._cache_seconds
             return self._text
 
-    def _look(self) -> metrics.Snapshot:
+    def _look(self) -> prometheus.Snapshot:
         began = time.monotonic()
         try:
             with self._open() as repository:
-                return metrics.collect(repository)
+                return prometheus.collect(repository)
         except DatabaseUnavailable as error:
             log.debug(
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
@@ -62,4 +62,4 @@ class Scraper:
             log.warning(
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )
-        return metrics.Snapshot(None, None, time.monotonic() - began, up=False)
+        return prometheus.Snapshot(None, None, time.monotonic() - began, up=False)

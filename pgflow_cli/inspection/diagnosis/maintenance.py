@@ -5,8 +5,8 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Sequence
 
-from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.formats import times
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
 from pgflow_cli.models.diagnosis import ClientTool, SecretFile, Upkeep
 
 MAINTAIN_WARN, MAINTAIN_FAIL = 3600.0, 86_400.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pgflow_cli import drain, hindrances
-from pgflow_cli.explanation.phrases import (
+from pgflow_cli.inspection import forecast as drain
+from pgflow_cli.inspection import worker_blockers
+from pgflow_cli.inspection.explanation.words import (
     clock,
     error_of,
     length,
@@ -159,7 +160,7 @@ def _served(facts: JobFacts) -> Finding:
     if serving:
         return Finding(f'{workers_of(serving)} serve queue "{queue}"')
     alive = [worker for worker in facts.workers if worker.alive and not worker.spare]
-    hindered = hindrances.of_queue(alive, queue)
+    hindered = worker_blockers.of_queue(alive, queue)
     about = f" (queues: {queues_of(alive)})" if alive else ""
     return Finding(
         f'no live worker leases from queue "{queue}"'
@@ -257,7 +258,7 @@ def _stalled(facts: JobFacts) -> Finding:
     stalled = [worker for worker in takers if worker.stalled_for is not None]
     if len(stalled) < len(takers):
         return Finding(f"{workers_of(takers)} lease")
-    said = hindrances.of_queue(stalled, facts.job.queue)
+    said = worker_blockers.of_queue(stalled, facts.job.queue)
     return Finding(
         f"{workers_of(stalled)} with slots free and due jobs lease nothing",
         "WORKERS_STALLED",
@@ -283,7 +284,7 @@ def prospects(facts: JobFacts, *, limited: bool) -> list[str]:
     forecast, rates = forecast_of(facts), facts.rates
     if forecast is None or rates is None or facts.backlog is None:
         return []
-    if limited or hindrances.of_queue(facts.workers, facts.job.queue):
+    if limited or worker_blockers.of_queue(facts.workers, facts.job.queue):
         forecast = replace(forecast, workers_needed=None)
     known = forecast.verdict != drain.UNKNOWN
     subject = "The queue" if known else "Whether it drains is"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pgflow_cli.drain import Drain, sentence, word
 from pgflow_cli.formats import times
+from pgflow_cli.inspection.forecast import Drain, sentence, word
 from pgflow_cli.models.queues import QueueMeasure
 
 BARS = "▁▂▃▄▅▆▇█"

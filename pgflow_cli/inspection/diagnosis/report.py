@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 
-from pgflow_cli.diagnosis import FAIL, OK, WARN, Finding
+from pgflow_cli.inspection.diagnosis import FAIL, OK, WARN, Finding
 from pgflow_cli.repository import Database, sqlfiles
 
 _MARGIN = 28

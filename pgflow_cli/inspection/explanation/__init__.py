@@ -6,6 +6,6 @@ Pure. `gates` and `story` find out, `phrases` words it; `screens` shows it to pe
 
 from __future__ import annotations
 
-from pgflow_cli.explanation.verdict import Explanation, explain
+from pgflow_cli.inspection.explanation.verdict import Explanation, explain
 
 __all__ = ["Explanation", "explain"]

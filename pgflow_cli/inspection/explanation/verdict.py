@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgflow_cli import hindrances
-from pgflow_cli.explanation.gates import Finding, Gate, prospects, walk
-from pgflow_cli.explanation.phrases import (
+from pgflow_cli.inspection import worker_blockers
+from pgflow_cli.inspection.explanation.gates import Finding, Gate, prospects, walk
+from pgflow_cli.inspection.explanation.timeline import Event, tell
+from pgflow_cli.inspection.explanation.words import (
     clock,
     count,
     last_error,
@@ -16,7 +17,6 @@ from pgflow_cli.explanation.phrases import (
     short,
     time_of_day,
 )
-from pgflow_cli.explanation.story import Event, tell
 from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobFacts
 
 # Verdicts of a job that no gate holds up, or that is where it should be.
@@ -146,7 +146,7 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
     """Return what to look at or to do, ready to be pasted."""
     job = facts.job
     queue, name = job.queue, _name(job)
-    resume = hindrances.quiet_workers(facts.workers, queue)
+    resume = worker_blockers.quiet_workers(facts.workers, queue)
     held_longest = f"pgflow jobs list -q {queue} --status running --slow"
     show_queue = f"pgflow queues show {queue}"
     priority = min(_HIGHEST_PRIORITY, job.priority + 10)
@@ -164,7 +164,7 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
             *(f"pgflow workers resume {each}" for each in resume[:1]),
             "pgflow workers list",
             f"pgflow work -q {queue} --check"
-            if hindrances.is_restarting(facts.workers, queue)
+            if worker_blockers.is_restarting(facts.workers, queue)
             else _SCALE,
         ],
         "NO_HANDLER": ["pgflow workers list", f"pgflow work -q {queue} --check"],

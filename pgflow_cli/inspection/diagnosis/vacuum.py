@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pgflow_cli.diagnosis.findings import (
+from pgflow_cli.formats.times import format_duration as length
+from pgflow_cli.inspection.diagnosis.finding import (
     Finding,
     fail,
     literal,
@@ -12,7 +13,6 @@ from pgflow_cli.diagnosis.findings import (
     size,
     warn,
 )
-from pgflow_cli.formats.times import format_duration as length
 from pgflow_cli.models.diagnosis import Instance, TableVitals, XminHolder
 
 IDLE_WARN, BUSY_WARN, HOLDER_FAIL = 5.0, 60.0, 600.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from pgflow_cli.explanation.phrases import length
+from pgflow_cli.inspection.explanation.words import length
 from pgflow_cli.models.explanation import Action, Attempt, Decision, JobFacts
 
 _SAME_THROTTLE = 120.0  # seconds between minutes that are told as one

@@ -6,6 +6,6 @@ other modules are pure: facts in, findings out.
 
 from __future__ import annotations
 
-from pgflow_cli.diagnosis.findings import FAIL, OK, WARN, Finding
+from pgflow_cli.inspection.diagnosis.finding import FAIL, OK, WARN, Finding
 
 __all__ = ["FAIL", "OK", "WARN", "Finding"]

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 
-from pgflow_cli import hindrances
-from pgflow_cli.drain import forecast
 from pgflow_cli.errors import NotFound
 from pgflow_cli.formats import values
+from pgflow_cli.inspection import worker_blockers
+from pgflow_cli.inspection.forecast import forecast
+from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.models.queues import (
     COUNTED,
     MOST_QUEUES,
@@ -19,7 +20,6 @@ from pgflow_cli.models.queues import (
     RateMeasure,
 )
 from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import quantile
 
@@ -137,7 +137,7 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
     in_per_sec = arrived / measures.arrivals_covered
     out_per_sec = rate.done / max(rate.covered, 1.0)
     failed = rate.finished - rate.succeeded
-    hindered = hindrances.of_queue(measures.workers, name)
+    hindered = worker_blockers.of_queue(measures.workers, name)
     outlook = forecast(
         found.runnable,
         in_per_sec,
@@ -168,8 +168,8 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
         steps=rate.steps,
         arrivals_covered=measures.arrivals_covered,
         hindered=tuple(hindered),
-        idle_workers=tuple(hindrances.in_brief(measures.workers, name)),
-        quiet_workers=tuple(hindrances.quiet_workers(measures.workers, name)),
+        idle_workers=tuple(worker_blockers.in_brief(measures.workers, name)),
+        quiet_workers=tuple(worker_blockers.quiet_workers(measures.workers, name)),
     )
 
 

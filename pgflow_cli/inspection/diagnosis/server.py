@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, size, warn
 from pgflow_cli.formats.times import format_duration as length
+from pgflow_cli.inspection.diagnosis.finding import (
+    Finding,
+    fail,
+    ok,
+    several,
+    size,
+    warn,
+)
 from pgflow_cli.models.diagnosis import (
     Clock,
     Connections,

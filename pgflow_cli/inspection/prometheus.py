@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from pgflow_cli import census, families, hindrances
-from pgflow_cli.census import Census
 from pgflow_cli.errors import DatabaseUnavailable, TooSlow
+from pgflow_cli.inspection import metric_families, queues, worker_blockers
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
 from pgflow_cli.models.queues import CounterSum, Totals
-from pgflow_cli.queue_status import QueueStatus
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import DURATIONS, OTHER, WAITS, Labels
 
@@ -56,12 +56,12 @@ def collect(repository: Repository) -> Snapshot:
     began = time.monotonic()
     try:
         measures, totals = repository.measure_all(
-            window=census.WINDOW, counted=COUNTED, budget=BUDGET
+            window=queues.WINDOW, counted=COUNTED, budget=BUDGET
         )
     except DatabaseUnavailable as error:
         up = isinstance(error, TooSlow)
         return Snapshot(None, None, time.monotonic() - began, up)
-    return Snapshot(census.of(measures), totals, time.monotonic() - began)
+    return Snapshot(queues.of(measures), totals, time.monotonic() - began)
 
 
 def text(snapshot: Snapshot) -> bytes:
@@ -106,7 +106,7 @@ def records(taken: Census) -> list[dict[str, object]]:
 
 def metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield every metric that there is data for."""
-    yield families.gauge("db_up", "Whether the database answered.", snapshot.up)
+    yield metric_families.gauge("db_up", "Whether the database answered.", snapshot.up)
     if snapshot.census is not None and snapshot.totals is not None:
         labels = _labels(snapshot.totals.counters)
         yield from _of_jobs(snapshot.totals.counters, labels)
@@ -117,7 +117,7 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _of_upkeep(snapshot.census, snapshot.totals)
         yield from _of_the_predecessor(snapshot.census, snapshot.totals)
         yield from _of_the_look(snapshot.census, snapshot.totals)
-    yield families.gauge(
+    yield metric_families.gauge(
         "scrape_duration_seconds", "How long this took.", snapshot.took
     )
 
@@ -139,10 +139,10 @@ def _labels(sums: Sequence[CounterSum]) -> Labels:
 
 def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
     """Yield what was enqueued (seconds late), and what was replayed."""
-    yield families.counter(
+    yield metric_families.counter(
         "jobs_enqueued", "Jobs that were enqueued, replays too; counted seconds later.",
         ("queue", "job_type"),
-        families.added(
+        metric_families.added(
             (_names(labels, each), each.count)
             for each in sums if each.metric == "arrivals"
         ),
@@ -153,9 +153,9 @@ def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
 def _by_queue(
     sums: Sequence[CounterSum], labels: Labels, name: str, words: str
 ) -> Metric:
-    return families.counter(
+    return metric_families.counter(
         name, words, ("queue",),
-        families.added(
+        metric_families.added(
             ((labels.value("queue", each.queue),), each.count)
             for each in sums if each.metric == name
         ),
@@ -164,10 +164,10 @@ def _by_queue(
 
 def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
     """Yield what became of attempts, and what was refused or held back."""
-    yield families.counter(
+    yield metric_families.counter(
         "attempts", "Attempts that ended.",
         ("queue", "job_type", "error_code", "outcome"),
-        families.added(
+        metric_families.added(
             (
                 (*_names(labels, each), labels.value("code", each.code), each.outcome),
                 each.count,
@@ -175,12 +175,12 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
             for each in sums if each.metric == "attempts"
         ),
     )  # fmt: skip
-    yield families.histogram(
+    yield metric_families.histogram(
         "job_duration_seconds", "How long attempts took.", ("queue", "job_type"),
         DURATIONS, [s for s in sums if s.metric == "duration"],
         lambda each: _names(labels, each),
     )  # fmt: skip
-    yield families.histogram(
+    yield metric_families.histogram(
         "job_wait_seconds", "How long due jobs waited to be leased.", ("queue",),
         WAITS, [s for s in sums if s.metric == "wait"],
         lambda each: (labels.value("queue", each.queue),),
@@ -188,14 +188,14 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
     yield _by_queue(
         sums, labels, "leases_expired", "Leases that ran out and were reaped."
     )
-    yield families.counter(
+    yield metric_families.counter(
         "log_lines_dropped", "Lines that workers could not write to their log.", (),
         {(): sum(s.count for s in sums if s.metric == "log_lines_dropped")},
     )  # fmt: skip
     for name, words in _DECISIONS.items():
-        yield families.counter(
+        yield metric_families.counter(
             name, words, ("queue", "reason_code"),
-            families.added(
+            metric_families.added(
                 (
                     (
                         labels.value("queue", each.queue),
@@ -242,14 +242,16 @@ def _of_queues(taken: Census, totals: Totals, labels: Labels) -> Iterator[Metric
         each["oldest_runnable_age_seconds"].append(
             ((OTHER,), others.oldest_age_seconds or 0.0)
         )
-    yield families.labeled(
+    yield metric_families.labeled(
         "queue_jobs", "Jobs by state; those retrying are scheduled, too.",
         ("queue", "state"), jobs,
     )  # fmt: skip
     for name, words in _OF_A_QUEUE.items():
         merge = max if name.startswith(("oldest", "paused")) else sum
-        yield families.labeled(f"queue_{name}", words, ("queue",), each[name], merge)
-    yield families.labeled(
+        yield metric_families.labeled(
+            f"queue_{name}", words, ("queue",), each[name], merge
+        )
+    yield metric_families.labeled(
         "queue_policy_limit", "Limits.", ("queue", "limit"), limits, min
     )
 
@@ -271,41 +273,43 @@ def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
         free = sum(worker.slots for worker in serving) - busy
         processes.append(((queue,), len(serving)))
         slots += [((queue, "busy"), busy), ((queue, "free"), free)]
-    yield families.labeled(
+    yield metric_families.labeled(
         "workers", "Live processes that lease.", ("queue",), processes, max
     )
-    yield families.labeled(
+    yield metric_families.labeled(
         "worker_slots", "Their slots.", ("queue", "state"), slots, max
     )
-    states = Counter(hindrances.state_of(worker) for worker in taken.measures.workers)
-    yield families.labeled(
+    states = Counter(
+        worker_blockers.state_of(worker) for worker in taken.measures.workers
+    )
+    yield metric_families.labeled(
         "worker_processes",
         "Known processes; all but leasing lease nothing.",
         ("state",),
-        [((word,), states[word]) for word in hindrances.STATES],
+        [((word,), states[word]) for word in worker_blockers.STATES],
     )
 
 
 def _of_database(taken: Census, totals: Totals) -> Iterator[Metric]:
     found = taken.measures.cluster
-    yield families.labeled(
+    yield metric_families.labeled(
         "db_connections", "Sessions.", ("state",),
         [((state,), count) for state, count in totals.connections.items()],
     )  # fmt: skip
-    yield families.labeled(
+    yield metric_families.labeled(
         "table_dead_tuples", "Dead rows, as the statistics have them.", ("table",),
         [((name,), count) for name, count in totals.dead_tuples.items()],
     )  # fmt: skip
-    yield families.gauge(
+    yield metric_families.gauge(
         "db_clock_skew_seconds", "The database's clock minus ours.", taken.skew
     )
-    yield families.gauge(
+    yield metric_families.gauge(
         "oldest_xmin_age_seconds", "How old the oldest snapshot is.",
         found.oldest_xmin_age_seconds or 0.0,
     )  # fmt: skip
-    yield families.gauge("fenced", "Whether nothing is leased.", found.fenced)
+    yield metric_families.gauge("fenced", "Whether nothing is leased.", found.fenced)
     schema = str(found.schema_version or "")
-    yield families.labeled(
+    yield metric_families.labeled(
         "build_info", "The program and its schema.", ("version", "schema"),
         [((version("pgflow"), schema), 1)],
     )  # fmt: skip
@@ -313,7 +317,7 @@ def _of_database(taken: Census, totals: Totals) -> Iterator[Metric]:
 
 def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
     """Yield when maintain and backup last succeeded; nothing of what never has."""
-    yield families.labeled(
+    yield metric_families.labeled(
         "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
         ("task",),
         [
@@ -321,13 +325,13 @@ def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
             for task in totals.maintenance if task.last_success_at
         ],
     )  # fmt: skip
-    yield families.counter(
+    yield metric_families.counter(
         "maintenance_rows", "Rows that a task has treated.", ("task",),
         {(task.task,): float(task.rows_total) for task in totals.maintenance},
     )  # fmt: skip
     found = taken.measures.cluster
     backed_up = None if (at := found.backed_up_at) is None else at.timestamp()
-    yield from families.known(
+    yield from metric_families.known(
         {
             "backup_last_success_timestamp_seconds": (
                 "When the last backup ended.", backed_up,
@@ -339,12 +343,12 @@ def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
 
 def _of_the_look(taken: Census, totals: Totals) -> Iterator[Metric]:
     """Yield what these metrics leave out."""
-    yield families.gauge("queues", "Queues that are known.", taken.known)
-    yield families.gauge(
+    yield metric_families.gauge("queues", "Queues that are known.", taken.known)
+    yield metric_families.gauge(
         "queues_left_out", "Those of them counted together, as `other`.",
         taken.left_out,
     )  # fmt: skip
-    yield families.labeled(
+    yield metric_families.labeled(
         "scrape_failed", "Whether a part of this was too slow or forbidden.", ("part",),
         [((part,), failed) for part, failed in totals.collectors.items()],
     )  # fmt: skip
@@ -352,7 +356,7 @@ def _of_the_look(taken: Census, totals: Totals) -> Iterator[Metric]:
 
 def _of_the_predecessor(taken: Census, totals: Totals) -> Iterator[Metric]:
     rates = taken.measures.rates.values()
-    yield from families.known(
+    yield from metric_families.known(
         {
             "queue_depth": (
                 "Due jobs of all queues.",

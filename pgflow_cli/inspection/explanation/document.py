@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pgflow_cli import drain
-from pgflow_cli.explanation import Explanation
-from pgflow_cli.explanation.gates import forecast_of
+from pgflow_cli.inspection import forecast as drain
+from pgflow_cli.inspection.explanation import Explanation
+from pgflow_cli.inspection.explanation.gates import forecast_of
 from pgflow_cli.models.explanation import Attempt, JobFacts
 
 Document = dict[str, Any]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pgflow_cli import hindrances
-from pgflow_cli.diagnosis.findings import Finding, fail, ok, several, warn
 from pgflow_cli.formats.times import format_duration as length
+from pgflow_cli.inspection import worker_blockers
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
 from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
     DueQueue,
@@ -109,7 +109,7 @@ def queue_workers(
     ]
     for queue in idle[:5]:
         found = fail if queue.waits_seconds >= NO_WORKER_FAIL else warn
-        hindered = hindrances.of_queue(workers, queue.queue)
+        hindered = worker_blockers.of_queue(workers, queue.queue)
         why = f": {'; '.join(hindered)}" if hindered else ""
         yield found(
             check,
@@ -125,9 +125,9 @@ def queue_workers(
 
 
 def _way_to_serve(queue: str, workers: Sequence[WorkerProcess]) -> str:
-    if quiet := hindrances.quiet_workers(workers, queue):
+    if quiet := worker_blockers.quiet_workers(workers, queue):
         return f"pgflow workers resume {quiet[0]}"
-    if hindrances.is_restarting(workers, queue):
+    if worker_blockers.is_restarting(workers, queue):
         return "read the log of its supervisor; pgflow work --check"
     return f"pgflow work -q {queue}"
 
@@ -141,7 +141,7 @@ def stalled_workers(workers: Sequence[WorkerProcess]) -> Iterator[Finding]:
         if worker.alive and not worker.quiet and worker.stalled_for is not None
     ]
     for worker in stalled[:5]:
-        said = hindrances.of_worker(worker) or worker.name
+        said = worker_blockers.of_worker(worker) or worker.name
         yield fail(check, said, command="pgflow workers list -o wide")
     if len(stalled) > 5:
         yield fail(check, f"and {len(stalled) - 5} more", command="pgflow workers list")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgflow_cli.census import Census
-from pgflow_cli.drain import GROWING
 from pgflow_cli.formats import times
-from pgflow_cli.queue_status import QueueStatus
+from pgflow_cli.inspection.forecast import GROWING
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
 
 SKEW = 2.0  # seconds of difference between two clocks
 RETRIES = 30.0  # percent of attempts

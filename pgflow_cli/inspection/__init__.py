@@ -1,0 +1,1 @@
+"""What only looks: queues, job lists, metrics, explanations, diagnosis."""
