@@ -24,7 +24,12 @@ if TYPE_CHECKING:
         UsageError,
     )
     from pgflow_cli.handlers import App, Fail, Job, Retry, Snooze
-    from pgflow_cli.producer import enqueue, enqueue_many, new_job_id, record_refusal
+    from pgflow_cli.operations.enqueue import (
+        enqueue,
+        enqueue_many,
+        new_job_id,
+        record_refusal,
+    )
 
 _HOMES = {
     "App": "handlers",
@@ -39,10 +44,10 @@ _HOMES = {
     "Retry": "handlers",
     "Snooze": "handlers",
     "UsageError": "errors",
-    "enqueue": "producer",
-    "enqueue_many": "producer",
-    "new_job_id": "producer",
-    "record_refusal": "producer",
+    "enqueue": "operations.enqueue",
+    "enqueue_many": "operations.enqueue",
+    "new_job_id": "operations.enqueue",
+    "record_refusal": "operations.enqueue",
 }
 
 __all__ = [

@@ -22,11 +22,12 @@ from dataclasses import replace
 from multiprocessing import connection
 from typing import Any
 
-from pgflow_cli import errors, fencing
+from pgflow_cli import errors
 from pgflow_cli.companions import Companion
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.jobs import Suspect
+from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.running import intake
 from pgflow_cli.running.board import RunningJob
@@ -566,7 +567,7 @@ def await_database(
                     migrations.migrate(repository)
                 migrations.require_current(repository)
                 repository.inspect_remains().require_whole()
-                fencing.require_open(repository)
+                fence.require_open(repository)
             except errors.DatabaseUnavailable as error:
                 left = deadline - time.monotonic()
                 if left <= 0:

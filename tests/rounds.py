@@ -17,10 +17,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from werkzeug.test import Client
 
-from pgflow_cli import producer
 from pgflow_cli.admin import api
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
+from pgflow_cli.operations import enqueue
 from tests import executable
 
 JOB_ID = "019a0000-0000-7000-8000-00000000000{}"
@@ -183,7 +183,7 @@ def _keys(command: str, stdout: str, stderr: str) -> str:
 def _by_python(url: str) -> str:
     with psycopg.connect(url) as connection:
         connection.read_only = False  # its producer's own affair
-        one = producer.enqueue(
+        one = enqueue.enqueue(
             connection,
             "greet",
             PAYLOAD,
@@ -191,7 +191,7 @@ def _by_python(url: str) -> str:
             job_timeout="30s",
             meta={"é": "☃"},
         )
-        many = producer.enqueue_many(
+        many = enqueue.enqueue_many(
             connection, [{"job_type": "greet", "payload": PAYLOAD, "queue": "calls"}]
         )
         assert all(type(each) is str for each in (one, *many)), (one, many)

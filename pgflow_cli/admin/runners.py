@@ -11,10 +11,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-from pgflow_cli import replays
 from pgflow_cli.errors import Contention, DatabaseUnavailable, PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
-from pgflow_cli.replays import Outcome
+from pgflow_cli.operations import replays
+from pgflow_cli.operations.replays import Outcome
 from pgflow_cli.repository import Database, Repository
 
 log = logging.getLogger("pgflow.admin")

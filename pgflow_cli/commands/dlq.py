@@ -141,9 +141,9 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
       pgflow dlq show 9c41e07b
       pgflow dlq show 9c41e07b -o json
     """
-    from pgflow_cli import dead_letters
     from pgflow_cli.inspection import explanation
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import dead_letters
 
     migrations.require_current(repository)
     found = dead_letters.require(repository, job_id)
@@ -211,12 +211,12 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
       pgflow dlq export --since 2h dead.jsonl
       pgflow dlq export -q billing --format csv - | head
     """
-    from pgflow_cli import exports
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import dead_letters as dead_letter_operations
 
     migrations.require_current(repository)
     chosen = repository.resolve_queues(chosen)
-    total = exports.export(repository, chosen, form=form, target=target)
+    total = dead_letter_operations.export(repository, chosen, form=form, target=target)
     messages.say(f"exported {total:,} dead letters")
 
 
@@ -250,8 +250,8 @@ def discard(
       pgflow dlq discard --fingerprint f1-3ac91b20 --dry-run
       pgflow dlq list -t gives_up -o ids | pgflow dlq discard - --yes
     """
-    from pgflow_cli import dead_letters
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import dead_letters
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
@@ -301,7 +301,7 @@ def _footer(
     *,
     include_resolved: bool,
 ) -> None:
-    from pgflow_cli import dead_letters
+    from pgflow_cli.operations import dead_letters
 
     next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
     if messages.is_machine():

@@ -155,15 +155,16 @@ def enqueue(repository: Repository, /, **given: Any) -> int:
 def _enqueue_one(
     repository: Repository, options: JobOptions, given: dict[str, Any]
 ) -> int:
-    from pgflow_cli import producer, submissions
     from pgflow_cli.formats import payload_text
+    from pgflow_cli.operations import delivery
+    from pgflow_cli.operations import enqueue as enqueuing
 
     if given["rate"] is not None or not given["atomic"]:
         raise UsageError("--rate and --no-atomic belong to --batch")
     payload_text.check_job_type(given["job_type"])
-    job_id = given["job_id"] or producer.new_job_id()
+    job_id = given["job_id"] or enqueuing.new_job_id()
     payload_text.check_job_id(job_id)
-    text = submissions.payload_text(
+    text = delivery.payload_text(
         given["payload"],
         strings=given["strings"],
         documents=given["documents"],
@@ -171,25 +172,25 @@ def _enqueue_one(
     )
     job_type = str(given["job_type"])
     if given["dry_run"]:
-        fields = submissions.try_out(
+        fields = delivery.try_out(
             repository, job_type, text, options=options, job_id=job_id
         )
         messages.say("DRY RUN, nothing changed. Would enqueue:")
         messages.write_record(fields, TRIAL)
         return 0
-    submissions.enqueue_once(repository, job_type, text, options=options, job_id=job_id)
+    delivery.enqueue_once(repository, job_type, text, options=options, job_id=job_id)
     return _finish(repository, [job_id], given)
 
 
 def _enqueue_batch(
     repository: Repository, options: JobOptions, given: dict[str, Any]
 ) -> int:
-    from pgflow_cli import batches
+    from pgflow_cli.operations import batch
 
     single = ("payload", "strings", "documents", "job_id")
     if any(given[name] for name in single):
         raise UsageError("--batch brings payloads and ids itself")
-    plan = batches.Plan(options, given["job_type"], given["atomic"], given["rate"])
+    plan = batch.Plan(options, given["job_type"], given["atomic"], given["rate"])
     ids: list[str] = []
     keep = given["wait"] or messages.is_machine()
     with (
@@ -202,7 +203,7 @@ def _enqueue_batch(
             if keep:
                 ids.extend(some)
 
-        summary = batches.run(
+        summary = batch.run(
             repository,
             stream,
             plan,
@@ -217,7 +218,7 @@ def _enqueue_batch(
 
 def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> int:
     """Print ids, or with --wait how the jobs have ended; 1 if one has failed."""
-    from pgflow_cli import submissions
+    from pgflow_cli.operations import delivery
 
     if not given["wait"]:
         if messages.is_machine():
@@ -226,7 +227,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
             messages.write_text(ids)
         return 0
     messages.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
-    outcomes = submissions.wait_for_outcomes(
+    outcomes = delivery.wait_for_outcomes(
         repository, ids, seconds=given["wait_timeout"]
     )
     messages.write(outcomes, COLUMNS)
@@ -234,7 +235,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
 
 
 def _options(given: dict[str, Any]) -> JobOptions:
-    from pgflow_cli import submissions
+    from pgflow_cli.operations import delivery
 
     if given["run_at"] is not None and given["delay"] is not None:
         raise UsageError("--run-at and --in exclude each other")
@@ -244,11 +245,11 @@ def _options(given: dict[str, Any]) -> JobOptions:
         max_attempts=given["max_attempts"],
         delay=given["delay"],
         job_timeout=given["job_timeout"],
-        meta=submissions.meta_text(given["pairs"], **settings.trace_context()),
+        meta=delivery.meta_text(given["pairs"], **settings.trace_context()),
         max_payload_bytes=settings.max_payload_bytes.value(),
         max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
     )
-    return submissions.starting(options, given["run_at"])
+    return delivery.starting(options, given["run_at"])
 
 
 @contextmanager

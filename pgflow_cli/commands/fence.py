@@ -76,13 +76,13 @@ def raise_(repository: Repository, change: Change) -> None:
     Examples:
       pgflow fence raise --note "recovered to 14:05"
     """
-    from pgflow_cli import fencing
+    from pgflow_cli.operations import fence as fence_operations
 
     if change.dry_run:
         changes.tell_dry_run()
         return
     messages.confirm(f"stop all leasing ({changes.where()})", yes=change.yes)
-    raised = fencing.raise_fence(repository, change.operator)
+    raised = fence_operations.raise_fence(repository, change.operator)
     messages.say(f"the fence is up (epoch {raised.epoch})")
     _tell_what_waits(repository)
 
@@ -123,13 +123,13 @@ def accept(
       pgflow fence accept
       pgflow fence accept --interrupted requeue --no-pause --confirm app
     """
-    from pgflow_cli import fencing
+    from pgflow_cli.operations import fence as fence_operations
 
     identity = repository.read_identity()
     if not identity.fenced:
         messages.say("the fence is down; nothing was changed")
         return
-    fencing.require_finished(repository)
+    fence_operations.require_finished(repository)
     _preview(repository, identity, interrupted, pause=pause)
     if change.dry_run:
         changes.tell_dry_run(confirm=repository.inspect_server().database)
@@ -139,7 +139,7 @@ def accept(
         repository.inspect_server().database,
         given=confirm,
     )
-    done = fencing.accept(
+    done = fence_operations.accept(
         repository, change.operator, fate=interrupted, pause=pause, wait=_Waiting()
     )
     if done is None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgflow_cli.cli.changes import Change
-    from pgflow_cli.jobchanges import Changed, JobChange
     from pgflow_cli.models.jobs import ListedJob
     from pgflow_cli.models.selection import JobFilter, Page
+    from pgflow_cli.operations.jobs import Changed, JobChange
     from pgflow_cli.repository import Repository
 
 _FILTERS = (
@@ -148,15 +148,15 @@ def wait(
       pgflow enqueue ok '{}' -o ids | pgflow jobs wait -
       pgflow jobs wait 9c41e07b e7f3b6c2 --any
     """
-    from pgflow_cli import submissions
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import delivery
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     unknown = set(wanted) - set(repository.list_job_statuses(wanted))
     if unknown:
         raise NotFound(f"there is no job {min(unknown)}")
-    outcomes = submissions.wait_for_outcomes(
+    outcomes = delivery.wait_for_outcomes(
         repository, wanted, seconds=wait_timeout, any_of_them=any_of_them
     )
     messages.write(outcomes, job_views.OUTCOMES)
@@ -236,25 +236,27 @@ def cancel(
       pgflow jobs cancel -q emails --status queued --dry-run
       pgflow jobs list --slow -o ids | pgflow jobs cancel - --kill --yes
     """
-    from pgflow_cli import jobchanges
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import jobs as job_operations
 
     migrations.require_current(repository)
     change.require_selection(ids, chosen)
-    states = (*jobchanges.WAITING, "running") if kill else jobchanges.WAITING
+    states = (*job_operations.WAITING, "running") if kill else job_operations.WAITING
     chosen = repository.resolve_queues(chosen)
     found = None
     if ids:
         wanted = _find_all(repository, ids)
     else:
-        jobchanges.require_states(chosen, states)
-        found = jobchanges.select(repository, chosen, states, most=change.most)
+        job_operations.require_states(chosen, states)
+        found = job_operations.select(repository, chosen, states, most=change.most)
         wanted = [job.id for job in found]
     change.require_at_most(len(wanted))
     if not _agreed(repository, change, "cancel", wanted, found):
         return 0
     queue = chosen.queues[0] if len(chosen.queues) == 1 else None
-    plan = jobchanges.cancellation(repository, change.operator, kill=kill, queue=queue)
+    plan = job_operations.cancellation(
+        repository, change.operator, kill=kill, queue=queue
+    )
     done = _run(plan, wanted, change.batch_size, "canceled")
     if kill and done.job_ids:
         messages.hint(
@@ -276,14 +278,14 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
       pgflow jobs run-now 9c41e07b
       pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
     """
-    from pgflow_cli import jobchanges
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import jobs as job_operations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     if not _agreed(repository, change, "run now", wanted):
         return 0
-    plan = jobchanges.hastening(repository, change.operator)
+    plan = job_operations.hastening(repository, change.operator)
     done = _run(plan, wanted, change.batch_size, "due now")
     return _report(done, "due now")
 
@@ -305,14 +307,14 @@ def reprioritize(
       pgflow jobs reprioritize 9c41e07b 10
       pgflow jobs reprioritize 9c41e07b e7f3b6c2 -- -5
     """
-    from pgflow_cli import jobchanges
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import jobs as job_operations
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     if not _agreed(repository, change, f"give priority {priority} to", wanted):
         return 0
-    plan = jobchanges.reordering(repository, change.operator, priority)
+    plan = job_operations.reordering(repository, change.operator, priority)
     word = f"now of priority {priority}"
     done = _run(plan, wanted, change.batch_size, word)
     return _report(done, word)
@@ -334,16 +336,16 @@ def _agreed(
 
     `found` are the jobs as a filter has found them; ids say nothing of their states.
     """
-    from pgflow_cli import jobchanges
+    from pgflow_cli.operations import jobs as job_operations
 
     several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
     if change.dry_run:
         if found is None:
             now = repository.list_job_statuses(wanted)
-            states = jobchanges.by_state(now.get(job_id) for job_id in wanted)
+            states = job_operations.by_state(now.get(job_id) for job_id in wanted)
         else:
-            messages.write(jobchanges.counted(found), job_views.SELECTED)
-            states = jobchanges.by_state(job.status for job in found)
+            messages.write(job_operations.counted(found), job_views.SELECTED)
+            states = job_operations.by_state(job.status for job in found)
         messages.say(f"Would {what} {several}: {states or 'none fits'}")
         changes.tell_dry_run()
         return False
@@ -366,13 +368,13 @@ def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Chan
 
 def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
     """Say what came of it; what was named and left alone is exit 1, 3 or 4."""
-    from pgflow_cli import jobchanges
+    from pgflow_cli.operations import jobs as job_operations
 
     if by_id and len(done.left) == 1 and not done.job_ids:
-        raise jobchanges.why_left(done, word)
+        raise job_operations.why_left(done, word)
     if done.action_id is not None:
         noun = "job" if len(done.job_ids) == 1 else "jobs"
         messages.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
     if done.left:
-        messages.warn(f"left alone: {jobchanges.by_state(done.left.values())}")
+        messages.warn(f"left alone: {job_operations.by_state(done.left.values())}")
     return int(bool(done.left) and by_id)

@@ -168,14 +168,14 @@ def pause(
       pgflow queues pause emails --for 30m --note "smtp is down"
       pgflow queues pause emails billing --yes
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
     _tell_unused(repository, names)
     if change.dry_run:
         changes.tell_dry_run()
         return
     messages.confirm(f"pause {', '.join(names)} ({changes.where()})", yes=change.yes)
-    queue_changes.pause(repository, names, length, change.operator)
+    queue_operations.pause(repository, names, length, change.operator)
     until = "until it is resumed" if length is None else "for that long"
     messages.say(f"paused {', '.join(names)} {until}")
     messages.hint(f"Next: pgflow queues resume {' '.join(names)}")
@@ -192,14 +192,14 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
     Examples:
       pgflow queues resume emails
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
-    queue_changes.require_known(repository, names)
+    queue_operations.require_known(repository, names)
     if change.dry_run:
         changes.tell_dry_run()
         return
     change.confirm(f"resume {', '.join(names)}")
-    resumed = queue_changes.resume(repository, names, change.operator)
+    resumed = queue_operations.resume(repository, names, change.operator)
     for name in names:
         messages.say(f"resumed {name}" if name in resumed else f"{name} was not paused")
 
@@ -245,7 +245,7 @@ def set_policy(
       pgflow queues set-policy emails --max-in-flight 10 --note "smtp allows ten"
       pgflow queues set-policy emails --max-attempts-per-minute none
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
     given = _given(limits)
     if not given:
@@ -257,11 +257,11 @@ def set_policy(
         messages.write_record({**asdict(before), **given}, POLICY)
         changes.tell_dry_run()
         return
-    if less := queue_changes.lowered(before, given):
+    if less := queue_operations.lowered(before, given):
         messages.confirm(f"lower {', '.join(less)} of {name}", yes=change.yes)
     else:
         change.confirm(f"change the policy of {name}")
-    _, after = queue_changes.set_policy(repository, name, given, change.operator)
+    _, after = queue_operations.set_policy(repository, name, given, change.operator)
     messages.write_record(after, POLICY)
 
 
@@ -278,14 +278,14 @@ def clear_policy(
     Examples:
       pgflow queues clear-policy reports
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
-    queue_changes.require_known(repository, names)
+    queue_operations.require_known(repository, names)
     if change.dry_run:
         changes.tell_dry_run()
         return
     change.confirm(f"remove the limits of {', '.join(names)}")
-    queue_changes.clear_policies(repository, names, change.operator)
+    queue_operations.clear_policies(repository, names, change.operator)
     messages.say(f"no limits any more: {', '.join(names)}")
 
 
@@ -305,7 +305,7 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
       pgflow queues bound
       pgflow queues bound 20000 --note "a queue for each tenant"
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
     found = repository.read_queue_bound()
     if most is not None and change.dry_run:
@@ -315,7 +315,7 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
             messages.confirm(f"lower max_queues to {most:,}", yes=change.yes)
         else:
             change.confirm(f"raise max_queues to {most:,}")
-        found = queue_changes.set_bound(repository, most, change.operator)
+        found = queue_operations.set_bound(repository, most, change.operator)
     messages.write_record(found, BOUND)
 
 
@@ -348,9 +348,9 @@ def purge(
       pgflow queues purge emails --dry-run
       pgflow queues purge emails --status dlq --confirm emails --max 100000
     """
-    from pgflow_cli import queue_changes
+    from pgflow_cli.operations import queues as queue_operations
 
-    queue_changes.require_known(repository, [name])
+    queue_operations.require_known(repository, [name])
     counts = repository.count_queue(name, limit=max(change.most, _COUNTED) + 1)
     count = {**asdict(counts)}[status]
     word = "discard" if status == "dlq" else "cancel"
@@ -363,7 +363,7 @@ def purge(
         f"{word} {count:,} {status} jobs of {name}", name, given=confirm
     )
     with messages.progress(f"purging {name}", count) as advance:
-        done, action = queue_changes.purge(
+        done, action = queue_operations.purge(
             repository,
             name,
             status,

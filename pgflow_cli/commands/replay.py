@@ -103,13 +103,13 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli import dead_letters, orders, replays
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import dead_letters, replay_request, replays
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
     options = replay_view.options(given, words, batch_size=change.batch_size)
-    sought = orders.sought(
+    sought = replay_request.sought(
         repository,
         changes.read_ids(words) if words else None,
         chosen,
@@ -120,7 +120,7 @@ def run(
     dead_letters.require_the_one(words, sought)
     count = len(sought.job_ids)
     change.require_at_most(count)
-    options = orders.paced(
+    options = replay_request.paced(
         options,
         count,
         rate=given["rate"],
@@ -180,8 +180,8 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57
       pgflow replay status 57 -w
     """
-    from pgflow_cli import replays
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import replays
 
     migrations.require_current(repository)
     if watch is not None:
@@ -208,8 +208,8 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
     Examples:
       pgflow replay stop 57 --note "smtp is down again"
     """
-    from pgflow_cli import replays
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import replays
 
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
@@ -236,8 +236,8 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     Examples:
       pgflow replay resume 57
     """
-    from pgflow_cli import dead_letters, replays
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import dead_letters, replays
 
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)
@@ -260,8 +260,8 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --dry-run
       pgflow replay undo 57 --yes
     """
-    from pgflow_cli import replays
     from pgflow_cli.maintenance import migrations
+    from pgflow_cli.operations import replays
 
     migrations.require_current(repository)
     found = replays.find(repository, plan_id)

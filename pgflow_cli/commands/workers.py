@@ -90,9 +90,9 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers quiet worker-2 --note "deploying"
     """
-    from pgflow_cli import workforce
+    from pgflow_cli.operations import workers as worker_operations
 
-    _tell(repository, worker, change, workforce.quiet, "lease nothing")
+    _tell(repository, worker, change, worker_operations.quiet, "lease nothing")
     messages.hint(
         f"Next: pgflow workers resume {worker}  |  "
         "kill -TERM its supervisor when it runs nothing"
@@ -114,9 +114,9 @@ def resume(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers resume worker-2 --note "deployed"
     """
-    from pgflow_cli import workforce
+    from pgflow_cli.operations import workers as worker_operations
 
-    _tell(repository, worker, change, workforce.resume, "lease again")
+    _tell(repository, worker, change, worker_operations.resume, "lease again")
     messages.hint("Next: pgflow workers list")
 
 
@@ -128,9 +128,9 @@ def _tell(
     what: str,
 ) -> None:
     """Tell processes what they shall do from now on."""
-    from pgflow_cli import workforce
+    from pgflow_cli.operations import workers as worker_operations
 
-    chosen = workforce.find(repository, worker)
+    chosen = worker_operations.find(repository, worker)
     if change.dry_run:
         messages.write(chosen, PROCESSES)
         changes.tell_dry_run()
@@ -151,14 +151,14 @@ def forget(repository: Repository, worker: str, change: Change) -> None:
     Examples:
       pgflow workers forget worker-2
     """
-    from pgflow_cli import workforce
+    from pgflow_cli.operations import workers as worker_operations
 
-    chosen = workforce.find(repository, worker)
-    workforce.require_silent(chosen)
+    chosen = worker_operations.find(repository, worker)
+    worker_operations.require_silent(chosen)
     if change.dry_run:
         messages.write(chosen, PROCESSES)
         changes.tell_dry_run()
         return
     change.confirm(f"forget {len(chosen)} processes of {worker}")
-    done = workforce.forget(repository, chosen, change.operator)
+    done = worker_operations.forget(repository, chosen, change.operator)
     messages.say(f"forgot {done} of {len(chosen)} processes of {worker}")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pgflow_cli import fencing, maintenance
+from pgflow_cli import maintenance
 from pgflow_cli.errors import (
     DatabaseUnavailable,
     PermissionDenied,
@@ -24,6 +24,7 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.maintenance.reap import Reaper
+from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
 from pgflow_cli.running.workplan import WorkPlan
@@ -145,7 +146,7 @@ class Upkeep:
         return True
 
     def _fence(self, repository: Repository) -> float:
-        identity = fencing.watch(repository)
+        identity = fence.watch(repository)
         if identity.fenced and not self.fenced:
             log.error(
                 "the database is fenced, nothing is leased: %s (pgflow fence status)",

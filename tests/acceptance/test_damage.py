@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import dead_letters
 from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.running.unreadable import Unreadable

@@ -8,9 +8,10 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli import queue_changes, replays
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.operations import queues as queue_operations
+from pgflow_cli.operations import replays
 from pgflow_cli.repository import Repository
 from tests.jobs import plant, plant_dead
 from tests.repository.test_audit import attempt, cancel, lease, unqueue
@@ -115,10 +116,10 @@ def _plans(
 
 
 def _policies(connection: Connection, repository: Repository) -> None:
-    queue_changes.pause(repository, ["emails"], None, OPERATOR)
-    queue_changes.pause(repository, ["billing"], 600.0, OPERATOR)
+    queue_operations.pause(repository, ["emails"], None, OPERATOR)
+    queue_operations.pause(repository, ["billing"], 600.0, OPERATOR)
     limits: dict[str, int | None] = {"max_in_flight": 1, "max_attempts_per_minute": 600}
-    queue_changes.set_policy(repository, "default", limits, OPERATOR)
+    queue_operations.set_policy(repository, "default", limits, OPERATOR)
     connection.execute(
         "update pgflow.operator_actions set finished_at = null"
         " where id = (select max(id) from pgflow.operator_actions)"

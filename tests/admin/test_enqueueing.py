@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli import producer
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
+from pgflow_cli.operations import enqueue as enqueuing
 from pgflow_cli.repository import Producing
 from tests.admin.conftest import MakesClients, problem_of
 from tests.jobs import audit
@@ -71,7 +71,7 @@ def test_a_job_has_the_defaults_of_the_command_line(
 
 
 def test_every_field_reaches_the_job(client: Client, connection: Connection) -> None:
-    job_id = producer.new_job_id()
+    job_id = enqueuing.new_job_id()
     answer = enqueue(
         client,
         queue="emails",
@@ -324,7 +324,7 @@ def test_a_hundred_refusals_need_one_connection(
 
 
 def test_the_same_id_twice_is_one_job(client: Client, connection: Connection) -> None:
-    job_id = producer.new_job_id()
+    job_id = enqueuing.new_job_id()
     for _ in range(2):
         answer = enqueue(client, job_id=job_id, payload_json={"n": 1}, note="by hand")
         assert answer.get_json() == {"job_id": job_id}

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli import orders, replays
 from pgflow_cli.admin import api, runners
 from pgflow_cli.admin.plan import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.operations import replay_request, replays
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of
@@ -296,7 +296,7 @@ def test_a_replay_whose_commit_was_not_confirmed_is_not_made_twice(
 ) -> None:
     [source] = plant_dead(connection)
     repository = LosesReplies.of(Settings(database.url))
-    new, of = orders.replay_one(
+    new, of = replay_request.replay_one(
         repository, source, options=PLAIN, operator=EVE, pause=lambda _: None
     )
     assert repository.lost
@@ -310,7 +310,7 @@ def test_a_plan_whose_commit_was_not_confirmed_is_made_once(
 ) -> None:
     sources = plant_dead(connection, 3)
     repository = LosesReplies.of(Settings(database.url))
-    plan = orders.make_once(
+    plan = replay_request.make_once(
         repository, sources, options=PLAIN, operator=EVE, pause=lambda _: None
     )
     assert repository.lost

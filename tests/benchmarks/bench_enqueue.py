@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 import pgflow_cli
-from pgflow_cli.producer import new_job_id, new_job_ids
+from pgflow_cli.operations.enqueue import new_job_id, new_job_ids
 from pgflow_cli.repository import sqlfiles
 from tests.benchmarks.durable import durable_server
 from tests.servers import Database

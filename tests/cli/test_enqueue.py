@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from pgflow_cli import producer
 from pgflow_cli.cli.program import program
+from pgflow_cli.operations import enqueue
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -57,7 +57,7 @@ def test_the_id_goes_to_stdout(run: Runs, connection: Connection) -> None:
 
 def test_every_option_reaches_the_job(run: Runs, connection: Connection) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    job_id = producer.new_job_id()
+    job_id = enqueue.new_job_id()
     options = (
         "--priority=9 --max-attempts=3 --run-at=2031-01-02T03:04:05Z --job-timeout=5m"
         f" --meta=a=b=c --id={job_id}"
@@ -101,7 +101,7 @@ def test_a_payload_comes_from_everywhere(
 
 
 def test_the_same_id_twice_is_one_job(run: Runs, connection: Connection) -> None:
-    job_id = producer.new_job_id()
+    job_id = enqueue.new_job_id()
     for _ in range(2):
         assert run("t", "--id", job_id).stdout.strip() == job_id
     assert len(stored(connection)) == 1
@@ -287,7 +287,7 @@ def test_a_batch_prints_its_ids_when_asked(
     run: Runs, connection: Connection, tmp_path: Path
 ) -> None:
     file = tmp_path / "jobs.jsonl"
-    given = producer.new_job_id()
+    given = enqueue.new_job_id()
     file.write_text(line() + line(job_id=given) + '{"payload_json": {}}')
     result = run("other", "--batch", str(file), "-o", "ids", "-q", "q")
     ids = result.stdout.split()

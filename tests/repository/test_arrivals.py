@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
-from pgflow_cli.producer import new_job_id
+from pgflow_cli.operations.enqueue import new_job_id
 from pgflow_cli.repository import Database, Repository, counters
 from tests import servers
 from tests.days import plant_day

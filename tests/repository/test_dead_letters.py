@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import dead_letters
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.handlers.fingerprints import fingerprint
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import attempt, unqueue

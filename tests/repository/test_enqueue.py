@@ -15,7 +15,6 @@ import pytest
 from psycopg import sql
 
 import pgflow_cli
-from pgflow_cli import producer
 from pgflow_cli.errors import (
     DatabaseUnavailable,
     PgflowError,
@@ -23,6 +22,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository, borrowed
 from tests.jobs import audit
 from tests.servers import Database
@@ -120,7 +120,7 @@ def test_every_option_arrives(connection: Connection) -> None:
 def test_many_have_the_fields_of_one_and_come_back_in_order(
     repository: Repository, connection: Connection
 ) -> None:
-    given = producer.new_job_id()
+    given = enqueue.new_job_id()
     jobs = [
         job(
             queue="a",
@@ -205,7 +205,7 @@ def test_a_payload_is_stored_by_the_rules_of_jsonb(
 def test_the_same_id_twice_is_one_job(
     repository: Repository, count: Callable[[str], int]
 ) -> None:
-    job_id = producer.new_job_id()
+    job_id = enqueue.new_job_id()
     for _ in range(2):
         assert repository.enqueue("a", "{}", options=PLAIN, job_id=job_id) == job_id
         both = json.dumps([job(job_id=job_id), job(job_id=job_id, queue="other")])
@@ -232,7 +232,7 @@ def test_a_finished_job_does_not_run_again(
 def test_a_batch_that_is_sent_again_adds_what_was_missing(
     repository: Repository, count: Callable[[str], int]
 ) -> None:
-    ids = producer.new_job_ids(10)
+    ids = enqueue.new_job_ids(10)
     jobs = [job(job_id=job_id) for job_id in ids]
     repository.enqueue_many(json.dumps(jobs[:6]), options=PLAIN)
     assert repository.enqueue_many(json.dumps(jobs), options=PLAIN) == ids
@@ -522,7 +522,7 @@ def test_a_job_that_is_sent_again_is_not_charged_again(
 ) -> None:
     stay_in_this_minute(connection)
     options = JobOptions(max_enqueue_per_minute=2)
-    ids = producer.new_job_ids(2)
+    ids = enqueue.new_job_ids(2)
     jobs = json.dumps([job(job_id=job_id) for job_id in ids])
     for _ in range(3):
         assert repository.enqueue_many(jobs, options=options) == ids
@@ -837,4 +837,4 @@ def test_outcomes_tell_how_jobs_have_ended(
         canceled: ("canceled", None),
     }
     assert repository.has_job(waiting)
-    assert not repository.has_job(producer.new_job_id())
+    assert not repository.has_job(enqueue.new_job_id())

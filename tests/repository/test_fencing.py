@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import fencing
 from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.models.audit import Operator
+from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
@@ -44,7 +44,7 @@ def register(connection: Connection, worker_id: str, *, heard: str) -> None:
 
 
 def accept(repository: Repository, fate: str = "dlq", *, pause: bool = False) -> Any:
-    return fencing.accept(repository, OPERATOR, fate=fate, pause=pause)
+    return fence.accept(repository, OPERATOR, fate=fate, pause=pause)
 
 
 def test_a_clone_leases_nothing_before_anybody_has_seen_it(connection, repository):
@@ -58,7 +58,7 @@ def test_a_clone_leases_nothing_before_anybody_has_seen_it(connection, repositor
 def test_a_raised_fence_lets_nothing_be_leased(connection, repository):
     plant(connection, 2)
     [running] = lease(repository, room=1)
-    fencing.raise_fence(repository, OPERATOR)
+    fence.raise_fence(repository, OPERATOR)
     assert lease(repository) == []
     # What runs may end: the fence keeps jobs from starting.
     settle(repository, success(running), closed=[running.lease_id])
@@ -76,17 +76,17 @@ def test_nothing_is_reaped_behind_the_fence(connection, repository):
 
 def test_whoever_sees_it_first_writes_it_down(connection, repository):
     clone(connection)
-    seen = fencing.watch(repository)
+    seen = fence.watch(repository)
     assert seen.fence_reason == "it is a copy of the database it was recorded in"
     assert seen.fenced_at is not None
-    assert fencing.watch(repository).epoch == seen.epoch
+    assert fence.watch(repository).epoch == seen.epoch
 
 
 def test_the_start_of_a_worker_is_refused_with_the_next_step(connection, repository):
-    fencing.require_open(repository)
+    fence.require_open(repository)
     clone(connection)
     with pytest.raises(ConfigurationError, match="is fenced") as refused:
-        fencing.require_open(repository)
+        fence.require_open(repository)
     assert any("pgflow fence accept" in hint for hint in refused.value.hints)
 
 
@@ -174,7 +174,7 @@ def test_workers_of_before_go_and_living_ones_keep_their_jobs(connection, reposi
     plant(connection, 2)
     hold(connection, repository, DEAD)
     hold(connection, repository, ALIVE)
-    fencing.raise_fence(repository, OPERATOR)
+    fence.raise_fence(repository, OPERATOR)
     hear(connection, ALIVE)
     connection.execute(
         "update pgflow.workers set last_heartbeat = now() - interval '11 seconds'"
@@ -197,7 +197,7 @@ def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
     """Right after the fence was raised no worker has been heard of since."""
     plant(connection)
     job = hold(connection, repository, ALIVE)
-    fencing.raise_fence(repository, OPERATOR)
+    fence.raise_fence(repository, OPERATOR)
     found = repository.count_interrupted()
     assert (found.jobs, found.live_jobs, found.undecided_jobs) == (0, 0, 1)
     assert 0 < found.undecided_seconds <= 10
@@ -207,7 +207,7 @@ def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
         told.append(found.undecided_jobs)
         hear(connection, ALIVE)
 
-    done = fencing.accept(repository, OPERATOR, fate=fate, pause=False, wait=wait)
+    done = fence.accept(repository, OPERATOR, fate=fate, pause=False, wait=wait)
     assert told == [1]
     assert (done.jobs, done.workers_forgotten) == (0, 0)
     assert status_of(connection, job) == "running"
@@ -220,8 +220,8 @@ def test_a_worker_that_stays_silent_is_waited_for_until_its_lease_has_run_out(
 ):
     plant(connection)
     job = hold(connection, repository, DEAD)
-    fencing.raise_fence(repository, OPERATOR)
-    done = fencing.accept(
+    fence.raise_fence(repository, OPERATOR)
+    done = fence.accept(
         repository,
         OPERATOR,
         fate="dlq",
@@ -237,7 +237,7 @@ def test_a_lease_that_a_live_worker_has_let_run_out_is_for_the_reaper(
 ):
     plant(connection)
     job = hold(connection, repository, ALIVE)
-    fencing.raise_fence(repository, OPERATOR)
+    fence.raise_fence(repository, OPERATOR)
     expire_leases(connection)
     hear(connection, ALIVE)
     assert accept(repository).jobs == 0
@@ -249,7 +249,7 @@ def test_a_lease_that_a_live_worker_has_let_run_out_is_for_the_reaper(
 def test_a_quiet_worker_that_lives_is_not_forgotten(connection, repository):
     register(connection, ALIVE, heard="-1 second")
     connection.execute("update pgflow.workers set quiet = true")
-    fencing.raise_fence(repository, OPERATOR)
+    fence.raise_fence(repository, OPERATOR)
     assert accept(repository).workers_forgotten == 0
     assert connection.execute("select quiet from pgflow.workers").fetchall() == [
         (True,)
@@ -259,8 +259,8 @@ def test_a_quiet_worker_that_lives_is_not_forgotten(connection, repository):
 def test_a_fence_that_came_down_meanwhile_is_waited_for_no_more(connection, repository):
     plant(connection)
     hold(connection, repository, ALIVE)
-    fencing.raise_fence(repository, OPERATOR)
-    done = fencing.accept(
+    fence.raise_fence(repository, OPERATOR)
+    done = fence.accept(
         repository,
         OPERATOR,
         fate="dlq",

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import jobchanges
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import Settlement
 from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import jobs as job_operations
 from pgflow_cli.repository import Repository
 from tests.jobs import (
     attempts_of,
@@ -51,8 +51,8 @@ def other(repository: Repository) -> Any:
 
 def cancel(
     repository: Repository, *job_ids: str, kill: bool = False, batch_size: int = 100
-) -> jobchanges.Changed:
-    plan = jobchanges.cancellation(repository, OPERATOR, kill=kill)
+) -> job_operations.Changed:
+    plan = job_operations.cancellation(repository, OPERATOR, kill=kill)
     return plan.run(job_ids, batch_size=batch_size)
 
 
@@ -121,7 +121,7 @@ def test_two_operators_cancel_each_job_once(
     connection: Connection, repository: Repository, other: Repository
 ) -> None:
     jobs = plant(connection, 400)
-    results: list[jobchanges.Changed] = []
+    results: list[job_operations.Changed] = []
     threads = [
         in_background(lambda r, ids: results.append(cancel(r, *ids, batch_size=7)), *a)
         for a in ((repository, jobs), (other, jobs[::-1]))
@@ -138,7 +138,7 @@ def test_a_job_that_is_leased_while_it_is_to_be_canceled_is_left_to_its_worker(
     connection: Connection, repository: Repository, other: Repository, wait_until: Wait
 ) -> None:
     leased, waiting = plant(connection, 2)
-    results: list[jobchanges.Changed] = []
+    results: list[job_operations.Changed] = []
     with repository.transaction():
         assert [j.job_id for j in lease(repository, room=1)] == [leased]
         thread = in_background(lambda: results.append(cancel(other, leased, waiting)))
@@ -253,7 +253,7 @@ def test_a_kill_that_waits_for_an_outcome_finds_it(
     """What has ended stays so; what went back to its queue is canceled there."""
     job, _ = plant(connection, 2)
     held, _ = lease(repository)
-    results: list[jobchanges.Changed] = []
+    results: list[job_operations.Changed] = []
     with repository.transaction():
         settle(repository, OUTCOMES[name](held))
         thread = in_background(lambda: results.append(cancel(other, job, kill=True)))
@@ -288,7 +288,7 @@ def test_a_job_run_now_is_due_and_is_found_by_its_key(
     connection: Connection, repository: Repository
 ) -> None:
     [job] = plant(connection, due_in="1 day")
-    done = jobchanges.hastening(repository, OPERATOR).run([job], batch_size=10)
+    done = job_operations.hastening(repository, OPERATOR).run([job], batch_size=10)
     assert done.job_ids == [job]
     assert status_of(connection, job) == "queued"
     assert pending_of(connection, job) == (0, True, 0)
@@ -313,7 +313,7 @@ def test_run_now_reaches_a_retry_and_its_next_retry_has_its_own_time(
 ) -> None:
     [job] = plant(connection)
     settle(repository, failure(*lease(repository)))
-    jobchanges.hastening(repository, OPERATOR).run([job], batch_size=10)
+    job_operations.hastening(repository, OPERATOR).run([job], batch_size=10)
     assert status_of(connection, job) == "queued"
     settle(repository, failure(*lease(repository)))
     assert status_of(connection, job) == "scheduled"
@@ -326,7 +326,7 @@ def test_what_is_due_already_or_runs_is_not_run_now(
 ) -> None:
     running, queued = plant(connection, 2)
     lease(repository, room=1)
-    done = jobchanges.hastening(repository, OPERATOR).run(
+    done = job_operations.hastening(repository, OPERATOR).run(
         [running, queued], batch_size=10
     )
     assert done.left == {running: "running", queued: "queued"}
@@ -341,7 +341,7 @@ def test_an_idle_worker_is_told_of_a_job_that_is_run_now(
     lease(repository)
     listening = database.connect()
     listening.execute("listen pgflow")
-    jobchanges.hastening(repository, OPERATOR).run([job], batch_size=10)
+    job_operations.hastening(repository, OPERATOR).run([job], batch_size=10)
     heard = list(listening.notifies(timeout=10, stop_after=1))
     assert [n.payload for n in heard] == ["default"]
 
@@ -350,8 +350,8 @@ def test_a_job_moved_by_an_operator_goes_back_there_when_its_worker_dies_before_
     connection: Connection, repository: Repository
 ) -> None:
     [job] = plant(connection, due_in="1 day")
-    jobchanges.hastening(repository, OPERATOR).run([job], batch_size=10)
-    jobchanges.reordering(repository, OPERATOR, 9).run([job], batch_size=10)
+    job_operations.hastening(repository, OPERATOR).run([job], batch_size=10)
+    job_operations.reordering(repository, OPERATOR, 9).run([job], batch_size=10)
     lease(repository)
     repository.end_worker(
         WORKER,
@@ -369,7 +369,9 @@ def test_a_new_priority_decides_what_is_leased_first_and_outlives_a_retry(
     connection: Connection, repository: Repository
 ) -> None:
     first, second = plant(connection, 2)
-    done = jobchanges.reordering(repository, OPERATOR, 7).run([second], batch_size=10)
+    done = job_operations.reordering(repository, OPERATOR, 7).run(
+        [second], batch_size=10
+    )
     assert done.job_ids == [second]
     [urgent] = lease(repository, room=1)
     assert urgent.job_id == second
@@ -387,7 +389,7 @@ def test_a_new_priority_outlives_a_lost_worker(
     connection: Connection, repository: Repository
 ) -> None:
     [job] = plant(connection)
-    jobchanges.reordering(repository, OPERATOR, -3).run([job], batch_size=10)
+    job_operations.reordering(repository, OPERATOR, -3).run([job], batch_size=10)
     lease(repository)
     expire_leases(connection)
     repository.reap_expired_locks(limit=10, crash_budget=3)
@@ -398,7 +400,7 @@ def test_a_change_of_two_operators_at_once_is_not_lost(
     connection: Connection, repository: Repository, other: Repository, wait_until: Wait
 ) -> None:
     [job] = plant(connection)
-    results: list[jobchanges.Changed] = []
+    results: list[job_operations.Changed] = []
     with repository.transaction():
         repository.reprioritize_jobs([job], priority=5)
         thread = in_background(lambda: results.append(cancel(other, job)))
@@ -416,14 +418,16 @@ def test_a_filter_selects_among_all_states_and_stops_beyond_the_most(
     plant(connection, 4)
     lease(repository, room=1, job_types=["mine"])
     chosen = JobFilter(job_types=("mine",))
-    waiting = jobchanges.select(repository, chosen, ("queued", "scheduled"), most=100)
+    waiting = job_operations.select(
+        repository, chosen, ("queued", "scheduled"), most=100
+    )
     assert {job.id for job in waiting} < set(mine)
     assert len(waiting) == 4
     all_states = ("queued", "scheduled", "running")
-    every = jobchanges.select(repository, chosen, all_states, most=100)
+    every = job_operations.select(repository, chosen, all_states, most=100)
     assert {job.id for job in every} == set(mine)
-    assert len(jobchanges.select(repository, JobFilter(), all_states, most=5)) == 6
-    assert [row["jobs"] for row in jobchanges.counted(every)] == [2, 1, 2]
+    assert len(job_operations.select(repository, JobFilter(), all_states, most=5)) == 6
+    assert [row["jobs"] for row in job_operations.counted(every)] == [2, 1, 2]
 
 
 def test_a_worker_that_is_quiet_stays_so_whatever_its_heartbeat_says(

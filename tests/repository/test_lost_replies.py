@@ -10,7 +10,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import batches, producer, submissions
 from pgflow_cli.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -18,6 +17,7 @@ from pgflow_cli.errors import (
     TryLater,
 )
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import batch, delivery, enqueue
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from tests.jobs import audit
@@ -68,14 +68,14 @@ def jobs_of(connection: Connection) -> int:
     return int(row[0])
 
 
-def send(repository: Repository, lines: int, *, atomic: bool) -> batches.Summary:
+def send(repository: Repository, lines: int, *, atomic: bool) -> batch.Summary:
     def refused(number: int, reason: str) -> None:
         raise AssertionError(f"line {number}: {reason}")
 
-    return batches.run(
+    return batch.run(
         repository,
         io.BytesIO(LINE * lines),
-        batches.Plan(PLAIN, atomic=atomic),
+        batch.Plan(PLAIN, atomic=atomic),
         refused=refused,
         enqueued=lambda ids: None,
     )
@@ -86,9 +86,9 @@ def test_a_job_whose_reply_was_lost_is_sent_again_and_exists_once(
 ) -> None:
     repository = Forgetful(Link(DatabaseSettings(database.url)))
     for _ in range(3):
-        job_id = producer.new_job_id()
+        job_id = enqueue.new_job_id()
         options: dict[str, Any] = {"options": PLAIN, "job_id": job_id}
-        assert submissions.enqueue_once(repository, "a", "{}", **options) == job_id
+        assert delivery.enqueue_once(repository, "a", "{}", **options) == job_id
     repository.close()
     assert repository.calls == 6
     assert jobs_of(connection) == 3
@@ -110,8 +110,8 @@ def test_an_outage_that_lasts_is_told(database: Database) -> None:
 
     pauses: list[float] = []
     with pytest.raises(DatabaseUnavailable):
-        submissions.persistently(down, pause=pauses.append)
-    assert len(pauses) == submissions.ATTEMPTS - 1
+        delivery.persistently(down, pause=pauses.append)
+    assert len(pauses) == delivery.ATTEMPTS - 1
 
 
 def test_what_took_too_long_is_not_tried_again() -> None:
@@ -123,7 +123,7 @@ def test_what_took_too_long_is_not_tried_again() -> None:
         raise TooSlow("the statement was canceled")
 
     with pytest.raises(TooSlow):
-        submissions.persistently(locked, pause=lambda _: None)
+        delivery.persistently(locked, pause=lambda _: None)
     assert calls == 1
 
 
@@ -136,7 +136,7 @@ def test_what_may_have_happened_stays_unknown_though_the_next_try_was_too_slow()
         raise next(answers)
 
     with pytest.raises(OutcomeUnknown):
-        submissions.persistently(send, pause=lambda _: None)
+        delivery.persistently(send, pause=lambda _: None)
 
 
 def test_a_commit_whose_reply_was_lost_is_looked_up(
@@ -156,10 +156,10 @@ def test_a_connection_that_breaks_in_the_middle_leaves_nothing(
         connection.execute("select pg_terminate_backend(%s, 5000)", (pid,))
 
     with pytest.raises(DatabaseUnavailable, match="nothing of the batch"):
-        batches.run(
+        batch.run(
             repository,
             io.BytesIO(LINE * 2500),
-            batches.Plan(PLAIN),
+            batch.Plan(PLAIN),
             refused=lambda number, reason: None,
             enqueued=cut,
         )
@@ -180,9 +180,9 @@ def test_waiting_ends_with_the_last_job_or_with_the_time(
             " select job_id, 'default', 'me' from gone"
         )
 
-    outcomes = submissions.wait_for_outcomes(repository, ids, seconds=60, pause=end_one)
+    outcomes = delivery.wait_for_outcomes(repository, ids, seconds=60, pause=end_one)
     assert [outcome.job_id for outcome in outcomes] == ids
     assert {outcome.status for outcome in outcomes} == {"canceled"}
     ids.append(repository.enqueue("a", "{}", options=PLAIN))
     with pytest.raises(TryLater, match="1 of 4 jobs have not ended"):
-        submissions.wait_for_outcomes(repository, ids, seconds=0)
+        delivery.wait_for_outcomes(repository, ids, seconds=0)

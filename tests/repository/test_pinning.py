@@ -12,9 +12,9 @@ import psycopg.conninfo
 import psycopg.rows
 import pytest
 
-from pgflow_cli import producer
 from pgflow_cli.errors import ConfigurationError, Refused, StatementFailed
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.session import PINNED, Sent
@@ -195,8 +195,8 @@ def test_a_borrowed_connection_may_have_any_encoding(
     connection: Connection, encoding: str
 ) -> None:
     connection.execute(f"set client_encoding = '{encoding}'")
-    one = producer.enqueue(connection, "noop", {"snow": "☃ 𝄞 é"}, meta={"ø": "☃"})
-    many = producer.enqueue_many(
+    one = enqueue.enqueue(connection, "noop", {"snow": "☃ 𝄞 é"}, meta={"ø": "☃"})
+    many = enqueue.enqueue_many(
         connection, [{"job_type": "noop", "payload": {"snow": "☃ 𝄞 é"}}]
     )
     assert [type(each) for each in (one, *many)] == [str, str]

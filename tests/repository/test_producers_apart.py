@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 import pgflow_cli
-from pgflow_cli import producer, replays
 from pgflow_cli.errors import Blocked, Refused
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.operations import enqueue, replays
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, plant, plant_dead
@@ -241,7 +241,7 @@ def test_who_waits_for_the_same_id_too_long_is_told(
     opened: Callable[..., Connection],
 ) -> None:
     first, second = opened(), opened()
-    job_id = producer.new_job_id()
+    job_id = enqueue.new_job_id()
     pgflow_cli.enqueue(first, "a", job_id=job_id)
     with pytest.raises(Blocked, match="another transaction holds what this one needs"):
         pgflow_cli.enqueue(second, "a", job_id=job_id)
@@ -251,7 +251,7 @@ def test_the_command_line_says_who_is_in_the_way(
     opened: Callable[..., Connection], database: Database, pgflow: RunsPgflow
 ) -> None:
     first = opened()
-    job_id = producer.new_job_id()
+    job_id = enqueue.new_job_id()
     first.execute("set application_name = 'nightly import'")
     pgflow_cli.enqueue(first, "a", job_id=job_id)
     line = json.dumps({"job_type": "a", "payload_json": {}, "job_id": job_id})
@@ -270,7 +270,7 @@ def test_batches_with_the_same_ids_lock_them_in_one_order(
     opened: Callable[..., Connection], repository: Repository, connection: Connection
 ) -> None:
     """Whoever comes second waits for the first id, and holds none of the others."""
-    ids = producer.new_job_ids(3)
+    ids = enqueue.new_job_ids(3)
     first, second, third = opened(), opened(), opened()
     pgflow_cli.enqueue(first, "a", job_id=ids[0])
     backwards = [{"job_type": "a", "job_id": job_id} for job_id in reversed(ids)]

@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli import dead_letters, replays
 from pgflow_cli.errors import NotFound, Refused
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions, ReplayProgress
+from pgflow_cli.operations import dead_letters, replays
 from pgflow_cli.repository import Database, Repository
 from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import attempt, lease, unqueue

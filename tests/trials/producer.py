@@ -21,7 +21,7 @@ import psycopg
 
 import pgflow_cli
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.producer import new_job_id
+from pgflow_cli.operations.enqueue import new_job_id
 from tests.trials.history import Scribe
 
 # How many of a hundred jobs or so are of a kind. What outlives a lease takes a slot for

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from pgflow_cli.producer import new_job_id
+from pgflow_cli.operations.enqueue import new_job_id
 from tests import servers
 from tests.private_servers import PrivateServer
 from tests.servers import quickest_folder

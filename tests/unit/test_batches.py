@@ -6,16 +6,16 @@ import io
 
 import pytest
 
-from pgflow_cli import batches
 from pgflow_cli.errors import UsageError
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import batch
 
 LINE = b'{"job_type":"a","payload_json":{"x":1.10}}\n'
 
 
-def chunks(data: bytes, **plan: object) -> list[batches.Chunk]:
-    settings = batches.Plan(JobOptions(), **plan)  # type: ignore[arg-type]
-    return list(batches.read(io.BytesIO(data), settings))
+def chunks(data: bytes, **plan: object) -> list[batch.Chunk]:
+    settings = batch.Plan(JobOptions(), **plan)  # type: ignore[arg-type]
+    return list(batch.read(io.BytesIO(data), settings))
 
 
 def test_lines_are_cut_into_calls_of_a_thousand_and_stay_as_they_are() -> None:
@@ -49,4 +49,4 @@ def test_a_rate_makes_a_call_of_each_second() -> None:
 
 def test_a_line_without_an_end_is_not_read_whole() -> None:
     with pytest.raises(UsageError, match="line 1 is longer than"):
-        chunks(b"x" * (batches.LONGEST_LINE + 10))
+        chunks(b"x" * (batch.LONGEST_LINE + 10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from pgflow_cli.producer import new_job_ids
+from pgflow_cli.operations.enqueue import new_job_ids
 
 
 def test_ids_are_version_7_of_now_and_ascend() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pgflow_cli import previews
 from pgflow_cli.models.replays import ReplayGroup, ReplayOptions
 from pgflow_cli.models.workers import WorkerProcess
-from pgflow_cli.previews import Preview
+from pgflow_cli.operations import replay_preview
+from pgflow_cli.operations.replay_preview import Preview
 
 GROUP = ReplayGroup(
     queue="emails", job_type="email_send", jobs=182, oldest_seconds=7080.0,
@@ -24,7 +24,7 @@ PREVIEW = Preview([GROUP], ReplayOptions(), [WORKER], of="214", left_out="0")
 
 
 def test_one_queue_and_type() -> None:
-    assert list(previews.lines(PREVIEW)) == [
+    assert list(replay_preview.lines(PREVIEW)) == [
         "Selected 182 of 214 dead letters",
         "Would create 182 jobs in emails: priority 0, max_attempts 25, at once",
         "Limits   no policy applies, nor does the enqueue rate limit",
@@ -33,7 +33,7 @@ def test_one_queue_and_type() -> None:
         "TYPE           JOBS  OLDEST   NEWEST",
         "email_send      182  1h58m    4m",
     ]
-    assert list(previews.warnings(PREVIEW)) == []
+    assert list(replay_preview.warnings(PREVIEW)) == []
 
 
 def test_types_of_several_queues_are_one_line_each() -> None:
@@ -41,7 +41,7 @@ def test_types_of_several_queues_are_one_line_each() -> None:
         GROUP, queue="bulk", jobs=8, oldest_seconds=90000.0, most_priority=5,
         max_in_flight=3, most_attempts=30,
     )  # fmt: skip
-    told = list(previews.lines(replace(PREVIEW, groups=[GROUP, other])))
+    told = list(replay_preview.lines(replace(PREVIEW, groups=[GROUP, other])))
     assert "190 jobs in bulk, emails: priority 0 to 5, max_attempts 25 to 30" in told[1]
     assert told[2] == (
         "Limits   bulk max_in_flight=3 applies, the enqueue rate limit does not"
@@ -53,7 +53,7 @@ def test_types_of_several_queues_are_one_line_each() -> None:
 def test_the_pace_is_told() -> None:
     def pace(**options: object) -> str:
         wanted = replace(ReplayOptions(), **options)  # type: ignore[arg-type]
-        told = list(previews.lines(replace(PREVIEW, options=wanted)))
+        told = list(replay_preview.lines(replace(PREVIEW, options=wanted)))
         return told[1].partition("25, ")[2]
 
     assert pace(seconds_apart=0.05) == "at 20/s, last in about 9s"
@@ -67,15 +67,15 @@ def test_the_pace_is_told() -> None:
 
 def test_ids_are_counted_with_what_is_wrong_with_them() -> None:
     given = replace(PREVIEW, of="", skipped=3, failed=1)
-    assert next(iter(previews.lines(given))) == (
+    assert next(iter(replay_preview.lines(given))) == (
         "Selected 182 of 186 given; 3 skipped; 1 failed"
     )
     nothing = replace(given, groups=[])
-    assert list(previews.lines(nothing)) == [
+    assert list(replay_preview.lines(nothing)) == [
         "Selected 0 of 4 given; 3 skipped; 1 failed"
     ]
 
 
 def test_what_is_wrong_is_a_warning() -> None:
     bad = replace(GROUP, too_large=2, paused=True, job_type="unknown")
-    assert len(list(previews.warnings(replace(PREVIEW, groups=[bad])))) == 3
+    assert len(list(replay_preview.warnings(replace(PREVIEW, groups=[bad])))) == 3

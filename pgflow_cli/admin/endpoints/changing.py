@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgflow_cli import jobchanges, queue_changes, workforce
 from pgflow_cli.admin import kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.jobs import ID_IN_PATH
@@ -22,6 +21,8 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.queues import LIMITS as BOUNDS
 from pgflow_cli.models.queues import QueuePolicy
 from pgflow_cli.models.workers import ListedWorker
+from pgflow_cli.operations import jobs, workers
+from pgflow_cli.operations import queues as queue_operations
 from pgflow_cli.repository import Repository
 
 _HELP = {
@@ -51,12 +52,10 @@ def cancel_job(call: Call) -> Any:
     with call.writing() as repository:
         migrations.require_current(repository)
         job_id = repository.find_job(call.path["job_id"])
-        change = jobchanges.cancellation(
-            repository, call.operator, kill=call.body["kill"]
-        )
+        change = jobs.cancellation(repository, call.operator, kill=call.body["kill"])
         done = change.run([job_id], batch_size=1)
     if done.left:
-        raise jobchanges.why_left(done, "canceled", insist='"kill": true')
+        raise jobs.why_left(done, "canceled", insist='"kill": true')
     return CANCELED.of({"job_id": job_id, "status": "canceled"})
 
 
@@ -65,8 +64,8 @@ def pause_queue(call: Call) -> Any:
     name = call.path["name"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        queue_changes.require_known(repository, [name])
-        queue_changes.pause(repository, [name], call.body["for"], call.operator)
+        queue_operations.require_known(repository, [name])
+        queue_operations.pause(repository, [name], call.body["for"], call.operator)
         return _queue(repository, name)
 
 
@@ -75,8 +74,8 @@ def resume_queue(call: Call) -> Any:
     name = call.path["name"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        queue_changes.require_known(repository, [name])
-        queue_changes.resume(repository, [name], call.operator)
+        queue_operations.require_known(repository, [name])
+        queue_operations.resume(repository, [name], call.operator)
         return _queue(repository, name)
 
 
@@ -87,7 +86,7 @@ def set_policy(call: Call) -> Any:
         raise UsageError("which limit? name one; DELETE removes all of them")
     with call.writing() as repository:
         migrations.require_current(repository)
-        _, after = queue_changes.set_policy(
+        _, after = queue_operations.set_policy(
             repository, call.path["name"], limits, call.operator
         )
     return POLICY.of(after)
@@ -98,19 +97,19 @@ def clear_policy(call: Call) -> Any:
     name = call.path["name"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        queue_changes.require_known(repository, [name])
-        queue_changes.clear_policies(repository, [name], call.operator)
+        queue_operations.require_known(repository, [name])
+        queue_operations.clear_policies(repository, [name], call.operator)
     return POLICY.of(QueuePolicy(name))
 
 
 def quiet_worker(call: Call) -> Any:
     """Have a worker lease nothing; what it runs goes on."""
-    return _told(call, workforce.quiet)
+    return _told(call, workers.quiet)
 
 
 def resume_worker(call: Call) -> Any:
     """Have a quiet worker lease again."""
-    return _told(call, workforce.resume)
+    return _told(call, workers.resume)
 
 
 def _told(
@@ -119,8 +118,8 @@ def _told(
     given = call.path["worker_id"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        tell(repository, workforce.find(repository, given), call.operator)
-        found = workforce.find(repository, given)
+        tell(repository, workers.find(repository, given), call.operator)
+        found = workers.find(repository, given)
     return {"items": [WORKER.of(process) for process in found]}
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from pgflow_cli import producer, submissions
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -16,6 +15,7 @@ from pgflow_cli.admin.shapes import ID, Shape
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import trace_context
 
@@ -56,10 +56,10 @@ _BODY = (
 
 def enqueue_job(call: Call) -> Any:
     """Enqueue a job; once, even if the database's answer is lost on the way."""
-    job_id = (call.body["job_id"] or producer.new_job_id()).lower()
+    job_id = (call.body["job_id"] or enqueue.new_job_id()).lower()
     with call.writing() as repository:
         try:
-            submissions.enqueue_once(
+            delivery.enqueue_once(
                 repository,
                 call.body["job_type"],
                 call.body["payload_json"],
@@ -83,11 +83,11 @@ def _options(call: Call) -> JobOptions:
         priority=body["priority"],
         max_attempts=body["max_attempts"],
         job_timeout=body["job_timeout"],
-        meta=submissions.traced(body["meta"], context),
+        meta=delivery.traced(body["meta"], context),
         max_payload_bytes=call.service.plan.max_payload_bytes,
         max_enqueue_per_minute=call.service.plan.max_enqueue_per_minute,
     )
-    return submissions.starting(options, body["run_at"])
+    return delivery.starting(options, body["run_at"])
 
 
 def _by_hand(call: Call, repository: Repository) -> partial[str] | None:
@@ -98,7 +98,7 @@ def _by_hand(call: Call, repository: Repository) -> partial[str] | None:
     """
     if not call.is_by_hand:
         return None
-    return partial(submissions.by_hand, repository, operator=call.operator)
+    return partial(delivery.by_hand, repository, operator=call.operator)
 
 
 def _unknown(job_id: str) -> Problem:

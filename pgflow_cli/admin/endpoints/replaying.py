@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from pgflow_cli import dead_letters, orders, previews, replays
 from pgflow_cli.admin import fields, filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.endpoints.enqueueing import MAX_ATTEMPTS, PRIORITY
@@ -14,12 +13,13 @@ from pgflow_cli.admin.endpoints.replays import NO_PLAN, PLAN, PLAN_IN_PATH
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Answer, Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TEXTS, WHOLE, Shape
-from pgflow_cli.dead_letters import Sought
 from pgflow_cli.errors import Refused
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models import selection
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import dead_letters, replay_preview, replay_request, replays
+from pgflow_cli.operations.dead_letters import Sought
 from pgflow_cli.repository import Repository
 
 _BATCH = 500
@@ -116,7 +116,7 @@ def replay_job(call: Call) -> Any:
     options = _options(call, given, by_id=True)
     with call.writing() as repository:
         migrations.require_current(repository)
-        new_job_id, source = orders.replay_one(
+        new_job_id, source = replay_request.replay_one(
             repository,
             call.path["job_id"],
             options=options,
@@ -137,13 +137,15 @@ def start_replay(call: Call) -> Any:
         chosen = repository.resolve_queues(chosen)
         found = _sought(repository, call, chosen, options)
         count = len(found.job_ids)
-        options = orders.paced(options, count, rate=body["rate"], spread=body["spread"])
+        options = replay_request.paced(
+            options, count, rate=body["rate"], spread=body["spread"]
+        )
         if body["dry_run"]:
             by_filter = chosen if ids is None else None
             return _preview(repository, found, options, by_filter)
         _require_any(ids or (), found)
         plan = call.service.runners.start(
-            lambda: orders.make_once(
+            lambda: replay_request.make_once(
                 repository,
                 found.job_ids,
                 options=options,
@@ -198,7 +200,7 @@ _NOTHING = {
 
 
 def _options(call: Call, given: dict[str, Any] | Any, *, by_id: bool) -> ReplayOptions:
-    return orders.options(
+    return replay_request.options(
         given,
         by_id=by_id,
         batch_size=_BATCH,
@@ -211,7 +213,7 @@ def _sought(
 ) -> Sought:
     """Return which jobs are meant; one more than `max` is enough to refuse them."""
     body, most = call.body, call.body["max"]
-    found = orders.sought(
+    found = replay_request.sought(
         repository,
         body["ids"] or None,
         chosen,
@@ -246,11 +248,11 @@ def _preview(
     options: ReplayOptions,
     chosen: JobFilter | None,
 ) -> dict[str, Any]:
-    facts = orders.facts(repository, found, options, chosen)
+    facts = replay_request.facts(repository, found, options, chosen)
     return PREVIEW.of(
         {
-            **previews.record(facts),
-            "lines": [*previews.lines(facts)],
+            **replay_preview.record(facts),
+            "lines": [*replay_preview.lines(facts)],
             "problems": [*found.complaints()],
         }
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli import replays
 from pgflow_cli.admin import filters, kinds, shapes
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.shapes import NUMBER, TIME, WHOLE, Shape, maybe
+from pgflow_cli.operations import replays
 
 PLAN_IN_PATH = Field(
     "plan", kinds.whole(1, filters.MOST_NUMBER), "The number of the plan."

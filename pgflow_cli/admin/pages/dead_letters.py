@@ -6,7 +6,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import dead_letters
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -15,6 +14,7 @@ from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.models.dead_letters import KEYS, DeadLetter
 from pgflow_cli.models.selection import JobFilter, Position
+from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Repository
 
 FILTERS = (

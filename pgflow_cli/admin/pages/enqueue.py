@@ -8,7 +8,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import producer, submissions
 from pgflow_cli.admin import filters, kinds, problems
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -19,6 +18,8 @@ from pgflow_cli.admin.routes import Route
 from pgflow_cli.errors import PgflowError, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import delivery
+from pgflow_cli.operations import enqueue as enqueuing
 
 _LONGEST = 1_048_576
 # What is typed, read by the handler so that the form can say what is wrong and keep it.
@@ -36,7 +37,7 @@ _EMPTY = {"queue": "default", "payload": "{}"}
 def form(call: Call) -> Response:
     """Show the form; its first values may stand in the URL."""
     given = {name: value for name, value in call.query.items() if value}
-    return _form(call, {**_EMPTY, **given, "job_id": producer.new_job_id()})
+    return _form(call, {**_EMPTY, **given, "job_id": enqueuing.new_job_id()})
 
 
 def enqueue(call: Call) -> Response:
@@ -65,7 +66,7 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
     payload = typed["payload"] or "{}"
     payload_text.check_payload(payload)
     # The form brings the id: sent twice, it is one job.
-    job_id = typed["job_id"] or producer.new_job_id()
+    job_id = typed["job_id"] or enqueuing.new_job_id()
     payload_text.check_job_id(job_id)
     plan = call.service.plan
     options = JobOptions(
@@ -75,15 +76,15 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
         max_payload_bytes=plan.max_payload_bytes,
         max_enqueue_per_minute=plan.max_enqueue_per_minute,
     )
-    options = submissions.starting(options, read.get("when"))
+    options = delivery.starting(options, read.get("when"))
     with writing(call) as repository:
-        return submissions.enqueue_once(
+        return delivery.enqueue_once(
             repository,
             read["job_type"],
             payload,
             options=options,
             job_id=job_id,
-            send=partial(submissions.by_hand, repository, operator=call.operator),
+            send=partial(delivery.by_hand, repository, operator=call.operator),
             pause=call.service.ending.wait,
         )
 

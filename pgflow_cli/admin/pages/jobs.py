@@ -6,7 +6,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import jobchanges
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -15,7 +14,8 @@ from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.inspection import explanation, job_list
-from pgflow_cli.jobchanges import Changed
+from pgflow_cli.operations import jobs
+from pgflow_cli.operations.jobs import Changed
 
 ID = Field("job_id", filters.JOB_ID, "A job's id, or its last 6 digits or more.")
 FILTERS = (
@@ -79,7 +79,7 @@ def show_job(call: Call) -> Response:
         explained=explained,
         body=body,
         asked=asked,
-        can_be_canceled=facts.job.status in (*jobchanges.WAITING, "running"),
+        can_be_canceled=facts.job.status in (*jobs.WAITING, "running"),
         can_be_replayed=facts.job.status == "dlq" and not facts.job.resolved_at,
         command=commands.line("explain", job_id, gates=True, payload=bool(asked)),
         story_command=commands.line("timeline", job_id),
@@ -93,9 +93,7 @@ def cancel(call: Call) -> Response:
     """Cancel a job that waits or, if that is said, runs."""
     with writing(call) as repository:
         job_id = repository.find_job(call.path["job_id"])
-        change = jobchanges.cancellation(
-            repository, call.operator, kill=call.body["kill"]
-        )
+        change = jobs.cancellation(repository, call.operator, kill=call.body["kill"])
         done = change.run([job_id], batch_size=1)
     return _told(call, job_id, done, "canceled", "It is canceled.")
 
@@ -104,14 +102,12 @@ def run_now(call: Call) -> Response:
     """Let a scheduled job be due now."""
     with writing(call) as repository:
         job_id = repository.find_job(call.path["job_id"])
-        done = jobchanges.hastening(repository, call.operator).run(
-            [job_id], batch_size=1
-        )
+        done = jobs.hastening(repository, call.operator).run([job_id], batch_size=1)
     return _told(call, job_id, done, "hastened", "It is due now.")
 
 
 def _told(call: Call, job_id: str, done: Changed, word: str, said: str) -> Response:
-    left: Any = jobchanges.why_left(done, word) if done.left else None
+    left: Any = jobs.why_left(done, word) if done.left else None
     flash = Flash(left.message, "bad") if left else Flash(said)
     return frame.go(call, f"/ui/jobs/{job_id}", flash)
 

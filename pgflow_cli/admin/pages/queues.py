@@ -6,7 +6,6 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import queue_changes
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -19,6 +18,7 @@ from pgflow_cli.inspection.explanation import Explanation
 from pgflow_cli.inspection.queues import SORTS, in_order
 from pgflow_cli.models.queues import LIMITS as BOUNDS
 from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import queues as queue_operations
 from pgflow_cli.repository import Repository
 
 NAME = Field("name", filters.QUEUE_NAME, "A queue's name.")
@@ -136,7 +136,7 @@ def pause(call: Call) -> Response:
     """Lease nothing more from a queue."""
     name, length = call.path["name"], call.body["length"]
     with writing(call) as repository:
-        queue_changes.pause(repository, [name], length, call.operator)
+        queue_operations.pause(repository, [name], length, call.operator)
     until = "until somebody resumes it" if length is None else "for that long"
     return _back(call, f"{name} is paused {until}. What runs goes on.")
 
@@ -145,8 +145,8 @@ def resume(call: Call) -> Response:
     """Lease from a queue again."""
     name = call.path["name"]
     with writing(call) as repository:
-        queue_changes.require_known(repository, [name])
-        resumed = queue_changes.resume(repository, [name], call.operator)
+        queue_operations.require_known(repository, [name])
+        resumed = queue_operations.resume(repository, [name], call.operator)
     return _back(call, f"{name} {'is resumed' if resumed else 'was not paused'}.")
 
 
@@ -162,7 +162,7 @@ def set_policy(call: Call) -> Response:
         }
         changed = {key: wanted[key] for key in wanted if wanted[key] != was[key]}
         if changed:
-            queue_changes.set_policy(repository, name, changed, call.operator)
+            queue_operations.set_policy(repository, name, changed, call.operator)
     said = f"The limits of {name} are changed." if changed else "Nothing was changed."
     return _back(call, said)
 

@@ -9,7 +9,6 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from pgflow_cli import orders, previews, replays
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -19,11 +18,12 @@ from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.pages.replays import PLAN
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.dead_letters import Sought
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.previews import Preview
+from pgflow_cli.operations import replay_preview, replay_request, replays
+from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
 
 MOST = 10_000  # jobs of one replay; more is for --max in a terminal
@@ -64,15 +64,15 @@ def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
     with call.reading() as repository:
         wish = _wish(call, repository, call.query, call.request.args)
-        facts = orders.facts(repository, wish.sought, wish.options, wish.chosen)
+        facts = replay_request.facts(repository, wish.sought, wish.options, wish.chosen)
     count = len(wish.sought.job_ids)
     return frame.page(
         call,
         "replay_new.html",
         title="Replay: preview",
         facts=facts,
-        sentences=[line.partition("  ") for line in previews.sentences(facts)],
-        warnings=list(previews.warnings(facts)),
+        sentences=[line.partition("  ") for line in replay_preview.sentences(facts)],
+        warnings=list(replay_preview.warnings(facts)),
         complaints=list(wish.sought.complaints()),
         typed=wish.typed,
         hidden=_hidden(wish.typed, but=()),
@@ -94,7 +94,7 @@ def start(call: Call) -> Response:
         if not count or count > call.body["expected"]:
             return _look_again(call, wish, count)
         plan = call.service.runners.start(
-            lambda: orders.make_once(
+            lambda: replay_request.make_once(
                 repository,
                 wish.sought.job_ids,
                 options=wish.options,
@@ -140,8 +140,8 @@ def _wish(
     options = _options(call, values)
     named = values["job_id"] or None
     chosen = repository.resolve_queues(filters.job_filter(values))
-    sought = orders.sought(repository, named, chosen, options, limit=MOST + 1)
-    options = orders.paced(
+    sought = replay_request.sought(repository, named, chosen, options, limit=MOST + 1)
+    options = replay_request.paced(
         options, len(sought.job_ids), rate=values["rate"], spread=None
     )
     shown = commands.given(typed, *FILTERS, *_HOW)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import replays
 from pgflow_cli.admin import filters, kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -13,6 +12,7 @@ from pgflow_cli.admin.pages.pager import PAGE, next_page
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.models.replays import ReplayPlan
 from pgflow_cli.models.selection import Position
+from pgflow_cli.operations import replays
 
 PLAN = Field("plan_id", kinds.whole(1, 2_147_483_647), "The number of a plan.")
 _FAILED = 20  # jobs that a plan's page names

@@ -6,7 +6,6 @@ import re
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli import workforce
 from pgflow_cli.admin import kinds
 from pgflow_cli.admin.calls import Call
 from pgflow_cli.admin.fields import Field
@@ -14,6 +13,7 @@ from pgflow_cli.admin.pages import commands, frame
 from pgflow_cli.admin.pages.frame import Flash, writing
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.models.workers import STATES
+from pgflow_cli.operations import workers as worker_operations
 
 _ID = Field(
     "worker_id",
@@ -39,7 +39,7 @@ def list_workers(call: Call) -> Response:
 def show_worker(call: Call) -> Response:
     """Show one worker process."""
     with call.reading() as repository:
-        [worker] = workforce.find(repository, call.path["worker_id"])
+        [worker] = worker_operations.find(repository, call.path["worker_id"])
     return frame.page(
         call,
         "worker.html",
@@ -55,8 +55,8 @@ def show_worker(call: Call) -> Response:
 def quiet(call: Call) -> Response:
     """Have a process lease nothing; what it runs goes on."""
     with writing(call) as repository:
-        chosen = workforce.find(repository, call.path["worker_id"])
-        done = workforce.quiet(repository, chosen, call.operator)
+        chosen = worker_operations.find(repository, call.path["worker_id"])
+        done = worker_operations.quiet(repository, chosen, call.operator)
     said = "It leases nothing." if done else "It had been told so before."
     return frame.go(call, f"/ui/workers/{call.path['worker_id']}", Flash(said))
 
@@ -64,8 +64,8 @@ def quiet(call: Call) -> Response:
 def resume(call: Call) -> Response:
     """Have a quiet process lease again."""
     with writing(call) as repository:
-        chosen = workforce.find(repository, call.path["worker_id"])
-        done = workforce.resume(repository, chosen, call.operator)
+        chosen = worker_operations.find(repository, call.path["worker_id"])
+        done = worker_operations.resume(repository, chosen, call.operator)
     said = "It leases again." if done else "It was not quiet."
     return frame.go(call, f"/ui/workers/{call.path['worker_id']}", Flash(said))
 

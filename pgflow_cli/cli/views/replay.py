@@ -17,10 +17,10 @@ from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayOptions
 
 if TYPE_CHECKING:
-    from pgflow_cli.dead_letters import Sought
     from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
     from pgflow_cli.models.selection import JobFilter
-    from pgflow_cli.replays import Outcome
+    from pgflow_cli.operations.dead_letters import Sought
+    from pgflow_cli.operations.replays import Outcome
     from pgflow_cli.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,9 +116,9 @@ def options(
     given: dict[str, Any], words: Sequence[str], *, batch_size: int
 ) -> ReplayOptions:
     """Return how jobs shall be replayed; what excludes each other is refused."""
-    from pgflow_cli import orders
+    from pgflow_cli.operations import replay_request
 
-    return orders.options(
+    return replay_request.options(
         given,
         by_id=bool(words),
         batch_size=batch_size,
@@ -139,23 +139,27 @@ def preview(
     `chosen` is the filter that selected the jobs, None if they were named. With --yes
     only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli import orders, previews
+    from pgflow_cli.operations import replay_preview, replay_request
 
     count = len(sought.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = orders.facts(repository, sought, options, chosen)
+    facts = replay_request.facts(repository, sought, options, chosen)
     if not change.dry_run:
-        told = previews.warnings(facts) if change.yes else previews.lines(facts)
+        told = (
+            replay_preview.warnings(facts)
+            if change.yes
+            else replay_preview.lines(facts)
+        )
         for line in told:
             (messages.warn if change.yes else messages.say)(line)
         return False
     if messages.is_machine():
         messages.say("DRY RUN, nothing changed.")
         command = changes.command_line(run=True)
-        messages.write_record({**previews.record(facts), "run": command}, PREVIEW)
+        messages.write_record({**replay_preview.record(facts), "run": command}, PREVIEW)
         return True
-    changes.tell_dry_run(previews.lines(facts))
+    changes.tell_dry_run(replay_preview.lines(facts))
     if count > _SAFER and not options.canary:
         messages.hint(f"Safer    ... --canary {_SAFER}")
     return True
@@ -169,7 +173,7 @@ def drive(
     Raises PgflowError if the canary failed or somebody stopped the plan, TryLater if
     the canary is undecided or somebody else runs the plan.
     """
-    from pgflow_cli import replays
+    from pgflow_cli.operations import replays
 
     if plan.canary_state == "waiting":
         messages.say(f"plan {plan.plan_id}: waiting for a canary of {plan.canary} jobs")
@@ -269,7 +273,7 @@ def _raise_unless_finished(outcome: Outcome) -> None:
 
 def _follow(repository: Repository, plan_id: int) -> int:
     """Wait until every job of a plan has ended; 1 if any failed."""
-    from pgflow_cli import replays
+    from pgflow_cli.operations import replays
 
     ended = 0
     progress = replays.find(repository, plan_id)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgflow_cli import dead_letters, replays, submissions
-from pgflow_cli.dead_letters import Sought
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
 from pgflow_cli.models.selection import JobFilter, Naming, plainly
-from pgflow_cli.previews import Preview
+from pgflow_cli.operations import dead_letters, delivery, replays
+from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
 
 Pause = Callable[[float], object]
@@ -169,7 +169,7 @@ def make_once(
             made.append(plan)
         return plan
 
-    return submissions.persistently(send, pause=pause)
+    return delivery.persistently(send, pause=pause)
 
 
 def replay_one(
@@ -199,7 +199,7 @@ def replay_one(
             created.append(_create(repository, source, options, operator))
         return created[-1]
 
-    return submissions.persistently(send, pause=pause), source
+    return delivery.persistently(send, pause=pause), source
 
 
 def _create(

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pgflow_cli import producer
 from pgflow_cli.errors import (
     Blocked,
     Contention,
@@ -29,6 +28,7 @@ from pgflow_cli.formats import payload_text as payloads
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
+from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Producing, Repository
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext
@@ -130,7 +130,7 @@ class _Undone(Exception):
 def record_quietly(producing: Producing, refused: Refused) -> None:
     """Count a refusal if the role may; it never hides the refusal itself."""
     with suppress(PgflowError):
-        producing.record_ingest_decisions(producer.refusals_of(refused))
+        producing.record_ingest_decisions(enqueue.refusals_of(refused))
 
 
 def by_hand(
@@ -244,8 +244,8 @@ def wait_for_outcomes(
     ended: dict[str, JobOutcome] = {}
     interval = 0.05
     while open_ids := [job_id for job_id in job_ids if job_id not in ended]:
-        for start in range(0, len(open_ids), producer.JOBS_PER_CALL):
-            part = open_ids[start : start + producer.JOBS_PER_CALL]
+        for start in range(0, len(open_ids), enqueue.JOBS_PER_CALL):
+            part = open_ids[start : start + enqueue.JOBS_PER_CALL]
             for outcome in producing.list_outcomes(part):
                 ended[outcome.job_id] = outcome
         remaining = deadline - clock()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from pgflow_cli import submissions
 from pgflow_cli.errors import NotFound, Refused
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import (
@@ -23,6 +22,7 @@ from pgflow_cli.models.replays import (
     ReplayPlan,
     ReplayProgress,
 )
+from pgflow_cli.operations import delivery
 from pgflow_cli.repository import Repository
 
 _LOOK_SECONDS = 0.3  # between two looks at a canary
@@ -165,7 +165,7 @@ def undo(
     total = place = 0
     while True:
         some = partial(_undo_some, repository, plan_id, place, operator, action)
-        looked_at, job_ids = submissions.persistently(some)
+        looked_at, job_ids = delivery.persistently(some)
         if looked_at == place:
             break
         place = looked_at
@@ -257,7 +257,7 @@ class _Run:
 
     def _chunk(self, limit: int, *, canary: bool) -> list[ReplayedItem]:
         # A chunk whose reply was lost is asked for again: what it did is not waiting.
-        items = submissions.persistently(
+        items = delivery.persistently(
             lambda: self._create(limit, canary=canary), pause=self._pause
         )
         self._report(items)

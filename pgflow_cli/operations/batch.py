@@ -14,7 +14,6 @@ from datetime import timedelta
 from functools import partial
 from typing import BinaryIO
 
-from pgflow_cli import producer, submissions
 from pgflow_cli.errors import (
     Blocked,
     DatabaseUnavailable,
@@ -25,6 +24,7 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
 
 BYTES_PER_CALL = 4_194_304
@@ -106,10 +106,10 @@ def run(
                 sender.send_all(chunk)
             complete = True
     except Refused as error:
-        submissions.record_quietly(repository, error)
+        delivery.record_quietly(repository, error)
         raise
     except Blocked as error:
-        raise submissions.told(repository, error) from error
+        raise delivery.told(repository, error) from error
     except OutcomeUnknown as error:
         if not complete:
             raise DatabaseUnavailable(
@@ -131,7 +131,7 @@ def _check_lines(stream: BinaryIO, plan: Plan, refused: Told) -> Summary:
 
 def read(stream: BinaryIO, plan: Plan) -> Iterator[Chunk]:
     """Read and check lines; a chunk is what one call takes."""
-    most = producer.JOBS_PER_CALL
+    most = enqueue.JOBS_PER_CALL
     if plan.rate is not None:
         most = max(1, min(most, int(plan.rate)))
     chunk = Chunk()
@@ -177,7 +177,7 @@ class _Sender:
             number, reason = chunk.refused[0]
             raise UsageError(f"line {number}: {reason}")
         try:
-            self._counted(self._call(chunk, producer.new_job_ids(len(chunk.lines))))
+            self._counted(self._call(chunk, enqueue.new_job_ids(len(chunk.lines))))
         except (UsageError, Refused) as error:
             raise _at_line(error, chunk) from None
 
@@ -188,16 +188,16 @@ class _Sender:
         """
         for number, reason in chunk.refused:
             self._refuse(number, reason)
-        ids = producer.new_job_ids(len(chunk.lines))
+        ids = enqueue.new_job_ids(len(chunk.lines))
         while chunk.lines:
             try:
-                sent = submissions.persistently(partial(self._call, chunk, ids))
+                sent = delivery.persistently(partial(self._call, chunk, ids))
             except (UsageError, Refused) as error:
                 if isinstance(error, Refused):
-                    submissions.record_quietly(self.repository, error)
+                    delivery.record_quietly(self.repository, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
             except Blocked as blocked:
-                raise submissions.told(self.repository, blocked) from blocked
+                raise delivery.told(self.repository, blocked) from blocked
             else:
                 self._counted(sent)
                 return

@@ -1,0 +1,1 @@
+"""What changes the queue: enqueue, replay, cancel, pause, discard, fence."""
