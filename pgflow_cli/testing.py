@@ -12,9 +12,9 @@ from pgflow_cli import handlers
 from pgflow_cli.handlers import App, Outcome
 from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import executables
-from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.telemetry.counters import TIMED, Tally, attempt_of
+from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.heartbeat import Ledger
 
 if TYPE_CHECKING:
     import psycopg

@@ -15,8 +15,8 @@ from pgflow_cli.errors import UsageError
 if TYPE_CHECKING:
     from pgflow_cli.admin.plan import AdminPlan
     from pgflow_cli.cli.settings.types import Endpoint
-    from pgflow_cli.companions import Companion
     from pgflow_cli.repository import Database
+    from pgflow_cli.worker.companion import Companion
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -97,8 +97,8 @@ def beside(
     """Run the servers that `work` was asked for in processes of their own, for as long
     as the block does.
     """
-    from pgflow_cli import companions
     from pgflow_cli.admin import companion, server
+    from pgflow_cli.worker import companion as companions
 
     plans = {}
     if options["admin"] is not None:

@@ -13,7 +13,7 @@ from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
-    from pgflow_cli.running.workplan import WorkPlan
+    from pgflow_cli.worker.options import WorkPlan
 
 
 @command("work")
@@ -27,9 +27,10 @@ def work(database: Database, **options: Any) -> None:
       pgflow work --app myapp.jobs --queue emails,default --processes 2
       pgflow work --handlers-dir ./handlers --drain
     """
-    from pgflow_cli.running import precautions
-    from pgflow_cli.supervisor import Supervisor, await_database
     from pgflow_cli.telemetry import logs, systemd
+    from pgflow_cli.worker import safeguards
+    from pgflow_cli.worker.readiness import await_database
+    from pgflow_cli.worker.supervisor import Supervisor
 
     plan = _plan(database, options)
     if options["check"]:
@@ -37,8 +38,8 @@ def work(database: Database, **options: Any) -> None:
         if options["wait_for_db"] is not None:
             await_database(database, migrate=False, patience=_patience(options))
         return
-    precautions.hide_memory()
-    precautions.start_tracker()
+    safeguards.hide_memory()
+    safeguards.start_tracker()
     logs.set_up(
         plan.log_format,
         plan.log_level,
@@ -66,8 +67,8 @@ def _patience(options: dict[str, Any]) -> float:
 
 
 def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
-    from pgflow_cli.running.workplan import WorkPlan
-    from pgflow_cli.supervisor import worker_name
+    from pgflow_cli.worker.options import WorkPlan
+    from pgflow_cli.worker.readiness import worker_name
 
     heartbeat = settings.heartbeat_seconds(
         options["lease_seconds"], options["heartbeat"]
@@ -139,7 +140,7 @@ def _check(plan: WorkPlan) -> None:
     Raises ConfigurationError if a program could not be started.
     """
     from pgflow_cli import handlers
-    from pgflow_cli.running import executables
+    from pgflow_cli.worker.execution import executables
 
     app = handlers.load(
         plan.apps,

@@ -19,8 +19,8 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.unreadable import Unreadable
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
+from pgflow_cli.worker.options import WorkPlan
 from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.jobs import plant

@@ -16,12 +16,11 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli import supervisor
 from pgflow_cli.repository import Database as DatabaseSettings
-from pgflow_cli.running import channel, processes, worker
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.control import Control
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker import channel, supervisor, worker
+from pgflow_cli.worker import process as processes
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board, Control
 from tests.acceptance.conftest import Worker
 from tests.servers import Database
 
@@ -150,7 +149,7 @@ def test_a_process_left_to_the_kernel_changes_no_exit_status(
     program = tmp_path / "leaving.py"
     program.write_text(
         "import sys, time\n"
-        "from pgflow_cli.running import processes\n"
+        "from pgflow_cli.worker import process as processes\n"
         "if __name__ == '__main__':\n"
         "    left = processes.CONTEXT.Process(target=time.sleep, args=(3600,))\n"
         "    processes.start_process(left)\n"

@@ -13,13 +13,12 @@ import pytest
 
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import channel
-from pgflow_cli.running.board import GONE, Board
-from pgflow_cli.running.control import Control
-from pgflow_cli.running.heartbeat import Heartbeat
-from pgflow_cli.running.processes import CONTEXT, Child
-from pgflow_cli.running.workplan import WorkPlan
-from pgflow_cli.supervisor import Supervisor
+from pgflow_cli.worker import channel
+from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.process import CONTEXT, Child
+from pgflow_cli.worker.shared_memory import GONE, Board, Control
+from pgflow_cli.worker.supervisor import Supervisor
 from tests.servers import Database
 
 

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.running import precautions
+from pgflow_cli.worker import safeguards
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.jobs import attempts_of, plant, status_of
@@ -192,7 +192,7 @@ def inherited_mask() -> int:
         ["cat", "/proc/self/status"], capture_output=True, text=True, check=True
     ).stdout
     masks = dict(line.split(":\t") for line in found.splitlines() if ":\t" in line)
-    ours = sum(1 << number - 1 for number in precautions.group_signals())
+    ours = sum(1 << number - 1 for number in safeguards.group_signals())
     return (int(masks["SigBlk"], 16) | int(masks["SigIgn"], 16)) & ~ours
 
 

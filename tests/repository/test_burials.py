@@ -15,10 +15,10 @@ from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.jobs import Cycle, EndedJob, LeasedJob, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import burials
-from pgflow_cli.running.burials import Burial, Graveyard
-from pgflow_cli.running.duties import Upkeep
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker import dead_processes
+from pgflow_cli.worker.background import Upkeep
+from pgflow_cli.worker.dead_processes import Burial, Graveyard
+from pgflow_cli.worker.options import WorkPlan
 from tests.jobs import attempts_of, expire_leases, new_worker, plant, status_of
 from tests.repository.test_reaping import poison
 from tests.servers import Database
@@ -64,7 +64,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(burials, "monotonic", made)
+    monkeypatch.setattr(dead_processes, "monotonic", made)
     return made
 
 
@@ -273,7 +273,7 @@ def test_after_an_outage_processes_give_back_before_leases_are_reaped(
     assert 0 < upkeep._attempt(lambda: upkeep._reap(repository)) <= 3.0
     assert attempts_of(connection, job) == []
     repository.give_back_batches(DEAD, [batch_of(connection, leased)])
-    monkeypatch.setattr("pgflow_cli.running.duties.AFTER_OUTAGE", 0.0)
+    monkeypatch.setattr("pgflow_cli.worker.background.AFTER_OUTAGE", 0.0)
     upkeep._attempt(lambda: upkeep._reap(repository))
     assert attempts_of(connection, job) == []
     assert status_of(connection, job) == "queued"
@@ -302,6 +302,6 @@ def test_a_reaper_that_saw_an_outage_reaps_soon(
 
     upkeep._attempt(be_away)
     upkeep._attempt(lambda: upkeep._reap(repository))
-    monkeypatch.setattr("pgflow_cli.running.duties.AFTER_OUTAGE", 0.0)
+    monkeypatch.setattr("pgflow_cli.worker.background.AFTER_OUTAGE", 0.0)
     upkeep._attempt(lambda: upkeep._reap(repository))
     assert [status for _, status, _ in attempts_of(connection, job)] == ["lost"]

@@ -12,8 +12,8 @@ from pgflow_cli.errors import NotFound
 from pgflow_cli.inspection import prometheus
 from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.telemetry.counters import Tally
+from pgflow_cli.worker.heartbeat import Ledger
 from tests.jobs import audit, new_worker, plant
 from tests.repository.test_audit import bury
 from tests.repository.test_counters import lease

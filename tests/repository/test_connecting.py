@@ -22,7 +22,7 @@ from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.errors import connection_error
 from pgflow_cli.repository.negotiation import CAN_TRACE
-from pgflow_cli.supervisor import await_database
+from pgflow_cli.worker.readiness import await_database
 from tests import servers
 from tests.private_servers import PrivateServer, private_server
 

@@ -13,9 +13,9 @@ from pgflow_cli import App
 from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.models.jobs import Cycle, Scan
 from pgflow_cli.repository import Database, Repository
-from pgflow_cli.running.ledger import Ledger
 from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.testing import drain
+from pgflow_cli.worker.heartbeat import Ledger
 from tests.jobs import audit, expire_leases, new_worker, plant
 
 Connection = psycopg.Connection[Any]

@@ -19,12 +19,12 @@ from pgflow_cli import App
 from pgflow_cli.models.jobs import Cycle as CycleRequest
 from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import gates
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.cycle import Cycle
-from pgflow_cli.running.intake import Intake
-from pgflow_cli.running.slots import Slots
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.leasing import capacity
+from pgflow_cli.worker.leasing.capacity import Intake
+from pgflow_cli.worker.leasing.loop import Cycle
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board
 from tests.jobs import audit, new_worker, plant
 
 Connection = psycopg.Connection[Any]
@@ -330,7 +330,7 @@ def test_an_idle_worker_only_looks_while_a_limit_is_spent_elsewhere(
     idle: Callable[..., Process],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    monkeypatch.setattr(capacity, "PAUSE", NEVER)
     process = idle(app, poll=0.02)
     neighbour = Neighbour(connection, repository)
     jobs = plant(connection, 3, due_in="-10 s")
@@ -353,7 +353,7 @@ def test_a_spent_limit_is_told_once_in_a_while(
     idle: Callable[..., Process],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gates, "PAUSE", 0.0)
+    monkeypatch.setattr(capacity, "PAUSE", 0.0)
     process = idle(app, poll=0.02)
     neighbour = Neighbour(connection, repository)
     plant(connection, due_in="-10 s")
@@ -372,7 +372,7 @@ def test_a_busy_worker_does_not_ask_for_a_spent_limit_at_every_turn(
     idle: Callable[..., Process],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    monkeypatch.setattr(capacity, "PAUSE", NEVER)
     process = idle(app, poll=0.02, concurrency=2)
     neighbour = Neighbour(connection, repository)
     plant(connection, due_in="-10 s")
@@ -389,7 +389,7 @@ def test_a_job_that_settles_makes_room_for_the_next_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """There is no poll, and no look finds it first."""
-    monkeypatch.setattr(gates, "PAUSE", NEVER)
+    monkeypatch.setattr(capacity, "PAUSE", NEVER)
     limit(connection, 1)
     process = idle(app)
     plant(connection, 10, due_in="-10 s")

@@ -20,7 +20,7 @@ from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.repository import Database, Repository, sqlfiles
 from pgflow_cli.repository import metrics as measuring
-from pgflow_cli.running.ledger import Ledger
+from pgflow_cli.worker.heartbeat import Ledger
 from tests import exported, servers
 from tests.jobs import expire_leases, plant, plant_dead
 from tests.private_servers import pgbouncer

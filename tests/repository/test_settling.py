@@ -22,12 +22,12 @@ from pgflow_cli.models.jobs import Cycle as CycleRequest
 from pgflow_cli.models.jobs import CycleReply, LeasedJob
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
-from pgflow_cli.running import outcomes
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.cycle import Cycle
-from pgflow_cli.running.intake import Intake
-from pgflow_cli.running.slots import Slots
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.leasing import outcomes
+from pgflow_cli.worker.leasing.capacity import Intake
+from pgflow_cli.worker.leasing.loop import Cycle
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
 from tests.servers import Database
 

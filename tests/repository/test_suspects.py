@@ -12,10 +12,10 @@ import pytest
 from pgflow_cli.inspection.explanation import explain
 from pgflow_cli.models.jobs import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.processes import CONTEXT
-from pgflow_cli.running.standstill import Standstill
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.process import CONTEXT
+from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.standstill import Standstill
 from tests.acceptance.test_suspects import lose
 from tests.jobs import (
     attempts_of,

@@ -16,8 +16,8 @@ from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import dead_letters, replay_request
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.unreadable import Unreadable
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
+from pgflow_cli.worker.options import WorkPlan
 from tests.jobs import attempts_of, plant, status_of
 from tests.repository.test_settling import Process
 from tests.servers import Database, Server

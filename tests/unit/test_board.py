@@ -7,7 +7,7 @@ import multiprocessing
 import time
 import uuid
 
-from pgflow_cli.running.board import GONE, Board
+from pgflow_cli.worker.shared_memory import GONE, Board
 
 
 def board() -> Board:

@@ -12,14 +12,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from pgflow_cli.running import channel
-from pgflow_cli.running.channel import (
-    Garbled,
-    SupervisorEnd,
-    SupervisorGone,
-    WorkerEnd,
-)
-from pgflow_cli.running.control import Control
+from pgflow_cli.worker import channel
+from pgflow_cli.worker.channel import Garbled, SupervisorEnd, SupervisorGone, WorkerEnd
+from pgflow_cli.worker.shared_memory import Control
 
 CONTEXT = multiprocessing.get_context("spawn")
 LARGE = "x" * 1_000_000

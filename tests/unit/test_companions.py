@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.companions import Companion
+from pgflow_cli.worker.companion import Companion
 
 NAME = "server of a test"
 

@@ -12,8 +12,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pgflow_cli.cursors import Cursors, Started
 from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Place, Position
+from pgflow_cli.worker.leasing.cursors import Cursors, Started
 
 DAY = datetime(2026, 1, 1)
 FRONT: dict[Place, Position] = {}

@@ -19,7 +19,7 @@ import pytest
 from pgflow_cli import handlers
 from pgflow_cli.handlers import Handler, Job, Outcome
 from pgflow_cli.local import processes
-from pgflow_cli.running import executables
+from pgflow_cli.worker.execution import executables
 from tests.unit.leased_jobs import leased
 
 WaitUntil = Callable[[Callable[[], bool], str], None]

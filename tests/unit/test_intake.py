@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pgflow_cli.handlers import App
-from pgflow_cli.running import intake
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.intake import Intake, left_to_lease
-from pgflow_cli.running.slots import Slots
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.leasing import capacity
+from pgflow_cli.worker.leasing.capacity import Intake, left_to_lease
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -44,7 +44,7 @@ def test_no_more_is_reserved_than_is_left(taking: Intake, remaining: Any) -> Non
 def test_a_holder_of_the_count_that_is_frozen_holds_up_no_thread(
     taking: Intake, remaining: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "LOCKED", 0.01)
+    monkeypatch.setattr(capacity, "LOCKED", 0.01)
     room = taking.reserve(0)
     remaining.get_lock().acquire()
     assert left_to_lease(remaining) == 0

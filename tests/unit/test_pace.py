@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_cli.running.pace import Pace
+from pgflow_cli.worker.execution.pace import Pace
 
 
 def noted(*jobs: tuple[float, float]) -> Pace:

@@ -9,7 +9,7 @@ import sys
 _FORKS = """
 import os, signal
 os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
-from pgflow_cli.running import precautions
+from pgflow_cli.worker import safeguards as precautions
 precautions.ignore_signals()
 precautions.have_forks_hear()
 if not (child := os.fork()):

@@ -13,10 +13,10 @@ import pytest
 from pgflow_cli import handlers
 from pgflow_cli.handlers import App
 from pgflow_cli.handlers.outcomes import SUCCEEDED
-from pgflow_cli.running.doubts import LOOK, Doubts
-from pgflow_cli.running.settlements import settlement_of
-from pgflow_cli.running.slots import Run
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing.doubts import LOOK, Doubts
+from pgflow_cli.worker.leasing.settlement import settlement_of
+from pgflow_cli.worker.options import WorkPlan
 from tests.unit.leased_jobs import leased
 
 app = App()

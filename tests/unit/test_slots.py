@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from pgflow_cli.handlers import CANCELED, App, Job
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.slots import Run, Slots
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.shared_memory import Board
 from tests.unit.leased_jobs import leased
 
 LEASE = str(uuid.uuid4())

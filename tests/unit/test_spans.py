@@ -23,9 +23,10 @@ from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
 from pgflow_cli.handlers import App, Fail, Handler, Job, Snooze
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.slots import Run, Slots
 from pgflow_cli.telemetry import spans
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.shared_memory import Board
 from tests.unit.leased_jobs import leased
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -260,7 +261,7 @@ def test_what_is_not_sampled_is_carried_on_as_such(
 
 def test_nothing_of_opentelemetry_is_imported_by_itself() -> None:
     program = (
-        "import sys, pgflow_cli, pgflow_cli.running.worker, pgflow_cli.operations.enqueue;"
+        "import sys, pgflow_cli, pgflow_cli.worker.worker, pgflow_cli.operations.enqueue;"
         "from pgflow_cli import App; from pgflow_cli.telemetry import spans;"
         "app = App(); app.handler('a')(lambda job: job.enqueue('b'));"
         "app.run('a'); spans.flush(1); assert spans.consumer('w') is None;"

@@ -9,9 +9,9 @@ import pytest
 
 from pgflow_cli import handlers
 from pgflow_cli.models.jobs import Suspect
-from pgflow_cli.running import suspects
-from pgflow_cli.running.slots import Run
-from pgflow_cli.running.suspects import SparePlace, Suspects
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing import suspects
+from pgflow_cli.worker.leasing.suspects import SparePlace, Suspects
 from tests.unit.leased_jobs import leased
 
 PID = "01890000-0000-7000-8000-000000000000"

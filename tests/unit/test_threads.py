@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.running.threads import StandingThread
+from pgflow_cli.worker.execution.threads import StandingThread
 
 Wait = Callable[..., Any]
 
@@ -85,8 +85,8 @@ def test_one_that_cannot_be_started_for_days_is_still_tried_again(
 FAILS = """
 import sys, threading, time
 from pgflow_cli.telemetry import logs
-from pgflow_cli.running import precautions
-from pgflow_cli.running.threads import OwnThread
+from pgflow_cli.worker import safeguards as precautions
+from pgflow_cli.worker.execution.threads import OwnThread
 logs.set_up("json", "info")
 precautions.take()
 threading.excepthook = lambda args: None  # as an application may

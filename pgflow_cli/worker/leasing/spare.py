@@ -10,9 +10,9 @@ from typing import Any
 from pgflow_cli.errors import REFUSALS, OutcomeUnknown
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import LeasedJob, Suspect
-from pgflow_cli.running.cycle import Cycle
-from pgflow_cli.running.slots import Run
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing.loop import Cycle
 
 log = logging.getLogger("pgflow.worker")
 

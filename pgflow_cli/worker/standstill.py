@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.workplan import WorkPlan
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -27,11 +27,11 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import Cycle as CycleRequest
 from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.intake import Intake
-from pgflow_cli.running.settlements import settlement_of
-from pgflow_cli.running.slots import Run
-from pgflow_cli.running.unreadable import Unreadable
 from pgflow_cli.telemetry import counters
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing.capacity import Intake
+from pgflow_cli.worker.leasing.settlement import settlement_of
+from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 
 log = logging.getLogger("pgflow.worker")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgflow_cli.handlers.exceptions import MAX_DELAY
 from pgflow_cli.models.jobs import Settlement
-from pgflow_cli.running.slots import Run
+from pgflow_cli.worker.execution.run import Run
 
 
 def settlement_of(run: Run, now: float, valid_until: float) -> Settlement:

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
-from pgflow_cli.running import executables, threads
-from pgflow_cli.running.threads import OwnThread
 from pgflow_cli.telemetry import log_guard, logs, streams
+from pgflow_cli.worker.execution import executables, threads
+from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
 

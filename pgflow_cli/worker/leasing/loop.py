@@ -20,10 +20,10 @@ from pgflow_cli.errors import (
     Undecodable,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.running.limits import Limits
-from pgflow_cli.running.outcomes import PATIENCE, Outcomes
-from pgflow_cli.running.slots import Run
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing.limited_queues import Limits
+from pgflow_cli.worker.leasing.outcomes import PATIENCE, Outcomes
 
 log = logging.getLogger("pgflow.worker")
 

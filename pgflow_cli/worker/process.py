@@ -8,6 +8,7 @@ import atexit
 import logging
 import math
 import multiprocessing
+import os
 import signal
 import socket
 import time
@@ -23,12 +24,11 @@ from pgflow_cli.errors import REFUSALS
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.models.jobs import Cycle, Scan, Settlement
 from pgflow_cli.repository import Repository
-from pgflow_cli.running import channel, precautions, worker
-from pgflow_cli.running.board import Board, RunningJob
-from pgflow_cli.running.burials import Burial, Graveyard, tell_ended
-from pgflow_cli.running.control import Control
-from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker import channel, safeguards, worker
+from pgflow_cli.worker.dead_processes import Burial, Graveyard, tell_ended
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board, Control, RunningJob
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -266,7 +266,7 @@ def start_process(process: SpawnProcess) -> None:
         return
     # Its own start, at the first process, would unblock what is blocked here.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, precautions.group_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, safeguards.group_signals())
     try:
         process.start()
     finally:
@@ -384,3 +384,46 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
         # A statement of the process itself may still run on the server, or this one.
         again=True,
     )
+
+
+@dataclass
+class Vacancy:
+    """A place without a process that is ready; `deaths`: so many processes of the
+    worker have died one after the other, or could not be started.
+    """
+
+    plan: WorkPlan
+    number: int
+    quiet: bool = False  # what comes next is to lease nothing
+    hushed: bool = False  # by a signal, of which its row does not tell yet
+    deaths: int = 0
+    worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def hush(self) -> None:
+        """Have what comes next lease nothing: a signal said so."""
+        self.quiet = self.hushed = True
+
+    def learn(self, row: Mapping[str, object], *, quiet: bool) -> None:
+        """Do what its row says now, to which `row` has been sent."""
+        if self.hushed and not row["hushed"]:
+            return
+        self.hushed, self.quiet = False, quiet
+
+    def row(self) -> dict[str, object]:
+        """Return its row of the workers table: the process is the supervisor's."""
+        return {
+            "worker_id": self.worker_id,
+            "pid": os.getpid(),
+            "slots": 0,
+            "busy_slots": 0,
+            "lease_seconds": max(1, round(self.plan.lease_seconds)),
+            "quiet": self.quiet,
+            "hushed": self.hushed,
+            "retiring": False,
+            "spare": False,
+            "deaths": self.deaths,
+            "name": self.plan.name_of(self.number),
+            "host": socket.gethostname(),
+            "code_version": self.plan.code_version,
+            "queues": self.plan.queues,
+        }

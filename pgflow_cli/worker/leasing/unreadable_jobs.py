@@ -9,8 +9,8 @@ from pgflow_cli.errors import PASSING, REFUSALS, Contention
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.repository import Repository
-from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.options import WorkPlan
 
 log = logging.getLogger("pgflow.worker")
 

@@ -13,19 +13,17 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.handlers import Handler, Hooks, Job, Outcome, outcomes
-from pgflow_cli.handlers.tasks import AttemptTask
-from pgflow_cli.models.jobs import LeasedJob
-from pgflow_cli.running import executables
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.loops import SharedLoop
-from pgflow_cli.running.pace import Pace
-from pgflow_cli.running.threads import OwnThread
+from pgflow_cli.handlers import Hooks, Job, Outcome, outcomes
 from pgflow_cli.telemetry import logs, spans
+from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution.event_loop import SharedLoop
+from pgflow_cli.worker.execution.pace import Pace
+from pgflow_cli.worker.execution.run import Run, _end_span, _Waiting
+from pgflow_cli.worker.execution.threads import OwnThread
+from pgflow_cli.worker.shared_memory import Board
 
 log = logging.getLogger("pgflow.worker")
 
@@ -34,44 +32,6 @@ GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
 SHORTAGE = 2.0
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One leased job in this process. Times are monotonic seconds; 0 until they are
-    known.
-    """
-
-    leased: LeasedJob
-    handler: Handler
-    deliver: Callable[[Run], None]
-    taken: float
-    timeout: float
-    started: float = 0.0
-    ended: float = 0.0
-    worked: float | None = None  # seconds of the processor, if they were measured
-    place: int = -1
-    job: Job | None = None
-    task: AttemptTask | None = None
-    outcome: Outcome | None = None
-    over: bool = False
-    stopped: bool = False  # by the worker: what it does now is not its own fault
-    # Whether its lease had run out before it ended; known once it is to be settled.
-    stale: bool | None = None
-    settled: bool = False  # by a statement of its own, with its followers
-    refused: bool = False  # the database takes no outcome of it
-    put_off: float | None = None  # seconds before one given back may be leased again
-    canceled_at: float = 0.0  # when it was told that an operator has canceled it
-    span: spans.Processing | None = None
-
-
-@dataclass(slots=True)
-class _Waiting:
-    threads: deque[Run] = field(default_factory=deque)
-    coroutines: deque[Run] = field(default_factory=deque)
-
-    def __len__(self) -> int:
-        return len(self.threads) + len(self.coroutines)
 
 
 class Slots:
@@ -550,12 +510,3 @@ class Slots:
         # Only now: told earlier, the handler could still hand in an outcome of its own.
         self._cancel(run, outcome)
         _end_span(run)
-
-
-def _end_span(run: Run) -> None:
-    if run.span is not None and run.outcome is not None:
-        run.span.end(
-            handlers.told_apart(run.outcome),
-            error_code=run.outcome.error_code,
-            reason_code=run.outcome.dlq_reason_code,
-        )

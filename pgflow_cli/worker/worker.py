@@ -21,17 +21,17 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App, JobFields
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository, Watchdog
-from pgflow_cli.running import descriptors, executables, precautions
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.channel import ChannelLost, SupervisorGone, WorkerEnd
-from pgflow_cli.running.control import Control
-from pgflow_cli.running.cycle import Cycle
-from pgflow_cli.running.intake import Intake
-from pgflow_cli.running.slots import Slots
-from pgflow_cli.running.spare import SpareCycle
-from pgflow_cli.running.threads import OwnThread
-from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.telemetry import logs, spans
+from pgflow_cli.worker import descriptors, safeguards
+from pgflow_cli.worker.channel import ChannelLost, SupervisorGone, WorkerEnd
+from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.execution.threads import OwnThread
+from pgflow_cli.worker.leasing.capacity import Intake
+from pgflow_cli.worker.leasing.loop import Cycle
+from pgflow_cli.worker.leasing.spare import SpareCycle
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.shared_memory import Board, Control
 
 log = logging.getLogger("pgflow.worker")
 
@@ -236,9 +236,9 @@ def main(
     remaining: Any,
 ) -> None:
     """Run one worker process; the supervisor starts it with multiprocessing's spawn."""
-    precautions.ignore_signals()
-    precautions.die_with_parent()
-    precautions.hide_memory()
+    safeguards.ignore_signals()
+    safeguards.die_with_parent()
+    safeguards.hide_memory()
     logs.set_up(
         plan.log_format,
         plan.log_level,
@@ -246,7 +246,7 @@ def main(
         worker_id=name,
         filters=[JobFields()],
     )
-    precautions.take()
+    safeguards.take()
     # A cycle waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
@@ -258,7 +258,7 @@ def main(
         log.debug("the supervisor is gone: %s", error, extra={"event": "orphaned"})
     except ChannelLost as error:
         log.critical("the process ends: %s", error, extra={"event": "process_failed"})
-        precautions.end(precautions.FAILED)
+        safeguards.end(safeguards.FAILED)
     except BaseException as error:  # an application's own, too
         log.critical(
             "the process has failed with %s: a bug",
@@ -266,9 +266,9 @@ def main(
             exc_info=error,
             extra={"event": "process_failed"},
         )
-        precautions.end(precautions.FAILED)
+        safeguards.end(safeguards.FAILED)
     spans.flush(FLUSH)
-    precautions.end(0)
+    safeguards.end(0)
 
 
 def _serve(
@@ -292,7 +292,7 @@ def _serve(
     except PgflowError as error:
         pipe.send("failed", error.exit_code, error.message, error.hints)
         return
-    precautions.take_again()
+    safeguards.take_again()
     for fault in executables.faults_of(app):
         log.warning(
             "not every handler can be started: %s",

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from pgflow_cli import handlers
 from pgflow_cli.handlers import forks, tasks
 from pgflow_cli.handlers.job import current
-from pgflow_cli.running.threads import OwnThread
+from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
 

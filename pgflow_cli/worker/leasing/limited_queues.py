@@ -16,9 +16,9 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import CycleReply, LeasedJob, Scan
-from pgflow_cli.running.exchange import Exchange
-from pgflow_cli.running.slots import Run
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.leasing.exchange import Exchange
 
 log = logging.getLogger("pgflow.worker")
 

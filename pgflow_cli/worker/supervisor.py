@@ -8,9 +8,6 @@ interpreter or crashing it.
 from __future__ import annotations
 
 import logging
-import math
-import os
-import random
 import signal
 import socket
 import time
@@ -23,39 +20,35 @@ from multiprocessing import connection
 from typing import Any
 
 from pgflow_cli import errors
-from pgflow_cli.companions import Companion
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.jobs import Suspect
-from pgflow_cli.operations import fence
-from pgflow_cli.repository import Database, Repository
-from pgflow_cli.running import intake
-from pgflow_cli.running.board import RunningJob
-from pgflow_cli.running.channel import Garbled
-from pgflow_cli.running.duties import Maintaining, Upkeep, WakeUps
-from pgflow_cli.running.heartbeat import Heartbeat
-from pgflow_cli.running.processes import (
+from pgflow_cli.repository import Database
+from pgflow_cli.telemetry.status_files import StatusFile
+from pgflow_cli.telemetry.systemd import Notices
+from pgflow_cli.worker.background import Maintaining, Upkeep, WakeUps
+from pgflow_cli.worker.channel import Garbled
+from pgflow_cli.worker.companion import Companion
+from pgflow_cli.worker.execution.threads import StandingThread
+from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.leasing import capacity
+from pgflow_cli.worker.leasing.suspects import SparePlace
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.process import (
     CONTEXT,
     Child,
+    Vacancy,
     cause,
     leave_behind,
     settling,
 )
-from pgflow_cli.running.standstill import Standstill
-from pgflow_cli.running.suspects import SparePlace
-from pgflow_cli.running.threads import StandingThread
-from pgflow_cli.running.vacancies import Vacancy
-from pgflow_cli.running.workplan import WorkPlan
-from pgflow_cli.telemetry import logs
-from pgflow_cli.telemetry.status_files import StatusFile
-from pgflow_cli.telemetry.systemd import Notices
+from pgflow_cli.worker.shared_memory import RunningJob
+from pgflow_cli.worker.standstill import Standstill
 
 log = logging.getLogger("pgflow.supervisor")
 
 TICK = 0.1  # seconds between two looks at the processes
 # Seconds past its deadline before a job's process is killed: the process had five.
 OUTSIDE_GRACE = 7.0
-FIRST_CALL = 30.0  # seconds for a statement while no lease depends on it
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
@@ -217,7 +210,7 @@ class Supervisor:
         )
 
     def _spent(self) -> bool:
-        return self._ran_once or intake.left_to_lease(self._remaining) == 0
+        return self._ran_once or capacity.left_to_lease(self._remaining) == 0
 
     def _listen_to_children(self, woken: socket.socket) -> None:
         pipes = [c.pipe.fileno() for c in self._children if not c.pipe.ended]
@@ -548,42 +541,3 @@ class Supervisor:
             duty.stop()
         for thread in threads:
             thread.join(self.plan.lease_seconds / 3 + 1)
-
-
-def await_database(
-    database: Database, *, migrate: bool, patience: float = math.inf
-) -> None:
-    """Wait until the database answers, then see to its schema.
-
-    Raises DatabaseUnavailable once `patience` seconds are over, ConfigurationError if
-    the schema is missing or older than this program, or if the database is fenced.
-    """
-    deadline = time.monotonic() + patience
-    repository = Repository.of(replace(database, call_timeout=FIRST_CALL))
-    try:
-        while True:
-            try:
-                if migrate:
-                    migrations.migrate(repository)
-                migrations.require_current(repository)
-                repository.inspect_remains().require_whole()
-                fence.require_open(repository)
-            except errors.DatabaseUnavailable as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise
-                log.warning(
-                    "database unavailable, waiting for it: %s",
-                    error,
-                    extra=logs.trouble("database_unavailable", error),
-                )
-                time.sleep(min(left, random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
-            else:
-                return
-    finally:
-        repository.close()
-
-
-def worker_name(given: str | None) -> str:
-    """Return the name a worker goes by: as given, else host and process id."""
-    return given or f"{socket.gethostname()}-{os.getpid()}"

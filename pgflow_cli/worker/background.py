@@ -26,9 +26,9 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.maintenance.reap import Reaper
 from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database, Listener, Repository
-from pgflow_cli.running.burials import FIRST_LOOK, Graveyard, tell_late
-from pgflow_cli.running.workplan import WorkPlan
 from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.dead_processes import FIRST_LOOK, Graveyard, tell_late
+from pgflow_cli.worker.options import WorkPlan
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -30,7 +30,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import Suspect
-from pgflow_cli.running.slots import Run
+from pgflow_cli.worker.execution.run import Run
 
 log = logging.getLogger("pgflow.supervisor")
 

@@ -13,8 +13,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.running.precautions import hide_memory, ignore_signals
-from pgflow_cli.running.processes import CONTEXT, KILLED, cause, start_process
+from pgflow_cli.worker.process import CONTEXT, KILLED, cause, start_process
+from pgflow_cli.worker.safeguards import hide_memory, ignore_signals
 
 log = logging.getLogger("pgflow.supervisor")
 

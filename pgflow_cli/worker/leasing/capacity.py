@@ -1,4 +1,4 @@
-"""What one worker process holds, and what it may still take."""
+"""When queues with a limit are asked for jobs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,52 @@ from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
-from pgflow_cli.cursors import Cursors
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import App
 from pgflow_cli.models.jobs import LeasedJob, Suspect
-from pgflow_cli.running.board import Board
-from pgflow_cli.running.doubts import Doubts
-from pgflow_cli.running.gates import Gates
-from pgflow_cli.running.slots import Run, Slots
-from pgflow_cli.running.suspects import Suspects
-from pgflow_cli.running.workplan import BATCHES, WorkPlan
 from pgflow_cli.telemetry.counters import Counters
+from pgflow_cli.worker.execution.run import Run
+from pgflow_cli.worker.execution.slots import Slots
+from pgflow_cli.worker.leasing.cursors import Cursors
+from pgflow_cli.worker.leasing.doubts import Doubts
+from pgflow_cli.worker.leasing.suspects import Suspects
+from pgflow_cli.worker.options import BATCHES, WorkPlan
+from pgflow_cli.worker.shared_memory import Board
+
+PAUSE = 1.0  # seconds between two questions that get nothing
+
+
+class Gates:
+    """Spares questions that get nothing; the connections of a process share it.
+
+    While limits are spent one is asked every `PAUSE` seconds: it writes the decision
+    that holds the jobs back. One is asked at once when a job of such a queue was
+    settled here, or a look has seen a limit with room: then others have freed it.
+    """
+
+    def __init__(self) -> None:
+        self._ask_at = 0.0
+        self._queues: set[str] = set()
+
+    def may_ask(self, now: float) -> bool:
+        """Say whether a question is likely to get something, or due."""
+        return now >= self._ask_at
+
+    def asked(self, now: float, queues: set[str], *, filled: bool) -> None:
+        """Learn from an answer: jobs of these queues; `filled`: as many as there was
+        room for.
+        """
+        self._queues |= queues
+        self._ask_at = 0.0 if filled else now + PAUSE
+
+    def open(self) -> None:
+        """Ask at once."""
+        self._ask_at = 0.0
+
+    def knows(self, queue: str) -> bool:
+        """Say whether jobs came from there: one that is settled leaves room."""
+        return queue in self._queues
+
 
 HORIZON = 0.1  # seconds of work that may wait in memory
 LOCKED = 0.1  # seconds to wait for the count that all processes share

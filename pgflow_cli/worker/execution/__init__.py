@@ -1,0 +1,1 @@
+"""Runs handlers: threads, one event loop, executables; knows no database."""

@@ -1,0 +1,1 @@
+"""What a worker process asks of PostgreSQL: to lease, and to settle what ended."""
