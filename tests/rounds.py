@@ -17,8 +17,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from werkzeug.test import Client
 
-from pgflow_cli.admin import api
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.operations import enqueue
 from tests import executable
@@ -235,7 +235,7 @@ class _service:  # noqa: N801 - a context manager
         self._service = Service(AdminPlan(url=url, access_log=False))
 
     def __enter__(self) -> Client:
-        return Client(api.application(self._service))
+        return Client(application.application(self._service))
 
     def __exit__(self, *_: object) -> None:
         self._service.end()

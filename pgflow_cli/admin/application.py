@@ -1,4 +1,4 @@
-"""Answers requests: finds the route, checks the visitor, reads, calls, writes."""
+"""All routes of the admin server, and the application that answers them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,20 +15,89 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli.admin import fields, problems
-from pgflow_cli.admin.calls import FORM, Call
-from pgflow_cli.admin.guards import SAFE_METHODS, Visitor, unauthorized
-from pgflow_cli.admin.pages import frame
+from pgflow_cli.admin import openapi, problems, query
+from pgflow_cli.admin.api import (
+    audit,
+    changes,
+    dead_letters,
+    decisions,
+    doctor,
+    enqueue,
+    events,
+    health,
+    jobs,
+    login,
+    metrics,
+    queues,
+    replaying,
+    replays,
+    stories,
+    workers,
+)
 from pgflow_cli.admin.problems import Problem
-from pgflow_cli.admin.routes import Answer, Route, url_map
+from pgflow_cli.admin.routes import FORM, Answer, Call, Route, url_map
+from pgflow_cli.admin.security import SAFE_METHODS, Role, Visitor, unauthorized
 from pgflow_cli.admin.service import Service
-from pgflow_cli.admin.tokens import Role
+from pgflow_cli.admin.ui import assets, layout, site
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.formats import payload_text
+from pgflow_cli.formats import payload_text, values
 from pgflow_cli.formats import values as values_
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+_NOUNS = (
+    jobs,
+    enqueue,
+    stories,
+    dead_letters,
+    replays,
+    replaying,
+    queues,
+    changes,
+    decisions,
+    workers,
+    audit,
+    metrics,
+    doctor,
+    login,
+    events,
+    assets,
+    site,
+)
+SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
+
+
+def _openapi(call: Call) -> Response:
+    """Return this API as an OpenAPI document."""
+    text = _document(guarded=not call.service.guard.keyring.is_empty)
+    return Response(text, content_type="application/json")
+
+
+@cache  # anybody may ask for it, and it takes a while to make
+def _document(*, guarded: bool) -> str:
+    return values.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
+
+
+ROUTES = (
+    *health.ROUTES,
+    *(route for noun in _NOUNS for route in noun.ROUTES),
+    Route(
+        "GET",
+        "/openapi.json",
+        _openapi,
+        "This document.",
+        role=Role.NOBODY,
+    ),
+)
+
+
+def application(service: Service) -> Application:
+    """Return what answers the requests of a server; a probe answers fewer."""
+    routes = health.PROBES if service.plan.probe_only else ROUTES
+    return Application(service, routes)
+
 
 log = logging.getLogger("pgflow.admin")
 
@@ -114,7 +184,7 @@ class Application:
             visitor,
             request_id,
             path=_path_values(route, values),
-            query=fields.read_query(request.args, route.query, of_form=route.of_page),
+            query=query.read_query(request.args, route.query, of_form=route.of_page),
             body={} if route.is_safe else _body(request, route),
         )
         return _written(route.handler(call), route)
@@ -141,7 +211,7 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
     """Return a problem as its reader needs it: JSON for programs, a page for people."""
     if request.path != "/" and not request.path.startswith(_PAGES):
         return problem.response(request_id)
-    response = frame.problem(
+    response = layout.problem(
         request, problem.status, problem.error, request_id, **problem.more
     )
     response.headers.update(problem.headers)
@@ -174,16 +244,16 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
     if _is_form(request, route):
         if request.mimetype not in ("", FORM):
             raise _unsupported(FORM)
-        return fields.read_query(request.form, route.fields, of_form=True)
+        return query.read_query(request.form, route.fields, of_form=True)
     raw = request.get_data(cache=True)
     if not raw:
-        return fields.read_body({}, route.fields)
+        return query.read_body({}, route.fields)
     if request.mimetype != "application/json":
         raise _unsupported("application/json")
     text = payload_text.text_of(raw, what="the body")
     # A level more than a payload may have: the body is around it.
     parsed = payload_text.check(text, what="the body", depth=payload_text.MAX_DEPTH + 1)
-    return fields.read_body(parsed, route.fields, text)
+    return query.read_body(parsed, route.fields, text)
 
 
 def _unsupported(wanted: str) -> Problem:

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from pgflow_cli.admin import problems, shapes
-from pgflow_cli.admin.fields import Field
+from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.security import Role
 from pgflow_cli.admin.shapes import Shape
-from pgflow_cli.admin.tokens import Role
 
 _PROBLEM = Shape(
     "Problem",

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli.admin import tokens
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import security
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.telemetry import logs
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+from typing import Protocol
 
 _BACKLOG = 1024
 _TURN = 0.25  # seconds the loop waits for something to happen
@@ -37,8 +39,8 @@ def require_safe(plan: AdminPlan) -> None:
     """Refuse tokens that cannot be meant, and an address that others can reach while
     nobody needs one (78).
     """
-    tokens.require_some(plan.api_tokens, variable="PGFLOW_API_TOKEN")
-    tokens.require_some(plan.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
+    security.require_some(plan.api_tokens, variable="PGFLOW_API_TOKEN")
+    security.require_some(plan.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
     if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
         return
     raise ConfigurationError(
@@ -88,7 +90,8 @@ def run(
     """
     from waitress import wasyncore  # noqa: PLC0415 - start-up stays quick
 
-    from pgflow_cli.admin import api, service  # noqa: PLC0415 - the API needs us
+    from pgflow_cli.admin import application as api  # noqa: PLC0415 - the API needs us
+    from pgflow_cli.admin import service
 
     means = service.Service(plan, beat=beat)
     server = serve(plan, bound, api.application(means))
@@ -120,7 +123,7 @@ def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -
     """Return a server for the socket, whose loop has to be turned."""
     from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
 
-    from pgflow_cli.admin import channels  # noqa: PLC0415 - it needs waitress
+    from pgflow_cli.admin import hardening as channels  # noqa: PLC0415 - it needs waitress
 
     server: Any = create_server(
         _behind(plan, application),
@@ -156,3 +159,21 @@ def _behind(plan: AdminPlan, application: WSGIApplication) -> WSGIApplication:
 
     hops = plan.proxy_hops
     return ProxyFix(application, x_for=hops, x_proto=hops, x_host=hops)
+
+
+class Tie(Protocol):
+    """What is known of the supervisor."""
+
+    def turned_at(self) -> float:
+        """Return when its loop last turned."""
+        ...
+
+    def is_cut(self) -> bool:
+        """Whether it wants us to end."""
+        ...
+
+
+def main(plan: AdminPlan, bound: socket.socket, tie: Tie) -> None:
+    """Serve until the tie is cut."""
+    logs.set_up(plan.log_format, plan.log_level, worker_id=plan.worker_id)
+    run(plan, bound, beat=tie.turned_at, ended=tie.is_cut)

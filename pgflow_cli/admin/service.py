@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgflow_cli.admin.broker import Broker
-from pgflow_cli.admin.glances import Glances
-from pgflow_cli.admin.guards import Guard
-from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.admin.pools import Pool
-from pgflow_cli.admin.runners import Runners
+from pgflow_cli.admin.cache import Glances
+from pgflow_cli.admin.events import Broker
+from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.pool import Pool
+from pgflow_cli.admin.replay_runner import Runners
+from pgflow_cli.admin.security import Guard
 from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.repository import Database
 

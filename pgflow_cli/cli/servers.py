@@ -13,7 +13,7 @@ from pgflow_cli.cli import settings
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pgflow_cli.admin.plan import AdminPlan
+    from pgflow_cli.admin.options import AdminPlan
     from pgflow_cli.cli.settings.types import Endpoint
     from pgflow_cli.repository import Database
     from pgflow_cli.worker.companion import Companion
@@ -37,7 +37,8 @@ def admin_plan(
     database: Database, address: Endpoint, options: Mapping[str, Any]
 ) -> AdminPlan:
     """Return the plan of an admin server; raises UsageError or ConfigurationError."""
-    from pgflow_cli.admin import plan, server
+    from pgflow_cli.admin import options as plan
+    from pgflow_cli.admin import server
 
     own = {field: options[name] for name, field in _OWN.items() if name in options}
     if "base_path" in own:
@@ -74,7 +75,7 @@ def admin_plan(
 
 def probe_plan(database: Database, address: Endpoint) -> AdminPlan:
     """Return the plan of a server that answers health probes and nothing else."""
-    from pgflow_cli.admin import plan
+    from pgflow_cli.admin import options as plan
 
     return plan.AdminPlan(
         url=database.url,
@@ -97,7 +98,8 @@ def beside(
     """Run the servers that `work` was asked for in processes of their own, for as long
     as the block does.
     """
-    from pgflow_cli.admin import companion, server
+    from pgflow_cli.admin import server
+    from pgflow_cli.admin import server as admin_server
     from pgflow_cli.worker import companion as companions
 
     plans = {}
@@ -108,7 +110,7 @@ def beside(
     bound = [server.listening(plan) for plan in plans.values()]
     kept = [
         companions.Companion(
-            name, companion.main, (replace(plan, worker_id=worker_id), listens)
+            name, admin_server.main, (replace(plan, worker_id=worker_id), listens)
         )
         for (name, plan), listens in zip(plans.items(), bound, strict=True)
     ]

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli.admin import api, problems
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application, problems
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.repository import Repository
 from tests.admin.planting import Planted, plant_everything
@@ -34,7 +34,7 @@ def making_clients(database: Database) -> Iterator[MakesClients]:
     def make(**settings: Any) -> Client:
         plan = AdminPlan(**{"url": database.url, "access_log": False, **settings})
         services.append(Service(plan))
-        return Client(api.application(services[-1]))
+        return Client(application.application(services[-1]))
 
     try:
         yield make

@@ -23,8 +23,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pgflow_cli.admin import api, runners
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application as api
+from pgflow_cli.admin import replay_runner
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
@@ -76,7 +77,7 @@ def service_of(url: str) -> Service:
     One with a bound answers 503 beyond it, which is no fault: how many run at once
     depends on the machine.
     """
-    with mock.patch.object(runners, "MOST", 10_000):
+    with mock.patch.object(replay_runner, "MOST", 10_000):
         return Service(AdminPlan(url=url, access_log=False, api_tokens=(TOKEN,)))
 
 

@@ -10,8 +10,8 @@ import threading
 
 from waitress import wasyncore
 
-from pgflow_cli.admin import api, server
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application, server
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 
 SOON = 15.0  # seconds in which everything here happens, on a slow machine, too
@@ -25,7 +25,9 @@ class Running:
         self._bound = server.listening(plan)
         self.port: int = self._bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}{plan.base_path}".rstrip("/")
-        self._waitress = server.serve(plan, self._bound, api.application(self.service))
+        self._waitress = server.serve(
+            plan, self._bound, application.application(self.service)
+        )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._turn)
         self._thread.start()

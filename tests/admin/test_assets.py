@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli.admin import assets
+from pgflow_cli.admin.ui import assets
 from tests.admin.conftest import problem_of
 
 # As a server hands them over: waitress has decoded what was percent-encoded.

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli.admin import api
+from pgflow_cli.admin import application
 from pgflow_cli.admin.routes import Route
-from pgflow_cli.admin.tokens import Role
+from pgflow_cli.admin.security import Role
 from tests.admin.conftest import problem_of
 from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import lease, unqueue
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Any]
 UNKNOWN = "01a2081d-307c-7b77-8a50-0f6c9c41e07b"
 UNSAFE = [
     route
-    for route in api.ROUTES
+    for route in application.ROUTES
     if not route.is_safe and route.needs is Role.OPERATE and not route.of_page
 ]
 NOBODY_KNOWS = {

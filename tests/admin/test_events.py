@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli.admin import changes
-from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.admin.subscribers import EVERYTHING, KEPT, Event, Subscriber
+from pgflow_cli.admin import events as changes
+from pgflow_cli.admin.events import EVERYTHING, KEPT, Event, Subscriber
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
@@ -30,9 +30,9 @@ from tests.servers import Database
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a server look, and listen again, sooner than an operator needs it."""
-    monkeypatch.setattr("pgflow_cli.admin.broker._LOOK", 0.3)
-    monkeypatch.setattr("pgflow_cli.admin.broker._BROKEN", 0.5)
-    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.1)
+    monkeypatch.setattr("pgflow_cli.admin.events._LOOK", 0.3)
+    monkeypatch.setattr("pgflow_cli.admin.events._BROKEN", 0.5)
+    monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 0.1)
 
 
 class Stream:
@@ -143,7 +143,7 @@ def test_a_notification_is_told_before_the_next_look(
     monkeypatch: pytest.MonkeyPatch,
     wait_until: Callable[..., Any],
 ) -> None:
-    monkeypatch.setattr("pgflow_cli.admin.broker._LOOK", 3600.0)
+    monkeypatch.setattr("pgflow_cli.admin.events._LOOK", 3600.0)
     with listening(serve().port) as stream:
         stream.event("alerts")
         wait_until(lambda: listeners(connection) == 1, "the server listens")
@@ -272,7 +272,7 @@ def test_an_outage_is_told_and_survived(
 def test_silence_is_broken_by_a_comment(
     serve: Serves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgflow_cli.admin.endpoints.events._SILENCE", 0.5)
+    monkeypatch.setattr("pgflow_cli.admin.api.events._SILENCE", 0.5)
     with listening(serve().port) as stream:
         stream.event("alerts")
         assert stream.response.readline() == b"\n"
@@ -282,7 +282,7 @@ def test_silence_is_broken_by_a_comment(
 def test_a_stream_does_not_outlive_its_time(
     serve: Serves, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("pgflow_cli.admin.endpoints.events._LONGEST", 1.0)
+    monkeypatch.setattr("pgflow_cli.admin.api.events._LONGEST", 1.0)
     running = serve()
     with listening(running.port) as stream:
         assert stream.response.read().startswith(b"retry: 3000\n\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.admin import api
+from pgflow_cli.admin import application
 from tests.admin import fuzzing
 from tests.admin.planting import Planted
 
@@ -22,7 +22,7 @@ def test_every_operation_does_what_its_document_says(
     service = fuzzing.service_of(database.url)
     try:
         found = fuzzing.fuzz(
-            api.application(service),
+            application.application(service),
             token=fuzzing.TOKEN,
             examples=EXAMPLES,
             seed=SEED,
@@ -32,7 +32,9 @@ def test_every_operation_does_what_its_document_says(
         service.close()
     assert found.problems == []
     assert found.faults == 0, str(found)
-    known = {f"{r.method} {r.openapi_path}" for r in api.ROUTES if not r.of_page}
+    known = {
+        f"{r.method} {r.openapi_path}" for r in application.ROUTES if not r.of_page
+    }
     # Where it has the document from it does not ask again.
     assert found.operations == known - {"GET /openapi.json"}
     assert found.statuses[200] > 100, str(found)

@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.admin import pools
-from pgflow_cli.admin.glances import Glances
-from pgflow_cli.admin.pools import Pool
+from pgflow_cli.admin import pool as pools
+from pgflow_cli.admin.cache import Glances
+from pgflow_cli.admin.pool import Pool
 from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.inspection.queues import Census
 from pgflow_cli.repository import Database as Settings
@@ -63,11 +63,11 @@ def test_who_asks_while_a_look_is_fresh_sees_the_same(
     connection: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 60.0)
+    monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 60.0)
     first = glances.latest()
     plant(connection, queue="emails")
     assert glances.latest() is first
-    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.0)
+    monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 0.0)
     assert names(glances.latest()) == ["emails"]
 
 

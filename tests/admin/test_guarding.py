@@ -13,14 +13,12 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli.admin import api
+from pgflow_cli.admin import application
 from pgflow_cli.admin.application import HEADERS, Application
-from pgflow_cli.admin.calls import Call
-from pgflow_cli.admin.guards import Guard
-from pgflow_cli.admin.plan import AdminPlan
-from pgflow_cli.admin.routes import Route
+from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.routes import Call, Route
+from pgflow_cli.admin.security import COOKIE, Guard, Keyring, Role
 from pgflow_cli.admin.service import Service
-from pgflow_cli.admin.tokens import COOKIE, Keyring, Role
 from pgflow_cli.errors import OutcomeUnknown, PgflowError
 from pgflow_cli.telemetry import log_format
 from tests.admin.conftest import making_clients, problem_of
@@ -52,14 +50,14 @@ def each(routes: list[Route]) -> pytest.MarkDecorator:
     )
 
 
-EVERY = each([*api.ROUTES])
-EVERY_THAT_ENDS = each([r for r in api.ROUTES if r.path not in _STREAMS])
+EVERY = each([*application.ROUTES])
+EVERY_THAT_ENDS = each([r for r in application.ROUTES if r.path not in _STREAMS])
 
 
 @pytest.fixture(autouse=True)
 def _many_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an address show more wrong tokens than these tests do."""
-    monkeypatch.setattr("pgflow_cli.admin.guards._FAILURES", 100_000)
+    monkeypatch.setattr("pgflow_cli.admin.security._FAILURES", 100_000)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +259,7 @@ def test_only_digests_of_tokens_are_kept() -> None:
 def test_a_probe_is_not_refused_for_what_it_shows(
     refusing: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgflow_cli.admin.guards._FAILURES", 10)
+    monkeypatch.setattr("pgflow_cli.admin.security._FAILURES", 10)
     client = refusing(**TOKENS)
     headers = {"X-Api-Key": "wrong-wrong-wrong-wrong"}
     for _ in range(12):
@@ -379,7 +377,7 @@ def test_what_the_database_is_called_is_nobodys_business(
     url = f"postgresql://someone:{CANARY}@127.0.0.1:1/away?connect_timeout=2"
     client = refusing(url=url, **TOKENS)
     with caplog.at_level(logging.DEBUG):
-        for route in api.ROUTES:
+        for route in application.ROUTES:
             if path_of(route) in _STREAMS:
                 continue
             answer = ask(client, route, X_Api_Key=TOKEN)
@@ -404,7 +402,7 @@ def test_payloads_are_in_no_answer_but_those_that_were_asked_for(
     dead = plant_dead(connection, 2, payload=payload)
     client = client_of(**TOKENS)
     with caplog.at_level(logging.DEBUG):
-        for route in api.ROUTES:
+        for route in application.ROUTES:
             if path_of(route) in _STREAMS or not route.is_safe:
                 continue
             path = path_of(route).replace(_SAMPLES["job_id"], str(dead[0]))

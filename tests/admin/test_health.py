@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli.admin import api
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as Settings
@@ -40,7 +40,7 @@ def beside(
     """A client of a server beside that supervisor."""
     plan = AdminPlan(url=database.url, access_log=False, probe_only=request.param)
     service = Service(plan, beat=supervisor.turned_at)
-    yield Client(api.application(service))
+    yield Client(application.application(service))
     service.end()
     service.close()
 
@@ -60,7 +60,7 @@ def test_without_our_schema_a_server_lives_and_is_not_ready(
     empty_database: Database,
 ) -> None:
     service = Service(AdminPlan(url=empty_database.url, access_log=False))
-    client = Client(api.application(service))
+    client = Client(application.application(service))
     try:
         assert client.get("/health").text == "ok"
         assert client.get("/health/started").text == "ok"

@@ -9,7 +9,7 @@ from http.cookies import Morsel, SimpleCookie
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli.admin.tokens import COOKIE, Keyring
+from pgflow_cli.admin.security import COOKIE, Keyring
 from tests.admin.conftest import problem_of
 
 TOKEN, READER, SCRAPER = "operate-" * 4, "only-read-" * 4, "only-scrape-" * 3

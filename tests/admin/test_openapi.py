@@ -11,13 +11,13 @@ import jsonschema
 import pytest
 from werkzeug.test import Client
 
-from pgflow_cli.admin import api, openapi
+from pgflow_cli.admin import application, openapi
 from pgflow_cli.admin.routes import Route
 from tests.admin.fuzzing import HANGS_UP
 from tests.admin.planting import Planted
 
 README = Path(__file__).parents[2] / "README.md"
-API = [route for route in api.ROUTES if not route.of_page]
+API = [route for route in application.ROUTES if not route.of_page]
 READING = [route for route in API if route.is_safe]
 
 
@@ -28,7 +28,7 @@ def document(client: Client) -> dict[str, Any]:
 
 
 def test_the_document_that_is_served_is_what_the_code_says(document):
-    said = openapi.document(api.ROUTES, api.SHAPES, guarded=False)
+    said = openapi.document(application.ROUTES, application.SHAPES, guarded=False)
     assert document == json.loads(json.dumps(said))
 
 
@@ -76,7 +76,7 @@ def test_whatever_changes_something_may_be_refused_to_a_page_of_another_origin(
 def test_two_shapes_never_have_one_name():
     shapes: dict[str, Any] = {}
     answers = [route.answer for route in API]
-    for shape in (*api.SHAPES, *(a for a in answers if hasattr(a, "fields"))):
+    for shape in (*application.SHAPES, *(a for a in answers if hasattr(a, "fields"))):
         assert shapes.setdefault(shape.name, shape.schema) == shape.schema, shape.name
 
 

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli.admin.pages import words
-from pgflow_cli.admin.rendering import local_path
+from pgflow_cli.admin.ui import template_filters
+from pgflow_cli.admin.ui.rendering import local_path
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients
 from tests.admin.planting import Planted, plant_everything
@@ -403,7 +403,7 @@ def test_a_payload_is_shown_on_request_and_capped(
     assert "xxxx" not in page(client, f"/ui/jobs/{job}")
     capped = page(client, f"/ui/jobs/{job}?payload=shown")
     assert "xxxx" in capped
-    assert f"the first {words.LONGEST:,} shown" in capped
+    assert f"the first {template_filters.LONGEST:,} shown" in capped
     assert "the end" not in capped
     assert "the end" in page(client, f"/ui/jobs/{job}?payload=all")
 

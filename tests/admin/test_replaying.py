@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from pgflow_cli.admin import api, runners
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin import application, replay_runner
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.audit import Operator
@@ -531,10 +531,12 @@ def test_a_server_that_ends_leaves_its_plan_to_be_resumed(
 ) -> None:
     plant_dead(connection, 20)
     service = Service(AdminPlan(url=database.url, access_log=False))
-    plan_id = run(Client(api.application(service)), all=True, canary=2)
+    plan_id = run(Client(application.application(service)), all=True, canary=2)
     wait_until(lambda: created(connection) == 2, "the canary is created")
     service.end()
-    problem_of(order(Client(api.application(service)), all=True, dry_run=False), 503)
+    problem_of(
+        order(Client(application.application(service)), all=True, dry_run=False), 503
+    )
     service.close()
     assert not [t for t in threading.enumerate() if t.name.endswith(f"-{plan_id}")]
     assert client.get(f"/replays/{plan_id}").get_json()["state"] == "running"
@@ -568,10 +570,10 @@ def test_a_run_goes_on_after_an_outage(
 def test_a_server_runs_so_many_plans_at_once(
     client: Client, connection: Connection, wait_until: Waits
 ) -> None:
-    sources = plant_dead(connection, 2 * runners.MOST + 2)
+    sources = plant_dead(connection, 2 * replay_runner.MOST + 2)
     plans = [
         run(client, ids=sources[2 * n : 2 * n + 2], canary=1)
-        for n in range(runners.MOST)
+        for n in range(replay_runner.MOST)
     ]
     before = rows(connection, "select count(*) from pgflow.replay_plans")
     refused = order(client, ids=sources[-2:], dry_run=False)

@@ -28,7 +28,7 @@ import psutil
 import psycopg
 
 from pgflow_cli.admin import server as admin_server
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin.options import AdminPlan
 from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter

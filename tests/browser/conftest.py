@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from pgflow_cli.admin.plan import AdminPlan
+from pgflow_cli.admin.options import AdminPlan
 from tests.admin.running import Running
 from tests.browser.town import Connection, Town, plant_town
 from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Visits

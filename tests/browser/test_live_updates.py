@@ -35,8 +35,8 @@ _TELL = "stream.dispatchEvent(new Event('queues'))"
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a server look for changes more often than every two seconds."""
-    monkeypatch.setattr("pgflow_cli.admin.broker._LOOK", 0.3)
-    monkeypatch.setattr("pgflow_cli.admin.glances._FRESH", 0.1)
+    monkeypatch.setattr("pgflow_cli.admin.events._LOOK", 0.3)
+    monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 0.1)
 
 
 def says(page: Page, words: str) -> None:

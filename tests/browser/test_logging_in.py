@@ -8,7 +8,7 @@ import logging
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from pgflow_cli.admin.tokens import COOKIE
+from pgflow_cli.admin.security import COOKIE
 from tests.admin.running import Running
 from tests.browser.conftest import Serves
 from tests.browser.visits import Visits

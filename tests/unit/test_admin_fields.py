@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from pgflow_cli.admin import kinds
-from pgflow_cli.admin.fields import Field, read_body, read_query
-from pgflow_cli.admin.kinds import Kind
+from pgflow_cli.admin import query
 from pgflow_cli.admin.problems import Problem
+from pgflow_cli.admin.query import Field, Kind, read_body, read_query
 
-COUNT = Field("count", kinds.whole(1, 10), default=3)
-NAMES = Field("name", kinds.text(most=5), many=True)
+COUNT = Field("count", query.whole(1, 10), default=3)
+NAMES = Field("name", query.text(most=5), many=True)
 
 
 def refusal(kind: Kind, value: Any) -> Problem:
@@ -30,12 +29,12 @@ def refusal(kind: Kind, value: Any) -> Problem:
 @pytest.mark.parametrize(
     ("kind", "good"),
     [
-        (kinds.text(most=3), ["", "abc", "äöü"]),
-        (kinds.whole(-1, 2), [-1, 0, 2]),
-        (kinds.number(0.5, 2), [0.5, 1, 2.0]),
-        (kinds.flag(), [True, False]),
-        (kinds.one_of("a", "b"), ["a"]),
-        (kinds.length(1, 60), ["1s", "1m", 1, 59.5]),
+        (query.text(most=3), ["", "abc", "äöü"]),
+        (query.whole(-1, 2), [-1, 0, 2]),
+        (query.number(0.5, 2), [0.5, 1, 2.0]),
+        (query.flag(), [True, False]),
+        (query.one_of("a", "b"), ["a"]),
+        (query.length(1, 60), ["1s", "1m", 1, 59.5]),
     ],
 )
 def test_what_is_acceptable_is_read(kind: Kind, good: list[Any]) -> None:
@@ -46,14 +45,14 @@ def test_what_is_acceptable_is_read(kind: Kind, good: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [
-        (kinds.text(most=3), ["abcd", "a\0", "\ud800", 1, None, ["a"], {}]),
-        (kinds.whole(-1, 2), [3, -2, True, 1.0, "1", None, 10**30]),
-        (kinds.number(0.5, 2), [0.4, 2.1, True, "1", float("nan"), float("inf")]),
-        (kinds.flag(), [0, 1, "true", None]),
-        (kinds.one_of("a", "b"), ["A", "", 1]),
-        (kinds.length(1, 60), ["0s", "61s", "x", True, 0, 61, "1" * 100, None]),
-        (kinds.moment("past"), ["x", 1, "", "2026-13-01", "1" * 100]),
-        (kinds.document(), [[], "x", 1, None]),
+        (query.text(most=3), ["abcd", "a\0", "\ud800", 1, None, ["a"], {}]),
+        (query.whole(-1, 2), [3, -2, True, 1.0, "1", None, 10**30]),
+        (query.number(0.5, 2), [0.4, 2.1, True, "1", float("nan"), float("inf")]),
+        (query.flag(), [0, 1, "true", None]),
+        (query.one_of("a", "b"), ["A", "", 1]),
+        (query.length(1, 60), ["0s", "61s", "x", True, 0, 61, "1" * 100, None]),
+        (query.moment("past"), ["x", 1, "", "2026-13-01", "1" * 100]),
+        (query.document(), [[], "x", 1, None]),
     ],
 )
 def test_anything_else_is_refused_by_name_without_repeating_it(
@@ -69,15 +68,15 @@ def test_anything_else_is_refused_by_name_without_repeating_it(
     "text", ["1999-01-01", "9999-06-01", "10000-01-01", "Infinity"]
 )
 def test_a_time_that_nobody_means_is_out_of_range(text: str) -> None:
-    assert refusal(kinds.moment("past"), text).status == 422
+    assert refusal(query.moment("past"), text).status == 422
 
 
 def test_a_relative_time_stays_one() -> None:
-    assert kinds.moment("past").read("15m").offset == timedelta(minutes=-15)
+    assert query.moment("past").read("15m").offset == timedelta(minutes=-15)
 
 
 def test_a_clamped_number_is_moved_to_its_bounds() -> None:
-    limit = Field("limit", kinds.whole(1, 500, clamped=True), default=100)
+    limit = Field("limit", query.whole(1, 500, clamped=True), default=100)
     for given_, read in (("0", 1), ("-5", 1), ("501", 500), ("7", 7)):
         assert read_query(MultiDict({"limit": given_}), [limit]) == {"limit": read}
     assert read_query(MultiDict(), [limit]) == {"limit": 100}
@@ -114,7 +113,7 @@ def test_an_item_of_a_list_is_refused_as_one() -> None:
 
 
 def test_a_length_beyond_all_bounds_is_told_the_bounds_of_its_field() -> None:
-    assert "from 1s to 1m" in refusal(kinds.length(1, 60), "99999d").error
+    assert "from 1s to 1m" in refusal(query.length(1, 60), "99999d").error
 
 
 def test_an_empty_field_of_a_form_is_an_absent_one() -> None:
@@ -139,7 +138,7 @@ def test_a_body_is_an_object_of_known_fields() -> None:
 
 
 def test_what_is_required_must_be_there() -> None:
-    wanted = Field("it", kinds.text(), required=True)
+    wanted = Field("it", query.text(), required=True)
     for read in (
         lambda: read_body({}, [wanted]),
         lambda: read_body({"it": None}, [wanted]),
@@ -152,13 +151,13 @@ def test_what_is_required_must_be_there() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_whatever_is_sent_is_read_or_refused(value: Any) -> None:
     for kind in (
-        kinds.text(),
-        kinds.whole(0, 9),
-        kinds.number(0, 9),
-        kinds.flag(),
-        kinds.moment("past"),
-        kinds.length(0, 9),
-        kinds.document(),
+        query.text(),
+        query.whole(0, 9),
+        query.number(0, 9),
+        query.flag(),
+        query.moment("past"),
+        query.length(0, 9),
+        query.document(),
     ):
         with suppress(Problem):
             Field("it", kind).read(value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.admin.pages.conditions import condition
+from pgflow_cli.admin.ui.queue_conditions import condition
 from tests.unit.test_dashboard import DEFAULT, EMAILS, look
 
 

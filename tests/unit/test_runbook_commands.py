@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pgflow_cli.admin import api
+from pgflow_cli.admin import application
 from pgflow_cli.admin.routes import url_map
 from tests.deployment import TREE, UNITS, compose, environment_of, manifests, parse
 
@@ -155,7 +155,9 @@ def test_an_address_is_a_route_of_the_admin_server(address: str) -> None:
     parts = urlsplit(address)
     assert f"{parts.hostname}:{parts.port}" == "localhost:3003"
     assert parts.port == int(SERVICES["pgflow"]["ports"][0].split(":")[1])
-    found, _ = url_map(api.ROUTES).bind("localhost").match(parts.path, method="GET")
+    found, _ = (
+        url_map(application.ROUTES).bind("localhost").match(parts.path, method="GET")
+    )
     assert found.path == parts.path
 
 

@@ -261,7 +261,7 @@ def test_what_is_not_sampled_is_carried_on_as_such(
 
 def test_nothing_of_opentelemetry_is_imported_by_itself() -> None:
     program = (
-        "import sys, pgflow_cli, pgflow_cli.worker.worker, pgflow_cli.operations.enqueue;"
+        "import sys, pgflow_cli.worker.worker, pgflow_cli.operations.enqueue;"
         "from pgflow_cli import App; from pgflow_cli.telemetry import spans;"
         "app = App(); app.handler('a')(lambda job: job.enqueue('b'));"
         "app.run('a'); spans.flush(1); assert spans.consumer('w') is None;"

@@ -6,7 +6,7 @@ import hmac
 
 import pytest
 
-from pgflow_cli.admin.tokens import COOKIE_SECONDS, Keyring, Role
+from pgflow_cli.admin.security import COOKIE_SECONDS, Keyring, Role
 from pgflow_cli.errors import ConfigurationError
 
 OPERATOR = "operator-token-0123456789"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pgflow_cli.admin.plan import LOOPBACK
+from pgflow_cli.admin.options import LOOPBACK
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.settings import sources
 from pgflow_cli.cli.settings.option import COMMAND_LINE, Session, Setting

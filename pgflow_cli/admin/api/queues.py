@@ -1,0 +1,150 @@
+"""Queues: what waits, runs and has died, how fast, and whether it drains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgflow_cli.admin import query, query_filters, shapes
+from pgflow_cli.admin.query import Field
+from pgflow_cli.admin.routes import Call, Route
+from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
+from pgflow_cli.inspection import queues
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
+from pgflow_cli.models.queues import COUNTED, MOST_QUEUES
+
+NAME_IN_PATH = Field("name", query_filters.QUEUE_NAME, "The queue's name.")
+WINDOW = Field(
+    "window",
+    query.length(20, 7200),
+    "How far back rates look: 20s to 2h.",
+    queues.WINDOW,
+)
+DRAIN = Shape(
+    "Drain",
+    {
+        "verdict": shapes.word("empty", "draining", "steady", "growing", "unknown"),
+        "seconds": maybe(NUMBER),
+        "workers_needed": maybe(WHOLE),
+        "window_seconds": NUMBER,
+        "samples": WHOLE,
+    },
+    {
+        "seconds": "Until it is empty; null unless it drains.",
+        "workers_needed": "How many more would let it drain; null unless it grows.",
+        "samples": "Jobs that came or were done in the window: 20 or more tell.",
+    },
+)
+_LIMIT = maybe(WHOLE)
+LIMITS = Shape(
+    "QueueLimits",
+    {
+        "max_in_flight": _LIMIT,
+        "max_attempts_per_minute": _LIMIT,
+        "throttle_delay_ms": _LIMIT,
+        "max_payload_bytes": _LIMIT,
+        "max_enqueue_per_minute": _LIMIT,
+    },
+)
+PAUSE = Shape("Pause", {"by": maybe(TEXT), "note": maybe(TEXT), "until": maybe(TIME)})
+QUEUE = Shape(
+    "Queue",
+    {
+        "queue": TEXT,
+        "runnable": WHOLE,
+        "scheduled": WHOLE,
+        "running": WHOLE,
+        "dlq": WHOLE,
+        "oldest_age_seconds": maybe(NUMBER),
+        "in_per_sec": NUMBER,
+        "out_per_sec": NUMBER,
+        "drain": DRAIN.reference,
+        "workers": WHOLE,
+        "policy": LIMITS.reference,
+        "paused": maybe(PAUSE.reference),
+        "counts_are_exact": FLAG,
+    },
+    {
+        "dlq": "Dead letters that nobody has resolved.",
+        "oldest_age_seconds": "For how long the oldest runnable job has been due.",
+        "policy": "Its limits; null: none of its own.",
+        "counts_are_exact": f"False where a count has ended at {COUNTED:,}.",
+    },
+)
+QUEUES = Shape(
+    "QueuePage",
+    {"items": shapes.array(QUEUE.reference), "next_after": maybe(TEXT)},
+    {"next_after": "The `after` of the next page; null on the last one."},
+)
+PAGE = (
+    Field(
+        "limit",
+        query.whole(1, MOST_QUEUES, clamped=True),
+        f"How many at most; moved to 1 to {MOST_QUEUES}.",
+        MOST_QUEUES,
+    ),
+    Field("after", query_filters.QUEUE_NAME, "next_after of the page before."),
+)
+
+
+def list_queues(call: Call) -> Any:
+    """Return a page of queues with their depth, rates, forecast, limits and pause."""
+    taken, last = page(call, window=call.query["window"])
+    return {
+        "items": [document(status) for status in taken.queues],
+        "next_after": last,
+    }
+
+
+def page(call: Call, *, window: float = queues.WINDOW) -> tuple[Census, str | None]:
+    """Look at the page of queues that was asked for."""
+    chosen = query_filters.job_filter({"queue": call.query["queue"]})
+    with call.reading() as repository:
+        return queues.take_page(
+            repository,
+            chosen,
+            after=call.query["after"],
+            limit=call.query["limit"],
+            window=window,
+        )
+
+
+def show_queue(call: Call) -> Any:
+    """Return one queue."""
+    name, window = call.path["name"], call.query["window"]
+    with call.reading() as repository:
+        return document(queues.take_one(repository, name, window=window))
+
+
+def document(status: QueueStatus) -> dict[str, Any]:
+    """Return a queue as HTTP has it."""
+    paused = status.paused
+    return QUEUE.of(status) | {
+        "drain": DRAIN.of(status.drain),
+        "policy": LIMITS.of(status.policy),
+        "paused": None if paused is None else PAUSE.of(paused),
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/queues",
+        list_queues,
+        "List queues: what waits, runs and has died, how fast, and whether it drains.",
+        about=f"By name. Counts end at {COUNTED:,}; rates are of the window.",
+        query=(query_filters.QUEUE, WINDOW, *PAGE),
+        answer=QUEUES,
+    ),
+    Route(
+        "GET",
+        "/queues/<name>",
+        show_queue,
+        "Return one queue.",
+        parameters=(NAME_IN_PATH,),
+        query=(WINDOW,),
+        answer=QUEUE,
+        errors={404: "Nobody has ever used a queue of that name."},
+    ),
+)
+SHAPES = (DRAIN, LIMITS, PAUSE, QUEUE)

@@ -1,0 +1,191 @@
+"""The first page: is anything wrong, which queue, since when, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from werkzeug.wrappers import Response
+
+from pgflow_cli.admin.query import Field, one_of, text
+from pgflow_cli.admin.routes import Call, Route
+from pgflow_cli.admin.security import Role
+from pgflow_cli.admin.ui import command_line, layout, rendering
+from pgflow_cli.formats import times
+from pgflow_cli.formats.times import Instant
+from pgflow_cli.inspection import alerts
+from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queues import Census
+from pgflow_cli.models.selection import JobFilter
+
+_MOST = 40  # queues; it is sent again with each update
+_MOST_REASONS = 8
+_LATELY = Instant(offset=timedelta(minutes=-15))  # as the page says it
+_LONG_WAIT = 300.0  # seconds; the alert in docker/prometheus/alerts.yml waits as long
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number to be read from afar, what it is about, and where to look closer."""
+
+    name: str
+    value: str
+    note: str
+    path: str
+    query: dict[str, str]
+    tone: str = "calm"
+
+
+def overview(call: Call) -> Response:
+    """Show what waits, runs and has died, queues in trouble first."""
+    taken = call.service.glances.latest()
+    ordered = by_trouble(taken)
+    with call.reading() as repository:
+        held = repository.group_decisions(JobFilter(since=_LATELY), "all")
+    return layout.page(
+        call,
+        "overview.html",
+        title="Overview",
+        tiles=list(_tiles(taken)),
+        queues=ordered[:_MOST],
+        beyond=taken.known - len(ordered[:_MOST]),
+        held=held[:_MOST_REASONS],
+        held_command=command_line.line(
+            "decisions", "list", since="15m", group="reason"
+        ),
+        command="pgflow top",
+    )
+
+
+def set_theme(call: Call) -> Response:
+    """Remember light, dark, or as the system has it."""
+    response = layout.go(call, rendering.local_path(call.body["back"]))
+    layout.set_cookie(call, response, layout.THEME_COOKIE, call.body["theme"])
+    return response
+
+
+def set_updates(call: Call) -> Response:
+    """Remember whether pages update themselves."""
+    response = layout.go(call, rendering.local_path(call.body["back"]))
+    layout.set_cookie(call, response, layout.PAUSE_COOKIE, call.body["updates"])
+    return response
+
+
+def by_trouble(taken: Census) -> list[QueueStatus]:
+    """Return queues: those with an alert first, then by how long jobs have waited."""
+    troubled = {alert.queue for alert in alerts.listed(taken)}
+
+    def rank(status: QueueStatus) -> tuple[bool, float, str]:
+        waited = status.oldest_age_seconds or 0.0
+        return status.queue not in troubled, -waited, status.queue
+
+    return sorted(taken.queues, key=rank)
+
+
+def _tiles(taken: Census) -> Iterator[Tile]:
+    queues = taken.queues
+    yield Tile(
+        "Runnable",
+        _total(queues, "runnable"),
+        f"{_total(queues, 'scheduled')} scheduled",
+        "/ui/jobs",
+        {"status": "queued"},
+    )
+    yield _oldest(queues)
+    yield _running(taken)
+    out = sum(status.out_per_sec for status in queues)
+    into = sum(status.in_per_sec for status in queues)
+    yield Tile(
+        "Out/s", f"{out:,.1f}", f"in/s {into:,.1f}", "/ui/jobs", {"status": "succeeded"}
+    )
+    yield _retries(taken)
+    dead = any(status.dlq for status in queues)
+    fresh = sum(rate.dlq for rate in taken.measures.rates.values())
+    yield Tile(
+        "DLQ",
+        _total(queues, "dlq"),
+        f"{fresh:,} new in 60 s" if fresh else "none new in 60 s",
+        "/ui/dlq",
+        {},
+        "bad" if fresh else "warn" if dead else "calm",
+    )
+
+
+def _total(queues: list[QueueStatus], name: str) -> str:
+    """Return how many there are; a plus says that some queue was not counted out."""
+    more = any(getattr(each.measure, name) > each.counted for each in queues)
+    return f"{sum(getattr(each, name) for each in queues):,}{'+' if more else ''}"
+
+
+def _oldest(queues: list[QueueStatus]) -> Tile:
+    waiting = [s for s in queues if s.oldest_age_seconds is not None]
+    if not waiting:
+        return Tile("Oldest", "–", "nothing waits", "/ui/queues", {})
+    longest = max(waiting, key=lambda status: status.oldest_age_seconds or 0.0)
+    age = longest.oldest_age_seconds or 0.0
+    return Tile(
+        "Oldest",
+        times.format_duration(age),
+        f"waits in {longest.queue}",
+        f"/ui/queues/{longest.queue}",
+        {},
+        "bad" if age > _LONG_WAIT else "calm",
+    )
+
+
+def _running(taken: Census) -> Tile:
+    workers = taken.measures.workers
+    alive = [worker for worker in workers if worker.alive and not worker.spare]
+    slots = sum(worker.slots for worker in alive)
+    running = sum(status.running for status in taken.queues)
+    many = "" if len(alive) == 1 else "s"
+    return Tile(
+        "Running",
+        f"{running:,}",
+        f"{slots:,} slots of {len(alive)} worker{many}",
+        "/ui/jobs",
+        {"status": "running"},
+        "bad"
+        if not alive and any(status.runnable for status in taken.queues)
+        else "calm",
+    )
+
+
+def _retries(taken: Census) -> Tile:
+    rates = taken.measures.rates.values()
+    ended, again = sum(r.ended for r in rates), sum(r.again for r in rates)
+    percent = 100 * again / ended if ended else None
+    return Tile(
+        "Retry %",
+        "–" if percent is None else f"{percent:.1f}",
+        f"of {ended:,} attempts in 60 s",
+        "/ui/jobs",
+        {"status": "scheduled"},
+        "warn" if percent is not None and percent > alerts.RETRIES else "calm",
+    )
+
+
+BACK = Field("back", text(most=4000), "The path to be sent back to.")
+
+ROUTES = (
+    Route("GET", "/", overview, "The page for operators.", of_page=True),
+    Route(
+        "POST",
+        "/ui/theme",
+        set_theme,
+        "Remember light or dark.",
+        body=(Field("theme", one_of(*layout.THEMES), required=True), BACK),
+        role=Role.READ,
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/updates",
+        set_updates,
+        "Remember whether pages update themselves.",
+        body=(Field("updates", one_of("on", "off"), required=True), BACK),
+        role=Role.READ,
+        of_page=True,
+    ),
+)
