@@ -91,7 +91,7 @@ def run(
     from waitress import wasyncore  # noqa: PLC0415 - start-up stays quick
 
     from pgflow_cli.admin import application as api  # noqa: PLC0415 - the API needs us
-    from pgflow_cli.admin import service
+    from pgflow_cli.admin import service  # noqa: PLC0415 - the same
 
     means = service.Service(plan, beat=beat)
     server = serve(plan, bound, api.application(means))
