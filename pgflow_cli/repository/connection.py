@@ -232,6 +232,26 @@ class Link:
         with self._call(commits=True):
             block.__exit__(None, None, None)
 
+    def begin_snapshot(self) -> None:
+        """Have every statement of the transaction see the same instant."""
+        self.execute("begin_snapshot", None, None)
+
+    def limit_statements(self, milliseconds: int) -> None:
+        """Give up on statements that take longer, until the transaction ends."""
+        self.tuples("limit_statements", {"milliseconds": milliseconds})
+
+    def limit_lock_waits(self, milliseconds: int) -> None:
+        """Wait no longer than this for a lock, until the transaction ends."""
+        self.tuples("limit_lock_waits", {"milliseconds": milliseconds})
+
+    def plan_by_index(self) -> None:
+        """Have the planner read by an index where there is one, in this transaction."""
+        self.tuples("plan_by_index")
+
+    def read_clock(self, *, timeout: float | None = None) -> float:
+        """Return the database's time, in seconds since 1970."""
+        return float(self.tuples("read_clock", timeout=timeout)[0][0])
+
     def run_text(
         self, text: str, *, timeout: float | None = None, alone: bool = False
     ) -> psycopg.Cursor[Any]:
