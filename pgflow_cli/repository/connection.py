@@ -98,7 +98,7 @@ class Link:
         timeout: float | None = None,
         steady: bool = False,
     ) -> list[Row]:
-        """Run `queries/NAME.sql` and return its rows as `model`."""
+        """Run the statement of a name and return its rows as `model`."""
         cursor = self.execute(
             name, parameters, class_row(model), timeout=timeout, steady=steady
         )
@@ -111,7 +111,7 @@ class Link:
         *,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Run `queries/NAME.sql` and return its rows as tuples."""
+        """Run the statement of a name and return its rows as tuples."""
         cursor = self.execute(name, parameters, tuple_row, timeout=timeout)
         return cursor.fetchall() if cursor.description else []
 
@@ -122,7 +122,7 @@ class Link:
         *,
         timeout: float | None = None,
     ) -> int:
-        """Run `queries/NAME.sql` and return the number of rows it changed."""
+        """Run the statement of a name and return the number of rows it changed."""
         return self.execute(name, parameters, tuple_row, timeout=timeout).rowcount
 
     def execute(
@@ -134,7 +134,7 @@ class Link:
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` under the watchdog and return its cursor.
+        """Run the statement of a name under the watchdog and return its cursor.
 
         A `steady` statement is planned once for a connection, whatever its parameters:
         for those whose planning takes longer than running them.

@@ -149,7 +149,7 @@ class BorrowedLink(Link):
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` in whatever transaction the connection is in.
+        """Run the statement of a name in whatever transaction the connection is in.
 
         Within a pipeline of the caller's, too, it has ended when this returns; it does
         not end the pipeline's implicit transaction.

@@ -111,8 +111,8 @@ class Explanations(Statements):
 
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
-        rates = self._metrics.rates_of([job.queue], _RATE_WINDOW)
-        arrivals = self._metrics.arrivals(_RATE_WINDOW)
+        rates = self._metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
+        arrivals = self._metrics.measure_arrivals(_RATE_WINDOW)
         return _rates(job.queue, [*rates.values()], arrivals)
 
     def _holders(self, job: JobDescription) -> list[Holder]:

@@ -53,7 +53,7 @@ class Fence(Statements):
         Live leases keep theirs. What is left is in one place, and numbers go on.
         """
         with self.transaction():
-            self._unsettled_leases.lock_interrupted()
+            self._unsettled_leases.lock_interrupted_leases()
             removed = self.link.count("remove_archived_copies")
             removed += self.link.count("remove_reloaded_jobs")
             removed += self.link.count("trim_interrupted_leases")

@@ -65,11 +65,11 @@ class Metrics(Statements):
         with self._one_instant() as asked_at:
             self.link.limit_statements(_PATIENCE_MS)
             [cluster] = self.link.rows("describe_cluster", ClusterFacts)
-            arrivals = self.arrivals(window)
+            arrivals = self.measure_arrivals(window)
             return Measures(
                 cluster,
                 self._queues(queues, counted),
-                self.rates_of(queues, window),
+                self.measure_queue_rates(queues, window),
                 {arrival.queue: arrival for arrival in arrivals},
                 arrivals[0].covered,
                 self._workers.list_workers(),
@@ -111,10 +111,10 @@ class Metrics(Statements):
                 queues,
             )
             rates: dict[str, RateMeasure] = look.at(
-                "rates", lambda: self.rates_of(names, window), {}
+                "rates", lambda: self.measure_queue_rates(names, window), {}
             )
             arrivals: list[ArrivalMeasure] = look.at(
-                "arrivals", lambda: self.arrivals(window), []
+                "arrivals", lambda: self.measure_arrivals(window), []
             )
             workers: list[WorkerProcess] = look.at(
                 "workers", self._workers.list_workers, []
@@ -161,13 +161,15 @@ class Metrics(Statements):
         wanted = {"queues": list(names), "limit": counted + 1}
         return self.link.rows("measure_queues", QueueMeasure, wanted)
 
-    def rates_of(self, names: Sequence[str], window: float) -> dict[str, RateMeasure]:
+    def measure_queue_rates(
+        self, names: Sequence[str], window: float
+    ) -> dict[str, RateMeasure]:
         """Return how fast jobs of queues have ended in the last `window` seconds."""
         wanted = {"queues": list(names), "window": window}
         rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
         return {rate.queue: rate for rate in rates}
 
-    def arrivals(self, window: float) -> list[ArrivalMeasure]:
+    def measure_arrivals(self, window: float) -> list[ArrivalMeasure]:
         """Return how fast jobs have come in the last `window` seconds, by queue."""
         wanted = {"window": window, "limit": SAMPLED}
         return self.link.rows("measure_arrivals", ArrivalMeasure, wanted)

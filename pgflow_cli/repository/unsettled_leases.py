@@ -143,7 +143,7 @@ class UnsettledLeases(Statements):
         }
         return self.link.tuples("lock_worker_leases", wanted)
 
-    def lock_interrupted(self) -> list[str]:
+    def lock_interrupted_leases(self) -> list[str]:
         """Lock the leases of workers that are not known; return their ids."""
         return [row[0] for row in self.link.tuples("lock_interrupted_leases")]
 
@@ -162,7 +162,7 @@ class UnsettledLeases(Statements):
         """
         with self.transaction():
             return self._end(
-                self.lock_interrupted(),
+                self.lock_interrupted_leases(),
                 status=status,
                 started=None,
                 crash_budget=_NO_ATTEMPT_YET,

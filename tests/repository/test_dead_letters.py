@@ -80,9 +80,8 @@ def test_a_filter_finds_those_and_no_others(connection, repository, name):
     assert repository.dead_letters.choose_dead_letters(chosen) == [wanted]
     assert [g.count for g in repository.dead_letters.group_dead_letters(
         chosen, by="queue", limit=10)] == [1]  # fmt: skip
-    assert [row.jobs for row in repository.dead_letters.count_dead_letters(chosen, limit=10)] == [
-        1, 0,
-    ]  # fmt: skip
+    counted = repository.dead_letters.count_dead_letters(chosen, limit=10)
+    assert [row.jobs for row in counted] == [1, 0]
     assert [
         row.id for row in repository.dead_letters.export_dead_letters(chosen, limit=9)
     ] == [wanted]

@@ -260,7 +260,7 @@ def test_a_count_ends_at_its_limit_though_statistics_know_nothing(database, conn
 
 def test_a_measure_never_goes_by_a_bitmap(repository):
     """Of a million jobs without statistics it took seconds; of few, no plan shows."""
-    with repository._one_instant():
+    with repository.metrics._one_instant():
         for name in ("enable_bitmapscan", "enable_seqscan", "jit"):
             [row] = repository.link.raw().execute(f"show {name}").fetchall()
             assert row == ("off",), name

@@ -88,7 +88,7 @@ class _Touched(Visitor):
 
 
 def _names() -> list[str]:
-    return sorted(path.stem for path in (sqlfiles.root() / "queries").glob("*.sql"))
+    return sorted(path.stem for path in sqlfiles.queries().values())
 
 
 def _partitioned() -> set[str]:
