@@ -333,8 +333,10 @@ class WakeUps:
                 self.wake()  # for what was notified before we listened
                 self._listen(listener)
             except PgflowError as error:
-                log.info(
-                    "listening again: %s",
+                log.warning(
+                    "cannot listen for new jobs, polling every %g s until that works:"
+                    " %s",
+                    self.plan.poll,
                     error,
                     extra=logs.trouble("listen_failed", error),
                 )

@@ -75,7 +75,13 @@ create table pgflow.pending (
   rank smallint not null,  -- minus the priority: one ascending index serves high priority first
   queue text not null,
   job_type text not null,
-  constraint pending_due primary key (queue, rank, run_at, job_id)
+  constraint pending_due primary key (queue, rank, run_at, job_id),
+  -- One entry that a lease cannot compute with would stop its queue. Not so on jobs, leases and job_attempts: PostgreSQL
+  -- prepares each check anew for each statement, and what only reads those takes any instant.
+  constraint run_at_lies_between_2000_and_9998 check (
+    run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+  ),
+  constraint attempt_no_is_in_range check (attempt_no between 0 and 1000000000)
 ) with (
   -- Rows live for seconds, and the entries they leave stand exactly where the next lease looks.
   autovacuum_vacuum_scale_factor = 0,
@@ -100,7 +106,10 @@ create table pgflow.queue_ranks (
   retired boolean not null default false,
   id uuid primary key default gen_random_uuid(),
   -- The transaction, whatever its savepoints (xmin may be of one of those): enqueue counts what it has added itself.
-  opened_by xid8 not null default pg_current_xact_id()
+  opened_by xid8 not null default pg_current_xact_id(),
+  constraint used_at_lies_between_2000_and_9998 check (
+    used_at >= '2000-01-01 00:00:00+00' and used_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index queue_ranks_by_place on pgflow.queue_ranks (queue, rank);
@@ -159,7 +168,11 @@ create table pgflow.dead_letters (
   resolution text,
   constraint resolution_is_known check (resolution in ('replayed', 'discarded')),
   constraint resolved_in_full check ((resolved_at is null) = (resolution is null)),
-  constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null))
+  constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null)),
+  constraint times_lie_between_2000_and_9998 check (
+    least(died_at, resolved_at) >= '2000-01-01 00:00:00+00'
+    and greatest(died_at, resolved_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index dead_letters_open on pgflow.dead_letters (died_at, job_id) where resolved_at is null;
@@ -171,7 +184,10 @@ create table pgflow.canceled_jobs (
   canceled_at timestamptz not null default now(),
   queue text not null,
   canceled_by text not null,
-  note text
+  note text,
+  constraint canceled_at_lies_between_2000_and_9998 check (
+    canceled_at >= '2000-01-01 00:00:00+00' and canceled_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index canceled_jobs_by_time on pgflow.canceled_jobs (canceled_at, job_id);
@@ -199,7 +215,11 @@ create table pgflow.workers (
   host text not null,
   code_version text,
   queues text[],  -- null: every queue
-  job_types text[]  -- null: every job type
+  job_types text[],  -- null: every job type
+  constraint times_lie_between_2000_and_9998 check (
+    least(started_at, last_heartbeat, last_leased_at, stalled_since) >= '2000-01-01 00:00:00+00'
+    and greatest(started_at, last_heartbeat, last_leased_at, stalled_since) < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 create table pgflow.queue_policies (
@@ -220,7 +240,10 @@ create table pgflow.queue_policies (
   constraint max_attempts_per_minute_is_not_negative check (max_attempts_per_minute >= 0),
   constraint throttle_delay_is_not_negative check (throttle_delay_ms >= 0),
   constraint max_payload_bytes_is_in_range check (max_payload_bytes between 2 and 16777216),
-  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0)
+  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0),
+  constraint paused_until_lies_after_2000 check (
+    paused_until >= '2000-01-01 00:00:00+00' and (paused_until < '9999-01-01 00:00:00+00' or paused_until = 'infinity')
+  )
 );
 
 -- A throttle or pause that held jobs back: one row for each queue, reason and minute.
@@ -235,7 +258,11 @@ create table pgflow.policy_decisions (
   decision text not null,
   reason_code text not null,
   details_json jsonb not null default '{}',
-  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute)
+  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute),
+  constraint times_lie_between_2000_and_9998 check (
+    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
+    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index policy_decisions_by_time on pgflow.policy_decisions (minute);
@@ -251,7 +278,11 @@ create table pgflow.ingest_decisions (
   decision text not null,
   reason_code text not null,
   details_json jsonb not null default '{}',
-  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute)
+  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute),
+  constraint times_lie_between_2000_and_9998 check (
+    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
+    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);
@@ -262,7 +293,10 @@ create table pgflow.enqueue_counters (
   minute timestamptz not null,
   count bigint not null,
   queue text not null,
-  id uuid primary key default gen_random_uuid()
+  id uuid primary key default gen_random_uuid(),
+  constraint minute_lies_between_2000_and_9998 check (
+    minute >= '2000-01-01 00:00:00+00' and minute < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 create index enqueue_counters_by_minute on pgflow.enqueue_counters (queue, minute);
@@ -274,7 +308,10 @@ create table pgflow.error_codes (
   suggested_action text not null,
   updated_at timestamptz not null default now(),
   constraint code_is_upper_case check (code ~ '^[A-Z][A-Z0-9_]{0,63}$'),
-  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget'))
+  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget')),
+  constraint updated_at_lies_between_2000_and_9998 check (
+    updated_at >= '2000-01-01 00:00:00+00' and updated_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- The two functions below are what the statement of the cycle does with rows that others change at the same time:

@@ -16,6 +16,9 @@ create table pgflow.operator_actions (
   note text,
   details_json jsonb not null default '{}',  -- what it was before, the filter, …
   job_ids uuid[] not null default '{}',  -- the first thousand
+  constraint times_lie_between_2000_and_9998 check (
+    least(at, finished_at) >= '2000-01-01 00:00:00+00' and greatest(at, finished_at) < '9999-01-01 00:00:00+00'
+  ),
   constraint action_is_a_dotted_name check (action ~ '^[a-z_]+(\.[a-z_-]+)*$')
 );
 

@@ -7,13 +7,19 @@
 alter table pgflow.queue_policies add column throttled_until timestamptz;
 alter table pgflow.queue_policies add column updated_by text;
 alter table pgflow.queue_policies add constraint throttle_delay_is_at_most_an_hour check (throttle_delay_ms <= 3600000);
+alter table pgflow.queue_policies add constraint times_lie_between_2000_and_9998 check (
+  least(throttled_until, updated_at) >= '2000-01-01 00:00:00+00' and greatest(throttled_until, updated_at) < '9999-01-01 00:00:00+00'
+);
 
 -- Attempts leased in a second of the database's clock. Only queues with a limit of attempts have rows, about sixty.
 create table pgflow.attempt_counters (
   second timestamptz not null,
   count bigint not null,
   queue text not null,
-  primary key (queue, second)
+  primary key (queue, second),
+  constraint second_lies_between_2000_and_9998 check (
+    second >= '2000-01-01 00:00:00+00' and second < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 -- What keeps a lease from a whole queue. The lease reads it, and so does everybody who explains.

@@ -12,6 +12,10 @@ create table pgflow.database_identity (
   fenced_by text,
   fence_reason text,
   constraint there_is_one_row check (only_row),
+  constraint times_lie_between_2000_and_9998 check (
+    least(recorded_at, fenced_at) >= '2000-01-01 00:00:00+00'
+    and greatest(recorded_at, fenced_at) < '9999-01-01 00:00:00+00'
+  ),
   constraint fenced_in_full check ((fenced_at is null) = (fence_reason is null))
 );
 

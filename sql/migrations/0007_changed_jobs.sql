@@ -7,7 +7,11 @@ create table pgflow.moved_jobs (
   job_id uuid primary key,
   run_at timestamptz not null,
   attempt_no integer not null,  -- attempts numbered when it was moved
-  rank smallint not null
+  rank smallint not null,
+  constraint run_at_lies_between_2000_and_9998 check (
+    run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+  ),
+  constraint rank_is_in_range check (rank between -100 and 100)
 );
 
 -- The lease under which a job ran when it was canceled: so its worker learns of it with the next heartbeat.

@@ -29,6 +29,10 @@ create table pgflow.replay_plans (
   canary_state text,
   runner text not null,
   patch jsonb,
+  constraint times_lie_between_2000_and_9998 check (
+    least(created_at, ended_at, seen_at, next_run_at) >= '2000-01-01 00:00:00+00'
+    and greatest(created_at, ended_at, seen_at, next_run_at) < '9999-01-01 00:00:00+00'
+  ),
   constraint state_is_known check (state in ('running', 'stopped', 'finished', 'undone')),
   constraint canary_state_is_known check (canary_state in ('waiting', 'passed', 'failed', 'undecided')),
   constraint ended_in_full check ((ended_at is null) = (state in ('running', 'stopped'))),
@@ -55,6 +59,9 @@ create table pgflow.replay_items (
   state text not null default 'waiting',
   problem text,
   primary key (plan_id, place),
+  constraint prior_resolved_at_lies_between_2000_and_9998 check (
+    prior_resolved_at >= '2000-01-01 00:00:00+00' and prior_resolved_at < '9999-01-01 00:00:00+00'
+  ),
   constraint state_is_known check (state in ('waiting', 'created', 'skipped', 'failed', 'undone')),
   constraint created_is_a_job check (state not in ('created', 'undone') or new_job_id is not null),
   constraint problem_is_told check ((state in ('skipped', 'failed')) = (problem is not null))

@@ -9,6 +9,10 @@ create table pgflow.backups (
   sha256 text not null,
   format text not null,
   verified text not null,  -- how: 'list', 'restore' or 'off'
+  constraint times_lie_between_2000_and_9998 check (
+    least(started_at, finished_at) >= '2000-01-01 00:00:00+00'
+    and greatest(started_at, finished_at) < '9999-01-01 00:00:00+00'
+  ),
   constraint format_is_known check (format in ('custom', 'plain', 'directory')),
   constraint verified_is_known check (verified in ('list', 'restore', 'off'))
 );

@@ -31,13 +31,20 @@ create table pgflow.maintenance_tasks (
   last_seconds double precision,
   result text,  -- null: it runs, or was killed
   detail text,
-  runner text not null  -- user, host and process that ran it last
+  runner text not null,  -- user, host and process that ran it last
+  constraint times_lie_between_2000_and_9998 check (
+    least(last_started_at, last_success_at) >= '2000-01-01 00:00:00+00'
+    and greatest(last_started_at, last_success_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- Days with so many unfinished jobs that they stay where they are: when they were looked through.
 create table pgflow.archive_sweeps (
   day date primary key,
-  swept_at timestamptz not null default now()
+  swept_at timestamptz not null default now(),
+  constraint swept_at_lies_between_2000_and_9998 check (
+    swept_at >= '2000-01-01 00:00:00+00' and swept_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- The least UUIDv7 of an instant: its first 48 bits are milliseconds.

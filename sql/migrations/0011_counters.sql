@@ -27,7 +27,10 @@ create table pgflow.worker_counters (
   outcome text not null default '',
   code text not null default '',  -- an error code or a reason code
   buckets bigint[],  -- of a histogram, the last one without a bound
-  primary key (metric, queue, job_type, outcome, code, supervisor_id)
+  primary key (metric, queue, job_type, outcome, code, supervisor_id),
+  constraint first_at_lies_between_2000_and_9998 check (
+    first_at >= '2000-01-01 00:00:00+00' and first_at < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 create index worker_counters_of_supervisor on pgflow.worker_counters (supervisor_id);
@@ -46,7 +49,10 @@ create table pgflow.queue_rates (
   seconds float8 not null default 0,  -- that the measured attempts took
   queue text not null,
   buckets bigint[],  -- of how long they took
-  primary key (queue, since)
+  primary key (queue, since),
+  constraint since_lies_between_2000_and_9998 check (
+    since >= '2000-01-01 00:00:00+00' and since < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 create index queue_rates_by_time on pgflow.queue_rates (since);

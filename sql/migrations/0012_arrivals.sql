@@ -6,7 +6,10 @@
 -- commit. Counting begins with this migration.
 create table pgflow.arrival_looks (
   age interval primary key,  -- of the slices that it looks at
-  until timestamptz not null default date_bin('10 seconds', now(), '2000-01-01 00:00:00+00')  -- the next slice
+  until timestamptz not null default date_bin('10 seconds', now(), '2000-01-01 00:00:00+00'),  -- the next slice
+  constraint until_lies_between_2000_and_9998 check (
+    until >= '2000-01-01 00:00:00+00' and until < '9999-01-01 00:00:00+00'
+  )
 );
 
 insert into pgflow.arrival_looks (age)
@@ -18,7 +21,10 @@ create table pgflow.arrival_slices (
   count bigint not null,
   queue text not null,
   job_type text not null,
-  primary key (slice, queue, job_type)
+  primary key (slice, queue, job_type),
+  constraint slice_lies_between_2000_and_9998 check (
+    slice >= '2000-01-01 00:00:00+00' and slice < '9999-01-01 00:00:00+00'
+  )
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- As before, and a series is as old as its first decision: else it would lose its place among the 200 when that one is

@@ -231,7 +231,7 @@ def test_a_refusal_while_it_works_is_an_outage(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s",
         (app_role,),
     )
-    for logger in ("unavailable, again", "listening again|heartbeat|upkeep|settle"):
+    for logger in ("unavailable, again", "cannot listen|heartbeat|upkeep|settle"):
         wait_until(
             lambda w=logger: re.search(f"({w}).*{said}", worker.log),
             f"both a worker and its supervisor are told: {said}",
