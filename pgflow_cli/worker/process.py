@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
@@ -150,6 +150,18 @@ class Child:
             elif now > run.deadline + grace:
                 late.append(run)
         return late, deaf
+
+    def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
+        """Return those of its late runs that are certainly late by their own doing.
+
+        While a process stands still none of its handlers can end, and which of them
+        holds it up cannot be seen: a deadline that passes then says nothing of its job,
+        unless no other runs.
+        """
+        if len(self.board.running()) == 1:
+            return [*late]
+        turned = self.board.turned_at()
+        return [run for run in late if run.deadline < turned]
 
     def drain(self) -> None:
         """Have it end after what runs."""

@@ -25,7 +25,7 @@ from pgflow_cli.worker.background import Maintaining, Upkeep, WakeUps
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
-from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
 from pgflow_cli.worker.options import WorkPlan
@@ -50,6 +50,11 @@ OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
+REPLACED = "the worker process was replaced because of another job"
+STOOD_STILL = (
+    "the worker process stood still past a deadline and was killed: this job or another"
+    " one that ran in it held it up"
+)
 SPARE = -1  # the number of a spare process
 
 
@@ -70,7 +75,8 @@ class Supervisor:
         self._ran_once = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
-        self._idle_since = self._began = time.monotonic()
+        self._idle_since = self._began = self._looked_at = time.monotonic()
+        self._look_again = 0.0  # at the deadlines, after we stood still
         self._failure: errors.PgflowError | None = None
         database = Database(
             plan.url,
@@ -325,32 +331,45 @@ class Supervisor:
         """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
         and whose own watch could not end it.
         """
-        for child in list(self._children):
+        now = time.monotonic()
+        if now - self._looked_at > FROZEN_AFTER:
+            # We stood still, and our processes perhaps with us: they may turn again.
+            self._look_again = now + OUTSIDE_GRACE
+        self._looked_at = now
+        for child in list(self._children) if now >= self._look_again else []:
             late, deaf = child.overrun(OUTSIDE_GRACE)
             if (late or deaf) and child.process.is_alive():
-                log.error(
-                    "a handler holds up %s %s: killed",
-                    child.name,
-                    "past its deadline"
-                    if late
-                    else "though its job was canceled or has lost its lease",
-                    extra={
-                        "event": "process_killed",
-                        "worker_id": child.name,
-                        "jobs": [run.job_id for run in (*late, *deaf)],
-                    },
-                )
-                child.kill()
-                self._hear(child)
-                self._remove(child)
-                child.pipe.close()
-                self._free_lock()
-                self._settle_dead(
-                    child,
-                    "released",
-                    "the worker process was replaced because of another job",
-                    tuple(late),
-                )
+                self._kill_held_up(child, late, deaf)
+
+    def _kill_held_up(
+        self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
+    ) -> None:
+        log.error(
+            "a handler holds up %s %s: killed",
+            child.name,
+            "past its deadline"
+            if late
+            else "though its job was canceled or has lost its lease",
+            extra={
+                "event": "process_killed",
+                "worker_id": child.name,
+                "jobs": [run.job_id for run in (*late, *deaf)],
+            },
+        )
+        child.kill()
+        guilty = child.guilty(late)
+        self._hear(child)
+        self._remove(child)
+        child.pipe.close()
+        self._free_lock()
+        known = len(guilty) == len(late)
+        self._settle_dead(
+            child,
+            # As with a crash: one that holds it up again runs apart in the end.
+            "released" if known else "lost",
+            REPLACED if known else STOOD_STILL,
+            tuple(guilty),
+        )
 
     # Ending.
 
