@@ -8,6 +8,7 @@ its `deliver`.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -31,6 +32,10 @@ GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
 SHORTAGE = 2.0
+# Seconds between two looks at deadlines after which the process has stood still: no
+# handler could end. Those that are done end within a moment.
+STOOD_STILL = 1.0
+MOMENT = 0.5
 
 
 class Slots:
@@ -75,6 +80,8 @@ class Slots:
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
+        self._looked_at = math.inf  # at deadlines
+        self._stood_since = self._moment_until = 0.0
 
     # What the cycle asks.
 
@@ -155,10 +162,11 @@ class Slots:
 
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
+        judged = self._judged(now)
         for run in list(self._running):
             if not run.started:
                 continue  # taken by a thread that has not begun it yet
-            late = now - run.started - run.timeout
+            late = judged - run.started - run.timeout
             if late >= GRACE and run.task is not None:
                 # It ignores cancellation, or another coroutine holds up the loop.
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
@@ -169,6 +177,17 @@ class Slots:
                     self._abandon(run, handlers.CANCELED)
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
+
+    def _judged(self, now: float) -> float:
+        """Return the instant by which deadlines are judged.
+
+        After a standstill that is its beginning, for a moment: whatever held the
+        process up, the other handlers may have been done in time.
+        """
+        if now >= self._moment_until and now - self._looked_at > STOOD_STILL:
+            self._stood_since, self._moment_until = self._looked_at, now + MOMENT
+        self._looked_at = now
+        return self._stood_since if now < self._moment_until else now
 
     def free(self, runs: Iterable[Run]) -> None:
         """Free the places of jobs whose settlement is confirmed: until then they would
