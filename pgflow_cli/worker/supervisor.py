@@ -32,6 +32,8 @@ from pgflow_cli.worker.options import WorkPlan
 from pgflow_cli.worker.places import Places
 from pgflow_cli.worker.process import (
     CONTEXT,
+    REPLACED,
+    STOOD_STILL,
     Child,
     Vacancy,
     cause,
@@ -50,10 +52,9 @@ OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
-REPLACED = "the worker process was replaced because of another job"
-STOOD_STILL = (
-    "the worker process stood still past a deadline and was killed: this job or another"
-    " one that ran in it held it up"
+OUT_OF_TIME = (
+    "--max-runtime is over, and it is not known that nothing is left to run",
+    "Run it again, or allow it more time. Where nothing was leased, its log says why.",
 )
 SPARE = -1  # the number of a spare process
 
@@ -138,6 +139,7 @@ class Supervisor:
                 boards,
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
+                answered=any(c.is_answered() for c in living),
             )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
@@ -331,6 +333,8 @@ class Supervisor:
         """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
         and whose own watch could not end it.
         """
+        for child in self._children:
+            child.give_up_start()
         now = time.monotonic()
         if now - self._looked_at > FROZEN_AFTER:
             # We stood still, and our processes perhaps with us: they may turn again.
@@ -380,9 +384,12 @@ class Supervisor:
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if (
-                (plan.max_runtime and now - self._began >= plan.max_runtime)
-                or (idle and plan.drain)
+            if plan.max_runtime and now - self._began >= plan.max_runtime:
+                if not idle and (plan.drain or plan.once):
+                    self._failure = errors.TryLater(*OUT_OF_TIME)
+                self._end()
+            elif (
+                (idle and plan.drain)
                 or (
                     idle
                     and plan.idle_timeout

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -14,7 +16,7 @@ import pytest
 from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from pgflow_cli.worker import channel
+from pgflow_cli.worker import channel, process
 from pgflow_cli.worker.options import WorkPlan
 from pgflow_cli.worker.process import CONTEXT, Child
 from pgflow_cli.worker.shared_memory import Board, Control
@@ -23,7 +25,8 @@ from tests.jobs import attempts_of, plant, status_of
 from tests.servers import Database
 
 Connection = psycopg.Connection[Any]
-NOW, LONG = 0.0, 3600.0
+Wait = Callable[..., Any]
+LONG = 3600.0
 
 
 @pytest.fixture
@@ -34,8 +37,8 @@ def supervisor(database: Database) -> Supervisor:
 @pytest.fixture
 def child(supervisor: Supervisor) -> Iterator[Child]:
     """A process that stands still, and has room for three jobs."""
-    process = CONTEXT.Process(target=time.sleep, args=(600,))
-    process.start()
+    sleeper = CONTEXT.Process(target=time.sleep, args=(600,))
+    sleeper.start()
     ours, theirs = channel.pair()
     made = Child(
         number=0,
@@ -45,7 +48,7 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
         board=Board.create(CONTEXT, runs=3, leases=3),
         control=Control.create(CONTEXT, 3),
         pipe=ours,
-        process=process,
+        process=sleeper,
         started=time.monotonic(),
         ready=True,
     )
@@ -53,8 +56,8 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
     yield made
     theirs.close()
     ours.close()
-    process.kill()
-    process.join()
+    sleeper.kill()
+    sleeper.join()
 
 
 def lease(repository: Repository, child: Child) -> list[LeasedJob]:
@@ -159,3 +162,39 @@ def test_a_supervisor_that_stood_still_gives_its_processes_time_to_turn_again(
     supervisor._look_again = 0.0
     supervisor._look_at_deadlines()
     assert child not in supervisor._children
+
+
+def test_a_process_that_is_frozen_before_it_is_ready_is_replaced(
+    supervisor: Supervisor, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place would stay vacant for ever. One that computes may import for long."""
+    used = ["0 0"]
+    monkeypatch.setattr(process, "_processor_time", lambda _: used[0])
+    child.ready = False
+    supervisor._look_at_deadlines()
+    child._worked = used[0], time.monotonic() - process.START
+    used[0] = "1 0"
+    supervisor._look_at_deadlines()
+    assert child.process.is_alive()
+    child._worked = used[0], time.monotonic() - process.START
+    supervisor._look_at_deadlines()
+    child.process.join(60)
+    assert not child.process.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where /proc tells it")
+def test_a_process_that_computes_is_seen_to(wait_until: Wait) -> None:
+    before = process._processor_time(os.getpid())
+    assert before is not None
+
+    def computes() -> bool:
+        sum(range(100_000))
+        return process._processor_time(os.getpid()) != before
+
+    wait_until(computes, "it is seen")
+
+
+def test_a_process_is_answered_once_a_heartbeat_of_it_was(child: Child) -> None:
+    assert not child.is_answered(), "its board shows when it was started"
+    child.board.renew(time.monotonic())
+    assert child.is_answered()
