@@ -106,10 +106,10 @@ def run(
                 sender.send_all(chunk)
             complete = True
     except Refused as error:
-        delivery.record_quietly(repository, error)
+        delivery.record_quietly(repository.enqueue, error)
         raise
     except Blocked as error:
-        raise delivery.told(repository, error) from error
+        raise delivery.told(repository.enqueue, error) from error
     except OutcomeUnknown as error:
         if not complete:
             raise DatabaseUnavailable(
@@ -194,16 +194,16 @@ class _Sender:
                 sent = delivery.persistently(partial(self._call, chunk, ids))
             except (UsageError, Refused) as error:
                 if isinstance(error, Refused):
-                    delivery.record_quietly(self.repository, error)
+                    delivery.record_quietly(self.repository.enqueue, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
             except Blocked as blocked:
-                raise delivery.told(self.repository, blocked) from blocked
+                raise delivery.told(self.repository.enqueue, blocked) from blocked
             else:
                 self._counted(sent)
                 return
 
     def _call(self, chunk: Chunk, ids: list[str]) -> list[str]:
-        return self.repository.enqueue_many(
+        return self.repository.enqueue.enqueue_many(
             f"[{','.join(chunk.lines)}]",
             options=self._options(),
             job_type=self.plan.job_type,
@@ -331,7 +331,7 @@ def _settle_doubt(
     deadline = time.monotonic() + seconds
     while last_id is not None:
         try:
-            if repository.has_job(last_id):
+            if repository.enqueue.has_job(last_id):
                 return
         except PgflowError:
             pass

@@ -36,7 +36,7 @@ def await_database(
                     migrations.migrate(repository)
                 migrations.require_current(repository)
                 _require_writes(repository)
-                repository.inspect_remains().require_whole()
+                repository.backups.inspect_remains().require_whole()
                 fence.require_open(repository)
             except errors.DatabaseUnavailable as error:
                 left = deadline - time.monotonic()
@@ -58,7 +58,7 @@ def _require_writes(repository: Repository) -> None:
     """Raise `DatabaseUnavailable` on a standby: it answers, and nothing can be leased
     there before it is promoted.
     """
-    facts = repository.inspect_server()
+    facts = repository.schema.inspect_server()
     if facts.in_recovery:
         raise errors.DatabaseUnavailable(
             f'database "{facts.database}" is in recovery and takes no writes'

@@ -75,7 +75,7 @@ def lease(repository: Repository, child: Child) -> list[LeasedJob]:
         settlements=[],
         closed=[],
     )
-    return repository.settle_and_lease(request).jobs
+    return repository.leases.settle_and_lease(request).jobs
 
 
 def run(child: Child, jobs: list[LeasedJob], late_by: list[float]) -> None:
