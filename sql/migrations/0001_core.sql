@@ -76,12 +76,12 @@ create table pgflow.pending (
   queue text not null,
   job_type text not null,
   constraint pending_due primary key (queue, rank, run_at, job_id),
-  -- One entry that a lease cannot compute with would stop its queue. Not so on jobs, leases and job_attempts: PostgreSQL
-  -- prepares each check anew for each statement, and what only reads those takes any instant.
-  constraint run_at_lies_between_2000_and_9998 check (
+  -- One entry that a lease cannot compute with would stop its queue. One check, because PostgreSQL prepares each anew for
+  -- each statement; none on jobs, leases and job_attempts: what only reads those takes any instant.
+  constraint run_at_and_attempt_no_are_in_range check (
     run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
-  ),
-  constraint attempt_no_is_in_range check (attempt_no between 0 and 1000000000)
+    and attempt_no between 0 and 1000000000
+  )
 ) with (
   -- Rows live for seconds, and the entries they leave stand exactly where the next lease looks.
   autovacuum_vacuum_scale_factor = 0,

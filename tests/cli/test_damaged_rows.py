@@ -29,7 +29,8 @@ def unchecked(connection: Connection) -> Connection:
     for table, name in connection.execute(
         "select conrelid::regclass::text, conname from pg_constraint"
         " where contype = 'c' and coninhcount = 0"
-        "  and conname in ('run_at_lies_between_2000_and_9998', 'run_at_is_finite',"
+        "  and conname in ('run_at_and_attempt_no_are_in_range', 'run_at_is_finite',"
+        "   'run_at_lies_between_2000_and_9998',"
         "   'duration_is_not_negative')"
     ).fetchall():
         connection.execute(f"alter table {table} drop constraint {name}")

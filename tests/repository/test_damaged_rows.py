@@ -28,7 +28,7 @@ def test_no_entry_waits_for_an_instant_that_a_lease_cannot_compute_with(
             "update pgflow.pending set run_at = %s where job_id = %s",
             (instant, job_id),
         )
-    assert refused.value.diag.constraint_name == "run_at_lies_between_2000_and_9998"
+    assert refused.value.diag.constraint_name == "run_at_and_attempt_no_are_in_range"
 
 
 @pytest.mark.parametrize("number", [2147483647, -1])
@@ -41,7 +41,7 @@ def test_no_entry_has_a_number_that_a_lease_cannot_count_on(
             "update pgflow.pending set attempt_no = %s where job_id = %s",
             (number, job_id),
         )
-    assert refused.value.diag.constraint_name == "attempt_no_is_in_range"
+    assert refused.value.diag.constraint_name == "run_at_and_attempt_no_are_in_range"
 
 
 def test_every_other_instant_is_bounded_by_a_check(connection: Connection) -> None:
@@ -59,7 +59,7 @@ def test_every_other_instant_is_bounded_by_a_check(connection: Connection) -> No
             "select relname, attname from pg_constraint"
             " join pg_class on pg_class.oid = conrelid"
             " join pg_attribute on attrelid = conrelid and attnum = any(conkey)"
-            " where contype = 'c' and conname ~ 'lies?_(between|after)_2000'"
+            " where contype = 'c' and conname ~ 'lies?_(between|after)_2000|are_in_range'"
         ).fetchall()
     }
     wanted = {(table, column) for table, column, _ in columns if table not in READ_ONLY}
