@@ -185,6 +185,14 @@ def format_duration(seconds: float) -> str:
     raise AssertionError("every length of a minute or more has a unit")
 
 
+def exact_duration(length: timedelta) -> str:
+    """Return a length of time to the millisecond, as the gate of producers reads it."""
+    milliseconds = round(length / timedelta(milliseconds=1))
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    days, seconds = divmod(seconds, 86400)
+    return f"{days}d{seconds}s{milliseconds}ms"
+
+
 def format_relative(moment: datetime, now: datetime) -> str:
     """Return `4m ago`, `in 10m` or `now`."""
     seconds = (now - moment).total_seconds()
