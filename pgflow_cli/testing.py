@@ -67,7 +67,7 @@ def drain(
             settlements=[],
             closed=[],
         )
-        jobs = repository.settle_and_lease(request).jobs
+        jobs = repository.leases.settle_and_lease(request).jobs
         if not jobs:
             ledger.flush(repository, worker_id)
             return ran
@@ -102,7 +102,7 @@ def _run(
         outcome.error_fingerprint,
     )
     if outcome.followers:
-        repository.settle_and_enqueue(
+        repository.leases.settle_and_enqueue(
             request,
             settlement,
             outcome.followers,
@@ -111,7 +111,7 @@ def _run(
         )
         settlement = settlement._replace(status="left")
     closed = [job.lease_id] if closes else []
-    repository.settle_and_lease(
+    repository.leases.settle_and_lease(
         replace(request, room=0, settlements=[settlement], closed=closed)
     )
     return Ran(job.job_id, job.job_type, job.attempt_no, outcome)

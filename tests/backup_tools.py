@@ -24,7 +24,7 @@ THEIR_OWN = {"operator_actions", "backups", "database_identity"}
 def digests(database: Database) -> dict[str, Any]:
     """Return rows and hashes of every table but those that backups write to."""
     repository = Repository.of(DatabaseSettings(database.url))
-    found = repository.digest_schema()
+    found = repository.backups.digest_schema()
     repository.close()
     return {name: each for name, each in found.items() if name not in THEIR_OWN}
 

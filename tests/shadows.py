@@ -50,7 +50,7 @@ def names() -> Names:
 
 
 def _texts() -> Iterator[str]:
-    for path in sorted((sqlfiles.root() / "queries").glob("*.sql")):
+    for path in sorted(sqlfiles.queries().values()):
         yield sqlfiles.statement(path.stem).text.decode()
     for file in sqlfiles.migrations():
         yield file.text

@@ -65,5 +65,5 @@ class Pool:
             # A connection that a restart has closed is found out here, where nothing
             # is lost; it opens again at the next call.
             with suppress(DatabaseUnavailable):
-                repository.read_clock(timeout=_PROMPT)
+                repository.diagnosis.read_clock(timeout=_PROMPT)
         return repository

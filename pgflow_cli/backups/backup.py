@@ -99,18 +99,22 @@ class _Backup:
     ) -> None:
         self.repository, self.wanted = repository, wanted
         self.operator, self.teller = operator, teller
-        repository.inspect_remains().require_whole()
-        self.source: DumpSource = repository.inspect_dump_source()
+        repository.backups.inspect_remains().require_whole()
+        self.source: DumpSource = repository.backups.inspect_dump_source()
         self.clients: Clients = clients.find(
             self.source.version_number, pg_dump=wanted.pg_dump, pg_bin=wanted.pg_bin
         )
-        identity = repository.read_identity() if self.source.has_identity else None
+        identity = (
+            repository.fence.read_identity() if self.source.has_identity else None
+        )
         self.epoch = identity.epoch if identity else None
         self.system_identifier = (
             identity.present_system_identifier if identity else None
         )
         self.schema_version = (
-            repository.find_schema_version() if self.source.has_migrations else None
+            repository.schema.find_schema_version()
+            if self.source.has_migrations
+            else None
         )
         self.plans: list[TablePlan] = []
         self.digests: dict[str, TableDigest] = {}
@@ -164,10 +168,10 @@ class _Backup:
         """Run pg_dump in a snapshot, and count its tables in the same one."""
         repository, wanted = self.repository, self.wanted
         with repository.transaction():
-            repository.begin_snapshot()
+            repository.backups.begin_snapshot()
             self._lock()
-            self.plans = repository.plan_digests()
-            command = self._command(repository.export_snapshot(), output)
+            self.plans = repository.backups.plan_digests()
+            command = self._command(repository.backups.export_snapshot(), output)
             with (
                 self.teller.progress("dumping tables", len(self.plans)) as advance,
                 Run(
@@ -179,7 +183,7 @@ class _Backup:
             ):
                 run.limit(wanted.max_runtime)
                 if wanted.content != "schema":
-                    self.digests = repository.digest_tables(
+                    self.digests = repository.backups.digest_tables(
                         self.plans, hashes=wanted.verify == "restore"
                     )
                 yield run
@@ -187,7 +191,7 @@ class _Backup:
     def _lock(self) -> None:
         if not self.source.has_backups:
             return
-        if self.repository.lock_backups() is False:
+        if self.repository.backups.lock_backups() is False:
             raise TryLater(
                 f'another backup of "{self.source.database}" is running',
                 "Try again when it has ended.",
@@ -281,7 +285,7 @@ class _Backup:
             verified=verified,
             verified_on=verified_on,
             started_at=self.source.now.isoformat(),
-            finished_at=self.repository.inspect_dump_source().now.isoformat(),
+            finished_at=self.repository.backups.inspect_dump_source().now.isoformat(),
         )
 
     def _record(self, file: str, manifest: Manifest) -> int | None:
@@ -291,11 +295,11 @@ class _Backup:
         facts = {"file": file, "bytes": manifest.bytes, "sha256": manifest.sha256}
         try:
             with self.repository.transaction():
-                action = self.repository.begin_action(
+                action = self.repository.audit.begin_action(
                     self.operator, "backup", details=facts
                 )
-                self.repository.finish_action(action)
-                return self.repository.record_backup(
+                self.repository.audit.finish_action(action)
+                return self.repository.backups.record_backup(
                     {
                         **facts,
                         "started_at": manifest.started_at,

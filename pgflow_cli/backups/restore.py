@@ -84,8 +84,8 @@ def inspect_target(database: Database, *, create: bool) -> Target:
     """
     repository = Repository.of(database)
     try:
-        facts = repository.inspect_server()
-        held = repository.holds_any_relation()
+        facts = repository.schema.inspect_server()
+        held = repository.queues.holds_any_relation()
         workers = _live_workers(repository) if held else 0
         return Target(facts.database, facts.version_number, True, held, workers)
     except ConfigurationError as error:
@@ -98,9 +98,9 @@ def inspect_target(database: Database, *, create: bool) -> Target:
         repository.close()
     maintenance = Repository.of(database.of_name("postgres"))
     try:
-        if maintenance.has_database(name):
+        if maintenance.backups.has_database(name):
             raise ConfigurationError(f'cannot connect to database "{name}"')
-        version = maintenance.inspect_server().version_number
+        version = maintenance.schema.inspect_server().version_number
     finally:
         maintenance.close()
     return Target(name, version, False, False, 0)
@@ -175,7 +175,7 @@ def restore(
                 )
                 found = _count(repository)
                 fenced = _raise_fence(repository, source, operator, say)
-            repository.analyze_schema()
+            repository.backups.analyze_schema()
             return _compare(found, source, target, fenced=fenced, say=say)
         finally:
             repository.close()
@@ -183,7 +183,7 @@ def restore(
 
 def _live_workers(repository: Repository) -> int:
     try:
-        return repository.count_live_workers()
+        return repository.backups.count_live_workers()
     except ConfigurationError:
         return 0  # a schema so old, or so broken, that it has no such table
 
@@ -191,7 +191,7 @@ def _live_workers(repository: Repository) -> int:
 def _create(database: Database, name: str) -> None:
     maintenance = Repository.of(database.of_name("postgres"))
     try:
-        maintenance.create_database(name)
+        maintenance.backups.create_database(name)
     finally:
         maintenance.close()
 
@@ -206,53 +206,57 @@ def _put_aside(
     restore that is killed before it has loaded everything changes nothing. One that is
     not a transaction, or makes its database, leaves a mark until all is loaded.
     """
-    for left in repository.list_replaced_schemas():
+    for left in repository.backups.list_replaced_schemas():
         for line in left.hints():
             say(line)
-    known = repository.inspect_remains().restoring
+    known = repository.backups.inspect_remains().restoring
     if at_once or not target.exists:
-        repository.mark_restore()
+        repository.backups.mark_restore()
     if not target.held:
         yield ""
         return
     aside = f"pgflow_replaced_{datetime.now(UTC):%Y%m%dT%H%M%S%f}".lower()
     if at_once:
-        repository.park_schema(aside)
+        repository.backups.park_schema(aside)
     try:
-        yield "" if at_once else repository.parking_statements(aside)
+        yield "" if at_once else repository.backups.parking_statements(aside)
     except BaseException:
-        if aside in [left.name for left in repository.list_replaced_schemas()]:
-            repository.unpark_schema(aside)
+        if aside in [left.name for left in repository.backups.list_replaced_schemas()]:
+            repository.backups.unpark_schema(aside)
         if not known:
-            repository.unmark_restore()
+            repository.backups.unmark_restore()
         say("what was there before is back")
         raise
-    repository.drop_parked_schema(aside)
+    repository.backups.drop_parked_schema(aside)
 
 
 def _raise_fence(
     repository: Repository, source: Source, operator: Operator, say: Say
 ) -> bool:
     """Let nothing run before an operator accepts what was restored, and record it."""
-    if not repository.inspect_server().has_migrations:
+    if not repository.schema.inspect_server().has_migrations:
         say("the dump holds no pgflow schema: there is nothing to fence")
-        repository.unmark_restore()
+        repository.backups.unmark_restore()
         return False
     for step in migrations.migrate(repository, restoring=True):
         say(f"applied {step.version:04d}_{step.name}")
     name = source.dump.path.name if source.dump.path else "stdin"
     with repository.transaction():
-        repository.raise_fence(f"restored from {name}", fenced_by=operator.actor)
-        action = repository.begin_action(operator, "restore", details={"file": name})
-        repository.finish_action(action)
-        repository.unmark_restore()
+        repository.fence.raise_fence(f"restored from {name}", fenced_by=operator.actor)
+        action = repository.audit.begin_action(
+            operator, "restore", details={"file": name}
+        )
+        repository.audit.finish_action(action)
+        repository.backups.unmark_restore()
     return True
 
 
 def _count(repository: Repository) -> dict[str, TableDigest]:
     with repository.transaction():
-        repository.begin_snapshot()
-        return repository.digest_tables(repository.plan_digests(), hashes=False)
+        repository.backups.begin_snapshot()
+        return repository.backups.digest_tables(
+            repository.backups.plan_digests(), hashes=False
+        )
 
 
 def _compare(

@@ -42,7 +42,7 @@ def check_by_restoring(
     with _scratch(source, server, pg_bin, say) as (scratch, where):
         dump.load(clients, scratch, server=server)
         with _opened(scratch) as repository:
-            found = repository.digest_schema()
+            found = repository.backups.digest_schema()
     _compare(dump.name, digests, found)
     return where
 
@@ -81,11 +81,11 @@ def _scratch(
             yield scratch, f"a scratch database of {source.display()}"
         return
     with _opened(source) as repository:
-        roles = repository.list_role_names()
+        roles = repository.backups.list_role_names()
     with LocalServer(pg_bin=folder) as started:
         scratch = Database(started.url, application_name="pgflow backup")
         with _opened(scratch) as repository:
-            repository.create_roles(roles)
+            repository.backups.create_roles(roles)
         yield scratch, f"a PostgreSQL {major} server of its own"
 
 
@@ -93,11 +93,11 @@ def _scratch(
 def _scratch_database(source: Database) -> Iterator[Database]:
     name = f"pgflow_verify_{secrets.token_hex(6)}"
     with _opened(source) as repository:
-        repository.create_database(name)
+        repository.backups.create_database(name)
         try:
             yield source.of_name(name)
         finally:
-            repository.drop_database(name)
+            repository.backups.drop_database(name)
 
 
 @contextmanager

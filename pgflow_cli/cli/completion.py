@@ -89,7 +89,7 @@ def _soon(url: str, kind: str) -> list[tuple[str, str]]:
             Database(url, connect_timeout=CONNECT, call_timeout=STATEMENT)
         )
         with suppress(PgflowError, OSError, ValueError), closing(repository):
-            found.extend(repository.suggest_names(kind, limit=_MOST))
+            found.extend(repository.queues.suggest_names(kind, limit=_MOST))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()

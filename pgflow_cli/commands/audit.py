@@ -67,6 +67,6 @@ def list_(
       pgflow audit list --since 1d
       pgflow audit list --action queues --since 1d -o wide
     """
-    chosen = repository.resolve_queues(chosen)
-    fetch = partial(repository.list_actions, chosen, actor=actor, action=action)
+    chosen = repository.queues.resolve_queues(chosen)
+    fetch = partial(repository.audit.list_actions, chosen, actor=actor, action=action)
     filters.show_page(page, fetch, ACTIONS)

@@ -85,12 +85,12 @@ def list_(
       pgflow decisions list --kind policy -q emails --since 1h
       pgflow decisions list --kind ingest --group reason
     """
-    chosen = repository.resolve_queues(chosen)
+    chosen = repository.queues.resolve_queues(chosen)
     if grouped:
-        fetch_groups = partial(repository.group_decisions, chosen, kind)
+        fetch_groups = partial(repository.decisions.group_decisions, chosen, kind)
         if watch:
             messages.watch(fetch_groups, GROUPS, seconds=watch)
         messages.write(fetch_groups(), GROUPS)
         return
-    fetch = partial(repository.list_decisions, chosen, kind)
+    fetch = partial(repository.decisions.list_decisions, chosen, kind)
     filters.show_page(page, fetch, DECISIONS, watch=watch)

@@ -80,16 +80,16 @@ def list_(
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    chosen = repository.resolve_queues(chosen)
+    chosen = repository.queues.resolve_queues(chosen)
 
     def fetch(limit: int, after: Position | None) -> list[DeadLetter]:
-        return repository.list_dead_letters(
+        return repository.dead_letters.list_dead_letters(
             chosen, limit=limit, after=after, include_resolved=include_resolved
         )
 
     def fetch_groups() -> list[DeathGroup]:
         limit = _MOST_ROWS if page.everything else page.limit
-        return repository.group_dead_letters(
+        return repository.dead_letters.group_dead_letters(
             chosen, by=by or "", limit=limit, include_resolved=include_resolved
         )
 
@@ -147,8 +147,10 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
 
     migrations.require_current(repository)
     found = dead_letters.require(repository, job_id)
-    explained = explanation.explain(repository.describe_job(found, attempts=attempts))
-    job.show(explained, payload=repository.read_payload(found))
+    explained = explanation.explain(
+        repository.explanation.describe_job(found, attempts=attempts)
+    )
+    job.show(explained, payload=repository.jobs.read_payload(found))
 
 
 @dlq.command("stats")
@@ -181,8 +183,10 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    chosen = repository.resolve_queues(chosen)
-    rows = repository.count_deaths(chosen, by=by, bucket=bucket, limit=_MOST_ROWS)
+    chosen = repository.queues.resolve_queues(chosen)
+    rows = repository.dead_letters.count_deaths(
+        chosen, by=by, bucket=bucket, limit=_MOST_ROWS
+    )
     messages.write(rows, dead_letter_views.COUNTS)
     if len(rows) == _MOST_ROWS:
         messages.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
@@ -215,7 +219,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
     from pgflow_cli.operations import dead_letters as dead_letter_operations
 
     migrations.require_current(repository)
-    chosen = repository.resolve_queues(chosen)
+    chosen = repository.queues.resolve_queues(chosen)
     total = dead_letter_operations.export(repository, chosen, form=form, target=target)
     messages.say(f"exported {total:,} dead letters")
 

@@ -173,12 +173,14 @@ def _enqueue_one(
     job_type = str(given["job_type"])
     if given["dry_run"]:
         fields = delivery.try_out(
-            repository, job_type, text, options=options, job_id=job_id
+            repository.enqueue, job_type, text, options=options, job_id=job_id
         )
         messages.say("DRY RUN, nothing changed. Would enqueue:")
         messages.write_record(fields, TRIAL)
         return 0
-    delivery.enqueue_once(repository, job_type, text, options=options, job_id=job_id)
+    delivery.enqueue_once(
+        repository.enqueue, job_type, text, options=options, job_id=job_id
+    )
     return _finish(repository, [job_id], given)
 
 
@@ -234,7 +236,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
         return 0
     messages.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
     outcomes = delivery.wait_for_outcomes(
-        repository, ids, seconds=given["wait_timeout"]
+        repository.enqueue, ids, seconds=given["wait_timeout"]
     )
     messages.write(outcomes, COLUMNS)
     return int(any(outcome.status != "succeeded" for outcome in outcomes))

@@ -56,7 +56,7 @@ def status(repository: Repository, exit_code: bool) -> int:
       pgflow fence status
       pgflow fence status --exit-code -o json
     """
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     messages.write_record(identity, STATUS)
     if identity.fenced:
         _tell_what_waits(repository)
@@ -125,18 +125,18 @@ def accept(
     """
     from pgflow_cli.operations import fence as fence_operations
 
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     if not identity.fenced:
         messages.say("the fence is down; nothing was changed")
         return
     fence_operations.require_finished(repository)
     _preview(repository, identity, interrupted, pause=pause)
     if change.dry_run:
-        changes.tell_dry_run(confirm=repository.inspect_server().database)
+        changes.tell_dry_run(confirm=repository.schema.inspect_server().database)
         return
     messages.confirm_name(
         f"Let the jobs of {changes.where()} run",
-        repository.inspect_server().database,
+        repository.schema.inspect_server().database,
         given=confirm,
     )
     done = fence_operations.accept(
@@ -166,7 +166,7 @@ _BECOMES = {
 def _preview(
     repository: Repository, identity: DatabaseIdentity, fate: str, *, pause: bool
 ) -> None:
-    found = repository.count_interrupted()
+    found = repository.fence.count_interrupted()
     messages.say(f"Fenced: {identity.reason}.")
     if found.loaded_over:
         messages.say(
@@ -213,7 +213,7 @@ def _tell_what_runs(found: Interrupted) -> None:
 
 
 def _tell_what_waits(repository: Repository) -> None:
-    found = repository.count_interrupted()
+    found = repository.fence.count_interrupted()
     _tell_what_runs(found)
     messages.hint(
         f"Nothing is leased. {found.jobs:,} interrupted jobs wait for a decision.\n"

@@ -64,7 +64,7 @@ def _check_database() -> None:
 
     with open_repository(tries=1) as repository:
         migrations.require_current(repository)
-        facts = repository.inspect_server()
+        facts = repository.schema.inspect_server()
         if facts.in_recovery:
             raise CheckFailed(f'database "{facts.database}" is in recovery')
         messages.say(f"{facts.database}: ok")

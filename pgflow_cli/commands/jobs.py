@@ -81,7 +81,7 @@ def list_(
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    chosen = repository.resolve_queues(chosen)
+    chosen = repository.queues.resolve_queues(chosen)
     wanted = job_list.JobList(repository, chosen, slow=slow, stuck=stuck)
     columns = job_views.RUNNING if wanted.status == "running" else job_views.COLUMNS
     if watch is not None:
@@ -112,8 +112,8 @@ def show(repository: Repository, job_id: str) -> None:
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    found = repository.find_listed_job(repository.find_job(job_id))
-    payload, meta = repository.read_job_body(found.id)
+    found = repository.jobs.find_listed_job(repository.jobs.find_job(job_id))
+    payload, meta = repository.jobs.read_job_body(found.id)
     shown: dict[str, Any] = {
         column.field: getattr(found, column.field) for column in job_views.COLUMNS
     }
@@ -153,11 +153,11 @@ def wait(
 
     migrations.require_current(repository)
     wanted = _find_all(repository, ids)
-    unknown = set(wanted) - set(repository.list_job_statuses(wanted))
+    unknown = set(wanted) - set(repository.jobs.list_job_statuses(wanted))
     if unknown:
         raise NotFound(f"there is no job {min(unknown)}")
     outcomes = delivery.wait_for_outcomes(
-        repository, wanted, seconds=wait_timeout, any_of_them=any_of_them
+        repository.enqueue, wanted, seconds=wait_timeout, any_of_them=any_of_them
     )
     messages.write(outcomes, job_views.OUTCOMES)
     return int(any(outcome.status != "succeeded" for outcome in outcomes))
@@ -196,7 +196,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    ends = endings.Endings(repository, repository.resolve_queues(chosen))
+    ends = endings.Endings(repository, repository.queues.resolve_queues(chosen))
     rows = ends.newest(limit)
     if not follow:
         messages.write(rows, job_views.ENDED)
@@ -242,7 +242,7 @@ def cancel(
     migrations.require_current(repository)
     change.require_selection(ids, chosen)
     states = (*job_operations.WAITING, "running") if kill else job_operations.WAITING
-    chosen = repository.resolve_queues(chosen)
+    chosen = repository.queues.resolve_queues(chosen)
     found = None
     if ids:
         wanted = _find_all(repository, ids)
@@ -321,7 +321,7 @@ def reprioritize(
 
 
 def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
-    found = [repository.find_job(text) for text in changes.read_ids(given)]
+    found = [repository.jobs.find_job(text) for text in changes.read_ids(given)]
     return list(dict.fromkeys(found))
 
 
@@ -341,7 +341,7 @@ def _agreed(
     several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
     if change.dry_run:
         if found is None:
-            now = repository.list_job_statuses(wanted)
+            now = repository.jobs.list_job_statuses(wanted)
             states = job_operations.by_state(now.get(job_id) for job_id in wanted)
         else:
             messages.write(job_operations.counted(found), job_views.SELECTED)

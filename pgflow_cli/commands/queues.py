@@ -252,7 +252,7 @@ def set_policy(
         raise click.UsageError("which limit? see: pgflow queues set-policy --help")
     _tell_unused(repository, [name])
     with repository.transaction():
-        before = repository.read_policies([name]).get(name) or _no_policy(name)
+        before = repository.queues.read_policies([name]).get(name) or _no_policy(name)
     if change.dry_run:
         messages.write_record({**asdict(before), **given}, POLICY)
         changes.tell_dry_run()
@@ -307,7 +307,7 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
     """
     from pgflow_cli.operations import queues as queue_operations
 
-    found = repository.read_queue_bound()
+    found = repository.queues.read_queue_bound()
     if most is not None and change.dry_run:
         changes.tell_dry_run()
     elif most is not None:
@@ -351,7 +351,7 @@ def purge(
     from pgflow_cli.operations import queues as queue_operations
 
     queue_operations.require_known(repository, [name])
-    counts = repository.count_queue(name, limit=max(change.most, _COUNTED) + 1)
+    counts = repository.queues.count_queue(name, limit=max(change.most, _COUNTED) + 1)
     count = {**asdict(counts)}[status]
     word = "discard" if status == "dlq" else "cancel"
     messages.say(f"{count:,} {status} jobs of {name} ({changes.where()})")
@@ -391,7 +391,7 @@ def _no_policy(name: str) -> QueuePolicy:
 
 
 def _tell_unused(repository: Repository, names: tuple[str, ...] | list[str]) -> None:
-    known = set(repository.list_queue_names(names))
+    known = set(repository.queues.list_queue_names(names))
     for name in names:
         if name not in known:
             messages.hint(f'queue "{name}" has had no job yet; the policy will wait')

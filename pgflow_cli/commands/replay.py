@@ -158,7 +158,7 @@ def list_(repository: Repository, page: Page) -> None:
     migrations.require_current(repository)
 
     def fetch(limit: int, after: Position | None) -> list[ReplayPlan]:
-        return repository.list_replay_plans(limit=limit, after=after)
+        return repository.replays.list_replay_plans(limit=limit, after=after)
 
     rows, cursor = page.read(fetch, lambda plan: plan.position)
     messages.write(rows, PLANS, cursor=cursor)

@@ -54,8 +54,12 @@ def _of_the_database() -> tuple[int | None, str | None, int | None]:
         return None, None, None
     try:
         with open_repository(tries=1) as repository:
-            facts = repository.inspect_server()
-            found = repository.find_schema_version() if facts.has_migrations else None
+            facts = repository.schema.inspect_server()
+            found = (
+                repository.schema.find_schema_version()
+                if facts.has_migrations
+                else None
+            )
             return facts.version_number, facts.version, found
     except PgflowError as error:
         messages.warn(error.message)

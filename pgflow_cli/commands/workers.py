@@ -71,8 +71,10 @@ def list_(repository: Repository, watch: float | None) -> None:
       pgflow workers list -o wide --watch
     """
     if watch:
-        messages.watch(repository.list_worker_processes, PROCESSES, seconds=watch)
-    messages.write(repository.list_worker_processes(), PROCESSES)
+        messages.watch(
+            repository.workers.list_worker_processes, PROCESSES, seconds=watch
+        )
+    messages.write(repository.workers.list_worker_processes(), PROCESSES)
 
 
 @workers.command("quiet")

@@ -155,15 +155,15 @@ class JobList:
     def _source(self) -> Callable[[Window], list[ListedJob]]:
         r = self.repository
         sources: dict[str | None, Callable[[Window], list[ListedJob]]] = {
-            None: r.list_jobs,
-            "queued": lambda of: r.list_waiting_jobs(of, due=True),
-            "scheduled": lambda of: r.list_waiting_jobs(of, due=False),
-            "running": lambda of: r.list_running_jobs(
+            None: r.jobs.list_jobs,
+            "queued": lambda of: r.jobs.list_waiting_jobs(of, due=True),
+            "scheduled": lambda of: r.jobs.list_waiting_jobs(of, due=False),
+            "running": lambda of: r.jobs.list_running_jobs(
                 of, slow=self.slow, stuck=self.stuck
             ),
-            "succeeded": r.list_succeeded_jobs,
-            "dlq": r.list_dead_jobs,
-            "canceled": r.list_canceled_jobs,
+            "succeeded": r.jobs.list_succeeded_jobs,
+            "dlq": r.jobs.list_dead_jobs,
+            "canceled": r.jobs.list_canceled_jobs,
         }
         if self.newest:
             sources |= self._by_creation()
@@ -173,14 +173,14 @@ class JobList:
         """Return the sources that differ where the newest job is to come first."""
         r = self.repository
         return {
-            "queued": lambda of: r.list_newest_waiting_jobs(
+            "queued": lambda of: r.jobs.list_newest_waiting_jobs(
                 of, due=True, sorted_=MOST_SORTED
             ),
-            "scheduled": lambda of: r.list_newest_waiting_jobs(
+            "scheduled": lambda of: r.jobs.list_newest_waiting_jobs(
                 of, due=False, sorted_=MOST_SORTED
             ),
-            "running": r.list_newest_running_jobs,
-            "canceled": r.list_newest_canceled_jobs,
+            "running": r.jobs.list_newest_running_jobs,
+            "canceled": r.jobs.list_newest_canceled_jobs,
         }
 
 

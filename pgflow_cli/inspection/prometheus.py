@@ -55,7 +55,7 @@ def collect(repository: Repository) -> Snapshot:
     """Look at the cluster; a database that is away makes an empty snapshot."""
     began = time.monotonic()
     try:
-        measures, totals = repository.measure_all(
+        measures, totals = repository.metrics.measure_all(
             window=queues.WINDOW, counted=COUNTED, budget=BUDGET
         )
     except DatabaseUnavailable as error:

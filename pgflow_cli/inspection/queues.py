@@ -83,9 +83,11 @@ def take(
     """
     wanted = None
     if chosen and chosen.queues:
-        wanted = chosen.expand(repository.list_queue_names()).queues
-    names, known = repository.choose_queues(wanted, limit=MOST_QUEUES)
-    return of(repository.measure(names, window=window, counted=counted, known=known))
+        wanted = chosen.expand(repository.queues.list_queue_names()).queues
+    names, known = repository.metrics.choose_queues(wanted, limit=MOST_QUEUES)
+    return of(
+        repository.metrics.measure(names, window=window, counted=counted, known=known)
+    )
 
 
 def take_page(
@@ -99,7 +101,7 @@ def take_page(
     """Look at queues by name, those behind `after`; return the last name if there are
     more.
     """
-    known = repository.list_queue_names()
+    known = repository.queues.list_queue_names()
     wanted = set(chosen.expand(known).queues) if chosen else set()
     names = [
         name
@@ -107,7 +109,7 @@ def take_page(
         if (not wanted or name in wanted) and (after is None or name > after)
     ]
     page = names[:limit]
-    measures = repository.measure(
+    measures = repository.metrics.measure(
         page, window=window, counted=COUNTED, known=len(names)
     )
     return of(measures), page[-1] if len(names) > limit else None
@@ -115,10 +117,10 @@ def take_page(
 
 def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus:
     """Look at one queue. Raises `NotFound` if nobody has ever used it."""
-    if name not in repository.list_queue_names([name]):
+    if name not in repository.queues.list_queue_names([name]):
         raise NotFound(f'there is no queue "{name}"', "Try: pgflow queues list")
     return of(
-        repository.measure([name], window=window, counted=COUNTED, known=1)
+        repository.metrics.measure([name], window=window, counted=COUNTED, known=1)
     ).queues[0]
 
 

@@ -55,7 +55,7 @@ class Endings:
     def _read(self, chosen: JobFilter, limit: int) -> list[EndedAttempt]:
         of_job = chosen.queues or chosen.job_types
         most = max(limit, MOST_AT_ONCE) if of_job else limit
-        return self.repository.list_ended_attempts(
+        return self.repository.jobs.list_ended_attempts(
             window(chosen, limit=limit, most=most, after=None)
         )
 

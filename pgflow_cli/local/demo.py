@@ -87,7 +87,7 @@ class Demonstration:
         began = time.monotonic()
         told, told_at = -1, -_NEWS_SECONDS
         while True:
-            counts = self.repository.count_jobs_by_type()
+            counts = self.repository.queues.count_jobs_by_type()
             now = Progress(counts, time.monotonic() - began)
             over = now.final == now.total
             news = now.final != told and now.seconds - told_at >= _NEWS_SECONDS
@@ -101,13 +101,13 @@ class Demonstration:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the jobs that failed for good, the latest first."""
-        return self.repository.list_dead_letters(limit=50)
+        return self.repository.dead_letters.list_dead_letters(limit=50)
 
     def most_telling(self, dead: list[DeadLetter]) -> JobFacts:
         """Return what is known of the one of them that tells most."""
         order = {"MAX_ATTEMPTS_EXCEEDED": 0, "CRASH_LOOP": 1}
         chosen = min(dead, key=lambda letter: order.get(letter.dlq_reason_code, 2))
-        return self.repository.describe_job(chosen.id, attempts=None)
+        return self.repository.explanation.describe_job(chosen.id, attempts=None)
 
     def wait_for_signal(self) -> None:
         """Keep everything as it is until Ctrl-C or SIGTERM."""
@@ -149,7 +149,7 @@ def running(
             url = server.url
         repository = Repository.of(Database(url, application_name="pgflow demo"))
         stack.callback(repository.close)
-        if repository.holds_any_relation():
+        if repository.queues.holds_any_relation():
             raise Refused(
                 "the database already holds a pgflow schema; the demo changes none",
                 "Without --database-url it starts a private server.",
@@ -180,7 +180,7 @@ def running(
 def enqueue(repository: Repository, *, jobs: int, seconds: float) -> None:
     """Enqueue the demonstration's jobs in one call."""
     text = json.dumps(mixed_jobs(jobs, seconds=seconds))
-    repository.enqueue_many(text, options=JobOptions())
+    repository.enqueue.enqueue_many(text, options=JobOptions())
 
 
 def mixed_jobs(jobs: int, *, seconds: float) -> list[dict[str, Any]]:

@@ -47,12 +47,12 @@ class _TooMany(Exception):
 def archive(repository: Repository, cuts: Cuts, turn: Turn) -> None:
     """Move what succeeded before `cuts.archive` to the archive."""
     turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
-    for day in repository.list_partition_days(before=cuts.archive):
+    for day in repository.archive.list_partition_days(before=cuts.archive):
         if not {JOBS, ATTEMPTS}.isdisjoint(day.parents) and turn.may_go_on():
             _Day(repository, day, cuts, turn).archive()
     _archive_strays(repository, cuts, turn)
     if not turn.dry_run:
-        repository.forget_sweeps()
+        repository.archive.forget_sweeps()
 
 
 class _Day:
@@ -84,7 +84,7 @@ class _Day:
         if JOBS not in self.day.parents:
             return False
         recent = self.day.ends_at > self.cuts.archive - GRACE
-        return recent and self.repository.has_late_attempts(
+        return recent and self.repository.archive.has_late_attempts(
             self.day, since=self.cuts.archive
         )
 
@@ -107,11 +107,11 @@ class _Day:
     def _staying(self, parent: str) -> list[str]:
         """Return what must not go; raise `_TooMany` if that is too much."""
         if parent == JOBS:
-            found = self.repository.list_stragglers(
+            found = self.repository.archive.list_stragglers(
                 self.day, cut=self.cuts.archive, limit=FEW + 1
             )
         else:
-            found = self.repository.list_jobs_of_day(self.day, limit=FEW + 1)
+            found = self.repository.archive.list_jobs_of_day(self.day, limit=FEW + 1)
         if len(found) > FEW:
             raise _TooMany
         return found
@@ -119,14 +119,16 @@ class _Day:
     def _give_whole(self, parent: str) -> bool:
         try:
             staying = self._staying(parent)
-            plan = self.repository.plan_transfer(parent, self.day)
+            plan = self.repository.archive.plan_transfer(parent, self.day)
             if plan is not None and not plan.checked:
-                self.repository.check_partition(plan.checks, lock_timeout=_LOCK_TIMEOUT)
+                self.repository.archive.check_partition(
+                    plan.checks, lock_timeout=_LOCK_TIMEOUT
+                )
             staying = _patiently(self.turn, lambda: self._hand_over(parent))
         except _TooMany:
             return False
         if parent == JOBS:
-            size = self.repository.measure_partition(
+            size = self.repository.archive.measure_partition(
                 f"{JOBS}_archive", self.day, limit=EXACT
             )
             self.turn.count(size)
@@ -144,26 +146,28 @@ class _Day:
             if plan is None:  # somebody else did it
                 return []
             staying = self._staying(parent)
-            plan = self.repository.plan_transfer(parent, self.day, staying=staying)
+            plan = self.repository.archive.plan_transfer(
+                parent, self.day, staying=staying
+            )
             assert plan is not None
-            self.repository.make_partition(plan.statements, patience=_PATIENCE)
+            self.repository.schema.make_partition(plan.statements, patience=_PATIENCE)
         return staying
 
     def _locked(self, parent: str) -> Transfer | None:
         """Keep everybody from writing to the day; then nothing more can change in it
         but the state of what stays.
         """
-        self.repository.begin_schema_change(
+        self.repository.schema.begin_schema_change(
             lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
         )
-        plan = self.repository.plan_transfer(parent, self.day)
+        plan = self.repository.archive.plan_transfer(parent, self.day)
         if plan is not None:
-            self.repository.make_partition([plan.lock], patience=_LOOK_SECONDS)
+            self.repository.schema.make_partition([plan.lock], patience=_LOOK_SECONDS)
         return plan
 
     def _make_archive(self) -> None:
         """Make the archive's partitions that rows of the day will go to."""
-        for plan in self.repository.plan_archive_partition(self.day):
+        for plan in self.repository.archive.plan_archive_partition(self.day):
             _patiently(self.turn, lambda p=plan: run(self.repository, p))  # type: ignore[misc]
 
     def _sweep(self) -> bool:
@@ -171,7 +175,7 @@ class _Day:
         after: str | None = None
 
         def batch() -> Moved:
-            return self.repository.archive_jobs_of_day(
+            return self.repository.archive.archive_jobs_of_day(
                 self.day,
                 after=after,
                 cut=self.cuts.archive,
@@ -194,22 +198,25 @@ class _Day:
         try:
             _patiently(self.turn, lambda: self._hand_back(parent))
         except _TooMany:
-            self.repository.remember_sweep(self.day)
+            self.repository.archive.remember_sweep(self.day)
             return False
         return True
 
     def _hand_back(self, parent: str) -> None:
         with self.repository.transaction():
             plan = self._locked(parent)
-            if len(self.repository.list_jobs_of_day(self.day, limit=FEW + 1)) > FEW:
+            if (
+                len(self.repository.archive.list_jobs_of_day(self.day, limit=FEW + 1))
+                > FEW
+            ):
                 raise _TooMany
             if plan is not None:
-                self.repository.make_partition(plan.fold, patience=_PATIENCE)
+                self.repository.schema.make_partition(plan.fold, patience=_PATIENCE)
 
     def _preview(self) -> None:
         if JOBS not in self.day.parents:
             return
-        size = self.repository.measure_partition(JOBS, self.day, limit=EXACT)
+        size = self.repository.archive.measure_partition(JOBS, self.day, limit=EXACT)
         try:
             stay = len(self._staying(JOBS))
         except _TooMany:
@@ -223,10 +230,10 @@ class _Day:
 def run(repository: Repository, plan: PartitionPlan) -> None:
     """Run a plan that changes partitions; nobody waits long for it."""
     with repository.transaction():
-        repository.begin_schema_change(
+        repository.schema.begin_schema_change(
             lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
         )
-        repository.make_partition(plan.statements, patience=_PATIENCE)
+        repository.schema.make_partition(plan.statements, patience=_PATIENCE)
 
 
 def run_patiently(repository: Repository, plan: PartitionPlan, turn: Turn) -> None:
@@ -249,14 +256,14 @@ def _patiently(turn: Turn, change: Callable[[], Result]) -> Result:
 def _archive_strays(repository: Repository, cuts: Cuts, turn: Turn) -> None:
     """Move what has no day of its own: what was put back, and ids made long ago."""
     if turn.dry_run:
-        count = repository.count_stray_jobs(cut=cuts.archive, limit=EXACT)
+        count = repository.archive.count_stray_jobs(cut=cuts.archive, limit=EXACT)
         turn.count(count)
         return
     after: str | None = None
 
     def step() -> tuple[int, bool]:
         nonlocal after
-        moved = repository.archive_stray_jobs(
+        moved = repository.archive.archive_stray_jobs(
             after=after, cut=cuts.archive, limit=turn.batch_size
         )
         after = moved.last_id or after

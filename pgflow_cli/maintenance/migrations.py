@@ -40,7 +40,7 @@ def wait_for_database(database: Database, seconds: float) -> None:
     while time.monotonic() < deadline:
         repository = Repository.of(database)
         try:
-            repository.inspect_server()
+            repository.schema.inspect_server()
         except DatabaseUnavailable:
             time.sleep(min(0.25, max(0.0, deadline - time.monotonic())))
         else:
@@ -89,7 +89,7 @@ def list_pending(
     """Return what `migrate` would apply; refuse what it would refuse."""
     _check_target(target)
     _check_server(repository)
-    repository.inspect_remains().require_whole()
+    repository.backups.inspect_remains().require_whole()
     return _pending(_applied(repository), target)
 
 
@@ -110,9 +110,9 @@ def require_current(repository: Repository) -> None:
     A newer one is accepted: during an upgrade the last release works on the new schema.
     """
     expected = sqlfiles.latest_version()
-    found = repository.find_schema_version()
+    found = repository.schema.find_schema_version()
     if found < expected:
-        repository.inspect_remains().require_whole()
+        repository.backups.inspect_remains().require_whole()
         raise ConfigurationError(
             f"the schema is at version {found}, and this program needs {expected}",
             "Try: pgflow migrate",
@@ -156,20 +156,24 @@ def ensure_partitions(
 
 def _plans(repository: Repository, days_ahead: int) -> list[PartitionPlan]:
     """Return the partitions to make; a day with too many strays stays where it is."""
-    plans = repository.plan_partitions(days_ahead=days_ahead, most_strays=MOST_STRAYS)
+    plans = repository.schema.plan_partitions(
+        days_ahead=days_ahead, most_strays=MOST_STRAYS
+    )
     return [plan for plan in plans if plan.strays <= MOST_STRAYS]
 
 
 def _make_partition(repository: Repository, days_ahead: int, name: str) -> bool:
     with repository.transaction():
-        repository.begin_schema_change(
+        repository.schema.begin_schema_change(
             lock_wait=_PARTITION_LOCK_TIMEOUT, lock_timeout=_PARTITION_LOCK_TIMEOUT
         )
         # Planned again under the lock: another runner may have made it meanwhile.
-        for plan in repository.plan_partitions(
+        for plan in repository.schema.plan_partitions(
             days_ahead=days_ahead, most_strays=MOST_STRAYS, name=name
         ):
-            repository.make_partition(plan.statements, patience=_PARTITION_PATIENCE)
+            repository.schema.make_partition(
+                plan.statements, patience=_PARTITION_PATIENCE
+            )
             return True
     return False
 
@@ -183,7 +187,7 @@ def _check_target(target: int | None) -> None:
 
 
 def _check_server(repository: Repository) -> None:
-    facts = repository.inspect_server()
+    facts = repository.schema.inspect_server()
     if facts.version_number < OLDEST_SERVER:
         raise ConfigurationError(
             f"the server is PostgreSQL {facts.version}; pgflow needs 15 or newer"
@@ -204,12 +208,12 @@ def _check_server(repository: Repository) -> None:
 def _bootstrap(repository: Repository, *, restoring: bool = False) -> None:
     """Make the schema, its table of versions and the row to lock, whoever else does."""
     _check_server(repository)
-    repository.inspect_remains().require_whole(restoring=restoring)
-    while not repository.inspect_server().has_schema:
-        repository.create_schema()
-    while not repository.inspect_server().has_migrations:
-        repository.create_migrations_table()
-    while not repository.create_schema_lock():
+    repository.backups.inspect_remains().require_whole(restoring=restoring)
+    while not repository.schema.inspect_server().has_schema:
+        repository.schema.create_schema()
+    while not repository.schema.inspect_server().has_migrations:
+        repository.schema.create_migrations_table()
+    while not repository.schema.create_schema_lock():
         pass
 
 
@@ -228,7 +232,7 @@ def _apply_next(
         try:
             with repository.transaction():
                 wait = min(_SLICE, max(0.0, deadline - time.monotonic()))
-                repository.begin_schema_change(
+                repository.schema.begin_schema_change(
                     lock_wait=wait, lock_timeout=lock_timeout
                 )
                 elected = True
@@ -249,19 +253,19 @@ def _apply_next(
 
 
 def _apply_first(repository: Repository, target: int | None) -> MigrationFile | None:
-    pending = _pending(repository.list_applied_migrations(), target)
+    pending = _pending(repository.schema.list_applied_migrations(), target)
     if not pending:
         return None
     step = pending[0]
-    repository.run_migration(step.text)
-    repository.record_migration(step.version, step.name, step.checksum)
+    repository.schema.run_migration(step.text)
+    repository.schema.record_migration(step.version, step.name, step.checksum)
     return step
 
 
 def _report_holder(
     repository: Repository, deadline: float, say: Callable[[str], None]
 ) -> None:
-    holder = repository.find_schema_lock_holder()
+    holder = repository.schema.find_schema_lock_holder()
     who = "another migrate"
     if holder is not None:
         name = f" ({holder.application_name})" if holder.application_name else ""
@@ -276,9 +280,9 @@ def _report_holder(
 
 
 def _applied(repository: Repository) -> list[AppliedMigration]:
-    if not repository.inspect_server().has_migrations:
+    if not repository.schema.inspect_server().has_migrations:
         return []
-    return repository.list_applied_migrations()
+    return repository.schema.list_applied_migrations()
 
 
 def _pending(

@@ -46,17 +46,21 @@ def _histories(
     limit = EXACT if turn.dry_run else turn.batch_size
     dry = turn.dry_run
     return {
-        "policy decisions": lambda: repository.prune_policy_decisions(
+        "policy decisions": lambda: repository.archive.prune_policy_decisions(
             before=cuts.prune, limit=limit, dry_run=dry
         ),
-        "ingest decisions": lambda: repository.prune_ingest_decisions(
+        "ingest decisions": lambda: repository.archive.prune_ingest_decisions(
             before=cuts.prune, limit=limit, dry_run=dry
         ),
-        "operator actions": lambda: repository.prune_operator_actions(
+        "operator actions": lambda: repository.archive.prune_operator_actions(
             limit=limit, dry_run=dry
         ),
-        "replay items": lambda: repository.prune_replay_items(limit=limit, dry_run=dry),
-        "replay plans": lambda: repository.prune_replay_plans(limit=limit, dry_run=dry),
+        "replay items": lambda: repository.replays.prune_replay_items(
+            limit=limit, dry_run=dry
+        ),
+        "replay plans": lambda: repository.replays.prune_replay_plans(
+            limit=limit, dry_run=dry
+        ),
     }
 
 
@@ -64,7 +68,7 @@ def _drop_days(
     repository: Repository, cuts: Cuts, turn: Turn, tally: dict[str, int]
 ) -> None:
     """Drop whole days of the archive; one in which a job ended late is kept for it."""
-    for day in repository.list_partition_days(before=cuts.archived):
+    for day in repository.archive.list_partition_days(before=cuts.archived):
         parents = [
             parent
             for parent in (f"{JOBS}_archive", f"{ATTEMPTS}_archive")
@@ -72,7 +76,7 @@ def _drop_days(
         ]
         if not parents or not turn.may_go_on():
             continue
-        if repository.has_late_attempts(day, since=cuts.archived):
+        if repository.archive.has_late_attempts(day, since=cuts.archived):
             continue
         try:
             _drop_day(repository, day, parents, turn, tally)
@@ -89,9 +93,9 @@ def _drop_day(
 ) -> None:
     # Jobs first: attempts may be there without their job, not the other way round.
     for parent in parents:
-        size = repository.measure_partition(parent, day, limit=EXACT)
+        size = repository.archive.measure_partition(parent, day, limit=EXACT)
         if not turn.dry_run:
-            for plan in repository.plan_drop(parent, day):
+            for plan in repository.archive.plan_drop(parent, day):
                 run_patiently(repository, plan, turn)
         tally["jobs" if parent.startswith("jobs") else "attempts"] += size
         turn.count(size)
@@ -105,7 +109,7 @@ def _prune_strays(
 
     def step() -> tuple[int, bool]:
         nonlocal after
-        removed = repository.prune_archived_jobs(
+        removed = repository.archive.prune_archived_jobs(
             after=after,
             before=cuts.archived,
             limit=turn.batch_size,
@@ -125,12 +129,15 @@ def _prune_resolved(
     """Remove dead letters that were replayed or discarded, and canceled jobs."""
     kinds = ("dead letters", "canceled jobs")
     if turn.dry_run:
-        counts = repository.count_resolved_jobs(before=cuts.dlq, limit=EXACT)
+        counts = repository.archive.count_resolved_jobs(before=cuts.dlq, limit=EXACT)
         for kind, count in zip(kinds, counts, strict=True):
             tally[kind] = count
             turn.count(count)
         return
-    batches = (repository.prune_dead_letters, repository.prune_canceled_jobs)
+    batches = (
+        repository.archive.prune_dead_letters,
+        repository.archive.prune_canceled_jobs,
+    )
     for kind, batch in zip(kinds, batches, strict=True):
         tally[kind] = 0
 

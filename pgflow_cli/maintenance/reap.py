@@ -85,7 +85,7 @@ class _Apart:
             self.reason = error
             self.ends.refused.append(lease_id)
         except (*PASSING, Contention) as error:
-            self._repository.try_to_end()
+            self._repository.unsettled_leases.try_to_end()
             self.reason = error
             self.ends.refused.append(lease_id)
 
@@ -111,7 +111,7 @@ class Reaper:
             self._refused = {k: at for k, at in self._refused.items() if at > now}
             ends = end_leases(
                 repository,
-                lambda only: repository.reap_expired_locks(
+                lambda only: repository.unsettled_leases.reap_expired_locks(
                     limit=limit,
                     crash_budget=self._crash_budget,
                     only=only,

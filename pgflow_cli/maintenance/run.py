@@ -138,7 +138,9 @@ class Pass:
         """Wait for the lock for a step; raise `_Again`, or `TryLater` at the end."""
         left = deadline - time.monotonic()
         try:
-            self._holder.begin_maintenance(lock_wait=min(_LOCK_SLICE, max(0.0, left)))
+            self._holder.maintenance.begin_maintenance(
+                lock_wait=min(_LOCK_SLICE, max(0.0, left))
+            )
         except Contention as error:
             if left > _LOCK_SLICE and not self.stopped.is_set():
                 raise _Again from error
@@ -148,7 +150,7 @@ class Pass:
             ) from error
 
     def _maintainer(self) -> str:
-        found = self.repository.find_maintainer()
+        found = self.repository.maintenance.find_maintainer()
         if found is None:
             return "another one"
         name = found.application_name.removeprefix("pgflow maintain ")
@@ -158,7 +160,7 @@ class Pass:
 
     def _do_tasks(self) -> None:
         plan = self.plan
-        cuts = self.repository.find_cuts(
+        cuts = self.repository.maintenance.find_cuts(
             archive_after=plan.archive_after,
             prune_after=plan.prune_after,
             dlq_retention=plan.dlq_retention,
@@ -188,7 +190,7 @@ class Pass:
         result, detail, outage = "", "", None
         try:
             if not self.plan.dry_run:
-                self.repository.begin_task(task, runner=self.runner)
+                self.repository.maintenance.begin_task(task, runner=self.runner)
             self._duties()[task](self.repository, cuts, turn)
             result, detail = turn.result, turn.detail
         except DatabaseUnavailable as error:
@@ -210,7 +212,7 @@ class Pass:
         if outage is not None:
             raise outage
         if not self.plan.dry_run:
-            self.repository.finish_task(
+            self.repository.maintenance.finish_task(
                 task, result=result, rows=turn.rows, seconds=seconds, detail=detail
             )
 
@@ -228,7 +230,7 @@ class Pass:
 
     def _keep_lock(self) -> None:
         if not self.plan.dry_run:
-            self._holder.lock_maintenance()
+            self._holder.maintenance.lock_maintenance()
 
 
 class _Again(Exception):

@@ -21,7 +21,7 @@ _LEAST = "00000000-0000-0000-0000-000000000000"
 def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) -> None:
     """Return jobs to their queue whose worker has gone silent."""
     if turn.dry_run:
-        count = repository.count_expired_leases(limit=_MANY)
+        count = repository.maintenance.count_expired_leases(limit=_MANY)
         turn.count(count)
         turn.notes.append(f"{count:,} leases have run out")
         return
@@ -41,7 +41,7 @@ def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) 
 def make_partitions(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
     """Make the partitions of the days to come."""
     if turn.dry_run:
-        plans = repository.plan_partitions(
+        plans = repository.schema.plan_partitions(
             days_ahead=migrations.DAYS_AHEAD, most_strays=migrations.MOST_STRAYS
         )
         made = [plan.name for plan in plans]
@@ -57,26 +57,28 @@ def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
     """Count what was enqueued; remove counts that no limit looks at any more."""
     if not turn.dry_run:
         # Here too: there may be no worker that does.
-        turn.repeat(lambda: (0, repository.count_arrivals()))
+        turn.repeat(lambda: (0, repository.counters.count_arrivals()))
     limit = _MANY if turn.dry_run else turn.batch_size
     for prune in (
-        repository.prune_enqueue_counters,
-        repository.prune_attempt_counters,
+        repository.maintenance.prune_enqueue_counters,
+        repository.maintenance.prune_attempt_counters,
     ):
         turn.repeat_while_full(
             lambda p=prune: p(limit=limit, dry_run=turn.dry_run)  # type: ignore[misc]
         )
     if not turn.dry_run:
-        turn.repeat_while_full(lambda: repository.prune_queue_rates(limit=limit))
+        turn.repeat_while_full(
+            lambda: repository.counters.prune_queue_rates(limit=limit)
+        )
 
 
 def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
     """Forget workers that have long been silent."""
     if turn.dry_run:
-        turn.rows = repository.count_silent_workers()
+        turn.rows = repository.maintenance.count_silent_workers()
         return
-    names = repository.forget_silent_workers()
-    repository.fold_counters(limit=_COUNTERS_AT_ONCE)
+    names = repository.unsettled_leases.forget_silent_workers()
+    repository.counters.fold_counters(limit=_COUNTERS_AT_ONCE)
     turn.rows = len(names)
     if names:
         turn.notes.append(f"forgotten: {_some(names)}")
@@ -90,7 +92,7 @@ def forget_queues(repository: Repository, cuts: Cuts, turn: Turn) -> None:
     there is no time for is left to the next pass.
     """
     if not turn.dry_run:
-        repository.renew_places()
+        repository.maintenance.renew_places()
     retired = _retire(repository, cuts, turn)
     if turn.dry_run:
         turn.count(len(retired))
@@ -101,8 +103,8 @@ def forget_queues(repository: Repository, cuts: Cuts, turn: Turn) -> None:
     while retired and turn.may_go_on():
         part, retired = retired[: turn.batch_size], retired[turn.batch_size :]
         with repository.transaction():
-            queues = repository.forget_places(part)
-            repository.forget_counters(queues)
+            queues = repository.maintenance.forget_places(part)
+            repository.maintenance.forget_counters(queues)
         gone += queues
         turn.count(len(part))
     if gone:
@@ -114,7 +116,7 @@ def _retire(repository: Repository, cuts: Cuts, turn: Turn) -> list[str]:
     retired: list[str] = []
     limit = _MANY if turn.dry_run else turn.batch_size
     while turn.may_go_on():
-        part = repository.retire_places(
+        part = repository.maintenance.retire_places(
             cuts.prune,
             retired[-1] if retired else _LEAST,
             limit=limit,
@@ -128,10 +130,10 @@ def _retire(repository: Repository, cuts: Cuts, turn: Turn) -> list[str]:
 
 def _outlast(repository: Repository, turn: Turn) -> bool:
     """Wait for the end of every transaction that is open now, a few seconds."""
-    older = repository.list_transactions().keys()
+    older = repository.maintenance.list_transactions().keys()
     deadline = time.monotonic() + _PATIENCE
     while True:
-        still = repository.list_transactions()
+        still = repository.maintenance.list_transactions()
         if not older & still.keys() and not any(still.values()):
             return True
         if time.monotonic() >= deadline:
@@ -144,11 +146,11 @@ def _outlast(repository: Repository, turn: Turn) -> bool:
 
 def analyze(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
     """Renew statistics that have grown old."""
-    for plan in repository.plan_analyze():
+    for plan in repository.maintenance.plan_analyze():
         if not turn.dry_run:
             if not turn.may_go_on():
                 return
-            repository.run_plan(plan)
+            repository.maintenance.run_plan(plan)
         turn.rows += 1
         turn.notes.append(plan.name)
 

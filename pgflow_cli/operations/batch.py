@@ -122,10 +122,10 @@ def run(
                 sender.send_all(chunk)
             complete = True
     except Refused as error:
-        delivery.record_quietly(repository, error)
+        delivery.record_quietly(repository.enqueue, error)
         raise
     except Blocked as error:
-        raise delivery.told(repository, error) from error
+        raise delivery.told(repository.enqueue, error) from error
     except OutcomeUnknown as error:
         if not complete:
             raise DatabaseUnavailable(
@@ -209,10 +209,10 @@ class _Sender:
                 sent = delivery.persistently(partial(self._call, chunk, ids))
             except (UsageError, Refused) as error:
                 if isinstance(error, Refused):
-                    delivery.record_quietly(self.repository, error)
+                    delivery.record_quietly(self.repository.enqueue, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
             except Blocked as blocked:
-                raise delivery.told(self.repository, blocked) from blocked
+                raise delivery.told(self.repository.enqueue, blocked) from blocked
             else:
                 self._counted(sent)
                 return
@@ -224,7 +224,7 @@ class _Sender:
         return self._enqueued(chunk, ids)
 
     def _enqueued(self, chunk: Chunk, ids: list[str]) -> list[str]:
-        return self.repository.enqueue_many(
+        return self.repository.enqueue.enqueue_many(
             f"[{','.join(chunk.lines)}]",
             options=self._options(),
             job_type=self.plan.job_type,
@@ -239,16 +239,16 @@ class _Sender:
         for place, note in chunk.notes.items():
             job = json.loads(chunk.lines[place])
             job_id = (job.get("job_id") or ids[place]).lower()
-            if not self.repository.has_job(job_id):
+            if not self.repository.enqueue.has_job(job_id):
                 queue = job.get("queue") or self.plan.options.queue or "default"
                 done.setdefault((note, queue), []).append(job_id)
         sent = self._enqueued(chunk, ids)
         for (note, queue), job_ids in done.items():
-            action = self.repository.begin_action(
+            action = self.repository.audit.begin_action(
                 replace(operator, note=note), "jobs.enqueue", queue=queue
             )
-            self.repository.extend_action(action, job_ids=job_ids)
-            self.repository.finish_action(action)
+            self.repository.audit.extend_action(action, job_ids=job_ids)
+            self.repository.audit.finish_action(action)
         return sent
 
     def _options(self) -> JobOptions:
@@ -363,7 +363,7 @@ def _settle_doubt(
     deadline = time.monotonic() + seconds
     while last_id is not None:
         try:
-            if repository.has_job(last_id):
+            if repository.enqueue.has_job(last_id):
                 return
         except PgflowError:
             pass

@@ -107,8 +107,8 @@ def choose(
     `readable`: without those whose job's row cannot be read.
     """
     return Sought(
-        repository.choose_dead_letters(
-            repository.resolve_queues(chosen),
+        repository.dead_letters.choose_dead_letters(
+            repository.queues.resolve_queues(chosen),
             limit=limit,
             newest_first=newest_first,
             again=again,
@@ -135,8 +135,8 @@ def require_the_one(given: Sequence[str], sought: Sought) -> None:
 
 def require(repository: Repository, given: str) -> str:
     """Return the full id of a dead letter; raise if it is anything else."""
-    job_id = repository.find_job(given)
-    [job] = repository.look_up_jobs([job_id])
+    job_id = repository.jobs.find_job(given)
+    [job] = repository.dead_letters.look_up_jobs([job_id])
     problem = _problem(job, "shown here", any_status=False)
     if problem is not None:
         raise problem
@@ -157,21 +157,23 @@ def discard(
     Each batch is a transaction. Return the number of the action and how many were still
     open.
     """
-    action = repository.begin_action(
+    action = repository.audit.begin_action(
         operator, "dlq.discard", details={"forever": forever}
     )
     total = 0
     for batch in batches(job_ids, batch_size):
         with repository.transaction():
             done = (
-                repository.delete_dead_letters(batch)
+                repository.dead_letters.delete_dead_letters(batch)
                 if forever
-                else repository.discard_dead_letters(batch, action_id=action)
+                else repository.dead_letters.discard_dead_letters(
+                    batch, action_id=action
+                )
             )
-            repository.extend_action(action, job_ids=done)
+            repository.audit.extend_action(action, job_ids=done)
         total += len(done)
         advance(len(batch))
-    repository.finish_action(action)
+    repository.audit.finish_action(action)
     return action, total
 
 
@@ -184,7 +186,7 @@ def footer(
     repository: Repository, chosen: JobFilter, shown: int, *, include_resolved: bool
 ) -> Iterator[str]:
     """Yield how many there are beside those shown, and what they died of."""
-    tallies = repository.count_dead_letters(chosen, limit=LIMIT + 1)
+    tallies = repository.dead_letters.count_dead_letters(chosen, limit=LIMIT + 1)
     total, resolved = totals(tallies)
     if include_resolved:
         yield f"{shown:,} of {count(total + resolved)} shown."
@@ -225,7 +227,7 @@ def _full_ids(repository: Repository, given: Sequence[str], sought: Sought) -> N
     names: Names = {}
     for short in given:
         try:
-            names.setdefault(repository.find_job(short), short)
+            names.setdefault(repository.jobs.find_job(short), short)
         except (NotFound, UsageError) as error:
             sought.failed[short] = error
     return names
@@ -233,7 +235,7 @@ def _full_ids(repository: Repository, given: Sequence[str], sought: Sought) -> N
 
 def _looked_up(repository: Repository, job_ids: Sequence[str]) -> Iterator[LookedUpJob]:
     for batch in batches(job_ids, _LOOKED_UP):
-        yield from repository.look_up_jobs(batch)
+        yield from repository.dead_letters.look_up_jobs(batch)
 
 
 def _problem(
@@ -316,7 +318,9 @@ def export(repository: Repository, chosen: JobFilter, *, form: str, target: str)
 
 def _letters(repository: Repository, chosen: JobFilter) -> Iterator[ExportedLetter]:
     after: Position | None = None
-    while rows := repository.export_dead_letters(chosen, limit=_PAGE, after=after):
+    while rows := repository.dead_letters.export_dead_letters(
+        chosen, limit=_PAGE, after=after
+    ):
         yield from rows
         after = rows[-1].position
 

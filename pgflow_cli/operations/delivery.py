@@ -29,7 +29,7 @@ from pgflow_cli.formats.times import Instant
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.operations import enqueue
-from pgflow_cli.repository import Producing, Repository
+from pgflow_cli.repository import Enqueuing, Repository
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext
 
@@ -100,7 +100,7 @@ def starting(options: JobOptions, when: Instant | None) -> JobOptions:
 
 
 def try_out(
-    producing: Producing,
+    producing: Enqueuing,
     job_type: str,
     payload: str,
     *,
@@ -127,7 +127,7 @@ class _Undone(Exception):
     """No error: it ends a trial."""
 
 
-def record_quietly(producing: Producing, refused: Refused) -> None:
+def record_quietly(producing: Enqueuing, refused: Refused) -> None:
     """Count a refusal if the role may; it never hides the refusal itself."""
     with suppress(PgflowError):
         producing.record_ingest_decisions(enqueue.refusals_of(refused))
@@ -146,19 +146,19 @@ def by_hand(
     twice is one job and one action.
     """
     with repository.transaction():
-        is_new = not repository.has_job(job_id)
-        repository.enqueue(job_type, payload, options=options, job_id=job_id)
+        is_new = not repository.enqueue.has_job(job_id)
+        repository.enqueue.enqueue(job_type, payload, options=options, job_id=job_id)
         if is_new:
-            action = repository.begin_action(
+            action = repository.audit.begin_action(
                 operator, "jobs.enqueue", queue=options.queue
             )
-            repository.extend_action(action, job_ids=[job_id])
-            repository.finish_action(action)
+            repository.audit.extend_action(action, job_ids=[job_id])
+            repository.audit.finish_action(action)
     return job_id
 
 
 def enqueue_once(
-    producing: Producing,
+    producing: Enqueuing,
     job_type: str,
     payload: str,
     *,
@@ -186,7 +186,7 @@ def enqueue_once(
         raise told(producing, blocked) from blocked
 
 
-def told(producing: Producing, blocked: Blocked) -> Blocked:
+def told(producing: Enqueuing, blocked: Blocked) -> Blocked:
     """Name the transactions that may be in the way; it never hides the error itself."""
     with suppress(PgflowError):
         for writer in producing.list_open_writers():
@@ -226,7 +226,7 @@ def persistently(
 
 
 def wait_for_outcomes(
-    producing: Producing,
+    producing: Enqueuing,
     job_ids: Sequence[str],
     *,
     seconds: float,

@@ -27,7 +27,7 @@ from pgflow_cli.telemetry import spans, trace_context
 if TYPE_CHECKING:
     import psycopg
 
-    from pgflow_cli.repository import Producing
+    from pgflow_cli.repository import Enqueuing
     from pgflow_cli.telemetry.spans import Sending
 
 JOBS_PER_CALL = 1000
@@ -214,7 +214,7 @@ _JOB = re.compile(r"job ([0-9]+): ")
 
 
 def _send_all(
-    producing: Producing, jobs: Iterable[Mapping[str, Any]], sending: Sending
+    producing: Enqueuing, jobs: Iterable[Mapping[str, Any]], sending: Sending
 ) -> list[str]:
     ids: list[str] = []
     queues: set[str] = set()

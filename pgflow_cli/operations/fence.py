@@ -23,26 +23,26 @@ def watch(repository: Repository) -> DatabaseIdentity:
 
     Nothing is leased anyway: what is written is when, and by whom it was seen.
     """
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     if identity.moved is None or identity.fenced_at is not None:
         return identity
     try:
-        repository.raise_fence(
+        repository.fence.raise_fence(
             identity.moved,
             fenced_by=f"pgflow on {socket.gethostname()}",
             seen_epoch=identity.epoch,
         )
     except PermissionDenied:
         return identity  # a role that may only read; the fence is up all the same
-    return repository.read_identity()
+    return repository.fence.read_identity()
 
 
 def require_open(repository: Repository) -> None:
     """Raise `ConfigurationError` if the database is fenced."""
     identity = watch(repository)
     if identity.fenced:
-        database = repository.inspect_server().database
-        aside = repository.inspect_remains().aside
+        database = repository.schema.inspect_server().database
+        aside = repository.backups.inspect_remains().aside
         raise ConfigurationError(
             f'database "{database}" is fenced, so nothing is leased: {identity.reason}',
             "What was finished elsewhere since would run again.",
@@ -54,7 +54,7 @@ def require_finished(repository: Repository) -> None:
     """Raise `Refused` where a restore was killed and has put a schema aside, and
     `ConfigurationError` where it has brought only a part, or still runs.
     """
-    remains = repository.inspect_remains()
+    remains = repository.backups.inspect_remains()
     if remains.aside is not None:
         raise Refused(
             "a restore was killed in this database, and may have brought only a part; "
@@ -70,15 +70,15 @@ def raise_fence(repository: Repository, operator: Operator) -> DatabaseIdentity:
     """Raise the fence by hand, in a new epoch."""
     reason = operator.note or "it was raised by hand"
     with repository.transaction():
-        before = repository.read_identity()
-        repository.raise_fence(reason, fenced_by=operator.actor)
-        after = repository.read_identity()
-        action = repository.begin_action(
+        before = repository.fence.read_identity()
+        repository.fence.raise_fence(reason, fenced_by=operator.actor)
+        after = repository.fence.read_identity()
+        action = repository.audit.begin_action(
             operator,
             "fence.raise",
             details={"epoch": after.epoch, "epoch_before": before.epoch},
         )
-        repository.finish_action(action)
+        repository.audit.finish_action(action)
     return after
 
 
@@ -100,11 +100,11 @@ def accept(
     watch(repository)  # written down, so that there is an instant to be heard of since
     while True:
         with repository.transaction():
-            repository.lock_identity()
+            repository.fence.lock_identity()
             before = watch(repository)
             if not before.fenced:
                 return None
-            found = repository.count_interrupted()
+            found = repository.fence.count_interrupted()
             if not found.undecided_jobs:
                 return _accept(repository, operator, before, found, fate, pause=pause)
         wait(found)
@@ -124,20 +124,20 @@ def _accept(
     paused = []
     if pause:
         note = operator.note or _PAUSE_NOTE
-        paused = repository.pause_every_queue(actor=operator.actor, note=note)
-    forgotten = repository.forget_workers_of_before()
-    removed = repository.remove_loaded_rows() if found.loaded_over else 0
-    action = repository.begin_action(
+        paused = repository.fence.pause_every_queue(actor=operator.actor, note=note)
+    forgotten = repository.fence.forget_workers_of_before()
+    removed = repository.fence.remove_loaded_rows() if found.loaded_over else 0
+    action = repository.audit.begin_action(
         operator,
         "fence.accept",
         details={"reason": before.reason, "interrupted": fate, "pause": pause},
     )
-    ended = repository.end_interrupted_leases(
+    ended = repository.unsettled_leases.end_interrupted_leases(
         error_message=_MESSAGE, **_ending(fate, operator)
     )
-    epoch = repository.record_identity()
-    repository.extend_action(action, job_ids=[job.job_id for job in ended])
-    repository.finish_action(
+    epoch = repository.fence.record_identity()
+    repository.audit.extend_action(action, job_ids=[job.job_id for job in ended])
+    repository.audit.finish_action(
         action, details={"epoch": epoch, "paused": paused, "removed": removed}
     )
     return Acceptance(action, epoch, len(ended), removed, len(paused), forgotten)

@@ -72,7 +72,7 @@ class JobChange:
             self._change(batch, done)
             advance(len(batch))
         if done.action_id is not None:
-            self.repository.finish_action(
+            self.repository.audit.finish_action(
                 done.action_id, details={"left": len(done.left)}
             )
         return done
@@ -86,7 +86,7 @@ class JobChange:
                 remaining = [job_id for job_id in remaining if job_id not in changed]
             if not remaining:
                 return
-            statuses = self.repository.list_job_statuses(remaining)
+            statuses = self.repository.jobs.list_job_statuses(remaining)
             if not self.states.intersection(statuses.values()):
                 break
         done.left.update({job_id: statuses.get(job_id) for job_id in remaining})
@@ -98,13 +98,13 @@ class JobChange:
         repository = self.repository
         try:
             with repository.transaction():
-                action_id = done.action_id or repository.begin_action(
+                action_id = done.action_id or repository.audit.begin_action(
                     self.operator, self.action, queue=self.queue, details=self.details
                 )
                 changed = step(job_ids, action_id)
                 if not changed:
                     raise _Nothing
-                repository.extend_action(action_id, job_ids=changed)
+                repository.audit.extend_action(action_id, job_ids=changed)
         except _Nothing:
             return []
         done.action_id = action_id
@@ -122,12 +122,12 @@ def cancellation(
     """Return the change that cancels waiting jobs, with `kill` running ones, too."""
 
     def waiting(job_ids: Sequence[str], action_id: int) -> list[str]:
-        return repository.cancel_waiting_jobs(
+        return repository.jobs.cancel_waiting_jobs(
             job_ids, operator=operator, action_id=action_id
         )
 
     def running(job_ids: Sequence[str], action_id: int) -> list[str]:
-        return repository.cancel_running_jobs(
+        return repository.jobs.cancel_running_jobs(
             job_ids, operator=operator, action_id=action_id
         )
 
@@ -149,7 +149,7 @@ def hastening(repository: Repository, operator: Operator) -> JobChange:
         repository,
         operator,
         "jobs.run-now",
-        steps=(lambda job_ids, _: repository.run_jobs_now(job_ids),),
+        steps=(lambda job_ids, _: repository.jobs.run_jobs_now(job_ids),),
         states=frozenset({"scheduled"}),
     )
 
@@ -158,7 +158,7 @@ def reordering(repository: Repository, operator: Operator, priority: int) -> Job
     """Return the change that gives waiting jobs another priority."""
 
     def step(job_ids: Sequence[str], _: int) -> list[str]:
-        return repository.reprioritize_jobs(job_ids, priority=priority)
+        return repository.jobs.reprioritize_jobs(job_ids, priority=priority)
 
     return JobChange(
         repository,

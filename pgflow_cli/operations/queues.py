@@ -15,7 +15,7 @@ Limits = Mapping[str, int | None]
 
 def require_known(repository: Repository, queues: Sequence[str]) -> None:
     """Raise `NotFound` if a queue was never used and has no policy."""
-    unknown = sorted(set(queues) - set(repository.list_queue_names(queues)))
+    unknown = sorted(set(queues) - set(repository.queues.list_queue_names(queues)))
     if unknown:
         raise NotFound(f'there is no queue "{unknown[0]}"', "Try: pgflow queues list")
 
@@ -38,7 +38,7 @@ def set_policy(
     """Set limits of a queue; return the policy as it was and as it is."""
     with repository.transaction():
         before = _policy(repository, queue)
-        repository.set_policy(queue, limits, operator)
+        repository.queues.set_policy(queue, limits, operator)
         after = _policy(repository, queue)
         _record(repository, operator, "queues.set-policy", queue, before, after)
     return before, after
@@ -51,7 +51,7 @@ def clear_policies(
     for queue in queues:
         with repository.transaction():
             before = _policy(repository, queue)
-            repository.clear_policies([queue], operator)
+            repository.queues.clear_policies([queue], operator)
             after = _policy(repository, queue)
             _record(repository, operator, "queues.clear-policy", queue, before, after)
 
@@ -61,15 +61,15 @@ def set_bound(
 ) -> QueueBound:
     """Set how many queues there may be; return what holds then."""
     with repository.transaction():
-        before = repository.read_queue_bound()
-        repository.set_queue_bound(max_queues)
-        action = repository.begin_action(
+        before = repository.queues.read_queue_bound()
+        repository.queues.set_queue_bound(max_queues)
+        action = repository.audit.begin_action(
             operator,
             "queues.bound",
             details={"changed": {"max_queues": [before.max_queues, max_queues]}},
         )
-        repository.finish_action(action)
-        return repository.read_queue_bound()
+        repository.audit.finish_action(action)
+        return repository.queues.read_queue_bound()
 
 
 def pause(
@@ -80,8 +80,8 @@ def pause(
 ) -> None:
     """Lease nothing from queues, for so many seconds or until they are resumed."""
     with repository.transaction():
-        repository.read_policies(queues)
-        repository.pause_queues(queues, length, operator)
+        repository.queues.read_policies(queues)
+        repository.queues.pause_queues(queues, length, operator)
         _record_all(repository, operator, "queues.pause", queues, seconds=length)
 
 
@@ -90,8 +90,8 @@ def resume(
 ) -> list[str]:
     """Lease from queues again; return those that were paused."""
     with repository.transaction():
-        repository.read_policies(queues)
-        resumed = repository.resume_queues(queues, operator)
+        repository.queues.read_policies(queues)
+        resumed = repository.queues.resume_queues(queues, operator)
         _record_all(repository, operator, "queues.resume", queues, resumed=resumed)
     return resumed
 
@@ -110,28 +110,28 @@ def purge(
     In batches, each a transaction; what a worker leases meanwhile is left to it.
     Returns how many, and the number of the action.
     """
-    action = repository.begin_action(
+    action = repository.audit.begin_action(
         operator, "queues.purge", queue=queue, details={"status": status}
     )
     total = 0
     while True:
         with repository.transaction():
             if status == "dlq":
-                ids = repository.purge_dead_letters(queue, action, batch_size)
+                ids = repository.queues.purge_dead_letters(queue, action, batch_size)
             else:
-                ids = repository.purge_pending(
+                ids = repository.queues.purge_pending(
                     queue, status, operator, action, batch_size
                 )
-            repository.extend_action(action, job_ids=ids)
+            repository.audit.extend_action(action, job_ids=ids)
         total += len(ids)
         advance(len(ids))
         if not ids:
-            repository.finish_action(action)
+            repository.audit.finish_action(action)
             return total, action
 
 
 def _policy(repository: Repository, queue: str) -> QueuePolicy:
-    return repository.read_policies([queue]).get(queue) or QueuePolicy(queue)
+    return repository.queues.read_policies([queue]).get(queue) or QueuePolicy(queue)
 
 
 def _record(
@@ -144,10 +144,10 @@ def _record(
 ) -> None:
     was, is_ = asdict(before), asdict(after)
     changed = {key: [was[key], is_[key]] for key in was if was[key] != is_[key]}
-    action = repository.begin_action(
+    action = repository.audit.begin_action(
         operator, name, queue=queue, details={"changed": changed}
     )
-    repository.finish_action(action)
+    repository.audit.finish_action(action)
 
 
 def _record_all(
@@ -160,5 +160,5 @@ def _record_all(
     """Record one action for queues that are changed in one statement."""
     one = queues[0] if len(queues) == 1 else None
     about = details if one else {**details, "queues": list(queues)}
-    action = repository.begin_action(operator, name, queue=one, details=about)
-    repository.finish_action(action)
+    action = repository.audit.begin_action(operator, name, queue=one, details=about)
+    repository.audit.finish_action(action)

@@ -133,16 +133,18 @@ def facts(
     of = left_out = ""
     if chosen is not None:
         limit = dead_letters.LIMIT + 1
-        total, _ = dead_letters.totals(repository.count_dead_letters(limit=limit))
+        total, _ = dead_letters.totals(
+            repository.dead_letters.count_dead_letters(limit=limit)
+        )
         _, resolved = dead_letters.totals(
-            repository.count_dead_letters(chosen, limit=limit)
+            repository.dead_letters.count_dead_letters(chosen, limit=limit)
         )
         of = dead_letters.count(total)
         left_out = dead_letters.count(0 if wanted.again else resolved)
     return Preview(
-        repository.preview_replay(found.job_ids, options=wanted),
+        repository.replays.preview_replay(found.job_ids, options=wanted),
         wanted,
-        repository.list_workers(),
+        repository.workers.list_workers(),
         of,
         left_out,
         len(found.skipped),
@@ -162,7 +164,7 @@ def make_once(
     made: list[ReplayPlan] = []
 
     def send() -> ReplayPlan:
-        if made and repository.describe_replay_plan(made[-1].plan_id):
+        if made and repository.replays.describe_replay_plan(made[-1].plan_id):
             return made[-1]
         with repository.transaction():
             plan = replays.make(repository, job_ids, options=options, operator=operator)
@@ -185,7 +187,7 @@ def replay_one(
     All in one transaction: what is refused leaves no trace, and what was done without a
     reply is not done again.
     """
-    source = repository.find_job(given)
+    source = repository.jobs.find_job(given)
     found = dead_letters.seek(
         repository, [source], verb="replayed", again=options.again, by_flag=False
     )
@@ -193,7 +195,7 @@ def replay_one(
     created: list[str] = []
 
     def send() -> str:
-        if created and repository.has_job(created[-1]):
+        if created and repository.enqueue.has_job(created[-1]):
             return created[-1]
         with repository.transaction():
             created.append(_create(repository, source, options, operator))
@@ -209,15 +211,15 @@ def _create(
     plan_id, runner_id = plan.plan_id, plan.runner_id
     # Whoever replays the same job in another way is waited for here; what they did is
     # seen by the next statement.
-    repository.lock_replay_items(plan_id, state="waiting", limit=1)
-    [item] = repository.create_replays(
+    repository.replays.lock_replay_items(plan_id, state="waiting", limit=1)
+    [item] = repository.replays.create_replays(
         plan_id, runner_id=runner_id, limit=1, canary=False
     )
     if item.new_job_id is None:
         raise _not_created(source, item.problem)
-    repository.extend_action(plan.action_id, job_ids=[source])
-    repository.finish_replay_plan(plan_id, runner_id=runner_id)
-    repository.finish_action(plan.action_id)
+    repository.audit.extend_action(plan.action_id, job_ids=[source])
+    repository.replays.finish_replay_plan(plan_id, runner_id=runner_id)
+    repository.audit.finish_action(plan.action_id)
     return item.new_job_id
 
 

@@ -73,11 +73,11 @@ def make(
 ) -> ReplayPlan:
     """Freeze which jobs are to be replayed; nothing is created yet."""
     with repository.transaction():
-        action = repository.begin_action(operator, "replay")
-        plan_id = repository.create_replay_plan(
+        action = repository.audit.begin_action(operator, "replay")
+        plan_id = repository.replays.create_replay_plan(
             job_ids, options=options, runner=operator.actor, action_id=action
         )
-        repository.name_plan(action, plan_id)
+        repository.replays.name_plan(action, plan_id)
         return _locked(repository, plan_id)
 
 
@@ -97,11 +97,13 @@ def take_over(
                 f"Try: pgflow replay status {plan_id}",
                 reason_code="PLAN_OVER",
             )
-        action = repository.begin_action(operator, "replay.resume")
-        repository.name_plan(action, plan_id)
+        action = repository.audit.begin_action(operator, "replay.resume")
+        repository.replays.name_plan(action, plan_id)
         if plan.canary_state == "failed":
-            repository.renew_canary(plan_id)
-        repository.take_replay_plan(plan_id, runner=operator.actor, action_id=action)
+            repository.replays.renew_canary(plan_id)
+        repository.replays.take_replay_plan(
+            plan_id, runner=operator.actor, action_id=action
+        )
         return _locked(repository, plan_id)
 
 
@@ -122,7 +124,7 @@ def run(
     except _Lost:
         result = ""
     with repository.transaction():
-        repository.finish_action(plan.action_id)
+        repository.audit.finish_action(plan.action_id)
         found = _locked(repository, plan.plan_id)
     if not result:
         result = found.state if found.runner_id == plan.runner_id else "taken"
@@ -139,10 +141,10 @@ def stop(repository: Repository, plan_id: int, *, operator: Operator) -> ReplayP
                 f"Try: pgflow replay undo {plan_id} --dry-run",
                 reason_code="PLAN_OVER",
             )
-        action = repository.begin_action(operator, "replay.stop")
-        repository.name_plan(action, plan_id)
-        repository.stop_replay_plan(plan_id)
-        repository.finish_action(action)
+        action = repository.audit.begin_action(operator, "replay.stop")
+        repository.replays.name_plan(action, plan_id)
+        repository.replays.stop_replay_plan(plan_id)
+        repository.audit.finish_action(action)
         return _locked(repository, plan_id)
 
 
@@ -159,9 +161,9 @@ def undo(
     """
     with repository.transaction():
         _locked(repository, plan_id)
-        action = repository.begin_action(operator, "replay.undo")
-        repository.name_plan(action, plan_id)
-        repository.retract_replay_plan(plan_id)
+        action = repository.audit.begin_action(operator, "replay.undo")
+        repository.replays.name_plan(action, plan_id)
+        repository.replays.retract_replay_plan(plan_id)
     total = place = 0
     while True:
         some = partial(_undo_some, repository, plan_id, place, operator, action)
@@ -171,13 +173,13 @@ def undo(
         place = looked_at
         total += len(job_ids)
         advance(len(job_ids))
-    repository.finish_action(action)
+    repository.audit.finish_action(action)
     return Undone(action, total)
 
 
 def find(repository: Repository, plan_id: int) -> ReplayProgress:
     """Return how far a plan is; raise NotFound if there is none."""
-    return _known(plan_id, repository.describe_replay_plan(plan_id))
+    return _known(plan_id, repository.replays.describe_replay_plan(plan_id))
 
 
 def follow(
@@ -199,7 +201,9 @@ def follow(
 def jobs_of(repository: Repository, plan_id: int) -> Iterator[ReplayJob]:
     """Yield the jobs that a plan has created and that were not undone."""
     place = 0
-    while rows := repository.list_replays(plan_id, limit=_PAGE, after_place=place):
+    while rows := repository.replays.list_replays(
+        plan_id, limit=_PAGE, after_place=place
+    ):
         yield from rows
         place = rows[-1].place
 
@@ -227,7 +231,7 @@ class _Run:
         verdict = self._awaited()
         plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
         self._keep(
-            self.repository.settle_canary(
+            self.repository.replays.settle_canary(
                 plan_id, runner_id=runner_id, canary_state=verdict
             )
         )
@@ -238,13 +242,17 @@ class _Run:
         while self._chunk(self.plan.batch_size, canary=False):
             pass
         plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
-        self._keep(self.repository.finish_replay_plan(plan_id, runner_id=runner_id))
+        self._keep(
+            self.repository.replays.finish_replay_plan(plan_id, runner_id=runner_id)
+        )
 
     def _awaited(self) -> str:
         plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
         deadline = time.monotonic() + self.plan.canary_seconds
         while True:
-            self._keep(self.repository.beat_replay_plan(plan_id, runner_id=runner_id))
+            self._keep(
+                self.repository.replays.beat_replay_plan(plan_id, runner_id=runner_id)
+            )
             self._look()
             if any(_has_failed(job) for job in self.watched):
                 return "failed"
@@ -271,17 +279,19 @@ class _Run:
             self._keep(ours and held.state == "running")
             # Locked in one statement, judged in the next: with a snapshot that sees
             # what others did while this one waited for them.
-            if not repository.lock_replay_items(plan_id, state="waiting", limit=limit):
+            if not repository.replays.lock_replay_items(
+                plan_id, state="waiting", limit=limit
+            ):
                 return []
-            items = repository.create_replays(
+            items = repository.replays.create_replays(
                 plan_id, runner_id=self.plan.runner_id, limit=limit, canary=canary
             )
             created = [item.source_job_id for item in items if item.new_job_id]
-            repository.extend_action(self.plan.action_id, job_ids=created)
+            repository.audit.extend_action(self.plan.action_id, job_ids=created)
         return items
 
     def _look(self) -> None:
-        self.watched = self.repository.judge_canary(self.plan.plan_id)
+        self.watched = self.repository.replays.judge_canary(self.plan.plan_id)
 
     def _keep(self, still_ours: bool) -> None:
         if not still_ours:
@@ -293,10 +303,10 @@ def _undo_some(
 ) -> tuple[int, list[str]]:
     with repository.transaction():
         _locked(repository, plan_id)
-        repository.lock_replay_items(
+        repository.replays.lock_replay_items(
             plan_id, state="created", limit=_PAGE, after_place=place
         )
-        looked_at, job_ids = repository.undo_replays(
+        looked_at, job_ids = repository.replays.undo_replays(
             plan_id,
             after_place=place,
             limit=_PAGE,
@@ -304,12 +314,12 @@ def _undo_some(
             note=operator.note or f"replay plan {plan_id} undone",
             action_id=action,
         )
-        repository.extend_action(action, job_ids=job_ids)
+        repository.audit.extend_action(action, job_ids=job_ids)
     return looked_at, job_ids
 
 
 def _locked(repository: Repository, plan_id: int) -> ReplayPlan:
-    return _known(plan_id, repository.lock_replay_plan(plan_id))
+    return _known(plan_id, repository.replays.lock_replay_plan(plan_id))
 
 
 def _known(plan_id: int, found: Plan | None) -> Plan:

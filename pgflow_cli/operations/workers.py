@@ -20,7 +20,7 @@ def find(repository: Repository, given: str) -> list[ListedWorker]:
     A worker of several processes names them after itself: NAME.0, NAME.1, NAME.spare.
     Raises `NotFound` if there is none, `Ambiguous` if several ids end so.
     """
-    known = repository.list_worker_processes()
+    known = repository.workers.list_worker_processes()
     named = [worker for worker in known if worker.name == given]
     named = named or [w for w in known if _OF_SEVERAL.sub("", w.name) == given]
     if named:
@@ -59,7 +59,9 @@ def quiet(
     ends.
     """
     with repository.transaction():
-        done = repository.quiet_workers([worker.worker_id for worker in workers])
+        done = repository.workers.quiet_workers(
+            [worker.worker_id for worker in workers]
+        )
         _record(repository, operator, "workers.quiet", workers, done)
     return len(done)
 
@@ -69,7 +71,9 @@ def resume(
 ) -> int:
     """Have quiet processes lease again; return how many were quiet until now."""
     with repository.transaction():
-        done = repository.resume_workers([worker.worker_id for worker in workers])
+        done = repository.workers.resume_workers(
+            [worker.worker_id for worker in workers]
+        )
         _record(repository, operator, "workers.resume", workers, done)
     return len(done)
 
@@ -80,7 +84,7 @@ def forget(
     """Remove processes that are silent still; return how many."""
     with repository.transaction():
         ids = [worker.worker_id for worker in workers]
-        done = repository.forget_silent_processes(ids)
+        done = repository.workers.forget_silent_processes(ids)
         _record(repository, operator, "workers.forget", workers, done)
     return len(done)
 
@@ -93,5 +97,5 @@ def _record(
     done: Sequence[str],
 ) -> None:
     details = {"worker": workers[0].name, "processes": list(done)}
-    action = repository.begin_action(operator, name, details=details)
-    repository.finish_action(action)
+    action = repository.audit.begin_action(operator, name, details=details)
+    repository.audit.finish_action(action)

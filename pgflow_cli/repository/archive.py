@@ -7,13 +7,13 @@ from datetime import datetime
 
 from pgflow_cli.models.maintenance import Moved, PartitionDay, Removed, Transfer
 from pgflow_cli.models.schema import PartitionPlan
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 _FIRST = "00000000-0000-0000-0000-000000000000"
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
-class Archiving(Part):
+class Archive(Statements):
     """What `maintain` moves to the archive, and removes from it."""
 
     def list_partition_days(self, *, before: datetime) -> list[PartitionDay]:
@@ -56,10 +56,8 @@ class Archiving(Part):
         """
         for statement in checks:
             with self.transaction():
-                self.link.tuples("limit_statements", {"milliseconds": 0})
-                self.link.tuples(
-                    "limit_lock_waits", {"milliseconds": round(lock_timeout * 1000)}
-                )
+                self.link.limit_statements(0)
+                self.link.limit_lock_waits(round(lock_timeout * 1000))
                 self.link.run_text(statement)
 
     def plan_archive_partition(self, day: PartitionDay) -> list[PartitionPlan]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.repository.base import Part
+from pgflow_cli.models.audit import Operator, OperatorAction
+from pgflow_cli.models.selection import JobFilter, Position, after_parameters
+from pgflow_cli.repository.base import Statements
 
 
-class Actions(Part):
+class AuditTrail(Statements):
     """The audit of every change that is made by hand."""
 
     def begin_action(
@@ -64,11 +64,24 @@ class Actions(Part):
             {"action_id": action_id, "details": json.dumps(details or {})},
         )
 
-    def resolve_queues(self, chosen: JobFilter) -> JobFilter:
-        """Return the filter with its globs replaced by names of queues."""
-        return chosen.expand(self.list_queue_names())
-
-    def list_queue_names(self, names: Sequence[str] | None = None) -> list[str]:
-        """Return every queue that is in use or has a policy, or those of some names."""
-        wanted = {"names": None if names is None else list(names)}
-        return [row[0] for row in self.link.tuples("list_queue_names", wanted)]
+    def list_actions(
+        self,
+        chosen: JobFilter,
+        limit: int,
+        after: Position | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+    ) -> list[OperatorAction]:
+        """Return what operators have changed, the newest first."""
+        return self.link.rows(
+            "list_actions",
+            OperatorAction,
+            {
+                **chosen.parameters(),
+                **after_parameters(after),
+                "actor": actor,
+                "action": action,
+                "limit": limit,
+            },
+        )

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pgflow_cli.errors import DatabaseUnavailable, PermissionDenied
 from pgflow_cli.models.backups import DumpSource, TableDigest, TablePlan
 from pgflow_cli.models.schema import ReplacedSchema
-from pgflow_cli.repository.base import Part
-from pgflow_cli.repository.remains import Remains, look
+from pgflow_cli.repository import remains
+from pgflow_cli.repository.base import Statements
+from pgflow_cli.repository.remains import Remains
 
 
-class Backups(Part):
+class Backups(Statements):
     """Snapshots, digests, and the memory of backups."""
 
     def inspect_dump_source(self) -> DumpSource:
@@ -100,11 +101,11 @@ class Backups(Part):
 
     def list_replaced_schemas(self) -> list[ReplacedSchema]:
         """Return the schemas that restores have put aside and left, oldest first."""
-        return self.link.rows("list_replaced_schemas", ReplacedSchema)
+        return remains.list_replaced_schemas(self.link)
 
     def inspect_remains(self) -> Remains:
         """Return the traces of a restore that was cut off, or still runs."""
-        return look(self.link)
+        return remains.look(self.link)
 
     def mark_restore(self) -> None:
         """Let nothing be done here until the restore that begins has ended well."""

@@ -8,7 +8,7 @@ from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.database import Database
 
 
-class Part:
+class Statements:
     """A group of statements over one link; not for several threads at once."""
 
     def __init__(self, link: Link) -> None:

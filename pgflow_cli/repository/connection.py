@@ -98,7 +98,7 @@ class Link:
         timeout: float | None = None,
         steady: bool = False,
     ) -> list[Row]:
-        """Run `queries/NAME.sql` and return its rows as `model`."""
+        """Run the statement of a name and return its rows as `model`."""
         cursor = self.execute(
             name, parameters, class_row(model), timeout=timeout, steady=steady
         )
@@ -111,7 +111,7 @@ class Link:
         *,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Run `queries/NAME.sql` and return its rows as tuples."""
+        """Run the statement of a name and return its rows as tuples."""
         cursor = self.execute(name, parameters, tuple_row, timeout=timeout)
         return cursor.fetchall() if cursor.description else []
 
@@ -122,7 +122,7 @@ class Link:
         *,
         timeout: float | None = None,
     ) -> int:
-        """Run `queries/NAME.sql` and return the number of rows it changed."""
+        """Run the statement of a name and return the number of rows it changed."""
         return self.execute(name, parameters, tuple_row, timeout=timeout).rowcount
 
     def execute(
@@ -134,7 +134,7 @@ class Link:
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` under the watchdog and return its cursor.
+        """Run the statement of a name under the watchdog and return its cursor.
 
         A `steady` statement is planned once for a connection, whatever its parameters:
         for those whose planning takes longer than running them.
@@ -231,6 +231,26 @@ class Link:
         self._in_transaction = outer
         with self._call(commits=True):
             block.__exit__(None, None, None)
+
+    def begin_snapshot(self) -> None:
+        """Have every statement of the transaction see the same instant."""
+        self.execute("begin_snapshot", None, None)
+
+    def limit_statements(self, milliseconds: int) -> None:
+        """Give up on statements that take longer, until the transaction ends."""
+        self.tuples("limit_statements", {"milliseconds": milliseconds})
+
+    def limit_lock_waits(self, milliseconds: int) -> None:
+        """Wait no longer than this for a lock, until the transaction ends."""
+        self.tuples("limit_lock_waits", {"milliseconds": milliseconds})
+
+    def plan_by_index(self) -> None:
+        """Have the planner read by an index where there is one, in this transaction."""
+        self.tuples("plan_by_index")
+
+    def read_clock(self, *, timeout: float | None = None) -> float:
+        """Return the database's time, in seconds since 1970."""
+        return float(self.tuples("read_clock", timeout=timeout)[0][0])
 
     def run_text(
         self, text: str, *, timeout: float | None = None, alone: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 _HELD_AT_MOST = 10_001  # jobs that a recorded pause counts
 _ARRIVALS_AT_ONCE = 20_000  # that a look reads, but whole slices
@@ -13,7 +13,7 @@ _ARRIVALS_OF_A_SLICE = 500_000
 _ARRIVAL_SERIES = 1_000  # of queue and job type; further ones are `other`
 
 
-class Counting(Part):
+class Counters(Statements):
     """What supervisors add, and what keeps it small."""
 
     def add_counters(
@@ -69,7 +69,7 @@ class Counting(Part):
         with self.transaction():
             if not self.link.tuples("lock_arrivals"):
                 return False
-            self.link.tuples("plan_by_index")
+            self.link.plan_by_index()
             [(_, more)] = self.link.tuples(
                 "count_arrivals",
                 {

@@ -13,12 +13,12 @@ from pgflow_cli.models.dead_letters import (
     LookedUpJob,
 )
 from pgflow_cli.models.selection import JobFilter, Position, after_parameters
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 ALL = JobFilter()
 
 
-class DeadLetters(Part):
+class DeadLetters(Statements):
     """Jobs that will not run again by themselves."""
 
     def list_dead_letters(

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
     Connections,
     Disk,
@@ -27,12 +28,12 @@ from pgflow_cli.models.diagnosis import (
     Upkeep,
     XminHolder,
 )
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 _CANCELED = "57014"
 
 
-class Diagnostics(Part):
+class Diagnosis(Statements):
     """What `doctor` asks."""
 
     @contextmanager
@@ -44,7 +45,7 @@ class Diagnostics(Part):
         try:
             with self.transaction():
                 milliseconds = max(1, round(seconds * 1000))
-                self.link.tuples("limit_statements", {"milliseconds": milliseconds})
+                self.link.limit_statements(milliseconds)
                 yield
         except PgflowError as error:
             cause = error.__cause__
@@ -58,7 +59,7 @@ class Diagnostics(Part):
 
     def read_clock(self, *, timeout: float | None = None) -> float:
         """Return the server's clock in seconds since 1970."""
-        return float(self.link.tuples("read_clock", timeout=timeout)[0][0])
+        return self.link.read_clock(timeout=timeout)
 
     def measure_connections(self) -> Connections:
         """Return the connections in use, and how many there may be."""
@@ -134,3 +135,7 @@ class Diagnostics(Part):
 
     def _recorded(self, text: str | None) -> list[tuple[Any, ...]]:
         return self.link.run_text(text).fetchall() if text else []
+
+    def audit_jobs(self) -> Audit:
+        """Count jobs that are not in exactly one place; all is well if none is."""
+        return self.link.rows("audit_jobs", Audit)[0]

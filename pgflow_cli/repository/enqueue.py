@@ -21,7 +21,7 @@ from psycopg.types.string import StrDumper
 from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.repository import sqlfiles
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.errors import translate
@@ -34,7 +34,7 @@ _PATIENCE = 10.0  # seconds for a connection that is busy; locks are waited for 
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
 
-class Producing(Part):
+class Enqueuing(Statements):
     """What producers say, over a connection of ours or of theirs."""
 
     def enqueue(
@@ -149,7 +149,7 @@ class BorrowedLink(Link):
         timeout: float | None = None,
         steady: bool = False,
     ) -> psycopg.Cursor[Any]:
-        """Run `queries/NAME.sql` in whatever transaction the connection is in.
+        """Run the statement of a name in whatever transaction the connection is in.
 
         Within a pipeline of the caller's, too, it has ended when this returns; it does
         not end the pipeline's implicit transaction.
@@ -261,9 +261,9 @@ def _fetch(cursor: psycopg.Cursor[Any]) -> None:
         # What returns no rows cannot be scrolled, but has been waited for.
 
 
-def borrowed(connection: psycopg.Connection[Any]) -> Producing:
+def borrowed(connection: psycopg.Connection[Any]) -> Enqueuing:
     """Return the statements of producers over a caller's own connection."""
-    return Producing(BorrowedLink(connection))
+    return Enqueuing(BorrowedLink(connection))
 
 
 def _columns(options: JobOptions) -> dict[str, object]:

@@ -19,10 +19,13 @@ from pgflow_cli.models.explanation import (
     Rates,
     Similar,
 )
-from pgflow_cli.models.fence import DatabaseIdentity
-from pgflow_cli.models.queues import SAMPLED, ArrivalMeasure, RateMeasure
+from pgflow_cli.models.queues import ArrivalMeasure, RateMeasure
 from pgflow_cli.models.workers import WorkerProcess
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.fence import Fence
+from pgflow_cli.repository.metrics import Metrics
+from pgflow_cli.repository.workers import Workers
 
 _MOST_HOLDERS = 3
 _MOST_DECISIONS = 1000  # minutes of one reason
@@ -32,8 +35,14 @@ _LATELY = 7200.0
 _RATE_WINDOW = 600.0
 
 
-class Evidence(Part):
+class Explanations(Statements):
     """What explains a job."""
+
+    def __init__(
+        self, link: Link, workers: Workers, fence: Fence, metrics: Metrics
+    ) -> None:
+        super().__init__(link)
+        self._workers, self._fence, self._metrics = workers, fence, metrics
 
     def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobFacts:
         """Return what explains a job, with so many of its attempts; None: all.
@@ -58,19 +67,19 @@ class Evidence(Part):
         return JobFacts(
             job=job,
             attempts=[],
-            workers=self.link.rows("list_workers", WorkerProcess),
-            identity=self.link.rows("read_identity", DatabaseIdentity)[0],
+            workers=self._workers.list_workers(),
+            identity=self._fence.read_identity(),
             queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
         )
 
     def _described(self, job_id: str, attempts: int | None) -> JobFacts:
         with self.transaction():
-            self.link.execute("begin_snapshot", None, None)
+            self.link.begin_snapshot()
             found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})
             if not found:
                 raise NotFound(f"there is no job {job_id}")
             [job] = found
-            workers = self.link.rows("list_workers", WorkerProcess)
+            workers = self._workers.list_workers()
             waits = job.rank is not None
             return JobFacts(
                 job=job,
@@ -78,7 +87,7 @@ class Evidence(Part):
                     "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
                 ),
                 workers=workers,
-                identity=self.link.rows("read_identity", DatabaseIdentity)[0],
+                identity=self._fence.read_identity(),
                 queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
                 backlog=self._backlog(job, workers) if waits else None,
                 rates=self._rates(job) if waits else None,
@@ -102,10 +111,9 @@ class Evidence(Part):
 
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
-        wanted = {"queues": [job.queue], "window": _RATE_WINDOW, "limit": SAMPLED}
-        rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
-        arrivals = self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
-        return _rates(job.queue, rates, arrivals)
+        rates = self._metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
+        arrivals = self._metrics.measure_arrivals(_RATE_WINDOW)
+        return _rates(job.queue, [*rates.values()], arrivals)
 
     def _holders(self, job: JobDescription) -> list[Holder]:
         wanted = {**_of(job), "limit": _MOST_HOLDERS}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.unsettled_leases import UnsettledLeases
 
 
-class Identity(Part):
+class Fence(Statements):
     """The fence around a database that was restored or cloned."""
+
+    def __init__(self, link: Link, unsettled_leases: UnsettledLeases) -> None:
+        super().__init__(link)
+        self._unsettled_leases = unsettled_leases
 
     def read_identity(self) -> DatabaseIdentity:
         """Return what was recorded of the database, and what it is at present."""
@@ -47,7 +53,7 @@ class Identity(Part):
         Live leases keep theirs. What is left is in one place, and numbers go on.
         """
         with self.transaction():
-            self.link.tuples("lock_interrupted_leases")
+            self._unsettled_leases.lock_interrupted_leases()
             removed = self.link.count("remove_archived_copies")
             removed += self.link.count("remove_reloaded_jobs")
             removed += self.link.count("trim_interrupted_leases")

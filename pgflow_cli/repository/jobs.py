@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import psycopg
 
 from pgflow_cli.errors import (
+    Ambiguous,
     DatabaseUnavailable,
     NotFound,
     PgflowError,
     StatementFailed,
+    UsageError,
 )
+from pgflow_cli.formats.times import Instant
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.jobs import EndedAttempt, ListedJob
+from pgflow_cli.models.jobs import EndedAttempt, FoundJob, ListedJob
 from pgflow_cli.models.selection import JobFilter, Position, after_parameters
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.literals import array
 
 Window = Mapping[str, object]
@@ -29,7 +34,14 @@ def window(
     return {**chosen.parameters(), **after_parameters(after), **bounds}
 
 
-class Jobs(Part):
+SHORTEST_SUFFIX = 6
+A_DAY_AGO = Instant(offset=timedelta(days=-1))
+_MOST_CANDIDATES = 10
+# Where a UUID's text has its hyphens.
+_GROUPS = re.compile(r"^(.{8})(.{4})(.{4})(.{4})(.{12})$")
+
+
+class Jobs(Statements):
     """Jobs in lists, and what operators do with them.
 
     Where a list does not fill its page, its last row says how far it has looked.
@@ -153,6 +165,36 @@ class Jobs(Part):
         )
         return [row[0] for row in rows]
 
+    def find_job(self, given: str, *, since: Instant = A_DAY_AGO) -> str:
+        """Return the id of the job that is meant by an id or the end of one.
+
+        The end of an id is sought among dead letters, running and pending jobs, then
+        among those enqueued `since`. Raises `NotFound` if there is none or more than
+        one, `UsageError` if it is no id.
+        """
+        digits = given.strip().lower().replace("-", "")
+        if not re.fullmatch("[0-9a-f]{6,32}", digits):
+            raise UsageError(
+                f"{given!r} is no job id; give all of it, or at least its last "
+                f"{SHORTEST_SUFFIX} hex digits"
+            )
+        suffix = _GROUPS.sub(r"\1-\2-\3-\4-\5", digits.rjust(32, "~")).lstrip("~-")
+        if len(digits) == 32:
+            return suffix
+        wanted = {"suffix": suffix, "limit": _MOST_CANDIDATES + 1}
+        found = self.link.rows("find_unfinished_jobs", FoundJob, wanted) or (
+            self.link.rows(
+                "find_recent_jobs",
+                FoundJob,
+                {**wanted, "at": since.at, "offset": since.offset},
+            )
+        )
+        return _only(given, found)
+
+    def read_payload(self, job_id: str) -> str:
+        """Return a job's payload as text."""
+        return str(self.link.tuples("read_payload", {"job_id": job_id})[0][0])
+
 
 def _order(
     job_ids: Sequence[str], operator: Operator, action_id: int
@@ -170,3 +212,22 @@ def _is_damage(error: PgflowError) -> bool:
     cause = error.__cause__
     code = cause.sqlstate if isinstance(cause, psycopg.Error) else None
     return (code or "").startswith(("22", "XX"))
+
+
+def _only(given: str, found: Iterable[FoundJob]) -> str:
+    by_id = {job.job_id: job for job in found}
+    if len(by_id) == 1:
+        return next(iter(by_id))
+    if not by_id:
+        raise NotFound(
+            f"no job's id ends in {given}",
+            "Sought among dead letters, running and waiting jobs, and those enqueued "
+            "lately; a full id finds any job, --since looks further back.",
+        )
+    shown = list(by_id.values())[:_MOST_CANDIDATES]
+    raise Ambiguous(
+        f"{given} is ambiguous: {len(shown)}{'+' if len(by_id) > len(shown) else ''} "
+        "jobs have an id that ends so",
+        *(f"{job.job_id}  {job.place}  {job.queue}" for job in shown),
+        candidates=[job.job_id for job in shown],
+    )

@@ -20,11 +20,11 @@ from pgflow_cli.models.jobs import (
     Suspect,
 )
 from pgflow_cli.models.workers import BeatReply
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.literals import array, names
 
 
-class Leases(Part):
+class Leases(Statements):
     """What workers and their supervisor say."""
 
     def settle_and_lease(self, cycle: Cycle) -> CycleReply:

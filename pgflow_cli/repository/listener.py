@@ -48,7 +48,7 @@ class Listener:
                 return True
         # Deaf, or silent? An answer brings along what was notified before it; none is
         # an outage, not a pooler.
-        self._link.execute("read_clock", None, None)
+        self._link.read_clock()
         heard = self._link.notifications(0)
         self._kept += [payload for payload in heard if payload != token]
         return token in heard

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from pgflow_cli.models.maintenance import Cuts
 from pgflow_cli.models.schema import PartitionPlan, SchemaLockHolder
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 
-class Maintaining(Part):
+class Maintenance(Statements):
     """Who maintains, what has been done when, and the small tasks."""
 
     def begin_maintenance(self, *, lock_wait: float) -> None:
@@ -22,7 +22,7 @@ class Maintaining(Part):
         """
         self.link.tuples("keep_transaction_open")
         wait = max(1, round(lock_wait * 1000))
-        self.link.tuples("limit_lock_waits", {"milliseconds": wait})
+        self.link.limit_lock_waits(wait)
         self.lock_maintenance()
 
     def lock_maintenance(self) -> None:

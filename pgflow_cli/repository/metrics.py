@@ -23,7 +23,9 @@ from pgflow_cli.models.queues import (
     Totals,
 )
 from pgflow_cli.models.workers import WorkerProcess
-from pgflow_cli.repository.inspection import Inspection
+from pgflow_cli.repository.base import Statements
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.workers import Workers
 
 log = logging.getLogger("pgflow.metrics")
 
@@ -34,8 +36,12 @@ _FEW = 100  # jobs of a queue that is counted with all the others
 _PATIENCE_MS = 2_000  # for each statement: a screen must not load a busy database
 
 
-class Measuring(Inspection):
+class Metrics(Statements):
     """What `queues`, `top` and `metrics` show."""
+
+    def __init__(self, link: Link, workers: Workers) -> None:
+        super().__init__(link)
+        self._workers = workers
 
     def choose_queues(
         self, names: Sequence[str] | None, *, limit: int
@@ -57,16 +63,16 @@ class Measuring(Inspection):
         No count goes further than one above `counted`.
         """
         with self._one_instant() as asked_at:
-            self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
+            self.link.limit_statements(_PATIENCE_MS)
             [cluster] = self.link.rows("describe_cluster", ClusterFacts)
-            arrivals = self._arrivals(window)
+            arrivals = self.measure_arrivals(window)
             return Measures(
                 cluster,
                 self._queues(queues, counted),
-                self._rates_of(queues, window),
+                self.measure_queue_rates(queues, window),
                 {arrival.queue: arrival for arrival in arrivals},
                 arrivals[0].covered,
-                self.list_workers(),
+                self._workers.list_workers(),
                 window,
                 asked_at,
                 known,
@@ -89,7 +95,7 @@ class Measuring(Inspection):
         """
         with self._one_instant() as asked_at:
             look = _Look(self)
-            self.link.tuples("limit_statements", {"milliseconds": _PATIENCE_MS})
+            self.link.limit_statements(_PATIENCE_MS)
             [cluster] = self.link.rows("describe_cluster", ClusterFacts)
             nothing: tuple[list[str], int] = [], 0
             names, known = look.at(
@@ -105,12 +111,14 @@ class Measuring(Inspection):
                 queues,
             )
             rates: dict[str, RateMeasure] = look.at(
-                "rates", lambda: self._rates_of(names, window), {}
+                "rates", lambda: self.measure_queue_rates(names, window), {}
             )
             arrivals: list[ArrivalMeasure] = look.at(
-                "arrivals", lambda: self._arrivals(window), []
+                "arrivals", lambda: self.measure_arrivals(window), []
             )
-            workers: list[WorkerProcess] = look.at("workers", self.list_workers, [])
+            workers: list[WorkerProcess] = look.at(
+                "workers", self._workers.list_workers, []
+            )
             others = OtherQueues()
             if known > len(names):
                 others = look.at("other_queues", lambda: self._others(names), others)
@@ -145,20 +153,24 @@ class Measuring(Inspection):
         """Begin a snapshot; hand out our own time at that moment."""
         with self.transaction():
             asked_at = time.time()
-            self.link.execute("begin_snapshot", None, None)
-            self.link.tuples("plan_by_index")
+            self.link.begin_snapshot()
+            self.link.plan_by_index()
             yield asked_at
 
     def _queues(self, names: Sequence[str], counted: int) -> list[QueueMeasure]:
         wanted = {"queues": list(names), "limit": counted + 1}
         return self.link.rows("measure_queues", QueueMeasure, wanted)
 
-    def _rates_of(self, names: Sequence[str], window: float) -> dict[str, RateMeasure]:
+    def measure_queue_rates(
+        self, names: Sequence[str], window: float
+    ) -> dict[str, RateMeasure]:
+        """Return how fast jobs of queues have ended in the last `window` seconds."""
         wanted = {"queues": list(names), "window": window}
         rates = self.link.rows("measure_queue_rates", RateMeasure, wanted)
         return {rate.queue: rate for rate in rates}
 
-    def _arrivals(self, window: float) -> list[ArrivalMeasure]:
+    def measure_arrivals(self, window: float) -> list[ArrivalMeasure]:
+        """Return how fast jobs have come in the last `window` seconds, by queue."""
         wanted = {"window": window, "limit": SAMPLED}
         return self.link.rows("measure_arrivals", ArrivalMeasure, wanted)
 
@@ -187,7 +199,7 @@ class Measuring(Inspection):
 class _Look:
     """Looks at one part after another, each for a while; one that fails ends alone."""
 
-    def __init__(self, measuring: Measuring) -> None:
+    def __init__(self, measuring: Metrics) -> None:
         self.failed: dict[str, bool] = {}
         self._measuring = measuring
         self._until = time.monotonic() + _PATIENCE_MS * 4 / 1000
@@ -200,7 +212,7 @@ class _Look:
             return otherwise
         try:
             with self._measuring.transaction():
-                self._measuring.link.tuples("limit_statements", {"milliseconds": left})
+                self._measuring.link.limit_statements(left)
                 found = look()
         except (TooSlow, PermissionDenied, StatementFailed) as error:
             log.warning(

@@ -94,7 +94,7 @@ def look(link: Link) -> Remains:
     while True:
         version = _version(link)
         rows = link.tuples("list_schema_objects")
-        aside = link.rows("list_replaced_schemas", ReplacedSchema)
+        aside = list_replaced_schemas(link)
         if _version(link) == version:
             break
     found = {f"{kind} {name}": sound for kind, name, sound in rows}
@@ -105,9 +105,22 @@ def look(link: Link) -> Remains:
 
 
 def _version(link: Link) -> int:
-    if not link.rows("inspect_server", ServerFacts)[0].has_migrations:
-        return 0
+    return find_schema_version(link) if inspect_server(link).has_migrations else 0
+
+
+def inspect_server(link: Link) -> ServerFacts:
+    """Return what must be known before anything is made."""
+    return link.rows("inspect_server", ServerFacts)[0]
+
+
+def find_schema_version(link: Link) -> int:
+    """Return the newest version that has been applied."""
     return int(link.tuples("find_schema_version")[0][0])
+
+
+def list_replaced_schemas(link: Link) -> list[ReplacedSchema]:
+    """Return the schemas that restores have put aside and left, oldest first."""
+    return link.rows("list_replaced_schemas", ReplacedSchema)
 
 
 def _missing(version: int, found: dict[str, bool]) -> tuple[str, ...]:

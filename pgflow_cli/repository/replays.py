@@ -16,10 +16,10 @@ from pgflow_cli.models.replays import (
     ReplayProgress,
 )
 from pgflow_cli.models.selection import Position, after_parameters
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 
-class Replays(Part):
+class Replays(Statements):
     """New jobs for dead letters, by plans that survive whoever runs them."""
 
     def preview_replay(

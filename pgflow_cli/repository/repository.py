@@ -1,57 +1,66 @@
-"""The repository as its users see it: one object with every statement."""
+"""The repository as its users see it: an attribute for each noun."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
-from pgflow_cli.repository.archive import Archiving
-from pgflow_cli.repository.audit import Actions
+from pgflow_cli.repository.archive import Archive
+from pgflow_cli.repository.audit import AuditTrail
 from pgflow_cli.repository.backups import Backups
 from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.dead_letters import DeadLetters
-from pgflow_cli.repository.diagnosis import Diagnostics
-from pgflow_cli.repository.enqueue import BorrowedLink, Producing
-from pgflow_cli.repository.explanation import Evidence
-from pgflow_cli.repository.fence import Identity
+from pgflow_cli.repository.decisions import Decisions
+from pgflow_cli.repository.diagnosis import Diagnosis
+from pgflow_cli.repository.enqueue import BorrowedLink, Enqueuing
+from pgflow_cli.repository.explanation import Explanations
+from pgflow_cli.repository.fence import Fence
 from pgflow_cli.repository.jobs import Jobs
 from pgflow_cli.repository.leases import Leases
-from pgflow_cli.repository.maintenance import Maintaining
-from pgflow_cli.repository.metrics import Measuring
-from pgflow_cli.repository.oversight import Oversight
-from pgflow_cli.repository.overviews import Overviews
-from pgflow_cli.repository.policies import Policies
+from pgflow_cli.repository.maintenance import Maintenance
+from pgflow_cli.repository.metrics import Metrics
+from pgflow_cli.repository.queues import Queues
 from pgflow_cli.repository.replays import Replays
 from pgflow_cli.repository.schema import Schema
-from pgflow_cli.repository.unreadable_jobs import Damage
-from pgflow_cli.repository.unsettled_leases import Endings
+from pgflow_cli.repository.unreadable_jobs import UnreadableJobs
+from pgflow_cli.repository.unsettled_leases import UnsettledLeases
+from pgflow_cli.repository.workers import Workers
 
 if TYPE_CHECKING:
     import psycopg
 
 
-class Repository(
-    Actions,
-    Archiving,
-    Backups,
-    Damage,
-    DeadLetters,
-    Diagnostics,
-    Endings,
-    Evidence,
-    Identity,
-    Jobs,
-    Leases,
-    Maintaining,
-    Measuring,
-    Oversight,
-    Overviews,
-    Policies,
-    Producing,
-    Replays,
-    Schema,
-):
-    """Every statement of pgflow over one connection, which opens at the first call."""
+class Repository:
+    """Every statement of pgflow over one connection, which opens at the first call.
+
+    `repository.leases.beat()` is sql/queries/leases/beat.sql. Not for several threads
+    at once.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.archive = Archive(link)
+        self.audit = AuditTrail(link)
+        self.backups = Backups(link)
+        self.counters = Counters(link)
+        self.dead_letters = DeadLetters(link)
+        self.decisions = Decisions(link)
+        self.diagnosis = Diagnosis(link)
+        self.enqueue = Enqueuing(link)
+        self.jobs = Jobs(link)
+        self.leases = Leases(link)
+        self.maintenance = Maintenance(link)
+        self.queues = Queues(link)
+        self.replays = Replays(link)
+        self.schema = Schema(link)
+        self.unreadable_jobs = UnreadableJobs(link)
+        self.workers = Workers(link)
+        self.metrics = Metrics(link, self.workers)
+        self.unsettled_leases = UnsettledLeases(link, self.counters)
+        self.fence = Fence(link, self.unsettled_leases)
+        self.explanation = Explanations(link, self.workers, self.fence, self.metrics)
 
     @classmethod
     def of(cls, database: Database) -> Self:
@@ -62,3 +71,16 @@ class Repository(
     def over(cls, connection: psycopg.Connection[Any]) -> Self:
         """Return a repository over a caller's own connection, in its transaction."""
         return cls(BorrowedLink(connection))
+
+    @property
+    def database(self) -> Database:
+        """Where the statements go."""
+        return self.link.database
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run the block's statements in one transaction."""
+        return self.link.transaction()
+
+    def close(self) -> None:
+        """Close the connection; the next statement opens another."""
+        self.link.close()

@@ -14,19 +14,20 @@ from pgflow_cli.models.schema import (
     SchemaLockHolder,
     ServerFacts,
 )
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository import remains
+from pgflow_cli.repository.base import Statements
 
 # What `if not exists` still raises when two sessions make the same thing at once.
 _MADE_BY_SOMEBODY_ELSE = {"23505", "40001", "42P06", "42P07", "42710"}
 _CANCELED = "57014"
 
 
-class Schema(Part):
+class Schema(Statements):
     """What `migrate` and the upkeep of partitions say."""
 
     def inspect_server(self) -> ServerFacts:
         """Return what must be known before anything is made."""
-        return self.link.rows("inspect_server", ServerFacts)[0]
+        return remains.inspect_server(self.link)
 
     def create_schema(self) -> bool:
         """Make the schema; False if somebody else was making it: look again."""
@@ -65,7 +66,7 @@ class Schema(Part):
 
     def find_schema_version(self) -> int:
         """Return the newest version that has been applied."""
-        return int(self.link.tuples("find_schema_version")[0][0])
+        return remains.find_schema_version(self.link)
 
     def run_migration(self, text: str) -> None:
         """Run the statements of a migration's file, however long they take.
@@ -107,10 +108,10 @@ class Schema(Part):
 
     def limit_statements(self, seconds: float) -> None:
         """Give up on statements that take longer, until the transaction ends."""
-        self.link.tuples("limit_statements", {"milliseconds": round(seconds * 1000)})
+        self.link.limit_statements(round(seconds * 1000))
 
     def _limit_lock_waits(self, seconds: float) -> None:
-        self.link.tuples("limit_lock_waits", {"milliseconds": round(seconds * 1000)})
+        self.link.limit_lock_waits(round(seconds * 1000))
 
     def _made(self, name: str) -> bool:
         try:

@@ -41,14 +41,23 @@ def root() -> Path:
 
 
 @cache
+def queries() -> dict[str, Path]:
+    """Return the file of each statement by its name: `queries/NOUN/NAME.sql`.
+
+    The noun is the module of `repository` that sends it.
+    """
+    return {path.stem: path for path in sorted((root() / "queries").glob("*/*.sql"))}
+
+
+@cache
 def statement(name: str) -> Statement:
-    """Return the statement of `queries/NAME.sql`.
+    """Return the statement of `queries/NOUN/NAME.sql`.
 
     A line `-- include: NAME` stands for `fragments/NAME.sql`: what several statements
     must ask in the same words. Parameters are numbered as PostgreSQL wants them:
     psycopg would parse a text of more than 4 KiB at every call.
     """
-    text = _included("queries", name)
+    text = _with_fragments(queries()[name])
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     names: list[str] = []
 
@@ -62,10 +71,13 @@ def statement(name: str) -> Statement:
 
 
 @cache
-def _included(folder: str, name: str) -> str:
+def _with_fragments(path: Path) -> str:
     """Return a file's text with the fragments that it includes, and those of theirs."""
-    text = (root() / folder / f"{name}.sql").read_text(encoding="utf-8")
-    return _INCLUDE.sub(lambda match: _included("fragments", match[1]), text)
+
+    def fragment(match: re.Match[str]) -> str:
+        return _with_fragments(root() / "fragments" / f"{match[1]}.sql")
+
+    return _INCLUDE.sub(fragment, path.read_text(encoding="utf-8"))
 
 
 @cache

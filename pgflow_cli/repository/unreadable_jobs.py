@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgflow_cli.models.jobs import UnreadableJob
-from pgflow_cli.repository.base import Part
+from pgflow_cli.repository.base import Statements
 
 
-class Damage(Part):
+class UnreadableJobs(Statements):
     """What becomes of due jobs whose rows cannot be read.
 
     Among the first `limit` of each place that a worker with these queues and types may

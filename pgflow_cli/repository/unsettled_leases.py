@@ -12,7 +12,9 @@ from pgflow_cli.errors import (
     PgflowError,
 )
 from pgflow_cli.models.jobs import EndedJob
-from pgflow_cli.repository.counters import Counting
+from pgflow_cli.repository.base import Statements
+from pgflow_cli.repository.connection import Link
+from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.literals import array
 
 _NO_ATTEMPT_YET = 0
@@ -32,8 +34,12 @@ class _How(TypedDict):
     canceled_by: NotRequired[str | None]
 
 
-class Endings(Counting):
+class UnsettledLeases(Statements):
     """What ends leases for others; it is counted."""
+
+    def __init__(self, link: Link, counters: Counters) -> None:
+        super().__init__(link)
+        self._counters = counters
 
     def reap_expired_locks(
         self,
@@ -137,6 +143,10 @@ class Endings(Counting):
         }
         return self.link.tuples("lock_worker_leases", wanted)
 
+    def lock_interrupted_leases(self) -> list[str]:
+        """Lock the leases of workers that are not known; return their ids."""
+        return [row[0] for row in self.link.tuples("lock_interrupted_leases")]
+
     def end_interrupted_leases(
         self,
         *,
@@ -151,9 +161,8 @@ class Endings(Counting):
         Their jobs go back to their queue, unless they are to be buried or canceled.
         """
         with self.transaction():
-            locked = self.link.tuples("lock_interrupted_leases")
             return self._end(
-                [row[0] for row in locked],
+                self.lock_interrupted_leases(),
                 status=status,
                 started=None,
                 crash_budget=_NO_ATTEMPT_YET,
@@ -190,7 +199,7 @@ class Endings(Counting):
             return []
         ended = self._send_ends(lease_ids, **how)
         attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-        self.count_attempts(attempts, expired=expired)
+        self._counters.count_attempts(attempts, expired=expired)
         return ended
 
     def _send_ends(

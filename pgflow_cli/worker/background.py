@@ -232,23 +232,23 @@ class Upkeep:
         return self.PARTITION_INTERVAL
 
     def _forget(self, repository: Repository) -> float:
-        forgotten = repository.forget_silent_workers()
+        forgotten = repository.unsettled_leases.forget_silent_workers()
         if forgotten:
             log.info(
                 "workers long silent, forgotten: %s",
                 ", ".join(forgotten),
                 extra={"event": "workers_forgotten", "workers": forgotten},
             )
-        repository.fold_counters(limit=FOLDED)
-        repository.prune_queue_rates(limit=FOLDED)
+        repository.counters.fold_counters(limit=FOLDED)
+        repository.counters.prune_queue_rates(limit=FOLDED)
         return self.FORGET_INTERVAL
 
     def _pauses(self, repository: Repository) -> float:
-        repository.record_pauses()
+        repository.counters.record_pauses()
         return self.PAUSE_INTERVAL
 
     def _arrivals(self, repository: Repository) -> float:
-        more = repository.count_arrivals()
+        more = repository.counters.count_arrivals()
         return 0.0 if more else self.ARRIVAL_INTERVAL
 
 

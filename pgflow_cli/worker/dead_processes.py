@@ -49,7 +49,7 @@ class Burial:
         """
         ends = end_leases(
             repository,
-            lambda only: repository.end_worker(
+            lambda only: repository.unsettled_leases.end_worker(
                 self.worker_id,
                 status=self.status,
                 started=self.started,
@@ -112,7 +112,9 @@ class Graveyard:
         asked = monotonic()
         self._put_off(asked)
         late: dict[str, list[str]] = {}
-        for worker_id, lease_id in repository.list_worker_leases([*self._graves]):
+        for worker_id, lease_id in repository.unsettled_leases.list_worker_leases(
+            [*self._graves]
+        ):
             if lease_id not in self._graves[worker_id].burial.refused:
                 late.setdefault(worker_id, []).append(lease_id)
         found = []

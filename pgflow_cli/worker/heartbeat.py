@@ -54,7 +54,7 @@ class Ledger:
                 self._sent, self._waiting = self._waiting, Tally()
             self._number += 1
         if self._sent:
-            repository.add_counters(
+            repository.counters.add_counters(
                 supervisor_id,
                 self._number,
                 counters=counter_rows(limited(self._sent, self._labels)),
@@ -157,7 +157,7 @@ class Heartbeat:
     def _forget_filled(self, repository: Repository, vacant: Sequence[Vacancy]) -> None:
         filled = self._told - {vacancy.worker_id for vacancy in vacant}
         if filled:
-            repository.forget_workers([*filled])
+            repository.unsettled_leases.forget_workers([*filled])
         self._told -= filled
 
     def _tell(
@@ -176,7 +176,7 @@ class Heartbeat:
         rows = [p.row() for p in processes]
         vacant_rows = [vacancy.row() for vacancy in vacant]
         self._told.update(vacancy.worker_id for vacancy in vacant)
-        reply = repository.beat(
+        reply = repository.leases.beat(
             supervisor_id=self.supervisor_id,
             workers=[*rows, *vacant_rows],
             lease_ids=[lease for leases in held.values() for lease in leases],

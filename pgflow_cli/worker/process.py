@@ -295,7 +295,7 @@ def settling(
             _settle_late(child, tuple(late), repository)
             late.clear()
         tell_ended(burial, burial.end(repository))
-        repository.forget_workers([child.worker_id])
+        repository.unsettled_leases.forget_workers([child.worker_id])
         if not child.done:  # else it has seen its last statement to its end
             graveyard.add(burial)
 
@@ -307,7 +307,7 @@ def _settle_late(
 ) -> None:
     cycle = _timed_out(child, culprits)
     try:
-        lost = set(repository.settle_and_lease(cycle).lost)
+        lost = set(repository.leases.settle_and_lease(cycle).lost)
     except REFUSALS as error:
         log.error(  # noqa: TRY400 - the sentence is all there is to know
             "%d timeouts cannot be recorded, these attempts end with their process: %s",
@@ -317,7 +317,7 @@ def _settle_late(
         )
         return
     settled = [s for s in cycle.settlements if s.job_id not in lost]
-    repository.count_attempts([(s.job_id, s.attempt_no) for s in settled])
+    repository.counters.count_attempts([(s.job_id, s.attempt_no) for s in settled])
     for settlement in settled:
         _tell_late(child, settlement)
 

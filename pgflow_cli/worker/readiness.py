@@ -35,7 +35,7 @@ def await_database(
                 if migrate:
                     migrations.migrate(repository)
                 migrations.require_current(repository)
-                repository.inspect_remains().require_whole()
+                repository.backups.inspect_remains().require_whole()
                 fence.require_open(repository)
             except errors.DatabaseUnavailable as error:
                 left = deadline - time.monotonic()

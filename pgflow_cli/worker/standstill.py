@@ -56,7 +56,7 @@ class Standstill:
         kept: dict[str, float] = {}
         for process in self._processes():
             since = self._standing_since(process, asked)
-            if since is not None and repository.find_due_job(
+            if since is not None and repository.leases.find_due_job(
                 self._plan.queues, process.job_types
             ):
                 kept[process.worker_id] = since

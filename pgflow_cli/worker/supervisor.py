@@ -247,7 +247,7 @@ class Supervisor:
             child.ready, (child.job_types, codes) = True, values
             self._fill_place(child)
             self._heartbeat.hurry()
-            self._upkeep.urgent.put(lambda r: r.declare_error_codes(codes))
+            self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
             if child.job_types == [] and self._ending_at is None:
                 child.idle = True
                 log.warning(

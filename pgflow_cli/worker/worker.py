@@ -101,7 +101,9 @@ class Worker:
                 max_payload_bytes=self._plan.max_payload_bytes,
                 max_enqueue_per_minute=self._plan.max_enqueue_per_minute,
             )
-            return self._enqueuer.enqueue_many(json.dumps(bodies), options=guards)
+            return self._enqueuer.enqueue.enqueue_many(
+                json.dumps(bodies), options=guards
+            )
 
     def descriptors(self) -> list[int]:
         """Return the descriptors of connections and of the event loop."""

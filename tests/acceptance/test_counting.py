@@ -78,7 +78,7 @@ def test_what_a_killed_worker_had_counted_stays_and_its_jobs_count_as_lost(
     worker.send(signal.SIGKILL)
     worker.wait()
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert counted(connection) == {"succeeded": 100, "lost": 1} == settled(connection)
     assert counted(connection, "leases_expired") == {"": 1}
 
@@ -86,7 +86,7 @@ def test_what_a_killed_worker_had_counted_stays_and_its_jobs_count_as_lost(
     connection.execute(
         "update pgflow.worker_counters set first_at = now() - interval '1 hour'"
     )
-    repository.fold_counters(limit=1000)
+    repository.counters.fold_counters(limit=1000)
     assert counted(connection) == {"succeeded": 100, "lost": 1}
 
 

@@ -281,7 +281,7 @@ def test_what_a_killed_process_leases_after_its_burial_costs_no_attempt(
     )
     with repository.transaction():
         # Of the two, this one has no lock on the process's row.
-        assert len(repository.lease_limited(late)) == 1
+        assert len(repository.leases.lease_limited(late)) == 1
         os.kill(pid, signal.SIGKILL)
         buried = "select 1 from pgflow.workers where worker_id = %s"
         wait_until(

@@ -72,7 +72,7 @@ def succeed(connection: Connection, repository: Any, jobs: list[str]) -> None:
 
 
 def fence(repository: Repository) -> tuple[bool, str | None]:
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     return identity.fenced, identity.fence_reason
 
 
@@ -168,7 +168,7 @@ def test_a_dump_of_before_the_trip_wire_raises_the_fence_too(
         psql.load(dump)
         assert audit(connection) == (0, 2)
         assert fence(repository) == (True, REASON)
-        assert repository.remove_loaded_rows() == 2
+        assert repository.fence.remove_loaded_rows() == 2
         assert audit(connection) == (0, 0)
     repository.close()
 
@@ -189,7 +189,7 @@ def test_what_is_no_dump_does_not_trip(
     connection: Connection, repository: Repository
 ) -> None:
     """Our own statements fill the same tables, and so may a trigger of a COPY."""
-    repository.declare_error_codes(
+    repository.leases.declare_error_codes(
         [{"code": "SLOW", "retry_class": "retry", "suggested_action": "wait"}]
     )
     connection.execute(
@@ -253,7 +253,7 @@ def test_a_number_of_another_server_removes_nothing(
         "update pgflow.database_identity set load_began = '3', table_oid = 1,"
         " load_pruned_until = 'ffffffff-ffff-ffff-ffff-ffffffffffff'"
     )
-    assert repository.remove_loaded_rows() == 0
+    assert repository.fence.remove_loaded_rows() == 0
 
 
 def prune(connection: Connection, *jobs: str) -> None:
@@ -271,10 +271,10 @@ def test_a_dump_that_is_loaded_into_nothing_does_not_trip(
     dump = psql.dump()
     connection.execute("drop schema pgflow cascade")
     psql.load(dump)
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     assert identity.difference == "OTHER_TABLES"
     assert identity.fence_reason is None
-    assert not repository.count_interrupted().loaded_over
+    assert not repository.fence.count_interrupted().loaded_over
 
 
 def test_one_transaction_that_stops_at_the_first_error_changes_nothing(

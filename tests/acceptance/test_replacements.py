@@ -58,12 +58,12 @@ def test_what_an_operator_takes_back_is_taken_back(
     repository = Repository.of(DatabaseSettings(database.url))
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
     heartbeat.beat(repository)
-    repository.quiet_workers([child.worker_id])
+    repository.workers.quiet_workers([child.worker_id])
     for _ in range(2):
         heartbeat.beat(repository)
         assert child.quiet
         assert child.control.is_quiet()
-    repository.resume_workers([child.worker_id])
+    repository.workers.resume_workers([child.worker_id])
     heartbeat.beat(repository)
     assert not child.quiet
     assert not child.control.is_quiet()
@@ -84,7 +84,7 @@ def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
         heartbeat.beat(repository)
         assert child.quiet
         assert not child.hushed
-    repository.resume_workers([child.worker_id])
+    repository.workers.resume_workers([child.worker_id])
     heartbeat.beat(repository)
     assert not child.quiet
     repository.close()
@@ -96,9 +96,9 @@ def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
     repository = Repository.of(DatabaseSettings(database.url))
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
     heartbeat.beat(repository)
-    repository.quiet_workers([child.worker_id])
+    repository.workers.quiet_workers([child.worker_id])
     heartbeat.beat(repository)
-    repository.forget_workers([child.worker_id])
+    repository.unsettled_leases.forget_workers([child.worker_id])
     heartbeat.beat(repository)
     repository.close()
     assert child.quiet
@@ -112,7 +112,7 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     child.retiring = True
     heartbeat.beat(repository)
     heartbeat.beat(repository)
-    [row] = repository.list_workers()
+    [row] = repository.workers.list_workers()
     repository.close()
     assert (row.retiring, row.quiet) == (True, False)
     assert not child.quiet
@@ -126,25 +126,27 @@ def test_processes_that_die_at_once_leave_a_row_that_says_so(
     supervisor = Supervisor(plan)
     heartbeat = supervisor._heartbeat
     heartbeat.beat(repository)
-    assert repository.list_workers() == [], "it starts for the first time"
+    assert repository.workers.list_workers() == [], "it starts for the first time"
     for deaths in (1, 2):
         dead = replace(child, ready=False)
         supervisor._children.append(dead)
         supervisor._bury(dead)
         heartbeat.beat(repository)
-        [row] = repository.list_workers()
+        [row] = repository.workers.list_workers()
         assert (row.name, row.alive, row.deaths, row.slots) == (
             "worker", True, deaths, 0,
         )  # fmt: skip
         assert not row.serves("default")
-        assert [w.state for w in repository.list_worker_processes()] == ["restarting"]
-    [listed] = repository.list_worker_processes()
-    repository.quiet_workers([listed.worker_id])
+        assert [w.state for w in repository.workers.list_worker_processes()] == [
+            "restarting"
+        ]
+    [listed] = repository.workers.list_worker_processes()
+    repository.workers.quiet_workers([listed.worker_id])
     heartbeat.beat(repository)
     supervisor._children.append(child)
     supervisor._take_message(child, "ready", [["a"], []])
     heartbeat.beat(repository)
-    [row] = repository.list_workers()
+    [row] = repository.workers.list_workers()
     assert (row.pid, row.deaths, row.quiet) == (child.process.pid, None, True)
     supervisor._children.remove(child)
     repository.close()
@@ -158,10 +160,10 @@ def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
     supervisor._children.append(child)
     supervisor._bury(child)
     supervisor._heartbeat.beat(repository)
-    assert len(repository.list_workers()) == 1
+    assert len(repository.workers.list_workers()) == 1
     supervisor._end()
     supervisor._heartbeat.beat(repository)
-    assert repository.list_workers() == []
+    assert repository.workers.list_workers() == []
     repository.close()
 
 

@@ -182,7 +182,7 @@ def main(arguments: list[str]) -> int:
         repository = Repository.of(Database(database.url))
         migrations.migrate(repository)
         migrations.ensure_partitions(repository)
-        repository.record_identity()
+        repository.fence.record_identity()
         plant_everything(database.connect(), repository)
         service = service_of(database.url)
         found = fuzz(

@@ -12,7 +12,7 @@ from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.operations import enqueue as enqueuing
-from pgflow_cli.repository import Producing
+from pgflow_cli.repository import Enqueuing
 from tests.admin.conftest import MakesClients, problem_of
 from tests.jobs import audit
 
@@ -423,9 +423,9 @@ def test_a_trace_context_that_is_none_is_left_out(
 def test_a_job_whose_reply_was_lost_is_enqueued_once(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Producing.enqueue, []
+    real, calls = Enqueuing.enqueue, []
 
-    def forgetful(self: Producing, *arguments: Any, **options: Any) -> str:
+    def forgetful(self: Enqueuing, *arguments: Any, **options: Any) -> str:
         job_id = real(self, *arguments, **options)
         calls.append(job_id)
         if len(calls) == 1:
@@ -433,7 +433,7 @@ def test_a_job_whose_reply_was_lost_is_enqueued_once(
             raise OutcomeUnknown("the connection was lost")
         return job_id
 
-    monkeypatch.setattr(Producing, "enqueue", forgetful)
+    monkeypatch.setattr(Enqueuing, "enqueue", forgetful)
     answer = enqueue(client)
     assert answer.status_code == 200
     assert calls == [answer.get_json()["job_id"]] * 2
@@ -443,16 +443,16 @@ def test_a_job_whose_reply_was_lost_is_enqueued_once(
 def test_a_lost_reply_before_an_outage_is_an_unknown_outcome_with_the_id(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Producing.enqueue, []
+    real, calls = Enqueuing.enqueue, []
 
-    def failing(self: Producing, *arguments: Any, **options: Any) -> str:
+    def failing(self: Enqueuing, *arguments: Any, **options: Any) -> str:
         calls.append(1)
         if len(calls) == 1:
             real(self, *arguments, **options)
             raise OutcomeUnknown("the connection was lost")
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr(Producing, "enqueue", failing)
+    monkeypatch.setattr(Enqueuing, "enqueue", failing)
     answer = enqueue(client)
     problem = problem_of(answer, 503, "OUTCOME_UNKNOWN")
     assert answer.headers["Retry-After"]

@@ -45,11 +45,11 @@ def test_a_connection_that_has_fallen_silent_is_found_out_before_a_change_waits_
     with stalling_proxy(database) as (url, proxy):
         pool = Pool(Settings(url, call_timeout=30.0), 1)
         with pool.repository() as repository:
-            repository.read_clock()
+            repository.diagnosis.read_clock()
         proxy.stall()
         began = time.monotonic()
         with pool.repository() as repository:
-            assert repository.read_clock() > 0
+            assert repository.diagnosis.read_clock() > 0
         assert time.monotonic() - began < 20  # of the 30 s that a change may take
         pool.close()
 

@@ -424,7 +424,7 @@ def test_the_sessions_of_readers_are_read_only(
             service.reading.repository() as repository,
             pytest.raises(PgflowError),
         ):
-            repository.record_identity()
+            repository.fence.record_identity()
         assert connection.execute(epoch).fetchone() == before
     finally:
         service.close()

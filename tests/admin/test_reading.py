@@ -279,7 +279,7 @@ def test_a_plan_tells_how_far_it_is_and_a_list_counts_few_jobs(client, planted):
 
 
 def test_a_list_of_plans_counts_no_further_than_it_may(repository, planted):
-    plans = repository.list_replay_progress(limit=10, counted=0)
+    plans = repository.replays.list_replay_progress(limit=10, counted=0)
     created = {plan.plan_id: (plan.created, plan.waiting) for plan in plans}
     assert created[planted.plans["finished"]] == (1, None)
     assert created[planted.plans["running"]] == (0, 0)

@@ -108,7 +108,7 @@ def loaded(server: Server, queues: int, jobs: int) -> str:
     repository = Repository.of(Database(url))
     migrations.migrate(repository)
     migrations.ensure_partitions(repository)
-    repository.record_identity()
+    repository.fence.record_identity()
     repository.close()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(

@@ -107,4 +107,4 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> Path:
 @pass_repository
 def connecting(repository: Any) -> None:
     """Connect and print the schema's version."""
-    click.echo(repository.find_schema_version())
+    click.echo(repository.schema.find_schema_version())

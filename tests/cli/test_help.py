@@ -98,7 +98,7 @@ def test_every_listed_command_loads_and_its_summary_fits_a_line() -> None:
 
 
 def test_every_module_of_commands_is_listed() -> None:
-    folder = Path(cli.__file__).with_name("commands")
+    folder = Path(cli.__file__).parents[1] / "commands"
     modules = {path.stem.replace("_", "-") for path in folder.glob("*.py")}
     assert modules - {"--init--"} == set(cli.COMMANDS)
 

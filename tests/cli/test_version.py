@@ -38,8 +38,8 @@ def test_the_server_and_its_schema_are_told(
     result = pgflow("version", "-o", "json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
-    facts = repository.inspect_server()
-    found = repository.find_schema_version() if facts.has_migrations else None
+    facts = repository.schema.inspect_server()
+    found = repository.schema.find_schema_version() if facts.has_migrations else None
     assert document["server"] == facts.version
     assert document["schema_found"] == found
     [dump] = json.loads(pgflow("doctor", "--check", "pg-dump", "-o", "json").stdout)[

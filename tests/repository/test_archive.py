@@ -107,12 +107,12 @@ def test_an_archived_job_is_explained_found_and_read(connection, maintain, repos
     job_id = day.ids(connection)[1]
     maintain(ARCHIVE)
     assert status_of(connection, job_id) == "succeeded"
-    facts = repository.describe_job(job_id)
+    facts = repository.explanation.describe_job(job_id)
     assert facts.job.status == "succeeded"
     assert [a.status for a in facts.attempts] == ["succeeded"]
-    assert "welcome" in repository.read_payload(job_id)
-    assert repository.has_job(job_id)
-    assert repository.list_outcomes([job_id])[0].status == "succeeded"
+    assert "welcome" in repository.jobs.read_payload(job_id)
+    assert repository.enqueue.has_job(job_id)
+    assert repository.enqueue.list_outcomes([job_id])[0].status == "succeeded"
 
 
 def test_few_stragglers_stay_and_the_day_goes(connection, maintain):
@@ -239,17 +239,17 @@ def test_what_was_left_half_way_is_finished(connection, maintain, repository):
     day = plant_day(connection, 9, 20)
     [plan_day] = [
         found
-        for found in repository.list_partition_days(
-            before=repository.find_cuts(
+        for found in repository.archive.list_partition_days(
+            before=repository.maintenance.find_cuts(
                 archive_after=0, prune_after=0, dlq_retention=None, interval=0
             ).now
         )
         if found.day == day.name
     ]
-    plan = repository.plan_transfer("jobs", plan_day)
+    plan = repository.archive.plan_transfer("jobs", plan_day)
     with repository.transaction():
-        repository.begin_schema_change(lock_wait=1, lock_timeout=1)
-        repository.make_partition(plan.statements, patience=5)
+        repository.schema.begin_schema_change(lock_wait=1, lock_timeout=1)
+        repository.schema.make_partition(plan.statements, patience=5)
     assert audit(connection) == (0, 0)
     assert status_of(connection, day.ids(connection, "jobs_archive")[0]) == "succeeded"
     maintain(ARCHIVE)
@@ -685,10 +685,10 @@ def test_a_new_partition_proves_its_range(connection):
 
 def test_days_and_repository_agree(connection, repository: Repository):
     day: Day = plant_day(connection, 9, 1)
-    cuts = repository.find_cuts(
+    cuts = repository.maintenance.find_cuts(
         archive_after=7 * 86_400, prune_after=0, dlq_retention=None, interval=0
     )
-    [found] = repository.list_partition_days(before=cuts.archive)
+    [found] = repository.archive.list_partition_days(before=cuts.archive)
     assert (found.day, found.first_id, found.end_id) == (
         day.name,
         day.first_id,

@@ -58,7 +58,7 @@ def enqueue(
 
 
 def look(repository: Repository, **more: Any) -> None:
-    while repository.count_arrivals(**more):
+    while repository.counters.count_arrivals(**more):
         pass
 
 
@@ -138,7 +138,7 @@ def test_however_many_look_at_once_each_job_counts_once(database, connection):
     def work(_: int) -> None:
         own = Repository.of(Database(database.url))
         for _ in range(40):
-            own.count_arrivals(limit=20)
+            own.counters.count_arrivals(limit=20)
         own.close()
 
     with ThreadPoolExecutor(5) as pool:
@@ -156,8 +156,8 @@ def test_whoever_is_killed_while_looking_has_counted_nothing(
     enqueue(connection, 5)
     half_way = database.connect(autocommit=False)
     half_way.execute("select")
-    Repository.over(half_way).count_arrivals()
-    assert not repository.count_arrivals(), "somebody else looks"
+    Repository.over(half_way).counters.count_arrivals()
+    assert not repository.counters.count_arrivals(), "somebody else looks"
     assert counted(connection) == {}
     session = half_way.info.backend_pid
     half_way.close()
@@ -176,7 +176,7 @@ def test_whoever_is_killed_while_looking_has_counted_nothing(
 def test_a_look_reads_so_many_jobs_and_goes_on_where_it_ended(repository, connection):
     enqueue(connection, 100, apart=5)
     calls = 1
-    while repository.count_arrivals(limit=10):
+    while repository.counters.count_arrivals(limit=10):
         calls += 1
     assert 9 <= calls <= 12
     assert counted(connection) == {("emails", "send"): 100}

@@ -14,7 +14,7 @@ import pytest
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.jobs import Cycle, EndedJob, LeasedJob, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
-from pgflow_cli.repository import Repository
+from pgflow_cli.repository import Link, Repository
 from pgflow_cli.worker import dead_processes
 from pgflow_cli.worker.background import Upkeep
 from pgflow_cli.worker.dead_processes import Burial, Graveyard
@@ -43,7 +43,7 @@ def lease(repository: Repository, worker_id: str = DEAD) -> list[LeasedJob]:
         settlements=[],
         closed=[],
     )
-    return repository.settle_and_lease(request).jobs
+    return repository.leases.settle_and_lease(request).jobs
 
 
 def burial_of(*started: LeasedJob, worker_id: str = DEAD) -> Burial:
@@ -74,11 +74,16 @@ class Asked(Repository):
     asked = 0
     away = False
 
-    def list_worker_leases(self, worker_ids: Any) -> list[tuple[str, str]]:
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._list = self.unsettled_leases.list_worker_leases
+        self.unsettled_leases.list_worker_leases = self._ask  # type: ignore[method-assign]
+
+    def _ask(self, worker_ids: Any) -> list[tuple[str, str]]:
         self.asked += 1
         if self.away:
             raise DatabaseUnavailable("away")
-        return super().list_worker_leases(worker_ids)
+        return self._list(worker_ids)
 
 
 @pytest.fixture
@@ -231,8 +236,13 @@ class Forgetful(Repository):
 
     lost = False
 
-    def end_worker(self, worker_id: str, **how: Any) -> list[EndedJob]:
-        ended = super().end_worker(worker_id, **how)
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._end = self.unsettled_leases.end_worker
+        self.unsettled_leases.end_worker = self._lose  # type: ignore[method-assign]
+
+    def _lose(self, worker_id: str, **how: Any) -> list[EndedJob]:
+        ended = self._end(worker_id, **how)
         if not self.lost:
             self.lost = True
             raise OutcomeUnknown("no answer within 10 s")
@@ -272,7 +282,7 @@ def test_after_an_outage_processes_give_back_before_leases_are_reaped(
     assert 0 < upkeep._attempt(lambda: upkeep._reap(repository)) <= 3.0
     assert 0 < upkeep._attempt(lambda: upkeep._reap(repository)) <= 3.0
     assert attempts_of(connection, job) == []
-    repository.give_back_batches(DEAD, [batch_of(connection, leased)])
+    repository.unsettled_leases.give_back_batches(DEAD, [batch_of(connection, leased)])
     monkeypatch.setattr("pgflow_cli.worker.background.AFTER_OUTAGE", 0.0)
     upkeep._attempt(lambda: upkeep._reap(repository))
     assert attempts_of(connection, job) == []

@@ -29,7 +29,7 @@ def look(repository: Repository, **more: Any) -> dict[str, Any]:
 
 def work(repository: Repository, queues: list[str] | None = None) -> None:
     """Make a worker known."""
-    repository.beat(
+    repository.leases.beat(
         supervisor_id=str(uuid.uuid4()),
         workers=[
             {

@@ -53,7 +53,7 @@ class Door:
             url = url.replace(f"/{self.database.name}", f"/{database}", 1)
         repository = Repository.of(Database(url))
         with pytest.raises(PgflowError) as caught:
-            repository.read_clock()
+            repository.diagnosis.read_clock()
         return caught.value
 
 
@@ -128,7 +128,7 @@ def test_who_is_not_let_in_is_told(
 
     def refused() -> PgflowError | None:
         try:
-            Repository.of(Database(url)).read_clock()
+            Repository.of(Database(url)).diagnosis.read_clock()
         except PgflowError as error:
             return error
         return None
@@ -221,7 +221,7 @@ def test_parameters_of_which_no_connection_can_come_are_a_mistake_and_named(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(PgflowError) as caught:
-        Repository.of(Database(NOWHERE + more)).read_clock()
+        Repository.of(Database(NOWHERE + more)).diagnosis.read_clock()
     if blamed is None:
         assert type(caught.value) is DatabaseUnavailable, "what is overridden is unused"
         return
@@ -236,7 +236,7 @@ def test_a_port_that_is_none_is_a_mistake(
 ) -> None:
     monkeypatch.setenv("PGPORT", port)
     with pytest.raises(ConfigurationError, match="PGPORT is wrong"):
-        Repository.of(Database("postgres://app@127.0.0.1/app")).read_clock()
+        Repository.of(Database("postgres://app@127.0.0.1/app")).diagnosis.read_clock()
 
 
 @pytest.mark.skipif(not CAN_TRACE, reason="no refusal has a code here")
@@ -262,7 +262,7 @@ def test_what_a_server_does_not_know_is_a_mistake_and_no_outage(
         for variable, value in environment.items():
             changed.setenv(variable, value)
         with pytest.raises(ConfigurationError) as caught:
-            Repository.of(Database(url)).read_clock()
+            Repository.of(Database(url)).diagnosis.read_clock()
         assert caught.value.message.startswith(f"{blamed} is wrong")
         with pytest.raises(ConfigurationError):
             await_database(Database(url), migrate=False)
@@ -271,16 +271,16 @@ def test_what_a_server_does_not_know_is_a_mistake_and_no_outage(
 def test_after_a_first_success_a_refusal_is_an_outage(door: Door) -> None:
     url = door.database.url.replace("postgres@", f"{door.role}@", 1)
     repository = Repository.of(Database(url))
-    repository.read_clock()
+    repository.diagnosis.read_clock()
     repository.close()
     door.do("alter role {R} nologin")
     with pytest.raises(DatabaseUnavailable, match="not permitted to log in"):
-        repository.read_clock()
+        repository.diagnosis.read_clock()
     door.do("alter role {R} login")
-    assert repository.read_clock() > 0
+    assert repository.diagnosis.read_clock() > 0
     repository.close()
     with pytest.raises(UnknownDatabase):
-        Repository.of(repository.database.of_name("not_there")).read_clock()
+        Repository.of(repository.database.of_name("not_there")).diagnosis.read_clock()
 
 
 def test_several_hosts_are_waited_for_no_longer_than_two() -> None:
@@ -318,7 +318,7 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed() -> No
         database = Database(f"postgresql://app@{hosts}/app", connect_timeout=2.0)
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
-            Repository.of(database).read_clock()
+            Repository.of(database).diagnosis.read_clock()
         assert time.monotonic() - began < 20, "and not asked once more, why"
 
 
@@ -326,7 +326,7 @@ def test_a_foreign_encoding_of_the_database_spoils_no_payload(
     door: Door, repository: Repository
 ) -> None:
     door.do("alter database {D} set client_encoding = 'LATIN1'")
-    job_id = repository.enqueue("noop", '{"snow": "☃"}', options=JobOptions())
+    job_id = repository.enqueue.enqueue("noop", '{"snow": "☃"}', options=JobOptions())
     row = door.database.connect().execute(
         "select payload ->> 'snow' = U&'\\2603' from pgflow.jobs where id = %s",
         (job_id,),

@@ -60,7 +60,7 @@ def lease(repository: Repository, worker_id: str, queue: str = "default") -> lis
         settlements=[],
         closed=[],
     )
-    return repository.settle_and_lease(request).jobs
+    return repository.leases.settle_and_lease(request).jobs
 
 
 def test_what_is_flushed_is_added_up(repository, connection):
@@ -87,9 +87,10 @@ class LosesReplies:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+        self.counters = self
 
     def add_counters(self, *args: Any, **more: Any) -> None:
-        self._repository.add_counters(*args, **more)
+        self._repository.counters.add_counters(*args, **more)
         raise DatabaseUnavailable("the reply was lost")
 
 
@@ -127,7 +128,7 @@ def test_many_supervisors_add_at_once_and_others_fold(database, connection):
             ledger.add(tally(queue="billing", outcome="retried"))
             ledger.flush(repository, supervisor)
             connection_of_its_own = repository
-            connection_of_its_own.fold_counters(limit=1000)
+            connection_of_its_own.counters.fold_counters(limit=1000)
         repository.close()
 
     connection.execute(
@@ -148,7 +149,7 @@ def test_folding_keeps_the_sums_and_leaves_one_row_of_each(repository, connectio
         ledger.add(tally(count=2))
         ledger.flush(repository, str(uuid.uuid4()))
     before = totals(connection)
-    repository.fold_counters(limit=1000)
+    repository.counters.fold_counters(limit=1000)
     assert totals(connection) == before
     assert connection.execute(
         "select count(distinct supervisor_id) from pgflow.worker_counters"
@@ -156,7 +157,7 @@ def test_folding_keeps_the_sums_and_leaves_one_row_of_each(repository, connectio
     connection.execute(
         "update pgflow.worker_counters set first_at = now() - interval '1 hour'"
     )
-    repository.fold_counters(limit=1000)
+    repository.counters.fold_counters(limit=1000)
     assert totals(connection) == before
     rows = connection.execute(
         "select supervisor_id, metric, buckets from pgflow.worker_counters order by 2"
@@ -169,7 +170,7 @@ def test_folding_keeps_the_sums_and_leaves_one_row_of_each(repository, connectio
 
 def test_a_living_supervisor_is_not_folded(repository, connection):
     supervisor = str(uuid.uuid4())
-    repository.beat(
+    repository.leases.beat(
         supervisor_id=supervisor,
         workers=[
             {
@@ -188,7 +189,7 @@ def test_a_living_supervisor_is_not_folded(repository, connection):
     connection.execute(
         "update pgflow.worker_counters set first_at = now() - interval '1 hour'"
     )
-    repository.fold_counters(limit=1000)
+    repository.counters.fold_counters(limit=1000)
     assert connection.execute(
         "select distinct supervisor_id from pgflow.worker_counters"
     ).fetchall() == [(uuid.UUID(supervisor),)]
@@ -198,7 +199,7 @@ def test_what_a_reaper_settles_is_counted(repository, connection):
     plant(connection, 2)
     assert len(lease(repository, new_worker())) == 2
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert totals(connection) == {
         ("attempts", "lost"): 2,
         ("leases_expired", ""): 1,
@@ -208,7 +209,7 @@ def test_what_a_reaper_settles_is_counted(repository, connection):
         connection.execute("update pgflow.pending set run_at = now()")
         assert len(lease(repository, new_worker())) == 2
         expire_leases(connection)
-        repository.reap_expired_locks(limit=10, crash_budget=budget)
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=budget)
         assert totals(connection)["leases_expired", ""] == 1 + number
     found = totals(connection)
     assert (found["attempts", "lost"], found["attempts", "dlq"]) == (4, 2)
@@ -220,7 +221,7 @@ def test_jobs_that_had_not_started_count_as_nothing(repository, connection):
     plant(connection, 3)
     worker = new_worker()
     jobs = lease(repository, worker)
-    repository.end_worker(
+    repository.unsettled_leases.end_worker(
         worker,
         status="released",
         started=[(jobs[0].job_id, 1)],
@@ -253,9 +254,9 @@ def test_rates_of_two_hours_ago_are_pruned_in_batches(repository, connection):
         " select 'emails', now() - interval '2 hours' - n * interval '10 seconds'"
         " from generate_series(-1, 9) as n"
     )
-    assert repository.prune_queue_rates(limit=6) == 6
-    assert repository.prune_queue_rates(limit=6) in (3, 4)
-    assert repository.prune_queue_rates(limit=6) == 0
+    assert repository.counters.prune_queue_rates(limit=6) == 6
+    assert repository.counters.prune_queue_rates(limit=6) in (3, 4)
+    assert repository.counters.prune_queue_rates(limit=6) == 0
 
 
 @pytest.mark.parametrize("table", ["ingest_decisions", "policy_decisions"])
@@ -271,7 +272,7 @@ def test_pruned_decisions_are_still_counted(table, connection):
 
 
 def test_a_pause_that_holds_jobs_back_is_recorded_once_a_minute(repository, connection):
-    repository.record_pauses()
+    repository.counters.record_pauses()
     first, *_ = plant(connection, 3, queue="emails")
     plant(connection, 2, queue="reports", due_in="1 hour")
     plant(connection, 2, queue="billing")
@@ -281,8 +282,8 @@ def test_a_pause_that_holds_jobs_back_is_recorded_once_a_minute(repository, conn
         " ('reports', 'infinity', 'me', ''),"
         " ('billing', now() - interval '1 second', 'me', '')"
     )
-    repository.record_pauses()
-    repository.record_pauses()
+    repository.counters.record_pauses()
+    repository.counters.record_pauses()
     rows = connection.execute(
         "select queue, decision, reason_code, count, sample_job_id::text,"
         " details_json->>'note' from pgflow.policy_decisions"

@@ -44,13 +44,13 @@ IDLE = Cycle(
 
 
 def lease(repository: Repository, room: int = 100, **changes: Any) -> list[LeasedJob]:
-    return repository.settle_and_lease(replace(IDLE, room=room, **changes)).jobs
+    return repository.leases.settle_and_lease(replace(IDLE, room=room, **changes)).jobs
 
 
 def settle(
     repository: Repository, *settlements: Settlement, **changes: Any
 ) -> CycleReply:
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         replace(IDLE, settlements=list(settlements), **changes)
     )
 
@@ -325,7 +325,7 @@ def test_an_outcome_without_a_lease_changes_nothing(
     plant(connection)
     [job] = lease(repository)
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     for late in (success(job), failure(job)):
         assert settle(repository, late, closed=[job.lease_id]).lost == [job.job_id]
     assert status_of(connection, job.job_id) == "queued"
@@ -338,7 +338,7 @@ def test_a_stale_outcome_leaves_the_next_lease_alone(
     plant(connection)
     [stale] = lease(repository)
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     [current] = lease(repository)
     assert settle(repository, success(stale)).lost == [stale.job_id]
     assert settle(repository, success(current), closed=[current.lease_id]).lost == []
@@ -389,8 +389,8 @@ def test_reaping_skips_a_lease_that_is_being_settled(
     other = Repository.of(repository.database)
     with repository.transaction():
         settle(repository, success(job), closed=[job.lease_id])
-        assert other.reap_expired_locks(limit=10, crash_budget=3) == []
-    assert other.reap_expired_locks(limit=10, crash_budget=3) == []
+        assert other.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3) == []
+    assert other.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3) == []
     other.close()
     assert status_of(connection, job.job_id) == "succeeded"
 
@@ -402,7 +402,7 @@ def test_reaping_leaves_what_has_settled_and_returns_the_rest(
     a, b = lease(repository)
     settle(repository, success(a))
     expire_leases(connection)
-    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert reaped.job_id == b.job_id
     assert (status_of(connection, a.job_id), status_of(connection, b.job_id)) == (
         "succeeded",
@@ -415,7 +415,9 @@ def test_a_lease_that_has_not_run_out_is_not_reaped(
 ) -> None:
     plant(connection)
     lease(repository)
-    assert repository.reap_expired_locks(limit=10, crash_budget=3) == []
+    assert (
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3) == []
+    )
 
 
 def test_a_job_that_spends_its_crash_budget_is_dead_lettered(
@@ -427,9 +429,9 @@ def test_a_job_that_spends_its_crash_budget_is_dead_lettered(
         assert (leased.attempt_no, leased.lost_attempts) == (number, number - 1)
         if number == 3:
             place = (WORKER, leased.lease_id, leased.job_id, leased.rank, leased.run_at)
-            assert repository.take_over_job(IDLE, Suspect(*place))
+            assert repository.leases.take_over_job(IDLE, Suspect(*place))
         expire_leases(connection)
-        repository.reap_expired_locks(limit=10, crash_budget=3)
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert status_of(connection, job) == "dlq"
     row = connection.execute(
         "select dlq_reason_code, error_code, attempt_no from pgflow.dead_letters"
@@ -443,7 +445,7 @@ def test_a_dead_process_charges_only_the_jobs_it_had_started(
 ) -> None:
     plant(connection, 2)
     started, waiting = lease(repository)
-    ended = repository.end_worker(
+    ended = repository.unsettled_leases.end_worker(
         WORKER,
         status="lost",
         started=[(started.job_id, started.attempt_no)],
@@ -466,7 +468,9 @@ def test_a_batch_whose_reply_was_lost_is_given_back_uncharged(
     mine, other = str(uuid.uuid4()), str(uuid.uuid4())
     [a] = lease(repository, room=1, batch_id=mine)
     [b] = lease(repository, room=1, batch_id=other)
-    ended, found = repository.give_back_batches(WORKER, [mine, str(uuid.uuid4())])
+    ended, found = repository.unsettled_leases.give_back_batches(
+        WORKER, [mine, str(uuid.uuid4())]
+    )
     assert ([job.job_id for job in ended], found) == ([a.job_id], {mine})
     assert (status_of(connection, a.job_id), status_of(connection, b.job_id)) == (
         "queued",
@@ -485,7 +489,7 @@ def test_a_batch_in_doubt_is_given_back_behind_the_fence(
     connection.execute(
         "update pgflow.database_identity set fenced_at = now(), fence_reason = 'test'"
     )
-    ended, found = repository.give_back_batches(WORKER, [batch])
+    ended, found = repository.unsettled_leases.give_back_batches(WORKER, [batch])
     assert ([job.job_id for job in ended], found) == ([leased.job_id], {batch})
     assert attempts_of(connection, job) == []
     assert lease(repository) == []
@@ -502,7 +506,7 @@ def beat(repository: Repository, *lease_ids: str) -> BeatReply:
         "name": "worker-1",
         "host": "h",
     }
-    return repository.beat(
+    return repository.leases.beat(
         supervisor_id=WORKER,
         workers=[row],
         lease_ids=lease_ids,
@@ -685,7 +689,7 @@ def test_a_job_that_is_left_is_reaped_though_its_batch_mates_are_renewed(
     a, b = lease(repository)
     assert settle(repository, left(a)).lost == []
     assert beat(repository, a.lease_id).leases == {a.lease_id}
-    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert (reaped.job_id, reaped.started) == (a.job_id, True)
     assert attempts_of(connection, a.job_id) == [(1, "lost", "WORKER_LOST")]
     assert settle(repository, success(b), closed=[b.lease_id]).lost == []
@@ -698,7 +702,7 @@ def test_a_job_that_is_left_counts_as_started_though_its_process_dies(
     plant(connection)
     [job] = lease(repository)
     settle(repository, left(job), closed=[job.lease_id])
-    ended = repository.end_worker(
+    ended = repository.unsettled_leases.end_worker(
         WORKER,
         status="lost",
         started=[],
@@ -707,7 +711,7 @@ def test_a_job_that_is_left_counts_as_started_though_its_process_dies(
         error_message="signal SIGKILL",
     )
     assert ended == []
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert attempts_of(connection, job.job_id) == [(1, "lost", "WORKER_LOST")]
 
 
@@ -719,7 +723,9 @@ def test_a_job_that_is_settled_already_is_not_left(
     settle(repository, success(a))
     settle(repository, left(a), closed=[a.lease_id])
     assert leases(connection) == 1
-    assert repository.reap_expired_locks(limit=10, crash_budget=3) == []
+    assert (
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3) == []
+    )
 
 
 def test_a_job_is_left_once(connection: Connection, repository: Repository) -> None:
@@ -770,7 +776,7 @@ def test_a_job_that_was_left_meanwhile_is_not_canceled_in_its_old_lease(
 
 def cancel(repository: Repository, job_id: str) -> list[str]:
     operator = Operator("me", "jobs cancel", "no more")
-    return repository.cancel_running_jobs([job_id], operator=operator, action_id=1)
+    return repository.jobs.cancel_running_jobs([job_id], operator=operator, action_id=1)
 
 
 def cancel_apart(repository: Repository, job_id: str) -> list[str]:
@@ -896,7 +902,7 @@ def test_a_parent_whose_lease_is_gone_enqueues_nothing(
     plant(connection)
     [parent] = lease(repository)
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert follow(repository, parent) is None
     row = connection.execute("select count(*) from pgflow.jobs").fetchone()
     assert row == (1,)
@@ -910,14 +916,14 @@ def test_a_parent_whose_commit_a_failover_lost_does_not_succeed_alone(
     # As the promoted standby has it: the lease, and nothing that came after it.
     settle(repository, left(parent), closed=[parent.lease_id])
     assert status_of(connection, parent.job_id) == "running"
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert status_of(connection, parent.job_id) == "queued"
 
 
 def follow(
     repository: Repository, parent: LeasedJob, *, again: bool = False
 ) -> list[str] | None:
-    return repository.settle_and_enqueue(
+    return repository.leases.settle_and_enqueue(
         replace(IDLE, again=again),
         success(parent),
         [{"job_type": "child", "payload_json": {}}],
@@ -973,7 +979,7 @@ def test_no_attempt_ends_before_it_starts_whatever_the_clocks_say(
     follow(repository, c)
     cancel_apart(repository, d.job_id)
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert attempts_of(connection, e.job_id) == [(1, "lost", "WORKER_LOST")]
     assert instants_in_order(connection)
 
@@ -986,7 +992,7 @@ def test_a_run_that_ended_before_it_started_is_settled(
     connection.execute("update pgflow.leases set leased_at = now() - interval '1 hour'")
     backwards = {"started_ago": 1.0, "ended_ago": 5.0}
     settle(repository, success(a, **backwards))
-    repository.settle_and_enqueue(
+    repository.leases.settle_and_enqueue(
         IDLE,
         success(b, **backwards),
         [{"job_type": "child", "payload_json": {}}],

@@ -29,7 +29,10 @@ def every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
 
 
 def listed(repository: Repository, chosen: JobFilter, **more: Any) -> list[str]:
-    return [row.id for row in repository.list_dead_letters(chosen, limit=500, **more)]
+    return [
+        row.id
+        for row in repository.dead_letters.list_dead_letters(chosen, limit=500, **more)
+    ]
 
 
 def resolve(connection: Connection, job_id: str) -> None:
@@ -74,15 +77,14 @@ def test_a_filter_finds_those_and_no_others(connection, repository, name):
     [wanted] = plant_dead(connection, **planted)
     plant_dead(connection, 3)
     assert listed(repository, chosen) == [wanted]
-    assert repository.choose_dead_letters(chosen) == [wanted]
-    assert [g.count for g in repository.group_dead_letters(
+    assert repository.dead_letters.choose_dead_letters(chosen) == [wanted]
+    assert [g.count for g in repository.dead_letters.group_dead_letters(
         chosen, by="queue", limit=10)] == [1]  # fmt: skip
-    assert [row.jobs for row in repository.count_dead_letters(chosen, limit=10)] == [
-        1, 0,
-    ]  # fmt: skip
-    assert [row.id for row in repository.export_dead_letters(chosen, limit=9)] == [
-        wanted
-    ]
+    counted = repository.dead_letters.count_dead_letters(chosen, limit=10)
+    assert [row.jobs for row in counted] == [1, 0]
+    assert [
+        row.id for row in repository.dead_letters.export_dead_letters(chosen, limit=9)
+    ] == [wanted]
 
 
 def test_replays_of_a_job_are_found(connection, repository):
@@ -97,7 +99,7 @@ def test_the_latest_death_comes_first_and_pages_visit_each_once(connection, repo
     ids = plant_dead(connection, 7)
     resolve(connection, ids[2])
     pages, after = [], None
-    while rows := repository.list_dead_letters(limit=2, after=after):
+    while rows := repository.dead_letters.list_dead_letters(limit=2, after=after):
         pages += [row.id for row in rows]
         after = rows[-1].position
     assert pages == [job_id for job_id in ids if job_id != ids[2]]
@@ -107,17 +109,17 @@ def test_the_latest_death_comes_first_and_pages_visit_each_once(connection, repo
 def test_those_of_one_instant_are_told_apart_by_their_id(connection, repository):
     ids = plant_dead(connection, 9)
     connection.execute("update pgflow.dead_letters set died_at = now()")
-    first = repository.list_dead_letters(limit=4)
-    rest = repository.list_dead_letters(limit=9, after=first[-1].position)
+    first = repository.dead_letters.list_dead_letters(limit=4)
+    rest = repository.dead_letters.list_dead_letters(limit=9, after=first[-1].position)
     assert [row.id for row in (*first, *rest)] == sorted(ids, reverse=True)
 
 
 def test_a_dead_letter_without_its_job_is_still_listed(connection, repository):
     [job_id] = plant_dead(connection)
     connection.execute("delete from pgflow.jobs")
-    [row] = repository.list_dead_letters(limit=1)
+    [row] = repository.dead_letters.list_dead_letters(limit=1)
     assert (row.id, row.max_attempts, row.tries) == (job_id, None, "1")
-    [exported] = repository.export_dead_letters(JobFilter(), limit=1)
+    [exported] = repository.dead_letters.export_dead_letters(JobFilter(), limit=1)
     assert exported.payload is None
 
 
@@ -137,7 +139,9 @@ def test_one_bug_with_many_ids_is_one_group_and_two_bugs_are_two(
                     message=f"{message} {number}",
                 ),
             )
-    groups = repository.group_dead_letters(JobFilter(), by="fingerprint", limit=10)
+    groups = repository.dead_letters.group_dead_letters(
+        JobFilter(), by="fingerprint", limit=10
+    )
     assert [group.count for group in groups] == [3, 3]
     assert sum(group.share for group in groups) == pytest.approx(1)
 
@@ -146,7 +150,7 @@ def test_a_group_tells_its_first_last_and_latest(connection, repository):
     old = plant_dead(connection, 2, died_ago="2 hours", error_code="TIMEOUT")
     [new] = plant_dead(connection, job_type="other", error_message="latest")
     [alone] = plant_dead(connection, fingerprint=None, error_code=None)
-    first, second = repository.group_dead_letters(
+    first, second = repository.dead_letters.group_dead_letters(
         JobFilter(), by="fingerprint", limit=10
     )
     assert (first.count, first.share, first.sample_job_id) == (3, 0.75, new)
@@ -154,9 +158,11 @@ def test_a_group_tells_its_first_last_and_latest(connection, repository):
     assert first.last_at - first.first_at > timedelta(hours=1)
     assert (second.key, second.sample_job_id) == (None, alone)
     resolve(connection, old[0])
-    [counted] = repository.group_dead_letters(JobFilter(), by="queue", limit=10)
+    [counted] = repository.dead_letters.group_dead_letters(
+        JobFilter(), by="queue", limit=10
+    )
     assert counted.count == 3
-    [counted] = repository.group_dead_letters(
+    [counted] = repository.dead_letters.group_dead_letters(
         JobFilter(), by="queue", limit=10, include_resolved=True
     )
     assert counted.count == 4
@@ -167,7 +173,7 @@ def test_counts_stop_at_a_limit_and_know_the_resolved_ones(connection, repositor
     plant_dead(connection, 2, error_code="TIMEOUT", died_ago="1 second")
     for job_id in ids[:2]:
         resolve(connection, job_id)
-    rows = repository.count_dead_letters(limit=4)
+    rows = repository.dead_letters.count_dead_letters(limit=4)
     assert [(row.resolved, row.error_code, row.jobs) for row in rows] == [
         (False, "DEPENDENCY_DOWN", 2),
         (False, "TIMEOUT", 2),
@@ -181,11 +187,15 @@ def test_deaths_are_counted_by_time(connection, repository):
     connection.execute(
         "update pgflow.dead_letters set died_at = '2026-01-01 10:04:59+00'"
     )
-    [row] = repository.count_deaths(JobFilter(), by="queue", bucket=300, limit=10)
+    [row] = repository.dead_letters.count_deaths(
+        JobFilter(), by="queue", bucket=300, limit=10
+    )
     assert (row.bucket.astimezone(UTC).isoformat(), row.key, row.count) == (
         "2026-01-01T10:00:00+00:00", "emails", 5,
     )  # fmt: skip
-    rows = repository.count_deaths(JobFilter(), by="error-code", bucket=60, limit=10)
+    rows = repository.dead_letters.count_deaths(
+        JobFilter(), by="error-code", bucket=60, limit=10
+    )
     assert [row.count for row in rows] == [3, 2]
 
 
@@ -197,7 +207,7 @@ def test_each_state_of_a_job_is_looked_up(connection, repository):
     attempt(connection, succeeded, "succeeded")
     unknown = "01a2081d-307c-7b77-8a50-0f6c9c41e07b"
     ids = [unknown, open_, discarded, waiting, succeeded]
-    states = [job.state for job in repository.look_up_jobs(ids)]
+    states = [job.state for job in repository.dead_letters.look_up_jobs(ids)]
     assert states == [None, "open", "discarded", "queued", "succeeded"]
 
 

@@ -61,7 +61,7 @@ def test_a_transaction_ends_though_the_server_has_fallen_silent(
 ) -> None:
     with stalling_proxy(database) as (url, proxy):
         repository = Repository.of(Settings(url, call_timeout=1.0))
-        repository.read_clock()
+        repository.diagnosis.read_clock()
         expected = KeyError if moment == "rollback" else OutcomeUnknown
 
         def stall_at(now: str) -> None:
@@ -72,7 +72,7 @@ def test_a_transaction_ends_though_the_server_has_fallen_silent(
             stall_at("begin")
             with repository.transaction():
                 stall_at("statement")
-                repository.read_clock()
+                repository.diagnosis.read_clock()
                 stall_at("commit")
                 stall_at("rollback")
                 if moment == "rollback":
@@ -80,7 +80,7 @@ def test_a_transaction_ends_though_the_server_has_fallen_silent(
 
         with pytest.raises(expected):
             run()
-        assert repository.read_clock() > 0  # over a new connection
+        assert repository.diagnosis.read_clock() > 0  # over a new connection
         repository.close()
 
 
@@ -89,23 +89,23 @@ def test_a_call_ends_though_there_is_no_descriptor_left(database: Database) -> N
     with stalling_proxy(database) as (url, proxy):
         repository = Repository.of(Settings(url, call_timeout=0.5))
         for _ in range(2):
-            repository.read_clock()
+            repository.diagnosis.read_clock()
             proxy.stall()
             with no_descriptors_left(), pytest.raises(OutcomeUnknown, match="longer"):
-                repository.read_clock()
+                repository.diagnosis.read_clock()
         repository.close()
 
 
 def test_a_connection_that_was_reset_can_be_severed(database: Database) -> None:
     repository = Repository.of(Settings(database.url))
-    repository.read_clock()
+    repository.diagnosis.read_clock()
     with socket.socket() as reset:  # shutting it is refused as after a reset
         os.dup2(reset.fileno(), repository.link.raw().fileno())
         repository.link.sever()
         repository.link.cancel()
     with pytest.raises(OutcomeUnknown):
-        repository.read_clock()
-    assert repository.read_clock() > 0
+        repository.diagnosis.read_clock()
+    assert repository.diagnosis.read_clock() > 0
     repository.close()
 
 
@@ -123,7 +123,7 @@ def test_what_waits_for_a_lock_past_its_deadline_is_gone_from_the_server(
         holder.execute("lock table pgflow.workers in access exclusive mode")
         settings = Settings(url, application_name=NAME, call_timeout=0.5)
         repository = Repository.of(settings)
-        call: Callable[[], object] = repository.count_live_workers
+        call: Callable[[], object] = repository.backups.count_live_workers
         if as_text:
             call = partial(repository.link.run_text, "select from pgflow.workers")
         for _ in range(3):
@@ -136,7 +136,7 @@ def test_what_waits_for_a_lock_past_its_deadline_is_gone_from_the_server(
                 seconds=20,
             )
         holder.rollback()
-        assert repository.count_live_workers() == 0
+        assert repository.backups.count_live_workers() == 0
         repository.close()
 
 
@@ -167,7 +167,7 @@ def test_behind_a_pooler_no_other_client_is_canceled(
             repository = Repository.of(settings)
             for _ in range(8):
                 with pytest.raises((TooSlow, OutcomeUnknown)):
-                    repository.count_live_workers()
+                    repository.backups.count_live_workers()
             seen = len(ended)
             wait_until(lambda: len(ended) > seen + 1, "the other client goes on")
         finally:
@@ -203,7 +203,7 @@ def test_statements_past_their_deadline_do_not_pile_up_without_a_standby(
     unknown = 0
     for _ in range(20):
         with pytest.raises((OutcomeUnknown, TooSlow), match="longer than") as caught:
-            repository.begin_task("reap", runner="deadlines")
+            repository.maintenance.begin_task("reap", runner="deadlines")
         unknown += caught.type is OutcomeUnknown
     assert unknown, "a commit that was not confirmed may have happened"
     assert backends(connection) <= 2
@@ -222,7 +222,7 @@ def test_a_transaction_whose_commit_was_canceled_is_not_taken_for_durable(
     def commit() -> None:
         try:
             with repository.transaction():
-                repository.begin_task("reap", runner="deadlines")
+                repository.maintenance.begin_task("reap", runner="deadlines")
         except OutcomeUnknown as error:
             caught.append(error)
 
@@ -250,11 +250,11 @@ def test_a_transaction_that_lost_its_connection_does_not_go_on_without_it(
         with repository.transaction():
             if after_a_savepoint:
                 with repository.transaction():
-                    repository.read_clock()
+                    repository.diagnosis.read_clock()
             repository.link.close()
-            repository.begin_task("reap", runner="deadlines")
+            repository.maintenance.begin_task("reap", runner="deadlines")
 
     with pytest.raises(OutcomeUnknown, match="within a transaction"):
         go_on()
-    assert repository.read_clock() > 0
+    assert repository.diagnosis.read_clock() > 0
     repository.close()

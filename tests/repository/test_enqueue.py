@@ -133,7 +133,7 @@ def test_many_have_the_fields_of_one_and_come_back_in_order(
         ),
         {"payload_json": [1.5]},
     ]
-    ids = repository.enqueue_many(
+    ids = repository.enqueue.enqueue_many(
         json.dumps(jobs),
         job_type="other",
         options=JobOptions(queue="b", delay=60.0, priority=-1),
@@ -152,7 +152,7 @@ def test_many_have_the_fields_of_one_and_come_back_in_order(
 
 def test_ids_of_one_call_ascend(repository: Repository) -> None:
     jobs = json.dumps([job() for _ in range(1000)])
-    ids = repository.enqueue_many(jobs, options=PLAIN)
+    ids = repository.enqueue.enqueue_many(jobs, options=PLAIN)
     assert ids == sorted(ids)
     assert len(set(ids)) == 1000
     assert {uuid.UUID(i).version for i in ids} == {7}
@@ -170,7 +170,7 @@ def test_an_id_made_by_the_database_tells_the_time(connection: Connection) -> No
 def test_nothing_is_enqueued_by_an_empty_list(
     repository: Repository, count: Callable[[str], int]
 ) -> None:
-    assert repository.enqueue_many("[]", options=PLAIN) == []
+    assert repository.enqueue.enqueue_many("[]", options=PLAIN) == []
     assert count("jobs") == 0
 
 
@@ -191,8 +191,8 @@ def test_nothing_is_enqueued_by_an_empty_list(
 def test_a_payload_is_stored_by_the_rules_of_jsonb(
     repository: Repository, connection: Connection, text: str, stored: str
 ) -> None:
-    repository.enqueue("a", text, options=PLAIN)
-    repository.enqueue_many(
+    repository.enqueue.enqueue("a", text, options=PLAIN)
+    repository.enqueue.enqueue_many(
         f'[{{"job_type": "a", "payload_json": {text}}}]', options=PLAIN
     )
     rows = connection.execute("select payload::text from pgflow.jobs").fetchall()
@@ -207,9 +207,12 @@ def test_the_same_id_twice_is_one_job(
 ) -> None:
     job_id = enqueue.new_job_id()
     for _ in range(2):
-        assert repository.enqueue("a", "{}", options=PLAIN, job_id=job_id) == job_id
+        assert (
+            repository.enqueue.enqueue("a", "{}", options=PLAIN, job_id=job_id)
+            == job_id
+        )
         both = json.dumps([job(job_id=job_id), job(job_id=job_id, queue="other")])
-        assert repository.enqueue_many(both, options=PLAIN) == [job_id, job_id]
+        assert repository.enqueue.enqueue_many(both, options=PLAIN) == [job_id, job_id]
     assert count("jobs") == 1
     assert count("pending") == 1
 
@@ -217,7 +220,7 @@ def test_the_same_id_twice_is_one_job(
 def test_a_finished_job_does_not_run_again(
     repository: Repository, connection: Connection, count: Callable[[str], int]
 ) -> None:
-    job_id = repository.enqueue("a", "{}", options=PLAIN)
+    job_id = repository.enqueue.enqueue("a", "{}", options=PLAIN)
     connection.execute("delete from pgflow.pending")
     connection.execute(
         "insert into pgflow.job_attempts"
@@ -225,7 +228,7 @@ def test_a_finished_job_does_not_run_again(
         " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
         (job_id,),
     )
-    assert repository.enqueue("a", "{}", options=PLAIN, job_id=job_id) == job_id
+    assert repository.enqueue.enqueue("a", "{}", options=PLAIN, job_id=job_id) == job_id
     assert count("pending") == 0
 
 
@@ -234,8 +237,8 @@ def test_a_batch_that_is_sent_again_adds_what_was_missing(
 ) -> None:
     ids = enqueue.new_job_ids(10)
     jobs = [job(job_id=job_id) for job_id in ids]
-    repository.enqueue_many(json.dumps(jobs[:6]), options=PLAIN)
-    assert repository.enqueue_many(json.dumps(jobs), options=PLAIN) == ids
+    repository.enqueue.enqueue_many(json.dumps(jobs[:6]), options=PLAIN)
+    assert repository.enqueue.enqueue_many(json.dumps(jobs), options=PLAIN) == ids
     assert count("pending") == 10
 
 
@@ -293,7 +296,9 @@ def test_a_bad_field_is_refused_in_one_sentence(
 ) -> None:
     good = {"job_type": "a", "payload_json": {"secret": CANARY}}
     many = json.dumps([good, {**good, **fields}])
-    message = refuses(lambda: repository.enqueue_many(many, options=PLAIN), UsageError)
+    message = refuses(
+        lambda: repository.enqueue.enqueue_many(many, options=PLAIN), UsageError
+    )
     assert message.startswith("job 2: ")
     assert sentence in message
 
@@ -301,7 +306,7 @@ def test_a_bad_field_is_refused_in_one_sentence(
     if "meta" in fields:
         rest["meta"] = json.dumps(fields["meta"])
     message = refuses(
-        lambda: repository.enqueue(
+        lambda: repository.enqueue.enqueue(
             fields.get("job_type", "a"),
             json.dumps({"secret": CANARY}),
             options=JobOptions(**rest),
@@ -349,7 +354,9 @@ def test_a_field_of_the_wrong_kind_is_refused(
     sentence: str,
 ) -> None:
     many = json.dumps([job(**fields)])
-    message = refuses(lambda: repository.enqueue_many(many, options=PLAIN), UsageError)
+    message = refuses(
+        lambda: repository.enqueue.enqueue_many(many, options=PLAIN), UsageError
+    )
     assert sentence in message
     assert count("jobs") == 0
 
@@ -358,10 +365,14 @@ def test_a_field_of_the_wrong_kind_is_refused(
 def test_a_payload_that_no_worker_could_read_is_refused(
     repository: Repository, count: Callable[[str], int], text: str, sentence: str
 ) -> None:
-    message = refuses(lambda: repository.enqueue("a", text, options=PLAIN), UsageError)
+    message = refuses(
+        lambda: repository.enqueue.enqueue("a", text, options=PLAIN), UsageError
+    )
     assert sentence in message
     many = f'[{{"job_type": "a", "payload_json": {text}}}]'
-    message = refuses(lambda: repository.enqueue_many(many, options=PLAIN), UsageError)
+    message = refuses(
+        lambda: repository.enqueue.enqueue_many(many, options=PLAIN), UsageError
+    )
     assert sentence in message
     assert count("jobs") == 0
 
@@ -373,7 +384,7 @@ def test_what_jsonb_refuses_leaves_no_row(
     repository: Repository, count: Callable[[str], int], text: str
 ) -> None:
     with pytest.raises(PgflowError) as raised:
-        repository.enqueue("a", text, options=PLAIN)
+        repository.enqueue.enqueue("a", text, options=PLAIN)
     assert CANARY not in raised.value.message
     assert count("jobs") == 0
 
@@ -391,14 +402,16 @@ def test_what_jsonb_refuses_leaves_no_row(
 def test_a_document_that_is_no_list_of_jobs_is_refused(
     repository: Repository, jobs: str, sentence: str
 ) -> None:
-    message = refuses(lambda: repository.enqueue_many(jobs, options=PLAIN), UsageError)
+    message = refuses(
+        lambda: repository.enqueue.enqueue_many(jobs, options=PLAIN), UsageError
+    )
     assert sentence in message
 
 
 def test_every_bad_element_is_listed(repository: Repository) -> None:
     jobs = [job(), job(priority=500), job(), job(queue="!")]
     with pytest.raises(UsageError) as raised:
-        repository.enqueue_many(json.dumps(jobs), options=PLAIN)
+        repository.enqueue.enqueue_many(json.dumps(jobs), options=PLAIN)
     assert raised.value.details["ordinals"] == [2, 4]
 
 
@@ -420,9 +433,9 @@ def test_every_bad_element_is_listed(repository: Repository) -> None:
 def test_an_option_out_of_range_is_refused(
     repository: Repository, count: Callable[[str], int], options: JobOptions
 ) -> None:
-    refuses(lambda: repository.enqueue("a", "{}", options=options), UsageError)
+    refuses(lambda: repository.enqueue.enqueue("a", "{}", options=options), UsageError)
     jobs = json.dumps([job()])
-    refuses(lambda: repository.enqueue_many(jobs, options=options), UsageError)
+    refuses(lambda: repository.enqueue.enqueue_many(jobs, options=options), UsageError)
     assert count("jobs") == 0
 
 
@@ -444,11 +457,12 @@ def test_size_is_measured_on_the_expanded_text(
     fits = '["' + CANARY + "x" * 86 + '"]'
     assert len(fits) == 96
     limit = JobOptions(max_payload_bytes=96)
-    repository.enqueue("a", fits, options=limit)
-    repository.enqueue("a", "[1e90, 1]", options=limit)
+    repository.enqueue.enqueue("a", fits, options=limit)
+    repository.enqueue.enqueue("a", "[1e90, 1]", options=limit)
     for over in ('["' + CANARY + "x" * 87 + '"]', "[1e91, 1]", "[1e95]"):
         message = refuses(
-            lambda text=over: repository.enqueue("a", text, options=limit), Refused
+            lambda text=over: repository.enqueue.enqueue("a", text, options=limit),
+            Refused,
         )
         assert 'queue "default" takes at most 96 (max_payload_bytes)' in message
     assert count("jobs") == 2
@@ -456,9 +470,9 @@ def test_size_is_measured_on_the_expanded_text(
 
 def test_the_default_limit_is_256_kibibytes(repository: Repository) -> None:
     # White space around it is no part of what jsonb holds.
-    repository.enqueue("a", ' "' + "x" * 262_142 + '" ', options=PLAIN)
+    repository.enqueue.enqueue("a", ' "' + "x" * 262_142 + '" ', options=PLAIN)
     with pytest.raises(Refused) as raised:
-        repository.enqueue("a", '"' + "x" * 262_143 + '"', options=PLAIN)
+        repository.enqueue.enqueue("a", '"' + "x" * 262_143 + '"', options=PLAIN)
     assert raised.value.reason_code == "PAYLOAD_TOO_LARGE"
     assert raised.value.details["bytes"] == 262_145
 
@@ -469,9 +483,11 @@ def test_a_policy_overrides_the_limit_both_ways(
     set_policy(connection, "small", max_payload_bytes=10)
     set_policy(connection, "large", max_payload_bytes=16_777_216)
     with pytest.raises(Refused) as raised:
-        repository.enqueue("a", '"123456789"', options=JobOptions(queue="small"))
+        repository.enqueue.enqueue(
+            "a", '"123456789"', options=JobOptions(queue="small")
+        )
     assert raised.value.details["from_policy"] is True
-    repository.enqueue(
+    repository.enqueue.enqueue(
         "a",
         '"' + "x" * 1_000_000 + '"',
         options=JobOptions(queue="large", max_payload_bytes=100),
@@ -488,14 +504,14 @@ def test_a_refusal_of_many_lists_all_that_must_go(
     jobs[1] = job(queue="small", payload_json=CANARY * 3)
     jobs += [job(queue="fine"), job(queue="small", payload_json=CANARY * 3)]
     with pytest.raises(Refused) as raised:
-        repository.enqueue_many(json.dumps(jobs), options=PLAIN)
+        repository.enqueue.enqueue_many(json.dumps(jobs), options=PLAIN)
     details = raised.value.details
     assert CANARY not in str(details) + raised.value.message
     assert raised.value.reason_code == "PAYLOAD_TOO_LARGE"
     assert sorted(details["ordinals"]) == [2, 4, 6]  # type: ignore[call-overload]
     assert count("jobs") == count("enqueue_counters") == 0
     rest = [jobs[0], jobs[2], jobs[4]]
-    assert len(repository.enqueue_many(json.dumps(rest), options=PLAIN)) == 3
+    assert len(repository.enqueue.enqueue_many(json.dumps(rest), options=PLAIN)) == 3
 
 
 def test_a_rate_is_kept_and_a_refusal_spends_nothing(
@@ -504,15 +520,15 @@ def test_a_rate_is_kept_and_a_refusal_spends_nothing(
     stay_in_this_minute(connection)
     options = JobOptions(max_enqueue_per_minute=5)
     four, two = (json.dumps([job()] * n) for n in (4, 2))
-    repository.enqueue_many(four, options=options)
+    repository.enqueue.enqueue_many(four, options=options)
     for _ in range(3):
         with pytest.raises(Refused) as raised:
-            repository.enqueue_many(two, options=options)
+            repository.enqueue.enqueue_many(two, options=options)
         assert raised.value.reason_code == "ENQUEUE_RATE_EXCEEDED"
         assert raised.value.details["ordinals"] == [2]
-    repository.enqueue("a", "{}", options=options)
+    repository.enqueue.enqueue("a", "{}", options=options)
     with pytest.raises(Refused, match="at most 5 jobs a minute"):
-        repository.enqueue("a", "{}", options=options)
+        repository.enqueue.enqueue("a", "{}", options=options)
     row = connection.execute("select count from pgflow.enqueue_counters").fetchone()
     assert row == (5,)
 
@@ -525,8 +541,11 @@ def test_a_job_that_is_sent_again_is_not_charged_again(
     ids = enqueue.new_job_ids(2)
     jobs = json.dumps([job(job_id=job_id) for job_id in ids])
     for _ in range(3):
-        assert repository.enqueue_many(jobs, options=options) == ids
-        assert repository.enqueue("a", "{}", options=options, job_id=ids[0]) == ids[0]
+        assert repository.enqueue.enqueue_many(jobs, options=options) == ids
+        assert (
+            repository.enqueue.enqueue("a", "{}", options=options, job_id=ids[0])
+            == ids[0]
+        )
 
 
 def test_concurrent_producers_exceed_the_rate_by_no_more_than_they_have_open(
@@ -555,8 +574,8 @@ def test_concurrent_producers_exceed_the_rate_by_no_more_than_they_have_open(
 def test_queues_without_a_limit_write_no_counter(
     repository: Repository, count: Callable[[str], int]
 ) -> None:
-    repository.enqueue("a", "{}", options=PLAIN)
-    repository.enqueue_many(json.dumps([job()] * 10), options=PLAIN)
+    repository.enqueue.enqueue("a", "{}", options=PLAIN)
+    repository.enqueue.enqueue_many(json.dumps([job()] * 10), options=PLAIN)
     assert count("enqueue_counters") == 0
 
 
@@ -736,22 +755,22 @@ def test_an_idle_worker_of_the_queue_is_told(
     repository: Repository, connection: Connection, heard: Callable[[], list[str]]
 ) -> None:
     plant_worker(connection, queues=["default", "b"])
-    repository.enqueue("a", "{}", options=PLAIN)
+    repository.enqueue.enqueue("a", "{}", options=PLAIN)
     assert heard() == ["default"]
     jobs = [job(queue=queue) for queue in ("b", "b", "c", "default")]
-    repository.enqueue_many(json.dumps(jobs), options=PLAIN)
+    repository.enqueue.enqueue_many(json.dumps(jobs), options=PLAIN)
     assert heard() == ["b", "default"]
 
 
 def test_nobody_is_told_of_jobs_that_are_not_due_or_not_new(
     repository: Repository, connection: Connection, heard: Callable[[], list[str]]
 ) -> None:
-    job_id = repository.enqueue("a", "{}", options=PLAIN)
+    job_id = repository.enqueue.enqueue("a", "{}", options=PLAIN)
     plant_worker(connection)
-    repository.enqueue("a", "{}", options=PLAIN, job_id=job_id)
-    repository.enqueue("a", "{}", options=JobOptions(delay=60.0))
+    repository.enqueue.enqueue("a", "{}", options=PLAIN, job_id=job_id)
+    repository.enqueue.enqueue("a", "{}", options=JobOptions(delay=60.0))
     jobs = json.dumps([job(job_id=job_id), job(run_at="2031-01-01T00:00:00Z")])
-    repository.enqueue_many(jobs, options=PLAIN)
+    repository.enqueue.enqueue_many(jobs, options=PLAIN)
     assert heard() == []
 
 
@@ -765,8 +784,8 @@ def test_a_worker_that_would_not_come_is_not_told(
     columns: dict[str, Any],
 ) -> None:
     plant_worker(connection, **columns)
-    repository.enqueue("a", "{}", options=PLAIN)
-    repository.enqueue_many(json.dumps([job()]), options=PLAIN)
+    repository.enqueue.enqueue("a", "{}", options=PLAIN)
+    repository.enqueue.enqueue_many(json.dumps([job()]), options=PLAIN)
     assert heard() == []
 
 
@@ -812,7 +831,7 @@ def test_outcomes_tell_how_jobs_have_ended(
     repository: Repository, connection: Connection
 ) -> None:
     jobs = json.dumps([job()] * 4)
-    good, dead, canceled, waiting = repository.enqueue_many(jobs, options=PLAIN)
+    good, dead, canceled, waiting = repository.enqueue.enqueue_many(jobs, options=PLAIN)
     connection.execute("delete from pgflow.pending where job_id <> %s", (waiting,))
     connection.execute(
         "insert into pgflow.job_attempts"
@@ -830,11 +849,11 @@ def test_outcomes_tell_how_jobs_have_ended(
         "insert into pgflow.canceled_jobs values (%s, now(), 'default', 'me')",
         (canceled,),
     )
-    outcomes = repository.list_outcomes([good, dead, canceled, waiting])
+    outcomes = repository.enqueue.list_outcomes([good, dead, canceled, waiting])
     assert {o.job_id: (o.status, o.error_code) for o in outcomes} == {
         good: ("succeeded", None),
         dead: ("dlq", "BAD_PAYLOAD"),
         canceled: ("canceled", None),
     }
-    assert repository.has_job(waiting)
-    assert not repository.has_job(enqueue.new_job_id())
+    assert repository.enqueue.has_job(waiting)
+    assert not repository.enqueue.has_job(enqueue.new_job_id())

@@ -440,7 +440,7 @@ def test_a_relative_time_of_a_document_is_of_the_databases_clock(
         return json.dumps([{"job_type": "a", "payload_json": {}, "run_at": when}])
 
     for when in ("in 0s", "in 1d30s5ms", "in 36525d"):
-        repository.enqueue_many(job(when), options=JobOptions())
+        repository.enqueue.enqueue_many(job(when), options=JobOptions())
     rows = connection.execute(
         "select (1000 * extract(epoch from run_at - created_at))::bigint"
         " from pgflow.jobs order by 1"
@@ -458,4 +458,4 @@ def test_a_relative_time_of_a_document_is_of_the_databases_clock(
         "in 99999999999999d",
     ):
         with pytest.raises(OutOfRange, match="job 1: run_at must be"):
-            repository.enqueue_many(job(when), options=JobOptions())
+            repository.enqueue.enqueue_many(job(when), options=JobOptions())

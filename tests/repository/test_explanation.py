@@ -75,18 +75,18 @@ class Worker:
         cycle = asking(
             room, worker_id=self.id, queues=self.queues, job_types=self.job_types
         )
-        reply = repository.settle_and_lease(cycle)
+        reply = repository.leases.settle_and_lease(cycle)
         jobs = reply.jobs
         if reply.limited_open and not jobs:
             again = asking(
                 room, worker_id=self.id, queues=self.queues, job_types=self.job_types
             )
-            jobs = repository.lease_limited(again)
+            jobs = repository.leases.lease_limited(again)
         return [job.job_id for job in jobs]
 
 
 def explain(repository: Repository, job_id: str) -> explanation.Explanation:
-    return explanation.explain(repository.describe_job(job_id))
+    return explanation.explain(repository.explanation.describe_job(job_id))
 
 
 def pause(connection: Connection, until: str, queue: str = "default") -> None:
@@ -497,7 +497,7 @@ def test_of_many_attempts_the_first_and_the_newest_are_shown(
     [job_id] = plant(connection)
     for number in range(1, 10):
         attempt(connection, job_id, "failed", number)
-    facts = repository.describe_job(job_id, attempts=shown)
+    facts = repository.explanation.describe_job(job_id, attempts=shown)
     assert [a.attempt_no for a in facts.attempts] == expected
     story = explanation.explain(facts).story
     hidden = [event.detail for event in story if event.at is None]
@@ -527,10 +527,10 @@ def test_the_end_of_an_id_is_enough(connection, repository):
     for job_id in (pending, running, dead, done):
         digits = job_id.replace("-", "")
         for length in (8, 12, 13, 17, 31, 32):
-            assert repository.find_job(digits[-length:]) == job_id
-            assert repository.find_job(digits[-length:].upper()) == job_id
-        assert repository.find_job(job_id) == job_id
-        assert repository.find_job(job_id[-14:]) == job_id
+            assert repository.jobs.find_job(digits[-length:]) == job_id
+            assert repository.jobs.find_job(digits[-length:].upper()) == job_id
+        assert repository.jobs.find_job(job_id) == job_id
+        assert repository.jobs.find_job(job_id[-14:]) == job_id
 
 
 def planted_with(connection: Connection, suffix: str, days_ago: int = 0) -> str:
@@ -558,21 +558,21 @@ def test_an_old_job_is_found_by_since_and_a_waiting_one_before_a_finished_one(
 
     old = planted_with(connection, "abcdef01", days_ago=3)
     with pytest.raises(NotFound, match="no job's id ends in abcdef01"):
-        repository.find_job("abcdef01")
-    assert repository.find_job("abcdef01", since=parse_instant("4d")) == old
+        repository.jobs.find_job("abcdef01")
+    assert repository.jobs.find_job("abcdef01", since=parse_instant("4d")) == old
     at = parse_instant("2000-01-01")
-    assert repository.find_job("abcdef01", since=at) == old
+    assert repository.jobs.find_job("abcdef01", since=at) == old
     recent = planted_with(connection, "abcdef02")
-    assert repository.find_job("abcdef02") == recent
+    assert repository.jobs.find_job("abcdef02") == recent
     [waiting] = plant(connection)
     planted_with(connection, waiting[-8:])
-    assert repository.find_job(waiting[-8:]) == waiting
+    assert repository.jobs.find_job(waiting[-8:]) == waiting
 
 
 def test_an_ambiguous_end_lists_its_candidates(connection, repository):
     jobs = {planted_with(connection, "abcdef") for _ in range(12)}
     with pytest.raises(NotFound, match="abcdef is ambiguous: 10") as caught:
-        repository.find_job("abcdef")
+        repository.jobs.find_job("abcdef")
     listed = {hint.split()[0] for hint in caught.value.hints}
     assert len(listed) == 10
     assert listed < jobs
@@ -581,10 +581,10 @@ def test_an_ambiguous_end_lists_its_candidates(connection, repository):
 @pytest.mark.parametrize("given", ["", "abcde", "xyzxyz", "0" * 33, "'; select", "-"])
 def test_what_is_no_id_is_refused(repository, given):
     with pytest.raises(UsageError, match="is no job id"):
-        repository.find_job(given)
+        repository.jobs.find_job(given)
 
 
 def test_an_unknown_id_is_not_found(repository):
     for job_id in (str(uuid.uuid4()), uuid.uuid4().hex):
         with pytest.raises(NotFound, match="there is no job"):
-            repository.describe_job(repository.find_job(job_id))
+            repository.explanation.describe_job(repository.jobs.find_job(job_id))

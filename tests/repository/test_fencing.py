@@ -69,7 +69,9 @@ def test_nothing_is_reaped_behind_the_fence(connection, repository):
     plant(connection)
     [job] = lease(repository)
     clone(connection)
-    assert repository.reap_expired_locks(limit=10, crash_budget=3) == []
+    assert (
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3) == []
+    )
     accept(repository, "requeue")
     assert attempts_of(connection, job.job_id) == [(1, "released", None)]
 
@@ -164,7 +166,9 @@ def hear(connection: Connection, worker_id: str) -> None:
 
 def hold(connection: Connection, repository: Any, worker_id: str) -> str:
     """Let a worker that was heard of a second ago hold a job; return the job."""
-    reply = repository.settle_and_lease(replace(IDLE, room=1, worker_id=worker_id))
+    reply = repository.leases.settle_and_lease(
+        replace(IDLE, room=1, worker_id=worker_id)
+    )
     register(connection, worker_id, heard="-1 second")
     [job] = reply.jobs
     return str(job.job_id)
@@ -182,7 +186,7 @@ def test_workers_of_before_go_and_living_ones_keep_their_jobs(connection, reposi
         (DEAD,),
     )
     expire_leases(connection)
-    before = repository.count_interrupted()
+    before = repository.fence.count_interrupted()
     assert (before.jobs, before.live_jobs, before.live_workers) == (1, 1, 1)
     done = accept(repository)
     assert (done.jobs, done.workers_forgotten) == (1, 1)
@@ -198,7 +202,7 @@ def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
     plant(connection)
     job = hold(connection, repository, ALIVE)
     fence.raise_fence(repository, OPERATOR)
-    found = repository.count_interrupted()
+    found = repository.fence.count_interrupted()
     assert (found.jobs, found.live_jobs, found.undecided_jobs) == (0, 0, 1)
     assert 0 < found.undecided_seconds <= 10
     told = []
@@ -212,7 +216,7 @@ def test_a_job_whose_worker_may_yet_be_heard_of_is_waited_for(
     assert (done.jobs, done.workers_forgotten) == (0, 0)
     assert status_of(connection, job) == "running"
     assert attempts_of(connection, job) == []
-    assert not repository.read_identity().fenced
+    assert not repository.fence.read_identity().fenced
 
 
 def test_a_worker_that_stays_silent_is_waited_for_until_its_lease_has_run_out(
@@ -242,7 +246,7 @@ def test_a_lease_that_a_live_worker_has_let_run_out_is_for_the_reaper(
     hear(connection, ALIVE)
     assert accept(repository).jobs == 0
     assert status_of(connection, job) == "running"
-    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert reaped.job_id == job
 
 
@@ -265,7 +269,7 @@ def test_a_fence_that_came_down_meanwhile_is_waited_for_no_more(connection, repo
         OPERATOR,
         fate="dlq",
         pause=False,
-        wait=lambda _: repository.record_identity(),
+        wait=lambda _: repository.fence.record_identity(),
     )
     assert done is None
 

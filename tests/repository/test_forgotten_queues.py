@@ -145,12 +145,12 @@ def test_no_job_is_without_its_place_whenever_it_is_enqueued(
 
         [(now,)] = connection.execute("select now()").fetchall()
         produce("retire")
-        ids = repository.retire_places(now, tasks._LEAST, limit=10)
+        ids = repository.maintenance.retire_places(now, tasks._LEAST, limit=10)
         produce("list")
-        older = repository.list_transactions().keys()
+        older = repository.maintenance.list_transactions().keys()
         produce("forget")
-        if ids and not older & repository.list_transactions().keys():
-            repository.forget_places(ids)
+        if ids and not older & repository.maintenance.list_transactions().keys():
+            repository.maintenance.forget_places(ids)
         produce("later")
         [(waiting,)] = connection.execute("select count(*) from pgflow.pending")
         assert waiting == (1 if ends == "commit" else 0), queue

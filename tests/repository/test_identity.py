@@ -9,7 +9,7 @@ from pgflow_cli.repository import Repository
 
 
 def test_a_migrated_database_is_not_fenced(repository):
-    identity = repository.read_identity()
+    identity = repository.fence.read_identity()
     assert identity.reason is None
     assert not identity.fenced
     assert identity.recorded_system_identifier == identity.present_system_identifier
@@ -20,11 +20,11 @@ def test_a_clone_is_fenced_until_its_identity_is_recorded(server, template):
     clone = server.create("pgflow_clone", template=template.name)
     repository = Repository.of(DatabaseSettings(clone.url))
     try:
-        found = repository.read_identity()
+        found = repository.fence.read_identity()
         assert found.fenced
         assert found.reason == "it is a copy of the database it was recorded in"
-        epoch = repository.record_identity()
-        accepted = repository.read_identity()
+        epoch = repository.fence.record_identity()
+        accepted = repository.fence.read_identity()
         assert not accepted.fenced
         assert accepted.epoch == epoch != found.epoch
     finally:
@@ -44,35 +44,35 @@ def test_a_clone_is_fenced_until_its_identity_is_recorded(server, template):
 )
 def test_each_part_of_the_identity_fences(repository, connection, change, fenced):
     connection.execute(f"update pgflow.database_identity set {change}")
-    assert repository.read_identity().fenced is fenced
+    assert repository.fence.read_identity().fenced is fenced
 
 
 def test_a_database_without_a_recorded_identity_is_fenced(repository, connection):
     connection.execute("delete from pgflow.database_identity")
-    assert repository.read_identity().reason == "its identity is not recorded"
-    assert repository.raise_fence("because", fenced_by="me")
-    assert repository.read_identity().fence_reason == "because"
+    assert repository.fence.read_identity().reason == "its identity is not recorded"
+    assert repository.fence.raise_fence("because", fenced_by="me")
+    assert repository.fence.read_identity().fence_reason == "because"
 
 
 def test_the_fence_is_raised_by_the_first_who_sees(repository):
-    seen = repository.read_identity().epoch
-    assert repository.raise_fence("moved", fenced_by="a", seen_epoch=seen)
-    assert not repository.raise_fence("moved", fenced_by="b", seen_epoch=seen)
-    found = repository.read_identity()
+    seen = repository.fence.read_identity().epoch
+    assert repository.fence.raise_fence("moved", fenced_by="a", seen_epoch=seen)
+    assert not repository.fence.raise_fence("moved", fenced_by="b", seen_epoch=seen)
+    found = repository.fence.read_identity()
     assert (found.reason, found.fenced_by) == ("moved", "a")
 
 
 def test_an_acceptance_outruns_who_looked_before_it(repository):
-    seen = repository.read_identity().epoch
-    repository.record_identity()
-    assert not repository.raise_fence("moved", fenced_by="late", seen_epoch=seen)
-    assert not repository.read_identity().fenced
+    seen = repository.fence.read_identity().epoch
+    repository.fence.record_identity()
+    assert not repository.fence.raise_fence("moved", fenced_by="late", seen_epoch=seen)
+    assert not repository.fence.read_identity().fenced
 
 
 def test_the_fence_is_raised_anew_by_hand(repository):
-    repository.raise_fence("first", fenced_by="a")
-    epoch = repository.read_identity().epoch
-    assert repository.raise_fence("second", fenced_by="b")
-    found = repository.read_identity()
+    repository.fence.raise_fence("first", fenced_by="a")
+    epoch = repository.fence.read_identity().epoch
+    assert repository.fence.raise_fence("second", fenced_by="b")
+    found = repository.fence.read_identity()
     assert found.reason == "second"
     assert found.epoch != epoch

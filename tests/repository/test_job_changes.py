@@ -220,8 +220,8 @@ def test_an_outcome_that_waits_for_a_kill_finds_the_job_canceled(
     job, _ = plant(connection, 2)
     held, _ = lease(repository)
     with repository.transaction():
-        action_id = repository.begin_action(OPERATOR, "jobs.cancel")
-        killed = repository.cancel_running_jobs(
+        action_id = repository.audit.begin_action(OPERATOR, "jobs.cancel")
+        killed = repository.jobs.cancel_running_jobs(
             [job], operator=OPERATOR, action_id=action_id
         )
         thread = in_background(settle, other, OUTCOMES[name](held))
@@ -270,7 +270,7 @@ def test_a_killed_job_does_not_come_back_when_its_worker_dies(
     lease(repository)
     cancel(repository, killed, kill=True)
     expire_leases(connection)
-    reaped = repository.reap_expired_locks(limit=10, crash_budget=3)
+    reaped = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert [job.job_id for job in reaped] == [other_one]
     assert status_of(connection, killed) == "canceled"
 
@@ -353,7 +353,7 @@ def test_a_job_moved_by_an_operator_goes_back_there_when_its_worker_dies_before_
     job_operations.hastening(repository, OPERATOR).run([job], batch_size=10)
     job_operations.reordering(repository, OPERATOR, 9).run([job], batch_size=10)
     lease(repository)
-    repository.end_worker(
+    repository.unsettled_leases.end_worker(
         WORKER,
         status="lost",
         started=[],
@@ -392,7 +392,7 @@ def test_a_new_priority_outlives_a_lost_worker(
     job_operations.reordering(repository, OPERATOR, -3).run([job], batch_size=10)
     lease(repository)
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert pending_of(connection, job) == (3, True, 1)
 
 
@@ -402,7 +402,7 @@ def test_a_change_of_two_operators_at_once_is_not_lost(
     [job] = plant(connection)
     results: list[job_operations.Changed] = []
     with repository.transaction():
-        repository.reprioritize_jobs([job], priority=5)
+        repository.jobs.reprioritize_jobs([job], priority=5)
         thread = in_background(lambda: results.append(cancel(other, job)))
         wait_for_a_lock(connection, wait_until)
     thread.join()

@@ -233,9 +233,9 @@ def test_a_page_that_is_exactly_full_has_no_next_one(connection, repository):
 
 def test_one_job_is_shown_as_lists_show_it(repository, planted):
     for state, jobs in planted.items():
-        assert repository.find_listed_job(jobs[0]).status == state
+        assert repository.jobs.find_listed_job(jobs[0]).status == state
     with pytest.raises(NotFound):
-        repository.find_listed_job("00000000-0000-7000-8000-000000000000")
+        repository.jobs.find_listed_job("00000000-0000-7000-8000-000000000000")
 
 
 PLANS = {

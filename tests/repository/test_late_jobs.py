@@ -43,18 +43,18 @@ class Told:
 
     def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
         self.sent.append("settle_and_lease")
-        reply = self._repository.settle_and_lease(cycle)
+        reply = self._repository.leases.settle_and_lease(cycle)
         if cycle.room and not reply.jobs:
             self.in_vain += due(self._connection) > 0
         return reply
 
     def look_behind(self, cycle: CycleRequest) -> list[FirstDue]:
         self.sent.append("look_behind")
-        return self._repository.look_behind(cycle)
+        return self._repository.leases.look_behind(cycle)
 
     def lease_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
         self.sent.append("lease_limited")
-        return self._repository.lease_limited(cycle)
+        return self._repository.leases.lease_limited(cycle)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._repository, name)
@@ -312,12 +312,12 @@ class Neighbour:
             batch_id=new_worker(), lease_seconds=600.0, queues=None, job_types=None,
             room=1, scan=Scan(), settlements=[], closed=[],
         )  # fmt: skip
-        [self._job] = repository.lease_limited(self._cycle)
+        [self._job] = repository.leases.lease_limited(self._cycle)
 
     def settle(self) -> None:
         job = self._job
         done = Settlement(job.lease_id, job.job_id, job.attempt_no, "succeeded")
-        self._repository.settle_and_lease(
+        self._repository.leases.settle_and_lease(
             replace(self._cycle, room=0, settlements=[done], closed=[job.lease_id])
         )
 

@@ -116,8 +116,8 @@ def test_a_lease_touches_each_of_many_queues_a_few_times(
         settlements=[],
         closed=[],
     )
-    repository.look_behind(cycle)
-    reply: CycleReply = repository.settle_and_lease(cycle)
+    repository.leases.look_behind(cycle)
+    reply: CycleReply = repository.leases.settle_and_lease(cycle)
     repository.close()
     assert len(reply.jobs) == 10
     found = {one.name: explain(connection, one) for one in sent}

@@ -33,19 +33,25 @@ class Forgetful(Repository):
 
     calls = 0
 
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._one, self._many = self.enqueue.enqueue, self.enqueue.enqueue_many
+        self.enqueue.enqueue = self._enqueue  # type: ignore[method-assign]
+        self.enqueue.enqueue_many = self._enqueue_many  # type: ignore[method-assign]
+
     def _lose(self) -> None:
         self.calls += 1
         if self.calls % 2:
             self.link.close()
             raise OutcomeUnknown("the connection was lost")
 
-    def enqueue(self, *arguments: Any, **options: Any) -> str:
-        job_id = super().enqueue(*arguments, **options)
+    def _enqueue(self, *arguments: Any, **options: Any) -> str:
+        job_id = self._one(*arguments, **options)
         self._lose()
         return job_id
 
-    def enqueue_many(self, *arguments: Any, **options: Any) -> list[str]:
-        ids = super().enqueue_many(*arguments, **options)
+    def _enqueue_many(self, *arguments: Any, **options: Any) -> list[str]:
+        ids = self._many(*arguments, **options)
         self._lose()
         return ids
 
@@ -88,7 +94,7 @@ def test_a_job_whose_reply_was_lost_is_sent_again_and_exists_once(
     for _ in range(3):
         job_id = enqueue.new_job_id()
         options: dict[str, Any] = {"options": PLAIN, "job_id": job_id}
-        assert delivery.enqueue_once(repository, "a", "{}", **options) == job_id
+        assert delivery.enqueue_once(repository.enqueue, "a", "{}", **options) == job_id
     repository.close()
     assert repository.calls == 6
     assert jobs_of(connection) == 3
@@ -169,7 +175,7 @@ def test_a_connection_that_breaks_in_the_middle_leaves_nothing(
 def test_waiting_ends_with_the_last_job_or_with_the_time(
     repository: Repository, connection: Connection
 ) -> None:
-    ids = [repository.enqueue("a", "{}", options=PLAIN) for _ in range(3)]
+    ids = [repository.enqueue.enqueue("a", "{}", options=PLAIN) for _ in range(3)]
 
     def end_one(_seconds: float) -> None:
         connection.execute(
@@ -180,9 +186,11 @@ def test_waiting_ends_with_the_last_job_or_with_the_time(
             " select job_id, 'default', 'me' from gone"
         )
 
-    outcomes = delivery.wait_for_outcomes(repository, ids, seconds=60, pause=end_one)
+    outcomes = delivery.wait_for_outcomes(
+        repository.enqueue, ids, seconds=60, pause=end_one
+    )
     assert [outcome.job_id for outcome in outcomes] == ids
     assert {outcome.status for outcome in outcomes} == {"canceled"}
-    ids.append(repository.enqueue("a", "{}", options=PLAIN))
+    ids.append(repository.enqueue.enqueue("a", "{}", options=PLAIN))
     with pytest.raises(TryLater, match="1 of 4 jobs have not ended"):
-        delivery.wait_for_outcomes(repository, ids, seconds=0)
+        delivery.wait_for_outcomes(repository.enqueue, ids, seconds=0)

@@ -94,7 +94,7 @@ def test_metrics_count_together_what_they_do_not_measure(
     for n in range(1, 6):
         pgflow_cli.enqueue_many(connection, [{"job_type": "a", "queue": f"w{n}"}] * 2)
     pgflow_cli.enqueue(connection, "a", queue="later", delay="1h")
-    measures, totals = repository.measure_all(
+    measures, totals = repository.metrics.measure_all(
         window=60.0, counted=100, budget=1000, limit=MOST
     )
     text = prometheus.text(prometheus.Snapshot(queues.of(measures), totals, 0.1))
@@ -115,8 +115,8 @@ def test_what_is_refused_its_first_job_fills_no_list(
         " select now(), 'made-up-' || n, 'DENIED', 'PAYLOAD_TOO_LARGE'"
         " from generate_series(1, 3000) as n"
     )
-    assert len(repository.list_queue_names()) == 1000
-    assert repository.choose_queues(None, limit=5)[1] == 1000
+    assert len(repository.queues.list_queue_names()) == 1000
+    assert repository.metrics.choose_queues(None, limit=5)[1] == 1000
 
 
 def test_a_list_of_one_page_reads_no_other_queues_jobs(
@@ -131,7 +131,7 @@ def test_a_list_of_one_page_reads_no_other_queues_jobs(
     )
     connection.execute("analyze pgflow.pending, pgflow.queue_ranks")
     before = touched(connection)
-    repository.measure(["q1", "q2"], window=60.0, counted=100, known=2)
+    repository.metrics.measure(["q1", "q2"], window=60.0, counted=100, known=2)
     repository.close()  # what it has read is told at the end
     connection.execute("select pg_stat_clear_snapshot()")
     assert touched(connection) - before < 200

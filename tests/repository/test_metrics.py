@@ -49,7 +49,7 @@ def eventful(
     plant(connection, 3, queue="emails")
     assert lease(repository, new_worker(), "emails")
     expire_leases(connection)
-    repository.reap_expired_locks(limit=10, crash_budget=3)
+    repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     plant(connection, 2, queue="emails", due_in="1 hour")
     plant(connection, 1, queue="emails")
     lease(repository, new_worker(), "emails")
@@ -132,7 +132,7 @@ def test_promtool_finds_no_fault(repository):
 def test_two_collectors_agree(database, repository):
     other = Repository.of(Database(database.url))
     # Each is a session of the server; let both be there for both.
-    other.read_clock()
+    other.diagnosis.read_clock()
     one, two = (exported.samples(scrape(each)) for each in (repository, other))
     other.close()
     moving = ("_age_seconds", "skew_seconds", "scrape_duration", "_connections")
@@ -189,7 +189,9 @@ def test_counting_is_bounded_by_a_budget_for_all_queues(repository, connection):
     fill(connection, 20, 300)
     connection.execute("insert into pgflow.queue_ranks values ('flat', 0)")
     connection.execute("delete from pgflow.pending where queue = 'q1'")
-    measures, totals = repository.measure_all(window=60, counted=50_000, budget=2100)
+    measures, totals = repository.metrics.measure_all(
+        window=60, counted=50_000, budget=2100
+    )
     found = {queue.queue: queue for queue in measures.queues}
     # 21 queues have 100 each; 19 deep ones have what that leaves, 110.
     assert (found["q1"].runnable, found["q1"].counted) == (0, 100)
@@ -212,7 +214,9 @@ def test_a_scrape_counts_so_far_and_no_further(repository, connection, monkeypat
 def test_one_deep_queue_among_many_is_counted_far(repository, connection):
     fill(connection, 20, 3)
     fill_one(connection, "deep", 900)
-    measures, totals = repository.measure_all(window=60, counted=50_000, budget=1000)
+    measures, totals = repository.metrics.measure_all(
+        window=60, counted=50_000, budget=1000
+    )
     [deep] = [queue for queue in measures.queues if queue.queue == "deep"]
     assert (deep.runnable, totals.estimates) == (900, {})
 
@@ -230,7 +234,7 @@ def fill_one(connection: Connection, queue: str, jobs: int) -> None:
 def test_a_queue_that_is_not_common_is_estimated_as_the_average(repository, connection):
     fill(connection, 300, 10)
     connection.execute("analyze pgflow.pending")
-    found = repository.estimate_queues([f"q{n}" for n in range(1, 301)])
+    found = repository.metrics.estimate_queues([f"q{n}" for n in range(1, 301)])
     assert len(found) == 300
     assert all(6 <= jobs <= 16 for jobs in found.values()), found
 
@@ -256,7 +260,7 @@ def test_a_count_ends_at_its_limit_though_statistics_know_nothing(database, conn
 
 def test_a_measure_never_goes_by_a_bitmap(repository):
     """Of a million jobs without statistics it took seconds; of few, no plan shows."""
-    with repository._one_instant():
+    with repository.metrics._one_instant():
         for name in ("enable_bitmapscan", "enable_seqscan", "jit"):
             [row] = repository.link.raw().execute(f"show {name}").fetchall()
             assert row == ("off",), name

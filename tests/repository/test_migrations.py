@@ -129,7 +129,7 @@ def _migrate_but_die_at(database: Database, boundary: int) -> bool:
 def test_the_commit_is_all_or_nothing(opened, empty_database):
     """A file whose last statement fails leaves nothing of the statements before it."""
     with pytest.raises(Exception, match="no_such_table"), opened.transaction():
-        opened.run_migration(
+        opened.schema.run_migration(
             "create table public.planted (); select 1 from no_such_table"
         )
     with empty_database.connect() as connection:
@@ -205,7 +205,7 @@ def test_a_database_that_is_not_utf8_is_refused_before_anything_is_made(
     try:
         with pytest.raises(ConfigurationError, match=encoding):
             migrations.migrate(repository)
-        assert not repository.inspect_server().has_schema
+        assert not repository.schema.inspect_server().has_schema
     finally:
         repository.close()
         server.drop(database)
@@ -243,7 +243,7 @@ def test_before_the_first_run_everything_is_pending(opened):
     assert all(row.pending and row.applied_at is None for row in status)
     with pytest.raises(CheckFailed, match="at version 0"):
         migrations.check(opened)
-    assert not opened.inspect_server().has_schema, "looking makes nothing"
+    assert not opened.schema.inspect_server().has_schema, "looking makes nothing"
 
 
 def test_a_program_wants_its_own_version_or_a_newer_one(opened):
@@ -255,7 +255,7 @@ def test_a_program_wants_its_own_version_or_a_newer_one(opened):
     migrations.migrate(opened)
     migrations.require_current(opened)
     # The last release goes on while the new one is rolled out.
-    opened.record_migration(LATEST + 1, "later", "x")
+    opened.schema.record_migration(LATEST + 1, "later", "x")
     migrations.require_current(opened)
 
 
@@ -301,14 +301,14 @@ def test_a_migration_is_not_cut_off_by_a_statement_timeout(empty_database):
     migrations._bootstrap(patient)
     patient.close()
     with hasty.transaction():
-        hasty.begin_schema_change(lock_wait=1, lock_timeout=1)
-        hasty.run_migration("select pg_sleep(0.1)")
+        hasty.schema.begin_schema_change(lock_wait=1, lock_timeout=1)
+        hasty.schema.run_migration("select pg_sleep(0.1)")
     hasty.close()
 
 
 def test_statement_errors_that_are_nobodys_fault_are_not_hidden(opened):
     with pytest.raises(Exception, match="syntax error") as caught:
-        opened.run_migration("alter tabel")
+        opened.schema.run_migration("alter tabel")
     assert isinstance(caught.value.__cause__, psycopg.errors.SyntaxError)
 
 

@@ -50,12 +50,14 @@ def enqueue(
     """Enqueue a job of a given id, once through each gate."""
 
     def one(job_id: str) -> str:
-        return repository.enqueue("noop", "{}", options=JobOptions(), job_id=job_id)
+        return repository.enqueue.enqueue(
+            "noop", "{}", options=JobOptions(), job_id=job_id
+        )
 
     def many(job_id: str) -> str:
         fields = {"job_type": "noop", "payload_json": {}}
         jobs = json.dumps([fields, {**fields, "job_id": job_id}])
-        return repository.enqueue_many(jobs, options=JobOptions())[1]
+        return repository.enqueue.enqueue_many(jobs, options=JobOptions())[1]
 
     def python(job_id: str) -> str:
         return pgflow_cli.enqueue(connection, "noop", {}, job_id=job_id)
@@ -182,7 +184,7 @@ def test_ids_that_the_database_makes_are_never_refused(
     )
     assert len(plant(connection, 2)) == 2
     text = json.dumps([{"job_type": "noop", "payload_json": {}}] * 3)
-    assert len(repository.enqueue_many(text, options=JobOptions())) == 3
+    assert len(repository.enqueue.enqueue_many(text, options=JobOptions())) == 3
 
 
 def test_a_batch_with_a_pruned_id_is_refused_with_its_ordinals(
@@ -194,7 +196,7 @@ def test_a_batch_with_a_pruned_id_is_refused_with_its_ordinals(
     fields = {"job_type": "noop", "payload_json": {}}
     jobs = [fields, {**fields, "job_id": ANCIENT}, fields, {**fields, "job_id": OLDER}]
     with pytest.raises(OutOfRange, match="job 2: ") as refused:
-        repository.enqueue_many(json.dumps(jobs), options=JobOptions())
+        repository.enqueue.enqueue_many(json.dumps(jobs), options=JobOptions())
     assert refused.value.details["ordinals"] == [2, 4]
     assert connection.execute("select count(*) from pgflow.pending").fetchone() == (0,)
 

@@ -111,18 +111,18 @@ def test_a_pooler_that_takes_no_options_or_ignores_them_changes_nothing(
             other.execute("create temp view pg_roles as select 1 as nothing")
             before = [other.execute(_READ, (s.name,)).fetchone() for s in PINNED]
             repository = repository_of(url)
-            repository.list_role_names()
-            repository.enqueue("noop", "{}", options=JobOptions())
+            repository.backups.list_role_names()
+            repository.enqueue.enqueue("noop", "{}", options=JobOptions())
             names = ("search_path", "jit")
             assert in_force(repository, *names) == ["pg_catalog, pg_temp", "off"]
             with repository.transaction():
                 with pytest.raises(Refused), repository.transaction():
-                    repository.enqueue(
+                    repository.enqueue.enqueue(
                         "noop", json.dumps("x" * 300000), options=JobOptions()
                     )
                 path = repository.link.raw().execute(_READ, ("search_path",))
                 assert path.fetchone() == ("pg_catalog, pg_temp",)
-            assert repository.list_applied_migrations()
+            assert repository.schema.list_applied_migrations()
             after = [other.execute(_READ, (s.name,)).fetchone() for s in PINNED]
             assert before == after, "nothing is left in a session that others use"
 
@@ -135,7 +135,7 @@ def test_a_pooler_in_statement_mode_is_refused(
     with pgbouncer(database, "pool_mode = statement") as url:
         repository = repository_of(url)
         with pytest.raises(ConfigurationError, match="in statement mode") as raised:
-            repository.list_queue_names()
+            repository.queues.list_queue_names()
     assert raised.value.exit_code == 78
 
 
@@ -154,7 +154,7 @@ def test_what_only_some_servers_know_is_pinned_there(
             " set restrict_nonsystem_relation_kind = 'view'"
         )
     with pgbouncer(database) if pooled else nullcontext(database.url) as url:
-        assert not repository_of(url).find_due_job(None, None)
+        assert not repository_of(url).leases.find_due_job(None, None)
 
 
 @pytest.mark.direct
@@ -166,11 +166,11 @@ def test_a_pooler_does_not_make_reports_write_nor_read_only_roles_stop(
     )
     with pgbouncer(database) as url:
         writer = repository_of(url)
-        assert writer.enqueue("noop", "{}", options=JobOptions())
+        assert writer.enqueue.enqueue("noop", "{}", options=JobOptions())
         reader = repository_of(url, read_only=True)
-        assert reader.list_applied_migrations()
+        assert reader.schema.list_applied_migrations()
         with pytest.raises(Exception, match="read-only"):
-            reader.enqueue("noop", "{}", options=JobOptions())
+            reader.enqueue.enqueue("noop", "{}", options=JobOptions())
 
 
 def test_statements_that_are_sent_together_happen_together(
@@ -182,12 +182,12 @@ def test_statements_that_are_sent_together_happen_together(
     first, last = link.together([pause, good], psycopg.rows.tuple_row)
     assert len(first.fetchall()) == 1
     assert last.rowcount == 1
-    repository.record_identity()
+    repository.fence.record_identity()
     bad = Sent("read_payload", {"job_id": "no id"})
     with pytest.raises(StatementFailed):
         link.together([pause, bad], psycopg.rows.tuple_row)
-    assert not repository.read_identity().fenced, "the first is undone"
-    assert repository.list_applied_migrations(), "and the link goes on"
+    assert not repository.fence.read_identity().fenced, "the first is undone"
+    assert repository.schema.list_applied_migrations(), "and the link goes on"
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "WIN1252", "UTF8"])

@@ -334,8 +334,8 @@ def test_operators_act_beyond_the_bound_and_what_they_make_counts(
     options = ReplayOptions(to_queue="rescue")
     plan = replays.make(repository, [dead], options=options, operator=operator)
     assert replays.run(repository, plan).plan.created == 1
-    assert repository.reprioritize_jobs([waits], priority=9) == [waits]
-    assert repository.read_queue_bound().in_use == 3
+    assert repository.jobs.reprioritize_jobs([waits], priority=9) == [waits]
+    assert repository.queues.read_queue_bound().in_use == 3
     for queue in ("one", "rescue"):
         pgflow_cli.enqueue(connection, "a", queue=queue)
     with pytest.raises(Refused, match="3 of at most 1 queues"):
@@ -347,6 +347,6 @@ def test_a_role_that_may_only_enqueue_cannot_lift_the_bound(
 ) -> None:
     options = JobOptions(max_payload_bytes=16_777_216)
     connection.execute("update pgflow.gate_limits set max_queues = 1")
-    repository.enqueue("a", "{}", options=options)
+    repository.enqueue.enqueue("a", "{}", options=options)
     with pytest.raises(Refused, match="max_queues"):
-        repository.enqueue("a", "{}", options=JobOptions(queue="two"))
+        repository.enqueue.enqueue("a", "{}", options=JobOptions(queue="two"))

@@ -67,7 +67,7 @@ def opened(database: Database) -> Iterator[Callable[..., Connection]]:
 
 
 def in_use(repository: Repository) -> int:
-    return repository.read_queue_bound().in_use
+    return repository.queues.read_queue_bound().in_use
 
 
 def bound(connection: Connection, most: int) -> None:

@@ -36,7 +36,7 @@ def lease_each(repository: Repository, count: int) -> list[LeasedJob]:
             settlements=[],
             closed=[],
         )
-        jobs += repository.settle_and_lease(request).jobs
+        jobs += repository.leases.settle_and_lease(request).jobs
     return jobs
 
 
@@ -70,7 +70,7 @@ def test_a_lease_that_cannot_be_reaped_keeps_no_other_from_it(
     poison(connection, [bad])
     expire_leases(connection)
     with pytest.raises(LeasesRefused):
-        repository.reap_expired_locks(limit=10, crash_budget=3)
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     reaped = Reaper(3).reap(repository, limit=10)
     assert {job.job_id for job in reaped} == {good.job_id, other.job_id}
     assert status_of(connection, bad.job_id) == "running"
@@ -188,7 +188,7 @@ def test_a_dead_process_whose_one_lease_is_refused_gives_up_the_others(
     poison(connection, [bad])
     ends = end_leases(
         repository,
-        lambda only: repository.end_worker(
+        lambda only: repository.unsettled_leases.end_worker(
             WORKER,
             status="lost",
             started=[(good.job_id, 1), (bad.job_id, 1)],

@@ -88,7 +88,7 @@ class _Touched(Visitor):
 
 
 def _names() -> list[str]:
-    return sorted(path.stem for path in (sqlfiles.root() / "queries").glob("*.sql"))
+    return sorted(path.stem for path in sqlfiles.queries().values())
 
 
 def _partitioned() -> set[str]:
@@ -134,7 +134,7 @@ values ('{world.WORKER}', '{world.SUPERVISOR}', 1, 8, 10, true, 'worker-1', 'her
 
 def _touch_worker(repository: Repository) -> None:
     """As a heartbeat of no leases does."""
-    repository.beat(**world.heartbeat([]))
+    repository.leases.beat(**world.heartbeat([]))
 
 
 def _settle_and_lease(repository: Repository) -> None:
@@ -147,7 +147,7 @@ def _settle_and_lease(repository: Repository) -> None:
         closed=[world.LEASE],
         room=3,
     )
-    assert len(repository.settle_and_lease(turn).jobs) == 2
+    assert len(repository.leases.settle_and_lease(turn).jobs) == 2
 
 
 _OPERATIONS = {

@@ -504,13 +504,13 @@ def test_an_unknown_plan_is_not_found(repository):
         replays.find(repository, 7)
     with pytest.raises(NotFound):
         replays.undo(repository, 7, operator=EVE)
-    assert repository.list_replay_plans(limit=5) == []
+    assert repository.replays.list_replay_plans(limit=5) == []
 
 
 def test_plans_are_listed_page_by_page(connection, repository, replay):
     plans = [replay(plant_dead(connection)).plan_id for _ in range(3)]
-    first = repository.list_replay_plans(limit=2)
-    rest = repository.list_replay_plans(limit=2, after=first[-1].position)
+    first = repository.replays.list_replay_plans(limit=2)
+    rest = repository.replays.list_replay_plans(limit=2, after=first[-1].position)
     assert [plan.plan_id for plan in (*first, *rest)] == plans[::-1]
 
 
@@ -521,12 +521,14 @@ def test_plans_older_than_ninety_days_are_pruned(connection, repository, replay)
         " where id = %s",
         (old.plan_id,),
     )
-    assert repository.prune_replay_items(limit=2, dry_run=True) == 2
-    assert repository.prune_replay_plans(limit=9, dry_run=False) == 0
-    assert repository.prune_replay_items(limit=2, dry_run=False) == 2
-    assert repository.prune_replay_items(limit=2, dry_run=False) == 1
-    assert repository.prune_replay_plans(limit=9, dry_run=False) == 1
-    assert [p.plan_id for p in repository.list_replay_plans(limit=9)] == [new.plan_id]
+    assert repository.replays.prune_replay_items(limit=2, dry_run=True) == 2
+    assert repository.replays.prune_replay_plans(limit=9, dry_run=False) == 0
+    assert repository.replays.prune_replay_items(limit=2, dry_run=False) == 2
+    assert repository.replays.prune_replay_items(limit=2, dry_run=False) == 1
+    assert repository.replays.prune_replay_plans(limit=9, dry_run=False) == 1
+    assert [p.plan_id for p in repository.replays.list_replay_plans(limit=9)] == [
+        new.plan_id
+    ]
     assert replays.find(repository, new.plan_id).created == 3
 
 

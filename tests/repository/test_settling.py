@@ -22,6 +22,7 @@ from pgflow_cli.models.jobs import Cycle as CycleRequest
 from pgflow_cli.models.jobs import CycleReply, LeasedJob
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
+from pgflow_cli.repository.leases import Leases
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing import outcomes
 from pgflow_cli.worker.leasing.capacity import Intake
@@ -373,7 +374,7 @@ def test_an_attempt_of_which_nothing_is_taken_is_left_to_a_reaper_and_counts(
     assert worker.intake.in_flight == 1
     connection.execute("drop trigger refuse on pgflow.leases")
     expire_leases(connection)
-    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert (reaped.job_id, reaped.started) == (job, True)
     assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
     worker.cycle._forsaken[0].until = time.monotonic()
@@ -409,7 +410,7 @@ def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
     worker = process()
     left = {mate: True, job: False}
     worker.turn_until(wait_until, lambda: leases(connection) == left)
-    [reaped] = repository.reap_expired_locks(limit=10, crash_budget=3)
+    [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert reaped.job_id == job
     gates[mate].set()
     worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
@@ -454,7 +455,7 @@ def test_a_place_stays_taken_until_the_settlement_is_confirmed(
     """What a process that dies here leaves on the board counts as lost."""
     seen: list[list[str]] = []
 
-    class Watched(Repository):
+    class Watched(Leases):
         def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
             reply = super().settle_and_lease(cycle)
             if cycle.settlements:
@@ -462,7 +463,8 @@ def test_a_place_stays_taken_until_the_settlement_is_confirmed(
             return reply
 
     [job] = plant(connection)
-    watched = Watched(Link(DatabaseSettings(database.url)))
+    watched = Repository(Link(DatabaseSettings(database.url)))
+    watched.leases = Watched(watched.link)
     worker = process(watched)
     worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
     watched.close()
@@ -476,19 +478,23 @@ class Severed(Repository):
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
+        self._lease = self.leases.settle_and_lease
+        self._lease_limited = self.leases.lease_limited
+        self.leases.settle_and_lease = self._settle_and_lease  # type: ignore[method-assign]
+        self.leases.lease_limited = self._lease_from_limited  # type: ignore[method-assign]
         self.wanted: Callable[[CycleRequest], bool] = lambda _: False
         self.limited = False  # whether it is a lease from queues with a limit
         self.cut: list[CycleRequest] = []
 
-    def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+    def _settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
         if not self.limited:
             self._perhaps_cut(cycle)
-        return super().settle_and_lease(cycle)
+        return self._lease(cycle)
 
-    def lease_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
+    def _lease_from_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
         if self.limited:
             self._perhaps_cut(cycle)
-        return super().lease_limited(cycle)
+        return self._lease_limited(cycle)
 
     def _perhaps_cut(self, cycle: CycleRequest) -> None:
         if not self.cut and self.wanted(cycle):
@@ -524,7 +530,11 @@ def test_what_a_late_commit_leased_is_given_back_uncharged(
     worker.cycle.take_turn()  # looks for it, and finds nothing yet
     assert worker.intake.doubts.pressing(time.monotonic())
     [job] = plant(connection)
-    lease = repository.lease_limited if limited else repository.settle_and_lease
+    lease = (
+        repository.leases.lease_limited
+        if limited
+        else repository.leases.settle_and_lease
+    )
     lease(replace(severed.cut[0], settlements=[], closed=[], job_types=["noop"]))
     assert status_of(connection, job) == "running"
     worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
@@ -566,7 +576,7 @@ def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
     assert [s.status for s in first.settlements] == ["unstarted"]
     with ThreadPoolExecutor() as pool:
         with repository.transaction():
-            repository.settle_and_lease(first)
+            repository.leases.settle_and_lease(first)
             turning = pool.submit(worker.cycle.take_turn)
             wait_until(
                 lambda: connection.execute(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pgflow_cli
 from pgflow_cli.repository import sqlfiles
 
-FILES = sorted((sqlfiles.root() / "queries").glob("*.sql"))
+FILES = sorted(sqlfiles.queries().values())
 NAMES = {path.stem for path in FILES}
 MODULES = sorted(Path(pgflow_cli.__file__).parent.glob("repository/*.py"))
 RUNNERS = {
@@ -24,8 +25,8 @@ RUNNERS = {
 }
 
 
-def statements_run() -> Iterator[tuple[str, str]]:
-    """Yield the name of each statement that the repository runs, and by what method."""
+def statements_run() -> Iterator[tuple[str, str, str]]:
+    """Yield each statement that is run: the module, its name, and by what method."""
     for module in MODULES:
         for method in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(method, ast.FunctionDef):
@@ -34,7 +35,7 @@ def statements_run() -> Iterator[tuple[str, str]]:
                         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
                         first = call.args[0]
                         if name in RUNNERS and isinstance(first, ast.Constant):
-                            yield str(first.value), method.name
+                            yield module.stem, str(first.value), method.name
 
 
 def test_every_statement_prepares_on_the_migrated_schema(connection):
@@ -72,28 +73,38 @@ def test_a_statement_is_written_as_all_others():
         assert all("select *" not in line for line in lines), path.stem
 
 
-def test_the_repository_runs_every_statement_and_no_other():
-    assert {name for name, _ in statements_run()} == NAMES
+def test_a_noun_runs_every_statement_of_its_folder_and_no_other():
+    assert {(noun, name) for noun, name, _ in statements_run()} == {
+        (path.parent.name, path.stem) for path in FILES
+    }
+
+
+def test_a_statement_has_its_name_to_itself():
+    assert len(NAMES) == len([*(sqlfiles.root() / "queries").rglob("*.sql")])
 
 
 def test_a_method_of_one_statement_has_its_name():
     """But for private ones, and those that lock first and then look."""
     methods: dict[str, set[str]] = {}
-    for name, method in statements_run():
+    for _, name, method in statements_run():
         methods.setdefault(method, set()).add(name)
     single = {m: names for m, names in methods.items() if len(names) == 1}
     misnamed = {m for m, names in single.items() if names != {m}}
     assert {m for m in misnamed if not m.startswith("_")} <= several_statements()
 
 
+def calls_others(method: str) -> bool:
+    return any(re.search(rf"\b{name}\(", method.split("\n", 1)[1]) for name in NAMES)
+
+
 def several_statements() -> set[str]:
-    """Return the methods that open a transaction for what they run."""
+    """Return the methods that open a transaction for what they run, or call others."""
     return {
         method.name
         for module in MODULES
         for method in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
         if isinstance(method, ast.FunctionDef)
-        and "transaction()" in ast.unparse(method)
+        and ("transaction()" in (text := ast.unparse(method)) or calls_others(text))
     }
 
 

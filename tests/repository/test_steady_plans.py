@@ -47,8 +47,8 @@ def test_a_list_is_planned_once_and_not_for_its_parameters(connection, repositor
 def test_other_statements_are_planned_for_their_parameters(connection, repository):
     plant(connection)
     for _ in range(7):
-        repository.list_workers()
-        repository.list_queue_names()
+        repository.workers.list_workers()
+        repository.queues.list_queue_names()
     made = repository.link.raw().execute("select name from pg_prepared_statements")
     assert made.fetchall() == []
 
@@ -81,7 +81,7 @@ def test_a_pooler_that_knows_no_prepared_statements_does_not_stop_lists(
         for _ in range(3):
             for repository in several:
                 assert ids(repository) == jobs[::-1]
-                assert repository.find_listed_job(jobs[0]).id == jobs[0]
+                assert repository.jobs.find_listed_job(jobs[0]).id == jobs[0]
         for repository in several:
             repository.close()
 
@@ -91,7 +91,7 @@ def test_in_a_transaction_a_list_is_planned_like_the_rest(connection, repository
     with repository.transaction():
         assert ids(repository) == jobs[::-1]
         of = window(JobFilter(), limit=1, most=1, after=None)
-        assert [job.id for job in repository.list_jobs(of)] == [jobs[1]]
+        assert [job.id for job in repository.jobs.list_jobs(of)] == [jobs[1]]
         assert repository.link.raw().execute("show plan_cache_mode").fetchone() == (
             "auto",
         )

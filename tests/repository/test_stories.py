@@ -126,7 +126,7 @@ def test_what_the_lease_itself_records_is_told(connection, repository):
     limit(connection, max_in_flight=1)
     first, second = plant(connection, 2)
     Worker().register(connection)
-    assert [j.job_id for j in repository.lease_limited(asking())] == [first]
+    assert [j.job_id for j in repository.leases.lease_limited(asking())] == [first]
     explained = explain(repository, second)
     assert explained.verdict == "IN_FLIGHT_EXCEEDED"
     assert events(explained, "PolicyDecision") == [
@@ -253,7 +253,7 @@ def test_replays_are_told_both_ways_with_what_became_of_them(connection, reposit
     kin = {
         job_id: [
             (each.is_source, each.step, each.job_id, each.status)
-            for each in repository.describe_job(job_id).kin
+            for each in repository.explanation.describe_job(job_id).kin
         ]
         for job_id in (first, second, third)
     }
@@ -275,7 +275,7 @@ def test_a_large_backlog_is_counted_by_its_index(connection, repository, place):
     """The planner read all of a million jobs to find that none stands ahead."""
     jobs = plant(connection, 20_000)
     connection.execute("analyze pgflow.pending")
-    job = repository.describe_job(jobs[place]).job
+    job = repository.explanation.describe_job(jobs[place]).job
     statement = sqlfiles.statement("measure_backlog")
     values = {
         "queue": "default",
@@ -326,7 +326,7 @@ def test_a_ring_of_replays_ends(connection, repository):
         "update pgflow.dead_letters set resolved_at = now(), resolution = 'replayed',"
         " replay_job_id = job_id"
     )
-    assert len(repository.describe_job(job_id).kin) == 20
+    assert len(repository.explanation.describe_job(job_id).kin) == 20
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_the_jobs_that_use_up_a_limit_are_named(connection, repository):
     limit(connection, max_in_flight=2)
     held = plant(connection, 3)
     Worker().register(connection)
-    assert len(repository.lease_limited(asking())) == 2
+    assert len(repository.leases.lease_limited(asking())) == 2
     told = explain(repository, held[2]).summary
     assert "2/2 in flight (max_in_flight)" in told[0]
     for job_id in held[:2]:

@@ -44,14 +44,14 @@ def given_back(job: LeasedJob, delay: float | None = None) -> Settlement:
 def test_a_job_is_taken_over_with_its_attempt(connection, repository):
     plant(connection, 2)
     cycle, spare = asking(), asking(0)
-    first, second = repository.settle_and_lease(cycle).jobs
-    taken = repository.take_over_job(spare, suspect_of(cycle.worker_id, first))
+    first, second = repository.leases.settle_and_lease(cycle).jobs
+    taken = repository.leases.take_over_job(spare, suspect_of(cycle.worker_id, first))
     assert taken is not None
     assert taken == first._replace(lease_id=taken.lease_id)
     assert taken.lease_id != first.lease_id
     assert audit(connection) == (0, 0)
     # Who had it gives it back, and closes its lease with the other's outcome.
-    reply = repository.settle_and_lease(
+    reply = repository.leases.settle_and_lease(
         replace(
             cycle,
             room=0,
@@ -71,25 +71,28 @@ def test_a_job_is_taken_over_with_its_attempt(connection, repository):
 def test_what_was_given_back_is_not_taken_over(connection, repository):
     plant(connection)
     cycle = asking()
-    [job] = repository.settle_and_lease(cycle).jobs
+    [job] = repository.leases.settle_and_lease(cycle).jobs
     back = replace(cycle, room=0, settlements=[given_back(job)], closed=[job.lease_id])
-    repository.settle_and_lease(back)
+    repository.leases.settle_and_lease(back)
     suspect = suspect_of(cycle.worker_id, job)
-    assert repository.take_over_job(asking(0), suspect) is None
+    assert repository.leases.take_over_job(asking(0), suspect) is None
     assert status_of(connection, job.job_id) == "queued"
     assert audit(connection) == (0, 0)
 
 
 def test_a_stranger_takes_nothing_over(connection, repository):
     plant(connection)
-    [job] = repository.settle_and_lease(asking()).jobs
-    assert repository.take_over_job(asking(0), suspect_of(new_worker(), job)) is None
+    [job] = repository.leases.settle_and_lease(asking()).jobs
+    assert (
+        repository.leases.take_over_job(asking(0), suspect_of(new_worker(), job))
+        is None
+    )
 
 
 def test_what_was_canceled_is_not_taken_over(connection, repository):
     plant(connection)
     cycle = asking()
-    [job] = repository.settle_and_lease(cycle).jobs
+    [job] = repository.leases.settle_and_lease(cycle).jobs
     connection.execute(
         "insert into pgflow.job_attempts (job_id, lease_id, started_at, finished_at,"
         " attempt_no, status, worker_name)"
@@ -97,24 +100,24 @@ def test_what_was_canceled_is_not_taken_over(connection, repository):
         (job.job_id, job.lease_id),
     )
     suspect = suspect_of(cycle.worker_id, job)
-    assert repository.take_over_job(asking(0), suspect) is None
+    assert repository.leases.take_over_job(asking(0), suspect) is None
 
 
 def test_one_that_is_put_off_comes_again_later(connection, repository):
     [job_id] = plant(connection)
     lose(connection, job_id)
     cycle = asking()
-    [job] = repository.settle_and_lease(cycle).jobs
+    [job] = repository.leases.settle_and_lease(cycle).jobs
     settlements = [given_back(job, delay=60.0)]
     back = replace(cycle, room=0, settlements=settlements, closed=[job.lease_id])
-    repository.settle_and_lease(back)
+    repository.leases.settle_and_lease(back)
     assert status_of(connection, job_id) == "scheduled"
     [row] = connection.execute(
         "select attempt_no, run_at between now() + interval '50 s' and now()"
         " + interval '61 s' from pgflow.pending"
     ).fetchall()
     assert row == (2, True)
-    told = explain(repository.describe_job(job_id))
+    told = explain(repository.explanation.describe_job(job_id))
     assert told.verdict == "NOT_DUE"
     assert "such a job runs in a spare process" in told.summary[0]
 
@@ -136,9 +139,9 @@ def test_an_attempt_that_ended_clears_the_suspicion(
     [job_id] = plant(connection)
     lose(connection, job_id, *statuses)
     cycle = asking()
-    [job] = repository.settle_and_lease(cycle).jobs
+    [job] = repository.leases.settle_and_lease(cycle).jobs
     assert job.lost_attempts == lost
-    [ended] = repository.end_worker(
+    [ended] = repository.unsettled_leases.end_worker(
         cycle.worker_id,
         status="lost",
         started=[(job_id, job.attempt_no)],
@@ -158,17 +161,19 @@ def test_what_waited_to_run_apart_when_its_worker_died_is_not_condemned(
     for job in plant(connection, 2):
         lose(connection, job)
     cycle = asking()
-    culprit, other = repository.settle_and_lease(cycle).jobs
-    assert repository.take_over_job(asking(0), suspect_of(cycle.worker_id, culprit))
+    culprit, other = repository.leases.settle_and_lease(cycle).jobs
+    assert repository.leases.take_over_job(
+        asking(0), suspect_of(cycle.worker_id, culprit)
+    )
     expire_leases(connection)
-    ended = repository.reap_expired_locks(limit=10, crash_budget=3)
+    ended = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert {job.job_id: job.dead_lettered for job in ended} == {
         culprit.job_id: True,
         other.job_id: False,
     }
     assert attempts_of(connection, culprit.job_id)[2:] == [(3, "lost", "WORKER_LOST")]
     assert attempts_of(connection, other.job_id)[2:] == [(3, "released", "WORKER_LOST")]
-    [again] = repository.settle_and_lease(asking()).jobs
+    [again] = repository.leases.settle_and_lease(asking()).jobs
     assert (again.job_id, again.attempt_no, again.lost_attempts) == (other.job_id, 4, 2)
 
 
@@ -178,9 +183,9 @@ def test_a_worker_with_a_larger_budget_runs_no_killer_for_ever(connection, repos
     lose(connection, job)
     for _ in range(4):
         assert status_of(connection, job) == "queued"
-        assert repository.settle_and_lease(asking()).jobs
+        assert repository.leases.settle_and_lease(asking()).jobs
         expire_leases(connection)
-        repository.reap_expired_locks(limit=10, crash_budget=3)
+        repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert status_of(connection, job) == "dlq"
     assert [status for _, status, _ in attempts_of(connection, job)[2:]] == [
         *["released"] * 3,

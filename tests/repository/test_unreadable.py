@@ -205,9 +205,9 @@ def test_its_payload_is_null_for_who_looks_at_it(
     repository: Repository, damaged: list[str]
 ) -> None:
     good, bad = damaged
-    assert repository.read_payload(bad) == "null"
-    assert repository.read_job_body(bad) == ("null", None)
-    assert repository.read_payload(good) == '{"a": "ü"}'
+    assert repository.jobs.read_payload(bad) == "null"
+    assert repository.jobs.read_job_body(bad) == ("null", None)
+    assert repository.jobs.read_payload(good) == '{"a": "ü"}'
 
 
 def test_a_replay_by_id_is_refused_and_leaves_no_plan(
@@ -245,6 +245,6 @@ def test_no_replay_is_proposed_for_it(
 ) -> None:
     _, bad = damaged
     unreadable(repository).search(None)
-    explained = explanation.explain(repository.describe_job(bad))
+    explained = explanation.explain(repository.explanation.describe_job(bad))
     assert "pgflow doctor --check unreadable" in explained.next_commands
     assert not any("replay" in line for line in explained.next_commands)

@@ -343,13 +343,13 @@ def told(found: Mapping[Any, list[str]]) -> str:
 
 
 def settle_some(repository: Repository) -> object:
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         world.cycle(world.success("first"), world.retry("second"))
     )
 
 
 def settle_all(repository: Repository, **changes: Any) -> object:
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         world.cycle(
             world.success("first"),
             world.death("second"),
@@ -363,20 +363,20 @@ def settle_all(repository: Repository, **changes: Any) -> object:
 
 def settle_believing(repository: Repository) -> object:
     """Settle one job, believing that nothing else is left in its lease."""
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         world.cycle(world.success("first"), closed=[world.LEASE])
     )
 
 
 def leave(repository: Repository, **changes: Any) -> object:
     """Leave one job behind, and settle another."""
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         world.cycle(world.left("first"), world.success("second"), **changes)
     )
 
 
 def give_back(repository: Repository, **changes: Any) -> object:
-    return repository.settle_and_lease(
+    return repository.leases.settle_and_lease(
         world.cycle(world.unstarted("third"), world.unstarted("fourth"), **changes)
     )
 
@@ -386,23 +386,25 @@ def take_over(repository: Repository) -> object:
     suspect = Suspect(
         world.WORKER, world.LEASE, world.JOB["third"], 0, "2026-11-30 00:00:00"
     )
-    return repository.take_over_job(world.cycle(worker_id=world.OTHER), suspect)
+    return repository.leases.take_over_job(world.cycle(worker_id=world.OTHER), suspect)
 
 
 def lease(repository: Repository) -> object:
-    return repository.settle_and_lease(world.cycle(room=3))
+    return repository.leases.settle_and_lease(world.cycle(room=3))
 
 
 def settle_and_lease(repository: Repository) -> object:
-    return repository.settle_and_lease(world.cycle(world.success("first"), room=1))
+    return repository.leases.settle_and_lease(
+        world.cycle(world.success("first"), room=1)
+    )
 
 
 def lease_limited(repository: Repository) -> object:
-    return repository.lease_limited(world.cycle(room=5, queues=[world.LIMITED]))
+    return repository.leases.lease_limited(world.cycle(room=5, queues=[world.LIMITED]))
 
 
 def settle_and_enqueue(repository: Repository, **changes: Any) -> object:
-    return repository.settle_and_enqueue(
+    return repository.leases.settle_and_enqueue(
         world.cycle(code_version="followed", **changes),
         world.success("first"),
         [{"job_type": "follower", "payload_json": {}}],
@@ -412,15 +414,15 @@ def settle_and_enqueue(repository: Repository, **changes: Any) -> object:
 
 
 def beat(repository: Repository) -> object:
-    return repository.beat(**world.heartbeat([world.LEASE]))
+    return repository.leases.beat(**world.heartbeat([world.LEASE]))
 
 
 def reap(repository: Repository) -> object:
-    return repository.reap_expired_locks(limit=10, crash_budget=3)
+    return repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
 
 
 def end_worker(repository: Repository) -> object:
-    return repository.end_worker(
+    return repository.unsettled_leases.end_worker(
         world.WORKER,
         status="lost",
         started=[(world.JOB["first"], 1), (world.JOB["second"], 1)],
@@ -431,26 +433,26 @@ def end_worker(repository: Repository) -> object:
 
 
 def give_back_batch(repository: Repository) -> object:
-    return repository.give_back_batches(world.WORKER, [world.BATCH])
+    return repository.unsettled_leases.give_back_batches(world.WORKER, [world.BATCH])
 
 
 def cancel_running(repository: Repository) -> object:
     wanted = [world.JOB["first"], world.JOB["third"]]
-    return repository.cancel_running_jobs(wanted, operator=_OPERATOR, action_id=1)
+    return repository.jobs.cancel_running_jobs(wanted, operator=_OPERATOR, action_id=1)
 
 
 def cancel_waiting(repository: Repository) -> object:
     wanted = [world.JOB["fifth"], world.JOB["third"], world.JOB["seventh"]]
-    return repository.cancel_waiting_jobs(wanted, operator=_OPERATOR, action_id=1)
+    return repository.jobs.cancel_waiting_jobs(wanted, operator=_OPERATOR, action_id=1)
 
 
 def reprioritize(repository: Repository) -> object:
     wanted = [world.JOB["fifth"], world.JOB["third"], world.JOB["second"]]
-    return repository.reprioritize_jobs(wanted, priority=5)
+    return repository.jobs.reprioritize_jobs(wanted, priority=5)
 
 
 def accept_interrupted(repository: Repository) -> object:
-    return repository.end_interrupted_leases(
+    return repository.unsettled_leases.end_interrupted_leases(
         status="released", error_code=None, error_message=_MESSAGE
     )
 

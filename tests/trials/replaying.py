@@ -22,7 +22,7 @@ from tests.trials.world import JOB, WORKER
 
 def _plan(bench: Bench, *names: str, **options: Any) -> tuple[int, str]:
     """Make a plan; return it and who runs it."""
-    plan = bench.repository.create_replay_plan(
+    plan = bench.repository.replays.create_replay_plan(
         [JOB[name] for name in names],
         options=ReplayOptions(**options),
         runner="trial",
@@ -241,7 +241,7 @@ def of_replays_that_are_not_due_no_worker_is_told(bench: Bench) -> str:
 
 def _undo(bench: Bench, plan: tuple[int, str], after_place: int = 0) -> str:
     def undo() -> str:
-        place, job_ids = bench.repository.undo_replays(
+        place, job_ids = bench.repository.replays.undo_replays(
             plan[0],
             after_place=after_place,
             limit=9,

@@ -54,7 +54,9 @@ class Bench:
     def settle(self, *settlements: Settlement, **changes: Any) -> str:
         """Send a turn of the worker."""
         return self.told(
-            self.repository.settle_and_lease(world.cycle(*settlements, **changes))
+            self.repository.leases.settle_and_lease(
+                world.cycle(*settlements, **changes)
+            )
         )
 
     def lease(self, room: int = 10, **changes: Any) -> str:
@@ -64,7 +66,7 @@ class Bench:
     def lease_limited(self, room: int = 5, **changes: Any) -> str:
         """Lease from the queue that has a limit."""
         fields = {"queues": [world.LIMITED], **changes}
-        jobs = self.repository.lease_limited(world.cycle(room=room, **fields))
+        jobs = self.repository.leases.lease_limited(world.cycle(room=room, **fields))
         return _names(job.job_id for job in jobs)
 
     def fence(self) -> None:
@@ -77,14 +79,14 @@ class Bench:
     def again(self, name: str, room: int = 10) -> tuple[str, Settlement]:
         """Lease a job that waits for its second attempt; return its success, too."""
         self.sql("update pgflow.pending set run_at = now() - interval '1 second'")
-        reply = self.repository.settle_and_lease(world.cycle(room=room))
+        reply = self.repository.leases.settle_and_lease(world.cycle(room=room))
         [job] = [job for job in reply.jobs if job.job_id == JOB[name]]
         told = f"{name} {job.failed_attempts} failed {job.lost_attempts} lost"
         return told, world.success(name, lease_id=job.lease_id, attempt_no=2)
 
     def second_lease(self) -> str:
         """Have the worker lease fifth and sixth; return the lease."""
-        reply = self.repository.settle_and_lease(world.cycle(room=2))
+        reply = self.repository.leases.settle_and_lease(world.cycle(room=2))
         return str(reply.jobs[0].lease_id)
 
     def pass_time(self, seconds: float) -> None:
@@ -418,7 +420,7 @@ def giving_back_waits_for_no_other_lease(bench: Bench) -> str:
     leases="0 live, 1 live, 4 expired",
 )
 def a_new_priority_outlives_the_attempt(bench: Bench) -> str:
-    bench.repository.reprioritize_jobs([JOB["fifth"]], priority=5)
+    bench.repository.jobs.reprioritize_jobs([JOB["fifth"]], priority=5)
     lease_id = bench.second_lease()
     return bench.settle(
         world.retry("fifth", lease_id=lease_id), world.retry("sixth", lease_id=lease_id)
@@ -771,7 +773,7 @@ def nothing_is_leased_behind_the_fence(bench: Bench) -> str:
     leases="1 live, 1 live, 4 expired",
 )
 def a_cursor_counts_for_its_rank_alone(bench: Bench) -> str:
-    bench.repository.reprioritize_jobs([JOB["sixth"]], priority=5)
+    bench.repository.jobs.reprioritize_jobs([JOB["sixth"]], priority=5)
     cursors = {("default", 0): ("9000-01-01 00:00:00", JOB["eighth"])}
     return bench.lease(scan=Scan(cursors))
 
@@ -793,9 +795,9 @@ def a_cursor_of_another_queue_is_no_place(bench: Bench) -> str:
 )
 def lost_and_failed_attempts_are_counted_apart(bench: Bench) -> str:
     bench.settle(world.retry("second"))
-    bench.repository.reap_expired_locks(limit=10, crash_budget=3)
+    bench.repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     bench.sql("update pgflow.pending set run_at = now() - interval '1 second'")
-    jobs = bench.repository.settle_and_lease(world.cycle(room=10)).jobs
+    jobs = bench.repository.leases.settle_and_lease(world.cycle(room=10)).jobs
     return ", ".join(
         f"{world.name_of(job.job_id)} {job.failed_attempts} {job.lost_attempts}"
         for job in jobs
@@ -1008,7 +1010,7 @@ def behind_the_fence_a_limited_queue_gives_nothing(bench: Bench) -> str:
 def attempts_of_a_limited_queue_are_counted_apart(bench: Bench) -> str:
     _attempts(bench, "seventh", *_HISTORY)
     wanted = world.cycle(room=1, queues=[world.LIMITED])
-    [job] = bench.repository.lease_limited(wanted)
+    [job] = bench.repository.leases.lease_limited(wanted)
     return f"{job.attempt_no}: {job.failed_attempts} {job.lost_attempts}"
 
 
@@ -1040,7 +1042,7 @@ def _attempts(bench: Bench, name: str, *statuses: str) -> None:
 )
 def losses_are_counted_since_an_attempt_that_ended(bench: Bench) -> str:
     _attempts(bench, "fifth", *_HISTORY)
-    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
+    [job] = bench.repository.leases.settle_and_lease(world.cycle(room=1)).jobs
     return f"{job.attempt_no}: {job.failed_attempts} {job.lost_attempts}"
 
 
@@ -1066,7 +1068,7 @@ def _suspect(name: str, **named: Any) -> Suspect:
 
 def _take_over(bench: Bench, name: str, **named: Any) -> str:
     suspect = _suspect(name, **named)
-    job = bench.repository.take_over_job(world.cycle(worker_id=OTHER), suspect)
+    job = bench.repository.leases.take_over_job(world.cycle(worker_id=OTHER), suspect)
     return "" if job is None else f"{world.name_of(job.job_id)} {job.attempt_no}"
 
 
@@ -1088,7 +1090,7 @@ def a_job_is_taken_over_as_it_was_enqueued(bench: Bench) -> str:
         f" where id = '{JOB['third']}'"
     )
     cycle = world.cycle(worker_id=OTHER)
-    job = bench.repository.take_over_job(cycle, _suspect("third"))
+    job = bench.repository.leases.take_over_job(cycle, _suspect("third"))
     assert job is not None
     return f"{world.name_of(job.job_id)} {job.job_type} {job.payload}"
 
@@ -1106,7 +1108,7 @@ def a_job_is_taken_over_from_its_lease_only(bench: Bench) -> str:
 @scenario(TAKE_OVER, places="third: canceled 1, canceled", leases="1 live, 3 expired")
 def a_canceled_job_is_not_taken_over(bench: Bench) -> str:
     with bench.repository.transaction():
-        bench.repository.cancel_running_jobs(
+        bench.repository.jobs.cancel_running_jobs(
             [JOB["third"]], operator=_OPERATOR, action_id=1
         )
     return _take_over(bench, "third")
@@ -1163,8 +1165,8 @@ def a_job_of_another_lease_of_its_worker_is_not_taken_over(bench: Bench) -> str:
 def attempts_of_a_job_that_is_taken_over_are_counted_apart(bench: Bench) -> str:
     bench.settle(world.retry("first"))
     _attempts(bench, "fifth", *_HISTORY)
-    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
-    taken = bench.repository.take_over_job(
+    [job] = bench.repository.leases.settle_and_lease(world.cycle(room=1)).jobs
+    taken = bench.repository.leases.take_over_job(
         world.cycle(worker_id=OTHER), _suspect("fifth", lease_id=job.lease_id)
     )
     assert taken is not None
@@ -1252,7 +1254,7 @@ def attempts_of_other_jobs_are_not_counted(bench: Bench) -> str:
         f"update pgflow.pending set attempt_no = 2 where job_id = '{JOB['seventh']}'"
     )
     wanted = world.cycle(room=1, queues=[world.LIMITED])
-    [job] = bench.repository.lease_limited(wanted)
+    [job] = bench.repository.leases.lease_limited(wanted)
     return f"{job.attempt_no}: {job.failed_attempts} {job.lost_attempts}"
 
 
@@ -1278,7 +1280,7 @@ FOLLOWERS = "settle_and_enqueue"
 
 
 def _follow(bench: Bench, outcome: Settlement, **changes: Any) -> str:
-    jobs = bench.repository.settle_and_enqueue(
+    jobs = bench.repository.leases.settle_and_enqueue(
         world.cycle(**changes),
         outcome,
         [{"job_type": "follower", "payload_json": {}}],
@@ -1370,7 +1372,7 @@ BEAT = "beat"
 
 
 def _beat(bench: Bench, leases: list[str]) -> str:
-    reply = bench.repository.beat(**world.heartbeat(leases))
+    reply = bench.repository.leases.beat(**world.heartbeat(leases))
     told = [f"{len(reply.leases)} leases"]
     for jobs in reply.canceled.values():
         told.append(f"canceled {_names(jobs)}")
@@ -1442,8 +1444,10 @@ def a_heartbeat_keeps_a_second_attempt(bench: Bench) -> str:
 def a_heartbeat_hears_of_its_canceled_jobs(bench: Bench) -> str:
     wanted = [JOB["first"], JOB["stranger"], JOB["fifth"]]
     with bench.repository.transaction():
-        bench.repository.cancel_running_jobs(wanted, operator=_OPERATOR, action_id=1)
-    bench.repository.cancel_waiting_jobs(wanted, operator=_OPERATOR, action_id=1)
+        bench.repository.jobs.cancel_running_jobs(
+            wanted, operator=_OPERATOR, action_id=1
+        )
+    bench.repository.jobs.cancel_waiting_jobs(wanted, operator=_OPERATOR, action_id=1)
     return _beat(bench, [LEASE])
 
 
@@ -1460,7 +1464,7 @@ def a_new_process_is_as_quiet_as_its_supervisor_believes(bench: Bench) -> str:
     add_worker(bench, OTHER, idle=False)
     asked = dict(world.heartbeat([]))
     asked["workers"] = [{**asked["workers"][0], "quiet": True}]
-    reply = bench.repository.beat(**asked)
+    reply = bench.repository.leases.beat(**asked)
     return ", ".join(f"{worker[-3:]} quiet" for worker in reply.quiet)
 
 
@@ -1472,7 +1476,7 @@ END = ("lock_worker_leases", "end_leases")
 
 def _reap(bench: Bench, crash_budget: int = 3, **which: Any) -> str:
     return _ended(
-        bench.repository.reap_expired_locks(
+        bench.repository.unsettled_leases.reap_expired_locks(
             limit=10, crash_budget=crash_budget, **which
         )
     )
@@ -1482,7 +1486,7 @@ def _end_worker(
     bench: Bench, *started: str, crash_budget: int = 3, only: list[str] | None = None
 ) -> str:
     return _ended(
-        bench.repository.end_worker(
+        bench.repository.unsettled_leases.end_worker(
             WORKER,
             status="lost",
             started=[(JOB[name], 1) for name in started],
@@ -1566,7 +1570,7 @@ def losses_before_an_attempt_that_ended_condemn_no_job(bench: Bench) -> str:
 
 def _reap_leased(bench: Bench, **how: Any) -> str:
     """Lease the next job, and reap its lease."""
-    [job] = bench.repository.settle_and_lease(world.cycle(room=1)).jobs
+    [job] = bench.repository.leases.settle_and_lease(world.cycle(room=1)).jobs
     bench.sql(
         "update pgflow.leases set expires_at = now() - interval '1 second'"
         f" where lease_id = '{job.lease_id}'"
@@ -1587,7 +1591,7 @@ def _reap_leased(bench: Bench, **how: Any) -> str:
 )
 def a_spent_crash_budget_makes_a_dead_letter_of_what_ran_apart(bench: Bench) -> str:
     bench.settle(world.retry("second"), world.success("first"))
-    bench.repository.reap_expired_locks(limit=10, crash_budget=3)
+    bench.repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     bench.again("second")
     _run_apart(bench, "third")
     bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
@@ -1656,7 +1660,7 @@ def a_spent_crash_budget_condemns_what_had_started(bench: Bench) -> str:
 def what_is_known_to_have_started_has_not_waited(bench: Bench) -> str:
     _attempts(bench, "fifth", "lost")
     lease_id = bench.second_lease()
-    ended = bench.repository.end_worker(
+    ended = bench.repository.unsettled_leases.end_worker(
         WORKER,
         status="lost",
         started=[(JOB["fifth"], 2)],
@@ -1711,7 +1715,7 @@ def what_had_not_started_keeps_its_turn(bench: Bench) -> str:
         f" where job_id = '{JOB['second']}'"
     )
     bench.again("second")
-    bench.repository.end_worker(
+    bench.repository.unsettled_leases.end_worker(
         WORKER,
         status="lost",
         started=[],
@@ -1751,7 +1755,9 @@ def a_third_attempt_keeps_the_turn_of_its_second(bench: Bench) -> str:
 
 
 def _given_back(bench: Bench, worker_id: str, *batches: str) -> str:
-    ended, found = bench.repository.give_back_batches(worker_id, batches)
+    ended, found = bench.repository.unsettled_leases.give_back_batches(
+        worker_id, batches
+    )
     return f"{_ended(ended)} of {len(found)}"
 
 
@@ -1809,7 +1815,7 @@ def a_dead_letter_counts_what_failed(bench: Bench) -> str:
     leases="",
 )
 def what_was_moved_goes_back_to_where_it_was_moved(bench: Bench) -> str:
-    bench.repository.reprioritize_jobs([JOB["fifth"]], priority=5)
+    bench.repository.jobs.reprioritize_jobs([JOB["fifth"]], priority=5)
     bench.second_lease()
     bench.sql("update pgflow.leases set expires_at = now() - interval '1 second'")
     return _reap(bench)
@@ -1820,7 +1826,9 @@ ACCEPT = ("lock_interrupted_leases", "end_leases")
 
 def _accept(bench: Bench, **fate: Any) -> str:
     return _ended(
-        bench.repository.end_interrupted_leases(error_message="restored", **fate)
+        bench.repository.unsettled_leases.end_interrupted_leases(
+            error_message="restored", **fate
+        )
     )
 
 
@@ -1878,7 +1886,7 @@ CANCEL = ("lock_leases_of_jobs", "cancel_running_jobs")
 def _cancel_running(bench: Bench, *names: str) -> str:
     with bench.repository.transaction():
         wanted = [JOB[name] for name in names]
-        done = bench.repository.cancel_running_jobs(
+        done = bench.repository.jobs.cancel_running_jobs(
             wanted, operator=_OPERATOR, action_id=1
         )
     return _names(done)
@@ -1943,7 +1951,7 @@ def _each(*names: str) -> list[str]:
 def a_waiting_job_is_canceled_alone(bench: Bench) -> str:
     bench.settle(world.success("first"), world.retry("second"))
     return _names(
-        bench.repository.cancel_waiting_jobs(
+        bench.repository.jobs.cancel_waiting_jobs(
             _each("first", "second", "third", "fifth"), operator=_OPERATOR, action_id=1
         )
     )
@@ -1961,7 +1969,7 @@ def a_waiting_job_is_canceled_alone(bench: Bench) -> str:
 def a_waiting_job_is_moved_alone(bench: Bench) -> str:
     bench.settle(world.success("first"), world.retry("second"))
     wanted = _each("first", "second", "third", "fifth")
-    return _names(bench.repository.reprioritize_jobs(wanted, priority=5))
+    return _names(bench.repository.jobs.reprioritize_jobs(wanted, priority=5))
 
 
 @scenario(
@@ -1975,7 +1983,7 @@ def a_waiting_job_is_moved_alone(bench: Bench) -> str:
 def a_scheduled_job_is_due_now_and_no_other(bench: Bench) -> str:
     bench.settle(world.success("first"), world.retry("second"), world.retry("fourth"))
     wanted = _each("first", "second", "third", "fifth")
-    return _names(bench.repository.run_jobs_now(wanted))
+    return _names(bench.repository.jobs.run_jobs_now(wanted))
 
 
 @scenario(
@@ -1988,10 +1996,10 @@ def a_scheduled_job_is_due_now_and_no_other(bench: Bench) -> str:
 )
 def jobs_of_two_ranks_are_moved(bench: Bench) -> str:
     bench.settle(world.retry("second"), world.retry("third"))
-    bench.repository.reprioritize_jobs(_each("third"), priority=3)
-    bench.repository.reprioritize_jobs(_each("second"), priority=2)
-    bench.repository.run_jobs_now(_each("third"))
-    done = bench.repository.cancel_waiting_jobs(
+    bench.repository.jobs.reprioritize_jobs(_each("third"), priority=3)
+    bench.repository.jobs.reprioritize_jobs(_each("second"), priority=2)
+    bench.repository.jobs.run_jobs_now(_each("third"))
+    done = bench.repository.jobs.cancel_waiting_jobs(
         _each("second"), operator=_OPERATOR, action_id=1
     )
     return _names(done)
@@ -2010,11 +2018,11 @@ def jobs_of_two_ranks_are_moved(bench: Bench) -> str:
 )
 def jobs_of_one_instant_are_told_apart(bench: Bench) -> str:
     bench.settle(*(world.retry(name) for name in world.NAMES[:4]))
-    gone = bench.repository.cancel_waiting_jobs(
+    gone = bench.repository.jobs.cancel_waiting_jobs(
         _each("second"), operator=_OPERATOR, action_id=1
     )
-    moved = bench.repository.reprioritize_jobs(_each("third"), priority=5)
-    due = bench.repository.run_jobs_now(_each("fourth"))
+    moved = bench.repository.jobs.reprioritize_jobs(_each("third"), priority=5)
+    due = bench.repository.jobs.run_jobs_now(_each("fourth"))
     return f"{_names(moved)} / {_names(due)} / {_names(gone)}"
 
 
@@ -2022,7 +2030,7 @@ def _notified(bench: Bench, *names: str) -> str:
     """Let jobs run now; return the queues of which idle workers are told."""
     with psycopg.connect(bench.url, autocommit=True) as listening:
         listening.execute("listen pgflow")
-        bench.repository.run_jobs_now(_each(*names))
+        bench.repository.jobs.run_jobs_now(_each(*names))
         bench.sql("select pg_notify('pgflow', 'the end')")
         heard = listening.notifies(timeout=20)
         queues = iter(lambda: next(heard).payload, "the end")

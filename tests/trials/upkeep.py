@@ -187,7 +187,9 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
         discarded = changes(
             bench,
             lambda: _named(
-                repository.discard_dead_letters([*wanted, JOB["seventh"]], action_id=1)
+                repository.dead_letters.discard_dead_letters(
+                    [*wanted, JOB["seventh"]], action_id=1
+                )
             ),
         )
     bench.sql(
@@ -195,7 +197,9 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
         f" where job_id = '{JOB['first']}'"
     )
     with bench.locked(dead_letter_held("seventh")):
-        deleted = changes(bench, lambda: _named(repository.delete_dead_letters(wanted)))
+        deleted = changes(
+            bench, lambda: _named(repository.dead_letters.delete_dead_letters(wanted))
+        )
     return f"{discarded} | {deleted}"
 
 
@@ -208,7 +212,7 @@ def open_dead_letters_are_deleted_or_discarded(bench: Bench) -> str:
 )
 def the_oldest_dead_letters_of_a_queue_are_purged(bench: Bench) -> str:
     die_all(bench)
-    purge = bench.repository.purge_dead_letters
+    purge = bench.repository.queues.purge_dead_letters
     one = changes(bench, lambda: _named(purge("default", 1, 1)))
     return f"{one} | {changes(bench, lambda: _named(purge('default', 1, 9)))}"
 
@@ -227,7 +231,7 @@ def what_waits_in_a_queue_is_purged_by_state(bench: Bench) -> str:
     )
 
     def purge(status: str) -> str:
-        purge = bench.repository.purge_pending
+        purge = bench.repository.queues.purge_pending
         return changes(bench, lambda: _named(purge("default", status, _OPERATOR, 1, 9)))
 
     return f"{purge('queued')} | {purge('scheduled')}"
@@ -251,7 +255,7 @@ def a_new_priority_makes_its_rank_once(bench: Bench) -> str:
     )
 
     def move(name: str) -> str:
-        move = bench.repository.reprioritize_jobs
+        move = bench.repository.jobs.reprioritize_jobs
         return changes(bench, lambda: _named(move([JOB[name]], priority=5)))
 
     return f"{move('fifth')} | {move('sixth')}"
@@ -286,7 +290,7 @@ def what_has_rested_is_archived(bench: Bench) -> str:
     def move(after: str, limit: int) -> str:
         return changes(
             bench,
-            lambda: bench.repository.archive_stray_jobs(
+            lambda: bench.repository.archive.archive_stray_jobs(
                 after=JOB.get(after), cut=_CUT, limit=limit
             ),
         )
@@ -312,7 +316,7 @@ def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
     def move(after: str) -> str:
         return changes(
             bench,
-            lambda: bench.repository.archive_jobs_of_day(
+            lambda: bench.repository.archive.archive_jobs_of_day(
                 day, after=JOB.get(after), cut=_CUT, limit=9
             ),
         )
@@ -352,8 +356,16 @@ def what_ended_long_ago_is_pruned_with_all_its_traces(bench: Bench) -> str:
     _trace(bench, *world.NAMES[:6])
     ends = []
     for names, prune, add in (
-        (("first", "second", "third"), bench.repository.prune_canceled_jobs, cancel),
-        (("fourth", "fifth", "sixth"), bench.repository.prune_dead_letters, _resolve),
+        (
+            ("first", "second", "third"),
+            bench.repository.archive.prune_canceled_jobs,
+            cancel,
+        ),
+        (
+            ("fourth", "fifth", "sixth"),
+            bench.repository.archive.prune_dead_letters,
+            _resolve,
+        ),
     ):
         for name, at in zip(names, ("2024-06-03", OLD, _RECENT), strict=True):
             add(bench, name, at)
@@ -410,7 +422,7 @@ def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
     def prune(after: str, *, dry_run: bool = False) -> str:
         return changes(
             bench,
-            lambda: bench.repository.prune_archived_jobs(
+            lambda: bench.repository.archive.prune_archived_jobs(
                 after=JOB.get(after), before=_CUT, limit=9, dry_run=dry_run
             ),
         )

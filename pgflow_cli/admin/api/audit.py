@@ -44,8 +44,8 @@ def list_actions(call: Call) -> Any:
     page = query_filters.page(call.query, query_filters.number_of)
     with call.reading() as repository:
         fetch = partial(
-            repository.list_actions,
-            repository.resolve_queues(query_filters.job_filter(call.query)),
+            repository.audit.list_actions,
+            repository.queues.resolve_queues(query_filters.job_filter(call.query)),
             actor=call.query["actor"],
             action=call.query["action"],
         )

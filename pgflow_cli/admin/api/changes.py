@@ -50,7 +50,7 @@ def cancel_job(call: Call) -> Any:
     """Cancel a job: it never runs again."""
     with call.writing() as repository:
         migrations.require_current(repository)
-        job_id = repository.find_job(call.path["job_id"])
+        job_id = repository.jobs.find_job(call.path["job_id"])
         change = jobs.cancellation(repository, call.operator, kill=call.body["kill"])
         done = change.run([job_id], batch_size=1)
     if done.left:

@@ -67,7 +67,7 @@ def list_dead_letters(call: Call) -> Any:
     """List dead letters that fit a filter, newest first."""
     page = query_filters.page(call.query)
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         resolved = _RESOLVED[call.query["resolved"]]
         return listed(repository, chosen, page, resolved=resolved)
 
@@ -75,9 +75,11 @@ def list_dead_letters(call: Call) -> Any:
 def group_dead_letters(call: Call) -> Any:
     """Group open dead letters by what they have in common."""
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         by = call.query["by"]
-        groups = repository.group_dead_letters(chosen, by=by, limit=MOST_ROWS)
+        groups = repository.dead_letters.group_dead_letters(
+            chosen, by=by, limit=MOST_ROWS
+        )
     return {"items": [GROUP.of(group) for group in groups]}
 
 
@@ -87,7 +89,7 @@ def listed(
     """Return a page of dead letters, as lists have jobs."""
 
     def fetch(limit: int, after: Position | None) -> list[DeadLetter]:
-        return repository.list_newest_dead_letters(
+        return repository.dead_letters.list_newest_dead_letters(
             chosen, limit=limit, after=after, resolved=resolved
         )
 

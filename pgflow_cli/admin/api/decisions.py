@@ -68,8 +68,8 @@ def _decisions(call: Call, kind: str) -> tuple[Sequence[Decision], Position | No
         {**call.query, "reason": call.query["reason_code"]}
     )
     with call.reading() as repository:
-        chosen = repository.resolve_queues(chosen)
-        fetch = partial(repository.list_decisions, chosen, kind)
+        chosen = repository.queues.resolve_queues(chosen)
+        fetch = partial(repository.decisions.list_decisions, chosen, kind)
         rows, more = page.read(fetch, lambda row: row.position)
     return [*rows], more
 

@@ -60,7 +60,7 @@ def enqueue_job(call: Call) -> Any:
     with call.writing() as repository:
         try:
             delivery.enqueue_once(
-                repository,
+                repository.enqueue,
                 call.body["job_type"],
                 call.body["payload_json"],
                 options=_options(call),

@@ -38,7 +38,7 @@ def ready(call: Call) -> Response:
     try:
         with call.service.probing.repository() as repository:
             migrations.require_current(repository)
-            facts = repository.inspect_server()
+            facts = repository.schema.inspect_server()
     except PgflowError as error:
         raise _not_ready(_reason(error)) from None
     if facts.in_recovery and not call.service.plan.read_only:

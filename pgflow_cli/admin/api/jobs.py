@@ -37,7 +37,7 @@ def list_jobs(call: Call) -> Any:
     """List jobs that fit a filter, newest first."""
     page = query_filters.page(call.query)
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         if chosen.statuses == ("dlq",):
             return dead_letters.listed(repository, chosen, page, resolved=False)
         jobs = job_list.JobList(repository, chosen, newest=True)
@@ -48,8 +48,10 @@ def list_jobs(call: Call) -> Any:
 def show_job(call: Call) -> Response:
     """Return one job with its payload and meta."""
     with call.reading() as repository:
-        found = repository.find_listed_job(repository.find_job(call.path["job_id"]))
-        payload, meta = repository.read_job_body(found.id)
+        found = repository.jobs.find_listed_job(
+            repository.jobs.find_job(call.path["job_id"])
+        )
+        payload, meta = repository.jobs.read_job_body(found.id)
     # As PostgreSQL has written it: Python would round a number that is long enough.
     body = f', "payload_json": {payload}, "meta": {meta or "null"}}}'
     text = values.json_of(JOB.of(found)).removesuffix("}") + body

@@ -136,7 +136,7 @@ def start_replay(call: Call) -> Any:
     options = _options(call, body, by_id=ids is not None)
     with call.writing() as repository:
         migrations.require_current(repository)
-        chosen = repository.resolve_queues(chosen)
+        chosen = repository.queues.resolve_queues(chosen)
         found = _sought(repository, call, chosen, options)
         count = len(found.job_ids)
         options = replay_request.paced(

@@ -60,7 +60,7 @@ def list_replays(call: Call) -> Any:
     page = query_filters.page(call.query, query_filters.number_of)
     with call.reading() as repository:
         rows, more = page.read(
-            lambda limit, after: repository.list_replay_progress(
+            lambda limit, after: repository.replays.list_replay_progress(
                 limit=limit, after=after, counted=_COUNTED
             ),
             lambda row: row.position,

@@ -167,8 +167,8 @@ def job_timeline(call: Call) -> Any:
 
 def _explained(call: Call) -> Explanation:
     with call.reading() as repository:
-        job_id = repository.find_job(call.path["job_id"])
-        facts = repository.describe_job(job_id, attempts=None)
+        job_id = repository.jobs.find_job(call.path["job_id"])
+        facts = repository.explanation.describe_job(job_id, attempts=None)
     return explanation.explain(facts)
 
 

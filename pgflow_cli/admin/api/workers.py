@@ -43,8 +43,8 @@ def list_workers(call: Call) -> Any:
     """List worker processes, the one started last first."""
     page = query_filters.page(call.query)
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
-        fetch = partial(repository.list_newest_worker_processes, chosen)
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
+        fetch = partial(repository.workers.list_newest_worker_processes, chosen)
         rows, more = page.read(fetch, lambda row: row.position)
         return shapes.page(WORKER, rows, more)
 

@@ -38,8 +38,8 @@ def list_dead_letters(call: Call) -> Response:
     page, by = query_filters.page(call.query), call.query["by"]
     resolved = call.query["resolved"]
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
-        groups = repository.group_dead_letters(
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
+        groups = repository.dead_letters.group_dead_letters(
             chosen, by=by, limit=_GROUPS, include_resolved=resolved
         )
         rows, more = page.read(
@@ -94,7 +94,7 @@ def _fetch(
     after: Position | None,
     resolved: bool,
 ) -> list[DeadLetter]:
-    return repository.list_dead_letters(
+    return repository.dead_letters.list_dead_letters(
         chosen, limit=limit, after=after, include_resolved=resolved
     )
 

@@ -78,7 +78,7 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
     options = delivery.starting(options, read.get("when"))
     with writing(call) as repository:
         return delivery.enqueue_once(
-            repository,
+            repository.enqueue,
             read["job_type"],
             payload,
             options=options,

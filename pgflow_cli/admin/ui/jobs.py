@@ -31,7 +31,7 @@ def list_jobs(call: Call) -> Response:
     """List jobs that fit a filter, newest first."""
     page = query_filters.page(call.query)
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         wanted = job_list.JobList(
             repository, chosen, slow=call.query["slow"], stuck=call.query["stuck"]
         )
@@ -64,9 +64,9 @@ def show_job(call: Call) -> Response:
     """Show why a job is where it is, what happened to it, and what can be done."""
     asked = call.query["payload"]
     with call.reading() as repository:
-        job_id = repository.find_job(call.path["job_id"])
-        facts = repository.describe_job(job_id, attempts=None)
-        body = repository.read_job_body(job_id) if asked else None
+        job_id = repository.jobs.find_job(call.path["job_id"])
+        facts = repository.explanation.describe_job(job_id, attempts=None)
+        body = repository.jobs.read_job_body(job_id) if asked else None
     explained = explanation.explain(facts)
     return layout.page(
         call,
@@ -90,7 +90,7 @@ def show_job(call: Call) -> Response:
 def cancel(call: Call) -> Response:
     """Cancel a job that waits or, if that is said, runs."""
     with writing(call) as repository:
-        job_id = repository.find_job(call.path["job_id"])
+        job_id = repository.jobs.find_job(call.path["job_id"])
         change = jobs.cancellation(repository, call.operator, kill=call.body["kill"])
         done = change.run([job_id], batch_size=1)
     return _told(call, job_id, done, "canceled", "It is canceled.")
@@ -99,7 +99,7 @@ def cancel(call: Call) -> Response:
 def run_now(call: Call) -> Response:
     """Let a scheduled job be due now."""
     with writing(call) as repository:
-        job_id = repository.find_job(call.path["job_id"])
+        job_id = repository.jobs.find_job(call.path["job_id"])
         done = jobs.hastening(repository, call.operator).run([job_id], batch_size=1)
     return _told(call, job_id, done, "hastened", "It is due now.")
 

@@ -42,7 +42,7 @@ def overview(call: Call) -> Response:
     taken = call.service.glances.latest()
     ordered = by_trouble(taken)
     with call.reading() as repository:
-        held = repository.group_decisions(JobFilter(since=_LATELY), "all")
+        held = repository.decisions.group_decisions(JobFilter(since=_LATELY), "all")
     return layout.page(
         call,
         "overview.html",

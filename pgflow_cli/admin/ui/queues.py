@@ -88,8 +88,10 @@ def show_queue(call: Call) -> Response:
     name, window = call.path["name"], call.query["window"]
     with call.reading() as repository:
         status = queues.take_one(repository, name, window=window)
-        held = repository.list_decisions(JobFilter(queues=(name,)), "all", _LATEST)
-        workers = [w for w in repository.list_workers() if w.serves(name)]
+        held = repository.decisions.list_decisions(
+            JobFilter(queues=(name,)), "all", _LATEST
+        )
+        workers = [w for w in repository.workers.list_workers() if w.serves(name)]
         first = _first_job(repository, name)
     typed = call.request.args
     return layout.page(
@@ -126,7 +128,7 @@ def _first_job(repository: Repository, name: str) -> Explanation | None:
     if not listing.jobs:
         return None
     try:
-        facts = repository.describe_job(listing.jobs[0].id, attempts=1)
+        facts = repository.explanation.describe_job(listing.jobs[0].id, attempts=1)
     except NotFound:
         return None  # archived since
     # It may have been leased since: then nothing holds it up.
@@ -157,7 +159,7 @@ def set_policy(call: Call) -> Response:
     wanted = {limit: call.body[limit] for limit, *_ in LIMITS}
     with writing(call) as repository:
         with repository.transaction():
-            found = repository.read_policies([name]).get(name)
+            found = repository.queues.read_policies([name]).get(name)
         was: dict[str, Any] = {
             limit: getattr(found, limit) if found else None for limit in wanted
         }

@@ -26,9 +26,9 @@ def list_decisions(call: Call) -> Response:
     page = query_filters.page(call.query, query_filters.decision_of)
     typed = call.request.args
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
-        groups = repository.group_decisions(chosen, kind)
-        fetch = partial(repository.list_decisions, chosen, kind)
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
+        groups = repository.decisions.group_decisions(chosen, kind)
+        fetch = partial(repository.decisions.list_decisions, chosen, kind)
         rows, more = page.read(fetch, lambda decision: decision.position)
     return layout.page(
         call,
@@ -59,9 +59,9 @@ def list_actions(call: Call) -> Response:
     page = query_filters.page(call.query, query_filters.number_of)
     typed = call.request.args
     with call.reading() as repository:
-        chosen = repository.resolve_queues(query_filters.job_filter(call.query))
+        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         fetch = partial(
-            repository.list_actions,
+            repository.audit.list_actions,
             chosen,
             actor=call.query["actor"],
             action=call.query["action"],

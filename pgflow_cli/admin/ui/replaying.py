@@ -138,7 +138,7 @@ def _wish(
 ) -> Wish:
     options = _options(call, values)
     named = values["job_id"] or None
-    chosen = repository.resolve_queues(query_filters.job_filter(values))
+    chosen = repository.queues.resolve_queues(query_filters.job_filter(values))
     sought = replay_request.sought(repository, named, chosen, options, limit=MOST + 1)
     options = replay_request.paced(
         options, len(sought.job_ids), rate=values["rate"], spread=None

@@ -23,7 +23,7 @@ def list_plans(call: Call) -> Response:
     with call.reading() as repository:
 
         def fetch(limit: int, after: Position | None) -> list[ReplayPlan]:
-            return repository.list_replay_plans(limit=limit, after=after)
+            return repository.replays.list_replay_plans(limit=limit, after=after)
 
         rows, more = page.read(fetch, lambda plan: plan.position)
     return layout.page(
@@ -42,7 +42,7 @@ def show_plan(call: Call) -> Response:
     plan_id = int(call.path["plan_id"])
     with call.reading() as repository:
         plan = replays.find(repository, plan_id)
-        jobs = repository.list_replays(plan_id, limit=_FAILED, after_place=0)
+        jobs = repository.replays.list_replays(plan_id, limit=_FAILED, after_place=0)
     return layout.page(
         call,
         "replay_plan.html",

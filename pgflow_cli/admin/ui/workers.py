@@ -24,7 +24,7 @@ _ID = Field(
 def list_workers(call: Call) -> Response:
     """List the worker processes that have been heard of."""
     with call.reading() as repository:
-        workers = repository.list_worker_processes()
+        workers = repository.workers.list_worker_processes()
     return layout.page(
         call,
         "workers.html",

@@ -127,12 +127,12 @@ def answer(
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    job_id = repository.find_job(asked.job_id, since=asked.since)
+    job_id = repository.jobs.find_job(asked.job_id, since=asked.since)
     wish = Wish(
         timeline=timeline,
         gates=gates,
         story=None if asked.attempts is None else True,
-        payload=repository.read_payload(job_id) if asked.payload else None,
+        payload=repository.jobs.read_payload(job_id) if asked.payload else None,
     )
     look = functools.partial(_look, repository, job_id, asked.shown)
     if asked.watch is not None:
@@ -148,7 +148,9 @@ def answer(
 def _look(repository: Repository, job_id: str, attempts: int | None) -> Explanation:
     from pgflow_cli.inspection import explanation
 
-    return explanation.explain(repository.describe_job(job_id, attempts=attempts))
+    return explanation.explain(
+        repository.explanation.describe_job(job_id, attempts=attempts)
+    )
 
 
 def _bundle(

@@ -76,7 +76,7 @@ class Patient:
 
     @cached_property
     def instance(self) -> Instance:
-        return self.ask(self.repository.inspect_instance)
+        return self.ask(self.repository.diagnosis.inspect_instance)
 
     @cached_property
     def steps(self) -> list[AppliedStep]:
@@ -87,23 +87,23 @@ class Patient:
 
     @cached_property
     def due(self) -> list[DueQueue]:
-        return self.ask(self.repository.list_due_queues)
+        return self.ask(self.repository.diagnosis.list_due_queues)
 
     @cached_property
     def workers(self) -> list[WorkerProcess]:
-        return self.ask(self.repository.list_workers)
+        return self.ask(self.repository.workers.list_workers)
 
     @cached_property
     def holders(self) -> list[XminHolder]:
-        return self.ask(self.repository.list_xmin_holders)
+        return self.ask(self.repository.diagnosis.list_xmin_holders)
 
     @cached_property
     def tables(self) -> list[TableVitals]:
-        return self.ask(self.repository.list_table_vitals)
+        return self.ask(self.repository.diagnosis.list_table_vitals)
 
     @cached_property
     def recorded(self) -> tuple[list[Upkeep], Upkeep | None]:
-        return self.ask(self.repository.plan_upkeep)
+        return self.ask(self.repository.diagnosis.plan_upkeep)
 
     def clock(self) -> Clock:
         """Compare clocks; the quickest of a few looks knows best."""
@@ -114,7 +114,7 @@ class Patient:
 
     def disk(self) -> Disk:
         """Return what is taken, and what is free if the disk is ours to see."""
-        seen = self.ask(self.repository.measure_disk)
+        seen = self.ask(self.repository.diagnosis.measure_disk)
         folder = self.instance.data_directory
         if not folder or not self.repository.database.on_socket:
             return seen
@@ -141,20 +141,20 @@ class Patient:
     def partitions(self) -> Iterator[Finding]:
         """Judge partitions ahead and rows in the net."""
         missing = self.ask(
-            lambda: self.repository.plan_partitions(
+            lambda: self.repository.schema.plan_partitions(
                 days_ahead=_DAYS_AHEAD, most_strays=schema.MOST_STRAYS
             )
         )
         strays = self.ask(
-            lambda: self.repository.count_strays(limit=schema.MOST_STRAYS)
+            lambda: self.repository.diagnosis.count_strays(limit=schema.MOST_STRAYS)
         )
         return schema.partitions(missing, strays)
 
     def audit(self) -> Finding:
         """Judge whether every job is in one place, if there is time to look."""
         try:
-            with self.repository.bounded(self.audit_seconds):
-                return jobs.audit(self.repository.audit_jobs())
+            with self.repository.diagnosis.bounded(self.audit_seconds):
+                return jobs.audit(self.repository.diagnosis.audit_jobs())
         except TryLater as error:
             return warn(
                 "jobs.audit",
@@ -189,12 +189,12 @@ class Patient:
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask the database, for a few seconds at most."""
-        with self.repository.bounded(STATEMENT_SECONDS):
+        with self.repository.diagnosis.bounded(STATEMENT_SECONDS):
             return question()
 
     def _look(self) -> Clock:
         wall, began = time.time(), time.monotonic()
-        theirs = self.repository.read_clock()
+        theirs = self.repository.diagnosis.read_clock()
         round_trip = time.monotonic() - began
         return Clock(theirs - wall - round_trip / 2, round_trip)
 
@@ -240,19 +240,19 @@ CHECKS = (
     ),
     Check(
         "server.connections",
-        lambda p: server.connections(p.ask(p.repository.measure_connections)),
+        lambda p: server.connections(p.ask(p.repository.diagnosis.measure_connections)),
         "server",
         _MONITOR,
     ),
     Check("server.pooler", lambda p: server.pooler(p.hears_itself()), "server"),
     Check(
         "server.shadows",
-        lambda p: server.shadows(p.ask(p.repository.list_shadows)),
+        lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
         "server",
     ),
     Check(
         "server.session",
-        lambda p: server.session(p.ask(p.repository.list_honoured_timeouts)),
+        lambda p: server.session(p.ask(p.repository.diagnosis.list_honoured_timeouts)),
         "server",
     ),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
@@ -262,44 +262,48 @@ CHECKS = (
     Check("schema.drift", lambda p: schema.drift(p.steps)),
     Check(
         "schema.replaced",
-        lambda p: schema.replaced(p.ask(p.repository.list_replaced_schemas)),
+        lambda p: schema.replaced(p.ask(p.repository.backups.list_replaced_schemas)),
         "server",
     ),
     Check(
         "schema.complete",
-        lambda p: schema.complete(p.ask(p.repository.inspect_remains)),
+        lambda p: schema.complete(p.ask(p.repository.backups.inspect_remains)),
         "server",
     ),
     Check(
         "schema.privileges",
         lambda p: schema.privileges(
-            p.ask(p.repository.list_privileges), p.instance.role
+            p.ask(p.repository.diagnosis.list_privileges), p.instance.role
         ),
     ),
     Check(
         "schema.indexes",
         lambda p: schema.indexes(
-            p.ask(p.repository.list_indexes),
+            p.ask(p.repository.diagnosis.list_indexes),
             [file.text for file in sqlfiles.migrations()],
         ),
     ),
     Check("schema.partitions", lambda p: p.partitions()),
     Check(
         "schema.fence",
-        lambda p: schema.fence(p.ask(p.repository.read_identity)),
+        lambda p: schema.fence(p.ask(p.repository.fence.read_identity)),
         grant=f"{_READ} grant execute on function pgflow.system_identifier() to {{0}};",
     ),
     Check(
         "jobs.expired-leases",
-        lambda p: jobs.expired_leases(p.ask(p.repository.measure_expired_leases)),
+        lambda p: jobs.expired_leases(
+            p.ask(p.repository.diagnosis.measure_expired_leases)
+        ),
     ),
     Check(
         "jobs.unreadable",
-        lambda p: jobs.unreadable(p.ask(p.repository.find_unreadable_letters)),
+        lambda p: jobs.unreadable(
+            p.ask(p.repository.diagnosis.find_unreadable_letters)
+        ),
     ),
     Check(
         "jobs.long-running",
-        lambda p: jobs.long_runs(p.ask(p.repository.list_long_runs)),
+        lambda p: jobs.long_runs(p.ask(p.repository.diagnosis.list_long_runs)),
     ),
     Check("jobs.oldest-runnable", lambda p: jobs.oldest_runnable(p.due)),
     Check("jobs.no-worker", lambda p: jobs.queue_workers(p.due, p.workers)),
@@ -307,7 +311,8 @@ CHECKS = (
     Check(
         "jobs.no-handler",
         lambda p: jobs.type_handlers(
-            p.ask(lambda: p.repository.list_due_types(limit=_FIRST_DUE)), p.workers
+            p.ask(lambda: p.repository.diagnosis.list_due_types(limit=_FIRST_DUE)),
+            p.workers,
         ),
     ),
     Check("jobs.audit", lambda p: p.audit()),
@@ -317,7 +322,9 @@ CHECKS = (
     Check("vacuum.bloat", lambda p: vacuum.bloat(p.tables)),
     Check(
         "vacuum.notify-queue",
-        lambda p: vacuum.notify_queue(p.ask(p.repository.measure_notify_queue)),
+        lambda p: vacuum.notify_queue(
+            p.ask(p.repository.diagnosis.measure_notify_queue)
+        ),
         "server",
     ),
     Check("upkeep.maintain", lambda p: maintenance.maintain(p.recorded[0])),
@@ -389,7 +396,7 @@ def _reach(patient: Patient) -> Finding:
     where = patient.repository.database.display()
     began = time.monotonic()
     try:
-        patient.repository.read_clock()
+        patient.repository.diagnosis.read_clock()
     except UnknownDatabase as error:
         return fail(REACHABLE, error.message, command="create the database")
     except ConfigurationError as error:
@@ -411,8 +418,8 @@ def _way_in(error: PgflowError) -> str:
 
 def _schema_obstacle(patient: Patient) -> str:
     try:
-        facts = patient.repository.inspect_server()
-        remains = patient.repository.inspect_remains()
+        facts = patient.repository.schema.inspect_server()
+        remains = patient.repository.backups.inspect_remains()
     except PermissionDenied:
         return ""  # each check says itself which right it needs
     except PgflowError as error:

@@ -108,7 +108,7 @@ class Exchange:
             again=self._again and bool(runs),
         )
         try:
-            reply = self._repository.settle_and_lease(request)
+            reply = self._repository.leases.settle_and_lease(request)
         except DatabaseUnavailable as error:
             if room and isinstance(error, OutcomeUnknown):
                 intake.doubts.add(request.batch_id, monotonic())
@@ -136,7 +136,7 @@ class Exchange:
             return None
         request = replace(self._request, job_types=types, scan=started.scan)
         try:
-            found = self._repository.look_behind(request)
+            found = self._repository.leases.look_behind(request)
         except DatabaseUnavailable:
             cursors.forget()
             raise
@@ -228,7 +228,7 @@ class Exchange:
         if not batches:
             return
         try:
-            ended, found = self._repository.give_back_batches(
+            ended, found = self._repository.unsettled_leases.give_back_batches(
                 self._request.worker_id, batches
             )
         except StatementFailed as error:

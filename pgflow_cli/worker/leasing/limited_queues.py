@@ -72,7 +72,7 @@ class Limits(Exchange):
         jobs: list[LeasedJob] = []
         asked = False
         try:
-            jobs = self._repository.lease_limited(request)
+            jobs = self._repository.leases.lease_limited(request)
             asked = True
         except (*PASSING, *REFUSALS) as error:
             if isinstance(error, OutcomeUnknown):

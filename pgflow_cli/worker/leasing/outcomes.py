@@ -202,7 +202,7 @@ class Outcomes(Accounts):
             if settlement.status != "succeeded":
                 continue
             try:
-                ids = self._repository.settle_and_enqueue(
+                ids = self._repository.leases.settle_and_enqueue(
                     request,
                     settlement,
                     outcome.followers,

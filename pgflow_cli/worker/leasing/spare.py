@@ -42,7 +42,7 @@ class SpareCycle(Cycle):
         """
         intake, sent = self._intake, monotonic()
         try:
-            job = self._repository.take_over_job(self._request, self._suspect)
+            job = self._repository.leases.take_over_job(self._request, self._suspect)
         except OutcomeUnknown:
             intake.doubts.add(self._suspect.job_id, sent)
             return None

@@ -58,7 +58,7 @@ class Unreadable:
     def _bury(self, job_types: Sequence[str] | None) -> list[UnreadableJob]:
         plan = self._plan
         try:
-            found = self._repository.bury_unreadable_jobs(
+            found = self._repository.unreadable_jobs.bury_unreadable_jobs(
                 queues=plan.queues, job_types=job_types, limit=plan.batch_size
             )
         except REFUSALS as error:
@@ -67,7 +67,7 @@ class Unreadable:
                 error,
                 extra=logs.trouble("outcome_refused", error),
             )
-            found = self._repository.postpone_unreadable_jobs(
+            found = self._repository.unreadable_jobs.postpone_unreadable_jobs(
                 queues=plan.queues, job_types=job_types, limit=plan.batch_size
             )
             _tell(found, "passed over for an hour")

@@ -1,4 +1,4 @@
-"""Statements about what a queue is allowed: limits, pauses, purges."""
+"""Statements about queues: their names, limits, pauses, purges."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from pgflow_cli.models.audit import Operator
+from pgflow_cli.models.jobs import TypeCounts
 from pgflow_cli.models.queues import QueueBound, QueueCounts, QueuePolicy
-from pgflow_cli.repository.base import Part
+from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.repository.base import Statements
 
 
-class Policies(Part):
+class Queues(Statements):
     """Changes of whole queues; each in a transaction with its action."""
 
     def read_policies(self, queues: Sequence[str]) -> dict[str, QueuePolicy]:
@@ -94,3 +96,26 @@ class Policies(Part):
             {"queue": queue, "action_id": action_id, "limit": limit},
         )
         return [row[0] for row in rows]
+
+    def count_jobs_by_type(self) -> list[TypeCounts]:
+        """Return the jobs of each queue and type, counted by status."""
+        return self.link.rows("count_jobs_by_type", TypeCounts)
+
+    def suggest_names(self, kind: str, *, limit: int) -> list[tuple[str, str]]:
+        """Return names of a kind and a word about each, for a shell to complete."""
+        rows = self.link.tuples("suggest_names", {"kind": kind, "limit": limit})
+        return [(row[0], row[1]) for row in rows]
+
+    def holds_any_relation(self) -> bool:
+        """Return whether schema pgflow holds anything yet."""
+        ((held,),) = self.link.tuples("holds_any_relation")
+        return bool(held)
+
+    def resolve_queues(self, chosen: JobFilter) -> JobFilter:
+        """Return the filter with its globs replaced by names of queues."""
+        return chosen.expand(self.list_queue_names())
+
+    def list_queue_names(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return every queue that is in use or has a policy, or those of some names."""
+        wanted = {"names": None if names is None else list(names)}
+        return [row[0] for row in self.link.tuples("list_queue_names", wanted)]
