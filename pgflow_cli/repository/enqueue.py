@@ -181,7 +181,7 @@ class BorrowedLink(Link):
             ):
                 # psycopg begins the caller's transaction with their first statement,
                 # and would commit what it begins for a block.
-                self.execute("show_isolation", None)
+                self.execute("begin_transaction", None)
             block = self._borrowed.transaction()
             with self._translated():
                 block.__enter__()
