@@ -340,13 +340,18 @@ def _accepted(job: Mapping[str, Any]) -> _Job:
         _meta(meta)
     if (timeout := _seconds(given.get("job_timeout"), "job_timeout")) is not None:
         payload_text.check_timeout_seconds(timeout)
+        timeout = float(timeout)
+    if (delay := _seconds(given.get("delay"), "delay")) is not None:
+        if not 0 <= delay <= _LONGEST:
+            raise OutOfRange("delay must be from 0 to 100 years")
+        delay = float(delay)
     return _Job(
         # Of a subclass of str, such as an enumeration, its text.
         job_type=str.__str__(given["job_type"]),
         payload=payload_text.written(given.get("payload", {})),
         queue=str.__str__(queue),
         run_at=_moment(given.get("run_at")),
-        delay=_seconds(given.get("delay"), "delay"),
+        delay=delay,
         priority=int(priority),
         max_attempts=int(attempts),
         job_timeout=timeout,
@@ -400,6 +405,4 @@ def _seconds(given: Duration | None, what: str) -> float | None:
         given = payload_text.seconds_of(given, what=what)
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise UsageError(f"{what} must be seconds, a timedelta, or text such as 5m")
-    if not 0 <= given <= _LONGEST:
-        raise OutOfRange(f"{what} must be from 0 to 100 years")
-    return float(given)
+    return given
