@@ -202,6 +202,16 @@ def format_duration(seconds: float) -> str:
     raise AssertionError("every length of a minute or more has a unit")
 
 
+def exact_duration(length: timedelta) -> str:
+    """Return a length of time to the millisecond, as the gate of producers reads it."""
+    milliseconds = round(length / timedelta(milliseconds=1))
+    if milliseconds < 1_000_000_000:  # of each part, nine digits are read
+        return f"{milliseconds}ms"
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    days, seconds = divmod(seconds, 86400)
+    return f"{days}d{seconds}s{milliseconds}ms"
+
+
 def format_relative(moment: datetime, now: datetime) -> str:
     """Return `4m ago`, `in 10m` or `now`."""
     seconds = (now - moment).total_seconds()
