@@ -84,10 +84,11 @@ def list_(
 ) -> None:
     """List queues: what waits, runs and has died, how fast, and whether it drains.
 
-    Counts end at 10,000+. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs
-    done; ERR% of attempts failed, RETRY% were not the first. Where more than 20,000
-    jobs came in that time, IN/s is of the newest of them. Pages are by name; --sort
-    orders the rows of a page.
+    Counts end at 10,000: ~12,000 is the planner's estimate, 10,000+ says that it has
+    none. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs done; ERR% of
+    attempts failed, RETRY% were not the first. Where more than 20,000 jobs came in that
+    time, IN/s is of the newest of them. Pages are by name; --sort orders the rows of a
+    page.
 
     \b
     Examples:
