@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgflow_cli import handlers
 from pgflow_cli.handlers import App, Outcome
-from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import LeasedJob, LeaseRequest, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import TIMED, Tally, attempt_of
 from pgflow_cli.worker.execution import executables
@@ -54,7 +54,7 @@ def drain(
     ran: list[Ran] = []
     ledger = Ledger()
     while True:
-        request = Cycle(
+        request = LeaseRequest(
             worker_id=worker_id,
             worker_name="testing",
             code_version=None,
@@ -82,7 +82,12 @@ def drain(
 
 
 def _run(
-    repository: Repository, request: Cycle, app: App, job: LeasedJob, *, closes: bool
+    repository: Repository,
+    request: LeaseRequest,
+    app: App,
+    job: LeasedJob,
+    *,
+    closes: bool,
 ) -> Ran:
     began = time.monotonic()
     outcome = _outcome(app, job)

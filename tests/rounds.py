@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from werkzeug.test import Client
 
 from pgflow_cli.admin import application
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.operations import enqueue
 from tests import executable
@@ -232,7 +232,7 @@ def _pages(url: str) -> str:
 
 class _service:  # noqa: N801 - a context manager
     def __init__(self, url: str) -> None:
-        self._service = Service(AdminPlan(url=url, access_log=False))
+        self._service = Service(AdminOptions(url=url, access_log=False))
 
     def __enter__(self) -> Client:
         return Client(application.application(self._service))

@@ -8,7 +8,7 @@ import time
 from pgflow_cli.admin.pool import Pool
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.inspection import queues
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 
 _FRESH = 1.0  # seconds; a page asks anew every few
 
@@ -22,12 +22,12 @@ class Glances:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._lock = threading.Lock()
-        self._taken: Census | None = None
+        self._taken: QueueReport | None = None
         self._at = 0.0
         self._failed: PgflowError | None = None
         self._failed_at = 0.0
 
-    def latest(self) -> Census:
+    def latest(self) -> QueueReport:
         """Return a census that is no older than a second.
 
         Callers that waited for a look that failed get its error: where a database does
@@ -47,7 +47,7 @@ class Glances:
         with self._lock:
             self._taken = None
 
-    def _look(self) -> Census:
+    def _look(self) -> QueueReport:
         self._failed = None
         try:
             with self._pool.repository() as repository:

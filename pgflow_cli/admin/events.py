@@ -21,7 +21,7 @@ from pgflow_cli.errors import DatabaseUnavailable, PgflowError
 from pgflow_cli.formats import values
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queue_status import QueueStatus
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.repository import Database, Listener
 from pgflow_cli.telemetry import logs
 
@@ -57,7 +57,7 @@ class Broker:
         self._lock = threading.Lock()
         self._subscribers: list[Subscriber] = []
         self._thread: threading.Thread | None = None
-        self._known: Census | None = None
+        self._known: QueueReport | None = None
         self._alarms: Event | None = None
 
     def subscribe(self) -> Subscriber:
@@ -152,7 +152,7 @@ class Broker:
         self._publish(events)
         self._greet()
 
-    def _found(self, taken: Census) -> Sequence[Event]:
+    def _found(self, taken: QueueReport) -> Sequence[Event]:
         if self._known is not None:
             events = between(self._known, taken)
         else:
@@ -254,7 +254,7 @@ _MOST_ALERTS = 20
 _NUMBER = re.compile(r"(?<![\w.-])\+?\d[\w.,/%]*", re.ASCII)
 
 
-def between(before: Census, after: Census) -> list[Event]:
+def between(before: QueueReport, after: QueueReport) -> list[Event]:
     """Return what has changed from one look to the next, nothing if nothing has."""
     known = {status.queue: status for status in before.queues}
     found = {status.queue: status for status in after.queues}
@@ -279,7 +279,7 @@ def concerning(name: str, queues: Iterable[str]) -> Event:
     return Event(name, {"queues": names if len(names) <= _MOST_NAMES else None})
 
 
-def alarms(taken: Census | None) -> Event:
+def alarms(taken: QueueReport | None) -> Event:
     """Return all alerts there are; without a census the database is away."""
     away = ["the database does not answer"]
     said = away if taken is None else alerts.found(taken)
@@ -293,7 +293,7 @@ def alarms(taken: Census | None) -> Event:
     )
 
 
-def _kinds(taken: Census) -> list[str]:
+def _kinds(taken: QueueReport) -> list[str]:
     """Return the alerts without their numbers: a screen reader should not read them
     out again for every digit.
     """
@@ -321,7 +321,7 @@ def _seen(status: QueueStatus) -> tuple[object, ...]:
     )
 
 
-def _moved(before: Census, after: Census, name: str) -> bool:
+def _moved(before: QueueReport, after: QueueReport, name: str) -> bool:
     """Whether jobs of a queue have come, gone or changed their state."""
     return _states(before, name) != _states(after, name) or any(
         # Of a sliding window, a sum that shrinks is only time that has passed.
@@ -330,7 +330,7 @@ def _moved(before: Census, after: Census, name: str) -> bool:
     )
 
 
-def _states(taken: Census, name: str) -> tuple[int, ...] | None:
+def _states(taken: QueueReport, name: str) -> tuple[int, ...] | None:
     for found in taken.measures.queues:
         if found.queue == name:
             return (
@@ -343,7 +343,7 @@ def _states(taken: Census, name: str) -> tuple[int, ...] | None:
     return None
 
 
-def _sums(taken: Census, name: str) -> tuple[int, int]:
+def _sums(taken: QueueReport, name: str) -> tuple[int, int]:
     rate = taken.measures.rates.get(name)
     arrival = taken.measures.arrivals.get(name)
     return (rate.ended if rate else 0, arrival.arrived if arrival else 0)

@@ -10,7 +10,7 @@ _LOOPBACK_NUMBER = re.compile(r"127(\.\d{1,3}){1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class AdminPlan:
+class AdminOptions:
     """The settings of an admin server. Durations are seconds, sizes bytes.
 
     `api_tokens` and `metrics_tokens` are lines, `TOKEN` or `TOKEN read`. A server that

@@ -21,7 +21,7 @@ from http import HTTPStatus
 
 from werkzeug.wrappers import Request
 
-from pgflow_cli.admin.options import LOOPBACK, AdminPlan
+from pgflow_cli.admin.options import LOOPBACK, AdminOptions
 from pgflow_cli.admin.problems import Problem, bad_request
 from pgflow_cli.errors import ConfigurationError
 
@@ -77,7 +77,7 @@ class Failures:
 class Guard:
     """Lets requests in, or raises the `Problem` that says why not."""
 
-    def __init__(self, plan: AdminPlan) -> None:
+    def __init__(self, plan: AdminOptions) -> None:
         self._plan = plan
         self.keyring = Keyring(plan.api_tokens, plan.metrics_tokens)
         self.failures = Failures()

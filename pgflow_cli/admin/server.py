@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pgflow_cli.admin import security
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.telemetry import logs
 
@@ -35,7 +35,7 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def require_safe(plan: AdminPlan) -> None:
+def require_safe(plan: AdminOptions) -> None:
     """Refuse tokens that cannot be meant, and an address that others can reach while
     nobody needs one (78).
     """
@@ -51,7 +51,7 @@ def require_safe(plan: AdminPlan) -> None:
     )
 
 
-def listening(plan: AdminPlan) -> socket.socket:
+def listening(plan: AdminOptions) -> socket.socket:
     """Return a socket that listens where the plan says; exit 78 if it cannot."""
     family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -77,7 +77,7 @@ def address_of(bound: socket.socket) -> str:
 
 
 def run(
-    plan: AdminPlan,
+    plan: AdminOptions,
     bound: socket.socket,
     *,
     beat: Callable[[], float] | None = None,
@@ -119,7 +119,9 @@ def _is_busy(server: Any) -> bool:
     return any(each.requests or each.total_outbufs_len for each in channels)
 
 
-def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -> Any:
+def serve(
+    plan: AdminOptions, bound: socket.socket, application: WSGIApplication
+) -> Any:
     """Return a server for the socket, whose loop has to be turned."""
     from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
 
@@ -147,7 +149,7 @@ def serve(plan: AdminPlan, bound: socket.socket, application: WSGIApplication) -
     return server
 
 
-def _behind(plan: AdminPlan, application: WSGIApplication) -> WSGIApplication:
+def _behind(plan: AdminOptions, application: WSGIApplication) -> WSGIApplication:
     """Believe what so many proxies say of the client, and nobody else.
 
     Not of the path they put before ours: many let a client's own X-Forwarded-Prefix
@@ -173,7 +175,7 @@ class Tie(Protocol):
         ...
 
 
-def main(plan: AdminPlan, bound: socket.socket, tie: Tie) -> None:
+def main(plan: AdminOptions, bound: socket.socket, tie: Tie) -> None:
     """Serve until the tie is cut."""
     logs.set_up(plan.log_format, plan.log_level, worker_id=plan.worker_id)
     run(plan, bound, beat=tie.turned_at, ended=tie.is_cut)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pgflow_cli.admin.cache import Glances
 from pgflow_cli.admin.events import Broker
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.pool import Pool
 from pgflow_cli.admin.replay_runner import Runners
 from pgflow_cli.admin.security import Guard
@@ -30,7 +30,7 @@ class Service:
     """
 
     def __init__(
-        self, plan: AdminPlan, *, beat: Callable[[], float] | None = None
+        self, plan: AdminOptions, *, beat: Callable[[], float] | None = None
     ) -> None:
         self.plan = plan
         self.guard = Guard(plan)
@@ -76,7 +76,7 @@ class Service:
         self.writing.close()
 
 
-def _database(plan: AdminPlan, seconds: float, *, reads: bool) -> Database:
+def _database(plan: AdminOptions, seconds: float, *, reads: bool) -> Database:
     return Database(
         plan.url,
         application_name="pgflow admin",

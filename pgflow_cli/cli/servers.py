@@ -13,7 +13,7 @@ from pgflow_cli.cli import settings
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pgflow_cli.admin.options import AdminPlan
+    from pgflow_cli.admin.options import AdminOptions
     from pgflow_cli.cli.settings.types import Endpoint
     from pgflow_cli.repository import Database
     from pgflow_cli.worker.companion import Companion
@@ -35,7 +35,7 @@ _OWN = {
 
 def admin_plan(
     database: Database, address: Endpoint, options: Mapping[str, Any]
-) -> AdminPlan:
+) -> AdminOptions:
     """Return the plan of an admin server; raises UsageError or ConfigurationError."""
     from pgflow_cli.admin import options as plan
     from pgflow_cli.admin import server
@@ -45,7 +45,7 @@ def admin_plan(
         own["base_path"] = _base_path(own["base_path"])
     if "max_sse" in own:
         own["max_sse"] = min(own["max_sse"], own["threads"] // 2)
-    made = plan.AdminPlan(
+    made = plan.AdminOptions(
         url=database.url,
         host=address.host,
         port=address.port,
@@ -73,11 +73,11 @@ def admin_plan(
     return made
 
 
-def probe_plan(database: Database, address: Endpoint) -> AdminPlan:
+def probe_plan(database: Database, address: Endpoint) -> AdminOptions:
     """Return the plan of a server that answers health probes and nothing else."""
     from pgflow_cli.admin import options as plan
 
-    return plan.AdminPlan(
+    return plan.AdminOptions(
         url=database.url,
         host=address.host,
         port=address.port,

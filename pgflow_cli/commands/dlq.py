@@ -23,7 +23,7 @@ from pgflow_cli.models.dead_letters import KEYS
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
-    from pgflow_cli.models.dead_letters import DeadLetter, DeathGroup
+    from pgflow_cli.models.dead_letters import DeadLetter, DeadLetterGroup
     from pgflow_cli.repository import Repository
 
 _MOST_ROWS = 10_000  # of groups and counts, which have no pages
@@ -87,7 +87,7 @@ def list_(
             chosen, limit=limit, after=after, include_resolved=include_resolved
         )
 
-    def fetch_groups() -> list[DeathGroup]:
+    def fetch_groups() -> list[DeadLetterGroup]:
         limit = _MOST_ROWS if page.everything else page.limit
         return repository.dead_letters.group_dead_letters(
             chosen, by=by or "", limit=limit, include_resolved=include_resolved

@@ -13,7 +13,7 @@ from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
-    from pgflow_cli.worker.options import WorkPlan
+    from pgflow_cli.worker.options import WorkerOptions
 
 
 @command("work")
@@ -66,15 +66,15 @@ def _patience(options: dict[str, Any]) -> float:
     return 30.0 if options["drain"] or options["once"] else math.inf
 
 
-def _plan(database: Database, options: dict[str, Any]) -> WorkPlan:
-    from pgflow_cli.worker.options import WorkPlan
+def _plan(database: Database, options: dict[str, Any]) -> WorkerOptions:
+    from pgflow_cli.worker.options import WorkerOptions
     from pgflow_cli.worker.readiness import worker_name
 
     heartbeat = settings.heartbeat_seconds(
         options["lease_seconds"], options["heartbeat"]
     )
     queues = options["queue"]
-    return WorkPlan(
+    return WorkerOptions(
         url=database.url,
         name=worker_name(options["worker_id"]),
         queues=None if "*" in queues else list(queues),
@@ -134,7 +134,7 @@ HANDLER_COLUMNS = (
 )
 
 
-def _check(plan: WorkPlan) -> None:
+def _check(plan: WorkerOptions) -> None:
     """Print what would be run; no database is needed for that.
 
     Raises ConfigurationError if a program could not be started.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pgflow_cli.formats import times
 from pgflow_cli.inspection.forecast import GROWING
 from pgflow_cli.inspection.queue_status import QueueStatus
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 
 SKEW = 2.0  # seconds of difference between two clocks
 RETRIES = 30.0  # percent of attempts
@@ -33,12 +33,12 @@ class Alert:
     seconds: float | None = None
 
 
-def found(taken: Census) -> list[str]:
+def found(taken: QueueReport) -> list[str]:
     """Return what is wrong as sentences, the gravest first; nothing if all is well."""
     return [alert.text for alert in listed(taken)]
 
 
-def listed(taken: Census) -> list[Alert]:
+def listed(taken: QueueReport) -> list[Alert]:
     """Return what is wrong, the gravest first, with what to do about it."""
     return [
         *_of_the_database(taken),
@@ -46,7 +46,7 @@ def listed(taken: Census) -> list[Alert]:
     ]
 
 
-def _of_the_database(taken: Census) -> Iterator[Alert]:
+def _of_the_database(taken: QueueReport) -> Iterator[Alert]:
     cluster = taken.measures.cluster
     if cluster.fenced:
         yield Alert(

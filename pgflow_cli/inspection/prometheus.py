@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgflow_cli.errors import DatabaseUnavailable, TooSlow
 from pgflow_cli.inspection import metric_families, queues, worker_blockers
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.models.queues import BUDGET, COUNTED, CounterSum, Totals
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import DURATIONS, OTHER, WAITS, Labels
@@ -42,7 +42,7 @@ class Snapshot:
     `up`: it answered, though perhaps too slowly for anything to be measured.
     """
 
-    census: Census | None
+    census: QueueReport | None
     totals: Totals | None
     took: float
     up: bool = True
@@ -75,12 +75,12 @@ def text(snapshot: Snapshot) -> bytes:
     return generate_latest(registry)
 
 
-def document(taken: Census, last: str | None = None) -> dict[str, object]:
+def document(taken: QueueReport, last: str | None = None) -> dict[str, object]:
     """Return the body of GET /metrics; `last`: where the next page begins."""
     return {"now_utc": taken.now, "queues": records(taken), "next_after": last}
 
 
-def records(taken: Census) -> list[dict[str, object]]:
+def records(taken: QueueReport) -> list[dict[str, object]]:
     """Return the entries of GET /metrics, one for each queue."""
     return [
         {
@@ -206,7 +206,7 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
         )  # fmt: skip
 
 
-def _of_queues(taken: Census, totals: Totals, labels: Labels) -> Iterator[Metric]:
+def _of_queues(taken: QueueReport, totals: Totals, labels: Labels) -> Iterator[Metric]:
     others = totals.others
     jobs: list[tuple[tuple[str, ...], float]] = []
     limits: list[tuple[tuple[str, ...], float]] = []
@@ -262,7 +262,7 @@ _OF_A_QUEUE = {
 }
 
 
-def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
+def _of_workers(taken: QueueReport, labels: Labels) -> Iterator[Metric]:
     processes, slots = [], []
     for status in taken.queues:
         queue = labels.value("queue", status.queue)
@@ -288,7 +288,7 @@ def _of_workers(taken: Census, labels: Labels) -> Iterator[Metric]:
     )
 
 
-def _of_database(taken: Census, totals: Totals) -> Iterator[Metric]:
+def _of_database(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
     found = taken.measures.cluster
     yield metric_families.labeled(
         "db_connections", "Sessions.", ("state",),
@@ -313,7 +313,7 @@ def _of_database(taken: Census, totals: Totals) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
+def _of_upkeep(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
     """Yield when maintain and backup last succeeded; nothing of what never has."""
     yield metric_families.labeled(
         "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
@@ -339,7 +339,7 @@ def _of_upkeep(taken: Census, totals: Totals) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _of_the_look(taken: Census, totals: Totals) -> Iterator[Metric]:
+def _of_the_look(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
     """Yield what these metrics leave out."""
     yield metric_families.gauge("queues", "Queues that are known.", taken.known)
     yield metric_families.gauge(
@@ -352,7 +352,7 @@ def _of_the_look(taken: Census, totals: Totals) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _of_the_predecessor(taken: Census, totals: Totals) -> Iterator[Metric]:
+def _of_the_predecessor(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
     rates = taken.measures.rates.values()
     yield from metric_families.known(
         {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pgflow_cli.formats import times
 from pgflow_cli.inspection.forecast import Drain, sentence, word
-from pgflow_cli.models.queues import QueueMeasure
+from pgflow_cli.models.queues import QueueRow
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -22,7 +22,7 @@ class QueueStatus:
     these are in a few words; `quiet_workers` names those that would if resumed.
     """
 
-    measure: QueueMeasure
+    measure: QueueRow
     counted: int
     in_per_sec: float
     out_per_sec: float
@@ -270,7 +270,7 @@ class QueueStatus:
         return "NO WORKER" if self.unserved else self.policy_words
 
 
-def due(found: QueueMeasure) -> int:
+def due(found: QueueRow) -> int:
     """Return how many jobs of a queue are due, as every report has it.
 
     Where the count was cut it is about so many: the planner knows how many wait, due or

@@ -15,8 +15,8 @@ from pgflow_cli.inspection.queue_status import QueueStatus, due
 from pgflow_cli.models.queues import (
     COUNTED,
     MOST_QUEUES,
-    Measures,
-    QueueMeasure,
+    ClusterSnapshot,
+    QueueRow,
     RateMeasure,
 )
 from pgflow_cli.models.selection import JobFilter
@@ -36,10 +36,10 @@ _SORTED_BY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class QueueReport:
     """Every queue that was asked for, and the database, at one instant."""
 
-    measures: Measures
+    measures: ClusterSnapshot
     queues: list[QueueStatus]
 
     @property
@@ -75,7 +75,7 @@ def take(
     *,
     window: float = WINDOW,
     counted: int = COUNTED,
-) -> Census:
+) -> QueueReport:
     """Look at the queues that fit a filter; without one, at all of them.
 
     At the `MOST_QUEUES` that matter most, if there are more: first those whose due job
@@ -97,7 +97,7 @@ def take_page(
     after: str | None = None,
     limit: int = MOST_QUEUES,
     window: float = WINDOW,
-) -> tuple[Census, str | None]:
+) -> tuple[QueueReport, str | None]:
     """Look at queues by name, those behind `after`; return the last name if there are
     more.
     """
@@ -124,12 +124,14 @@ def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus
     ).queues[0]
 
 
-def of(measures: Measures) -> Census:
+def of(measures: ClusterSnapshot) -> QueueReport:
     """Return what measures say of each queue."""
-    return Census(measures, [_status(measures, found) for found in measures.queues])
+    return QueueReport(
+        measures, [_status(measures, found) for found in measures.queues]
+    )
 
 
-def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
+def _status(measures: ClusterSnapshot, found: QueueRow) -> QueueStatus:
     name = found.queue
     empty = RateMeasure(name, measures.window, 0, 0, 0, 0, 0, 0, 0.0, None, [0] * 6)
     rate = measures.rates.get(name, empty)

@@ -18,7 +18,7 @@ from pgflow_cli.handlers import App, Job
 from pgflow_cli.local import LocalServer, dev
 from pgflow_cli.local.worker import LocalWorker
 from pgflow_cli.models.dead_letters import DeadLetter
-from pgflow_cli.models.explanation import JobFacts
+from pgflow_cli.models.explanation import JobEvidence
 from pgflow_cli.models.jobs import JobOptions, TypeCounts
 from pgflow_cli.repository import Database, Repository
 
@@ -103,7 +103,7 @@ class Demonstration:
         """Return the jobs that failed for good, the latest first."""
         return self.repository.dead_letters.list_dead_letters(limit=50)
 
-    def most_telling(self, dead: list[DeadLetter]) -> JobFacts:
+    def most_telling(self, dead: list[DeadLetter]) -> JobEvidence:
         """Return what is known of the one of them that tells most."""
         order = {"MAX_ATTEMPTS_EXCEEDED": 0, "CRASH_LOOP": 1}
         chosen = min(dead, key=lambda letter: order.get(letter.dlq_reason_code, 2))

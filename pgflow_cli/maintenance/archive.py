@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import TypeVar
 
 from pgflow_cli.errors import Contention
-from pgflow_cli.maintenance.batches import Turn
+from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.models.maintenance import (
     ATTEMPTS,
     JOBS,
-    Cuts,
     Moved,
     PartitionDay,
+    RetentionLimits,
     Transfer,
 )
 from pgflow_cli.models.schema import PartitionPlan
@@ -44,7 +44,7 @@ class _TooMany(Exception):
     """More stay than may be put back while everybody waits."""
 
 
-def archive(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None:
     """Move what succeeded before `cuts.archive` to the archive."""
     turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
     for day in repository.archive.list_partition_days(before=cuts.archive):
@@ -63,7 +63,11 @@ class _Day:
     """
 
     def __init__(
-        self, repository: Repository, day: PartitionDay, cuts: Cuts, turn: Turn
+        self,
+        repository: Repository,
+        day: PartitionDay,
+        cuts: RetentionLimits,
+        turn: BatchRun,
     ) -> None:
         self.repository, self.day, self.cuts, self.turn = repository, day, cuts, turn
 
@@ -236,12 +240,12 @@ def run(repository: Repository, plan: PartitionPlan) -> None:
         repository.schema.make_partition(plan.statements, patience=_PATIENCE)
 
 
-def run_patiently(repository: Repository, plan: PartitionPlan, turn: Turn) -> None:
+def run_patiently(repository: Repository, plan: PartitionPlan, turn: BatchRun) -> None:
     """Run a plan that changes partitions, several times if it cannot be."""
     _patiently(turn, lambda: run(repository, plan))
 
 
-def _patiently(turn: Turn, change: Callable[[], Result]) -> Result:
+def _patiently(turn: BatchRun, change: Callable[[], Result]) -> Result:
     """Try again when a lock was not to be had; those who waited get their turn."""
     for attempt in range(1, _TRIES + 1):
         try:
@@ -253,7 +257,9 @@ def _patiently(turn: Turn, change: Callable[[], Result]) -> Result:
     raise AssertionError("the last try returns or raises")
 
 
-def _archive_strays(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+def _archive_strays(
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun
+) -> None:
     """Move what has no day of its own: what was put back, and ids made long ago."""
     if turn.dry_run:
         count = repository.archive.count_stray_jobs(cut=cuts.archive, limit=EXACT)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Turn:
+class BatchRun:
     """What a task may do, and what it has done.
 
     It works in batches and asks between them. `keeps_lock` raises if somebody else may

@@ -6,14 +6,20 @@ from collections.abc import Callable
 
 from pgflow_cli.errors import Contention
 from pgflow_cli.maintenance.archive import EXACT, run_patiently
-from pgflow_cli.maintenance.batches import Turn
-from pgflow_cli.models.maintenance import ATTEMPTS, JOBS, Cuts, PartitionDay, Removed
+from pgflow_cli.maintenance.batches import BatchRun
+from pgflow_cli.models.maintenance import (
+    ATTEMPTS,
+    JOBS,
+    PartitionDay,
+    Removed,
+    RetentionLimits,
+)
 from pgflow_cli.repository import Repository
 
 _NEVER = "-infinity"
 
 
-def prune(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+def prune(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None:
     """Remove archived jobs with their attempts, decisions, and the audit's oldest part.
 
     Nothing of a job that has not ended is touched, and nothing of an unresolved dead
@@ -41,7 +47,7 @@ def prune(repository: Repository, cuts: Cuts, turn: Turn) -> None:
 
 
 def _histories(
-    repository: Repository, cuts: Cuts, turn: Turn
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun
 ) -> dict[str, Callable[[], int]]:
     limit = EXACT if turn.dry_run else turn.batch_size
     dry = turn.dry_run
@@ -65,7 +71,7 @@ def _histories(
 
 
 def _drop_days(
-    repository: Repository, cuts: Cuts, turn: Turn, tally: dict[str, int]
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun, tally: dict[str, int]
 ) -> None:
     """Drop whole days of the archive; one in which a job ended late is kept for it."""
     for day in repository.archive.list_partition_days(before=cuts.archived):
@@ -88,7 +94,7 @@ def _drop_day(
     repository: Repository,
     day: PartitionDay,
     parents: list[str],
-    turn: Turn,
+    turn: BatchRun,
     tally: dict[str, int],
 ) -> None:
     # Jobs first: attempts may be there without their job, not the other way round.
@@ -102,7 +108,7 @@ def _drop_day(
 
 
 def _prune_strays(
-    repository: Repository, cuts: Cuts, turn: Turn, tally: dict[str, int]
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun, tally: dict[str, int]
 ) -> None:
     """Remove archived jobs that have no day of their own."""
     after: str | None = None
@@ -124,7 +130,7 @@ def _prune_strays(
 
 
 def _prune_resolved(
-    repository: Repository, cuts: Cuts, turn: Turn, tally: dict[str, int]
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun, tally: dict[str, int]
 ) -> None:
     """Remove dead letters that were replayed or discarded, and canceled jobs."""
     kinds = ("dead letters", "canceled jobs")

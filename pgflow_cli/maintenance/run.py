@@ -22,9 +22,9 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.maintenance import migrations, tasks
 from pgflow_cli.maintenance.archive import archive
-from pgflow_cli.maintenance.batches import Turn
+from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.maintenance.prune import prune
-from pgflow_cli.models.maintenance import Cuts, TaskReport
+from pgflow_cli.models.maintenance import RetentionLimits, TaskReport
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry import logs
 
@@ -176,10 +176,10 @@ class Pass:
                 break
             self._do(task, cuts)
 
-    def _do(self, task: str, cuts: Cuts) -> None:
+    def _do(self, task: str, cuts: RetentionLimits) -> None:
         """Do one task and remember what came of it."""
         began = time.monotonic()
-        turn = Turn(
+        turn = BatchRun(
             batch_size=self.plan.batch_size,
             sleep=self.plan.sleep,
             until=self._until,
@@ -216,7 +216,9 @@ class Pass:
                 task, result=result, rows=turn.rows, seconds=seconds, detail=detail
             )
 
-    def _duties(self) -> dict[str, Callable[[Repository, Cuts, Turn], None]]:
+    def _duties(
+        self,
+    ) -> dict[str, Callable[[Repository, RetentionLimits, BatchRun], None]]:
         return {
             "reap": partial(tasks.reap, crash_budget=self.plan.crash_budget),
             "archive": archive,

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 
 from pgflow_cli.maintenance import migrations
-from pgflow_cli.maintenance.batches import Turn
+from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.maintenance.reap import Reaper
-from pgflow_cli.models.maintenance import Cuts
+from pgflow_cli.models.maintenance import RetentionLimits
 from pgflow_cli.repository import Repository
 
 _MANY = 100_000  # no further does a dry run count
@@ -18,7 +18,9 @@ _PATIENCE = 5.0  # seconds for transactions that are open
 _LEAST = "00000000-0000-0000-0000-000000000000"
 
 
-def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) -> None:
+def reap(
+    repository: Repository, _cuts: RetentionLimits, turn: BatchRun, *, crash_budget: int
+) -> None:
     """Return jobs to their queue whose worker has gone silent."""
     if turn.dry_run:
         count = repository.maintenance.count_expired_leases(limit=_MANY)
@@ -38,7 +40,9 @@ def reap(repository: Repository, _cuts: Cuts, turn: Turn, *, crash_budget: int) 
         turn.notes.append(f"{len(gone)} workers gone: {_some(gone)}")
 
 
-def make_partitions(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+def make_partitions(
+    repository: Repository, _cuts: RetentionLimits, turn: BatchRun
+) -> None:
     """Make the partitions of the days to come."""
     if turn.dry_run:
         plans = repository.schema.plan_partitions(
@@ -53,7 +57,9 @@ def make_partitions(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
         turn.notes.append(f"created up to {last[:4]}-{last[4:6]}-{last[6:]}")
 
 
-def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+def prune_counters(
+    repository: Repository, _cuts: RetentionLimits, turn: BatchRun
+) -> None:
     """Count what was enqueued; remove counts that no limit looks at any more."""
     if not turn.dry_run:
         # Here too: there may be no worker that does.
@@ -72,7 +78,9 @@ def prune_counters(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
         )
 
 
-def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+def forget_workers(
+    repository: Repository, _cuts: RetentionLimits, turn: BatchRun
+) -> None:
     """Forget workers that have long been silent."""
     if turn.dry_run:
         turn.rows = repository.maintenance.count_silent_workers()
@@ -84,7 +92,9 @@ def forget_workers(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
         turn.notes.append(f"forgotten: {_some(names)}")
 
 
-def forget_queues(repository: Repository, cuts: Cuts, turn: Turn) -> None:
+def forget_queues(
+    repository: Repository, cuts: RetentionLimits, turn: BatchRun
+) -> None:
     """Forget queues and priorities that no job has used since history begins.
 
     First they are retired: to enqueue they are missing then. Who began before that may
@@ -111,7 +121,7 @@ def forget_queues(repository: Repository, cuts: Cuts, turn: Turn) -> None:
         turn.notes.append(f"forgotten: {_some(gone)}")
 
 
-def _retire(repository: Repository, cuts: Cuts, turn: Turn) -> list[str]:
+def _retire(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> list[str]:
     """Retire in batches what is unused; a dry run counts."""
     retired: list[str] = []
     limit = _MANY if turn.dry_run else turn.batch_size
@@ -128,7 +138,7 @@ def _retire(repository: Repository, cuts: Cuts, turn: Turn) -> list[str]:
     return retired
 
 
-def _outlast(repository: Repository, turn: Turn) -> bool:
+def _outlast(repository: Repository, turn: BatchRun) -> bool:
     """Wait for the end of every transaction that is open now, a few seconds."""
     older = repository.maintenance.list_transactions().keys()
     deadline = time.monotonic() + _PATIENCE
@@ -144,7 +154,7 @@ def _outlast(repository: Repository, turn: Turn) -> bool:
         turn.stopped.wait(0.05)
 
 
-def analyze(repository: Repository, _cuts: Cuts, turn: Turn) -> None:
+def analyze(repository: Repository, _cuts: RetentionLimits, turn: BatchRun) -> None:
     """Renew statistics that have grown old."""
     for plan in repository.maintenance.plan_analyze():
         if not turn.dry_run:

@@ -65,7 +65,7 @@ KEYS = ("fingerprint", "error-code", "reason", "type", "queue", "code-version")
 
 
 @dataclass(frozen=True, slots=True)
-class DeathGroup:
+class DeadLetterGroup:
     """Dead letters that have `key` in common; `share` is their part of all of them."""
 
     key: str | None
@@ -89,7 +89,7 @@ class DeathCount:
 
 
 @dataclass(frozen=True, slots=True)
-class DeathTally:
+class DeadLetterCount:
     """How many dead letters have an error code; the resolved ones are one row."""
 
     resolved: bool

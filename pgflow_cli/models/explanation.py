@@ -165,7 +165,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
+class RelatedJob:
     """A job that another one replays (`is_source`), or that replays it, in `step`s.
 
     `status` and `created_at` are None if it is nowhere any more.
@@ -204,7 +204,7 @@ class Similar:
 
 
 @dataclass(frozen=True, slots=True)
-class JobFacts:
+class JobEvidence:
     """What is known of one job at one instant.
 
     `backlog` and `rates` only of a job that waits, `holders` where a limit holds it up,
@@ -222,11 +222,11 @@ class JobFacts:
     slot_holders: list[Holder] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
-    kin: list[Kin] = field(default_factory=list)
+    kin: list[RelatedJob] = field(default_factory=list)
     similar: Similar | None = None
 
     @property
-    def replay(self) -> Kin | None:
+    def replay(self) -> RelatedJob | None:
         """The job that replays this one, the latest of several."""
         later = (each for each in self.kin if each.step == 1 and not each.is_source)
         return next(later, None)

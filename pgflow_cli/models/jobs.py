@@ -78,7 +78,7 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
+class LeaseRequest:
     """One turn of a worker: what it settles, and how much it would lease. `queues` and
     `job_types`: None means all.
 
@@ -101,7 +101,7 @@ class Cycle:
 
 
 @dataclass(frozen=True, slots=True)
-class CycleReply:
+class LeaseReply:
     """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose
     outcome came too late.
 

@@ -11,7 +11,7 @@ ATTEMPTS = "job_attempts"
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
+class RetentionLimits:
     """Times before which things have rested for long enough; all of one `now`.
 
     `archived` is for jobs in the archive, `dlq` is text, because it may be infinite.

@@ -63,7 +63,7 @@ SAMPLED = 20_000  # newest jobs that arrivals are estimated from
 
 
 @dataclass(frozen=True, slots=True)
-class QueueMeasure:
+class QueueRow:
     """What waits, runs and has died in a queue, and how it is limited.
 
     Counts stop at one more than `counted`; what is deeper has an estimate, of all that
@@ -176,14 +176,14 @@ class CounterSum:
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class ClusterSnapshot:
     """Everything of one instant.
 
     `asked_at` is when we asked, in seconds since 1970 by our own clock.
     """
 
     cluster: ClusterFacts
-    queues: list[QueueMeasure]
+    queues: list[QueueRow]
     rates: Mapping[str, RateMeasure]
     arrivals: Mapping[str, ArrivalMeasure]
     arrivals_covered: float

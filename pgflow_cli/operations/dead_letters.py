@@ -17,7 +17,7 @@ from pgflow_cli.errors import NotFound, OutputFailed, PgflowError, Refused, Usag
 from pgflow_cli.formats import values
 from pgflow_cli.local import output_files
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.dead_letters import DeathTally, ExportedLetter, LookedUpJob
+from pgflow_cli.models.dead_letters import DeadLetterCount, ExportedLetter, LookedUpJob
 from pgflow_cli.models.selection import JobFilter, Position
 from pgflow_cli.repository import Repository
 
@@ -198,7 +198,7 @@ def footer(
         yield f"By error: {causes(tallies)}"
 
 
-def totals(tallies: Iterable[DeathTally]) -> tuple[int, int]:
+def totals(tallies: Iterable[DeadLetterCount]) -> tuple[int, int]:
     """Return how many are open and how many resolved."""
     rows = list(tallies)
     return (
@@ -207,7 +207,7 @@ def totals(tallies: Iterable[DeathTally]) -> tuple[int, int]:
     )
 
 
-def causes(tallies: Iterable[DeathTally]) -> str:
+def causes(tallies: Iterable[DeadLetterCount]) -> str:
     """Return the most frequent error codes: `TIMEOUT 14, BAD_PAYLOAD 2`."""
     rows = [row for row in tallies if not row.resolved]
     named = [f"{row.error_code or '(none)'} {count(row.jobs)}" for row in rows]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pgflow_cli.models.dead_letters import (
     DeadLetter,
+    DeadLetterCount,
+    DeadLetterGroup,
     DeathCount,
-    DeathGroup,
-    DeathTally,
     ExportedLetter,
     LookedUpJob,
 )
@@ -57,14 +57,14 @@ class DeadLetters(Statements):
 
     def count_dead_letters(
         self, chosen: JobFilter = ALL, *, limit: int
-    ) -> list[DeathTally]:
+    ) -> list[DeadLetterCount]:
         """Count the latest so many by error code, and as many resolved ones."""
         parameters = {**chosen.parameters(), "limit": limit}
-        return self.link.rows("count_dead_letters", DeathTally, parameters)
+        return self.link.rows("count_dead_letters", DeadLetterCount, parameters)
 
     def group_dead_letters(
         self, chosen: JobFilter, *, by: str, limit: int, include_resolved: bool = False
-    ) -> list[DeathGroup]:
+    ) -> list[DeadLetterGroup]:
         """Return groups by one of `letters.KEYS`, the largest first."""
         parameters = {
             **chosen.parameters(),
@@ -72,7 +72,7 @@ class DeadLetters(Statements):
             "limit": limit,
             "include_resolved": include_resolved,
         }
-        return self.link.rows("group_dead_letters", DeathGroup, parameters)
+        return self.link.rows("group_dead_letters", DeadLetterGroup, parameters)
 
     def count_deaths(
         self, chosen: JobFilter, *, by: str, bucket: float, limit: int

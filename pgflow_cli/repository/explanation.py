@@ -12,11 +12,11 @@ from pgflow_cli.models.explanation import (
     Decision,
     Holder,
     JobDescription,
-    JobFacts,
-    Kin,
+    JobEvidence,
     Lineage,
     QueueGates,
     Rates,
+    RelatedJob,
     Similar,
 )
 from pgflow_cli.models.queues import ArrivalMeasure, RateMeasure
@@ -44,7 +44,7 @@ class Explanations(Statements):
         super().__init__(link)
         self._workers, self._fence, self._metrics = workers, fence, metrics
 
-    def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobFacts:
+    def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobEvidence:
         """Return what explains a job, with so many of its attempts; None: all.
 
         All of one instant. Raises `NotFound` if there is no such job. Of a dead letter
@@ -58,13 +58,13 @@ class Explanations(Statements):
                 raise
             return unreadable
 
-    def _unreadable(self, job_id: str) -> JobFacts | None:
+    def _unreadable(self, job_id: str) -> JobEvidence | None:
         wanted = {"job_id": job_id}
         found = self.link.rows("describe_unreadable_job", JobDescription, wanted)
         if not found:
             return None
         [job] = found
-        return JobFacts(
+        return JobEvidence(
             job=job,
             attempts=[],
             workers=self._workers.list_workers(),
@@ -72,7 +72,7 @@ class Explanations(Statements):
             queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
         )
 
-    def _described(self, job_id: str, attempts: int | None) -> JobFacts:
+    def _described(self, job_id: str, attempts: int | None) -> JobEvidence:
         with self.transaction():
             self.link.begin_snapshot()
             found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})
@@ -81,7 +81,7 @@ class Explanations(Statements):
             [job] = found
             workers = self._workers.list_workers()
             waits = job.rank is not None
-            return JobFacts(
+            return JobEvidence(
                 job=job,
                 attempts=self.link.rows(
                     "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
@@ -137,7 +137,7 @@ class Explanations(Statements):
         wanted = {**_life(job), "limit": _MOST_ACTIONS}
         return self.link.rows("list_actions_of_job", Action, wanted)
 
-    def _kin(self, job: JobDescription) -> list[Kin]:
+    def _kin(self, job: JobDescription) -> list[RelatedJob]:
         """Follow replays both ways: step by step, because nearly no job has one."""
         [own] = self.link.rows("find_kin", Lineage, {"job_id": job.job_id})
         return [
@@ -145,16 +145,16 @@ class Explanations(Statements):
             *self._line(own.replay_id, is_source=False),
         ]
 
-    def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[Kin]:
+    def _line(self, job_id: str | None, *, is_source: bool) -> Iterator[RelatedJob]:
         step = 0
         while job_id is not None and step < _MOST_REPLAYS:
             step += 1
             found = self.link.rows("find_kin", Lineage, {"job_id": job_id})
             if not found:
-                yield Kin(is_source, step, job_id, None, None)
+                yield RelatedJob(is_source, step, job_id, None, None)
                 return
             [kin] = found
-            yield Kin(is_source, step, job_id, kin.status, kin.created_at)
+            yield RelatedJob(is_source, step, job_id, kin.status, kin.created_at)
             job_id = kin.source_id if is_source else kin.replay_id
 
     def _similar(self, job: JobDescription) -> Similar:

@@ -11,10 +11,10 @@ from psycopg.rows import tuple_row
 
 from pgflow_cli.errors import Undecodable
 from pgflow_cli.models.jobs import (
-    Cycle,
-    CycleReply,
     FirstDue,
     LeasedJob,
+    LeaseReply,
+    LeaseRequest,
     Scan,
     Settlement,
     Suspect,
@@ -27,7 +27,7 @@ from pgflow_cli.repository.literals import array, names
 class Leases(Statements):
     """What workers and their supervisor say."""
 
-    def settle_and_lease(self, cycle: Cycle) -> CycleReply:
+    def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
 
         Sending it again after a lost reply settles nothing twice. The first run may
@@ -59,7 +59,7 @@ class Leases(Statements):
                 rows: list[tuple[Any, ...]] = cursor.fetchall()
         lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
         jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
-        return CycleReply(
+        return LeaseReply(
             scanned_at=rows[0][4],
             lost=lost,
             jobs=jobs,
@@ -68,7 +68,9 @@ class Leases(Statements):
         )
 
     @contextmanager
-    def _after_first_run(self, cycle: Cycle, fence_ids: object) -> Iterator[None]:
+    def _after_first_run(
+        self, cycle: LeaseRequest, fence_ids: object
+    ) -> Iterator[None]:
         if not cycle.again:
             yield
             return
@@ -77,7 +79,7 @@ class Leases(Statements):
             self.link.tuples("lock_leases", named)
             yield
 
-    def look_behind(self, cycle: Cycle) -> list[FirstDue]:
+    def look_behind(self, cycle: LeaseRequest) -> list[FirstDue]:
         """Find what is due behind the cursors of `cycle.scan`, in every place that the
         worker may lease from.
 
@@ -100,7 +102,7 @@ class Leases(Statements):
         [[found]] = self.link.tuples("find_due_job", wanted)
         return bool(found)
 
-    def lease_limited(self, cycle: Cycle) -> list[LeasedJob]:
+    def lease_limited(self, cycle: LeaseRequest) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 
         Two statements in one transaction: the count must be newer than the lock. A
@@ -120,7 +122,7 @@ class Leases(Statements):
                 rows = self.link.tuples("lease_limited", parameters)
             return [LeasedJob._make(row) for row in rows]
 
-    def take_over_job(self, cycle: Cycle, suspect: Suspect) -> LeasedJob | None:
+    def take_over_job(self, cycle: LeaseRequest, suspect: Suspect) -> LeasedJob | None:
         """Move a job that has not started from the lease of another process to one of
         `cycle`'s own, in one commit; None if it is not there any more. The batch is
         named after the job.
@@ -149,7 +151,7 @@ class Leases(Statements):
 
     def settle_and_enqueue(
         self,
-        cycle: Cycle,
+        cycle: LeaseRequest,
         settlement: Settlement,
         jobs: Sequence[Mapping[str, object]],
         *,
@@ -224,7 +226,7 @@ def _all_decoded() -> Iterator[None]:
         raise Undecodable(f"a leased job cannot be decoded: {error}") from None
 
 
-def _wanted(cycle: Cycle) -> dict[str, object]:
+def _wanted(cycle: LeaseRequest) -> dict[str, object]:
     """Return who leases, for how long, and what."""
     return {
         "worker_id": cycle.worker_id,
@@ -236,7 +238,7 @@ def _wanted(cycle: Cycle) -> dict[str, object]:
     }
 
 
-def _sought(cycle: Cycle) -> dict[str, object]:
+def _sought(cycle: LeaseRequest) -> dict[str, object]:
     return {
         "queues": None if cycle.queues is None else names(cycle.queues),
         "job_types": None if cycle.job_types is None else names(cycle.job_types),

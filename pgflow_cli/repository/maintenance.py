@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pgflow_cli.models.maintenance import Cuts
+from pgflow_cli.models.maintenance import RetentionLimits
 from pgflow_cli.models.schema import PartitionPlan, SchemaLockHolder
 from pgflow_cli.repository.base import Statements
 
@@ -40,7 +40,7 @@ class Maintenance(Statements):
         prune_after: float,
         dlq_retention: float | None,
         interval: float,
-    ) -> Cuts:
+    ) -> RetentionLimits:
         """Return the time, and the times before which things have rested enough."""
         wanted = {
             "archive_after": archive_after,
@@ -48,7 +48,7 @@ class Maintenance(Statements):
             "dlq_retention": dlq_retention,
             "interval": interval,
         }
-        return self.link.rows("find_cuts", Cuts, wanted)[0]
+        return self.link.rows("find_cuts", RetentionLimits, wanted)[0]
 
     def begin_task(self, task: str, *, runner: str) -> None:
         """Remember that a task begins."""

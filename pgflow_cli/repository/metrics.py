@@ -16,11 +16,11 @@ from pgflow_cli.models.queues import (
     SAMPLED,
     ArrivalMeasure,
     ClusterFacts,
+    ClusterSnapshot,
     CounterSum,
     MaintenanceFacts,
-    Measures,
     OtherQueues,
-    QueueMeasure,
+    QueueRow,
     RateMeasure,
     Totals,
 )
@@ -65,7 +65,7 @@ class Metrics(Statements):
         counted: int,
         known: int,
         budget: int = BUDGET,
-    ) -> Measures:
+    ) -> ClusterSnapshot:
         """Measure queues, of so many known; rates are of the last `window` seconds.
 
         Jobs are counted as in `measure_all`: what is deeper is estimated.
@@ -78,7 +78,7 @@ class Metrics(Statements):
             found = self._look_deeper(
                 self._queues(queues, share), share, counted, budget
             )
-            return Measures(
+            return ClusterSnapshot(
                 cluster,
                 self._estimated(found),
                 self.measure_queue_rates(queues, window),
@@ -97,7 +97,7 @@ class Metrics(Statements):
         counted: int,
         budget: int,
         limit: int = MOST_QUEUES,
-    ) -> tuple[Measures, Totals]:
+    ) -> tuple[ClusterSnapshot, Totals]:
         """Measure the `limit` queues that matter most, the others together, and what
         Prometheus wants besides.
 
@@ -114,7 +114,7 @@ class Metrics(Statements):
                 "queue_names", lambda: self.choose_queues(None, limit=limit), nothing
             )
             share = _share(budget, len(names), counted)
-            queues: list[QueueMeasure] = look.at(
+            queues: list[QueueRow] = look.at(
                 "queues", lambda: self._queues(names, share), []
             )
             queues = look.at(
@@ -148,7 +148,7 @@ class Metrics(Statements):
             )
             covered = arrivals[0].covered if arrivals else window
             by_queue = {arrival.queue: arrival for arrival in arrivals}
-            measures = Measures(
+            measures = ClusterSnapshot(
                 cluster, queues, rates, by_queue, covered, workers, window, asked_at,
                 known,
             )  # fmt: skip
@@ -173,9 +173,9 @@ class Metrics(Statements):
             self.link.plan_by_index()
             yield asked_at
 
-    def _queues(self, names: Sequence[str], counted: int) -> list[QueueMeasure]:
+    def _queues(self, names: Sequence[str], counted: int) -> list[QueueRow]:
         wanted = {"queues": list(names), "limit": counted + 1}
-        return self.link.rows("measure_queues", QueueMeasure, wanted)
+        return self.link.rows("measure_queues", QueueRow, wanted)
 
     def measure_queue_rates(
         self, names: Sequence[str], window: float
@@ -201,8 +201,8 @@ class Metrics(Statements):
         return self.link.rows("measure_other_queues", OtherQueues, wanted)[0]
 
     def _look_deeper(
-        self, queues: list[QueueMeasure], share: int, counted: int, budget: int
-    ) -> list[QueueMeasure]:
+        self, queues: list[QueueRow], share: int, counted: int, budget: int
+    ) -> list[QueueRow]:
         """Count once more what was too deep for a share of the budget."""
         deep = [q.queue for q in queues if _deepest(q) > share]
         limit = _share(budget, len(deep), counted)
@@ -211,7 +211,7 @@ class Metrics(Statements):
         again = {found.queue: found for found in self._queues(deep, limit)}
         return [again.get(q.queue, q) for q in queues]
 
-    def _estimated(self, queues: list[QueueMeasure]) -> list[QueueMeasure]:
+    def _estimated(self, queues: list[QueueRow]) -> list[QueueRow]:
         """Add the planner's estimates of what was too deep to count."""
         deep = [q.queue for q in queues if max(q.runnable, q.scheduled) > q.counted]
         dead = [q.queue for q in queues if q.dlq > q.counted]
@@ -261,5 +261,5 @@ def _share(budget: int, queues: int, counted: int) -> int:
     return max(1, min(counted, budget // max(1, queues)))
 
 
-def _deepest(found: QueueMeasure) -> int:
+def _deepest(found: QueueRow) -> int:
     return max(found.runnable, found.scheduled, found.dlq)

@@ -19,7 +19,7 @@ INTERVAL = 1.0  # seconds between two writes
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-class Board(Protocol):
+class Liveness(Protocol):
     """What a process shows of itself; both are instants of the monotonic clock."""
 
     def turned_at(self) -> float: ...
@@ -96,7 +96,7 @@ class StatusFile:
 
     def write(
         self,
-        boards: Iterable[Board],
+        boards: Iterable[Liveness],
         *,
         stalled_for: float = 0.0,
         quiet: int = 0,

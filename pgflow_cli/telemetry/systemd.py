@@ -15,7 +15,7 @@ INTERVAL = 1.0  # seconds between two texts for `systemctl status`
 WAITING = "STATUS=waiting for the database and its schema"
 
 
-class Board(Protocol):
+class RunningJobs(Protocol):
     """What a process shows of the jobs that it runs."""
 
     def running(self) -> Sequence[object]: ...
@@ -35,7 +35,7 @@ class Notices:
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
 
-    def turn(self, boards: Iterable[Board], *, ending: bool) -> None:
+    def turn(self, boards: Iterable[RunningJobs], *, ending: bool) -> None:
         """Tell what is new, on each turn of the supervisor's loop; never blocks.
 
         Only the loop calls this, so the watchdog sees a loop that stands still. What
@@ -84,7 +84,7 @@ def say(address: str | None, *lines: str) -> bool:
     return True
 
 
-def _told(boards: list[Board], *, ending: bool) -> str:
+def _told(boards: list[RunningJobs], *, ending: bool) -> str:
     jobs = sum(len(board.running()) for board in boards)
     state = "ending, waiting for what runs" if ending else "working"
     return f"{state}; processes: {len(boards)}, jobs running: {jobs}"

@@ -28,7 +28,7 @@ from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database, Listener, Repository
 from pgflow_cli.telemetry import logs
 from pgflow_cli.worker.dead_processes import FIRST_LOOK, Graveyard, tell_late
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -60,7 +60,7 @@ class Upkeep:
     BATCH = 100
     NAMED = 20  # jobs in a line
 
-    plan: WorkPlan
+    plan: WorkerOptions
     database: Database
     urgent: queue.SimpleQueue[Callable[[Repository], None]] = field(
         default_factory=queue.SimpleQueue
@@ -253,12 +253,12 @@ class Upkeep:
 
 
 @dataclass
-class Maintaining:
+class MaintenanceThread:
     """Does passes of `maintain`, unless somebody else has done one lately."""
 
     LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
 
-    plan: WorkPlan
+    plan: WorkerOptions
     database: Database
     stopped: threading.Event = field(default_factory=threading.Event)
     current: maintenance.Pass | None = None
@@ -305,7 +305,7 @@ class Maintaining:
 
 
 @dataclass
-class WakeUps:
+class QueueListener:
     """Hears NOTIFY and wakes the processes. A hint only: polling goes on underneath.
 
     A line that delivers nothing is tested again every `RETEST` seconds: a pooler may
@@ -314,7 +314,7 @@ class WakeUps:
 
     RETEST = 60.0
 
-    plan: WorkPlan
+    plan: WorkerOptions
     database: Database
     wake: Callable[[], None]
     stopped: threading.Event = field(default_factory=threading.Event)

@@ -21,9 +21,9 @@ from pgflow_cli.telemetry.counters import (
     limited,
     rate_rows,
 )
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import Vacancy
-from pgflow_cli.worker.shared_memory import GONE, Board
+from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 
 class Ledger:
@@ -72,7 +72,7 @@ class Process(Protocol):
     """What the heartbeat sees of a worker process."""
 
     worker_id: str
-    board: Board
+    board: SharedMemory
 
     def row(self) -> dict[str, object]:
         """Return its row of the workers table."""
@@ -97,7 +97,7 @@ class Heartbeat:
     every `plan.heartbeat` seconds.
     """
 
-    plan: WorkPlan
+    plan: WorkerOptions
     database: Database
     supervisor_id: str
     processes: Callable[[], Sequence[Process]]
@@ -209,7 +209,7 @@ class Heartbeat:
             process.cancel(canceled)
 
 
-def _extendable(board: Board, now: float) -> dict[str, int]:
+def _extendable(board: SharedMemory, now: float) -> dict[str, int]:
     """Return the leases to extend: none of a process that is frozen while no job of its
     own accounts for it.
     """

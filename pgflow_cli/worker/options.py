@@ -15,7 +15,7 @@ BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class WorkPlan:
+class WorkerOptions:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
     queue; 0 means no limit. A process with a `suspect` runs that job and no other. A
     `wary` one follows processes that died one after the other before they settled
@@ -76,7 +76,7 @@ class WorkPlan:
         """
         return 1 if self.wary else self.crash_budget - 1
 
-    def of_spare(self, suspect: Suspect) -> WorkPlan:
+    def of_spare(self, suspect: Suspect) -> WorkerOptions:
         """Return the plan of a spare process: one slot, one connection.
 
         What its job takes off --max-jobs was taken when it was leased.

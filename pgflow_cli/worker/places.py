@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import Child, Vacancy
 
 log = logging.getLogger("pgflow.supervisor")
@@ -30,7 +30,7 @@ class Places:
     `changed` is called when operators are to see why a place has no process.
     """
 
-    def __init__(self, plan: WorkPlan, changed: Callable[[], None]) -> None:
+    def __init__(self, plan: WorkerOptions, changed: Callable[[], None]) -> None:
         self._plan, self._changed = plan, changed
         self._vacant = {n: Vacancy(plan, n) for n in range(plan.processes)}
         self._quick_deaths = self._failed_starts = 0
@@ -40,7 +40,7 @@ class Places:
         """Say whether the pause since the last death or failure is over."""
         return time.monotonic() >= self._start_again
 
-    def plan(self) -> WorkPlan:
+    def plan(self) -> WorkerOptions:
         """Return the plan of the next process."""
         return replace(self._plan, wary=self._quick_deaths >= WARY_AFTER)
 

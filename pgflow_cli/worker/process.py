@@ -23,13 +23,13 @@ from typing import Any
 from pgflow_cli import handlers
 from pgflow_cli.errors import REFUSALS
 from pgflow_cli.handlers import outcomes
-from pgflow_cli.models.jobs import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import LeaseRequest, Scan, Settlement
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import logs
 from pgflow_cli.worker import channel, safeguards, worker
 from pgflow_cli.worker.dead_processes import Burial, Graveyard, tell_ended
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board, Control, RunningJob
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import Control, RunningJob, SharedMemory
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -58,9 +58,9 @@ class Child:
 
     number: int
     name: str
-    plan: WorkPlan
+    plan: WorkerOptions
     worker_id: str
-    board: Board
+    board: SharedMemory
     control: Control
     pipe: channel.SupervisorEnd
     process: SpawnProcess
@@ -198,7 +198,7 @@ class Child:
 
     @classmethod
     def start(
-        cls, plan: WorkPlan, number: int, remaining: Any, *, quiet: bool
+        cls, plan: WorkerOptions, number: int, remaining: Any, *, quiet: bool
     ) -> Child:
         """Start a worker process; `remaining` counts the jobs that all of them may
         still lease.
@@ -207,7 +207,7 @@ class Child:
         """
         name = plan.name_of(number)
         worker_id = str(uuid.uuid4())
-        board = Board.create(CONTEXT, runs=plan.places, leases=plan.places)
+        board = SharedMemory.create(CONTEXT, runs=plan.places, leases=plan.places)
         board.renew(time.monotonic())
         board.turn()
         control = Control.create(CONTEXT, plan.places)
@@ -408,7 +408,7 @@ def cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
+def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> LeaseRequest:
     """Return the settlement of jobs that their own process could not end in time."""
     now = time.monotonic()
     settlements = []
@@ -430,7 +430,7 @@ def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> Cycle:
                 error_message="the handler held up its process past its deadline",
             )
         )
-    return Cycle(
+    return LeaseRequest(
         worker_id=child.worker_id,
         worker_name=child.name,
         code_version=child.plan.code_version,
@@ -453,7 +453,7 @@ class Vacancy:
     worker have died one after the other, or could not be started.
     """
 
-    plan: WorkPlan
+    plan: WorkerOptions
     number: int
     quiet: bool = False  # what comes next is to lease nothing
     hushed: bool = False  # by a signal, of which its row does not tell yet

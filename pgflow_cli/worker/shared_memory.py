@@ -49,7 +49,7 @@ class RunningJob:
     max_attempts: int
 
 
-class Board:
+class SharedMemory:
     """A fixed table: places for jobs that have started, then places for leases.
 
     A job keeps its place until its settlement is confirmed: what a process had not
@@ -71,12 +71,12 @@ class Board:
         self._proven = False
 
     @classmethod
-    def create(cls, context: SpawnContext, runs: int, leases: int) -> Board:
+    def create(cls, context: SpawnContext, runs: int, leases: int) -> SharedMemory:
         size = _HEADER.size + runs * (_START + _RUN.size) + leases * _LEASE.size
         return cls(context.RawArray(ctypes.c_char, size), runs, leases)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Board, (self.memory, self.runs, self.leases))
+        return (SharedMemory, (self.memory, self.runs, self.leases))
 
     # The worker process writes.
 

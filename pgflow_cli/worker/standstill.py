@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pgflow_cli.repository import Repository
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import SharedMemory
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -23,7 +23,7 @@ class Process(Protocol):
 
     name: str
     worker_id: str
-    board: Board
+    board: SharedMemory
     started: float
     job_types: list[str] | None
     stalled_for: float | None
@@ -44,7 +44,7 @@ class Standstill:
     """
 
     def __init__(
-        self, plan: WorkPlan, processes: Callable[[], Sequence[Process]]
+        self, plan: WorkerOptions, processes: Callable[[], Sequence[Process]]
     ) -> None:
         self._plan, self._processes = plan, processes
         self._pause = plan.lease_seconds / 2

@@ -21,14 +21,14 @@ from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
-from pgflow_cli.worker.background import Maintaining, Upkeep, WakeUps
+from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
 from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Places
 from pgflow_cli.worker.process import (
     CONTEXT,
@@ -64,7 +64,9 @@ class Supervisor:
     after a graceful end.
     """
 
-    def __init__(self, plan: WorkPlan, companions: Sequence[Companion] = ()) -> None:
+    def __init__(
+        self, plan: WorkerOptions, companions: Sequence[Companion] = ()
+    ) -> None:
         self.plan = plan
         self._companions = companions
         self._children: list[Child] = []
@@ -93,8 +95,8 @@ class Supervisor:
         self._places = Places(plan, self._heartbeat.hurry)
         standstill = Standstill(plan, self._living)
         self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
-        self._maintaining = Maintaining(plan, database)
-        self._wake_ups = WakeUps(plan, database, self._wake)
+        self._maintaining = MaintenanceThread(plan, database)
+        self._wake_ups = QueueListener(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)
         self._notices = Notices(plan.notify_socket, plan.watchdog)
 

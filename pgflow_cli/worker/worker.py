@@ -27,11 +27,11 @@ from pgflow_cli.worker.channel import ChannelLost, SupervisorGone, WorkerEnd
 from pgflow_cli.worker.execution import executables
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.execution.threads import OwnThread
-from pgflow_cli.worker.leasing.capacity import Intake
-from pgflow_cli.worker.leasing.loop import Cycle
-from pgflow_cli.worker.leasing.spare import SpareCycle
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board, Control
+from pgflow_cli.worker.leasing.capacity import Capacity
+from pgflow_cli.worker.leasing.loop import LeaseLoop
+from pgflow_cli.worker.leasing.spare import SpareLoop
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import Control, SharedMemory
 
 log = logging.getLogger("pgflow.worker")
 
@@ -47,10 +47,10 @@ class Worker:
 
     def __init__(
         self,
-        plan: WorkPlan,
+        plan: WorkerOptions,
         worker_id: str,
         name: str,
-        board: Board,
+        board: SharedMemory,
         control: Control,
         app: App,
         remaining: Any,
@@ -76,9 +76,9 @@ class Worker:
             exec_environment=plan.exec_environment,
             tracing=spans.consumer(name),
         )
-        self._intake = Intake(plan, board, app, self.slots, remaining)
+        self._intake = Capacity(plan, board, app, self.slots, remaining)
         suspect = plan.suspect
-        kind = Cycle if suspect is None else functools.partial(SpareCycle, suspect)
+        kind = LeaseLoop if suspect is None else functools.partial(SpareLoop, suspect)
         self._repositories = [
             Repository.of(self._database) for _ in range(plan.connections)
         ]
@@ -188,12 +188,12 @@ class Worker:
     def _tell_taken(self, pipe: WorkerEnd) -> None:
         """Say once whether a spare process has taken over its job."""
         [cycle, *_] = self._cycles
-        if isinstance(cycle, SpareCycle) and cycle.taken is not None:
+        if isinstance(cycle, SpareLoop) and cycle.taken is not None:
             if not self._told_taken:
                 pipe.send("taken", cycle.taken)
             self._told_taken = True
 
-    def _start_cycles(self, resting: deque[Cycle]) -> None:
+    def _start_cycles(self, resting: deque[LeaseLoop]) -> None:
         while resting:
             thread = OwnThread(target=resting[0].run, name="pgflow-cycle", daemon=True)
             try:
@@ -229,10 +229,10 @@ class Worker:
 
 
 def main(
-    plan: WorkPlan,
+    plan: WorkerOptions,
     worker_id: str,
     name: str,
-    board: Board,
+    board: SharedMemory,
     control: Control,
     pipe: WorkerEnd,
     remaining: Any,
@@ -274,10 +274,10 @@ def main(
 
 
 def _serve(
-    plan: WorkPlan,
+    plan: WorkerOptions,
     worker_id: str,
     name: str,
-    board: Board,
+    board: SharedMemory,
     control: Control,
     pipe: WorkerEnd,
     remaining: Any,

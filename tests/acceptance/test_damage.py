@@ -20,7 +20,7 @@ from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.jobs import plant
@@ -138,7 +138,7 @@ def test_a_damaged_payload_fails_no_list_that_asks_for_payloads() -> None:
             listed = {job.id for job in jobs.page(500, None).jobs}
             wanted = 20 if jobs.chosen is chosen else 20 + len(bad)
             assert len(listed) == wanted
-        assert Unreadable(repository, WorkPlan(url=url, name="w")).search(None)
+        assert Unreadable(repository, WorkerOptions(url=url, name="w")).search(None)
         assert dead_letters.choose(repository, chosen).job_ids == []
         assert dead_letters.choose(repository, JobFilter()).job_ids == bad
         repository.close()

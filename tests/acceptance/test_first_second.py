@@ -20,8 +20,8 @@ import pgflow_cli
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.worker import channel, supervisor, worker
 from pgflow_cli.worker import process as processes
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board, Control
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import Control, SharedMemory
 from tests.acceptance.conftest import Worker
 from tests.servers import Database
 
@@ -213,10 +213,15 @@ def test_a_signal_to_the_group_ends_no_process_that_starts(
 def test_a_process_whose_supervisor_is_gone_leaves_no_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    plan = WorkPlan(url=NOWHERE, simulate=True, log_format="json", log_level="info")
+    plan = WorkerOptions(
+        url=NOWHERE, simulate=True, log_format="json", log_level="info"
+    )
     ours, theirs = channel.pair()
     ours.close()
-    held = (Board.create(processes.CONTEXT, 8, 8), Control.create(processes.CONTEXT, 8))
+    held = (
+        SharedMemory.create(processes.CONTEXT, 8, 8),
+        Control.create(processes.CONTEXT, 8),
+    )
     process = processes.CONTEXT.Process(
         target=worker.main,
         args=(
@@ -234,7 +239,9 @@ def test_a_process_whose_supervisor_is_gone_leaves_no_traceback(
 def test_a_supervisor_that_fails_leaves_no_process_behind(
     database: Database, monkeypatch: pytest.MonkeyPatch, wait_until: Wait
 ) -> None:
-    plan = WorkPlan(url=DatabaseSettings(database.url).url, simulate=True, processes=2)
+    plan = WorkerOptions(
+        url=DatabaseSettings(database.url).url, simulate=True, processes=2
+    )
     failing = supervisor.Supervisor(plan)
     started: list[psutil.Process] = []
 

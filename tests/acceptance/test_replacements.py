@@ -15,20 +15,20 @@ from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker import channel
 from pgflow_cli.worker.heartbeat import Heartbeat
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
-from pgflow_cli.worker.shared_memory import GONE, Board, Control
+from pgflow_cli.worker.shared_memory import GONE, Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
 from tests.servers import Database
 
 
 @pytest.fixture
-def plan(database: Database) -> WorkPlan:
-    return WorkPlan(url=DatabaseSettings(database.url).url, max_jobs=5)
+def plan(database: Database) -> WorkerOptions:
+    return WorkerOptions(url=DatabaseSettings(database.url).url, max_jobs=5)
 
 
 @pytest.fixture
-def child(plan: WorkPlan) -> Iterator[Child]:
+def child(plan: WorkerOptions) -> Iterator[Child]:
     """A process that hears nothing."""
     process = CONTEXT.Process(target=time.sleep, args=(600,))
     process.start()
@@ -38,7 +38,7 @@ def child(plan: WorkPlan) -> Iterator[Child]:
         name="worker.0",
         plan=plan,
         worker_id=str(uuid.uuid4()),
-        board=Board.create(CONTEXT, runs=1, leases=1),
+        board=SharedMemory.create(CONTEXT, runs=1, leases=1),
         control=Control.create(CONTEXT, 1),
         pipe=ours,
         process=process,
@@ -52,7 +52,7 @@ def child(plan: WorkPlan) -> Iterator[Child]:
 
 
 def test_what_an_operator_takes_back_is_taken_back(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     """The row counts, whatever the supervisor believed before."""
     repository = Repository.of(DatabaseSettings(database.url))
@@ -71,7 +71,7 @@ def test_what_an_operator_takes_back_is_taken_back(
 
 
 def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
@@ -91,7 +91,7 @@ def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
 
 
 def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
@@ -105,7 +105,7 @@ def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
 
 
 def test_what_replaces_a_process_that_retires_is_not_quiet(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
@@ -119,7 +119,7 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
 
 
 def test_processes_that_die_at_once_leave_a_row_that_says_so(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     """Until one is ready again; and it is as quiet as the row said it was to be."""
     repository = Repository.of(DatabaseSettings(database.url))
@@ -153,7 +153,7 @@ def test_processes_that_die_at_once_leave_a_row_that_says_so(
 
 
 def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
-    database: Database, plan: WorkPlan, child: Child
+    database: Database, plan: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
     supervisor = Supervisor(plan)
@@ -168,7 +168,7 @@ def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
 
 
 def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
-    plan: WorkPlan, child: Child
+    plan: WorkerOptions, child: Child
 ) -> None:
     """Long before its deadline: its job runs elsewhere, and its neighbours cannot."""
     supervisor = Supervisor(plan)
@@ -193,7 +193,7 @@ def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
 
 
 def test_a_process_killed_for_its_deadline_takes_no_lock_along(
-    plan: WorkPlan, child: Child
+    plan: WorkerOptions, child: Child
 ) -> None:
     """What is left to lease is counted under a lock that all processes share."""
     supervisor = Supervisor(plan)

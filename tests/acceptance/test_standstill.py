@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan
+from pgflow_cli.models.jobs import LeasedJob, LeaseRequest, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker import channel, process
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
-from pgflow_cli.worker.shared_memory import Board, Control
+from pgflow_cli.worker.shared_memory import Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
 from tests.jobs import attempts_of, plant, status_of
 from tests.servers import Database
@@ -31,7 +31,7 @@ LONG = 3600.0
 
 @pytest.fixture
 def supervisor(database: Database) -> Supervisor:
-    return Supervisor(WorkPlan(url=DatabaseSettings(database.url).url))
+    return Supervisor(WorkerOptions(url=DatabaseSettings(database.url).url))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
         name="w",
         plan=supervisor.plan,
         worker_id=str(uuid.uuid4()),
-        board=Board.create(CONTEXT, runs=3, leases=3),
+        board=SharedMemory.create(CONTEXT, runs=3, leases=3),
         control=Control.create(CONTEXT, 3),
         pipe=ours,
         process=sleeper,
@@ -62,7 +62,7 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
 
 def lease(repository: Repository, child: Child) -> list[LeasedJob]:
     """Lease all there is in the name of a process."""
-    request = Cycle(
+    request = LeaseRequest(
         worker_id=child.worker_id,
         worker_name=child.name,
         code_version=None,

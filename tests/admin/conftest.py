@@ -12,7 +12,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.admin import application, problems
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.repository import Repository
 from tests.admin.planting import Planted, plant_everything
@@ -32,7 +32,7 @@ def making_clients(database: Database) -> Iterator[MakesClients]:
     services: list[Service] = []
 
     def make(**settings: Any) -> Client:
-        plan = AdminPlan(**{"url": database.url, "access_log": False, **settings})
+        plan = AdminOptions(**{"url": database.url, "access_log": False, **settings})
         services.append(Service(plan))
         return Client(application.application(services[-1]))
 

@@ -25,7 +25,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from pgflow_cli.admin import application as api
 from pgflow_cli.admin import replay_runner
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
@@ -78,7 +78,7 @@ def service_of(url: str) -> Service:
     depends on the machine.
     """
     with mock.patch.object(replay_runner, "MOST", 10_000):
-        return Service(AdminPlan(url=url, access_log=False, api_tokens=(TOKEN,)))
+        return Service(AdminOptions(url=url, access_log=False, api_tokens=(TOKEN,)))
 
 
 def fuzz(

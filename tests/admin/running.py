@@ -11,7 +11,7 @@ import threading
 from waitress import wasyncore
 
 from pgflow_cli.admin import application, server
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 
 SOON = 15.0  # seconds in which everything here happens, on a slow machine, too
@@ -20,7 +20,7 @@ SOON = 15.0  # seconds in which everything here happens, on a slow machine, too
 class Running:
     """An admin server that answers on a real socket, in a thread of this process."""
 
-    def __init__(self, plan: AdminPlan) -> None:
+    def __init__(self, plan: AdminOptions) -> None:
         self.service = Service(plan)
         self._bound = server.listening(plan)
         self.port: int = self._bound.getsockname()[1]

@@ -17,7 +17,7 @@ from werkzeug.test import Client
 
 from pgflow_cli.admin import events as changes
 from pgflow_cli.admin.events import EVERYTHING, KEPT, Event, Subscriber
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
@@ -75,7 +75,7 @@ def serve(database: Database) -> Iterator[Serves]:
 
     def start(**settings: Any) -> Running:
         own = {"url": database.url, "port": 0, "access_log": False, **settings}
-        running.append(Running(AdminPlan(**own)))
+        running.append(Running(AdminOptions(**own)))
         return running[-1]
 
     yield start

@@ -16,7 +16,7 @@ from pgflow_cli.admin import pool as pools
 from pgflow_cli.admin.cache import Glances
 from pgflow_cli.admin.pool import Pool
 from pgflow_cli.errors import DatabaseUnavailable
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.repository import Database as Settings
 from tests.jobs import plant
 from tests.private_servers import stalling_proxy
@@ -54,7 +54,7 @@ def test_a_connection_that_has_fallen_silent_is_found_out_before_a_change_waits_
         pool.close()
 
 
-def names(taken: Census) -> list[str]:
+def names(taken: QueueReport) -> list[str]:
     return [status.queue for status in taken.queues]
 
 

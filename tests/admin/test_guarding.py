@@ -15,7 +15,7 @@ from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.admin import application
 from pgflow_cli.admin.application import HEADERS, Application
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.security import COOKIE, Guard, Keyring, Role
 from pgflow_cli.admin.service import Service
@@ -249,7 +249,7 @@ def test_a_browser_is_told_to_run_and_load_nothing_but_our_own_files(
 
 
 def test_only_digests_of_tokens_are_kept() -> None:
-    guard = Guard(AdminPlan("postgresql://", api_tokens=(TOKEN, READER)))
+    guard = Guard(AdminOptions("postgresql://", api_tokens=(TOKEN, READER)))
     held = repr(vars(guard.keyring))
     for token in (TOKEN, READER):
         assert token not in held
@@ -282,7 +282,7 @@ class Faults:
             Route("GET", "/read", handler, "Fails.", role=Role.NOBODY),
             Route("POST", "/write", handler, "Fails.", role=Role.NOBODY),
         ]
-        self.service = Service(AdminPlan(url=url))
+        self.service = Service(AdminOptions(url=url))
         self.client = Client(Application(self.service, routes))
 
 
@@ -416,7 +416,7 @@ def test_payloads_are_in_no_answer_but_those_that_were_asked_for(
 def test_the_sessions_of_readers_are_read_only(
     database: Database, connection: psycopg.Connection[Any]
 ) -> None:
-    service = Service(AdminPlan(url=database.url))
+    service = Service(AdminOptions(url=database.url))
     epoch = "select to_jsonb(each) from pgflow.database_identity as each"
     before = connection.execute(epoch).fetchone()
     try:

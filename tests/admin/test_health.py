@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import Client
 
 from pgflow_cli.admin import application
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as Settings
@@ -38,7 +38,7 @@ def beside(
     request: pytest.FixtureRequest, database: Database, supervisor: Supervisor
 ) -> Iterator[Client]:
     """A client of a server beside that supervisor."""
-    plan = AdminPlan(url=database.url, access_log=False, probe_only=request.param)
+    plan = AdminOptions(url=database.url, access_log=False, probe_only=request.param)
     service = Service(plan, beat=supervisor.turned_at)
     yield Client(application.application(service))
     service.end()
@@ -59,7 +59,7 @@ def test_a_server_is_as_well_as_its_supervisors_loop(
 def test_without_our_schema_a_server_lives_and_is_not_ready(
     empty_database: Database,
 ) -> None:
-    service = Service(AdminPlan(url=empty_database.url, access_log=False))
+    service = Service(AdminOptions(url=empty_database.url, access_log=False))
     client = Client(application.application(service))
     try:
         assert client.get("/health").text == "ok"

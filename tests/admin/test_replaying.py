@@ -13,7 +13,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from pgflow_cli.admin import application, replay_runner
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.audit import Operator
@@ -530,7 +530,7 @@ def test_a_server_that_ends_leaves_its_plan_to_be_resumed(
     database: Database, connection: Connection, client: Client, wait_until: Waits
 ) -> None:
     plant_dead(connection, 20)
-    service = Service(AdminPlan(url=database.url, access_log=False))
+    service = Service(AdminOptions(url=database.url, access_log=False))
     plan_id = run(Client(application.application(service)), all=True, canary=2)
     wait_until(lambda: created(connection) == 2, "the canary is created")
     service.end()

@@ -28,7 +28,7 @@ import psutil
 import psycopg
 
 from pgflow_cli.admin import server as admin_server
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import JobFilter
@@ -317,7 +317,7 @@ def scrape(port: int) -> float:
 @contextmanager
 def hello() -> Iterator[int]:
     """Serve the least that werkzeug can on our waitress; yield its port."""
-    plan = AdminPlan(url="", port=0)
+    plan = AdminOptions(url="", port=0)
     bound = admin_server.listening(plan)
     process = get_context("fork").Process(target=_serve_hello, args=(plan, bound))
     process.start()
@@ -329,7 +329,7 @@ def hello() -> Iterator[int]:
         bound.close()
 
 
-def _serve_hello(plan: AdminPlan, bound: socket.socket) -> None:
+def _serve_hello(plan: AdminOptions, bound: socket.socket) -> None:
     from werkzeug.wrappers import Request, Response  # noqa: PLC0415
 
     @Request.application

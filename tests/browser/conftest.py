@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from pgflow_cli.admin.options import AdminPlan
+from pgflow_cli.admin.options import AdminOptions
 from tests.admin.running import Running
 from tests.browser.town import Connection, Town, plant_town
 from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Visits
@@ -69,7 +69,7 @@ def serve_admin(database: Database) -> Iterator[Serves]:
     running: list[Running] = []
 
     def start(**settings: Any) -> Running:
-        plan = AdminPlan(url=database.url, port=0, **settings)
+        plan = AdminOptions(url=database.url, port=0, **settings)
         running.append(Running(plan))
         return running[-1]
 
@@ -84,7 +84,7 @@ def showing(
 ) -> Iterator[Shown]:
     """Serve a town of its own, for tests that change nothing in it."""
     with cloned(server, template) as made:
-        served = Running(AdminPlan(url=made.url, port=0))
+        served = Running(AdminOptions(url=made.url, port=0))
         try:
             yield Shown(plant(made.connect()), served)
         finally:

@@ -19,7 +19,7 @@ import pytest
 
 from pgflow_cli import repository
 from pgflow_cli.inspection.diagnosis import checks
-from pgflow_cli.inspection.diagnosis.checks import Patient
+from pgflow_cli.inspection.diagnosis.checks import Doctor
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, expire_leases, plant
 from tests.private_servers import a_standby, pgbouncer
@@ -572,7 +572,7 @@ def test_a_server_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
 
 def test_a_connection_that_is_set_up_wrongly_is_named(tmp_path: Path) -> None:
     database = repository.Database(f"postgres:///?host={tmp_path}&sslmode=x")
-    found = checks._reach(Patient(repository.Repository.of(database)))
+    found = checks._reach(Doctor(repository.Repository.of(database)))
     assert found.detail.startswith("sslmode in the database URL is wrong")
     assert found.command == "Correct sslmode in the database URL, or leave it out."
 

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
-from pgflow_cli.models.jobs import Cycle, EndedJob, LeasedJob, Scan
+from pgflow_cli.models.jobs import EndedJob, LeasedJob, LeaseRequest, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from pgflow_cli.worker import dead_processes
 from pgflow_cli.worker.background import Upkeep
 from pgflow_cli.worker.dead_processes import Burial, Graveyard
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from tests.jobs import attempts_of, expire_leases, new_worker, plant, status_of
 from tests.repository.test_reaping import poison
 from tests.servers import Database
@@ -30,7 +30,7 @@ SECONDS = 30.0
 
 def lease(repository: Repository, worker_id: str = DEAD) -> list[LeasedJob]:
     """Lease all there is, as a process does whose statement is late."""
-    request = Cycle(
+    request = LeaseRequest(
         worker_id=worker_id,
         worker_name="dead",
         code_version=None,
@@ -205,7 +205,7 @@ def test_only_a_process_buried_just_now_keeps_its_supervisor(clock: Clock) -> No
 @pytest.fixture
 def upkeep(database: Database) -> Upkeep:
     settings = DatabaseSettings(database.url)
-    return Upkeep(WorkPlan(url=settings.url, lease_seconds=SECONDS), settings)
+    return Upkeep(WorkerOptions(url=settings.url, lease_seconds=SECONDS), settings)
 
 
 def test_a_supervisor_that_ends_looks_once_more(

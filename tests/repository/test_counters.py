@@ -11,7 +11,7 @@ import pytest
 
 from pgflow_cli import App
 from pgflow_cli.errors import DatabaseUnavailable
-from pgflow_cli.models.jobs import Cycle, Scan
+from pgflow_cli.models.jobs import LeaseRequest, Scan
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.testing import drain
@@ -47,7 +47,7 @@ def rates(connection: Connection, column: str) -> int:
 
 
 def lease(repository: Repository, worker_id: str, queue: str = "default") -> list[Any]:
-    request = Cycle(
+    request = LeaseRequest(
         worker_id=worker_id,
         worker_name="w",
         code_version=None,

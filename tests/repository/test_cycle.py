@@ -13,9 +13,9 @@ import pytest
 
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import (
-    Cycle,
-    CycleReply,
     LeasedJob,
+    LeaseReply,
+    LeaseRequest,
     Scan,
     Settlement,
     Suspect,
@@ -28,7 +28,7 @@ from tests.servers import Database
 Connection = psycopg.Connection[Any]
 WORKER = new_worker()
 
-IDLE = Cycle(
+IDLE = LeaseRequest(
     worker_id=WORKER,
     worker_name="worker-1",
     code_version="abc",
@@ -49,7 +49,7 @@ def lease(repository: Repository, room: int = 100, **changes: Any) -> list[Lease
 
 def settle(
     repository: Repository, *settlements: Settlement, **changes: Any
-) -> CycleReply:
+) -> LeaseReply:
     return repository.leases.settle_and_lease(
         replace(IDLE, settlements=list(settlements), **changes)
     )

@@ -16,15 +16,21 @@ import psycopg
 import pytest
 
 from pgflow_cli import App
-from pgflow_cli.models.jobs import Cycle as CycleRequest
-from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import (
+    FirstDue,
+    LeasedJob,
+    LeaseReply,
+    LeaseRequest,
+    Scan,
+    Settlement,
+)
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing import capacity
-from pgflow_cli.worker.leasing.capacity import Intake
-from pgflow_cli.worker.leasing.loop import Cycle
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.leasing.capacity import Capacity
+from pgflow_cli.worker.leasing.loop import LeaseLoop
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import SharedMemory
 from tests.jobs import audit, new_worker, plant
 
 Connection = psycopg.Connection[Any]
@@ -41,18 +47,18 @@ class Told:
         self.sent: list[str] = []
         self.in_vain = 0
 
-    def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+    def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
         self.sent.append("settle_and_lease")
         reply = self._repository.leases.settle_and_lease(cycle)
         if cycle.room and not reply.jobs:
             self.in_vain += due(self._connection) > 0
         return reply
 
-    def look_behind(self, cycle: CycleRequest) -> list[FirstDue]:
+    def look_behind(self, cycle: LeaseRequest) -> list[FirstDue]:
         self.sent.append("look_behind")
         return self._repository.leases.look_behind(cycle)
 
-    def lease_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
+    def lease_limited(self, cycle: LeaseRequest) -> list[LeasedJob]:
         self.sent.append("lease_limited")
         return self._repository.leases.lease_limited(cycle)
 
@@ -71,18 +77,18 @@ class Process:
         poll: float = NEVER,
         concurrency: int = 50,
     ) -> None:
-        plan = WorkPlan(
+        plan = WorkerOptions(
             url="", queues=None, poll=poll, concurrency=concurrency,
             batch_size=concurrency, lease_seconds=600.0,
         )  # fmt: skip
         context = multiprocessing.get_context("spawn")
-        board = Board.create(context, plan.places, plan.places)
+        board = SharedMemory.create(context, plan.places, plan.places)
         board.renew(time.monotonic())
         self.slots = Slots(concurrency, board, lambda _: [])
-        self.intake = Intake(plan, board, app, self.slots, None)
+        self.intake = Capacity(plan, board, app, self.slots, None)
         worker = new_worker()
         self.cycles = [
-            Cycle(
+            LeaseLoop(
                 self.intake, repository, worker_id=worker, worker_name="worker-1",
                 primary=number == 0,
             )
@@ -307,7 +313,7 @@ class Neighbour:
         limit(connection, 1)
         plant(connection)
         self._repository = repository
-        self._cycle = CycleRequest(
+        self._cycle = LeaseRequest(
             worker_id=new_worker(), worker_name="neighbour", code_version=None,
             batch_id=new_worker(), lease_seconds=600.0, queues=None, job_types=None,
             room=1, scan=Scan(), settlements=[], closed=[],

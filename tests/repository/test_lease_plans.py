@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgflow_cli.models.jobs import Cycle, CycleReply, Scan
+from pgflow_cli.models.jobs import LeaseReply, LeaseRequest, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.session import STEADY, Sent
@@ -103,7 +103,7 @@ def test_a_lease_touches_each_of_many_queues_a_few_times(
 
     monkeypatch.setattr(repository.link, "together", noted)
     position = "2000-01-01 00:00:00.000000", str(uuid.UUID(int=0))
-    cycle = Cycle(
+    cycle = LeaseRequest(
         worker_id=new_worker(),
         worker_name="worker-1",
         code_version="abc",
@@ -117,7 +117,7 @@ def test_a_lease_touches_each_of_many_queues_a_few_times(
         closed=[],
     )
     repository.leases.look_behind(cycle)
-    reply: CycleReply = repository.leases.settle_and_lease(cycle)
+    reply: LeaseReply = repository.leases.settle_and_lease(cycle)
     repository.close()
     assert len(reply.jobs) == 10
     found = {one.name: explain(connection, one) for one in sent}

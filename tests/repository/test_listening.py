@@ -13,8 +13,8 @@ from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Listener
 from pgflow_cli.worker import background
-from pgflow_cli.worker.background import WakeUps
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.background import QueueListener
+from pgflow_cli.worker.options import WorkerOptions
 from tests.private_servers import pgbouncer, stalling_proxy
 from tests.servers import Database
 
@@ -86,7 +86,9 @@ def test_a_pause_of_the_process_costs_a_worker_its_line_for_a_moment_only(
     monkeypatch.setattr(background, "Listener", Known)
     wakes: list[None] = []
     settings = Settings(database.url, call_timeout=10.0)
-    wake_ups = WakeUps(WorkPlan(url=settings.url), settings, lambda: wakes.append(None))
+    wake_ups = QueueListener(
+        WorkerOptions(url=settings.url), settings, lambda: wakes.append(None)
+    )
     thread = threading.Thread(target=wake_ups.run)
     thread.start()
     try:
@@ -119,11 +121,13 @@ def test_a_deaf_line_is_tested_again_until_it_delivers(
             return answers.pop() if answers else super().hears_itself(patience)
 
     monkeypatch.setattr(background, "Listener", DeafAtFirst)
-    monkeypatch.setattr(WakeUps, "RETEST", 0.01)
+    monkeypatch.setattr(QueueListener, "RETEST", 0.01)
     caplog.set_level(logging.INFO)
     wakes: list[None] = []
     settings = Settings(database.url, call_timeout=10.0)
-    wake_ups = WakeUps(WorkPlan(url=settings.url), settings, lambda: wakes.append(None))
+    wake_ups = QueueListener(
+        WorkerOptions(url=settings.url), settings, lambda: wakes.append(None)
+    )
     thread = threading.Thread(target=wake_ups.run)
     thread.start()
     try:

@@ -25,7 +25,7 @@ def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "MOST_QUEUES", MOST)
 
 
-def names(taken: queues.Census) -> list[str]:
+def names(taken: queues.QueueReport) -> list[str]:
     return [status.queue for status in taken.queues]
 
 

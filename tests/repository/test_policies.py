@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from pgflow_cli.models.jobs import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import LeaseRequest, Scan, Settlement
 from pgflow_cli.repository import Database, Repository
 from tests.jobs import audit, expire_leases, new_worker, plant
 
 
-def asking(room=100, **more) -> Cycle:
+def asking(room=100, **more) -> LeaseRequest:
     """A cycle that leases from every queue."""
     return replace(
-        Cycle(
+        LeaseRequest(
             worker_id=new_worker(),
             worker_name="trial",
             code_version=None,

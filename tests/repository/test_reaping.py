@@ -11,7 +11,7 @@ import pytest
 from pgflow_cli.errors import LeasesRefused, PermissionDenied
 from pgflow_cli.maintenance import reap
 from pgflow_cli.maintenance.reap import Reaper, end_leases
-from pgflow_cli.models.jobs import Cycle, LeasedJob, Scan
+from pgflow_cli.models.jobs import LeasedJob, LeaseRequest, Scan
 from pgflow_cli.repository import Repository
 from tests.jobs import audit, expire_leases, new_worker, plant, status_of
 
@@ -23,7 +23,7 @@ def lease_each(repository: Repository, count: int) -> list[LeasedJob]:
     """Lease jobs, each under a lease of its own."""
     jobs = []
     for _ in range(count):
-        request = Cycle(
+        request = LeaseRequest(
             worker_id=WORKER,
             worker_name="worker-1",
             code_version=None,

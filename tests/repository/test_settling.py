@@ -18,17 +18,16 @@ import pytest
 
 from pgflow_cli.errors import OutcomeUnknown
 from pgflow_cli.handlers import App, Fail, Job
-from pgflow_cli.models.jobs import Cycle as CycleRequest
-from pgflow_cli.models.jobs import CycleReply, LeasedJob
+from pgflow_cli.models.jobs import LeasedJob, LeaseReply, LeaseRequest
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing import outcomes
-from pgflow_cli.worker.leasing.capacity import Intake
-from pgflow_cli.worker.leasing.loop import Cycle
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.leasing.capacity import Capacity
+from pgflow_cli.worker.leasing.loop import LeaseLoop
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import SharedMemory
 from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
 from tests.servers import Database
 
@@ -70,18 +69,18 @@ class Process:
     """A worker process's cycle, slots and board; a test turns it."""
 
     def __init__(self, repository: Repository, **settings: Any) -> None:
-        self.plan = WorkPlan(
+        self.plan = WorkerOptions(
             "", **{"queues": None, "poll": 0.01, "concurrency": 2, **settings}
         )
         context = multiprocessing.get_context("spawn")
         places = self.plan.places
-        self.board = Board.create(context, runs=places, leases=places)
+        self.board = SharedMemory.create(context, runs=places, leases=places)
         self.board.renew(time.monotonic())
         self.slots = Slots(self.plan.concurrency, self.board, lambda _: [])
         remaining = context.Value("q", -1)
-        self.intake = Intake(self.plan, self.board, app, self.slots, remaining)
+        self.intake = Capacity(self.plan, self.board, app, self.slots, remaining)
         self.worker_id = new_worker()
-        self.cycle = Cycle(
+        self.cycle = LeaseLoop(
             self.intake,
             repository,
             worker_id=self.worker_id,
@@ -456,7 +455,7 @@ def test_a_place_stays_taken_until_the_settlement_is_confirmed(
     seen: list[list[str]] = []
 
     class Watched(Leases):
-        def settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+        def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
             reply = super().settle_and_lease(cycle)
             if cycle.settlements:
                 seen.append([run.job_id for run in worker.board.unsettled()])
@@ -482,21 +481,21 @@ class Severed(Repository):
         self._lease_limited = self.leases.lease_limited
         self.leases.settle_and_lease = self._settle_and_lease  # type: ignore[method-assign]
         self.leases.lease_limited = self._lease_from_limited  # type: ignore[method-assign]
-        self.wanted: Callable[[CycleRequest], bool] = lambda _: False
+        self.wanted: Callable[[LeaseRequest], bool] = lambda _: False
         self.limited = False  # whether it is a lease from queues with a limit
-        self.cut: list[CycleRequest] = []
+        self.cut: list[LeaseRequest] = []
 
-    def _settle_and_lease(self, cycle: CycleRequest) -> CycleReply:
+    def _settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
         if not self.limited:
             self._perhaps_cut(cycle)
         return self._lease(cycle)
 
-    def _lease_from_limited(self, cycle: CycleRequest) -> list[LeasedJob]:
+    def _lease_from_limited(self, cycle: LeaseRequest) -> list[LeasedJob]:
         if self.limited:
             self._perhaps_cut(cycle)
         return self._lease_limited(cycle)
 
-    def _perhaps_cut(self, cycle: CycleRequest) -> None:
+    def _perhaps_cut(self, cycle: LeaseRequest) -> None:
         if not self.cut and self.wanted(cycle):
             self.cut.append(cycle)
             raise OutcomeUnknown("no answer within 3.3 s")
@@ -627,9 +626,9 @@ def test_an_outage_in_the_middle_of_refused_outcomes_settles_each_once(
     refuse(connection, "job_attempts", "new.error_code = 'NON_RETRYABLE'")
     jobs = [*plant(connection, 3), *plant(connection, 1, job_type="hopeless")]
     # The one after the first that was settled alone.
-    alone: list[CycleRequest] = []
+    alone: list[LeaseRequest] = []
 
-    def second_alone(cycle: CycleRequest) -> bool:
+    def second_alone(cycle: LeaseRequest) -> bool:
         if len(cycle.settlements) == 1 and not cycle.room:
             alone.append(cycle)
         return len(alone) == 2

@@ -12,9 +12,9 @@ import pytest
 from pgflow_cli.inspection.explanation import explain
 from pgflow_cli.models.jobs import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.shared_memory import SharedMemory
 from pgflow_cli.worker.standstill import Standstill
 from tests.acceptance.test_suspects import lose
 from tests.jobs import (
@@ -199,7 +199,9 @@ class Process:
 
     name: str = "w"
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    board: Board = field(default_factory=lambda: Board.create(CONTEXT, 1, 1))
+    board: SharedMemory = field(
+        default_factory=lambda: SharedMemory.create(CONTEXT, 1, 1)
+    )
     started: float = 0.0
     job_types: list[str] | None = field(default_factory=lambda: ["noop"])
     stalled_for: float | None = None
@@ -250,7 +252,7 @@ def test_a_process_is_stalled_when_due_jobs_wait_for_it(
     plant(connection)
     situation(connection)
     process = Process(**changes)
-    watch = Standstill(WorkPlan(""), lambda: [process])
+    watch = Standstill(WorkerOptions(""), lambda: [process])
     watch.look(repository)
     assert process.stalled_for is None, "one look is none"
     for worker_id in watch._since:
@@ -265,7 +267,7 @@ def test_a_process_that_leases_or_is_full_is_not_stalled(
 ) -> None:
     plant(connection)
     process = Process()
-    watch = Standstill(WorkPlan(""), lambda: [process])
+    watch = Standstill(WorkerOptions(""), lambda: [process])
     watch.look(repository)
     watch._since[process.worker_id] -= 30.0
     watch.look(repository)

@@ -17,7 +17,7 @@ from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import dead_letters, replay_request
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from tests.jobs import attempts_of, plant, status_of
 from tests.repository.test_settling import Process
 from tests.servers import Database, Server
@@ -37,7 +37,7 @@ def damaged(repository: Repository, connection: Connection) -> list[str]:
 
 
 def unreadable(repository: Repository, **settings: Any) -> Unreadable:
-    return Unreadable(repository, WorkPlan(url="", name="w", **settings))
+    return Unreadable(repository, WorkerOptions(url="", name="w", **settings))
 
 
 def letters(connection: Connection) -> list[tuple[Any, ...]]:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.jobs import CycleReply, EndedJob, Scan, Settlement, Suspect
+from pgflow_cli.models.jobs import EndedJob, LeaseReply, Scan, Settlement, Suspect
 from pgflow_cli.repository import Database, Repository
 from tests.trials import world
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
@@ -102,7 +102,7 @@ class Bench:
             other.rollback()
 
     @staticmethod
-    def told(reply: CycleReply) -> str:
+    def told(reply: LeaseReply) -> str:
         jobs = _names(job.job_id for job in reply.jobs)
         told = [f"leased {jobs}"] if jobs else []
         told += [f"lost {_names(reply.lost)}"] if reply.lost else []

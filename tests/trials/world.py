@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli.models.jobs import Cycle, Scan, Settlement
+from pgflow_cli.models.jobs import LeaseRequest, Scan, Settlement
 
 Connection = psycopg.Connection[Any]
 
@@ -200,7 +200,7 @@ def name_of(job_id: str) -> str:
     return next((name for name, known in JOB.items() if known == job_id), "another")
 
 
-def cycle(*settlements: Settlement, **changes: Any) -> Cycle:
+def cycle(*settlements: Settlement, **changes: Any) -> LeaseRequest:
     """Return a turn of the worker that holds the lease; it leases nothing."""
     fields: dict[str, Any] = {
         "worker_id": WORKER,
@@ -215,7 +215,7 @@ def cycle(*settlements: Settlement, **changes: Any) -> Cycle:
         "settlements": list(settlements),
         "closed": [],
     }
-    return Cycle(**{**fields, **changes})
+    return LeaseRequest(**{**fields, **changes})
 
 
 def success(name: str, **changes: Any) -> Settlement:

@@ -7,11 +7,11 @@ import multiprocessing
 import time
 import uuid
 
-from pgflow_cli.worker.shared_memory import GONE, Board
+from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 
-def board() -> Board:
-    return Board.create(multiprocessing.get_context("spawn"), runs=2, leases=3)
+def board() -> SharedMemory:
+    return SharedMemory.create(multiprocessing.get_context("spawn"), runs=2, leases=3)
 
 
 def new_id() -> str:
@@ -102,7 +102,7 @@ def test_a_place_that_is_half_written_is_passed_over() -> None:
 
 def test_both_processes_see_the_same_board() -> None:
     context = multiprocessing.get_context("spawn")
-    shown, lease = Board.create(context, runs=1, leases=1), new_id()
+    shown, lease = SharedMemory.create(context, runs=1, leases=1), new_id()
     process = context.Process(target=_hold, args=(shown, lease))
     process.start()
     process.join()
@@ -110,7 +110,7 @@ def test_both_processes_see_the_same_board() -> None:
     assert shown.turned_at() > 0
 
 
-def _hold(shown: Board, lease: str) -> None:
+def _hold(shown: SharedMemory, lease: str) -> None:
     shown.turn()
     shown.hold(lease, 1.0)
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Place, Position
+from pgflow_cli.models.jobs import FirstDue, LeasedJob, LeaseReply, Place, Position
 from pgflow_cli.worker.leasing.cursors import Cursors, Started
 
 DAY = datetime(2026, 1, 1)
@@ -35,8 +35,8 @@ def job(
     )  # fmt: skip
 
 
-def reply(*jobs: LeasedJob, now: int = 9_000) -> CycleReply:
-    return CycleReply(scanned_at=at(now), lost=[], jobs=list(jobs))
+def reply(*jobs: LeasedJob, now: int = 9_000) -> LeaseReply:
+    return LeaseReply(scanned_at=at(now), lost=[], jobs=list(jobs))
 
 
 def first(

@@ -16,8 +16,8 @@ from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.models.queues import (
     ArrivalMeasure,
     ClusterFacts,
-    Measures,
-    QueueMeasure,
+    ClusterSnapshot,
+    QueueRow,
     RateMeasure,
 )
 from pgflow_cli.models.workers import WorkerProcess
@@ -29,7 +29,7 @@ CLUSTER = ClusterFacts(
 WORKER = WorkerProcess(
     "w", "h", 1, True, 0.1, False, 32, 21, ["emails", "default"], None, None
 )
-EMAILS = QueueMeasure(
+EMAILS = QueueRow(
     "emails", 10_000, 1204, 88, 0, 10, 198, 252.0, 3.0, 0, False,
     10, None, None, None, None, None, None, None,
 )  # fmt: skip
@@ -43,12 +43,12 @@ REPORTS = replace(
 )  # fmt: skip
 
 
-def look(*queues: QueueMeasure, skew: float = 0.003, **cluster: object) -> Look:
+def look(*queues: QueueRow, skew: float = 0.003, **cluster: object) -> Look:
     rate = RateMeasure(
         "emails", 60.0, 546, 310, 198, 0, 1054, 432, 50.0,
         [0, 0, 0, 0, 1054, *[0] * 10], [10, 20, 30, 40, 50, 60],
     )  # fmt: skip
-    measures = Measures(
+    measures = ClusterSnapshot(
         replace(CLUSTER, **cluster),
         list(queues or (EMAILS, DEFAULT, REPORTS)),
         {"emails": rate},

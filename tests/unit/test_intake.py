@@ -12,9 +12,9 @@ import pytest
 from pgflow_cli.handlers import App
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing import capacity
-from pgflow_cli.worker.leasing.capacity import Intake, left_to_lease
-from pgflow_cli.worker.options import WorkPlan
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.leasing.capacity import Capacity, left_to_lease
+from pgflow_cli.worker.options import WorkerOptions
+from pgflow_cli.worker.shared_memory import SharedMemory
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -25,16 +25,16 @@ def remaining() -> Any:
 
 
 @pytest.fixture
-def taking(remaining: Any) -> Intake:
-    plan = WorkPlan(url="", max_jobs=5, concurrency=4, name=str(uuid.uuid4()))
-    board = Board.create(CONTEXT, runs=4, leases=4)
+def taking(remaining: Any) -> Capacity:
+    plan = WorkerOptions(url="", max_jobs=5, concurrency=4, name=str(uuid.uuid4()))
+    board = SharedMemory.create(CONTEXT, runs=4, leases=4)
     board.renew(time.monotonic())
     app = App()
     app.handler("quick")(lambda job: None)
-    return Intake(plan, board, app, Slots(4, board, lambda _: []), remaining)
+    return Capacity(plan, board, app, Slots(4, board, lambda _: []), remaining)
 
 
-def test_no_more_is_reserved_than_is_left(taking: Intake, remaining: Any) -> None:
+def test_no_more_is_reserved_than_is_left(taking: Capacity, remaining: Any) -> None:
     assert taking.reserve(0) == 5
     assert taking.reserve(0) == 0
     taking.confirm(5, 0, leased=2)
@@ -42,7 +42,7 @@ def test_no_more_is_reserved_than_is_left(taking: Intake, remaining: Any) -> Non
 
 
 def test_a_holder_of_the_count_that_is_frozen_holds_up_no_thread(
-    taking: Intake, remaining: Any, monkeypatch: pytest.MonkeyPatch
+    taking: Capacity, remaining: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity, "LOCKED", 0.01)
     room = taking.reserve(0)

@@ -16,7 +16,7 @@ from pgflow_cli.handlers.outcomes import SUCCEEDED
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.leasing.doubts import LOOK, Doubts
 from pgflow_cli.worker.leasing.settlement import settlement_of
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 from tests.unit.leased_jobs import leased
 
 app = App()
@@ -108,7 +108,7 @@ def test_a_process_waits_for_a_lease_of_doubt_before_it_ends() -> None:
 
 
 def test_a_process_has_places_for_all_that_its_connections_may_hold() -> None:
-    plan = WorkPlan("", concurrency=8, batch_size=256, connections=2)
+    plan = WorkerOptions("", concurrency=8, batch_size=256, connections=2)
     assert plan.places == 2 * (8 + 4 * 256) + 1
     # With slots enough for more than the batches, as many jobs wait as run.
     assert replace(plan, concurrency=2000).places == 2 * (2000 + 2000) + 1

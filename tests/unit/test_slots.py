@@ -17,7 +17,7 @@ import pytest
 from pgflow_cli.handlers import CANCELED, App, Job
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.execution.slots import Slots
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.shared_memory import SharedMemory
 from tests.unit.leased_jobs import leased
 
 LEASE = str(uuid.uuid4())
@@ -38,7 +38,7 @@ def slots() -> Iterator[Callable[..., Slots]]:
 
     def make(concurrency: int) -> Slots:
         context = multiprocessing.get_context("spawn")
-        board = Board.create(context, runs=500, leases=1)
+        board = SharedMemory.create(context, runs=500, leases=1)
         board.hold(LEASE, time.monotonic() + 3600)
         made.append(Slots(concurrency, board, lambda _: []))
         return made[-1]

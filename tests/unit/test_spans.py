@@ -26,7 +26,7 @@ from pgflow_cli.handlers import App, Fail, Handler, Job, Snooze
 from pgflow_cli.telemetry import spans
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.execution.slots import Slots
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.shared_memory import SharedMemory
 from tests.unit.leased_jobs import leased
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -53,7 +53,7 @@ def work(wait_until: Wait) -> Iterator[Callable[..., list[Run]]]:
 
     def run(app: App | Handler, job_type: str, **row: Any) -> list[Run]:
         context = multiprocessing.get_context("spawn")
-        board = Board.create(context, runs=1, leases=1)
+        board = SharedMemory.create(context, runs=1, leases=1)
         board.hold(LEASE, time.monotonic() + 3600)
         slots = Slots(1, board, lambda _: [], tracing=spans.consumer("worker-1"))
         made.append(slots)

@@ -16,7 +16,7 @@ WELL = Status("worker-1", 7, 1, turned_ago=0.1, heard_ago=3.0)
 
 
 def test_a_worker_that_leases_nothing_though_jobs_wait_is_not_ready(tmp_path):
-    StatusFile("w", [tmp_path]).write([Board()], stalled_for=35.0)
+    StatusFile("w", [tmp_path]).write([Liveness()], stalled_for=35.0)
     [status] = read_all([tmp_path])
     told = status.problem(max_age=60, ready=True)
     assert told == "w has leased nothing for 35 s, though due jobs wait that it may run"
@@ -24,13 +24,13 @@ def test_a_worker_that_leases_nothing_though_jobs_wait_is_not_ready(tmp_path):
 
 
 def test_a_quiet_worker_is_well_and_said_to_be_quiet(tmp_path):
-    StatusFile("w", [tmp_path]).write([Board(), Board()], quiet=1)
+    StatusFile("w", [tmp_path]).write([Liveness(), Liveness()], quiet=1)
     said = check_worker([tmp_path], "w", max_age=60, ready=True)
     assert said == "w (1 of 2 processes quiet: pgflow workers resume w): ok"
 
 
 @dataclass
-class Board:
+class Liveness:
     turned: float = 0.0
     renewed: float = 0.0
 
@@ -43,7 +43,7 @@ class Board:
 
 def test_the_slowest_process_speaks_for_the_worker(tmp_path):
     file = StatusFile("worker-1", [tmp_path / "a"])
-    file.write([Board(turned=1, renewed=2), Board(turned=50, renewed=1)])
+    file.write([Liveness(turned=1, renewed=2), Liveness(turned=50, renewed=1)])
     [status] = read_all([tmp_path / "a"])
     assert (status.name, status.pid, status.processes) == ("worker-1", os.getpid(), 2)
     assert status.turned_ago == pytest.approx(50, abs=1)
@@ -55,7 +55,7 @@ def test_the_slowest_process_speaks_for_the_worker(tmp_path):
 def test_it_is_written_once_a_second_at_most(tmp_path):
     file = StatusFile("w", [tmp_path])
     file.write([])
-    file.write([Board()])
+    file.write([Liveness()])
     assert read_all([tmp_path])[0].processes == 0
 
 
@@ -111,7 +111,7 @@ def test_one_worker_that_is_well_covers_for_those_that_were_killed(tmp_path):
     os.utime(tmp_path / "old.json", (1, 1))
     with pytest.raises(CheckFailed, match="old has not written"):
         check_worker([tmp_path], None, max_age=60, ready=False)
-    StatusFile("new", [tmp_path]).write([Board()])
+    StatusFile("new", [tmp_path]).write([Liveness()])
     assert check_worker([tmp_path], None, max_age=60, ready=True) == "new: ok"
     with pytest.raises(CheckFailed, match="old"):
         check_worker([tmp_path], "old", max_age=60, ready=False)

@@ -9,7 +9,7 @@ import pytest
 from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.repository import Database
 from pgflow_cli.worker import background
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 
 
 def test_a_line_that_cannot_be_had_is_a_warning_that_names_polling(
@@ -25,8 +25,8 @@ def test_a_line_that_cannot_be_had_is_a_warning_that_names_polling(
         def close(self) -> None: ...
 
     monkeypatch.setattr(background, "Listener", Standby)
-    wake_ups = background.WakeUps(
-        WorkPlan(url="", name="w"), Database("postgres:///"), lambda: None
+    wake_ups = background.QueueListener(
+        WorkerOptions(url="", name="w"), Database("postgres:///"), lambda: None
     )
     with caplog.at_level(logging.INFO, logger="pgflow.supervisor"):
         wake_ups.run()

@@ -10,7 +10,7 @@ from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
 from pgflow_cli.inspection import queues
 from pgflow_cli.inspection.queue_status import QueueStatus
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.models.queues import COUNTED, MOST_QUEUES
 
 NAME_IN_PATH = Field("name", query_filters.QUEUE_NAME, "The queue's name.")
@@ -100,7 +100,9 @@ def list_queues(call: Call) -> Any:
     }
 
 
-def page(call: Call, *, window: float = queues.WINDOW) -> tuple[Census, str | None]:
+def page(
+    call: Call, *, window: float = queues.WINDOW
+) -> tuple[QueueReport, str | None]:
     """Look at the page of queues that was asked for."""
     chosen = query_filters.job_filter({"queue": call.query["queue"]})
     with call.reading() as repository:

@@ -25,7 +25,7 @@ from pgflow_cli.admin.ui import alerts as troubles
 from pgflow_cli.admin.ui import rendering, template_filters
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.selection import Position
 from pgflow_cli.repository import Database, Repository
@@ -172,7 +172,7 @@ def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> 
     return request.root_path + path + (f"?{urlencode(asked)}" if asked else "")
 
 
-def whereabouts(call: Call, taken: Census) -> dict[str, Any]:
+def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
     """Return what the header says of the database."""
     cluster = taken.measures.cluster
     shown = Database(call.service.plan.url).display()

@@ -16,7 +16,7 @@ from pgflow_cli.formats import times
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queue_status import QueueStatus
-from pgflow_cli.inspection.queues import Census
+from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.models.selection import JobFilter
 
 _MOST = 40  # queues; it is sent again with each update
@@ -72,7 +72,7 @@ def set_updates(call: Call) -> Response:
     return response
 
 
-def by_trouble(taken: Census) -> list[QueueStatus]:
+def by_trouble(taken: QueueReport) -> list[QueueStatus]:
     """Return queues: those with an alert first, then by how long jobs have waited."""
     troubled = {alert.queue for alert in alerts.listed(taken)}
 
@@ -83,7 +83,7 @@ def by_trouble(taken: Census) -> list[QueueStatus]:
     return sorted(taken.queues, key=rank)
 
 
-def _tiles(taken: Census) -> Iterator[Tile]:
+def _tiles(taken: QueueReport) -> Iterator[Tile]:
     queues = taken.queues
     yield Tile(
         "Runnable",
@@ -128,7 +128,7 @@ def _oldest(queues: list[QueueStatus]) -> Tile:
     )
 
 
-def _running(taken: Census) -> Tile:
+def _running(taken: QueueReport) -> Tile:
     workers = taken.measures.workers
     alive = [worker for worker in workers if worker.alive and not worker.spare]
     slots = sum(worker.slots for worker in alive)
@@ -146,7 +146,7 @@ def _running(taken: Census) -> Tile:
     )
 
 
-def _retries(taken: Census) -> Tile:
+def _retries(taken: QueueReport) -> Tile:
     rates = taken.measures.rates.values()
     ended, again = sum(r.ended for r in rates), sum(r.again for r in rates)
     percent = 100 * again / ended if ended else None

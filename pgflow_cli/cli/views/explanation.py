@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pgflow_cli.formats import safe_text, times
 from pgflow_cli.inspection.explanation import Explanation
 from pgflow_cli.inspection.explanation.timeline import Event
-from pgflow_cli.models.explanation import Kin
+from pgflow_cli.models.explanation import RelatedJob
 
 _MARKS = {
     "queued": " ",
@@ -96,7 +96,7 @@ def _replays(explained: Explanation) -> Iterator[str]:
         yield "none"
 
 
-def _named(chain: list[Kin]) -> str:
+def _named(chain: list[RelatedJob]) -> str:
     first, *rest = chain
     word = "which replays" if first.is_source else "which is replayed by"
     told = f"{first.job_id} ({first.status or 'gone'})"

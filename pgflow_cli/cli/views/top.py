@@ -18,7 +18,7 @@ from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queue_status import BARS, QueueStatus
-from pgflow_cli.inspection.queues import SORTS, Census
+from pgflow_cli.inspection.queues import SORTS, QueueReport
 
 GAP, FAR = "  ", "   "
 KEYS = "q quit  s sort  / filter"
@@ -38,7 +38,7 @@ class Line:
 class Look:
     """One look at the cluster, and what its database is called."""
 
-    census: Census
+    census: QueueReport
     database: str
 
 
@@ -192,7 +192,7 @@ def _first(look: Look) -> list[str]:
     ]
 
 
-def _second(taken: Census) -> list[str]:
+def _second(taken: QueueReport) -> list[str]:
     cluster = taken.measures.cluster
     workers = taken.measures.workers
     alive = [worker for worker in workers if worker.alive and not worker.spare]

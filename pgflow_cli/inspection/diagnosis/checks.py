@@ -68,7 +68,7 @@ class Surroundings:
 
 
 @dataclass
-class Patient:
+class Doctor:
     """A database under examination; what several checks want is asked once."""
 
     repository: Repository
@@ -224,7 +224,7 @@ class Check:
     """One check: `needs` is nothing, server or schema; `grant` lets a role look."""
 
     name: str
-    run: Callable[[Patient], Findings]
+    run: Callable[[Doctor], Findings]
     needs: str = "schema"
     grant: str = _READ
 
@@ -376,7 +376,7 @@ def examine(
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
     repository = Repository.of(replace(database, call_timeout=longest))
     try:
-        patient = Patient(repository, surroundings or Surroundings(), audit_seconds)
+        patient = Doctor(repository, surroundings or Surroundings(), audit_seconds)
         reached = _reach(patient)
         if (
             not words
@@ -401,7 +401,7 @@ def examine(
         repository.close()
 
 
-def _reach(patient: Patient) -> Finding:
+def _reach(patient: Doctor) -> Finding:
     where = patient.repository.database.display()
     began = time.monotonic()
     try:
@@ -427,7 +427,7 @@ def _way_in(error: PgflowError) -> str:
     return "check that the server runs, the host and port of the URL, and the network"
 
 
-def _schema_obstacle(patient: Patient) -> str:
+def _schema_obstacle(patient: Doctor) -> str:
     try:
         facts = patient.repository.schema.inspect_server()
         remains = patient.repository.backups.inspect_remains()
@@ -445,7 +445,7 @@ def _schema_obstacle(patient: Patient) -> str:
     return "there is no schema; try: pgflow migrate"
 
 
-def _run(check: Check, patient: Patient) -> Iterator[Finding]:
+def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     try:
         found = check.run(patient)
         # Findings may be made one by one: what goes wrong goes wrong here.

@@ -11,7 +11,7 @@ from typing import Any
 from pgflow_cli.inspection import forecast as drain
 from pgflow_cli.inspection.explanation import Explanation
 from pgflow_cli.inspection.explanation.gates import forecast_of
-from pgflow_cli.models.explanation import Attempt, JobFacts
+from pgflow_cli.models.explanation import Attempt, JobEvidence
 
 Document = dict[str, Any]
 
@@ -83,7 +83,7 @@ def bundle(explained: Explanation, *, payload: str | None = None) -> Document:
     }
 
 
-def _story(facts: JobFacts) -> Iterator[Document]:
+def _story(facts: JobEvidence) -> Iterator[Document]:
     for attempt in facts.attempts:
         at = attempt.finished_at
         yield {"kind": "Attempt", "at": at, **_attempt(facts, attempt)}
@@ -112,26 +112,26 @@ def _story(facts: JobFacts) -> Iterator[Document]:
         yield {"kind": "Replay", "at": since, "new_job_id": facts.replay.job_id}
 
 
-def _attempt(facts: JobFacts, attempt: Attempt) -> Document:
+def _attempt(facts: JobEvidence, attempt: Attempt) -> Document:
     shown = dataclasses.asdict(attempt)
     # The seconds until the next run are for the screen; programs have the times.
     del shown["next_in"]
     return {"id": f"{facts.job.job_id}/{attempt.attempt_no}", **shown}
 
 
-def _next_run_at(facts: JobFacts) -> str | None:
+def _next_run_at(facts: JobEvidence) -> str | None:
     waits = facts.job.status in ("queued", "scheduled")
     return facts.job.run_at if waits else None
 
 
-def _last_error(facts: JobFacts) -> Document | None:
+def _last_error(facts: JobEvidence) -> Document | None:
     job = facts.job
     if not job.last_error_code:
         return None
     return {"error_code": job.last_error_code, "error_message": job.last_error_message}
 
 
-def _replays(facts: JobFacts) -> Document:
+def _replays(facts: JobEvidence) -> Document:
     kin = [dataclasses.asdict(each) for each in facts.kin]
     for each in kin:
         each["role"] = "source" if each.pop("is_source") else "replay"
@@ -139,7 +139,7 @@ def _replays(facts: JobFacts) -> Document:
     return {"of": facts.job.replay_of_job_id, "by": by, "chain": kin}
 
 
-def _position(facts: JobFacts) -> Document | None:
+def _position(facts: JobEvidence) -> Document | None:
     backlog = facts.backlog
     if backlog is None or facts.job.due_in > 0:
         return None
@@ -147,7 +147,7 @@ def _position(facts: JobFacts) -> Document | None:
     return {"position": backlog.ahead + 1, "due": backlog.due, "or_more": beyond}
 
 
-def _drain(facts: JobFacts) -> Document | None:
+def _drain(facts: JobEvidence) -> Document | None:
     """Return the forecast with the keys of GET /queues."""
     forecast = forecast_of(facts)
     if forecast is None:

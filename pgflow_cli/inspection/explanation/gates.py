@@ -21,7 +21,12 @@ from pgflow_cli.inspection.explanation.words import (
     some,
     workers_of,
 )
-from pgflow_cli.models.explanation import Holder, JobDescription, JobFacts, QueueGates
+from pgflow_cli.models.explanation import (
+    Holder,
+    JobDescription,
+    JobEvidence,
+    QueueGates,
+)
 from pgflow_cli.models.workers import WorkerProcess
 
 _ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
@@ -49,7 +54,7 @@ class Finding:
     more: tuple[str, ...] = ()
 
 
-def walk(facts: JobFacts) -> tuple[str, Finding, list[Gate]]:
+def walk(facts: JobEvidence) -> tuple[str, Finding, list[Gate]]:
     """Return the verdict of the first gate that holds, what it found, and every gate's
     result.
     """
@@ -69,7 +74,7 @@ def walk(facts: JobFacts) -> tuple[str, Finding, list[Gate]]:
     return verdict or "READY", decisive, gates
 
 
-def _fence(facts: JobFacts) -> Finding:
+def _fence(facts: JobEvidence) -> Finding:
     identity = facts.identity
     if not identity.fenced:
         return Finding("the database is the one that was recorded")
@@ -90,7 +95,7 @@ def _fence(facts: JobFacts) -> Finding:
     )
 
 
-def _lease(facts: JobFacts) -> Finding:
+def _lease(facts: JobEvidence) -> Finding:
     job = facts.job
     if job.status != "running":
         return Finding("nobody holds it")
@@ -118,7 +123,7 @@ def _not_reaped(expired_for: float, workers: list[WorkerProcess]) -> str:
     return f"{workers_of(reapers)} alive, but none has reaped it: read their logs"
 
 
-def _due(facts: JobFacts) -> Finding:
+def _due(facts: JobEvidence) -> Finding:
     job = facts.job
     if job.due_in <= 0:
         return Finding(f"due since {length(-job.due_in)}")
@@ -138,7 +143,7 @@ def _due(facts: JobFacts) -> Finding:
     return Finding(evidence, "NOT_DUE")
 
 
-def _paused(facts: JobFacts) -> Finding:
+def _paused(facts: JobEvidence) -> Finding:
     name, queue = facts.job.queue, facts.queue
     if not queue.paused:
         return Finding(f'queue "{name}" is not paused')
@@ -154,7 +159,7 @@ def _paused(facts: JobFacts) -> Finding:
     return Finding(evidence, "QUEUE_PAUSED")
 
 
-def _served(facts: JobFacts) -> Finding:
+def _served(facts: JobEvidence) -> Finding:
     queue = facts.job.queue
     serving = [worker for worker in facts.workers if worker.serves(queue)]
     if serving:
@@ -171,7 +176,7 @@ def _served(facts: JobFacts) -> Finding:
     )
 
 
-def _handled(facts: JobFacts) -> Finding:
+def _handled(facts: JobEvidence) -> Finding:
     job = facts.job
     takers = _takers(facts)
     if takers:
@@ -185,7 +190,7 @@ def _handled(facts: JobFacts) -> Finding:
     )
 
 
-def _in_flight(facts: JobFacts) -> Finding:
+def _in_flight(facts: JobEvidence) -> Finding:
     queue = facts.queue
     if queue.max_in_flight is None:
         return Finding("no limit of jobs in flight")
@@ -203,7 +208,7 @@ def _held(holders: list[Holder]) -> tuple[str, ...]:
     return (f"Held the longest: {named}",) if named else ()
 
 
-def _rate(facts: JobFacts) -> Finding:
+def _rate(facts: JobEvidence) -> Finding:
     queue = facts.queue
     if queue.max_attempts_per_minute is None:
         return Finding("no limit of attempts a minute")
@@ -222,7 +227,7 @@ def _rate(facts: JobFacts) -> Finding:
     return Finding(f"{used} (max_attempts_per_minute)", _RATE, (free,))
 
 
-def _left_alone(facts: JobFacts, gate: str, used: str) -> Finding:
+def _left_alone(facts: JobEvidence, gate: str, used: str) -> Finding:
     """Tell of a queue with room that a throttle leaves alone a while longer."""
     queue = facts.queue
     if not queue.throttled or _throttling(queue) != gate:
@@ -243,7 +248,7 @@ def _throttling(queue: QueueGates) -> str:
     return _IN_FLIGHT if queue.max_in_flight is not None else _RATE
 
 
-def _slots(facts: JobFacts) -> Finding:
+def _slots(facts: JobEvidence) -> Finding:
     takers = _takers(facts)
     busy, slots = sum(w.busy_slots for w in takers), sum(w.slots for w in takers)
     full = all(worker.busy_slots >= worker.slots for worker in takers)
@@ -253,7 +258,7 @@ def _slots(facts: JobFacts) -> Finding:
     return Finding(evidence)
 
 
-def _stalled(facts: JobFacts) -> Finding:
+def _stalled(facts: JobEvidence) -> Finding:
     takers = _takers(facts)
     stalled = [worker for worker in takers if worker.stalled_for is not None]
     if len(stalled) < len(takers):
@@ -266,7 +271,7 @@ def _stalled(facts: JobFacts) -> Finding:
     )
 
 
-def _position(facts: JobFacts) -> Finding:
+def _position(facts: JobEvidence) -> Finding:
     backlog = facts.backlog
     if backlog is None:
         return Finding("its place in the queue is unknown")
@@ -275,7 +280,7 @@ def _position(facts: JobFacts) -> Finding:
     return Finding(place(backlog), "BEHIND", tuple(prospects(facts, limited=False)))
 
 
-def prospects(facts: JobFacts, *, limited: bool) -> list[str]:
+def prospects(facts: JobEvidence, *, limited: bool) -> list[str]:
     """Say when its turn is, and whether its queue drains.
 
     Where a limit of the queue's holds it, or workers of it lease nothing, more workers
@@ -297,7 +302,7 @@ def prospects(facts: JobFacts, *, limited: bool) -> list[str]:
     return told
 
 
-def forecast_of(facts: JobFacts) -> drain.Drain | None:
+def forecast_of(facts: JobEvidence) -> drain.Drain | None:
     """Return what becomes of the queue that the job waits in."""
     if facts.backlog is None or facts.rates is None:
         return None
@@ -313,7 +318,7 @@ def forecast_of(facts: JobFacts) -> drain.Drain | None:
     )
 
 
-_GATES: tuple[tuple[str, Callable[[JobFacts], Finding]], ...] = (
+_GATES: tuple[tuple[str, Callable[[JobEvidence], Finding]], ...] = (
     ("FENCED", _fence),
     ("LEASE_HELD", _lease),
     ("NOT_DUE", _due),
@@ -329,7 +334,7 @@ _GATES: tuple[tuple[str, Callable[[JobFacts], Finding]], ...] = (
 )
 
 
-def _takers(facts: JobFacts) -> list[WorkerProcess]:
+def _takers(facts: JobEvidence) -> list[WorkerProcess]:
     job: JobDescription = facts.job
     return [w for w in facts.workers if w.takes(job.queue, job.job_type)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgflow_cli.formats.times import read_iso
 from pgflow_cli.inspection.explanation.words import length
-from pgflow_cli.models.explanation import Action, Attempt, Decision, JobFacts
+from pgflow_cli.models.explanation import Action, Attempt, Decision, JobEvidence
 
 _SAME_THROTTLE = 120.0  # seconds between minutes that are told as one
 _DECISION, _PAUSED = "PolicyDecision", "QUEUE_PAUSED"
@@ -36,7 +36,7 @@ class Event:
     message: str | None = None
 
 
-def tell(facts: JobFacts) -> list[Event]:
+def tell(facts: JobEvidence) -> list[Event]:
     """Return the events in their order."""
     # What happened at one instant stays in the order given.
     told = [_enqueued(facts), *_of_attempts(facts), *_of_operators(facts)]
@@ -49,12 +49,12 @@ def tell(facts: JobFacts) -> list[Event]:
     return [event for _, event in told]
 
 
-def hidden_attempts(facts: JobFacts) -> int:
+def hidden_attempts(facts: JobEvidence) -> int:
     """Return how many attempts there are beside those that are told."""
     return max(0, facts.job.attempts - len(facts.attempts))
 
 
-def attempts_told(facts: JobFacts) -> str:
+def attempts_told(facts: JobEvidence) -> str:
     """Return how many attempts are left out, in words; empty if none is."""
     hidden = hidden_attempts(facts)
     if not hidden:
@@ -62,7 +62,7 @@ def attempts_told(facts: JobFacts) -> str:
     return f"... {hidden} attempt{'' if hidden == 1 else 's'} hidden (--attempts all)"
 
 
-def _enqueued(facts: JobFacts) -> tuple[str, Event]:
+def _enqueued(facts: JobEvidence) -> tuple[str, Event]:
     job = facts.job
     about = f"priority {job.priority}, max_attempts {job.max_attempts}"
     if job.replay_of_job_id:
@@ -70,7 +70,7 @@ def _enqueued(facts: JobFacts) -> tuple[str, Event]:
     return _event(facts, job.created_at, "enqueued", about)
 
 
-def _ends(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+def _ends(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
     job = facts.job
     if job.dlq_at:
         yield _event(facts, job.dlq_at, "moved to DLQ", job.dlq_reason_code or "")
@@ -87,7 +87,7 @@ def _ends(facts: JobFacts) -> Iterator[tuple[str, Event]]:
         yield _event(facts, job.canceled_at, "canceled", f"{job.canceled_by}{note}")
 
 
-def _of_attempts(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+def _of_attempts(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
     attempts = facts.attempts
     for number, attempt in enumerate(attempts):
         if hidden_attempts(facts) and number == min(1, len(attempts) - 1):
@@ -107,7 +107,7 @@ def _of_attempts(facts: JobFacts) -> Iterator[tuple[str, Event]]:
         )
 
 
-def _of_operators(facts: JobFacts) -> Iterator[tuple[str, Event]]:
+def _of_operators(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
     for action in facts.actions:
         # What ended the job is told by its end.
         if action.id not in facts.job.action_ids:
@@ -143,7 +143,7 @@ def _goes_on(run: list[Decision], decision: Decision, instants: list[str]) -> bo
     )
 
 
-def _throttled(facts: JobFacts, run: list[Decision]) -> Event:
+def _throttled(facts: JobEvidence, run: list[Decision]) -> Event:
     first, last = run[0], run[-1]
     detail = " ".join(filter(None, (last.reason_code, _use(last))))
     if last.reason_code == _PAUSED:
@@ -172,7 +172,7 @@ def _use(decision: Decision) -> str:
     return ""
 
 
-def _by_whom(facts: JobFacts) -> str:
+def _by_whom(facts: JobEvidence) -> str:
     doers = [a for a in facts.actions if a.id in facts.job.action_ids]
     return "".join(_signed(action) for action in doers[-1:])
 
@@ -191,7 +191,7 @@ def _outcome(attempt: Attempt) -> str:
 
 
 def _event(
-    facts: JobFacts,
+    facts: JobEvidence,
     at: str,
     what: str,
     detail: str,

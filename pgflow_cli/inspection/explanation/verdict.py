@@ -18,7 +18,7 @@ from pgflow_cli.inspection.explanation.words import (
     short,
     time_of_day,
 )
-from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobFacts
+from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobEvidence
 
 # Verdicts of a job that no gate holds up, or that is where it should be.
 _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}
@@ -32,7 +32,7 @@ _HIGHEST_PRIORITY = 100
 class Explanation:
     """The verdict, its evidence in sentences, and what to do next."""
 
-    facts: JobFacts
+    facts: JobEvidence
     verdict: str
     summary: list[str]
     advice: str | None
@@ -52,7 +52,7 @@ class Explanation:
         return not self.gates
 
 
-def explain(facts: JobFacts) -> Explanation:
+def explain(facts: JobEvidence) -> Explanation:
     """Return why the job is where it is."""
     gates: list[Gate] = []
     if facts.job.status in ("queued", "scheduled", "running"):
@@ -72,7 +72,7 @@ def explain(facts: JobFacts) -> Explanation:
     )
 
 
-def _held_up(facts: JobFacts, verdict: str, finding: Finding) -> list[str]:
+def _held_up(facts: JobEvidence, verdict: str, finding: Finding) -> list[str]:
     job = facts.job
     but = "" if verdict in ("BEHIND", "READY") else "but "
     since = f"runnable for {length(-job.due_in)}, {but}"
@@ -125,7 +125,7 @@ def _died(job: JobDescription) -> list[str]:
     return lines
 
 
-def _similar(facts: JobFacts) -> str | None:
+def _similar(facts: JobEvidence) -> str | None:
     """Say how many others died of the same error, and when it was first seen."""
     similar, job = facts.similar, facts.job
     if similar is None or not (similar.total or job.status == "dlq"):
@@ -143,7 +143,7 @@ def _similar(facts: JobFacts) -> str | None:
     return told
 
 
-def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
+def _next_commands(facts: JobEvidence, verdict: str) -> list[str]:
     """Return what to look at or to do, ready to be pasted."""
     job = facts.job
     queue, name = job.queue, _name(job)

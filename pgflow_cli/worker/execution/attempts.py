@@ -11,7 +11,7 @@ from pgflow_cli.handlers import Hooks, Job, Outcome
 from pgflow_cli.telemetry import spans
 from pgflow_cli.worker.execution import executables
 from pgflow_cli.worker.execution.run import Run, _end_span
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.shared_memory import SharedMemory
 
 
 class Attempts:
@@ -21,7 +21,7 @@ class Attempts:
 
     def __init__(
         self,
-        board: Board,
+        board: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
         exec_environment: Mapping[str, str] | None = None,

@@ -23,7 +23,7 @@ from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
 from pgflow_cli.worker.execution.run import Run, _end_span, _Waiting
 from pgflow_cli.worker.execution.threads import OwnThread
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.shared_memory import SharedMemory
 
 log = logging.getLogger("pgflow.worker")
 
@@ -48,7 +48,7 @@ class Slots:
     def __init__(
         self,
         concurrency: int,
-        board: Board,
+        board: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
         exec_environment: Mapping[str, str] | None = None,

@@ -17,8 +17,8 @@ from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing.cursors import Cursors
 from pgflow_cli.worker.leasing.doubts import Doubts
 from pgflow_cli.worker.leasing.suspects import Suspects
-from pgflow_cli.worker.options import BATCHES, WorkPlan
-from pgflow_cli.worker.shared_memory import Board
+from pgflow_cli.worker.options import BATCHES, WorkerOptions
+from pgflow_cli.worker.shared_memory import SharedMemory
 
 PAUSE = 1.0  # seconds between two questions that get nothing
 
@@ -59,7 +59,7 @@ HORIZON = 0.1  # seconds of work that may wait in memory
 LOCKED = 0.1  # seconds to wait for the count that all processes share
 
 
-class Intake:
+class Capacity:
     """The account that a process's connections share: room, jobs in flight, suspects.
 
     `quiet` leases nothing; `ending` also gives back what has not started. `woken` is
@@ -68,7 +68,12 @@ class Intake:
     """
 
     def __init__(
-        self, plan: WorkPlan, board: Board, app: App, slots: Slots, remaining: Any
+        self,
+        plan: WorkerOptions,
+        board: SharedMemory,
+        app: App,
+        slots: Slots,
+        remaining: Any,
     ) -> None:
         self.plan, self.board, self.slots = plan, board, slots
         self.cursors = Cursors()

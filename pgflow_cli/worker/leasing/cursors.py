@@ -32,7 +32,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgflow_cli.models.jobs import CycleReply, FirstDue, Place, Position, Scan
+from pgflow_cli.models.jobs import FirstDue, LeaseReply, Place, Position, Scan
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -78,7 +78,7 @@ class Cursors:
             scan = Scan(dict(self._positions), self._last_queue)
             return Started(scan, room, self._era, known)
 
-    def end(self, started: Started, reply: CycleReply) -> None:
+    def end(self, started: Started, reply: LeaseReply) -> None:
         """Learn from what a scan returned."""
         if not started.room:
             return

@@ -24,12 +24,18 @@ from pgflow_cli.errors import (
     Undecodable,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models.jobs import Cycle as CycleRequest
-from pgflow_cli.models.jobs import CycleReply, FirstDue, LeasedJob, Scan, Settlement
+from pgflow_cli.models.jobs import (
+    FirstDue,
+    LeasedJob,
+    LeaseReply,
+    LeaseRequest,
+    Scan,
+    Settlement,
+)
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import counters
 from pgflow_cli.worker.execution.run import Run
-from pgflow_cli.worker.leasing.capacity import Intake
+from pgflow_cli.worker.leasing.capacity import Capacity
 from pgflow_cli.worker.leasing.settlement import settlement_of
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 
@@ -45,7 +51,7 @@ class Exchange:
 
     def __init__(
         self,
-        intake: Intake,
+        intake: Capacity,
         repository: Repository,
         *,
         worker_id: str,
@@ -65,7 +71,7 @@ class Exchange:
         self._clock = datetime.min, 0.0
         self._plan = plan = intake.plan
         self._unreadable = Unreadable(repository, plan)
-        self._request = CycleRequest(
+        self._request = LeaseRequest(
             worker_id=worker_id,
             worker_name=worker_name,
             code_version=plan.code_version,
@@ -87,7 +93,7 @@ class Exchange:
         if len(self._results) >= self._wanted:
             self.event.set()
 
-    def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> CycleReply:
+    def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> LeaseReply:
         intake = self._intake
         types = intake.leasable_types() if room else []
         woken = False
@@ -173,7 +179,7 @@ class Exchange:
             self._intake.board.drop(lease_id)
 
     def _plan_next(
-        self, reply: CycleReply, room: int, now: float, *, woken: bool
+        self, reply: LeaseReply, room: int, now: float, *, woken: bool
     ) -> None:
         """Decide when to look again: at once while there is more; soon for what little
         or nothing was found; at the next poll if that was a look already.

@@ -15,7 +15,7 @@ from pgflow_cli.errors import (
     Undecodable,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.models.jobs import CycleReply, LeasedJob, Scan
+from pgflow_cli.models.jobs import LeasedJob, LeaseReply, Scan
 from pgflow_cli.telemetry import logs
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.leasing.exchange import Exchange
@@ -33,7 +33,7 @@ class Limits(Exchange):
         self._last_limited = ""
 
     def _ask_limited(
-        self, runs: list[Run], reply: CycleReply, room: int, kept: int
+        self, runs: list[Run], reply: LeaseReply, room: int, kept: int
     ) -> None:
         """Lease from queues with a limit, if that may get something: after the
         settlements of these runs, which count no more.

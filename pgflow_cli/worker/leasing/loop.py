@@ -35,7 +35,7 @@ MAX_CONTENTION = 5
 SUSPICIOUS = 2  # failures in a row; then outcomes are tried apart
 
 
-class Cycle(Limits, Outcomes):
+class LeaseLoop(Limits, Outcomes):
     """One connection's turn after turn, in a thread of its own.
 
     The outcomes of a lease go through the connection that took it: then no statement

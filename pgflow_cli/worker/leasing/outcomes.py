@@ -19,7 +19,7 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers.outcomes import SUCCEEDED, Outcome
-from pgflow_cli.models.jobs import CycleReply
+from pgflow_cli.models.jobs import LeaseReply
 from pgflow_cli.telemetry import counters, logs
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.leasing.exchange import Exchange
@@ -30,7 +30,7 @@ log = logging.getLogger("pgflow.worker")
 class Accounts(Exchange):
     """Counts and logs what this connection has settled."""
 
-    def _count(self, runs: list[Run], reply: CycleReply) -> None:
+    def _count(self, runs: list[Run], reply: LeaseReply) -> None:
         """Count the attempts that this connection has settled.
 
         Not what was given back unstarted, and not what an operator has canceled: that
@@ -47,7 +47,7 @@ class Accounts(Exchange):
             and run.leased.job_id not in lost
         )
 
-    def _note(self, runs: list[Run], reply: CycleReply) -> None:
+    def _note(self, runs: list[Run], reply: LeaseReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
         if not self._plan.log_jobs and not lost:

@@ -12,12 +12,12 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import LeasedJob, Suspect
 from pgflow_cli.telemetry import logs
 from pgflow_cli.worker.execution.run import Run
-from pgflow_cli.worker.leasing.loop import Cycle
+from pgflow_cli.worker.leasing.loop import LeaseLoop
 
 log = logging.getLogger("pgflow.worker")
 
 
-class SpareCycle(Cycle):
+class SpareLoop(LeaseLoop):
     """`taken` is None until it is known whether the job was taken over. Once it is not,
     or has been settled, the process ends.
     """

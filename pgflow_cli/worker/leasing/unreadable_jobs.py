@@ -10,7 +10,7 @@ from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry import logs
-from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.options import WorkerOptions
 
 log = logging.getLogger("pgflow.worker")
 
@@ -25,7 +25,7 @@ class Unreadable:
     is known that there is such a job.
     """
 
-    def __init__(self, repository: Repository, plan: WorkPlan) -> None:
+    def __init__(self, repository: Repository, plan: WorkerOptions) -> None:
         self._repository, self._plan = repository, plan
         self._next_search = 0.0
 
