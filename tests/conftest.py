@@ -20,9 +20,9 @@ import pytest
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
-from tests import executable
-from tests.private_servers import pooler
-from tests.servers import THROUGH_A_POOLER, Database, Server, running_server
+from tests.support import executable
+from tests.support.private_servers import pooler
+from tests.support.servers import THROUGH_A_POOLER, Database, Server, running_server
 
 _numbers = itertools.count(1)
 

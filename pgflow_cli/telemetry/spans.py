@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pgflow.spans")
 
-# The conventions' names; tests/unit/test_spans.py holds them against the package.
+# The names of conventions; unit/telemetry/test_spans.py holds them against the package.
 SYSTEM = "messaging.system"
 OPERATION_NAME = "messaging.operation.name"
 OPERATION_TYPE = "messaging.operation.type"

@@ -14,9 +14,9 @@ import psutil
 import psycopg
 import pytest
 
-from tests import executable
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support import executable
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 APP = Path(__file__).with_name("trial_handlers.py")
 Connection = psycopg.Connection[Any]

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.deployment import compose, environment_of
-from tests.servers import Database
+from tests.support.deployment import compose, environment_of
+from tests.support.servers import Database
 
 PATIENCE = 90  # seconds: what the health check gives a container to start
 PGFLOW = str(Path(sys.executable).with_name("pgflow"))

@@ -24,7 +24,7 @@ from tests.acceptance.admin_servers import (
     read_all,
     start_server,
 )
-from tests.servers import Server
+from tests.support.servers import Server
 
 Wait = Callable[..., Any]
 LARGEST = 4096  # of a body, here

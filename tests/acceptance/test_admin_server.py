@@ -28,13 +28,13 @@ from tests.acceptance.admin_servers import (
     read_all,
     start_server,
 )
-from tests.private_servers import (
+from tests.support.private_servers import (
     PrivateServer,
     a_standby,
     private_server,
     stalling_proxy,
 )
-from tests.servers import Database
+from tests.support.servers import Database
 
 Starts = Callable[..., AdminServer]
 Wait = Callable[..., Any]

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.backup_tools import another, dump_plain, found_clients
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant, status_of
-from tests.private_servers import PrivateServer, a_standby
-from tests.servers import Database, Server
+from tests.support.backup_tools import another, dump_plain, found_clients
+from tests.support.jobs import audit, plant, status_of
+from tests.support.private_servers import PrivateServer, a_standby
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

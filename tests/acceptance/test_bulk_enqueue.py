@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 LINES = 20_000

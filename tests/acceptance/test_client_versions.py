@@ -10,9 +10,9 @@ import pytest
 
 from pgflow_cli.local import clients
 from tests.conftest import RunsPgflow
-from tests.jobs import plant
-from tests.private_servers import private_server
-from tests.tools import missing, needs_postgresql
+from tests.support.jobs import plant
+from tests.support.private_servers import private_server
+from tests.support.tools import missing, needs_postgresql
 
 
 @pytest.fixture(scope="module")

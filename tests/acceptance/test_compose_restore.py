@@ -14,10 +14,10 @@ import psycopg
 import pytest
 
 from tests.acceptance.machines import PATIENCE, PGFLOW, Machine
-from tests.backup_tools import another, found_clients
-from tests.deployment import TREE, environment_of
-from tests.jobs import status_of
-from tests.servers import Database, Server
+from tests.support.backup_tools import another, found_clients
+from tests.support.deployment import TREE, environment_of
+from tests.support.jobs import status_of
+from tests.support.servers import Database, Server
 
 Wait = Callable[..., Any]
 NAME = environment_of("db")["POSTGRES_DB"]

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from tests.acceptance.machines import PATIENCE, Machine
-from tests.jobs import status_of
-from tests.servers import Database
+from tests.support.jobs import status_of
+from tests.support.servers import Database
 
 Wait = Callable[..., Any]
 

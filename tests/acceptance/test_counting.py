@@ -10,7 +10,7 @@ import psycopg
 
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker
-from tests.jobs import expire_leases, plant
+from tests.support.jobs import expire_leases, plant
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -14,12 +14,12 @@ import psutil
 import psycopg
 import pytest
 
-from pgflow_cli.models.jobs import Cycle as Lease
+from pgflow_cli.models.jobs import LeaseRequest as Lease
 from pgflow_cli.models.jobs import Scan
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker, is_gone
-from tests.jobs import attempts_of, plant, status_of, statuses_of
-from tests.servers import Database
+from tests.support.jobs import attempts_of, plant, status_of, statuses_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -21,10 +21,10 @@ from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 from pgflow_cli.worker.options import WorkerOptions
-from tests import executable
 from tests.acceptance.conftest import Worker
-from tests.jobs import plant
-from tests.private_servers import PrivateServer, private_server
+from tests.support import executable
+from tests.support.jobs import plant
+from tests.support.private_servers import PrivateServer, private_server
 
 pytestmark = pytest.mark.long
 Connection = psycopg.Connection[Any]

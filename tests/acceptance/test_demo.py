@@ -16,8 +16,8 @@ import pytest
 
 from pgflow_cli.local import demo as demo_server
 from tests.acceptance.conftest import is_gone
-from tests.servers import Database
-from tests.tools import needs_postgresql
+from tests.support.servers import Database
+from tests.support.tools import needs_postgresql
 
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
 WaitUntil = Callable[..., Any]

@@ -23,7 +23,7 @@ from pgflow_cli.worker import process as processes
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.shared_memory import Control, SharedMemory
 from tests.acceptance.conftest import Worker
-from tests.servers import Database
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import plant
+from tests.support.jobs import plant
 
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]

@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
+from tests.support import executable
+from tests.support.jobs import attempts_of, audit, expire_leases, plant, status_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from tests.acceptance.conftest import Worker
-from tests.jobs import all_ended, audit, plant, status_of, statuses_of
+from tests.support.jobs import all_ended, audit, plant, status_of, statuses_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

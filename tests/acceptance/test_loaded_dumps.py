@@ -17,11 +17,11 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker
-from tests.backup_tools import dump_plain, found_clients
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, expire_leases, plant, status_of
 from tests.repository.test_cycle import lease
-from tests.servers import Database, Server
+from tests.support.backup_tools import dump_plain, found_clients
+from tests.support.jobs import audit, expire_leases, plant, status_of
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

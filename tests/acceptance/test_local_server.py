@@ -30,7 +30,7 @@ from pgflow_cli.local import (
 )
 from pgflow_cli.local.binaries import Account, runs_as, server_account
 from tests.acceptance.conftest import is_gone
-from tests.tools import missing, needs_postgresql
+from tests.support.tools import missing, needs_postgresql
 
 WaitUntil = Callable[..., Any]
 

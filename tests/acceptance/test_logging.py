@@ -17,12 +17,12 @@ import psycopg
 import pytest
 
 from pgflow_cli.telemetry.log_format import FIELDS
-from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import plant, status_of
-from tests.private_servers import private_server
-from tests.servers import Database
+from tests.support import executable
+from tests.support.jobs import plant, status_of
+from tests.support.private_servers import private_server
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.days import plant_day
-from tests.jobs import audit, expire_leases, plant, status_of
 from tests.repository.test_audit import attempt, bury, lease, unqueue
-from tests.servers import Database
+from tests.support.days import plant_day
+from tests.support.jobs import audit, expire_leases, plant, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -13,10 +13,10 @@ import pytest
 
 from pgflow_cli.inspection.scrape import Scraper
 from pgflow_cli.repository import Database, Repository
-from tests import exported, servers
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import expire_leases, plant
+from tests.support import exported, servers
+from tests.support.jobs import expire_leases, plant
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -12,11 +12,11 @@ import psutil
 import psycopg
 import pytest
 
-from tests import executable
 from tests.acceptance.conftest import Worker
 from tests.acceptance.test_suspects import lose
 from tests.conftest import RunsPgflow
-from tests.jobs import attempts_of, plant, status_of
+from tests.support import executable
+from tests.support.jobs import attempts_of, plant, status_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

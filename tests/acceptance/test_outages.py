@@ -16,15 +16,22 @@ import pytest
 from pgflow_cli.commands import work
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import all_ended, attempts_of, audit, plant, status_of, statuses_of
-from tests.private_servers import (
+from tests.support.jobs import (
+    all_ended,
+    attempts_of,
+    audit,
+    plant,
+    status_of,
+    statuses_of,
+)
+from tests.support.private_servers import (
     PrivateServer,
     a_standby,
     pgbouncer,
     private_server,
     stalling_proxy,
 )
-from tests.servers import Database
+from tests.support.servers import Database
 
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]

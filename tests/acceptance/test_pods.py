@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.machines import PGFLOW, free_port
-from tests.deployment import container, pods
-from tests.servers import Database
+from tests.support.deployment import container, pods
+from tests.support.servers import Database
 
 Wait = Callable[..., Any]
 SECRETS = {

@@ -19,7 +19,7 @@ from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
 from pgflow_cli.worker.shared_memory import GONE, Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
-from tests.servers import Database
+from tests.support.servers import Database
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant_dead
-from tests.servers import Database
+from tests.support.jobs import audit, plant_dead
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Process = subprocess.Popen[str]

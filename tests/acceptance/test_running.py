@@ -11,8 +11,8 @@ import pytest
 
 from tests.acceptance.conftest import Worker, watch, workers
 from tests.conftest import cloned
-from tests.jobs import attempts_of, audit, make_due, plant, status_of
-from tests.servers import Database, Server
+from tests.support.jobs import attempts_of, audit, make_due, plant, status_of
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

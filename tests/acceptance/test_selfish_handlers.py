@@ -19,8 +19,8 @@ import pytest
 from pgflow_cli.worker import safeguards
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import attempts_of, plant, status_of
-from tests.servers import Database
+from tests.support.jobs import attempts_of, plant, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.jobs import plant
+from tests.support.jobs import plant
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

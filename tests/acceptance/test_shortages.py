@@ -20,8 +20,8 @@ import pytest
 
 from tests.acceptance.conftest import APP, Worker
 from tests.conftest import RunsPgflow
-from tests.jobs import attempts_of, plant, status_of
-from tests.servers import Database
+from tests.support.jobs import attempts_of, plant, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

@@ -21,8 +21,8 @@ from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
 from pgflow_cli.worker.shared_memory import Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
-from tests.jobs import attempts_of, plant, status_of
-from tests.servers import Database
+from tests.support.jobs import attempts_of, plant, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Wait = Callable[..., Any]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.jobs import attempts_of, plant, status_of
+from tests.support.jobs import attempts_of, plant, status_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]

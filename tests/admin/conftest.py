@@ -17,7 +17,7 @@ from pgflow_cli.admin.service import Service
 from pgflow_cli.repository import Repository
 from tests.admin.planting import Planted, plant_everything
 from tests.conftest import cloned
-from tests.servers import Database, Server
+from tests.support.servers import Database, Server
 
 PROBLEM = {"type", "title", "status", "error", "code", "request_id"}
 

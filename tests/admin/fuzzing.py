@@ -30,7 +30,7 @@ from pgflow_cli.admin.service import Service
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.admin.planting import plant_everything
-from tests.servers import running_server
+from tests.support.servers import running_server
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

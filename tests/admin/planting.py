@@ -13,9 +13,9 @@ from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import queues as queue_operations
 from pgflow_cli.operations import replays
 from pgflow_cli.repository import Repository
-from tests.jobs import plant, plant_dead
 from tests.repository.test_audit import attempt, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
+from tests.support.jobs import plant, plant_dead
 
 Connection = psycopg.Connection[Any]
 

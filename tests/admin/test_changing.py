@@ -14,8 +14,8 @@ from pgflow_cli.admin import application
 from pgflow_cli.admin.routes import Route
 from pgflow_cli.admin.security import Role
 from tests.admin.conftest import problem_of
-from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import lease, unqueue
+from tests.support.jobs import audit, plant, plant_dead, status_of
 
 Connection = psycopg.Connection[Any]
 UNKNOWN = "01a2081d-307c-7b77-8a50-0f6c9c41e07b"

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import Client
 
 from pgflow_cli.models.queues import COUNTED
-from tests.jobs import plant, plant_dead
+from tests.support.jobs import plant, plant_dead
 
 DUE, LATER, DEAD = 12_000, 100, 11_000
 Asks = Callable[[str], dict[str, Any]]

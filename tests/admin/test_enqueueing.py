@@ -14,7 +14,7 @@ from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.operations import enqueue as enqueuing
 from pgflow_cli.repository import Enqueuing
 from tests.admin.conftest import MakesClients, problem_of
-from tests.jobs import audit
+from tests.support.jobs import audit
 
 Connection = psycopg.Connection[Any]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -22,9 +22,9 @@ from pgflow_cli.inspection import queues as queue_report
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
 from tests.admin.running import SOON, Running
-from tests.jobs import plant
-from tests.private_servers import pgbouncer, private_server
-from tests.servers import Database
+from tests.support.jobs import plant
+from tests.support.private_servers import pgbouncer, private_server
+from tests.support.servers import Database
 
 
 @pytest.fixture(autouse=True)

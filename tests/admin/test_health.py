@@ -15,7 +15,7 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import problem_of
-from tests.servers import Database
+from tests.support.servers import Database
 
 
 class Supervisor:

@@ -19,9 +19,9 @@ from pgflow_cli.admin.ui.rendering import local_path
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients
 from tests.admin.planting import Planted, plant_everything
-from tests.browser.polyglots import POLYGLOTS
-from tests.deployment import parse
-from tests.jobs import plant, plant_dead, status_of
+from tests.browser.hostile_texts import POLYGLOTS
+from tests.support.deployment import parse
+from tests.support.jobs import plant, plant_dead, status_of
 
 Connection = psycopg.Connection[Any]
 

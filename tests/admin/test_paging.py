@@ -8,9 +8,9 @@ import pytest
 
 from pgflow_cli.inspection import job_list
 from tests.admin.conftest import got, problem_of
-from tests.jobs import plant, plant_dead
 from tests.repository.test_audit import cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
+from tests.support.jobs import plant, plant_dead
 
 STATES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 UNKNOWN = "00000000-0000-7000-8000-000000000000"

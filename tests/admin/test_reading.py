@@ -8,7 +8,7 @@ import pytest
 
 from pgflow_cli.errors import OutcomeUnknown
 from tests.admin.conftest import MakesClients, got, problem_of
-from tests.jobs import plant, plant_dead
+from tests.support.jobs import plant, plant_dead
 
 JOB = [
     "id", "queue", "job_type", "status", "run_at", "priority", "max_attempts",

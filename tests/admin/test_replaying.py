@@ -22,8 +22,8 @@ from pgflow_cli.operations import replay_request, replays
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of
-from tests.jobs import audit, plant, plant_dead, status_of
-from tests.servers import Database
+from tests.support.jobs import audit, plant, plant_dead, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Waits = Callable[..., Any]

@@ -37,7 +37,7 @@ from tests.acceptance.admin_servers import AdminServer, start_server
 from tests.admin import fuzzing
 from tests.benchmarks import bench_page
 from tests.benchmarks.durable import durable_server
-from tests.servers import Server
+from tests.support.servers import Server
 
 PATHS = (
     "/health",

@@ -19,8 +19,8 @@ from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
 from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
 from tests.benchmarks.durable import durable_server
-from tests.days import Day, plant_day
-from tests.jobs import audit
+from tests.support.days import Day, plant_day
+from tests.support.jobs import audit
 
 Connection = psycopg.Connection[Any]
 DAY = 86_400.0

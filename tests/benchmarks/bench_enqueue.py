@@ -25,7 +25,7 @@ import pgflow_cli
 from pgflow_cli.operations.enqueue import new_job_id, new_job_ids
 from pgflow_cli.repository import sqlfiles
 from tests.benchmarks.durable import durable_server
-from tests.servers import Database
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 JOB_TYPE = "email_send"

@@ -23,8 +23,8 @@ import psycopg
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.benchmarks.durable import durable_server
-from tests.jobs import audit
-from tests.servers import Server
+from tests.support.jobs import audit
+from tests.support.servers import Server
 
 PGFLOW = str(Path(sys.executable).with_name("pgflow"))
 DAYS = 7

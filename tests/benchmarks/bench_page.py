@@ -20,8 +20,8 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.acceptance.admin_servers import start_server
 from tests.benchmarks.durable import durable_server
-from tests.browser.visits import ARGUMENTS
-from tests.servers import Server
+from tests.browser.navigation import ARGUMENTS
+from tests.support.servers import Server
 
 PATHS = ("/login", "/", "/ui/queues", "/ui/jobs", "/ui/dlq", "/ui/workers")
 _PAINT = (

@@ -24,8 +24,8 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 from tests.benchmarks import pgbench
 from tests.benchmarks.durable import durable_server
-from tests.jobs import audit
-from tests.servers import Server
+from tests.support.jobs import audit
+from tests.support.servers import Server
 
 APP = Path(__file__).with_name("noop_handlers.py")
 Connection = psycopg.Connection[Any]

@@ -12,11 +12,11 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from pgflow_cli.admin.options import AdminOptions
 from tests.admin.running import Running
-from tests.browser.town import Connection, Town, plant_town
-from tests.browser.visits import ARGUMENTS, PATIENCE_MS, Visits
+from tests.browser.fixtures import Connection, Town, plant_town
+from tests.browser.navigation import ARGUMENTS, PATIENCE_MS, Visits
 from tests.conftest import cloned
-from tests.servers import Database, Server
-from tests.tools import needs_tool
+from tests.support.servers import Database, Server
+from tests.support.tools import needs_tool
 
 
 class Serves(Protocol):

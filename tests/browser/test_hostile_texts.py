@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import Shown, pages_of, showing
-from tests.browser.polyglots import POLYGLOTS
-from tests.browser.town import plant_town
-from tests.browser.visits import Visits
-from tests.servers import Database, Server
+from tests.browser.fixtures import plant_town
+from tests.browser.hostile_texts import POLYGLOTS
+from tests.browser.navigation import Visits
+from tests.support.servers import Database, Server
 
 _EACH = 30  # jobs of each of seven states
 # What only waits for a hand on the mouse must not be there, either.

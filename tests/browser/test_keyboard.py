@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Shown
-from tests.browser.visits import Visits
+from tests.browser.navigation import Visits
 
 _FOCUS = """() => {
   const at = document.activeElement

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Serves
-from tests.browser.town import plant_town
-from tests.browser.visits import Visits
-from tests.jobs import plant
+from tests.browser.fixtures import plant_town
+from tests.browser.navigation import Visits
+from tests.support.jobs import plant
 
 Connection = psycopg.Connection[Any]
 

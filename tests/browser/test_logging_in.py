@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from pgflow_cli.admin.security import COOKIE
 from tests.admin.running import Running
 from tests.browser.conftest import Serves
-from tests.browser.visits import Visits
+from tests.browser.navigation import Visits
 
 TOKEN = "browser-token-" * 3
 EVIL = "http://evil.example"

@@ -9,7 +9,7 @@ from axe_playwright_python.base import AXE_FILE_PATH  # type: ignore[import-unty
 from playwright.sync_api import ViewportSize
 
 from tests.browser.conftest import Shown, pages_of
-from tests.browser.visits import Visits
+from tests.browser.navigation import Visits
 
 _SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _WIDER = """() => {

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 
 from tests.browser.conftest import Serves
-from tests.browser.visits import Visits
-from tests.jobs import plant
+from tests.browser.navigation import Visits
+from tests.support.jobs import plant
 
 LONG = "imports-of-the-old-warehouse-system.eu-central-1.of-every-night"
 

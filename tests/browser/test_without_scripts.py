@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Serves
-from tests.browser.town import Town, plant_town
-from tests.browser.visits import Visits
-from tests.jobs import status_of
+from tests.browser.fixtures import Town, plant_town
+from tests.browser.navigation import Visits
+from tests.support.jobs import status_of
 
 Connection = psycopg.Connection[Any]
 

@@ -24,11 +24,11 @@ from pgflow_cli.local.clients import Clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from tests.backup_tools import another, digests, found_clients, slow_pg_dump
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant
-from tests.servers import Database, Server
-from tests.tools import needs_postgresql
+from tests.support.backup_tools import another, digests, found_clients, slow_pg_dump
+from tests.support.jobs import audit, plant
+from tests.support.servers import Database, Server
+from tests.support.tools import needs_postgresql
 
 Connection = psycopg.Connection[Any]
 Wait = Callable[..., Any]

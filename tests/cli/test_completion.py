@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.cli.programs import run
-from tests.jobs import plant
 from tests.repository.test_audit import bury, unqueue
+from tests.support.jobs import plant
 
 PGFLOW = Path(sys.executable).with_name("pgflow")
 

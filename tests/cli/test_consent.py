@@ -15,7 +15,7 @@ from pgflow_cli.cli.changes import Change
 from pgflow_cli.cli.context import command
 from pgflow_cli.models.selection import JobFilter, Page, token
 from tests.cli.programs import run
-from tests.unit.test_selection import NOON
+from tests.unit.models.test_selection import NOON
 
 URL = "postgres://app:canary-pw@db:5432/app"
 

@@ -12,10 +12,10 @@ from pgflow_cli.local.clients import Clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from tests.backup_tools import another, dump_plain, found_clients
 from tests.conftest import RunsPgflow
-from tests.jobs import plant
-from tests.servers import Database, Server
+from tests.support.backup_tools import another, dump_plain, found_clients
+from tests.support.jobs import plant
+from tests.support.servers import Database, Server
 
 COMMANDS = (
     ["migrate"],

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from tests.conftest import RunsPgflow
-from tests.jobs import plant
 from tests.repository.test_audit import attempt, lease, unqueue
+from tests.support.jobs import plant
 
 Connection = psycopg.Connection[Any]
 

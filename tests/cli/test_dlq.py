@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminals import on_a_terminal
-from tests.jobs import audit, plant, plant_dead
+from tests.support.jobs import audit, plant, plant_dead
 
 PGFLOW = str(Path(sys.executable).with_name("pgflow"))
 HOSTILE = "=cmd|' /C calc'!A0\x1b]0;owned\x07\u202e"

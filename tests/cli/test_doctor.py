@@ -21,10 +21,10 @@ from pgflow_cli import repository
 from pgflow_cli.inspection.diagnosis import checks
 from pgflow_cli.inspection.diagnosis.checks import Doctor
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, expire_leases, plant
-from tests.private_servers import a_standby, pgbouncer
 from tests.repository.test_audit import attempt, lease, unqueue
-from tests.servers import Database, Server
+from tests.support.jobs import audit, expire_leases, plant
+from tests.support.private_servers import a_standby, pgbouncer
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Look = Callable[..., list[dict[str, str]]]

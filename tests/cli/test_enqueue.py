@@ -18,7 +18,7 @@ from werkzeug.test import Client
 from pgflow_cli.cli.program import program
 from pgflow_cli.operations import enqueue
 from tests.admin.conftest import client, client_of
-from tests.servers import Database
+from tests.support.servers import Database
 
 __all__ = ["client", "client_of"]
 

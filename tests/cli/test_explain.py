@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminals import on_a_terminal
-from tests.jobs import plant
 from tests.repository.test_audit import attempt, bury, unqueue
 from tests.repository.test_overview import fail_then_retry
+from tests.support.jobs import plant
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant
+from tests.support.jobs import audit, plant
 
 Connection = psycopg.Connection[Any]
 

@@ -13,9 +13,9 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.jobs import audit, plant, status_of
 from tests.repository.test_audit import attempt, bury, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
+from tests.support.jobs import audit, plant, status_of
 
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 
 from pgflow_cli.local.clients import Clients
-from tests import executable
-from tests.backup_tools import another, digests, found_clients, slow_pg_dump
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant
-from tests.servers import Database, Server
+from tests.support import executable
+from tests.support.backup_tools import another, digests, found_clients, slow_pg_dump
+from tests.support.jobs import audit, plant
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 Wait = Callable[..., Any]

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant
-from tests.servers import Database
+from tests.support.jobs import audit, plant
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 

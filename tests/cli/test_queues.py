@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.jobs import audit, plant, status_of
 from tests.repository.test_audit import bury, unqueue
+from tests.support.jobs import audit, plant, status_of
 
 
 def policy(connection: Any, queue: str = "emails") -> Any:

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from tests.cli.terminals import on_a_terminal
-from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import attempt, lease, unqueue
+from tests.support.jobs import audit, plant, plant_dead, status_of
 
 Connection = psycopg.Connection[Any]
 PGFLOW = str(Path(sys.executable).with_name("pgflow"))

@@ -14,18 +14,18 @@ import psycopg
 import pytest
 
 from pgflow_cli.local.clients import Clients
-from tests.backup_tools import (
+from tests.conftest import RunsPgflow
+from tests.repository.test_cycle import lease
+from tests.repository.test_fencing import register
+from tests.support.backup_tools import (
     another,
     digests,
     dump_plain,
     found_clients,
     slow_pg_dump,
 )
-from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant
-from tests.repository.test_cycle import lease
-from tests.repository.test_fencing import register
-from tests.servers import Database, Server
+from tests.support.jobs import audit, plant
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 

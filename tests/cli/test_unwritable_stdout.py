@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from pgflow_cli.cli.program import program
-from tests.jobs import plant, plant_dead
-from tests.servers import Database
+from tests.support.jobs import plant, plant_dead
+from tests.support.servers import Database
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
 

@@ -22,9 +22,9 @@ from pgflow_cli.maintenance import (
 from pgflow_cli.maintenance.run import TASKS
 from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
-from tests.days import Day, plant_day
-from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
+from tests.support.days import Day, plant_day
+from tests.support.jobs import attempts_of, audit, expire_leases, plant, status_of
 
 Connection = psycopg.Connection[Any]
 A_WEEK = MaintenancePlan(sleep=0.0)

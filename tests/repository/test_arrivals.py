@@ -11,10 +11,10 @@ import pytest
 from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
 from pgflow_cli.operations.enqueue import new_job_id
 from pgflow_cli.repository import Database, Repository, counters
-from tests import servers
-from tests.days import plant_day
-from tests.jobs import plant, plant_dead
 from tests.repository.test_replays import replay
+from tests.support import servers
+from tests.support.days import plant_day
+from tests.support.jobs import plant, plant_dead
 
 Connection = psycopg.Connection[Any]
 __all__ = ["replay"]  # a fixture

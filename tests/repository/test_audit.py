@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.repository import sqlfiles
-from tests.jobs import plant
+from tests.support.jobs import plant
 
 Connection = psycopg.Connection[Any]
 ANY_ID = "gen_random_uuid()"

@@ -26,8 +26,8 @@ from pgflow_cli import (
 )
 from pgflow_cli.repository import enqueue
 from pgflow_cli.repository.enqueue import BorrowedLink
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 TWO = [{"job_type": "a"}, {"job_type": "b", "payload": [1]}]

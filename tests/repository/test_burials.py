@@ -19,9 +19,9 @@ from pgflow_cli.worker import dead_processes
 from pgflow_cli.worker.background import Upkeep
 from pgflow_cli.worker.dead_processes import Burial, Graveyard
 from pgflow_cli.worker.options import WorkerOptions
-from tests.jobs import attempts_of, expire_leases, new_worker, plant, status_of
 from tests.repository.test_reaping import poison
-from tests.servers import Database
+from tests.support.jobs import attempts_of, expire_leases, new_worker, plant, status_of
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 DEAD = new_worker()

@@ -25,8 +25,8 @@ from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.errors import connection_error
 from pgflow_cli.repository.negotiation import CAN_TRACE
 from pgflow_cli.worker.readiness import await_database
-from tests import servers
-from tests.private_servers import PrivateServer, private_server
+from tests.support import servers
+from tests.support.private_servers import PrivateServer, private_server
 
 # A pooler lets clients in by rules of its own.
 pytestmark = pytest.mark.direct

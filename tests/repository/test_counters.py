@@ -16,7 +16,7 @@ from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.testing import drain
 from pgflow_cli.worker.heartbeat import Ledger
-from tests.jobs import audit, expire_leases, new_worker, plant
+from tests.support.jobs import audit, expire_leases, new_worker, plant
 
 Connection = psycopg.Connection[Any]
 NOBODY = uuid.UUID(int=0)

@@ -22,8 +22,15 @@ from pgflow_cli.models.jobs import (
 )
 from pgflow_cli.models.workers import BeatReply
 from pgflow_cli.repository import Repository
-from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
-from tests.servers import Database
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    new_worker,
+    plant,
+    status_of,
+)
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 WORKER = new_worker()

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from tests.jobs import plant
+from tests.support.jobs import plant
 
 Connection = psycopg.Connection[Any]
 

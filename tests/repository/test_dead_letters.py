@@ -15,8 +15,8 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.operations import dead_letters
 from pgflow_cli.repository import Repository
-from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import attempt, unqueue
+from tests.support.jobs import audit, plant, plant_dead, status_of
 
 Connection = psycopg.Connection[Any]
 EVE = Operator("eve@host", "pgflow test")

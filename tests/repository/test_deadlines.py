@@ -19,13 +19,13 @@ import pytest
 from pgflow_cli.errors import OutcomeUnknown, TooSlow
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
-from tests.private_servers import (
+from tests.support.private_servers import (
     PrivateServer,
     pgbouncer,
     private_server,
     stalling_proxy,
 )
-from tests.servers import Database
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Wait = Callable[..., Any]

@@ -24,8 +24,8 @@ from pgflow_cli.errors import (
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository, borrowed
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 CANARY = "cAnArY"

@@ -18,8 +18,8 @@ from pgflow_cli import OutOfRange, PgflowError, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 GOOD = {"job_type": "a"}

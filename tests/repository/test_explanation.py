@@ -18,10 +18,10 @@ from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.inspection import explanation
 from pgflow_cli.models.explanation import Backlog
 from pgflow_cli.repository import Repository
-from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
 from tests.repository.test_policies import asking, limit
+from tests.support.jobs import audit, plant
 
 Connection = psycopg.Connection[Any]
 

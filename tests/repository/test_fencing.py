@@ -14,8 +14,8 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
-from tests.jobs import attempts_of, audit, expire_leases, plant, status_of
 from tests.repository.test_cycle import IDLE, lease, settle, success
+from tests.support.jobs import attempts_of, audit, expire_leases, plant, status_of
 
 Connection = psycopg.Connection[Any]
 OPERATOR = Operator("me@here", "pgflow fence accept")

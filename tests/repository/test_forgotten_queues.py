@@ -17,8 +17,8 @@ from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant_dead
-from tests.servers import Database
+from tests.support.jobs import audit, plant_dead
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 STEPS = ("retire", "list", "forget", "later")

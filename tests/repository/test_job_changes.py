@@ -14,14 +14,6 @@ from pgflow_cli.models.jobs import Settlement
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.operations import jobs as job_operations
 from pgflow_cli.repository import Repository
-from tests.jobs import (
-    attempts_of,
-    audit,
-    expire_leases,
-    make_due,
-    plant,
-    status_of,
-)
 from tests.repository.test_cycle import (
     WORKER,
     beat,
@@ -29,6 +21,14 @@ from tests.repository.test_cycle import (
     lease,
     settle,
     success,
+)
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    make_due,
+    plant,
+    status_of,
 )
 
 Connection = psycopg.Connection[Any]

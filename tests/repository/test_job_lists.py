@@ -18,10 +18,10 @@ from pgflow_cli.models.selection import JobFilter, Page
 from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.jobs import window
 from tests.conftest import cloned
-from tests.jobs import audit, plant
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry, nodes
-from tests.servers import Database, Server
+from tests.support.jobs import audit, plant
+from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
 STATES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")

@@ -31,7 +31,7 @@ from pgflow_cli.worker.leasing.capacity import Capacity
 from pgflow_cli.worker.leasing.loop import LeaseLoop
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.shared_memory import SharedMemory
-from tests.jobs import audit, new_worker, plant
+from tests.support.jobs import audit, new_worker, plant
 
 Connection = psycopg.Connection[Any]
 NEVER = 3600.0

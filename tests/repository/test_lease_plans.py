@@ -16,8 +16,8 @@ from pgflow_cli.models.jobs import LeaseReply, LeaseRequest, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
 from pgflow_cli.repository.session import STEADY, Sent
-from tests.jobs import new_worker
-from tests.servers import Database
+from tests.support.jobs import new_worker
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 NAMES = 300

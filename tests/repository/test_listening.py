@@ -15,8 +15,8 @@ from pgflow_cli.repository import Listener
 from pgflow_cli.worker import background
 from pgflow_cli.worker.background import QueueListener
 from pgflow_cli.worker.options import WorkerOptions
-from tests.private_servers import pgbouncer, stalling_proxy
-from tests.servers import Database
+from tests.support.private_servers import pgbouncer, stalling_proxy
+from tests.support.servers import Database
 
 Wait = Callable[..., Any]
 

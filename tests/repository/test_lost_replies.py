@@ -20,8 +20,8 @@ from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import batch, delivery, enqueue
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 LINE = b'{"job_type":"a","payload_json":{}}\n'

@@ -12,8 +12,8 @@ import pgflow_cli
 from pgflow_cli.inspection import prometheus, queues
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
-from tests import exported
 from tests.conftest import RunsPgflow
+from tests.support import exported
 
 Connection = psycopg.Connection[Any]
 MOST = 3

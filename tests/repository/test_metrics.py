@@ -21,15 +21,15 @@ from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.repository import Database, Repository, sqlfiles
 from pgflow_cli.repository import metrics as measuring
 from pgflow_cli.worker.heartbeat import Ledger
-from tests import exported, servers
-from tests.jobs import expire_leases, plant, plant_dead
-from tests.private_servers import pgbouncer
 from tests.repository.test_arrivals import begin_looks, enqueue
 from tests.repository.test_arrivals import look as look_at_arrivals
-from tests.repository.test_census import count, samples, work
 from tests.repository.test_counters import lease, new_worker, tally
+from tests.repository.test_queue_report import count, samples, work
 from tests.repository.test_replays import replay
-from tests.tools import needs_tool
+from tests.support import exported, servers
+from tests.support.jobs import expire_leases, plant, plant_dead
+from tests.support.private_servers import pgbouncer
+from tests.support.tools import needs_tool
 
 Connection = psycopg.Connection[Any]
 Open = Callable[[], Any]

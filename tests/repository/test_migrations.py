@@ -19,8 +19,8 @@ from pgflow_cli.errors import (
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.schema import ServerFacts
 from pgflow_cli.repository import Database, Repository, sqlfiles
-from tests.private_servers import pgbouncer
-from tests.schemas import describe_schema
+from tests.support.private_servers import pgbouncer
+from tests.support.schemas import describe_schema
 
 LATEST = sqlfiles.latest_version()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository, sqlfiles
-from tests.servers import Database
+from tests.support.servers import Database
 
 
 def test_the_list_is_what_the_migrations_make(empty_database: Database) -> None:

@@ -16,9 +16,9 @@ from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.repository import Database, Repository
 from tests.conftest import RunsPgflow
-from tests.days import plant_day
-from tests.jobs import audit, plant, status_of
 from tests.repository.test_archive import succeed
+from tests.support.days import plant_day
+from tests.support.jobs import audit, plant, status_of
 
 Connection = psycopg.Connection[Any]
 Enqueues = Callable[[str], str]

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
-from tests.jobs import plant, status_of
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
+from tests.support.jobs import plant, status_of
 
 Connection = psycopg.Connection[Any]
 

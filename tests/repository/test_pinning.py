@@ -18,8 +18,8 @@ from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.session import PINNED, Sent
-from tests.private_servers import pgbouncer
-from tests.servers import Database
+from tests.support.private_servers import pgbouncer
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 _READ = "select pg_catalog.current_setting(%s)"

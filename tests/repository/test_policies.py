@@ -10,7 +10,7 @@ import pytest
 
 from pgflow_cli.models.jobs import LeaseRequest, Scan, Settlement
 from pgflow_cli.repository import Database, Repository
-from tests.jobs import audit, expire_leases, new_worker, plant
+from tests.support.jobs import audit, expire_leases, new_worker, plant
 
 
 def asking(room=100, **more) -> LeaseRequest:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 import pgflow_cli
 from pgflow_cli import errors
 from pgflow_cli.telemetry import spans, trace_context
-from tests.unit.test_spans import CANARY, PARENT, TRACE_ID, exported, only
+from tests.unit.telemetry.test_spans import CANARY, PARENT, TRACE_ID, exported, only
 
 __all__ = ["exported"]
 

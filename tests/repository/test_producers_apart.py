@@ -17,8 +17,8 @@ from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import enqueue, replays
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.jobs import audit, plant, plant_dead
-from tests.servers import Database
+from tests.support.jobs import audit, plant, plant_dead
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 

@@ -15,8 +15,8 @@ import pgflow_cli
 from pgflow_cli.errors import Blocked, Refused
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.jobs import audit
-from tests.servers import Database
+from tests.support.jobs import audit
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Add = Callable[..., None]

@@ -13,7 +13,7 @@ from pgflow_cli.maintenance import reap
 from pgflow_cli.maintenance.reap import Reaper, end_leases
 from pgflow_cli.models.jobs import LeasedJob, LeaseRequest, Scan
 from pgflow_cli.repository import Repository
-from tests.jobs import audit, expire_leases, new_worker, plant, status_of
+from tests.support.jobs import audit, expire_leases, new_worker, plant, status_of
 
 Connection = psycopg.Connection[Any]
 WORKER = new_worker()

@@ -17,7 +17,7 @@ from pglast.enums import OnConflictAction
 from pglast.visitors import Ancestor, Visitor
 
 from pgflow_cli.repository import Repository, sqlfiles
-from tests.servers import Database
+from tests.support.servers import Database
 from tests.trials import world
 from tests.trials.orders import OPERATIONS, Operation, Theatre, while_held
 

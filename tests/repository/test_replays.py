@@ -18,8 +18,8 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions, ReplayProgress
 from pgflow_cli.operations import dead_letters, replays
 from pgflow_cli.repository import Database, Repository
-from tests.jobs import audit, plant, plant_dead, status_of
 from tests.repository.test_audit import attempt, lease, unqueue
+from tests.support.jobs import audit, plant, plant_dead, status_of
 
 Connection = psycopg.Connection[Any]
 EVE = Operator("eve@host", "pgflow replay --all")

@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 
 from pgflow_cli.repository import session
-from tests import rounds, servers, shadows
-from tests.private_servers import pgbouncer
+from tests.support import rounds, servers, shadows
+from tests.support.private_servers import pgbouncer
 
 Connection = psycopg.Connection[Any]
 

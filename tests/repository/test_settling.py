@@ -28,8 +28,15 @@ from pgflow_cli.worker.leasing.capacity import Capacity
 from pgflow_cli.worker.leasing.loop import LeaseLoop
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.shared_memory import SharedMemory
-from tests.jobs import attempts_of, audit, expire_leases, new_worker, plant, status_of
-from tests.servers import Database
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    new_worker,
+    plant,
+    status_of,
+)
+from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Wait = Callable[..., Any]

@@ -13,8 +13,8 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
-from tests.jobs import plant
-from tests.private_servers import pgbouncer
+from tests.support.jobs import plant
+from tests.support.private_servers import pgbouncer
 
 SETTINGS = (
     "select current_setting('plan_cache_mode'), current_setting('enable_seqscan'),"

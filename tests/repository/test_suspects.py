@@ -17,7 +17,8 @@ from pgflow_cli.worker.process import CONTEXT
 from pgflow_cli.worker.shared_memory import SharedMemory
 from pgflow_cli.worker.standstill import Standstill
 from tests.acceptance.test_suspects import lose
-from tests.jobs import (
+from tests.repository.test_policies import asking, limit
+from tests.support.jobs import (
     attempts_of,
     audit,
     expire_leases,
@@ -25,7 +26,6 @@ from tests.jobs import (
     plant,
     status_of,
 )
-from tests.repository.test_policies import asking, limit
 
 Connection = psycopg.Connection[Any]
 

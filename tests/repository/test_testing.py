@@ -10,7 +10,7 @@ import pytest
 import pgflow_cli
 from pgflow_cli import App, Fail, Job
 from pgflow_cli.testing import drain
-from tests.jobs import audit, plant, status_of
+from tests.support.jobs import audit, plant, status_of
 
 Connection = psycopg.Connection[Any]
 

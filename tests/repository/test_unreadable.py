@@ -18,9 +18,9 @@ from pgflow_cli.operations import dead_letters, replay_request
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 from pgflow_cli.worker.options import WorkerOptions
-from tests.jobs import attempts_of, plant, status_of
 from tests.repository.test_settling import Process
-from tests.servers import Database, Server
+from tests.support.jobs import attempts_of, plant, status_of
+from tests.support.servers import Database, Server
 
 pytestmark = pytest.mark.direct  # they set the encoding of a session
 Connection = psycopg.Connection[Any]

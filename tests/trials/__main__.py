@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 import psycopg
 import pytest
 
-from tests.private_servers import private_server
+from tests.support.private_servers import private_server
 from tests.trials import orders, programme, world
 from tests.trials.faults import FAULTS
 from tests.trials.stages import STAGES

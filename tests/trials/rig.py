@@ -22,9 +22,9 @@ import psutil
 import psycopg
 
 from pgflow_cli.operations.enqueue import new_job_id
-from tests import servers
-from tests.private_servers import PrivateServer
-from tests.servers import quickest_folder
+from tests.support import servers
+from tests.support.private_servers import PrivateServer
+from tests.support.servers import quickest_folder
 from tests.trials.checker import Verdict, judge
 from tests.trials.history import History, Scribe
 from tests.trials.ledger import Ledger, install_witness

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psycopg
 
-from tests import servers
-from tests.private_servers import PrivateServer, pgbouncer, private_server
-from tests.tools import missing, needs_tool
+from tests.support import servers
+from tests.support.private_servers import PrivateServer, pgbouncer, private_server
+from tests.support.tools import missing, needs_tool
 from tests.trials import restores  # noqa: F401  (its faults are known by it)
 from tests.trials.faults import Stage
 from tests.trials.proxy import running_proxy

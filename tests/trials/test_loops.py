@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.private_servers import PrivateServer
+from tests.support.private_servers import PrivateServer
 from tests.trials import programme
 from tests.trials.faults import FAULTS
 from tests.trials.rig import Rig

@@ -15,7 +15,7 @@ import pytest
 
 from pgflow_cli.repository import Repository
 from tests.conftest import cloned
-from tests.servers import Database, Server
+from tests.support.servers import Database, Server
 from tests.trials import world
 from tests.trials.orders import (
     OPERATIONS,

@@ -10,7 +10,7 @@ import pytest
 
 from pgflow_cli.repository import sqlfiles
 from tests.conftest import cloned
-from tests.servers import Database, Server
+from tests.support.servers import Database, Server
 from tests.trials import world
 from tests.trials.scenarios import SCENARIOS, Bench
 from tests.trials.terms import FUNCTIONS, STATEMENTS, mutants, unnoticed

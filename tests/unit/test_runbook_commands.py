@@ -13,7 +13,14 @@ import pytest
 
 from pgflow_cli.admin import application
 from pgflow_cli.admin.routes import url_map
-from tests.deployment import TREE, UNITS, compose, environment_of, manifests, parse
+from tests.support.deployment import (
+    TREE,
+    UNITS,
+    compose,
+    environment_of,
+    manifests,
+    parse,
+)
 
 TEXT = (TREE / "RUNBOOK.md").read_text(encoding="utf-8")
 SERVICES = compose()["services"]
