@@ -47,6 +47,10 @@ class Told:
         self.sent: list[str] = []
         self.in_vain = 0
 
+    @property
+    def leases(self) -> Told:
+        return self
+
     def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
         self.sent.append("settle_and_lease")
         reply = self._repository.leases.settle_and_lease(cycle)
@@ -63,7 +67,8 @@ class Told:
         return self._repository.leases.lease_limited(cycle)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._repository, name)
+        mine = hasattr(type(self._repository.leases), name)
+        return getattr(self._repository.leases if mine else self._repository, name)
 
 
 class Process:

@@ -218,7 +218,7 @@ def test_a_server_that_is_too_old_or_in_recovery_is_refused(
     opened, monkeypatch, number, in_recovery, exit_code
 ):
     facts = ServerFacts(number, "14.12", "app", "UTF8", in_recovery, False, False)
-    monkeypatch.setattr(opened, "inspect_server", lambda: facts)
+    monkeypatch.setattr(opened.schema, "inspect_server", lambda: facts)
     with pytest.raises((ConfigurationError, DatabaseUnavailable)) as caught:
         migrations.migrate(opened)
     assert caught.value.exit_code == exit_code

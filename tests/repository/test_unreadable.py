@@ -195,7 +195,7 @@ def test_an_outage_is_no_damage(
         raise DatabaseUnavailable("it is away")
 
     plant(connection)
-    monkeypatch.setattr(repository, "bury_unreadable_jobs", fail)
+    monkeypatch.setattr(repository.unreadable_jobs, "bury_unreadable_jobs", fail)
     worker = unreadable(repository)
     assert not worker.search(None)
     assert not worker.is_due()
