@@ -1,3 +1,28 @@
+-- Every change an operator makes: who, from where, by what command, and how many jobs it touched.
+--
+-- A change of many jobs goes in batches: its row is written before the first of them and counts on with each, in the
+-- transaction of the batch. Whoever kills it half-way leaves a row that says what was done.
+create table pgflow.operator_actions (
+  id bigint generated always as identity primary key,
+  at timestamptz not null default now(),
+  finished_at timestamptz,  -- null: it still runs, or was ended half-way
+  jobs bigint not null default 0,
+  plan_id bigint,  -- of a replay
+  actor text not null,  -- as it called itself: --as, else user@host
+  role text not null default session_user,  -- as PostgreSQL knows it
+  action text not null,  -- 'dlq.discard', 'queues.pause', 'jobs.cancel', …
+  queue text,  -- of a change of one queue
+  command text not null,  -- without secrets
+  note text,
+  details_json jsonb not null default '{}',  -- what it was before, the filter, …
+  job_ids uuid[] not null default '{}',  -- the first thousand
+  constraint action_is_a_dotted_name check (action ~ '^[a-z_]+(\.[a-z_-]+)*$')
+);
+
+create index operator_actions_by_time on pgflow.operator_actions (at, id);
+create index operator_actions_of_queue on pgflow.operator_actions (queue, at) where queue is not null;
+create index operator_actions_of_job on pgflow.operator_actions using gin (job_ids);
+
 -- Replays: a plan freezes which jobs it is about, so that it can be stopped, taken over after a kill, and undone.
 --
 -- A plan's jobs are created in chunks, each in a transaction that locks the plan, the items of the chunk and their
@@ -62,9 +87,6 @@ create table pgflow.replay_items (
 
 create index replay_items_of_source on pgflow.replay_items (source_job_id, plan_id);
 create index replay_items_waiting on pgflow.replay_items (plan_id, place) where state = 'waiting';
-
--- What --include-resolved lists, and what a list counts as hidden.
-create index dead_letters_resolved_by_death on pgflow.dead_letters (died_at, job_id) where resolved_at is not null;
 
 -- RFC 7396: objects are merged, null removes, everything else replaces.
 create function pgflow.merge_patch(target jsonb, patch jsonb) returns jsonb
