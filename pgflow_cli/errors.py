@@ -92,6 +92,10 @@ class DatabaseUnavailable(PgflowError):
     exit_code = 69
 
 
+class Unadmitted(DatabaseUnavailable):
+    """A server answers, and takes no connection now."""
+
+
 class TooSlow(DatabaseUnavailable):
     """A statement has taken longer than it may."""
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -28,6 +29,10 @@ _numbers = itertools.count(1)
 # A shell starts what runs in the background with SIGINT ignored, and so would be what
 # the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No example fails because the machine is slow at that moment.
+hypothesis.settings.register_profile("pgflow", deadline=None)
+hypothesis.settings.load_profile("pgflow")
 
 
 class RunsPgflow(Protocol):

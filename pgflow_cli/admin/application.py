@@ -246,11 +246,11 @@ def _body(request: Request, route: Route) -> dict[str, Any]:
             raise _unsupported(FORM)
         return query.read_query(request.form, route.fields, of_form=True)
     raw = request.get_data(cache=True)
-    if not raw:
-        return query.read_body({}, route.fields)
-    if request.mimetype != "application/json":
+    if raw and request.mimetype != "application/json":
         raise _unsupported("application/json")
-    text = payload_text.text_of(raw, what="the body")
+    text = payload_text.text_of(raw or b"{}", what="the body")
+    if route.reads is not None:
+        return route.reads(text)
     # A level more than a payload may have: the body is around it.
     parsed = payload_text.check(text, what="the body", depth=payload_text.MAX_DEPTH + 1)
     return query.read_body(parsed, route.fields, text)

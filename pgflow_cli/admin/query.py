@@ -98,7 +98,8 @@ def read_body(
 ) -> Values:
     """Return the values of a body that has been parsed; null is as good as absent.
 
-    `text` is what it was parsed from: payloads are taken from there.
+    `text` is what it was parsed from: payloads are taken from there, and it tells what
+    was given twice.
     """
     if not isinstance(document, dict):
         raise bad_request(f"{what} must be a JSON object")
@@ -111,11 +112,14 @@ def read_body(
     values = {
         each.name: _of_body(document.get(each.name), each) for each in known.values()
     }
-    whole = [name for name in document if known[name].kind.as_written]
-    if text is not None and whole:
+    if text is not None:
         written = payload_text.members(text)
-        given = [name for name in whole if document[name] is not None]
-        values.update({name: written[name] for name in given})
+        given = [name for name in document if document[name] is not None]
+        for name in given:
+            if known[name].kind.as_written:
+                values[name] = written[name]
+            elif "properties" in known[name].kind.schema:
+                payload_text.members(written[name])  # nothing is given twice there
     return values
 
 

@@ -89,6 +89,7 @@ class Route:
     documents with another status (see `Answer`). `about` says more than the summary.
     `headers` are those of the answer, `errors` the statuses of this route alone; both
     with what they mean. Without a `role`, safe methods need READ and others OPERATE.
+    `reads` reads the body instead of the fields, which then only describe it.
     `of_page`: part of the page, not of the API; its body is a form. `or_form`: its body
     may also be a form.
     """
@@ -110,6 +111,7 @@ class Route:
     or_form: bool = False
     about: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    reads: Callable[[str], dict[str, Any]] | None = None
     others: Mapping[int, Shape] = field(default_factory=dict)
 
     @property

@@ -209,6 +209,11 @@ def _options(
         )
 
 
+def operator() -> Operator:
+    """Return who changes something by a command without the options of a change."""
+    return _operator(None, settings.actor.value())
+
+
 def _operator(note: str | None, actor: str | None) -> Operator:
     if note is not None and (len(note) > _LONGEST_NOTE or "\0" in note):
         raise UsageError(f"--note takes up to {_LONGEST_NOTE} characters, no NUL")

@@ -14,8 +14,8 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.output import terminal
-from pgflow_cli.cli.settings.option import Session
-from pgflow_cli.errors import DatabaseUnavailable
+from pgflow_cli.cli.settings.option import Session, require_text
+from pgflow_cli.errors import DatabaseUnavailable, Unadmitted
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database, Repository
@@ -63,7 +63,10 @@ class _Outfitted(click.Command):
         session = ctx.find_object(Session)
         if session is not None and not self.heeds_settings:
             session.heedless = True
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:  # a setting has looked at its own by now
+            require_text(ctx, parameter, ctx.params.get(str(parameter.name)))
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its output set up as the global options say."""
@@ -155,7 +158,9 @@ def database(url: str | None = None) -> Database:
     """Return where the database is and how long to wait for it, not connected."""
     from pgflow_cli.repository import Database
 
-    url = url or settings.database_url()
+    if url is None:
+        url = settings.database_url()
+    settings.require_connection_text()
     return Database(
         url,
         connect_timeout=settings.given("connect_timeout"),
@@ -221,11 +226,13 @@ def _unreachable(
     error: DatabaseUnavailable, tries: int, took: float
 ) -> DatabaseUnavailable:
     often = "once" if tries == 1 else f"{tries} times"
-    return DatabaseUnavailable(
-        error.message,
-        f"The server is not reachable from this host (tried {often} in {took:.0f}s).",
-        *error.hints,
+    said = (
+        "The server answers, but takes no connection"
+        if isinstance(error, Unadmitted)
+        else "The server is not reachable from this host"
     )
+    tried = f"{said} (tried {often} in {took:.0f}s)."
+    return type(error)(error.message, tried, *error.hints)
 
 
 def _display(session: Session) -> terminal.Display:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pgflow_cli.cli import settings
+from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.types import Rate
@@ -192,7 +192,13 @@ def _enqueue_batch(
     single = ("payload", "strings", "documents", "job_id")
     if any(given[name] for name in single):
         raise UsageError("--batch brings payloads and ids itself")
-    plan = batch.Plan(options, given["job_type"], given["atomic"], given["rate"])
+    plan = batch.Plan(
+        options,
+        given["job_type"],
+        given["atomic"],
+        given["rate"],
+        operator=changes.operator(),
+    )
     ids: list[str] = []
     keep = given["wait"] or messages.is_machine()
     with (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ MAX_BYTES = 16_777_216
 """The table's ceiling; a queue's own limit lies below, and the database applies it."""
 LARGEST_WHOLE_NUMBER = 2**53
 LONGEST_NUMBER = 1000
+_BEYOND = "has a whole number beyond 2^53; write it as a string"
 
 FIELDS = frozenset(
     {
@@ -115,11 +116,13 @@ def written(value: object, *, what: str = "the payload") -> str:
     become strings, as in `json.dumps`.
     """
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = _ENCODER.encode(value)
     except TypeError as error:
         # json names types only, never values.
         raise UsageError(f"{what} cannot be written as JSON: {error}") from None
-    except ValueError:
+    except ValueError as error:
+        if "integer string conversion" in str(error):
+            raise UsageError(f"{what} {_BEYOND}") from None
         raise UsageError(
             f"{what} holds NaN, an infinity, or itself, which JSON cannot"
         ) from None
@@ -137,32 +140,48 @@ def written(value: object, *, what: str = "the payload") -> str:
 
 
 @lru_cache(maxsize=1024)
-def check_job_type(name: str | None) -> None:
-    if name is None or name == "":
+def _fits(pattern: re.Pattern[str], name: str) -> bool:
+    return pattern.fullmatch(name) is not None
+
+
+def _is_name(pattern: re.Pattern[str], name: object) -> bool:
+    # A subclass of str may not be hashable.
+    return isinstance(name, str) and _fits(pattern, str.__str__(name))
+
+
+def check_job_type(name: object) -> None:
+    if name is None or (isinstance(name, str) and not name):
         raise UsageError("job_type is missing")
-    if not isinstance(name, str) or not JOB_TYPE.fullmatch(name):
+    if not _is_name(JOB_TYPE, name):
         raise UsageError(
             "job_type must be 1 to 128 letters, digits, or any of _ . : - "
             "and begin with a letter or digit"
         )
 
 
-@lru_cache(maxsize=1024)
-def check_queue(name: str) -> None:
-    if not isinstance(name, str) or not QUEUE.fullmatch(name):
+def check_queue(name: object) -> None:
+    if not _is_name(QUEUE, name):
         raise UsageError(
             "queue must be 1 to 63 letters, digits, or any of _ . - "
             "and begin with a letter or digit"
         )
 
 
+def _is_whole(number: object, least: int, most: int) -> bool:
+    return (
+        isinstance(number, int)
+        and not isinstance(number, bool)
+        and least <= number <= most
+    )
+
+
 def check_priority(number: object) -> None:
-    if type(number) is not int or not -100 <= number <= 100:
+    if not _is_whole(number, -100, 100):
         raise UsageError("priority must be a whole number from -100 to 100")
 
 
 def check_max_attempts(number: object) -> None:
-    if type(number) is not int or not 1 <= number <= 10_000:
+    if not _is_whole(number, 1, 10_000):
         raise UsageError("max_attempts must be a whole number from 1 to 10000")
 
 
@@ -189,7 +208,11 @@ def seconds_of(text: str, *, what: str) -> float:
 def check_job_timeout(text: object) -> None:
     if not isinstance(text, str):
         raise UsageError("job_timeout must be a string such as 500ms, 30s, 5m")
-    if not 0.001 <= seconds_of(text, what="job_timeout") <= 2_592_000:
+    check_timeout_seconds(seconds_of(text, what="job_timeout"))
+
+
+def check_timeout_seconds(seconds: float) -> None:
+    if not 0.001 <= seconds <= 2_592_000:
         raise UsageError("job_timeout must be from 1ms to 30d")
 
 
@@ -205,8 +228,7 @@ def check_job(fields: object, *, job_type: str | None = None) -> None:
     """
     if type(fields) is not dict:
         raise UsageError("a job must be a JSON object")
-    if not fields.keys() <= FIELDS:
-        _refuse_field(fields)
+    check_names(fields, FIELDS)
     given_type = fields.get("job_type", job_type)
     if given_type.__class__ is not str:
         _refuse_type(given_type)
@@ -244,12 +266,18 @@ def _refuse_type(given: object) -> NoReturn:
     raise UsageError("job_type must be a string")
 
 
-def _refuse_field(fields: dict[str, Any]) -> NoReturn:
-    stray = next(name for name in fields if name not in FIELDS)
-    # A name is repeated only if it looks like one: it may be payload.
-    named = f' "{stray}"' if _FIELD.fullmatch(stray) else ""
-    known = ", ".join(sorted(FIELDS))
-    raise UsageError(f"unknown field{named}", f"A job may have: {known}")
+def check_names(fields: Mapping[Any, object], known: Set[str]) -> None:
+    """Refuse a field that is not known; its name is repeated if it looks like one: it
+    may be payload.
+    """
+    if fields.keys() <= known:
+        return
+    stray = next(name for name in fields if name not in known)
+    looks_so = isinstance(stray, str) and _FIELD.fullmatch(stray)
+    named = f' "{stray}"' if looks_so else ""
+    raise UsageError(
+        f"unknown field{named}", f"A job may have: {', '.join(sorted(known))}"
+    )
 
 
 def _check_characters(text: str, what: str) -> None:
@@ -314,7 +342,7 @@ def _refuse_constant(_name: str) -> NoReturn:
 
 def _whole_number(text: str) -> int:
     if len(text) > 17 or abs(int(text)) > LARGEST_WHOLE_NUMBER:
-        raise _NumberRefused("has a whole number beyond 2^53; write it as a string")
+        raise _NumberRefused(_BEYOND)
     return int(text)
 
 
@@ -331,10 +359,11 @@ def _number(text: str) -> float:
         whole = exact == exact.to_integral_value()
         # Written with an exponent or a point, it is the same whole number to jsonb.
         if whole and exact != Decimal(repr(value)):
-            raise _NumberRefused("has a whole number beyond 2^53; write it as a string")
+            raise _NumberRefused(_BEYOND)
     return value
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
 _QUICK = json.JSONDecoder(parse_constant=_refuse_constant)
 _CAREFUL = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_int=_whole_number, parse_float=_number
@@ -346,9 +375,9 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def members(text: str) -> dict[str, str]:
-    """Return the text of each member of an object that `payloads.check` has passed.
+    """Return the text of each member of an object that `check` has passed.
 
-    Of a name that comes twice the last one counts, as in PostgreSQL.
+    A name that comes twice is refused: which of its values was meant is not known.
     """
     found: dict[str, str] = {}
     place = _after_blanks(text, text.index("{") + 1)
@@ -356,6 +385,9 @@ def members(text: str) -> dict[str, str]:
         name, place = _DECODER.raw_decode(text, place)
         begin = _after_blanks(text, text.index(":", place) + 1)
         _, end = _DECODER.raw_decode(text, begin)
+        if name in found:
+            named = f'"{name}" ' if _FIELD.fullmatch(name) else ""
+            raise UsageError(f"a field {named}is given twice")
         found[name] = text[begin:end]
         place = _after_blanks(text, end)
         if text[place] == ",":

@@ -33,6 +33,11 @@ _ENDLESS = ("infinity", "+infinity", "-infinity")
 _FORMS = "15m, 2h ago, in 10m, today, 09:30, 2026-11-23 09:30 or 2026-11-23T09:30:00Z"
 
 
+# A day from the edge: they are shown in other time zones, too.
+FIRST_DAY = datetime(1, 1, 2, tzinfo=UTC)
+LAST_DAY = datetime(9999, 12, 30, tzinfo=UTC)
+
+
 class OutOfRange(ValueError):
     """A time or a length of time that nobody can have meant."""
 
@@ -161,10 +166,22 @@ def _dated(match: re.Match[str]) -> datetime:
     return moment
 
 
+def read_iso(text: str) -> datetime:
+    """Return an instant that the database has written; of one beyond what a datetime
+    holds, the first or the last day of that.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return FIRST_DAY if text.startswith("-") else LAST_DAY
+
+
 def format_duration(seconds: float) -> str:
     """Return a length of time as on screens: `12ms`, `5.1s`, `42m`, `3h46m`, `2d4h`."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if seconds > LONGEST.total_seconds() * 1000:  # of a damaged row: perhaps infinite
+        return "forever"
     if seconds < 0.9995:
         return "0s" if seconds < 0.0005 else f"{seconds * 1000:.0f}ms"
     if seconds < 9.95:
@@ -183,6 +200,16 @@ def format_duration(seconds: float) -> str:
             worth_showing = rest and (big != "m" or whole < 600)
             return f"{whole // size}{big}" + (f"{rest}{small}" if worth_showing else "")
     raise AssertionError("every length of a minute or more has a unit")
+
+
+def exact_duration(length: timedelta) -> str:
+    """Return a length of time to the millisecond, as the gate of producers reads it."""
+    milliseconds = round(length / timedelta(milliseconds=1))
+    if milliseconds < 1_000_000_000:  # of each part, nine digits are read
+        return f"{milliseconds}ms"
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    days, seconds = divmod(seconds, 86400)
+    return f"{days}d{seconds}s{milliseconds}ms"
 
 
 def format_relative(moment: datetime, now: datetime) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from pgflow_cli.errors import UsageError
-from pgflow_cli.formats import payload_text
+from pgflow_cli.formats import payload_text, times
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.exceptions import Delay, PayloadError, seconds
 from pgflow_cli.handlers.handler import Handler
@@ -232,7 +232,7 @@ def _milliseconds(length: Delay) -> str:
     found = seconds(length)
     if found is None:
         raise UsageError("job_timeout must be seconds, a timedelta, or text such as 5m")
-    return f"{round(found * 1000)}ms"
+    return times.exact_duration(timedelta(seconds=found))
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -65,11 +65,13 @@ def url_of_dev(
     *,
     environment: str | None = None,
     pg_bin: Path | str | None = None,
+    may_create: bool = True,
 ) -> str:
     """Return what the URL `dev:` stands for, starting the server if need be.
 
-    A server started here ends with this process. Raises `ConfigurationError` in an
-    environment that is not for development.
+    A server started here ends with this process; its data stay. Raises
+    `ConfigurationError` in an environment that is not for development, and where there
+    are no data and none may be created.
     """
     if environment not in (None, "", "dev"):
         raise ConfigurationError(
@@ -77,6 +79,11 @@ def url_of_dev(
             "Set DATABASE_URL to the database of that environment.",
         )
     server = LocalServer(data_dir, pg_bin=Path(pg_bin) if pg_bin else None)
+    if not may_create and all(f.version() is None for f in folders(data_dir)):
+        raise ConfigurationError(
+            f"the URL dev: has no server yet in {server.folder.path}",
+            "Start one:  pgflow dev",
+        )
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if found := running_url(data_dir):

@@ -1,11 +1,13 @@
 """Enqueues a file of jobs, a line each, with flat memory.
 
-Lines are checked one by one and travel as they were written, up to 1,000 in a call. The
-next call's lines are read while the database works on the present one's.
+Lines are checked one by one and travel as they were written, up to 1,000 in a call; but
+times are put as the database reads them. The next call's lines are read while the
+database works on the present one's.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,9 @@ from pgflow_cli.errors import (
     Refused,
     UsageError,
 )
-from pgflow_cli.formats import payload_text
+from pgflow_cli.formats import job_body, payload_text
+from pgflow_cli.formats.job_body import JobBody
+from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
@@ -35,6 +39,7 @@ LONGEST_LINE = payload_text.MAX_BYTES + 65_536
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a batch is sent. `job_type` and `options` are for lines that do not say.
+    What has a note is recorded as done by the `operator`, if one is named.
 
     `rate`, in jobs a second, spaces their run_at: the jobs are there at once, and
     become due one second's worth after the other.
@@ -44,6 +49,7 @@ class Plan:
     job_type: str | None = None
     atomic: bool = True
     rate: float | None = None
+    operator: Operator | None = None
 
 
 @dataclass(slots=True)
@@ -64,12 +70,22 @@ class Summary:
 
 @dataclass(slots=True)
 class Chunk:
-    """Lines for one call, with their numbers in the file; and lines that are bad."""
+    """Lines for one call, with their numbers in the file and the notes of some, by
+    place; and lines that are bad.
+    """
 
     numbers: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    notes: dict[int, str] = field(default_factory=dict)
     refused: list[tuple[int, str]] = field(default_factory=list)
     size: int = 0
+
+    def add(self, number: int, line: str, note: str | None) -> None:
+        """Add a line that is good."""
+        if note:
+            self.notes[len(self.lines)] = note
+        self.numbers.append(number)
+        self.lines.append(line)
 
 
 Told = Callable[[int, str], object]
@@ -137,15 +153,14 @@ def read(stream: BinaryIO, plan: Plan) -> Iterator[Chunk]:
     chunk = Chunk()
     for number, raw in _lines(stream):
         try:
-            line = _checked(raw, plan.job_type)
+            body = _checked(raw, plan.job_type)
         except UsageError as error:
             chunk.refused.append((number, error.message))
         else:
             if chunk.lines and chunk.size + len(raw) > BYTES_PER_CALL:
                 yield chunk
                 chunk = Chunk()
-            chunk.numbers.append(number)
-            chunk.lines.append(line)
+            chunk.add(number, body.element(), body.fields.get("note"))
             chunk.size += len(raw)
         if len(chunk.lines) >= most or len(chunk.refused) >= most:
             yield chunk
@@ -203,12 +218,38 @@ class _Sender:
                 return
 
     def _call(self, chunk: Chunk, ids: list[str]) -> list[str]:
+        if chunk.notes and self.plan.operator is not None:
+            with self.repository.transaction():
+                return self._noted(chunk, ids, self.plan.operator)
+        return self._enqueued(chunk, ids)
+
+    def _enqueued(self, chunk: Chunk, ids: list[str]) -> list[str]:
         return self.repository.enqueue.enqueue_many(
             f"[{','.join(chunk.lines)}]",
             options=self._options(),
             job_type=self.plan.job_type,
             job_ids=ids,
         )
+
+    def _noted(self, chunk: Chunk, ids: list[str], operator: Operator) -> list[str]:
+        """Send a chunk and record each note with its jobs: of a job that was there
+        before, it is recorded already.
+        """
+        done: dict[tuple[str, str], list[str]] = {}
+        for place, note in chunk.notes.items():
+            job = json.loads(chunk.lines[place])
+            job_id = (job.get("job_id") or ids[place]).lower()
+            if not self.repository.enqueue.has_job(job_id):
+                queue = job.get("queue") or self.plan.options.queue or "default"
+                done.setdefault((note, queue), []).append(job_id)
+        sent = self._enqueued(chunk, ids)
+        for (note, queue), job_ids in done.items():
+            action = self.repository.audit.begin_action(
+                replace(operator, note=note), "jobs.enqueue", queue=queue
+            )
+            self.repository.audit.extend_action(action, job_ids=job_ids)
+            self.repository.audit.finish_action(action)
+        return sent
 
     def _options(self) -> JobOptions:
         options = self.plan.options
@@ -239,12 +280,11 @@ class _Sender:
             raise error
         rest, rest_ids = Chunk(), []
         rows = zip(chunk.numbers, chunk.lines, ids, strict=True)
-        for ordinal, (number, line, job_id) in enumerate(rows, start=1):
-            if ordinal in reasons:
-                self._refuse(number, reasons[ordinal])
+        for place, (number, line, job_id) in enumerate(rows):
+            if place + 1 in reasons:
+                self._refuse(number, reasons[place + 1])
                 continue
-            rest.numbers.append(number)
-            rest.lines.append(line)
+            rest.add(number, line, chunk.notes.get(place))
             rest_ids.append(job_id)
         return rest, rest_ids
 
@@ -281,20 +321,12 @@ def _sentence(part: dict[str, object]) -> str:
 
 def _at_line(error: UsageError | Refused, chunk: Chunk) -> UsageError | Refused:
     """Let a message name the line of the file instead of the element of the call."""
-    ordinals = error.details.get("ordinals")
-    if isinstance(ordinals, list) and ordinals:
-        sentence = error.message.removeprefix(f"job {ordinals[0]}: ")
-        error.message = f"line {chunk.numbers[ordinals[0] - 1]}: {sentence}"
-        error.args = (error.message,)
-    return error
+    return enqueue.renamed(error, lambda n: f"line {chunk.numbers[n - 1]}")
 
 
-def _checked(raw: bytes, job_type: str | None) -> str:
+def _checked(raw: bytes, job_type: str | None) -> JobBody:
     text = payload_text.text_of(raw, what="the line")
-    # One level more: the job around its payload.
-    fields = payload_text.check(text, what="the line", depth=payload_text.MAX_DEPTH + 1)
-    payload_text.check_job(fields, job_type=job_type)
-    return text
+    return job_body.read(text, what="the line", job_type=job_type)
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -9,17 +9,18 @@ written down. So whoever enqueues records the refusal afterwards, with
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from pgflow_cli import repository
-from pgflow_cli.errors import Refused, UsageError
-from pgflow_cli.formats import payload_text
+from pgflow_cli.errors import OutOfRange, Refused, UsageError
+from pgflow_cli.formats import payload_text, times
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.telemetry import spans, trace_context
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from pgflow_cli.telemetry.spans import Sending
 
 JOBS_PER_CALL = 1000
+# PostgreSQL takes no document of 256 MiB.
+_TEXT_PER_CALL = 67_108_864
+
+_LONGEST = 36525 * 86400
 
 Duration = float | timedelta | str
 
@@ -39,6 +44,7 @@ _CLIENT_FIELDS = frozenset(
         "payload",
         "queue",
         "run_at",
+        "delay",
         "priority",
         "max_attempts",
         "job_id",
@@ -53,14 +59,14 @@ def enqueue(
     job_type: str,
     payload: object = None,
     *,
-    queue: str = "default",
+    queue: str | None = "default",
     run_at: datetime | str | None = None,
     delay: Duration | None = None,
-    priority: int = 0,
-    max_attempts: int = 25,
+    priority: int | None = 0,
+    max_attempts: int | None = 25,
     job_timeout: Duration | None = None,
     meta: Mapping[str, object] | None = None,
-    job_id: str | None = None,
+    job_id: str | UUID | None = None,
 ) -> str:
     """Enqueue a job in the connection's own transaction and return the job's id.
 
@@ -79,25 +85,35 @@ def enqueue(
     database the caller's transaction is aborted, as with any other statement; put
     `with connection.transaction():` around the call to go on after a refusal.
     """
-    payload_text.check_job_type(job_type)
-    options = _options(queue, priority, max_attempts, meta)
-    if run_at is not None and delay is not None:
-        raise UsageError("run_at and delay exclude each other")
-    if job_id is not None:
-        payload_text.check_job_id(job_id)
-    with spans.sending(queue, job_type=job_type) as sending:
-        sending.link(trace_context.of_meta(meta))
+    job = _accepted(
+        {
+            "job_type": job_type,
+            "payload": payload,
+            "queue": queue,
+            "run_at": run_at,
+            "delay": delay,
+            "priority": priority,
+            "max_attempts": max_attempts,
+            "job_timeout": job_timeout,
+            "meta": meta,
+            "job_id": job_id,
+        }
+    )
+    with spans.sending(job.queue, job_type=job.job_type) as sending:
+        sending.link(trace_context.of_meta(job.meta))
         found = repository.borrowed(connection).enqueue(
-            job_type,
-            payload_text.written({} if payload is None else payload),
-            options=replace(
-                options,
-                run_at=_moment(run_at),
-                delay=_seconds(delay, "delay"),
-                job_timeout=_seconds(job_timeout, "job_timeout"),
-                meta=_meta(trace_context.kept(meta, sending.context)),
+            job.job_type,
+            job.payload,
+            options=JobOptions(
+                queue=job.queue,
+                priority=job.priority,
+                max_attempts=job.max_attempts,
+                run_at=job.run_at,
+                delay=job.delay,
+                job_timeout=job.job_timeout,
+                meta=_meta(trace_context.kept(job.meta, sending.context)),
             ),
-            job_id=job_id,
+            job_id=job.job_id,
         )
         sending.sent(found)
         return found
@@ -108,10 +124,12 @@ def enqueue_many(
 ) -> list[str]:
     """Enqueue jobs in the connection's own transaction and return their ids in order.
 
-    Each job is a mapping with the parameters of `enqueue`, without `delay`. They are
-    sent 1,000 at a time; all are enqueued or none, if the connection is in autocommit
-    mode too. Threads may share a connection: their calls take turns. Raises what
-    `enqueue` raises; the message names the job, counted from 1.
+    Each job is a mapping with the parameters of `enqueue`. They are sent 1,000 at a
+    time while the rest is read; all are enqueued or none. Up to 1,000 are one
+    statement. For more there is a savepoint, so that whatever is raised, by `jobs` too,
+    leaves the caller's transaction as it was; in autocommit mode, a transaction of
+    their own. Threads may share a connection: their calls take turns. Raises what
+    `enqueue` raises; if it is about one job, the message names it, counted from 1.
     """
     producing = repository.borrowed(connection)
     if isinstance(jobs, (Mapping, str, bytes)) or not isinstance(jobs, Iterable):
@@ -125,6 +143,10 @@ def record_refusal(connection: psycopg.Connection[Any], refused: Refused) -> Non
 
     To be called once the transaction that was refused has been rolled back.
     """
+    if not isinstance(refused, Refused):
+        raise UsageError(
+            f"record_refusal takes the Refused that was raised, not {_kind(refused)}"
+        )
     repository.borrowed(connection).record_ingest_decisions(refusals_of(refused))
 
 
@@ -178,15 +200,28 @@ def new_job_ids(count: int) -> list[str]:
     return ids
 
 
+def renamed(
+    error: UsageError | Refused, name: Callable[[int], str]
+) -> UsageError | Refused:
+    """Let a message of the gate name its job otherwise than by its place in a call."""
+    if found := _JOB.match(error.message):
+        error.message = f"{name(int(found[1]))}: {error.message[found.end() :]}"
+        error.args = (error.message,)
+    return error
+
+
+_JOB = re.compile(r"job ([0-9]+): ")
+
+
 def _send_all(
     producing: Enqueuing, jobs: Iterable[Mapping[str, Any]], sending: Sending
 ) -> list[str]:
     ids: list[str] = []
     queues: set[str] = set()
-    elements = (_element(job, sending, queues) for job in jobs)
+    elements = _elements(jobs, sending, queues)
     part, rest = _next_part(elements), _next_part(elements)
-    # A statement is all or nothing by itself. Several need a transaction: without one
-    # of the caller's own, a later part could fail alone.
+    # A statement is all or nothing by itself. Of several, a later one could fail alone,
+    # or never be sent.
     with producing.transaction() if rest else nullcontext():
         while part:
             try:
@@ -201,70 +236,140 @@ def _send_all(
 
 
 def _next_part(elements: Iterator[str]) -> list[str]:
-    return list(islice(elements, JOBS_PER_CALL))
+    part: list[str] = []
+    size = 0
+    for element in islice(elements, JOBS_PER_CALL):
+        part.append(element)
+        size += len(element)
+        if size >= _TEXT_PER_CALL:
+            break
+    return part
 
 
 def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refused:
-    """Let a message name the job by its place among all of them."""
-    ordinals = error.details.get("ordinals")
-    if isinstance(ordinals, list) and ordinals:
-        first = f"job {ordinals[0]}: "
-        error.message = error.message.replace(first, f"job {sent + ordinals[0]}: ", 1)
-        error.args = (error.message,)
-    return error
+    """Let an error name jobs by their places among all of them."""
+    refused = error.details.get("refused")
+    for details in (error.details, *(refused if isinstance(refused, list) else ())):
+        if isinstance(ordinals := details.get("ordinals"), list):
+            details["ordinals"] = [sent + ordinal for ordinal in ordinals]
+    return renamed(error, lambda ordinal: f"job {sent + ordinal}")
 
 
 def _kind(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _element(job: Mapping[str, Any], sending: Sending, queues: set[str]) -> str:
-    """Return one job of Python values as an element of the gate's document.
+def _elements(
+    jobs: Iterable[Mapping[str, Any]], sending: Sending, queues: set[str]
+) -> Iterator[str]:
+    """Yield each job as an element of the gate's document.
 
     It belongs to the trace of the call, unless it brings its own.
+    """
+    for number, given in enumerate(jobs, start=1):
+        try:
+            job = _accepted(given)
+            sending.link(trace_context.of_meta(job.meta))
+            element = job.element(trace_context.kept(job.meta, sending.context))
+        except UsageError as error:
+            details = {"ordinals": [number], "problems": [error.message]}
+            raise type(error)(
+                f"job {number}: {error.message}", *error.hints, details=details
+            ) from None
+        queues.add(job.queue)
+        yield element
+
+
+class _Job(NamedTuple):
+    """A job of Python values that can be sent; lengths of time are seconds. A tuple,
+    because it is made for every job.
+    """
+
+    job_type: str
+    payload: str
+    queue: str
+    run_at: datetime | None
+    delay: float | None
+    priority: int
+    max_attempts: int
+    job_timeout: float | None
+    meta: dict[str, object] | None
+    job_id: str | None
+
+    def element(self, meta: Mapping[str, object] | None) -> str:
+        """Return it as an element of the gate's document, with the meta it is to have.
+
+        What has been accepted as a name, an id or a time has nothing to escape.
+        """
+        text = (
+            f'{{"job_type":"{self.job_type}","queue":"{self.queue}","priority":'
+            f'{self.priority},"max_attempts":{self.max_attempts}'
+        )
+        if self.job_id is not None:
+            text += f',"job_id":"{self.job_id}"'
+        if self.run_at is not None:
+            text += f',"run_at":"{self.run_at.astimezone(UTC).isoformat()}"'
+        if self.delay is not None:
+            text += f',"run_at":"in {_exact(self.delay)}"'
+        if self.job_timeout is not None:
+            text += f',"job_timeout":"{_exact(self.job_timeout)}"'
+        if meta is not None:
+            text += f',"meta":{_meta(meta)}'
+        return f'{text},"payload_json":{self.payload}}}'
+
+
+def _accepted(job: Mapping[str, Any]) -> _Job:
+    """Return a job if it can be sent, as far as that is known before; None stands for
+    the default of a field.
     """
     if not isinstance(job, Mapping):
         raise UsageError(
             f"a job must be a mapping with the parameters of enqueue, not {_kind(job)}"
         )
-    stray = sorted(str(name) for name in job.keys() - _CLIENT_FIELDS)
-    if stray:
-        raise UsageError(
-            "a job has an unknown field",
-            f"It may have: {', '.join(sorted(_CLIENT_FIELDS))}",
-        )
-    element = {name: value for name, value in job.items() if value is not None}
-    payload = element.pop("payload", {})
-    if isinstance(when := element.get("run_at"), datetime):
-        element["run_at"] = _aware(when).isoformat()
-    if "job_timeout" in element:
-        seconds = _seconds(element["job_timeout"], "job_timeout") or 0
-        element["job_timeout"] = f"{round(seconds * 1000)}ms"
-    element["payload_json"] = payload
-    if isinstance(meta := element.get("meta", {}), Mapping):
-        sending.link(trace_context.of_meta(meta))
-        if kept := trace_context.kept(meta, sending.context):
-            element["meta"] = kept
-    queues.add(str(element.get("queue", "default")))
-    text = payload_text.written(element, what="a job")
-    payload_text.check_job(element)
-    return text
-
-
-def _options(
-    queue: str, priority: int, max_attempts: int, meta: Mapping[str, object] | None
-) -> JobOptions:
-    payload_text.check_queue(queue)
-    payload_text.check_priority(priority)
-    payload_text.check_max_attempts(max_attempts)
-    if meta is not None:
+    payload_text.check_names(job, _CLIENT_FIELDS)
+    given = {name: value for name, value in job.items() if value is not None}
+    payload_text.check_job_type(given.get("job_type"))
+    payload_text.check_queue(queue := given.get("queue", "default"))
+    payload_text.check_priority(priority := given.get("priority", 0))
+    payload_text.check_max_attempts(attempts := given.get("max_attempts", 25))
+    if "run_at" in given and "delay" in given:
+        raise UsageError("run_at and delay exclude each other")
+    if (meta := given.get("meta")) is not None:
         payload_text.check_meta(meta)
-    return JobOptions(
-        queue=queue,
-        priority=priority,
-        max_attempts=max_attempts,
-        meta=_meta(meta),
+        meta = dict(meta)
+        _meta(meta)
+    if (timeout := _seconds(given.get("job_timeout"), "job_timeout")) is not None:
+        payload_text.check_timeout_seconds(timeout)
+        timeout = float(timeout)
+    if (delay := _seconds(given.get("delay"), "delay")) is not None:
+        if not 0 <= delay <= _LONGEST:
+            raise OutOfRange("delay must be from 0 to 100 years")
+        delay = float(delay)
+    return _Job(
+        # Of a subclass of str, such as an enumeration, its text.
+        job_type=str.__str__(given["job_type"]),
+        payload=payload_text.written(given.get("payload", {})),
+        queue=str.__str__(queue),
+        run_at=_moment(given.get("run_at")),
+        delay=delay,
+        priority=int(priority),
+        max_attempts=int(attempts),
+        job_timeout=timeout,
+        meta=meta,
+        job_id=_job_id(given.get("job_id")),
     )
+
+
+def _job_id(given: object) -> str | None:
+    if given is None:
+        return None
+    found = str(given) if isinstance(given, UUID) else given
+    payload_text.check_job_id(found)
+    return str.__str__(found)
+
+
+def _exact(seconds: float) -> str:
+    return times.exact_duration(timedelta(seconds=seconds))
 
 
 def _meta(meta: Mapping[str, object] | None) -> str | None:
@@ -276,7 +381,7 @@ def _moment(given: datetime | str | None) -> datetime | None:
         return None if given is None else _aware(given)
     payload_text.check_run_at(given)
     try:
-        return datetime.fromisoformat(given)
+        return times.parse_instant(given).at
     except ValueError:
         raise UsageError(
             "run_at must be a time with a zone, from 2000 to 9998"
@@ -287,7 +392,7 @@ def _aware(moment: datetime) -> datetime:
     if moment.utcoffset() is None:
         raise UsageError("run_at must have a zone, such as datetime.now(UTC)")
     if not 2000 <= moment.year <= 9998:
-        raise UsageError("run_at must be a time with a zone, from 2000 to 9998")
+        raise OutOfRange("run_at must be a time with a zone, from 2000 to 9998")
     return moment
 
 
@@ -297,9 +402,7 @@ def _seconds(given: Duration | None, what: str) -> float | None:
     if isinstance(given, timedelta):
         given = given.total_seconds()
     if isinstance(given, str):
-        return payload_text.seconds_of(given, what=what)
+        given = payload_text.seconds_of(given, what=what)
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise UsageError(f"{what} must be seconds, a timedelta, or text such as 5m")
-    if not 0 <= given <= 3.2e9:
-        raise UsageError(f"{what} must be from 0 to 100 years")
-    return float(given)
+    return given

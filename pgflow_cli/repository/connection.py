@@ -17,6 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
+from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
@@ -365,6 +366,8 @@ class Link:
         if self.database.reached.is_set():
             return connection_error(where, error, outage=True)
         code = None
+        answer: int = pq.Ping.NO_RESPONSE
+        unmet: list[str] = []
         # What psycopg itself could not read.
         mistaken = isinstance(error, psycopg.ProgrammingError)
         if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
@@ -372,9 +375,19 @@ class Link:
                 conninfo = make_conninfo("", **parameters).encode()
                 mistaken = mistaken or connection_mistakes.are_in(parameters, conninfo)
                 if not mistaken:
+                    answer = pq.PGconn.ping(conninfo)
                     code = refusal(conninfo, self.database.connect_timeout)
-        url = self.database.url
-        return connection_error(where, error, code, url=url, mistaken=mistaken)
+                if not mistaken and code is None:
+                    unmet = connection_mistakes.unmet_demands(conninfo, error)
+        return connection_error(
+            where,
+            error,
+            code or ("57P03" if answer == pq.Ping.REJECT else None),
+            url=self.database.url,
+            mistaken=mistaken,
+            answers=answer == pq.Ping.OK,
+            unmet=unmet,
+        )
 
     def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
         try:

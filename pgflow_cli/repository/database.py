@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -127,9 +128,23 @@ class Database:
         host = parameters.get("host", "")
         return "hostaddr" not in parameters and (not host or host.startswith("/"))
 
+    def _left_open(self) -> dict[str, str]:
+        """Return where libpq would connect to, of what the URL does not say."""
+        if "service" not in self.parameters() and "PGSERVICE" not in os.environ:
+            return _in_environment()
+        # No port is 0: it gives up there, before it looks a name up.
+        placed = session.resolved(self.url, port="0")
+        named = session.resolved(self.url, host="/nonexistent", hostaddr="")
+        wanted = {"host": placed, "hostaddr": placed, "port": named}
+        wanted |= {"user": named, "dbname": named}
+        return {k: where[k] for k, where in wanted.items() if k in where}
+
     def display(self) -> str:
-        """Return `user@host:port/dbname`, which never holds a secret."""
-        p = self.parameters()
+        """Return `user@host:port/dbname`, which never holds a secret.
+
+        As libpq takes it: what the URL leaves to a service or a variable, too.
+        """
+        p = {**self._left_open(), **self.parameters()}
         hosts = (p.get("host") or p.get("hostaddr") or "local socket").split(",")
         # Before an at sign stands a piece of a password, but in the path of a socket.
         host = ",".join(h if h[:1] == "/" else h.rpartition("@")[2] for h in hosts)
@@ -137,6 +152,17 @@ class Database:
         return (
             f"{user}{host}:{p.get('port', '5432')}/{p.get('dbname', p.get('user', ''))}"
         )
+
+
+def _in_environment() -> dict[str, str]:
+    variables = {
+        "user": "PGUSER",
+        "host": "PGHOST",
+        "hostaddr": "PGHOSTADDR",
+        "port": "PGPORT",
+        "dbname": "PGDATABASE",
+    }
+    return {k: os.environ[v] for k, v in variables.items() if os.environ.get(v)}
 
 
 def _bounded(connect_timeout: str) -> str:

@@ -169,20 +169,30 @@ class BorrowedLink(Link):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the block's statements in the caller's transaction, or in one of their
-        own in autocommit mode. Calls of other threads wait until it has ended.
+        """Run the block's statements all or none: within a savepoint of the caller's
+        transaction, or in a transaction of their own in autocommit mode. Calls of other
+        threads wait until it has ended.
         """
         with self._turn():
             # Looked at within the turn: until then a transaction may be another call's.
             if (
                 not self._borrowed.autocommit
-                or self._borrowed.info.transaction_status != TransactionStatus.IDLE
-                or self.pipelines  # is a transaction itself
+                and self._borrowed.info.transaction_status == TransactionStatus.IDLE
             ):
+                # psycopg begins the caller's transaction with their first statement,
+                # and would commit what it begins for a block.
+                self.execute("begin_transaction", None)
+            block = self._borrowed.transaction()
+            with self._translated():
+                block.__enter__()
+            try:
                 yield
-                return
-            with self._translated(), self._borrowed.transaction():
-                yield
+            except BaseException as error:
+                # Of another connection too, if one feeds the block: not ours to word.
+                block.__exit__(type(error), error, error.__traceback__)
+                raise
+            with self._translated():
+                block.__exit__(None, None, None)
 
     def close(self) -> None:
         """Leave the connection to its owner."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import psycopg
 
@@ -18,6 +19,7 @@ from pgflow_cli.errors import (
     SchemaMissing,
     StatementFailed,
     TooSlow,
+    Unadmitted,
     UnknownDatabase,
     UsageError,
 )
@@ -38,8 +40,8 @@ _WAYS_IN = {
     "28": _CREDENTIALS,
     "42501": "Let the role in: grant connect on database NAME to ROLE;",
     "3D000": "Check the name in the URL, or make the database: createdb NAME",
-    "53300": "End idle connections, or raise the limit of the role, of the database or "
-    "of the server.",
+    "53300": "No connection is left: end idle ones, or raise the limit of the role, of "
+    "the database or of the server.",
     "57P03": "The server starts or stops: try again in a moment.",
 }
 # What a server does not know or accept of the options it is asked for.
@@ -98,7 +100,7 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
     return Refused(primary, reason_code=reason, details=details)
 
 
-def connection_error(
+def connection_error(  # noqa: PLR0911 - the same
     where: str,
     error: psycopg.Error | OSError,
     code: str | None = None,
@@ -106,13 +108,16 @@ def connection_error(
     outage: bool = False,
     url: str = "",
     mistaken: bool = False,
+    answers: bool = False,
+    unmet: Sequence[str] = (),
 ) -> PgflowError:
     """Return what an operator reads when no connection comes about.
 
     `code` is the SQLSTATE of the refusal, if there was one: the words are in the
     server's language. `mistaken`: the parameters are wrong, so no server was asked; as
     wrong is what a server does not know. What another try can mend is an outage: too
-    many connections, too, whether of a role or of a database.
+    many connections, too, whether of a role or of a database. `answers`: a server is
+    there. `unmet` are parameters that ask for what it is not, or does not do.
     """
     # The text of libpq may repeat the connection string; only its last clause is ours
     # to show. A line that begins with a tab only asks whether the server is running.
@@ -133,7 +138,29 @@ def connection_error(
         return PermissionDenied(text, way_in or _CREDENTIALS)
     if mistaken or code.startswith(_MISTAKES):
         return _mistake(where, reason, url)
-    return DatabaseUnavailable(text, way_in or IS_IT_UP)
+    if unmet:
+        return _lack(where, reason, url, unmet)
+    if code or answers:
+        return Unadmitted(text, way_in or "The log of the server may say more.")
+    return DatabaseUnavailable(text, IS_IT_UP)
+
+
+def _lack(
+    where: str, reason: str, url: str, unmet: Sequence[str]
+) -> ConfigurationError | Unadmitted:
+    """Say what is asked of a server that answers; a failover may bring one that is."""
+    names = connection_mistakes.askers(url, unmet)
+    asking = f"{' and '.join(names)} {'asks' if len(names) == 1 else 'ask'}"
+    text = f"cannot connect to {where}: {reason}"
+    if {*unmet} <= {*connection_mistakes.MAY_COME}:
+        return Unadmitted(
+            text,
+            f"{asking} for another kind of server; after a failover it may be one.",
+        )
+    return ConfigurationError(
+        f"{text}; the server answers, but not as {asking}",
+        "Set that up on the server, or ask for less.",
+    )
 
 
 def _mistake(where: str, reason: str, url: str) -> ConfigurationError:

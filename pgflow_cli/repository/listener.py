@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 
+from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.database import Database
 
@@ -19,7 +20,8 @@ class Listener:
 
     def __init__(self, database: Database) -> None:
         self._link = Link(database)
-        self._listening = False
+        # The connection that listens: another, after that one was lost, does not.
+        self._listening: object = None
         self._kept: list[str] = []
 
     def hears_itself(self, patience: float = 3.0) -> bool:
@@ -29,11 +31,12 @@ class Listener:
         It is sent over another connection: behind a pooler LISTEN is accepted, and the
         server connection that took it may even answer a NOTIFY sent through it, but
         delivers nothing that others send. Raises `DatabaseUnavailable` if the line is
-        silent.
+        silent or was cut, as after a pause of this process: then its deadlines have
+        passed, though the server was never late.
         """
-        if not self._listening:
+        if self._listening is None:
             self._link.execute("listen", None, None)
-            self._listening = True
+            self._listening = self._link.raw()
         token = f"{self.TEST}{uuid.uuid4()}"
         speaker = Link(self._link.database)
         try:
@@ -46,17 +49,22 @@ class Listener:
             self._kept += [payload for payload in heard if payload != token]
             if token in heard:
                 return True
+        self._require_line()
         # Deaf, or silent? An answer brings along what was notified before it; none is
         # an outage, not a pooler.
         self._link.read_clock()
         heard = self._link.notifications(0)
+        self._require_line()
         self._kept += [payload for payload in heard if payload != token]
         return token in heard
 
     def wait(self, seconds: float) -> list[str]:
         """Return what was notified, at the first notification or after so
         many seconds.
+
+        Raises `DatabaseUnavailable` if the line was cut.
         """
+        self._require_line()
         if self._kept:
             kept, self._kept = self._kept, []
             return kept
@@ -64,6 +72,10 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; what was kept is a hint whose time has passed."""
-        self._listening = False
+        self._listening = None
         self._kept.clear()
         self._link.close()
+
+    def _require_line(self) -> None:
+        if self._link.raw() is not self._listening:
+            raise DatabaseUnavailable("the connection that listens was lost")

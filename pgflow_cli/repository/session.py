@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import AdaptContext
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.abc import Loader as AnyLoader
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
@@ -21,6 +22,7 @@ from psycopg.types.datetime import (
 )
 
 from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.formats import times
 from pgflow_cli.repository import sqlfiles
 
 _ONLY_OURS = "pg_catalog, pg_temp"
@@ -144,19 +146,29 @@ def as_options(values: Mapping[str, str]) -> list[str]:
 
 
 def given_options(conninfo: str, *, service: bool) -> str:
-    """Return the options that libpq would take from the service or from PGOPTIONS.
-
-    libpq says so of a connection that cannot come about: none is tried elsewhere.
-    """
+    """Return the options that libpq would take from the service or from PGOPTIONS."""
     if not service and "PGSERVICE" not in os.environ:
         return os.environ.get("PGOPTIONS", "")
-    nowhere = make_conninfo(conninfo, host="/nonexistent", hostaddr="")
-    pgconn = pq.PGconn.connect_start(nowhere.encode())
+    found = resolved(conninfo, host="/nonexistent", hostaddr="")
+    return found.get("options", "")
+
+
+def resolved(conninfo: str, **impossible: str) -> dict[str, str]:
+    """Return what libpq would take from the URL, the service and the environment.
+
+    It says so of a connection that cannot come about: `impossible` parameters see to
+    it that none is tried. Empty where it does not know the service.
+    """
+    asked = make_conninfo(conninfo, **impossible)
+    pgconn = pq.PGconn.connect_start(asked.encode())
     try:
-        found = {option.keyword: option.val for option in pgconn.info}
+        return {
+            option.keyword.decode(): option.val.decode(errors="replace")
+            for option in pgconn.info
+            if option.val
+        }
     finally:
         pgconn.finish()
-    return (found.get(b"options") or b"").decode()
 
 
 class Sent(NamedTuple):
@@ -178,9 +190,39 @@ def _reader(kind: type[Loader]) -> type[Loader]:
     return Reader
 
 
+def _tolerant(kind: type[AnyLoader]) -> type[Loader]:
+    """Return a loader that takes an instant beyond Python's calendar for its first or
+    last day: one damaged row must not hide all others of a list.
+    """
+
+    class Tolerant(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self._exact = kind(oid, context)
+
+        def load(self, data: Buffer) -> Any:
+            try:
+                return self._exact.load(data)
+            except psycopg.DataError:
+                text = bytes(data)
+                early = text.startswith(b"-") or text.endswith(b"BC")
+                return times.FIRST_DAY if early else times.LAST_DAY
+
+    return Tolerant
+
+
+def _exact_reader() -> type[AnyLoader]:
+    """Return psycopg's own reader of instants: in C, where it can be had."""
+    kind = psycopg.adapters.get_loader(_TIMESTAMPTZ, pq.Format.TEXT)
+    assert kind is not None
+    return kind
+
+
+_TIMESTAMPTZ = psycopg.adapters.types["timestamptz"].oid
+
 # No statement returns an interval.
 _READERS = {
-    "timestamptz": _reader(TimestamptzLoader),
+    "timestamptz": _tolerant(_reader(TimestamptzLoader)),
     "timestamp": _reader(TimestampLoader),
     "date": _reader(DateLoader),
 }
@@ -195,6 +237,7 @@ def pin(
     pretends to: then each transaction may have another server's session, which is not
     ours to change. The process of a session tells: a pooler makes up its own.
     """
+    connection.adapters.register_loader("timestamptz", _tolerant(_exact_reader()))
     wanted = {**wanted, **{name: value for name, value, _ in WHERE_KNOWN}}
     asked = Sent("read_session", {"names": [*wanted]})
     pid, in_recovery, values = _ask(connection, asked)

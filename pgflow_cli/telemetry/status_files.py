@@ -32,10 +32,11 @@ class Status:
     """A worker as its status file has it; times are seconds before it was written.
 
     `turned_ago` is of the process whose loop has stood still for longest, `heard_ago`
-    of the last heartbeat that the database answered; both are None before the first
-    process is ready. `stalled_for` is for how long one of them has leased nothing
-    though due jobs wait that it may run: 0 unless for three leases. `quiet` processes
-    lease nothing, because an operator or a signal said so.
+    of the last heartbeat that the database answered. The first is None before a
+    process is ready, the second before one was answered. `stalled_for` is for how long
+    one of them has leased nothing though due jobs wait that it may run: 0 unless for
+    three leases. `quiet` processes lease nothing, because an operator or a signal said
+    so.
     """
 
     name: str
@@ -55,13 +56,18 @@ class Status:
             return f"{self.name} has not written its status for {self.age:.0f} s"
         if self.turned_ago is not None and self.turned_ago + self.age > max_age:
             return f"a loop of {self.name} stands still for {self.turned_ago:.0f} s"
-        if ready and self.heard_ago is None:
+        return self._unready(max_age) if ready else None
+
+    def _unready(self, max_age: float) -> str | None:
+        if self.turned_ago is None:
             return f"no process of {self.name} is ready"
-        if ready and (self.heard_ago or 0.0) + self.age > max_age:
+        if self.heard_ago is None:
+            return f"the database has answered no heartbeat of {self.name} yet"
+        if self.heard_ago + self.age > max_age:
             return (
                 f"the database has not answered {self.name} for {self.heard_ago:.0f} s"
             )
-        if ready and self.stalled_for:
+        if self.stalled_for:
             return (
                 f"{self.name} has leased nothing for {self.stalled_for:.0f} s, though "
                 "due jobs wait that it may run"
@@ -89,9 +95,17 @@ class StatusFile:
         self._next = 0.0
 
     def write(
-        self, boards: Iterable[Board], *, stalled_for: float = 0.0, quiet: int = 0
+        self,
+        boards: Iterable[Board],
+        *,
+        stalled_for: float = 0.0,
+        quiet: int = 0,
+        answered: bool = True,
     ) -> None:
-        """Write it, if it is time. Where no folder can be written to, there is none."""
+        """Write it, if it is time. Where no folder can be written to, there is none.
+
+        `answered`: the database has answered a heartbeat of these processes.
+        """
         now = time.monotonic()
         if now < self._next:
             return
@@ -104,7 +118,7 @@ class StatusFile:
             os.getpid(),
             len(shown),
             max(turned, default=None),
-            max(heard, default=None),
+            max(heard, default=None) if answered else None,
             stalled_for=stalled_for,
             quiet=quiet,
         )

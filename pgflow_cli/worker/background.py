@@ -306,7 +306,13 @@ class Maintaining:
 
 @dataclass
 class WakeUps:
-    """Hears NOTIFY and wakes the processes. A hint only: polling goes on underneath."""
+    """Hears NOTIFY and wakes the processes. A hint only: polling goes on underneath.
+
+    A line that delivers nothing is tested again every `RETEST` seconds: a pooler may
+    have been taken away.
+    """
+
+    RETEST = 60.0
 
     plan: WorkPlan
     database: Database
@@ -328,13 +334,18 @@ class WakeUps:
                         )
                         told = True
                     listener.close()
-                    self.stopped.wait(60)
+                    self.stopped.wait(self.RETEST)
                     continue
+                if told:
+                    log.info("LISTEN delivers again", extra={"event": "listen_heard"})
+                    told = False
                 self.wake()  # for what was notified before we listened
                 self._listen(listener)
             except PgflowError as error:
-                log.info(
-                    "listening again: %s",
+                log.warning(
+                    "cannot listen for new jobs, polling every %g s until that works:"
+                    " %s",
+                    self.plan.poll,
                     error,
                     extra=logs.trouble("listen_failed", error),
                 )

@@ -13,10 +13,11 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from pgflow_cli import handlers
@@ -37,6 +38,14 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 KILLED = (
     1.0  # seconds a killed process has to be gone; in the kernel it may take longer
+)
+# Seconds without any use of the processor after which a process that is not ready is
+# frozen; what imports for long computes now and then.
+START = 60.0
+REPLACED = "the worker process was replaced because of another job"
+STOOD_STILL = (
+    "the worker process stood still past a deadline and was killed: this job or another"
+    " one that ran in it held it up"
 )
 
 
@@ -64,6 +73,9 @@ class Child:
     job_types: list[str] | None = None
     hushed: bool = False  # by a signal, of which its row does not tell yet
     stalled_for: float | None = None
+    _given_up: bool = False
+    # The processor's time that it had used when that was last seen to change, and when.
+    _worked: tuple[str | None, float] = (None, 0.0)
     # When canceled attempts that run (job id, number) were first named to it.
     _canceled: dict[tuple[str, int], float] = field(default_factory=dict)
     # When leases were first seen to be gone by a process that does not turn.
@@ -73,6 +85,12 @@ class Child:
     def is_spare(self) -> bool:
         """Whether it runs a suspect, and leases nothing."""
         return self.plan.suspect is not None
+
+    def is_answered(self) -> bool:
+        """Say whether the database has answered a heartbeat for it: until then, its
+        board shows when it was started.
+        """
+        return self.board.renewed_at() >= self.started
 
     def shall_lease(self) -> bool:
         """Say whether it is meant to lease jobs."""
@@ -151,6 +169,18 @@ class Child:
                 late.append(run)
         return late, deaf
 
+    def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
+        """Return those of its late runs that are certainly late by their own doing.
+
+        While a process stands still none of its handlers can end, and which of them
+        holds it up cannot be seen: a deadline that passes then says nothing of its job,
+        unless no other runs.
+        """
+        if len(self.board.running()) == 1:
+            return [*late]
+        turned = self.board.turned_at()
+        return [run for run in late if run.deadline < turned]
+
     def drain(self) -> None:
         """Have it end after what runs."""
         self.control.drain()
@@ -219,6 +249,27 @@ class Child:
         if self.process.is_alive():
             leave_behind()
 
+    def give_up_start(self) -> None:
+        """Kill it if it is not ready and has stood still for `START` seconds: its place
+        would stay vacant for ever.
+        """
+        if self.ready or self.is_spare or self._given_up:
+            return
+        now, worked = time.monotonic(), _processor_time(self.process.pid)
+        if worked != self._worked[0] or not self._worked[1]:
+            self._worked = worked, now
+        if now < self._worked[1] + START:
+            return
+        self._given_up = True
+        log.error(
+            "%s is not ready and has stood still for %.0f s, and is killed: does an"
+            " import of the handlers hang?",
+            self.name,
+            START,
+            extra={"event": "process_stuck", "worker_id": self.name},
+        )
+        self.process.kill()
+
     def row(self) -> dict[str, object]:
         """Return its row of the workers table; times are seconds ago."""
         leased_at = self.board.leased_at()
@@ -240,6 +291,16 @@ class Child:
             "queues": self.plan.queues,
             "job_types": self.job_types,
         }
+
+
+def _processor_time(pid: int | None) -> str | None:
+    """Return the processor's time that a process has used; None where it is unknown."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # After the name, which may hold anything: fields 14 and 15 are ours.
+    return " ".join(told.rpartition(")")[2].split()[11:13])
 
 
 def leave_behind() -> None:

@@ -1,4 +1,4 @@
-"""Before the first process starts: the database answers, and its schema fits."""
+"""Before the first process starts: the database takes writes, and its schema fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST_CALL = 30.0  # seconds for a statement while no lease depends on it
 def await_database(
     database: Database, *, migrate: bool, patience: float = math.inf
 ) -> None:
-    """Wait until the database answers, then see to its schema.
+    """Wait until the database answers and takes writes, then see to its schema.
 
     Raises DatabaseUnavailable once `patience` seconds are over, ConfigurationError if
     the schema is missing or older than this program, or if the database is fenced.
@@ -35,6 +35,7 @@ def await_database(
                 if migrate:
                     migrations.migrate(repository)
                 migrations.require_current(repository)
+                _require_writes(repository)
                 repository.backups.inspect_remains().require_whole()
                 fence.require_open(repository)
             except errors.DatabaseUnavailable as error:
@@ -51,6 +52,17 @@ def await_database(
                 return
     finally:
         repository.close()
+
+
+def _require_writes(repository: Repository) -> None:
+    """Raise `DatabaseUnavailable` on a standby: it answers, and nothing can be leased
+    there before it is promoted.
+    """
+    facts = repository.schema.inspect_server()
+    if facts.in_recovery:
+        raise errors.DatabaseUnavailable(
+            f'database "{facts.database}" is in recovery and takes no writes'
+        )
 
 
 def worker_name(given: str | None) -> str:

@@ -8,19 +8,15 @@ interpreter or crashing it.
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
 from pgflow_cli import errors
-from pgflow_cli.handlers import outcomes
 from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database
 from pgflow_cli.telemetry.status_files import StatusFile
@@ -29,12 +25,15 @@ from pgflow_cli.worker.background import Maintaining, Upkeep, WakeUps
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
-from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
 from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.places import Places
 from pgflow_cli.worker.process import (
     CONTEXT,
+    REPLACED,
+    STOOD_STILL,
     Child,
     Vacancy,
     cause,
@@ -42,6 +41,7 @@ from pgflow_cli.worker.process import (
     settling,
 )
 from pgflow_cli.worker.shared_memory import RunningJob
+from pgflow_cli.worker.signals import END, QUIET, RELEASE, Signals
 from pgflow_cli.worker.standstill import Standstill
 
 log = logging.getLogger("pgflow.supervisor")
@@ -52,13 +52,11 @@ OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
-LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
-# Deaths one after the other, before anything was settled, from which on processes are
-# wary. One alone may be the host's fault, and most jobs that are lost with it innocent.
-WARY_AFTER = 2
+OUT_OF_TIME = (
+    "--max-runtime is over, and it is not known that nothing is left to run",
+    "Run it again, or allow it more time. Where nothing was leased, its log says why.",
+)
 SPARE = -1  # the number of a spare process
-_END = {"SIGTERM", "SIGINT", "SIGBREAK"}
-_QUIET = {"SIGUSR1", "SIGTSTP"}
 
 
 class Supervisor:
@@ -73,15 +71,13 @@ class Supervisor:
         # Its lock is a semaphore that a kill of all of us would leave behind.
         lock = False if plan.max_jobs is None else CONTEXT.Lock()
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
-        self._signals: deque[str] = deque()
-        self._quick_deaths = self._failed_starts = 0
-        self._start_again = 0.0
-        self._vacant = {n: Vacancy(plan, n) for n in range(plan.processes)}
+        self._signals = Signals()
         self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
-        self._idle_since = self._began = time.monotonic()
+        self._idle_since = self._began = self._looked_at = time.monotonic()
+        self._look_again = 0.0  # at the deadlines, after we stood still
         self._failure: errors.PgflowError | None = None
         database = Database(
             plan.url,
@@ -94,6 +90,7 @@ class Supervisor:
         self._heartbeat = Heartbeat(
             plan, database, supervisor_id, self._living, self._restarting
         )
+        self._places = Places(plan, self._heartbeat.hurry)
         standstill = Standstill(plan, self._living)
         self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
         self._maintaining = Maintaining(plan, database)
@@ -105,7 +102,7 @@ class Supervisor:
         """Work. Raises what a worker process could not start for, after all
         have ended.
         """
-        with self._watching_signals() as woken:
+        with self._signals.watched() as woken:
             try:
                 self._work(woken)
             except Exception as error:
@@ -142,6 +139,7 @@ class Supervisor:
                 boards,
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
+                answered=any(c.is_answered() for c in living),
             )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
@@ -156,30 +154,25 @@ class Supervisor:
 
     def _restarting(self) -> list[Vacancy]:
         """Return the places whose processes have died, until one is ready again."""
-        vacant = [] if self._ending_at is not None else [*self._vacant.values()]
-        return [vacancy for vacancy in vacant if vacancy.deaths]
+        return [] if self._ending_at is not None else self._places.without_process()
 
     def _wake(self) -> None:
         for child in self._living():
             child.wake()
 
     def _replace_missing(self) -> None:
-        if self._ending_at is not None or time.monotonic() < self._start_again:
+        if self._ending_at is not None or not self._places.may_start():
             return
-        taken = {c.number for c in self._children if not c.retiring}
-        plan = replace(self.plan, wary=self._quick_deaths >= WARY_AFTER)
-        for number in range(self.plan.processes):
-            if number not in taken and not self._spent():
-                if (vacancy := self._vacant.get(number)) is not None:
-                    quiet = vacancy.quiet
-                else:  # one that retires still stands in its place
-                    quiet = any(c.quiet for c in self._children if c.number == number)
+        plan = self._places.plan()
+        for number in self._places.to_fill(self._children):
+            if not self._spent():
+                quiet = self._places.is_quiet(number, self._children)
                 try:
                     child = Child.start(plan, number, self._remaining, quiet=quiet)
                 except OSError as error:
-                    self._put_off(error, number)
+                    self._places.put_off(error, number)
                     return
-                self._failed_starts = 0
+                self._places.started()
                 self._children.append(child)
 
     def _start_spare(self, suspect: Suspect) -> Child | None:
@@ -195,19 +188,6 @@ class Supervisor:
             return None
         self._children.append(child)
         return child
-
-    def _put_off(self, error: OSError, number: int) -> None:
-        """Try again soon: what the system lacks now, it may have then."""
-        pause = outcomes.doubling(self._failed_starts, longest=LONGEST_PAUSE)
-        self._failed_starts += 1
-        self._start_again = time.monotonic() + pause
-        self._tell_vacant(number, self._failed_starts)
-        log.error(
-            "cannot start a worker process: %s; again in %g s",
-            error.strerror or error,
-            pause,
-            extra={"event": "process_not_started", "error_class": type(error).__name__},
-        )
 
     def _spent(self) -> bool:
         return self._ran_once or capacity.left_to_lease(self._remaining) == 0
@@ -245,7 +225,7 @@ class Supervisor:
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
-            self._fill_place(child)
+            self._places.fill(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
             if child.job_types == [] and self._ending_at is None:
@@ -305,7 +285,7 @@ class Supervisor:
                         "exit_code": code,
                     },
                 )
-            self._postpone(child)
+            self._places.postpone(child, ending=self._ending_at is not None)
             return
         killed = self._released_at is not None
         if child.done or killed:
@@ -325,10 +305,7 @@ class Supervisor:
             )
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             self._free_lock()
-            # A job that kills its process shall not keep away those that get work done.
-            if child.board.has_settled() or time.monotonic() - child.started > 30:
-                self._quick_deaths = 0
-            self._postpone(child)
+            self._places.postpone(child, ending=self._ending_at is not None)
 
     def _free_lock(self) -> None:
         """Free the lock of what is left to lease: a process may have died with it."""
@@ -340,40 +317,7 @@ class Supervisor:
 
     def _remove(self, child: Child) -> None:
         self._children.remove(child)
-        if any(c.number == child.number for c in self._children):
-            return  # it has been replaced already
-        if not child.is_spare and child.number not in self._vacant:
-            self._vacant[child.number] = Vacancy(
-                self.plan, child.number, quiet=child.quiet
-            )
-
-    def _fill_place(self, child: Child) -> None:
-        vacancy = self._vacant.pop(child.number, None)
-        if vacancy is not None:
-            child.hush(quiet=vacancy.quiet)  # an operator may have said so meanwhile
-
-    def _tell_vacant(self, number: int, deaths: int) -> None:
-        """Have operators see why a place has no process."""
-        if (vacancy := self._vacant.get(number)) is not None:
-            vacancy.deaths = deaths
-            self._heartbeat.hurry()
-
-    def _postpone(self, child: Child) -> None:
-        """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
-        again; a spare process never is.
-        """
-        if child.is_spare:
-            return
-        pause = outcomes.doubling(self._quick_deaths, longest=30.0)
-        self._start_again = time.monotonic() + pause
-        self._quick_deaths += 1
-        self._tell_vacant(child.number, self._quick_deaths)
-        if self._ending_at is None:
-            log.info(
-                "the next process starts in %g s",
-                pause,
-                extra={"event": "process_postponed"},
-            )
+        self._places.vacate(child, self._children)
 
     def _settle_dead(
         self,
@@ -389,32 +333,47 @@ class Supervisor:
         """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
         and whose own watch could not end it.
         """
-        for child in list(self._children):
+        for child in self._children:
+            child.give_up_start()
+        now = time.monotonic()
+        if now - self._looked_at > FROZEN_AFTER:
+            # We stood still, and our processes perhaps with us: they may turn again.
+            self._look_again = now + OUTSIDE_GRACE
+        self._looked_at = now
+        for child in list(self._children) if now >= self._look_again else []:
             late, deaf = child.overrun(OUTSIDE_GRACE)
             if (late or deaf) and child.process.is_alive():
-                log.error(
-                    "a handler holds up %s %s: killed",
-                    child.name,
-                    "past its deadline"
-                    if late
-                    else "though its job was canceled or has lost its lease",
-                    extra={
-                        "event": "process_killed",
-                        "worker_id": child.name,
-                        "jobs": [run.job_id for run in (*late, *deaf)],
-                    },
-                )
-                child.kill()
-                self._hear(child)
-                self._remove(child)
-                child.pipe.close()
-                self._free_lock()
-                self._settle_dead(
-                    child,
-                    "released",
-                    "the worker process was replaced because of another job",
-                    tuple(late),
-                )
+                self._kill_held_up(child, late, deaf)
+
+    def _kill_held_up(
+        self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
+    ) -> None:
+        log.error(
+            "a handler holds up %s %s: killed",
+            child.name,
+            "past its deadline"
+            if late
+            else "though its job was canceled or has lost its lease",
+            extra={
+                "event": "process_killed",
+                "worker_id": child.name,
+                "jobs": [run.job_id for run in (*late, *deaf)],
+            },
+        )
+        child.kill()
+        guilty = child.guilty(late)
+        self._hear(child)
+        self._remove(child)
+        child.pipe.close()
+        self._free_lock()
+        known = len(guilty) == len(late)
+        self._settle_dead(
+            child,
+            # As with a crash: one that holds it up again runs apart in the end.
+            "released" if known else "lost",
+            REPLACED if known else STOOD_STILL,
+            tuple(guilty),
+        )
 
     # Ending.
 
@@ -425,9 +384,12 @@ class Supervisor:
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if (
-                (plan.max_runtime and now - self._began >= plan.max_runtime)
-                or (idle and plan.drain)
+            if plan.max_runtime and now - self._began >= plan.max_runtime:
+                if not idle and (plan.drain or plan.once):
+                    self._failure = errors.TryLater(*OUT_OF_TIME)
+                self._end()
+            elif (
+                (idle and plan.drain)
                 or (
                     idle
                     and plan.idle_timeout
@@ -473,51 +435,24 @@ class Supervisor:
     def _ended(self) -> bool:
         return self._ending_at is not None and not self._children
 
-    # Signals: their handlers only note them down.
-
-    @contextmanager
-    def _watching_signals(self) -> Iterator[socket.socket]:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        old_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        names = [*_END, *_QUIET, "SIGQUIT", "SIGUSR2"]
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        old = {
-            n: signal.signal(
-                n, lambda n, _: self._signals.append(signal.Signals(n).name)
-            )
-            for n in numbers
-        }
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(old_fd)
-            for number, handler in old.items():
-                signal.signal(number, handler)
-            reader.close()
-            writer.close()
-
     def _obey_signals(self) -> None:
-        while self._signals:
-            name = self._signals.popleft()
-            if name == "SIGQUIT" or (name in _END and self._ending_at is not None):
+        for name in self._signals.take():
+            if name == RELEASE or (name in END and self._ending_at is not None):
                 log.info("%s: releasing what runs", name, extra={"event": "releasing"})
                 self._end()
                 self._release()
-            elif name in _END:
+            elif name in END:
                 log.info(
                     "%s: leasing no more, waiting for what runs",
                     name,
                     extra={"event": "draining"},
                 )
                 self._end()
-            elif name in _QUIET:
+            elif name in QUIET:
                 log.info(
                     "%s: all are quiet, leasing nothing", name, extra={"event": "quiet"}
                 )
-                for vacancy in self._vacant.values():
-                    vacancy.hush()
+                self._places.hush()
                 for child in self._children:
                     child.hushed = not child.is_spare
                     child.hush()

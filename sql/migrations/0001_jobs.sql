@@ -79,7 +79,13 @@ create table pgflow.pending (
   rank smallint not null,  -- minus the priority: one ascending index serves high priority first
   queue text not null,
   job_type text not null,
-  constraint pending_due primary key (queue, rank, run_at, job_id)
+  constraint pending_due primary key (queue, rank, run_at, job_id),
+  -- One entry that a lease cannot compute with would stop its queue. One check, because PostgreSQL prepares each anew for
+  -- each statement; none on jobs, leases and job_attempts: what only reads those takes any instant.
+  constraint run_at_and_attempt_no_are_in_range check (
+    run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+    and attempt_no between 0 and 1000000000
+  )
 ) with (
   -- Rows live for seconds, and the entries they leave stand exactly where the next lease looks.
   autovacuum_vacuum_scale_factor = 0,
@@ -98,7 +104,11 @@ create table pgflow.moved_jobs (
   job_id uuid primary key,
   run_at timestamptz not null,
   attempt_no integer not null,  -- attempts numbered when it was moved
-  rank smallint not null
+  rank smallint not null,
+  constraint run_at_lies_between_2000_and_9998 check (
+    run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+  ),
+  constraint rank_is_in_range check (rank between -100 and 100)
 );
 
 -- Each queue and rank in use: what a lease scans, and the list of queues. Several rows may say the same: a unique key
@@ -114,7 +124,10 @@ create table pgflow.queue_ranks (
   retired boolean not null default false,
   id uuid primary key default gen_random_uuid(),
   -- The transaction, whatever its savepoints (xmin may be of one of those): enqueue counts what it has added itself.
-  opened_by xid8 not null default pg_current_xact_id()
+  opened_by xid8 not null default pg_current_xact_id(),
+  constraint used_at_lies_between_2000_and_9998 check (
+    used_at >= '2000-01-01 00:00:00+00' and used_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index queue_ranks_by_place on pgflow.queue_ranks (queue, rank);
@@ -174,7 +187,11 @@ create table pgflow.dead_letters (
   action_id bigint,  -- see canceled_jobs
   constraint resolution_is_known check (resolution in ('replayed', 'discarded')),
   constraint resolved_in_full check ((resolved_at is null) = (resolution is null)),
-  constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null))
+  constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null)),
+  constraint times_lie_between_2000_and_9998 check (
+    least(died_at, resolved_at) >= '2000-01-01 00:00:00+00'
+    and greatest(died_at, resolved_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index dead_letters_open on pgflow.dead_letters (died_at, job_id) where resolved_at is null;
@@ -193,7 +210,10 @@ create table pgflow.canceled_jobs (
   -- By which action: a job beyond the first thousand of one finds it here.
   action_id bigint,
   -- Under which it ran when it was canceled: so its worker learns of it with the next heartbeat.
-  lease_id uuid
+  lease_id uuid,
+  constraint canceled_at_lies_between_2000_and_9998 check (
+    canceled_at >= '2000-01-01 00:00:00+00' and canceled_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index canceled_jobs_by_time on pgflow.canceled_jobs (canceled_at, job_id);

@@ -46,7 +46,6 @@ return case
     then 'run_at must be a time with a zone, from 2000 to 9998'
   when timeout_ms not between 1 and 2592000000 then 'job_timeout must be from 1ms to 30d'
   when jsonb_typeof(meta) <> 'object' then 'meta must be a JSON object'
-  when octet_length(meta::text) > 16384 then 'meta must not exceed 16384 bytes'
   when octet_length(meta::text) >= 130
     and jsonb_path_exists(meta, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
     then 'meta is nested deeper than 64 levels'
@@ -90,10 +89,28 @@ return case
     then 'the payload has a number too small for float64'
 end;
 
--- RFC 3339, to the microsecond; null for anything else, so that a bad time is a sentence and not a failed cast.
+-- `500ms`, `30s`, `5m`, `2h`, `7d`, `1h30m`; null for anything else. Its digits are bounded so that the cast cannot
+-- overflow, and its length so that a time this far ahead is one.
+create function pgflow.interval_of(given text) returns interval
+language sql stable parallel safe
+return case
+  when octet_length(given) between 2 and 40
+    and given ~ '^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$'
+    and given !~ '[0-9]{13}|[0-9]{10}([dh]|m($|[0-9]))'
+    -- Spelled out, because a bare m may be a month elsewhere; the cast reads no setting then.
+    then least(
+      regexp_replace(regexp_replace(given, 'm($|[0-9])', 'min\1'), '([a-z])([0-9])', '\1 \2', 'g')::interval,
+      interval '9999 years'
+    )
+end;
+
+-- RFC 3339, to the microsecond, or `in 30s`; null for anything else, so that a bad time is a sentence and not a failed
+-- cast.
 create function pgflow.time_of(given jsonb) returns timestamptz
 language sql stable parallel safe
 return case
+  when jsonb_typeof(given) = 'string' and given #>> '{}' like 'in %'
+    then now() + pgflow.interval_of(substring(given #>> '{}', 4))
   when jsonb_typeof(given) = 'string'
     and (given #>> '{}') ~ (
       '^[2-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]'
@@ -115,22 +132,17 @@ return case
     then (date_part('epoch', greatest(least(given, interval '31 days'), interval '0')) * 1000)::bigint
 end;
 
--- `500ms`, `30s`, `5m`, `2h`, `7d`, `1h30m` in milliseconds; 0, which is out of range, for anything else.
+-- A text that `interval_of` takes, in milliseconds; 0, which is out of range, for anything else.
 create function pgflow.milliseconds_of(given jsonb) returns bigint
 language sql stable parallel safe
 return case
-  when given is null then null
-  when jsonb_typeof(given) = 'string'
-    and octet_length(given #>> '{}') between 2 and 24
-    and (given #>> '{}') ~ '^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$'
-    and (given #>> '{}') !~ '[0-9]{10}'
-    -- Spelled out, because a bare m may be a month elsewhere; the cast reads no setting then.
-    then pgflow.milliseconds_of(
-      regexp_replace(
-        regexp_replace(given #>> '{}', 'm($|[0-9])', 'min\1'), '([a-z])([0-9])', '\1 \2', 'g'
-      )::interval
+  when given is not null
+    then coalesce(
+      pgflow.milliseconds_of(
+        case when jsonb_typeof(given) = 'string' then pgflow.interval_of(given #>> '{}') end
+      ),
+      0
     )
-  else 0
 end;
 
 -- A JSON number written as a whole one of at most 6 digits; null for anything else.
@@ -206,7 +218,8 @@ create function pgflow.unbound_waits(bounded boolean) returns text
 language sql volatile
 return case when bounded then set_config('lock_timeout', '0', true) end;
 
--- Write down queues and ranks that a lease has to scan from now on: the first job of each brings it.
+-- Write down queues and ranks that a lease has to scan from now on: the first job of each brings it. One element for each
+-- job, in the order in which they were sent; `ordinals` is null for one job that was sent alone.
 --
 -- There is a bound, because each costs every lease and every list; counted only here, and by what this transaction
 -- sees. Several transactions may write the same one down: see queue_ranks.
@@ -229,13 +242,25 @@ declare
     where opened_by = pg_current_xact_id()
       and used_at = now()
   );
-  adds_many constant boolean := own + cardinality(queues) > few;
+  -- A place comes with its first job.
+  firsts constant integer[] := array(
+    select min(place.number)::integer
+    from unnest(queues, ranks) with ordinality as place (queue, rank, number)
+    group by place.queue, place.rank
+    order by 1
+  );
+  wanted constant integer := cardinality(firsts);
+  adds_many constant boolean := own + wanted > few;
   isolation constant text := current_setting('transaction_isolation');
   -- Then a wait is no help: what others commit meanwhile stays out of sight.
   is_blind constant boolean := isolation in ('repeatable read', 'serializable');
   most integer;
   known bigint;
+  room bigint;
+  -- The first place for which there is no room, by its first job.
+  beyond integer;
   problem text;
+  refused integer[];
   refusal jsonb;
 begin
   if adds_many and not is_blind then
@@ -263,29 +288,52 @@ begin
       where not retired
     ) as live
   );
-  problem := case
-    when known + cardinality(queues) > most
-      then format('%s of at most %s queues and priorities are in use (max_queues)', known, most)
-    when adds_many and is_blind
-      then format(
-        'a transaction in %s adds at most %s queues and priorities, for it does not see what others add; '
-        'enqueue in READ COMMITTED, or in several transactions',
-        upper(isolation), few
-      )
-  end;
-  if problem is not null then
-    refusal := jsonb_build_object(
-      'reason_code', 'TOO_MANY_QUEUES', 'queue', queues[1], 'limit', most, 'known', known,
-      'jobs', cardinality(ordinals), 'ordinals', ordinals
+  room := greatest(0, most - known);
+  if room < wanted then
+    problem := format('%s of at most %s queues and priorities are in use (max_queues)', known + room, most);
+    if room > 0 then
+      problem := format('%s, %s of them new with this call', problem, room);
+    end if;
+  elsif adds_many and is_blind then
+    room := greatest(0, few - own);
+    problem := format(
+      'a transaction in %s adds at most %s queues and priorities, for it does not see what others add; '
+      'enqueue in READ COMMITTED, or in several transactions',
+      upper(isolation), few
     );
+  end if;
+  if problem is not null then
+    beyond := firsts[room + 1];
+    -- Every job of a place for which there is no room: without them, the rest passes.
+    refused := array(
+      select job.number
+      from unnest(queues, ranks) with ordinality as job (queue, rank, number)
+      where (job.queue, job.rank) in (
+        select queues[place.first], ranks[place.first]
+        from unnest(firsts[room + 1:]) as place (first)
+      )
+      order by job.number
+    );
+    refusal := jsonb_build_object(
+      'reason_code', 'TOO_MANY_QUEUES', 'queue', queues[beyond], 'limit', most, 'known', known,
+      'jobs', cardinality(refused)
+    );
+    if ordinals is not null then
+      refusal := refusal || jsonb_build_object(
+        'ordinals', array(select ordinals[job.number] from unnest(refused) as job (number))
+      );
+    end if;
     raise exception using
       errcode = 'PF003',
-      message = format('queue "%s" with priority %s would be new, and %s', queues[1], -ranks[1], problem),
+      message = format(
+        '%squeue "%s" with priority %s would be new, and %s',
+        'job ' || ordinals[beyond] || ': ', queues[beyond], -ranks[beyond], problem
+      ),
       detail = refusal || jsonb_build_object('refused', jsonb_build_array(refusal));
   end if;
   insert into pgflow.queue_ranks (queue, rank)
-  select queue, rank
-  from unnest(queues, ranks) as place (queue, rank);
+  select queues[place.first], ranks[place.first]
+  from unnest(firsts) as place (first);
 end
 $$;
 
@@ -320,6 +368,7 @@ declare
   size_limit integer := coalesce(enqueue.max_payload_bytes, 262144);
   rate_limit integer := coalesce(enqueue.max_enqueue_per_minute, 0);
   bytes constant integer := octet_length(enqueue.payload::text);
+  meta_bytes constant integer := octet_length(enqueue.meta::text);
   timeout_ms constant bigint := pgflow.milliseconds_of(enqueue.job_timeout);
   due_at timestamptz := coalesce(enqueue.run_at, now());
   problem text;
@@ -332,7 +381,7 @@ begin
   if problem is null and enqueue.delay is not null then
     if enqueue.run_at is not null then
       problem := 'run_at and delay exclude each other';
-    elsif enqueue.delay between interval '0' and interval '100 years' then
+    elsif enqueue.delay between interval '0' and interval '36525 days' then
       due_at := now() + enqueue.delay;
     else
       problem := 'delay must be from 0 to 100 years';
@@ -361,6 +410,19 @@ begin
   where policies.queue = to_queue;
   size_limit := coalesce(policy.max_payload_bytes, size_limit);
   rate_limit := coalesce(policy.max_enqueue_per_minute, rate_limit);
+  -- A job that is sent again is the same one, whatever the limits are by now; and has been paid for.
+  if enqueue.job_id is not null and (rate_limit > 0 or bytes > size_limit or meta_bytes > 16384) then
+    -- Apart: an expression that reads a table costs each call.
+    if exists (select from pgflow.jobs where id = new_id)
+      or exists (select from pgflow.jobs_archive where id = new_id)
+    then
+      perform pgflow.unbound_waits(bounded);
+      return new_id;
+    end if;
+  end if;
+  if meta_bytes > 16384 then
+    raise exception using errcode = 'PF400', message = 'meta must not exceed 16384 bytes';
+  end if;
   if bytes > size_limit then
     raise exception using
       errcode = 'PF001',
@@ -373,14 +435,6 @@ begin
       );
   end if;
   if rate_limit > 0 then
-    -- A job that is sent again has been paid for.
-    if enqueue.job_id is not null and (
-      exists (select from pgflow.jobs where id = new_id)
-      or exists (select from pgflow.jobs_archive where id = new_id)
-    ) then
-      perform pgflow.unbound_waits(bounded);
-      return new_id;
-    end if;
     room := pgflow.spend_enqueue_quota(to_queue, 1, rate_limit);
     if room is not null then
       raise exception using
@@ -422,7 +476,7 @@ begin
   values (to_queue, -to_priority, due_at, new_id, enqueue.job_type);
 
   if not exists (select from pgflow.queue_ranks where queue = to_queue and rank = -to_priority and not retired) then
-    perform pgflow.open_places(array[to_queue], array[-to_priority]::smallint[], array[1]);
+    perform pgflow.open_places(array[to_queue], array[-to_priority]::smallint[], null);
   end if;
 
   -- Only an idle worker is told: notifications serialise commits, and a busy worker looks by itself.
@@ -443,9 +497,9 @@ $$;
 -- Enqueue up to 1,000 jobs and return their ids in order: all of them or none.
 --
 -- `jobs` is an array of objects with the fields of POST /jobs: job_type, payload_json, queue, run_at, priority,
--- max_attempts, job_id, job_timeout, meta. The other parameters are for elements that lack the field; `job_ids` runs
--- parallel to `jobs`. A refusal's DETAIL lists the ordinals (from 1) of everything that was refused: without those, the
--- rest passes.
+-- max_attempts, job_id, job_timeout, meta; but times are RFC 3339 or `in 30s`, and a job_timeout is a text such as `30s`.
+-- The other parameters are for elements that lack the field; `job_ids` runs parallel to `jobs`. A refusal names a job, and
+-- its DETAIL lists the ordinals (from 1) of everything that was refused: without those, the rest passes.
 create function pgflow.enqueue_many(
   jobs jsonb,
   job_type text default null,
@@ -480,7 +534,7 @@ begin
     when jsonb_typeof(jobs) is distinct from 'array' then 'jobs must be a JSON array of objects'
     when jsonb_array_length(jobs) > 1000 then 'a call takes at most 1000 jobs'
     when enqueue_many.run_at is not null and delay is not null then 'run_at and delay exclude each other'
-    when delay not between interval '0' and interval '100 years' then 'delay must be from 0 to 100 years'
+    when delay not between interval '0' and interval '36525 days' then 'delay must be from 0 to 100 years'
     when cardinality(job_ids) <> jsonb_array_length(jobs) then 'job_ids must be as many as jobs'
     when enqueue_many.max_payload_bytes not between 2 and 16777216
       then 'max_payload_bytes must be from 2 to 16777216'
@@ -558,6 +612,7 @@ begin
         then pgflow.milliseconds_of(enqueue_many.job_timeout) else pgflow.milliseconds_of(given.job_timeout)
       end as timeout_ms,
       coalesce(given.meta, enqueue_many.meta) as meta,
+      octet_length(coalesce(given.meta, enqueue_many.meta)::text) as meta_bytes,
       jsonb_typeof(given.job_type) <> 'string' or jsonb_typeof(given.queue) <> 'string' as name_is_no_string,
       given.job_id is not null or enqueue_many.job_ids[ordinal] is not null as id_is_given
     -- Read as jsonb and cast by hand: a cast that fails would end the call in words that are not ours.
@@ -585,6 +640,23 @@ begin
     ) as pairs
     left join pgflow.queue_policies as policy using (queue)
   ),
+  -- What exceeds a limit of size; what is sent again is the same job, whatever the limits are by now.
+  excess as materialized (
+    select
+      ordinal, queue, bytes, size_limit, size_from_policy,
+      bytes > size_limit and not is_known as has_large_payload,
+      meta_bytes > 16384 and not is_known as has_large_meta
+    from (
+      select
+        parsed.ordinal, parsed.queue, parsed.bytes, parsed.meta_bytes, names.size_limit, names.size_from_policy,
+        -- `offset 0`: looked up by its key for each, and not hashed with the whole archive.
+        exists (select from pgflow.jobs where id = parsed.id offset 0)
+        or exists (select from pgflow.jobs_archive where id = parsed.id offset 0) as is_known
+      from parsed
+      join names using (queue, job_type)
+      where parsed.bytes > names.size_limit or parsed.meta_bytes > 16384
+    ) as exceeding
+  ),
   problems as materialized (
     select ordinal, problem
     from (
@@ -596,18 +668,19 @@ begin
           pgflow.field_problem(
             parsed.priority, parsed.max_attempts, parsed.run_at, parsed.timeout_ms, parsed.meta, parsed.id, horizon
           ),
-          pgflow.payload_problem(parsed.payload, parsed.bytes)
+          pgflow.payload_problem(parsed.payload, parsed.bytes),
+          case when excess.has_large_meta then 'meta must not exceed 16384 bytes' end
         ) as problem
       from parsed
       join names using (queue, job_type)
+      left join excess using (ordinal)
     ) as checked
     where problem is not null
   ),
   too_large as materialized (
-    select parsed.ordinal, parsed.queue, parsed.bytes, names.size_limit, names.size_from_policy
-    from parsed
-    join names using (queue, job_type)
-    where parsed.bytes > names.size_limit
+    select ordinal, queue, bytes, size_limit, size_from_policy
+    from excess
+    where has_large_payload
   ),
   -- What limited queues must pay for: not what was paid for when it was sent the first time.
   charges as materialized (
@@ -640,6 +713,8 @@ begin
     where not exists (select from problems)
       and not exists (select from too_large)
       and not exists (select from charges where room is not null)
+      -- Only what is sent again can be larger than the table takes.
+      and bytes <= 16777216
     -- Two that send the same ids wait for each other in one order.
     order by id
     on conflict (id) do nothing
@@ -657,8 +732,12 @@ begin
     group by queue, priority
   ),
   opened as materialized (
-    select array_agg(queue order by queue, rank) as queues, array_agg(rank::smallint order by queue, rank) as ranks
-    from places
+    select
+      array_agg(parsed.queue order by parsed.ordinal) as queues,
+      array_agg((-parsed.priority)::smallint order by parsed.ordinal) as ranks,
+      array_agg(parsed.ordinal order by parsed.ordinal) as ordinals
+    from parsed
+    join places on places.queue = parsed.queue and places.rank = -parsed.priority
     where not exists (
       select
       from pgflow.queue_ranks as known
@@ -697,12 +776,7 @@ begin
     (select array_agg(distinct queue) from places where run_at <= now()) as due_queues,
     (select queues from opened) as new_queues,
     (select ranks from opened) as new_ranks,
-    (
-      select array_agg(parsed.ordinal order by parsed.ordinal)
-      from opened
-      cross join lateral unnest(opened.queues, opened.ranks) as place (queue, rank)
-      join parsed on parsed.queue = place.queue and parsed.priority = -place.rank
-    ) as new_ordinals,
+    (select ordinals from opened) as new_ordinals,
     -- Null, and no further look, where the database made every id.
     (select array_agg(id) from inserted where exists (select from parsed where id_is_given)) as chosen
   into outcome;
@@ -723,8 +797,8 @@ begin
           outcome.refused #>> '{0,queue}', outcome.refused #>> '{0,limit}'
         )
         else format(
-          'queue "%s" takes at most %s jobs a minute (max_enqueue_per_minute)',
-          outcome.refused #>> '{0,queue}', outcome.refused #>> '{0,limit}'
+          'job %s: queue "%s" takes at most %s jobs a minute (max_enqueue_per_minute)',
+          outcome.refused #>> '{0,ordinals,0}', outcome.refused #>> '{0,queue}', outcome.refused #>> '{0,limit}'
         )
       end,
       detail = (outcome.refused -> 0) || jsonb_build_object(
@@ -806,6 +880,7 @@ revoke execute on function pgflow.name_problem(text, text) from public;
 revoke execute on function pgflow.field_problem(integer, integer, timestamptz, bigint, jsonb, uuid, uuid) from public;
 revoke execute on function pgflow.numbers_fit_float64(jsonb) from public;
 revoke execute on function pgflow.payload_problem(jsonb, integer) from public;
+revoke execute on function pgflow.interval_of(text) from public;
 revoke execute on function pgflow.time_of(jsonb) from public;
 revoke execute on function pgflow.milliseconds_of(jsonb) from public;
 revoke execute on function pgflow.milliseconds_of(interval) from public;

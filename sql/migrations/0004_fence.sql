@@ -16,7 +16,11 @@ create table pgflow.database_identity (
   load_began xid8,
   load_pruned_until uuid,
   constraint there_is_one_row check (only_row),
-  constraint fenced_in_full check ((fenced_at is null) = (fence_reason is null))
+  constraint fenced_in_full check ((fenced_at is null) = (fence_reason is null)),
+  constraint times_lie_between_2000_and_9998 check (
+    least(recorded_at, fenced_at) >= '2000-01-01 00:00:00+00'
+    and greatest(recorded_at, fenced_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- Null where not even the owner may ask. With the owner's rights: else one role would miss what another has recorded.

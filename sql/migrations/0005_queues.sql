@@ -25,7 +25,14 @@ create table pgflow.queue_policies (
   constraint throttle_delay_is_not_negative check (throttle_delay_ms >= 0),
   constraint throttle_delay_is_at_most_an_hour check (throttle_delay_ms <= 3600000),
   constraint max_payload_bytes_is_in_range check (max_payload_bytes between 2 and 16777216),
-  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0)
+  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0),
+  constraint paused_until_lies_after_2000 check (
+    paused_until >= '2000-01-01 00:00:00+00' and (paused_until < '9999-01-01 00:00:00+00' or paused_until = 'infinity')
+  ),
+  constraint times_lie_between_2000_and_9998 check (
+    least(throttled_until, updated_at) >= '2000-01-01 00:00:00+00'
+    and greatest(throttled_until, updated_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- Attempts leased in a second of the database's clock. Only queues with a limit of attempts have rows, about sixty.
@@ -33,7 +40,10 @@ create table pgflow.attempt_counters (
   second timestamptz not null,
   count bigint not null,
   queue text not null,
-  primary key (queue, second)
+  primary key (queue, second),
+  constraint second_lies_between_2000_and_9998 check (
+    second >= '2000-01-01 00:00:00+00' and second < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 -- What keeps a lease from a whole queue. The lease reads it, and so does everybody who explains.
@@ -86,7 +96,10 @@ create table pgflow.enqueue_counters (
   minute timestamptz not null,
   count bigint not null,
   queue text not null,
-  id uuid primary key default gen_random_uuid()
+  id uuid primary key default gen_random_uuid(),
+  constraint minute_lies_between_2000_and_9998 check (
+    minute >= '2000-01-01 00:00:00+00' and minute < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 create index enqueue_counters_by_minute on pgflow.enqueue_counters (queue, minute);
@@ -134,7 +147,11 @@ create table pgflow.policy_decisions (
   decision text not null,
   reason_code text not null,
   details_json jsonb not null default '{}',
-  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute)
+  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute),
+  constraint times_lie_between_2000_and_9998 check (
+    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
+    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index policy_decisions_by_time on pgflow.policy_decisions (minute);
@@ -155,7 +172,11 @@ create table pgflow.ingest_decisions (
   decision text not null,
   reason_code text not null,
   details_json jsonb not null default '{}',
-  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute)
+  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute),
+  constraint times_lie_between_2000_and_9998 check (
+    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
+    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);

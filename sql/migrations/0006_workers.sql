@@ -24,7 +24,11 @@ create table pgflow.workers (
   host text not null,
   code_version text,
   queues text[],  -- null: every queue
-  job_types text[]  -- null: every job type
+  job_types text[],  -- null: every job type
+  constraint times_lie_between_2000_and_9998 check (
+    least(started_at, last_heartbeat, last_leased_at, stalled_since) >= '2000-01-01 00:00:00+00'
+    and greatest(started_at, last_heartbeat, last_leased_at, stalled_since) < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 -- What handlers declare of their error codes, so that operators need no application code to read them.
@@ -34,7 +38,10 @@ create table pgflow.error_codes (
   suggested_action text not null,
   updated_at timestamptz not null default now(),
   constraint code_is_upper_case check (code ~ '^[A-Z][A-Z0-9_]{0,63}$'),
-  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget'))
+  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget')),
+  constraint updated_at_lies_between_2000_and_9998 check (
+    updated_at >= '2000-01-01 00:00:00+00' and updated_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- See enqueue_counters.
@@ -74,7 +81,10 @@ create table pgflow.worker_counters (
   outcome text not null default '',
   code text not null default '',  -- an error code or a reason code
   buckets bigint[],  -- of a histogram, the last one without a bound
-  primary key (metric, queue, job_type, outcome, code, supervisor_id)
+  primary key (metric, queue, job_type, outcome, code, supervisor_id),
+  constraint first_at_lies_between_2000_and_9998 check (
+    first_at >= '2000-01-01 00:00:00+00' and first_at < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 create index worker_counters_of_supervisor on pgflow.worker_counters (supervisor_id);
@@ -93,7 +103,10 @@ create table pgflow.queue_rates (
   seconds float8 not null default 0,  -- that the measured attempts took
   queue text not null,
   buckets bigint[],  -- of how long they took
-  primary key (queue, since)
+  primary key (queue, since),
+  constraint since_lies_between_2000_and_9998 check (
+    since >= '2000-01-01 00:00:00+00' and since < '9999-01-01 00:00:00+00'
+  )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 create index queue_rates_by_time on pgflow.queue_rates (since);
@@ -106,7 +119,10 @@ create index queue_rates_by_time on pgflow.queue_rates (since);
 -- commit. Counting begins when this table is made.
 create table pgflow.arrival_looks (
   age interval primary key,  -- of the slices that it looks at
-  until timestamptz not null default date_bin('10 seconds', now(), '2000-01-01 00:00:00+00')  -- the next slice
+  until timestamptz not null default date_bin('10 seconds', now(), '2000-01-01 00:00:00+00'),  -- the next slice
+  constraint until_lies_between_2000_and_9998 check (
+    until >= '2000-01-01 00:00:00+00' and until < '9999-01-01 00:00:00+00'
+  )
 );
 
 insert into pgflow.arrival_looks (age)
@@ -118,5 +134,8 @@ create table pgflow.arrival_slices (
   count bigint not null,
   queue text not null,
   job_type text not null,
-  primary key (slice, queue, job_type)
+  primary key (slice, queue, job_type),
+  constraint slice_lies_between_2000_and_9998 check (
+    slice >= '2000-01-01 00:00:00+00' and slice < '9999-01-01 00:00:00+00'
+  )
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);

@@ -16,7 +16,10 @@ create table pgflow.operator_actions (
   note text,
   details_json jsonb not null default '{}',  -- what it was before, the filter, …
   job_ids uuid[] not null default '{}',  -- the first thousand
-  constraint action_is_a_dotted_name check (action ~ '^[a-z_]+(\.[a-z_-]+)*$')
+  constraint action_is_a_dotted_name check (action ~ '^[a-z_]+(\.[a-z_-]+)*$'),
+  constraint times_lie_between_2000_and_9998 check (
+    least(at, finished_at) >= '2000-01-01 00:00:00+00' and greatest(at, finished_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index operator_actions_by_time on pgflow.operator_actions (at, id);
@@ -62,6 +65,10 @@ create table pgflow.replay_plans (
   constraint max_attempts_is_positive check (max_attempts between 1 and 10000),
   constraint to_queue_is_a_short_ascii_name check (
     octet_length(to_queue) <= 63 and to_queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$'
+  ),
+  constraint times_lie_between_2000_and_9998 check (
+    least(created_at, ended_at, seen_at, next_run_at) >= '2000-01-01 00:00:00+00'
+    and greatest(created_at, ended_at, seen_at, next_run_at) < '9999-01-01 00:00:00+00'
   )
 );
 
@@ -82,7 +89,10 @@ create table pgflow.replay_items (
   primary key (plan_id, place),
   constraint state_is_known check (state in ('waiting', 'created', 'skipped', 'failed', 'undone')),
   constraint created_is_a_job check (state not in ('created', 'undone') or new_job_id is not null),
-  constraint problem_is_told check ((state in ('skipped', 'failed')) = (problem is not null))
+  constraint problem_is_told check ((state in ('skipped', 'failed')) = (problem is not null)),
+  constraint prior_resolved_at_lies_between_2000_and_9998 check (
+    prior_resolved_at >= '2000-01-01 00:00:00+00' and prior_resolved_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index replay_items_of_source on pgflow.replay_items (source_job_id, plan_id);

@@ -21,13 +21,20 @@ create table pgflow.maintenance_tasks (
   last_seconds double precision,
   result text,  -- null: it runs, or was killed
   detail text,
-  runner text not null  -- user, host and process that ran it last
+  runner text not null,  -- user, host and process that ran it last
+  constraint times_lie_between_2000_and_9998 check (
+    least(last_started_at, last_success_at) >= '2000-01-01 00:00:00+00'
+    and greatest(last_started_at, last_success_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- Days with so many unfinished jobs that they stay where they are: when they were looked through.
 create table pgflow.archive_sweeps (
   day date primary key,
-  swept_at timestamptz not null default now()
+  swept_at timestamptz not null default now(),
+  constraint swept_at_lies_between_2000_and_9998 check (
+    swept_at >= '2000-01-01 00:00:00+00' and swept_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 -- Backups that were taken: what doctor and the metrics ask for.
@@ -42,7 +49,11 @@ create table pgflow.backups (
   format text not null,
   verified text not null,  -- how: 'list', 'restore' or 'off'
   constraint format_is_known check (format in ('custom', 'plain', 'directory')),
-  constraint verified_is_known check (verified in ('list', 'restore', 'off'))
+  constraint verified_is_known check (verified in ('list', 'restore', 'off')),
+  constraint times_lie_between_2000_and_9998 check (
+    least(started_at, finished_at) >= '2000-01-01 00:00:00+00'
+    and greatest(started_at, finished_at) < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index backups_by_time on pgflow.backups (finished_at);

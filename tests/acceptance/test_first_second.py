@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+import pgflow_cli
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.worker import channel, supervisor, worker
 from pgflow_cli.worker import process as processes
@@ -83,7 +84,7 @@ def test_next_to_nothing_is_loaded_before_signals_are_held() -> None:
         "import pgflow_cli.__main__\n"
         "print(*sorted(set(sys.modules) - before))"
     )
-    home = str(Path(supervisor.__file__).parents[1])
+    home = str(Path(pgflow_cli.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, home],
         capture_output=True,
@@ -94,6 +95,7 @@ def test_next_to_nothing_is_loaded_before_signals_are_held() -> None:
     assert loaded - {"__future__", "warnings"} == {
         "pgflow_cli",
         "pgflow_cli.__main__",
+        "pgflow_cli.cli",
         "pgflow_cli.cli.startup",
     }
 

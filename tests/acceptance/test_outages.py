@@ -19,6 +19,7 @@ from tests.conftest import RunsPgflow
 from tests.jobs import all_ended, attempts_of, audit, plant, status_of, statuses_of
 from tests.private_servers import (
     PrivateServer,
+    a_standby,
     pgbouncer,
     private_server,
     stalling_proxy,
@@ -231,7 +232,7 @@ def test_a_refusal_while_it_works_is_an_outage(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s",
         (app_role,),
     )
-    for logger in ("unavailable, again", "listening again|heartbeat|upkeep|settle"):
+    for logger in ("unavailable, again", "cannot listen|heartbeat|upkeep|settle"):
         wait_until(
             lambda w=logger: re.search(f"({w}).*{said}", worker.log),
             f"both a worker and its supervisor are told: {said}",
@@ -288,6 +289,23 @@ def test_a_check_asks_the_database_only_if_told_to_wait_for_it(
     assert pgflow(*check, env=nowhere).returncode == 0
     assert pgflow(*check, "--wait-for-db", "0s", env=nowhere).returncode == 69
     assert pgflow(*check, "--wait-for-db", "30s").returncode == 0
+
+
+def test_a_standby_is_no_database_to_work_with(
+    pgflow: RunsPgflow, tmp_path: Path
+) -> None:
+    """It answers, and nothing can be leased there before it is promoted."""
+    (tmp_path / "jobs.py").write_text("import pgflow_cli\n\napp = pgflow_cli.App()\n")
+    modes = [["--drain"], ["--once"], ["--check", "--app", "jobs.py"]]
+    with a_standby() as (_, url, promote):
+        there = {"DATABASE_URL": url}
+        for mode in modes:
+            done = pgflow("work", *mode, "--wait-for-db", "0s", env=there)
+            assert done.returncode == 69, done.stderr
+            assert "is in recovery and takes no writes" in done.stderr
+        promote()
+        done = pgflow("work", "--drain", "--wait-for-db", "30s", env=there)
+        assert done.returncode == 0, done.stderr
 
 
 def test_how_long_it_waits_follows_from_what_it_is_to_do() -> None:

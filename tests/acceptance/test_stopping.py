@@ -153,3 +153,16 @@ def test_an_idle_worker_ends_after_its_idle_timeout(start_worker: Start) -> None
 
 def test_a_worker_ends_after_its_runtime(start_worker: Start) -> None:
     assert start_worker("--max-runtime", "1s").wait() == 0
+
+
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+def test_time_that_runs_out_before_the_queue_is_drained_is_no_success(
+    connection: Connection, start_worker: Start, tmp_path: Path, mode: str
+) -> None:
+    [job] = plant(
+        connection, job_type="gated", payload=f'{{"gate": "{tmp_path / "never"}"}}'
+    )
+    worker = start_worker(mode, "--max-runtime", "1s", "--shutdown-timeout", "0s")
+    assert worker.wait() == 75
+    assert "--max-runtime is over" in worker.log
+    assert status_of(connection, job) == "queued"

@@ -120,16 +120,59 @@ def test_a_payload_reaches_the_database_as_it_was_written(
     assert row == (True, True, '{"x": 2.50, "payload_json": 7}')
 
 
-def test_of_a_field_that_comes_twice_the_last_one_counts(
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"job_type": "a", "payload_json": 1, "job_type": "b"}',
+        '{"job_type": "a", "payload_json": 1, "job_type": "a"}',
+        '{"job_type": "a", "payload_json": 1, "payload_json" : 1}',
+        '{"job_type": "a", "payload_json": 1, "job\\u005ftype": "b"}',
+        '{"job_type": "a", "payload_json": 1, "meta": {"a": 1}, "meta": null}',
+        '{"job_type": "a", "payload_json": "\\"job_type\\"", "queue":"a", "queue":"b"}',
+    ],
+)
+def test_a_field_that_is_given_twice_is_refused(refuser: Client, text: str) -> None:
+    problem = problem_of(send(refuser, text), 400, "BAD_REQUEST")
+    assert problem["error"].endswith("is given twice")
+
+
+def test_a_name_that_stands_in_the_payload_too_is_given_once(
     client: Client, connection: Connection
 ) -> None:
-    text = (
-        '{"job_type": "a", "payload_json": 1, "job_type": "b", "payload_json": 2.50,'
-        ' "meta": {"a": 1}, "meta": null}'
-    )
+    payload = '{"job_type": [{"job_type": "\\u0061"}], "queue": "queue"}'
+    text = f'{{"job_type": "a", "payload_json": {payload}, "queue": "q"}}'
     found = job(connection, send(client, text).get_json()["job_id"])
-    assert (found["job_type"], found["payload"]) == ("b", "2.50")
-    assert found["meta"] is None
+    assert (found["job_type"], found["queue"]) == ("a", "q")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/queues/q/pause", '{"note": "a", "note": "b"}'),
+        ("/replays", '{"dry_run": true, "dry_run": false}'),
+    ],
+)
+def test_what_is_given_twice_is_refused_everywhere(
+    refuser: Client, path: str, text: str
+) -> None:
+    answer = refuser.post(path, data=text, content_type="application/json")
+    problem = problem_of(answer, 400, "BAD_REQUEST")
+    assert problem["error"].endswith("is given twice")
+
+
+def test_a_job_that_is_sent_again_meets_no_limit_of_size(
+    client_of: MakesClients, connection: Connection
+) -> None:
+    job_id = enqueuing.new_job_id()
+    large = {"job_id": job_id, "payload_json": "x" * 1000}
+    assert enqueue(client_of(), **large).status_code == 200
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_payload_bytes)"
+        " values ('default', 100)"
+    )
+    assert enqueue(client_of(), **large).get_json() == {"job_id": job_id}
+    assert enqueue(client_of(), **large, note="again").get_json() == {"job_id": job_id}
+    assert count(connection) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,9 +185,9 @@ def test_of_a_field_that_comes_twice_the_last_one_counts(
         (b"[]", "a JSON object"),
         (b"7", "a JSON object"),
         (b"nul", "not JSON"),
-        (b'{"payload_json": {}}', "job_type is required"),
-        (b'{"job_type": "t"}', "payload_json is required"),
-        (b'{"job_type": "t", "payload_json": null}', "payload_json is required"),
+        (b'{"payload_json": {}}', "job_type is missing"),
+        (b'{"job_type": "t"}', "payload_json is missing"),
+        (b'{"job_type": "t", "payload_json": null}', "payload_json is missing"),
         (b'{"job_type": "t", "payload_json": NaN}', "NaN"),
         (b'{"job_type": "t", "payload_json": -Infinity}', "NaN or an infinity"),
         (b'{"job_type": "t", "payload_json": "\\u0000"}', "NUL"),
@@ -154,7 +197,7 @@ def test_of_a_field_that_comes_twice_the_last_one_counts(
         (b'{"job_type": "t", "payload_json": 9007199254740993}', "2^53"),
         (b'{"job_type": "t", "payload_json": ' + b"9" * 5000 + b"}", "2^53"),
         (b'{"job_type": "t", "payload_json": 0.' + b"1" * 5000 + b"}", "characters"),
-        (b'{"job_type": "t", "payload_json": 1, "meta": []}', "meta is not"),
+        (b'{"job_type": "t", "payload_json": 1, "meta": []}', "meta must be"),
         (b'{"job_type": "t", "payload_json": 1, "key": "k"}', "unknown field"),
         (b'{"job_type": "t", "payload_json": 1, "on_conflict": 1}', "unknown field"),
         (b'{"job_type": "t", "payload_json": 1, "job_id": 1}', "UUIDv7"),
@@ -192,6 +235,7 @@ def test_a_body_of_brackets_is_counted_before_it_is_parsed(refuser: Client) -> N
         ("priority", 1.0),
         ("priority", "1"),
         ("priority", 10**12),
+        ("priority", 99999999999999),
         ("max_attempts", 0),
         ("max_attempts", 10_001),
         ("max_attempts", 2**31),

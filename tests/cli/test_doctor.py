@@ -22,7 +22,7 @@ from pgflow_cli.inspection.diagnosis import checks
 from pgflow_cli.inspection.diagnosis.checks import Patient
 from tests.conftest import RunsPgflow
 from tests.jobs import audit, expire_leases, plant
-from tests.private_servers import pgbouncer
+from tests.private_servers import a_standby, pgbouncer
 from tests.repository.test_audit import attempt, lease, unqueue
 from tests.servers import Database, Server
 
@@ -572,8 +572,9 @@ def test_a_server_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
     assert CANARY not in result.stdout + result.stderr
     rows = {row["check"]: row for row in json.loads(result.stdout)["items"]}
     assert rows["server.reachable"]["result"] == "FAIL"
-    assert rows["jobs.audit"]["detail"] == "not looked at: no connection"
-    assert "not looked at" not in rows["upkeep.exposure"]["detail"]
+    assert {*rows} == {"server.reachable", "upkeep.pg-dump", "upkeep.exposure"}
+    chosen = run_bare("doctor", "--check", "audit", "-o", "json", DATABASE_URL=url)
+    assert "not looked at: no connection" in chosen.stdout, "what was asked for"
 
 
 def test_a_connection_that_is_set_up_wrongly_is_named(tmp_path: Path) -> None:
@@ -596,6 +597,27 @@ def test_a_transaction_pooler_is_found(database: Database, pgflow: RunsPgflow) -
     rows = {row["check"]: row for row in json.loads(result.stdout)["items"]}
     assert rows["server.pooler"]["result"] == "WARN"
     assert rows["jobs.audit"]["result"] == "OK"
+
+
+def test_a_pooler_in_statement_mode_is_one_finding(
+    database: Database, pgflow: RunsPgflow
+) -> None:
+    with pgbouncer(database, "pool_mode = statement") as url:
+        result = pgflow("doctor", "-o", "json", env={"DATABASE_URL": url})
+    rows = json.loads(result.stdout)["items"]
+    about_it = [row for row in rows if not row["check"].startswith("upkeep.")]
+    assert [row["result"] for row in about_it] == ["FAIL"]
+    assert "statement mode" in about_it[0]["detail"]
+    assert "pool_mode" in about_it[0]["fix"]
+
+
+def test_a_standby_is_named_and_not_taken_for_a_pooler(pgflow: RunsPgflow) -> None:
+    with a_standby() as (_, url, _):
+        result = pgflow("doctor", "-o", "json", env={"DATABASE_URL": url})
+    rows = {row["check"]: row for row in json.loads(result.stdout)["items"]}
+    assert rows["server.recovery"]["result"] == "FAIL"
+    assert "this server is a standby" in rows["server.pooler"]["detail"]
+    assert "pgflow doctor" not in {row["fix"] for row in rows.values()}
 
 
 def test_a_check_that_takes_too_long_gives_up_and_says_so(

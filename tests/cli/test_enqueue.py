@@ -13,10 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from werkzeug.test import Client
 
 from pgflow_cli.cli.program import program
 from pgflow_cli.operations import enqueue
+from tests.admin.conftest import client, client_of
 from tests.servers import Database
+
+__all__ = ["client", "client_of"]
 
 Connection = psycopg.Connection[Any]
 Runs = Callable[..., Result]
@@ -342,10 +346,167 @@ def test_without_atomic_every_good_line_is_enqueued(
     assert "line 4: PAYLOAD_TOO_LARGE" in result.stderr
     assert "line 6: the line is not JSON" in result.stderr
     assert "line 7: job_id must be" in result.stderr
-    assert "line 8: run_at must be" in result.stderr
+    assert "line 8: run_at is not acceptable: there is no such date" in result.stderr
     assert "enqueued 5 jobs, refused 4 lines" in result.stderr
     assert CANARY not in result.stderr
     assert len(stored(connection)) == 5
+
+
+BODIES: list[tuple[dict[str, Any], str | None]] = [
+    ({}, None),
+    ({"job_timeout": 5}, None),
+    ({"job_timeout": 1.5}, None),
+    ({"job_timeout": "1.5s"}, None),
+    ({"job_timeout": "2592000000ms"}, None),
+    ({"job_timeout": None, "queue": None, "priority": None, "meta": None}, None),
+    ({"run_at": "now"}, None),
+    ({"run_at": "in 1h"}, None),
+    ({"run_at": "1h30m"}, None),
+    ({"run_at": "@1893456000.5"}, None),
+    ({"run_at": "2030-01-01"}, None),
+    ({"run_at": "2030-01-01T00:00:00"}, None),
+    ({"run_at": "2030-01-01 00:00"}, None),
+    ({"run_at": "2030-01-01t00:00:00.123456789z"}, None),
+    ({"run_at": "2030-01-01T00:00:00+16:00"}, None),
+    ({"run_at": "2030-01-01T00:00:00-23:59"}, None),
+    ({"meta": {"a": 1.50}, "priority": 3, "max_attempts": 2, "queue": "q"}, None),
+    ({"job_id": "01800000-0000-7000-8000-00000000000A"}, None),
+    ({"note": "x"}, None),
+    ({"note": None}, None),
+    ({"note": 5}, "note must be"),
+    ({"note": "x" * 1001}, "note must be"),
+    ({"job_timeout": True}, "job_timeout must be"),
+    ({"job_timeout": 0}, "job_timeout must be from 1ms to 30d"),
+    ({"job_timeout": "31d"}, "job_timeout must be from 1ms to 30d"),
+    ({"job_timeout": "99999999d"}, "job_timeout must be from 1ms to 30d"),
+    ({"job_timeout": "5 m"}, "job_timeout is not acceptable: a duration looks like"),
+    ({"run_at": "2h ago"}, "run_at must not lie so long ago"),
+    ({"run_at": 5}, "run_at must be a time"),
+    ({"run_at": ""}, "run_at is not acceptable"),
+    ({"run_at": "2030-02-30"}, "run_at is not acceptable: there is no such date"),
+    ({"run_at": "1999-12-31"}, "run_at: a time lies between the years 2000 and 9998"),
+    ({"run_at": "99999d"}, "run_at: a duration is at most 36500d"),
+    ({"priority": 99999999999999}, "priority must be a whole number from -100 to 100"),
+    ({"priority": "1"}, "priority must be"),
+    ({"max_attempts": 0}, "max_attempts must be"),
+    ({"queue": "a:b"}, "queue must be 1 to 63"),
+    ({"job_type": None}, "job_type is missing"),
+    ({"job_type": 5}, "job_type must be a string"),
+    ({"payload_json": None}, "payload_json is missing"),
+    ({"meta": []}, "meta must be a JSON object"),
+    ({"delay": 5}, 'unknown field "delay"'),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), BODIES, ids=str)
+def test_a_line_is_a_body_of_post_jobs(
+    run: Runs, client: Client, connection: Connection, fields: Any, sentence: str | None
+) -> None:
+    """The job is the same, or what is wrong is said in the same words."""
+    text = line(**fields)
+    done = run("--batch", "-", stdin=text)
+    answer = client.post("/jobs", data=text, content_type="application/json")
+    if sentence is not None:
+        assert (done.exit_code, answer.status_code // 100) == (2, 4)
+        assert f"line 1: {answer.get_json()['error']}" in " ".join(done.stderr.split())
+        assert answer.get_json()["error"].startswith(sentence)
+        assert stored(connection) == []
+        return
+    assert (done.exit_code, answer.status_code) == (0, 200), done.stderr + answer.text
+    rows = connection.execute(
+        "select queue, job_type, payload::text, priority, max_attempts, timeout_ms,"
+        " meta::text, case when run_at < created_at + interval '2 hours'"
+        " then (run_at - created_at)::text else run_at::text end from pgflow.jobs"
+    ).fetchall()
+    assert len(rows) == (1 if "job_id" in fields else 2)
+    assert len(set(rows)) == 1
+    if fields.get("job_timeout") is not None:
+        assert rows[0][5] in (1500, 5000, 2_592_000_000)
+    notes = connection.execute(
+        "select note, action, queue, jobs from pgflow.operator_actions"
+    ).fetchall()
+    noted = 2 if fields.get("note") else 0
+    assert notes == [("x", "jobs.enqueue", "default", 1)] * noted
+
+
+@pytest.mark.parametrize("option", ["--atomic", "--no-atomic"])
+def test_notes_of_lines_stand_in_the_audit(
+    run: Runs, connection: Connection, option: str
+) -> None:
+    known = enqueue.new_job_id()
+    text = line(note="a") + line() + line(note="b", queue="q") + line(note="a")
+    text += line(note="c", job_id=known) + line(note="a", queue="q")
+    for _ in range(2):
+        result = run(
+            "--batch",
+            "-",
+            option,
+            stdin=line(note="c", job_id=known),
+            PGFLOW_ACTOR="me",
+        )
+        assert result.exit_code == 0, result.stderr
+    assert run("--batch", "-", option, stdin=text, PGFLOW_ACTOR="me").exit_code == 0
+    rows = connection.execute(
+        "select actor, note, queue, jobs from pgflow.operator_actions order by 2, 3"
+    ).fetchall()
+    assert rows == [
+        ("me", "a", "default", 2),
+        ("me", "a", "q", 1),
+        ("me", "b", "q", 1),
+        ("me", "c", "default", 1),
+    ]
+
+
+def test_a_line_with_a_field_twice_is_refused(
+    run: Runs, connection: Connection
+) -> None:
+    result = run(
+        "--batch", "-", stdin='{"job_type": "t", "payload_json": 1, "job_type": "u"}'
+    )
+    assert result.exit_code == 2
+    assert 'line 1: a field "job_type" is given twice' in result.stderr
+    assert stored(connection) == []
+
+
+def test_a_job_that_is_sent_again_meets_no_limit_of_size(
+    run: Runs, connection: Connection
+) -> None:
+    job_id = enqueue.new_job_id()
+    payload = '"' + "x" * 50 + '"'
+    assert run("t", payload, "--id", job_id).exit_code == 0
+    limit = {"PGFLOW_MAX_PAYLOAD_BYTES": "20"}
+    result = run("t", payload, "--id", job_id, **limit)
+    assert (result.exit_code, result.stdout.strip()) == (0, job_id)
+    result = run(
+        "--batch", "-", stdin=line(payload_json="x" * 50, job_id=job_id), **limit
+    )
+    assert result.exit_code == 0, result.stderr
+    assert len(stored(connection)) == 1
+
+
+def test_the_place_of_a_refusal_is_that_of_its_line(
+    run: Runs, connection: Connection
+) -> None:
+    """Also if a queue that comes later goes first in the alphabet."""
+    connection.execute(
+        "insert into pgflow.queue_policies (queue, max_payload_bytes)"
+        " values ('a', 5), ('b', 5)"
+    )
+    text = line(payload_json=1) + line(queue="b") + line(queue="a")
+    result = run("--batch", "-", stdin=text)
+    assert result.exit_code == 4
+    assert "line 3: the payload has" in result.stderr
+
+
+def test_queues_for_which_there_is_room_are_enqueued_without_the_others(
+    run: Runs, connection: Connection
+) -> None:
+    connection.execute("update pgflow.gate_limits set max_queues = 2")
+    text = "".join(line(queue=queue) for queue in ("z", "y", "x", "z"))
+    result = run("--batch", "-", "--no-atomic", stdin=text)
+    assert result.exit_code == 1
+    assert "line 3: TOO_MANY_QUEUES" in result.stderr
+    assert "enqueued 3 jobs, refused 1 lines" in result.stderr
 
 
 def test_a_rate_limit_lets_the_first_lines_through(

@@ -199,7 +199,6 @@ anything = st.text(st.characters(exclude_categories=()), max_size=30)
 @pytest.mark.parametrize("form", messages.FORMATS)
 @hypothesis_settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(text=anything)
@@ -214,7 +213,6 @@ def test_no_format_sends_control_characters(form: str, text: str) -> None:
 
 @hypothesis_settings(
     max_examples=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(text=anything)

@@ -67,3 +67,12 @@ def test_every_listed_command_exists() -> None:
     text = README.read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `pgflow ([\w-]+)", text, re.MULTILINE))
     assert listed == set(program.COMMANDS)
+
+
+def test_files_that_readme_names_exist() -> None:
+    text = README.read_text(encoding="utf-8")
+    page = text[text.index("## How pgflow is built") : text.index("## Decisions")]
+    named = set(re.findall(r"`([a-z_]+/[a-z0-9_/.]+)`", page))
+    assert len(named) > 20
+    roots = [README.parent, README.parent / "pgflow_cli"]
+    assert [n for n in named if not any((r / n).exists() for r in roots)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from pgflow_cli import local
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.settings.option import Setting
-from pgflow_cli.errors import UsageError
+from pgflow_cli.errors import ConfigurationError, UsageError
 from tests.cli.programs import calling, run, showing, where, write_file
 
 LEASE = "PGFLOW_LEASE_SECONDS"
 CANARY = "Zx9canary"
+NOT_UTF8 = os.fsdecode(b"a\xff")
 
 
 def shown(
@@ -442,3 +444,57 @@ def test_every_variable_is_named_for_its_flag_or_by_the_documents() -> None:
     for setting in settings.ALL:
         if setting.flags and setting.variable and setting.variable not in own_names:
             assert setting.variable == f"PGFLOW_{setting.name.upper()}"
+
+
+@pytest.mark.parametrize("setting", settings.ALL, ids=lambda setting: setting.name)
+def test_bytes_that_are_not_utf8_are_refused_but_in_names_of_files(
+    monkeypatch: pytest.MonkeyPatch, setting: Setting
+) -> None:
+    if setting.variable is None or setting.is_eager:  # those say what to read
+        return
+    monkeypatch.setenv(setting.variable, NOT_UTF8)
+    session = settings.Session(settings.VARIABLES)
+    if setting.names_files:
+        assert NOT_UTF8 in setting.look_up(session)
+        return
+    with pytest.raises(ConfigurationError, match=r"\(environment\) is not UTF-8"):
+        setting.look_up(session)
+
+
+def test_an_option_that_is_not_utf8_is_exit_2() -> None:
+    result = run("show", "--as", NOT_UTF8, commands=[showing(settings.actor)])
+    assert result.exit_code == 2
+    assert "it is not UTF-8" in result.stderr
+    url = run("--database-url", f"postgres:///{NOT_UTF8}", "where", commands=[where])
+    assert url.exit_code == 2
+
+
+@pytest.mark.parametrize("variable", ["PGHOST", "PGOPTIONS", "PGUSER"])
+def test_a_variable_of_libpq_that_is_not_utf8_is_exit_78(variable: str) -> None:
+    variables = {"DATABASE_URL": URL, variable: NOT_UTF8}
+    result = run("where", commands=[where], variables=variables)
+    assert result.exit_code == 78
+    assert f"{variable} (environment) is not UTF-8" in result.stderr
+
+
+def test_a_password_and_a_file_of_libpq_may_have_any_bytes() -> None:
+    variables = {"DATABASE_URL": URL, "PGPASSWORD": NOT_UTF8, "PGPASSFILE": NOT_UTF8}
+    assert run("where", commands=[where], variables=variables).exit_code == 0
+
+
+def test_a_file_of_the_url_with_a_second_line_is_exit_78_and_not_shown(
+    tmp_path: Path,
+) -> None:
+    path = write_file(tmp_path / "url", f"{URL}\n{CANARY}\n")
+    result = run("where", commands=[where], variables={"DATABASE_URL_FILE": str(path)})
+    assert result.exit_code == 78
+    assert "has several lines" in result.stderr
+    assert CANARY not in result.output
+
+
+def test_a_question_creates_no_server_for_the_url_dev(tmp_path: Path) -> None:
+    variables = {"DATABASE_URL": f"dev:{tmp_path / 'none'}"}
+    result = run("where", commands=[where], variables=variables)
+    assert result.exit_code == 78
+    assert "pgflow dev" in result.stderr
+    assert not any(f.path.exists() for f in local.folders(tmp_path / "none"))

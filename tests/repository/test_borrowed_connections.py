@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -298,7 +300,70 @@ def test_only_a_sync_connection_will_do() -> None:
             pgflow_cli.enqueue(wrong, "a")  # type: ignore[arg-type]
 
 
-def test_the_family_of_errors_is_exported() -> None:
-    for name in ("Blocked", "ConnectionUnfit", "DatabaseUnavailable", "OutcomeUnknown"):
-        assert issubclass(getattr(pgflow_cli, name), PgflowError)
-        assert name in pgflow_cli.__all__
+def test_the_family_of_errors_is_exported_and_told() -> None:
+    exported = {
+        name
+        for name in pgflow_cli.__all__
+        if isinstance(kind := getattr(pgflow_cli, name), type)
+        and issubclass(kind, PgflowError)
+    }
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| error | what has happened |")[2].partition("\n\n")[0]
+    above = ""
+    told = {"PgflowError"}
+    for indented, name in re.findall(r"^\| (– )?`(\w+)` \|", table, re.MULTILINE):
+        above = above if indented else name
+        assert issubclass(getattr(pgflow_cli, name), getattr(pgflow_cli, above))
+        told.add(name)
+    assert told == exported
+
+
+def too_slow(own: Connection, connection: Connection) -> None:
+    job_id = pgflow_cli.new_job_id()
+    with connection.transaction():
+        pgflow_cli.enqueue(connection, "a", job_id=job_id)
+        own.execute("set local statement_timeout = '1ms'")
+        pgflow_cli.enqueue(own, "a", job_id=job_id)
+
+
+def denied(own: Connection, _: Connection) -> None:
+    own.execute("set local role pg_monitor")
+    pgflow_cli.enqueue(own, "a")
+
+
+def far_ahead(own: Connection, _: Connection) -> None:
+    pgflow_cli.enqueue(own, "a", run_at=datetime(1999, 12, 31, tzinfo=UTC))
+
+
+def without_schema(own: Connection, _: Connection) -> None:
+    own.execute("drop schema pgflow cascade")
+    pgflow_cli.enqueue(own, "a")
+
+
+def spoilt(own: Connection, _: Connection) -> None:
+    own.execute(
+        "create function pg_temp.no() returns trigger language plpgsql as"
+        " $$ begin raise exception 'not today'; end $$;"
+        "create trigger no before insert on pgflow.pending"
+        " for each row execute function pg_temp.no()"
+    )
+    pgflow_cli.enqueue(own, "a")
+
+
+@pytest.mark.parametrize(
+    ("meet", "name"),
+    [
+        (too_slow, "TooSlow"),
+        (denied, "PermissionDenied"),
+        (far_ahead, "OutOfRange"),
+        (without_schema, "SchemaMissing"),
+        (spoilt, "StatementFailed"),
+    ],
+)
+def test_what_a_producer_can_meet_has_a_name_of_the_package(
+    own: Connection, connection: Connection, meet: Callable[..., None], name: str
+) -> None:
+    with pytest.raises(PgflowError) as raised:
+        meet(own, connection)
+    own.rollback()
+    assert type(raised.value) is getattr(pgflow_cli, name)

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from pgflow_cli.errors import (
     DatabaseUnavailable,
     PermissionDenied,
     PgflowError,
+    Unadmitted,
     UnknownDatabase,
 )
 from pgflow_cli.models.jobs import JobOptions
@@ -72,17 +74,17 @@ def door(server: servers.Server, database: servers.Database) -> Iterator[Door]:
     [
         (
             "alter role {R} connection limit 0",
-            DatabaseUnavailable,
+            Unadmitted,
             "too many connections for role",
         ),
         (
             "alter database {D} connection limit 0",
-            DatabaseUnavailable,
+            Unadmitted,
             "too many connections for database",
         ),
         (
             "alter database {D} allow_connections false",
-            DatabaseUnavailable,
+            Unadmitted,
             "not currently accepting connections",
         ),
         ("alter role {R} nologin", PermissionDenied, "is not permitted to log in"),
@@ -158,9 +160,9 @@ def guarded() -> Iterator[PrivateServer]:
         ("42704", ConfigurationError),
         ("22023", ConfigurationError),
         ("42601", ConfigurationError),
-        ("53300", DatabaseUnavailable),
-        ("57P03", DatabaseUnavailable),
-        ("55000", DatabaseUnavailable),
+        ("53300", Unadmitted),
+        ("57P03", Unadmitted),
+        ("55000", Unadmitted),
         (None, DatabaseUnavailable),
     ],
 )
@@ -183,6 +185,7 @@ def test_the_code_decides_and_not_the_words(
     assert type(error) is kind
     hints = {"28": "pg_hba.conf", "42": "grant connect", "3D": "createdb"}
     hints |= {"53": "raise the limit", "57": "in a moment"}
+    hints |= {"55": "The log of the server"}
     hint = hints.get((code or "")[:2], "Check that the server runs")
     if kind is ConfigurationError:
         hint = "variables that begin with PG"
@@ -332,3 +335,70 @@ def test_a_foreign_encoding_of_the_database_spoils_no_payload(
         (job_id,),
     )
     assert row.fetchone() == (True,)
+
+
+@pytest.mark.parametrize("address", ["999.1.1.1", "db.example.org"])
+def test_an_address_that_is_none_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", address)
+    with pytest.raises(ConfigurationError, match="PGHOSTADDR is wrong"):
+        Repository.of(Database("postgres://app@127.0.0.1/app")).read_clock()
+
+
+@pytest.mark.skipif(not CAN_TRACE, reason="no refusal has a code here")
+@pytest.mark.parametrize(
+    ("more", "environment", "blamed"),
+    [
+        ("", {"PGCHANNELBINDING": "require"}, "PGCHANNELBINDING"),
+        ("", {"PGREQUIREPEER": "stranger"}, "PGREQUIREPEER"),
+        ("&channel_binding=require", {}, "channel_binding in the database URL"),
+    ],
+)
+def test_what_a_server_that_answers_does_not_do_is_a_mistake_and_named(
+    database: servers.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    environment: dict[str, str],
+    blamed: str,
+) -> None:
+    url = database.url + (more if "?" in database.url else more.replace("&", "?"))
+    with monkeypatch.context() as changed:
+        for variable, value in environment.items():
+            changed.setenv(variable, value)
+        with pytest.raises(ConfigurationError) as caught:
+            Repository.of(Database(url)).read_clock()
+    assert f"the server answers, but not as {blamed} asks" in caught.value.message
+
+
+def test_what_is_asked_of_a_server_that_is_away_is_no_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGREQUIRESSL", "1")
+    with pytest.raises(PgflowError) as caught:
+        Repository.of(Database(NOWHERE)).read_clock()
+    assert type(caught.value) is DatabaseUnavailable
+
+
+def test_a_standby_that_is_asked_for_may_come_with_a_failover(
+    database: servers.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("PGTARGETSESSIONATTRS", "standby")
+        with pytest.raises(Unadmitted) as caught:
+            Repository.of(Database(database.url)).read_clock()
+    assert "PGTARGETSESSIONATTRS asks" in caught.value.hints[0]
+
+
+def test_a_service_is_named_as_libpq_takes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "services"
+    file.write_text("[sv]\nhost=127.0.0.1\nport=55431\ndbname=q\nuser=u\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    assert Database("postgresql://?service=sv").display() == "u@127.0.0.1:55431/q"
+    monkeypatch.setenv("PGSERVICE", "sv")
+    assert Database("postgresql://o@/").display() == "o@127.0.0.1:55431/q"
+    monkeypatch.delenv("PGSERVICE")
+    monkeypatch.setenv("PGHOST", "h")
+    assert Database("postgresql://o@/d").display() == "o@h:5432/d"

@@ -140,7 +140,29 @@ def what_is_too_large_spends_no_quota(bench: Bench) -> str:
 
 @_gate(
     MANY,
-    answer='PF002 queue "default" takes at most 1 jobs a minute '
+    answer="job 1, job 3, place default 0, waits 1 default 0, waits 3 default 0",
+)
+def what_is_sent_again_may_be_too_large_by_now(bench: Bench) -> str:
+    _send(bench, _job(1))
+    _archive(bench, 2)
+    large = {"payload_json": {"a": "123456"}}
+    jobs = _job(1, **large), _job(2, **large), _job(3)
+    return _send(bench, *jobs, max_payload_bytes=10)
+
+
+@_gate(
+    MANY,
+    answer='PF001 job 1: the payload has 15 bytes and queue "default" takes at most '
+    "10 (max_payload_bytes), refuses [1], place default 0",
+)
+def what_is_archived_excuses_no_other_job(bench: Bench) -> str:
+    _archive(bench, 2)
+    return _send(bench, _job(1, payload_json={"a": "123456"}), max_payload_bytes=10)
+
+
+@_gate(
+    MANY,
+    answer='PF002 job 2: queue "default" takes at most 1 jobs a minute '
     "(max_enqueue_per_minute), refuses [2], place default 0",
 )
 def what_is_beyond_the_quota_is_refused(bench: Bench) -> str:
@@ -195,8 +217,8 @@ def only_who_would_come_is_told(bench: Bench) -> str:
 
 @_gate(
     MANY,
-    answer='PF003 queue "default" with priority 5 would be new, and 2 of at most 2 '
-    "queues and priorities are in use (max_queues), refuses [2, 3], place default 0",
+    answer='PF003 job 2: queue "emails" with priority 0 would be new, and 2 of at most '
+    "2 queues and priorities are in use (max_queues), refuses [2, 3], place default 0",
 )
 def one_place_too_many_is_refused(bench: Bench) -> str:
     [most] = bench.connection.execute(

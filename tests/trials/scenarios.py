@@ -737,7 +737,9 @@ def a_policy_without_a_limit_is_none(bench: Bench) -> str:
     leases="1 live, 2 live, 4 expired",
 )
 def a_throttled_queue_waits(bench: Bench) -> str:
-    bench.sql("update pgflow.queue_policies set throttled_until = 'infinity'")
+    bench.sql(
+        "update pgflow.queue_policies set throttled_until = now() + interval '1 day'"
+    )
     return bench.lease(queues=None) + " / " + bench.lease_limited()
 
 

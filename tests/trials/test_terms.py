@@ -52,6 +52,10 @@ SPARED = {
         "NOT EXISTS (SELECT FROM problems)": _UNDONE,
         "NOT EXISTS (SELECT FROM too_large)": _UNDONE,
         "NOT EXISTS (SELECT FROM charges WHERE room IS NOT NULL)": _UNDONE,
+        "parsed.bytes > names.size_limit OR parsed.meta_bytes > 16384": (
+            f"{_COST}: what exceeds no limit is not said to"
+        ),
+        "bytes <= 16777216": "of 16 MiB: tests/repository/test_enqueue_many.py",
         "id_is_given": _MADE,
         "EXISTS (SELECT FROM parsed WHERE id_is_given)": _MADE,
         "pending.queue = jobs.queue": _INDEX,

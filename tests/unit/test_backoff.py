@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_cli.handlers import outcomes
@@ -14,7 +14,6 @@ from pgflow_cli.handlers import outcomes
 chances = st.floats(0, 1, exclude_max=True)
 
 
-@settings(deadline=None)
 @given(failures=st.integers(1, 10_000), chance=chances)
 def test_every_delay_is_positive_and_within_the_cap(
     failures: int, chance: float
@@ -22,7 +21,6 @@ def test_every_delay_is_positive_and_within_the_cap(
     assert 0 < outcomes.backoff_delay(failures, chance=lambda: chance) <= 900
 
 
-@settings(deadline=None)
 @given(failures=st.integers(1, 10_000), chance=chances)
 def test_every_delay_lies_within_a_fifth_of_its_centre(
     failures: int, chance: float

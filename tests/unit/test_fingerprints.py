@@ -16,7 +16,6 @@ from pgflow_cli.handlers import fingerprints
 from pgflow_cli.handlers.fingerprints import Frame, blanked, fingerprint, frames_of
 
 
-@settings(deadline=None)
 @given(st.text(max_size=3000), st.text(max_size=20))
 def test_it_is_a_version_and_eight_hex_digits_of_any_message(
     message: str, name: str

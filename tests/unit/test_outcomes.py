@@ -298,7 +298,6 @@ def test_a_delay_that_cannot_be_read_is_the_back_off_s(delay: Any) -> None:
         assert 1.6 <= found.delay <= 2.4
 
 
-@settings(deadline=None)
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.binary(), st.none()))
 def test_whatever_the_delay_the_job_has_an_outcome(delay: Any) -> None:
     for error in (Retry(after=delay), Snooze(delay)):
@@ -420,7 +419,7 @@ def test_properties_that_raise_do_not_matter() -> None:
 any_text = st.text(st.characters(exclude_categories=()))
 
 
-@settings(deadline=None, max_examples=2_000)
+@settings(max_examples=2_000)
 @given(
     st.one_of(any_text, st.binary(), st.integers(), st.none()),
     st.sampled_from([Fail, Retry]),
@@ -431,7 +430,6 @@ def test_every_message_can_be_stored(message: Any, signal: Any) -> None:
     storable(found)
 
 
-@settings(deadline=None)
 @given(any_text, st.integers(0, 20_000))
 def test_a_message_is_cut_at_8_kb_and_marked(text: str, times: int) -> None:
     whole = text * times

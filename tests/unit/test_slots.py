@@ -67,6 +67,31 @@ def test_every_job_is_delivered_once(
     assert {r.outcome.status for r in ended if r.outcome} == {"succeeded"}
 
 
+def test_a_deadline_that_passes_while_the_process_stands_still_is_given_a_moment(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """Its handler may have been done in time, had the interpreter run."""
+    gate, began = threading.Event(), threading.Event()
+
+    @app.handler("gated", timeout=10.0)
+    def gated(job: Job) -> None:
+        began.set()
+        gate.wait()
+
+    ended: list[Run] = []
+    some = slots(1)
+    some.submit(runs(app, "gated", 1, ended))
+    began.wait(60)
+    now = time.monotonic()
+    some.stop_late(now)
+    some.stop_late(now + 60)
+    some.stop_late(now + 60.1)
+    assert ended == []
+    some.stop_late(now + 61)
+    assert [r.outcome.error_code for r in ended if r.outcome] == ["TIMEOUT"]
+    gate.set()
+
+
 def test_no_more_jobs_run_at_once_than_there_are_slots(
     app: App, slots: Callable[..., Slots], wait_until: Wait
 ) -> None:

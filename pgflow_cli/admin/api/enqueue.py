@@ -12,7 +12,7 @@ from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import ID, Shape
 from pgflow_cli.errors import OutcomeUnknown
-from pgflow_cli.formats import payload_text
+from pgflow_cli.formats import job_body, payload_text
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
@@ -21,14 +21,15 @@ from pgflow_cli.telemetry import trace_context
 PRIORITY = query.whole(-100, 100)
 MAX_ATTEMPTS = query.whole(1, 10_000)
 ENQUEUED = Shape("EnqueuedJob", {"job_id": ID})
+# What `job_body` reads, for OpenAPI.
 _BODY = (
     Field("job_type", query_filters.JOB_TYPE, "What handler it is for.", required=True),
     Field(
         "payload_json",
         query.anything(),
         "What the handler is given; {} for nothing. It is kept as it was"
-        " written, but for what jsonb does: of duplicate keys the last one counts, and"
-        " keys are ordered.",
+        " written, but for what jsonb does: of its duplicate keys the last one counts,"
+        " and keys are ordered.",
         required=True,
     ),
     Field("queue", query_filters.QUEUE_NAME, "The queue.", "default"),
@@ -55,7 +56,7 @@ _BODY = (
 
 def enqueue_job(call: Call) -> Any:
     """Enqueue a job; once, even if the database's answer is lost on the way."""
-    job_id = (call.body["job_id"] or enqueue.new_job_id()).lower()
+    job_id = call.body["job_id"] or enqueue.new_job_id()
     with call.writing() as repository:
         try:
             delivery.enqueue_once(
@@ -78,7 +79,7 @@ def _options(call: Call) -> JobOptions:
         headers.get("Traceparent"), headers.get("Tracestate")
     )
     options = JobOptions(
-        queue=body["queue"],
+        queue=body["queue"] or "default",
         priority=body["priority"],
         max_attempts=body["max_attempts"],
         job_timeout=body["job_timeout"],
@@ -121,6 +122,7 @@ ROUTES = (
         " is recorded as an ingest decision. In the audit stands only what comes with"
         " a note, an x-pgflow-actor or the cookie of a page.",
         body=_BODY,
+        reads=lambda text: job_body.read(text).values(),
         answer=ENQUEUED,
         errors={
             409: "Its queue and priority would be new, and as many are in use as may"

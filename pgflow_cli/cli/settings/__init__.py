@@ -37,6 +37,7 @@ from pgflow_cli.cli.settings.database import (
     metrics_tokens,
     names_a_database,
     nearest_url,
+    require_connection_text,
     typed_database_url,
 )
 from pgflow_cli.cli.settings.option import Session
@@ -189,6 +190,7 @@ __all__ = [
     "queues",
     "read_only",
     "reap_interval",
+    "require_connection_text",
     "serving_options",
     "shutdown_timeout",
     "simulate",

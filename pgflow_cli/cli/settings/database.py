@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -9,17 +10,67 @@ import click
 
 from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.common import api_token, environment, metrics_token, pg_bin
-from pgflow_cli.cli.settings.option import COMMAND_LINE, Session, Setting
+from pgflow_cli.cli.settings.option import COMMAND_LINE, Session, Setting, is_text
 from pgflow_cli.cli.settings.serve import api_token_file, metrics_token_file
 from pgflow_cli.cli.settings.sources import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 
 DEV_FOLDER = Path(".pgflow")
+# Of these commands the URL dev: makes a server; a question must not leave 40 MB behind.
+_MAY_CREATE = frozenset({"demo", "dev", "enqueue", "migrate", "work"})
 _WAYS_OUT = (
     "Set DATABASE_URL (or DATABASE_URL_FILE), like postgres://user@host:5432/dbname",
     "or start a private server here:  pgflow dev",
     "or only look at pgflow at work:  pgflow demo",
 )
+
+
+# What libpq and psycopg read as text; PGPASSWORD may have any bytes, and so may the
+# names of files.
+_CONNECTION_TEXTS = (
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGOPTIONS",
+    "PGAPPNAME",
+    "PGSERVICE",
+    "PGCLIENTENCODING",
+    "PGCONNECT_TIMEOUT",
+    "PGSSLMODE",
+    "PGREQUIRESSL",
+    "PGSSLCOMPRESSION",
+    "PGSSLSNI",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGSSLMAXPROTOCOLVERSION",
+    "PGSSLCERTMODE",
+    "PGSSLNEGOTIATION",
+    "PGREQUIREPEER",
+    "PGREQUIREAUTH",
+    "PGCHANNELBINDING",
+    "PGGSSENCMODE",
+    "PGGSSLIB",
+    "PGGSSDELEGATION",
+    "PGKRBSRVNAME",
+    "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+    "PGMINPROTOCOLVERSION",
+    "PGMAXPROTOCOLVERSION",
+    "PGDATESTYLE",
+    "PGTZ",
+    "PGGEQO",
+)
+
+
+def require_connection_text() -> None:
+    """Raise for a variable of libpq that is not UTF-8, but for the folder of a socket:
+    psycopg would fail on it somewhere.
+    """
+    for name in _CONNECTION_TEXTS:
+        value = os.environ.get(name, "")
+        if not is_text(value) and not (name == "PGHOST" and value.startswith("/")):
+            raise ConfigurationError(f"{name} (environment) is not UTF-8")
 
 
 def names_a_database() -> bool:
@@ -34,6 +85,7 @@ def database_url() -> str:
     url = nearest_url(session)
     if url is None:
         raise ConfigurationError("no database URL is set", *_dev_server(), *_WAYS_OUT)
+    require_connection_text()
     _warn_of_unheeded_profile(session)
     return _local(url) if url.startswith("dev:") else url
 
@@ -59,7 +111,7 @@ def nearest_url(session: Session) -> str | None:
     ranks = [_rank(session, name) for name in ("database_url", "database_url_file")]
     if url and ranks == [-1, -1]:
         raise UsageError("--database-url and --database-url-file exclude each other")
-    return url if url and ranks[0] <= ranks[1] else _secret(Path(path))
+    return url if url and ranks[0] <= ranks[1] else _url_in(Path(path))
 
 
 def api_tokens() -> list[str]:
@@ -84,6 +136,16 @@ def _token_lines(file: Setting, variable: Setting) -> list[str]:
     path, single = ctx.params.get(file.name), variable.value()
     lines = _secret(path, "a token in each line").splitlines() if path else []
     return [*lines, *([single] if single else [])]
+
+
+def _url_in(path: Path) -> str:
+    url = _secret(path)
+    if len(url.splitlines()) > 1:
+        # libpq would take the rest for a part of the database's name.
+        raise ConfigurationError(
+            f"{path} has several lines; it should hold the database URL and no more"
+        )
+    return url
 
 
 def _secret(path: Path, what: str = "the database URL") -> str:
@@ -126,12 +188,21 @@ def _dev_server() -> tuple[str, ...]:
     return ("A dev server runs here:  export DATABASE_URL=$(pgflow dev --print-url)",)
 
 
+def _command() -> str | None:
+    """Return the name of the command that runs, of a group the group's."""
+    ctx = click.get_current_context(silent=True)
+    return ctx.find_root().invoked_subcommand if ctx is not None else None
+
+
 def _local(url: str) -> str:
-    """Return the URL of this folder's private server, which is started if need be."""
+    """Return the URL of this folder's private server, which is started if need be; its
+    data are created only by commands that begin something.
+    """
     from pgflow_cli import local
 
     return local.url_of_dev(
         Path(url.removeprefix("dev:") or DEV_FOLDER),
         environment=environment.value(),
         pg_bin=pg_bin.value(),
+        may_create=_command() in _MAY_CREATE,
     )

@@ -22,6 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMAND_LINE = "command line"
 _UNITS = {"ms": "milliseconds", "s": "seconds", "d": "days"}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+_NAMES_FILES = re.compile(r"FILE|DIR|MODULE|TYPE=CMD")
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -120,6 +122,11 @@ class Setting:
         longest = max(self.flags, key=len).split("/")[0]
         return named[0] if named else longest.lstrip("-").replace("-", "_")
 
+    @property
+    def names_files(self) -> bool:
+        """Whether its value names files, which may have any bytes in their names."""
+        return names_files(self.kind, self.metavar)
+
     def value(self) -> Any:
         """Return what a variable, a file or the default says; no flag is asked."""
         session = Session.current()
@@ -141,6 +148,8 @@ class Setting:
         if found is None:
             return None
         session.origins[self.name] = found
+        if not is_text(found.value) and not self.names_files:
+            raise ConfigurationError(f"{found.key} ({found.origin}) is not UTF-8")
         return self._boolean(found) if self.is_flag else self._written(found)
 
     def refusal(self, found: Found) -> ConfigurationError:
@@ -229,6 +238,7 @@ class SettingOption(click.Option):
         typed = ctx.get_parameter_source(str(self.name)) is ParameterSource.COMMANDLINE
         if typed:
             session.origins[name] = Found(None, max(self.opts, key=len), COMMAND_LINE)
+            require_text(ctx, self, value)
         try:
             result = super().process_value(ctx, value)
         except click.BadParameter:
@@ -241,6 +251,29 @@ class SettingOption(click.Option):
         ):
             session.given[name] = result
         return result
+
+
+def is_text(value: object) -> bool:
+    """Whether a value that was given is text: Python hands on bytes that are not UTF-8
+    as halves of surrogate pairs, which neither a file nor a database takes.
+    """
+    if isinstance(value, list | tuple):
+        return all(map(is_text, value))
+    return not (isinstance(value, str) and _HALF_PAIR.search(value))
+
+
+def names_files(kind: object, metavar: str | None) -> bool:
+    """Whether an option or argument of this kind names files, or commands with them."""
+    if isinstance(kind, click.Path | click.File) or kind is click.UNPROCESSED:
+        return True
+    return bool(_NAMES_FILES.match(metavar or ""))
+
+
+def require_text(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Raise for what was typed and is not UTF-8, unless it names files: exit 2."""
+    if is_text(value) or names_files(parameter.type, parameter.metavar):
+        return
+    raise click.BadParameter("it is not UTF-8", ctx=ctx, param=parameter)
 
 
 def stack(*settings: Setting) -> Callable[[F], F]:

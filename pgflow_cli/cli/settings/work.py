@@ -149,21 +149,26 @@ maintenance_interval = flag(
 )
 shutdown_timeout = flag(
     "--shutdown-timeout",
-    help="How long running jobs may take to end after SIGTERM.",
+    help="How long running jobs may take to end after SIGTERM; giving back the rest"
+    " takes up to 6s more.",
     variable=True,
     kind=Duration(0, DAY),
     default="30s",
 )
 wait_for_db = flag(
     "--wait-for-db",
-    help="Wait so long for the database to answer, then exit 69.",
+    help="Wait so long for the database to answer and take writes, then exit 69.",
     kind=Duration(),
     show_default="30s with --drain or --once, else without end",
 )
 drain = flag("--drain", help="Exit 0 when nothing is left to run.", is_flag=True)
 once = flag("--once", help="Run one batch, then exit.", is_flag=True)
 max_jobs = flag("--max-jobs", help="Exit after so many jobs.", kind=Number(1, 10**15))
-max_runtime = flag("--max-runtime", help="Exit after so long.", kind=Duration(0.1))
+max_runtime = flag(
+    "--max-runtime",
+    help="Exit after so long; with 75 if --drain or --once is not done.",
+    kind=Duration(0.1),
+)
 idle_timeout = flag(
     "--idle-timeout", help="Exit after so long without a job.", kind=Duration(0.1)
 )

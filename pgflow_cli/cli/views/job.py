@@ -13,6 +13,7 @@ from pgflow_cli.cli import settings
 from pgflow_cli.cli.filters import watch_option
 from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.types import Kind
+from pgflow_cli.formats import times
 
 if TYPE_CHECKING:
     from pgflow_cli.formats.times import Instant
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -285,4 +285,4 @@ def _object(
 def _rows(explained: Explanation) -> Iterator[dict[str, Any]]:
     for event in explained.story:
         row = dataclasses.asdict(event)
-        yield {**row, "at": event.at and datetime.fromisoformat(event.at)}
+        yield {**row, "at": event.at and times.read_iso(event.at)}

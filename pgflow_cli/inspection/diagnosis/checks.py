@@ -16,6 +16,7 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     TryLater,
+    Unadmitted,
     UnknownDatabase,
     UsageError,
 )
@@ -138,6 +139,12 @@ class Patient:
         finally:
             listener.close()
 
+    def pooler(self) -> Finding:
+        """Judge whether notifications arrive, where any are sent."""
+        if self.instance.in_recovery:
+            return server.silent_standby()
+        return server.pooler(self.hears_itself())
+
     def partitions(self) -> Iterator[Finding]:
         """Judge partitions ahead and rows in the net."""
         missing = self.ask(
@@ -244,7 +251,7 @@ CHECKS = (
         "server",
         _MONITOR,
     ),
-    Check("server.pooler", lambda p: server.pooler(p.hears_itself()), "server"),
+    Check("server.pooler", lambda p: p.pooler(), "server"),
     Check(
         "server.shadows",
         lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
@@ -384,8 +391,10 @@ def examine(
             if not obstacle["server"] and check.needs == "schema":
                 obstacle["schema"] = obstacle["schema"] or _schema_obstacle(patient)
             why = obstacle[check.needs]
-            if why:
+            if why and (words or reached.result != FAIL):
                 yield _unseen(check, why)
+            elif why:
+                continue  # said once, where the server is: thirty rows would hide it
             else:
                 yield from _run(check, patient)
     finally:
@@ -408,6 +417,8 @@ def _reach(patient: Patient) -> Finding:
 
 
 def _way_in(error: PgflowError) -> str:
+    if isinstance(error, Unadmitted):
+        return " ".join(error.hints)
     if isinstance(error, PermissionDenied):
         return (
             "check user and password of the URL, the right to connect, and pg_hba.conf"

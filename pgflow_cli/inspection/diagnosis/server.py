@@ -34,6 +34,7 @@ _LEAST = {
     "idle_in_transaction_session_timeout": 10.0,
     "idle_session_timeout": 60.0,
 }
+_TO_THE_PRIMARY = "set DATABASE_URL to the primary; several hosts are fine"
 _RELOAD = "select pg_reload_conf();"
 
 
@@ -60,7 +61,7 @@ def recovery(instance: Instance) -> Finding:
         return fail(
             check,
             "in recovery: a standby, or not started up yet; it takes no writes",
-            command="set DATABASE_URL to the primary; several hosts are fine",
+            command=_TO_THE_PRIMARY,
         )
     return ok(check, "takes writes")
 
@@ -160,6 +161,15 @@ def pooler(hears_itself: bool) -> Finding:
         "a NOTIFY to ourselves did not arrive: a pooler in transaction mode; workers "
         "poll instead of being woken",
         command="let workers connect directly, or: pgflow work --no-listen",
+    )
+
+
+def silent_standby() -> Finding:
+    """Say why a standby is not asked: no session of one may listen or notify."""
+    return warn(
+        "server.pooler",
+        "not looked at: this server is a standby, which takes no LISTEN",
+        command=_TO_THE_PRIMARY,
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
+from pgflow_cli.formats.times import read_iso
 from pgflow_cli.inspection.explanation.words import length
 from pgflow_cli.models.explanation import Action, Attempt, Decision, JobFacts
 
@@ -135,9 +135,7 @@ def _runs(decisions: list[Decision], instants: list[str]) -> Iterator[list[Decis
 
 def _goes_on(run: list[Decision], decision: Decision, instants: list[str]) -> bool:
     begun, last = run[0].first_at, run[-1]
-    gap = datetime.fromisoformat(decision.first_at) - datetime.fromisoformat(
-        last.last_at
-    )
+    gap = read_iso(decision.first_at) - read_iso(last.last_at)
     return (
         last.reason_code == decision.reason_code
         and gap.total_seconds() <= _SAME_THROTTLE
@@ -203,6 +201,6 @@ def _event(
     kind: str = "Job",
     message: str | None = None,
 ) -> tuple[str, Event]:
-    begun = datetime.fromisoformat(facts.job.created_at)
-    after = max(0.0, (datetime.fromisoformat(at) - begun).total_seconds())
+    begun = read_iso(facts.job.created_at)
+    after = max(0.0, (read_iso(at) - begun).total_seconds())
     return at, Event(at, after, what, worker_id, took_ms, detail, kind, message)

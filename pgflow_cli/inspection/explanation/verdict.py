@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from pgflow_cli.formats.times import read_iso
 from pgflow_cli.inspection import worker_blockers
 from pgflow_cli.inspection.explanation.gates import Finding, Gate, prospects, walk
 from pgflow_cli.inspection.explanation.timeline import Event, tell
@@ -197,7 +198,7 @@ def _next_commands(facts: JobFacts, verdict: str) -> list[str]:
 
 def _name(job: JobDescription) -> str:
     """Return the end of the id where that finds the job again, else all of it."""
-    age = datetime.fromisoformat(job.as_of) - datetime.fromisoformat(job.created_at)
+    age = read_iso(job.as_of) - read_iso(job.created_at)
     kept_by_status = job.status in ("queued", "scheduled", "running", "dlq")
     known = kept_by_status or age < _FOUND_BY_ITS_END
     return short(job.job_id) if known else job.job_id

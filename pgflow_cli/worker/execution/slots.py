@@ -7,8 +7,8 @@ its `deliver`.
 
 from __future__ import annotations
 
-import functools
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.handlers import Hooks, Job, Outcome, outcomes
+from pgflow_cli.handlers import Outcome, outcomes
 from pgflow_cli.telemetry import logs, spans
-from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution.attempts import Attempts
 from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
 from pgflow_cli.worker.execution.run import Run, _end_span, _Waiting
@@ -32,6 +32,10 @@ GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
 SHORTAGE = 2.0
+# Seconds between two looks at deadlines after which the process has stood still: no
+# handler could end. Those that are done end within a moment.
+STOOD_STILL = 1.0
+MOMENT = 0.5
 
 
 class Slots:
@@ -53,18 +57,14 @@ class Slots:
         self.concurrency = concurrency
         self.stuck = 0
         self._board = board
-        self._environment = exec_environment
-        self._tracing = tracing
+        self._attempts = Attempts(
+            board, enqueue_now, exec_environment=exec_environment, tracing=tracing
+        )
         self._waiting = _Waiting()
         self._running: set[Run] = set()
         self._by_type: Counter[str] = Counter()
         self._limited = False
         self._places = list(range(board.runs))
-        # For each place once, not for each job.
-        self._hooks = [
-            Hooks(functools.partial(board.progress, place), enqueue_now)
-            for place in self._places
-        ]
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         # The sentry waits apart, so that nobody who calls a sleeper wakes it instead.
@@ -80,6 +80,8 @@ class Slots:
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
+        self._looked_at = math.inf  # at deadlines
+        self._stood_since = self._moment_until = 0.0
 
     # What the cycle asks.
 
@@ -160,10 +162,11 @@ class Slots:
 
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
+        judged = self._judged(now)
         for run in list(self._running):
             if not run.started:
                 continue  # taken by a thread that has not begun it yet
-            late = now - run.started - run.timeout
+            late = judged - run.started - run.timeout
             if late >= GRACE and run.task is not None:
                 # It ignores cancellation, or another coroutine holds up the loop.
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
@@ -174,6 +177,17 @@ class Slots:
                     self._abandon(run, handlers.CANCELED)
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
+
+    def _judged(self, now: float) -> float:
+        """Return the instant by which deadlines are judged.
+
+        After a standstill that is its beginning, for a moment: whatever held the
+        process up, the other handlers may have been done in time.
+        """
+        if now >= self._moment_until and now - self._looked_at > STOOD_STILL:
+            self._stood_since, self._moment_until = self._looked_at, now + MOMENT
+        self._looked_at = now
+        return self._stood_since if now < self._moment_until else now
 
     def free(self, runs: Iterable[Run]) -> None:
         """Free the places of jobs whose settlement is confirmed: until then they would
@@ -231,10 +245,10 @@ class Slots:
             if run is None:
                 return
             if self._taken % Pace.SAMPLED:
-                self._run_here(run)
+                self._attempts.run(run)
                 continue
             began = time.thread_time()
-            self._run_here(run)
+            self._attempts.run(run)
             run.worked = time.thread_time() - began
 
     def _exchange(self, ended: Run | None) -> Run | None:
@@ -288,56 +302,6 @@ class Slots:
         self._called -= 1
         return None
 
-    def _run_here(self, run: Run) -> None:
-        job = self._prepare(run)
-        if job is None:
-            return
-        if self._tracing is None:
-            outcome = self._attempt(run, job)
-        else:
-            with self._tracing.processing(job) as run.span:
-                outcome = self._attempt(run, job)
-        # Decided from outside meanwhile: that counts.
-        run.outcome = run.outcome or outcome
-        run.ended = run.ended or monotonic()
-        _end_span(run)
-
-    def _attempt(self, run: Run, job: Job) -> Outcome:
-        if run.handler.kind == "executable":
-            return executables.run(run.handler, job, self._environment)
-        return handlers.run(run.handler, job)
-
-    def _prepare(self, run: Run) -> Job | None:
-        """Start a job: show it on the board and decode it. None if it ended there and
-        then.
-        """
-        leased = run.leased
-        now = run.started = monotonic()
-        if now >= self._board.valid_until(leased.lease_id):
-            # Too late to begin: somebody else may be running it already.
-            run.outcome, run.ended = None, now
-            return None
-        deadline = now + run.timeout
-        self._board.start(
-            run.place,
-            leased.lease_id,
-            leased.job_id,
-            deadline,
-            (leased.attempt_no, leased.failed_attempts, leased.max_attempts),
-        )
-        try:
-            run.job = handlers.prepare(
-                run.handler, leased, self._hooks[run.place], timeout=run.timeout
-            )
-        except Exception as error:
-            run.outcome = handlers.conclude(run.handler, leased, error)
-            run.ended = monotonic()
-            return None
-        if run.outcome is not None:
-            run.ended = monotonic()  # canceled just now
-            return None
-        return run.job
-
     # The event loop.
 
     def _pump(self) -> None:
@@ -348,27 +312,10 @@ class Slots:
                 run.task = self._loop.begin(self._run_async(run))
 
     async def _run_async(self, run: Run) -> None:
-        job = self._prepare(run)
-        run.worked = 0.0  # one thread runs them all: a coroutine is there to wait
-        if job is not None:
-            assert run.task is not None
-            run.task.job = job
-            if self._tracing is None:
-                outcome = await self._attempt_async(run, job)
-            else:
-                with self._tracing.processing(job) as run.span:
-                    outcome = await self._attempt_async(run, job)
-            run.outcome = run.outcome or outcome
-            run.ended = run.ended or monotonic()
-            _end_span(run)
+        await self._attempts.run_async(run)
         with self._changed:
             self._finish(run)
             self._wake()
-
-    async def _attempt_async(self, run: Run, job: Job) -> Outcome:
-        return await handlers.run_async(
-            run.handler, job, is_stopped=lambda: run.stopped
-        )
 
     def _give_up_loop(self) -> None:
         """Give back the jobs of a loop that a handler has closed; which one is unknown.

@@ -2,7 +2,7 @@
 select distinct on (entry.queue)
   entry.queue,
   entry.job_id::text as job_id,
-  date_part('epoch', now() - entry.run_at) as waits_seconds,
+  date_part('epoch', now()) - date_part('epoch', entry.run_at) as waits_seconds,
   coalesce(gate.paused, false) as paused,
   coalesce(gate.limited, false) as limited
 from pgflow.places as ranks

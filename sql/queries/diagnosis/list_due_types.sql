@@ -3,7 +3,7 @@ select
   entry.queue,
   entry.job_type,
   count(*) as jobs,
-  date_part('epoch', now() - min(entry.run_at)) as waits_seconds
+  date_part('epoch', now()) - date_part('epoch', min(entry.run_at)) as waits_seconds
 from pgflow.places as ranks
 cross join lateral (
   select pending.queue, pending.job_type, pending.run_at

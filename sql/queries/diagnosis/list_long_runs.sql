@@ -1,6 +1,8 @@
 -- Jobs that run for over ten times what nearly all of their type take, and for ten seconds at least.
 with running as materialized (
-  select entry.job_id, held.queue, held.worker_name, date_part('epoch', now() - held.leased_at) as seconds
+  select
+    entry.job_id, held.queue, held.worker_name,
+    date_part('epoch', now()) - date_part('epoch', held.leased_at) as seconds
   from (
     select queue, worker_name, leased_at, job_ids, attempt_nos
     from pgflow.leases

@@ -10,8 +10,12 @@ select
   job.priority,
   job.max_attempts,
   job.attempt_no,
-  to_char(job.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
-  to_char(job.run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as run_at,
+  coalesce(
+    to_char(job.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), job.created_at::text
+  ) as created_at,
+  coalesce(
+    to_char(job.run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), job.run_at::text
+  ) as run_at,
   date_part('epoch', job.run_at) - date_part('epoch', now()) as due_in,
   waiting.rank,
   job.replay_of_job_id::text as replay_of_job_id,

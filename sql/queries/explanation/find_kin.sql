@@ -4,7 +4,9 @@ select
   job.status,
   job.replay_of_job_id::text as source_id,
   coalesce(dead.replay_job_id, item.new_job_id)::text as replay_id,
-  to_char(job.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at
+  coalesce(
+    to_char(job.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), job.created_at::text
+  ) as created_at
 from pgflow.job_overview as job
 left join pgflow.dead_letters as dead on dead.job_id = job.id
 -- What did not die can be replayed, too; only the plan knows of that. The latest of several.

@@ -10,8 +10,12 @@ with numbered as (
 select
   numbered.attempt_no,
   numbered.status,
-  to_char(numbered.started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as started_at,
-  to_char(numbered.finished_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as finished_at,
+  coalesce(
+    to_char(numbered.started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), numbered.started_at::text
+  ) as started_at,
+  coalesce(
+    to_char(numbered.finished_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), numbered.finished_at::text
+  ) as finished_at,
   round((date_part('epoch', numbered.finished_at) - date_part('epoch', numbered.started_at))::numeric * 1000, 3)::float8
     as latency_ms,
   date_part('epoch', numbered.next_run_at) - date_part('epoch', numbered.finished_at) as next_in,

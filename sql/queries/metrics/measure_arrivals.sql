@@ -17,7 +17,7 @@ span as (
     case
       when count(*) < %(limit)s::integer then %(window)s::float8
       -- The sample is full: it reaches back to its oldest job.
-      else greatest(least(date_part('epoch', now() - min(created_at)), %(window)s::float8), 0.001)
+      else greatest(least(date_part('epoch', now()) - date_part('epoch', min(created_at)), %(window)s::float8), 0.001)
     end as covered
   from newest
 )

@@ -3,7 +3,7 @@ select
   count(distinct place.queue)::integer as queues,
   coalesce(sum(due.jobs), 0)::bigint as runnable,
   coalesce(sum(later.jobs), 0)::bigint as scheduled,
-  date_part('epoch', now() - min(due.run_at)) as oldest_age_seconds
+  date_part('epoch', now()) - date_part('epoch', min(due.run_at)) as oldest_age_seconds
 from pgflow.places as place
 cross join lateral (
   select count(*) as jobs, min(entry.run_at) as run_at

@@ -1,0 +1,178 @@
+"""Reads the body of `POST /jobs`, and a line of `pgflow enqueue --batch`, alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from pgflow_cli.errors import OutOfRange, UsageError
+from pgflow_cli.formats import payload_text, times
+from pgflow_cli.formats.times import Instant
+
+FIELDS = payload_text.FIELDS | {"note"}
+LONGEST_NOTE = 1000
+_LONGEST_TIME = 64
+
+
+class JobBody(NamedTuple):
+    """A body that has been read: its text, and what was given, without nulls.
+
+    Of the fields, `run_at` is an `Instant` and `job_timeout` seconds. A tuple, because
+    it is made for every line of a batch.
+    """
+
+    text: str
+    fields: dict[str, Any]
+    is_rewritten: bool
+
+    def values(self) -> dict[str, Any]:
+        """Return every field; payload and meta as they were written."""
+        written = payload_text.members(self.text)
+        texts = {name: written[name] for name in _AS_WRITTEN if name in self.fields}
+        return {**dict.fromkeys(FIELDS), **self.fields, **texts}
+
+    def element(self) -> str:
+        """Return it as an element of the gate's document, which has one form for a
+        time and one for a length of time.
+        """
+        if not self.is_rewritten:
+            return self.text
+        written = payload_text.members(self.text)
+        for name, rewrite in _REWRITTEN.items():
+            if name in self.fields:
+                written[name] = rewrite(self.fields[name])
+        written.pop("note", None)
+        members = (f'"{name}": {value}' for name, value in written.items())
+        return f"{{{', '.join(members)}}}"
+
+
+def read(text: str, *, what: str = "the body", job_type: str | None = None) -> JobBody:
+    """Read a body; null is as good as absent, and `job_type` is for one without.
+
+    Raises UsageError with a sentence that names the field and repeats nothing;
+    OutOfRange for a time that nobody can have meant.
+    """
+    # One level more: the job around its payload.
+    given = payload_text.check(text, what=what, depth=payload_text.MAX_DEPTH + 1)
+    if type(given) is not dict:
+        raise UsageError(f"{what} must be a JSON object")
+    payload_text.check_names(given, FIELDS)
+    _check_that_none_is_given_twice(text, given)
+    fields = given
+    if None in given.values():
+        fields = {name: value for name, value in given.items() if value is not None}
+    _check_type(fields.get("job_type", job_type))
+    if "payload_json" not in fields:
+        raise UsageError("payload_json is missing; write {} for an empty one")
+    if len(fields) > 2:
+        for name in [name for name in fields if name in _READERS]:
+            fields[name] = _READERS[name](fields[name])
+    return JobBody(text, fields, not _REWRITTEN.keys().isdisjoint(given))
+
+
+def _check_that_none_is_given_twice(text: str, given: dict[str, Any]) -> None:
+    for name in given:
+        if text.count(f'"{name}"') > 1:
+            break
+    else:
+        if "\\u" not in text:
+            return
+    # Perhaps in the payload only: read closely.
+    payload_text.members(text)
+
+
+def _check_type(name: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise UsageError("job_type must be a string")
+    payload_text.check_job_type(name)
+
+
+def _queue(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UsageError("queue must be a string")
+    payload_text.check_queue(value)
+    return value
+
+
+def _run_at(value: Any) -> Instant:
+    if not isinstance(value, str) or len(value) > _LONGEST_TIME:
+        raise UsageError("run_at must be a time such as 15m or 2026-11-23T09:30:00Z")
+    try:
+        found = times.parse_instant(value, bare="future")
+    except times.OutOfRange as error:
+        raise OutOfRange(f"run_at: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"run_at is not acceptable: {error}") from None
+    if found.offset is not None and found.offset < timedelta():
+        raise OutOfRange("run_at must not lie so long ago; without it a job is due now")
+    return found
+
+
+def _priority(value: Any) -> int:
+    payload_text.check_priority(value)
+    return int(value)
+
+
+def _max_attempts(value: Any) -> int:
+    payload_text.check_max_attempts(value)
+    return int(value)
+
+
+def _job_id(value: Any) -> str:
+    payload_text.check_job_id(value)
+    return str(value).lower()
+
+
+def _job_timeout(value: Any) -> float:
+    if isinstance(value, str) and len(value) <= _LONGEST_TIME:
+        try:
+            seconds = times.parse_duration(value).total_seconds()
+        except times.OutOfRange:
+            seconds = 0.0  # our own bounds are narrower
+        except ValueError as error:
+            raise UsageError(f"job_timeout is not acceptable: {error}") from None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value
+    else:
+        raise UsageError("job_timeout must be seconds, or text such as 30s or 5m")
+    payload_text.check_timeout_seconds(seconds)
+    return float(seconds)
+
+
+def _meta(value: Any) -> Any:
+    payload_text.check_meta(value)
+    return value
+
+
+def _note(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_NOTE:
+        raise UsageError(f"note must be text of up to {LONGEST_NOTE} characters")
+    return value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "queue": _queue,
+    "run_at": _run_at,
+    "priority": _priority,
+    "max_attempts": _max_attempts,
+    "job_id": _job_id,
+    "job_timeout": _job_timeout,
+    "meta": _meta,
+    "note": _note,
+}
+
+
+def written_time(when: Instant) -> str:
+    """Return a time as the gate reads it: on its own clock, if it is an offset."""
+    if when.offset is not None:
+        return f'"in {times.exact_duration(when.offset)}"'
+    return f'"{when.at.isoformat()}"' if when.at is not None else "null"
+
+
+_AS_WRITTEN = ("payload_json", "meta")
+_REWRITTEN: dict[str, Callable[[Any], str]] = {
+    "run_at": written_time,
+    "job_timeout": lambda s: f'"{times.exact_duration(timedelta(seconds=s))}"',
+    "note": lambda _: "null",
+}

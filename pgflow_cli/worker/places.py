@@ -1,0 +1,127 @@
+"""The places of a worker's processes: which are vacant, and when the next process may
+start in one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pgflow_cli.handlers import outcomes
+from pgflow_cli.worker.options import WorkPlan
+from pgflow_cli.worker.process import Child, Vacancy
+
+log = logging.getLogger("pgflow.supervisor")
+
+LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
+LONGEST_BACK_OFF = 30.0  # seconds before one that keeps dying is started again
+# Seconds after which the death of a process is not one of several in a row.
+STEADY = 30.0
+# Deaths one after the other, before anything was settled, from which on processes are
+# wary. One alone may be the host's fault, and most jobs that are lost with it innocent.
+WARY_AFTER = 2
+
+
+class Places:
+    """One place for each of `plan.processes`; a spare process has none.
+
+    `changed` is called when operators are to see why a place has no process.
+    """
+
+    def __init__(self, plan: WorkPlan, changed: Callable[[], None]) -> None:
+        self._plan, self._changed = plan, changed
+        self._vacant = {n: Vacancy(plan, n) for n in range(plan.processes)}
+        self._quick_deaths = self._failed_starts = 0
+        self._start_again = 0.0
+
+    def may_start(self) -> bool:
+        """Say whether the pause since the last death or failure is over."""
+        return time.monotonic() >= self._start_again
+
+    def plan(self) -> WorkPlan:
+        """Return the plan of the next process."""
+        return replace(self._plan, wary=self._quick_deaths >= WARY_AFTER)
+
+    def to_fill(self, children: Sequence[Child]) -> list[int]:
+        """Return the numbers of the places in which no process stays."""
+        taken = {c.number for c in children if not c.retiring}
+        return [n for n in range(self._plan.processes) if n not in taken]
+
+    def is_quiet(self, number: int, children: Sequence[Child]) -> bool:
+        """Say whether what comes next in a place is to lease nothing."""
+        if (vacancy := self._vacant.get(number)) is not None:
+            return vacancy.quiet
+        # One that retires still stands in its place.
+        return any(c.quiet for c in children if c.number == number)
+
+    def without_process(self) -> list[Vacancy]:
+        """Return the places whose processes have died, until one is ready again."""
+        return [vacancy for vacancy in [*self._vacant.values()] if vacancy.deaths]
+
+    def hush(self) -> None:
+        """Have what comes next in vacant places lease nothing: a signal said so."""
+        for vacancy in self._vacant.values():
+            vacancy.hush()
+
+    # What becomes of processes.
+
+    def started(self) -> None:
+        """Take note that a process could be started."""
+        self._failed_starts = 0
+
+    def fill(self, child: Child) -> None:
+        """Take note that a process is ready."""
+        vacancy = self._vacant.pop(child.number, None)
+        if vacancy is not None:
+            child.hush(quiet=vacancy.quiet)  # an operator may have said so meanwhile
+
+    def vacate(self, child: Child, others: Sequence[Child]) -> None:
+        """Take note that a process is gone; `others` are there."""
+        if any(c.number == child.number for c in others):
+            return  # it has been replaced already
+        if not child.is_spare and child.number not in self._vacant:
+            self._vacant[child.number] = Vacancy(
+                self._plan, child.number, quiet=child.quiet
+            )
+
+    def put_off(self, error: OSError, number: int) -> None:
+        """Try again soon: what the system lacks now, it may have then."""
+        pause = outcomes.doubling(self._failed_starts, longest=LONGEST_PAUSE)
+        self._failed_starts += 1
+        self._start_again = time.monotonic() + pause
+        self._tell_vacant(number, self._failed_starts)
+        log.error(
+            "cannot start a worker process: %s; again in %g s",
+            error.strerror or error,
+            pause,
+            extra={"event": "process_not_started", "error_class": type(error).__name__},
+        )
+
+    def postpone(self, child: Child, *, ending: bool) -> None:
+        """Wait 1 s, doubling to 30 s, before a process that keeps dying is started
+        again; a spare process never is.
+        """
+        # A job that kills its process shall not keep away those that get work done.
+        steady = time.monotonic() - child.started > STEADY
+        if child.ready and (child.board.has_settled() or steady):
+            self._quick_deaths = 0
+        if child.is_spare:
+            return
+        pause = outcomes.doubling(self._quick_deaths, longest=LONGEST_BACK_OFF)
+        self._start_again = time.monotonic() + pause
+        self._quick_deaths += 1
+        self._tell_vacant(child.number, self._quick_deaths)
+        if not ending:
+            log.info(
+                "the next process starts in %g s",
+                pause,
+                extra={"event": "process_postponed"},
+            )
+
+    def _tell_vacant(self, number: int, deaths: int) -> None:
+        """Have operators see why a place has no process."""
+        if (vacancy := self._vacant.get(number)) is not None:
+            vacancy.deaths = deaths
+            self._changed()
