@@ -140,6 +140,14 @@ class OutputFailed(PgflowError):
     exit_code = 74
 
 
+class StdoutFailed(OutputFailed):
+    """Standard output cannot be written, and `why`."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"cannot write to stdout: {why}")
+        self.why = why
+
+
 class TryLater(PgflowError):
     """Somebody else holds the lock, or time ran out."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,18 +51,24 @@ class Archive:
         self.path, self.directory = path, directory
         self.partial = path.with_name(path.name + PARTIAL)
         self._lock: int | None = None
+        self._beside: list[Path] = []
 
     @contextmanager
     def written(self) -> Iterator[Path]:
         """Hand out where to write. What was not published is gone afterwards."""
-        with _failing_as_output(self.path):
-            self._make_folder()
-            self._remove_abandoned()
-            self._make()
         try:
+            with _failing_as_output(self.path):
+                self._make_folder()
+                self._remove_abandoned()
+                self._make()
             yield self.partial
         finally:
-            self._discard()
+            # Twice: the signal that ends us may come here and cut the first short. It
+            # is raised once.
+            try:
+                self._discard()
+            finally:
+                self._discard()
 
     def publish(self, manifest: Manifest, sums: str) -> None:
         """Let the backup stand under its name, with what belongs beside it.
@@ -76,13 +83,16 @@ class Archive:
                 manifests.sums_path(self.path): sums,
             }
             for path, text in beside.items():
-                _write(path.with_name(path.name + PARTIAL), text)
+                partial = path.with_name(path.name + PARTIAL)
+                self._beside.append(partial)
+                _write(partial, text)
             for path in beside:
                 path.unlink(missing_ok=True)
             self.partial.replace(self.path)
             for path in beside:
                 path.with_name(path.name + PARTIAL).replace(path)
-            _flush_folder(self.path.parent)
+            self._beside.clear()
+            output_files.flush_folder(self.path.parent)
 
     def _make_folder(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,12 +109,17 @@ class Archive:
             )
 
     def _make(self) -> None:
-        if self.directory:
-            self.partial.mkdir(mode=0o700)
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            os.close(os.open(self.partial, flags, 0o600))
-        self._lock = _lock(self.partial)
+        # Made without its lock, it would be taken for that of another run and left.
+        with _signals_held():
+            try:
+                if self.directory:
+                    self.partial.mkdir(mode=0o700)
+                else:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                    os.close(os.open(self.partial, flags, 0o600))
+            except FileExistsError:  # another run has made it just now
+                raise self._in_use() from None
+            self._lock = _lock(self.partial)
         if self._lock is None:  # another run took it for abandoned just now
             raise self._in_use()
 
@@ -132,17 +147,21 @@ class Archive:
         )
 
     def _discard(self) -> None:
+        """Remove what this run has made and not published.
+
+        When it was published, another run may have made the next one of that name.
+        """
+        if self._lock is None:
+            return
         with suppress(OSError):
-            _remove(self.partial)
-        for path in (
-            manifests.manifest_path(self.path),
-            manifests.sums_path(self.path),
-        ):
+            if _is_of(self._lock, self.partial):
+                _remove(self.partial)
+        for path in self._beside:
             with suppress(OSError):
-                path.with_name(path.name + PARTIAL).unlink(missing_ok=True)
-        if self._lock is not None:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
             _unlock(self._lock)
-            self._lock = None
+        self._lock = None
 
 
 def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
@@ -164,6 +183,20 @@ def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
             manifests.sums_path(found).unlink(missing_ok=True)
             manifests.manifest_path(found).unlink(missing_ok=True)
     return doomed
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Have the signals that end us wait until the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    ending = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -196,6 +229,11 @@ def _lock(path: Path) -> int | None:
     return descriptor
 
 
+def _is_of(lock: int, path: Path) -> bool:
+    """Whether a lock is that of what stands under this name now."""
+    return lock < 0 or os.path.samestat(os.fstat(lock), path.stat())
+
+
 def _unlock(descriptor: int) -> None:
     if descriptor >= 0:
         os.close(descriptor)
@@ -222,14 +260,4 @@ def _flush(path: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     if path.is_dir():
-        _flush_folder(path)
-
-
-def _flush_folder(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        output_files.flush_folder(path)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from pgflow_cli.cli import settings
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.cli.settings.option import Session
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats import safe_text
@@ -119,14 +119,16 @@ def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None
 
     `replayed 14, skipped 0, failed 0 (plan 57, action 381)`, or an object.
     """
-    # Not an error, now that it is done: ids were asked for, and there are none.
-    if messages.is_machine() and messages.chosen_format() != "ids":
-        row = {**done, **names}
-        messages.write_record(row, [messages.Column(name) for name in row])
-        return
     counts = ", ".join(f"{what} {number:,}" for what, number in done.items())
     known = ", ".join(f"{name} {n}" for name, n in names.items() if n is not None)
-    messages.write_text([f"{counts} ({known})" if known else counts])
+    line = f"{counts} ({known})" if known else counts
+    with reports.after(line):
+        # Not an error, now that it is done: ids were asked for, and there are none.
+        if messages.is_machine() and messages.chosen_format() != "ids":
+            row = {**done, **names}
+            messages.write_record(row, [messages.Column(name) for name in row])
+        else:
+            messages.write_text([line])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:
@@ -143,12 +145,14 @@ def change_options(
     preview: bool = True,
     yes: bool = True,
     everything: bool = True,
+    reported: bool = True,
 ) -> Callable[[F], F]:
     """Give a command the options of a change; it is called with `change`.
 
     `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
     adds --dry-run, `yes` adds --yes: a severe change has --confirm NAME instead.
-    Without `everything` there is no --all, because it is always all of something.
+    Without `everything` there is no --all, because it is always all of something. What
+    is `reported` on stdout is not even begun where stdout is closed.
     """
 
     def decorate(function: F) -> F:
@@ -163,6 +167,8 @@ def change_options(
                 asked["everything"] = options.pop("everything", False)
                 asked["most"] = options.pop("most")
                 asked["batch_size"] = options.pop("batch_size")
+            if reported:
+                reports.require_stdout()
             return function(*args, change=Change(**asked), **options)
 
         command: Any = settings.actor(wrapped)

@@ -58,6 +58,12 @@ def _watch_stdout() -> None:
     )
 
 
+def is_stdout_closed() -> bool:
+    """Return whether stdout was closed before us: nothing can be written to it."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Stdout) and raw.is_closed
+
+
 def _open_nothing() -> None:
     try:
         number = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
@@ -76,6 +82,7 @@ class _Stdout(io.FileIO):
 
     def __init__(self, *, closed: bool) -> None:
         super().__init__(1, "w", closefd=False)
+        self.is_closed = closed
         self._why = "it is closed" if closed else None
         self._failed = False
 
@@ -91,9 +98,9 @@ class _Stdout(io.FileIO):
             self._why = error.strerror or str(error)
         if self._why:
             self._failed = True
-            from pgflow_cli.errors import OutputFailed
+            from pgflow_cli.errors import StdoutFailed
 
-            raise OutputFailed(f"cannot write to stdout: {self._why}")
+            raise StdoutFailed(self._why)
         return len(data)
 
     def _write(self, data: Any) -> None:

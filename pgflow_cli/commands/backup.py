@@ -12,7 +12,7 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages, terminal
+from pgflow_cli.cli.output import messages, reports, terminal
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _tell(taken: Taken, *, to_stdout: bool) -> None:
         messages.say(f"dumped {rows:,} rows, {manifest.bytes:,} bytes")
         return
     row = {name: getattr(manifest, name, None) for name in (c.field for c in TAKEN)}
-    messages.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
+    with reports.after(f"the backup is complete at {taken.path}", "its record"):
+        messages.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
     for path in taken.removed:
         messages.say(f"removed {path}")
     if manifest.verified != "restore":

@@ -12,7 +12,7 @@ import click
 
 from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.context import command, pass_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.cli.settings.types import Rate
 from pgflow_cli.errors import NotFound, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
@@ -178,6 +178,7 @@ def _enqueue_one(
         messages.say("DRY RUN, nothing changed. Would enqueue:")
         messages.write_record(fields, TRIAL)
         return 0
+    reports.require_stdout()
     delivery.enqueue_once(
         repository.enqueue, job_type, text, options=options, job_id=job_id
     )
@@ -201,6 +202,8 @@ def _enqueue_batch(
     )
     ids: list[str] = []
     keep = given["wait"] or messages.is_machine()
+    if keep:
+        reports.require_stdout()
     with (
         _opened(given["batch"]) as stream,
         messages.progress("enqueue", total=None) as advance,
@@ -228,18 +231,26 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
     """Print ids, or with --wait how the jobs have ended; 1 if one has failed."""
     from pgflow_cli.operations import delivery
 
+    several = len(ids) > 1
+    done = f"job {ids[0]} was enqueued"
+    if several:
+        done = f"{len(ids):,} jobs were enqueued ({ids[0]} to {ids[-1]})"
     if not given["wait"]:
-        if messages.is_machine():
-            messages.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
-        else:
-            messages.write_text(ids)
+        with reports.after(done, "their ids" if several else "its id"):
+            if messages.is_machine():
+                messages.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
+            else:
+                messages.write_text(ids)
         return 0
-    messages.say(f"waiting for {len(ids)} job{'s' if len(ids) > 1 else ''}")
+    messages.say(f"waiting for {len(ids)} job{'s' if several else ''}")
     outcomes = delivery.wait_for_outcomes(
         repository.enqueue, ids, seconds=given["wait_timeout"]
     )
-    messages.write(outcomes, COLUMNS)
-    return int(any(outcome.status != "succeeded" for outcome in outcomes))
+    failed = sum(outcome.status != "succeeded" for outcome in outcomes)
+    ended = f"{len(outcomes) - failed:,} succeeded, {failed:,} did not"
+    with reports.after(f"{done}; {ended}", "this"):
+        messages.write(outcomes, COLUMNS)
+    return int(failed > 0)
 
 
 def _options(given: dict[str, Any]) -> JobOptions:

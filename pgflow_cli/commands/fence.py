@@ -64,7 +64,7 @@ def status(repository: Repository, exit_code: bool) -> int:
 
 
 @fence.command("raise")
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def raise_(repository: Repository, change: Change) -> None:
     """Let nothing be leased until somebody accepts the database.
@@ -102,7 +102,7 @@ def raise_(repository: Repository, change: Change) -> None:
     help="Whether every queue is paused, to be resumed one by one.",
 )
 @click.option("--confirm", metavar="NAME", help="The database's name; do not ask.")
-@change_options(yes=False)
+@change_options(yes=False, reported=False)
 @pass_repository
 def accept(
     repository: Repository,

@@ -10,7 +10,7 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, page_options, watch_option
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
 
@@ -213,7 +213,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
     "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
 )
 @filter_options(*_FILTERS)
-@change_options(bulk=True)
+@change_options(bulk=True, reported=False)
 @pass_repository
 def cancel(
     repository: Repository,
@@ -268,7 +268,7 @@ def cancel(
 
 @jobs.command("run-now")
 @_IDS
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int:
     """Let scheduled jobs be due now: those delayed, and those that wait for a retry.
@@ -293,7 +293,7 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
 @jobs.command("reprioritize", context_settings={"ignore_unknown_options": True})
 @_IDS
 @click.argument("priority", type=settings.Number(-100, 100), metavar="N")
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def reprioritize(
     repository: Repository, ids: tuple[str, ...], priority: int, change: Change
@@ -357,13 +357,21 @@ def _agreed(
 
 
 def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Changed:
+    if messages.is_machine():
+        reports.require_stdout()
     with messages.progress(label, len(wanted)) as advance:
         done = plan.run(wanted, batch_size=batch, advance=advance)
     if messages.is_machine():
-        messages.write(
-            [{"job_id": job_id} for job_id in done.job_ids], job_views.CHANGED
-        )
+        with reports.after(_changed(done, label), "their ids"):
+            messages.write(
+                [{"job_id": job_id} for job_id in done.job_ids], job_views.CHANGED
+            )
     return done
+
+
+def _changed(done: Changed, word: str) -> str:
+    noun = "job" if len(done.job_ids) == 1 else "jobs"
+    return f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})"
 
 
 def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
@@ -373,8 +381,7 @@ def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
     if by_id and len(done.left) == 1 and not done.job_ids:
         raise job_operations.why_left(done, word)
     if done.action_id is not None:
-        noun = "job" if len(done.job_ids) == 1 else "jobs"
-        messages.say(f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})")
+        messages.say(_changed(done, word))
     if done.left:
         messages.warn(f"left alone: {job_operations.by_state(done.left.values())}")
     return int(bool(done.left) and by_id)

@@ -12,7 +12,7 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.cli.settings import report
 from pgflow_cli.cli.settings.types import Kind
 from pgflow_cli.errors import TryLater, UsageError
@@ -207,4 +207,7 @@ def _show(done: Pass) -> None:
             }
             for row in rows
         ]
-    messages.write(rows, REPORT)
+    ended = ", ".join(f"{each.task} {each.result}" for each in done.reports)
+    what = "this was a dry run" if done.plan.dry_run else f"maintain has ended: {ended}"
+    with reports.after(what, "its report"):
+        messages.write(rows, REPORT)

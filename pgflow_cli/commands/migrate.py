@@ -13,7 +13,7 @@ from pgflow_cli.cli.context import (
     pass_database,
     pass_repository,
 )
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.errors import TryLater
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def up(
                 lock_timeout=lock_timeout,
                 say=messages.say,
             )
-            messages.write(applied, APPLIED)
             _make_partitions(repository)
+            with reports.after(f"{len(applied)} versions were applied", "their list"):
+                messages.write(applied, APPLIED)
 
 
 @migrate.command("status")

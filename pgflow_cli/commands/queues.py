@@ -12,7 +12,7 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, watch_option
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, reports
 from pgflow_cli.cli.settings.types import Kind, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 
@@ -84,10 +84,11 @@ def list_(
 ) -> None:
     """List queues: what waits, runs and has died, how fast, and whether it drains.
 
-    Counts end at 10,000+. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs
-    done; ERR% of attempts failed, RETRY% were not the first. Where more than 20,000
-    jobs came in that time, IN/s is of the newest of them. Pages are by name; --sort
-    orders the rows of a page.
+    Counts end at 10,000: ~12,000 is the planner's estimate, 10,000+ says that it has
+    none. Rates are of the last minute: IN/s jobs enqueued, OUT/s jobs done; ERR% of
+    attempts failed, RETRY% were not the first. Where more than 20,000 jobs came in that
+    time, IN/s is of the newest of them. Pages are by name; --sort orders the rows of a
+    page.
 
     \b
     Examples:
@@ -153,7 +154,7 @@ def show(repository: Repository, name: str, window: float) -> None:
     type=settings.Duration(1),
     help="So long; without it, until somebody resumes it.",
 )
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def pause(
     repository: Repository,
@@ -183,7 +184,7 @@ def pause(
 
 @queues.command("resume")
 @click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def resume(repository: Repository, names: tuple[str, ...], change: Change) -> None:
     """Lease from queues again.
@@ -262,12 +263,13 @@ def set_policy(
     else:
         change.confirm(f"change the policy of {name}")
     _, after = queue_operations.set_policy(repository, name, given, change.operator)
-    messages.write_record(after, POLICY)
+    with reports.after(f"the policy of {name} was changed", "what it is now"):
+        messages.write_record(after, POLICY)
 
 
 @queues.command("clear-policy")
 @click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def clear_policy(
     repository: Repository, names: tuple[str, ...], change: Change
@@ -316,6 +318,9 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
         else:
             change.confirm(f"raise max_queues to {most:,}")
         found = queue_operations.set_bound(repository, most, change.operator)
+        with reports.after(f"max_queues is {most:,} now"):
+            messages.write_record(found, BOUND)
+        return
     messages.write_record(found, BOUND)
 
 
@@ -372,7 +377,9 @@ def purge(
             advance=advance,
         )
     past = "discarded" if status == "dlq" else "canceled"
-    messages.write_text([f"{past} {done:,} jobs (action {action})"])
+    line = f"{past} {done:,} jobs (action {action})"
+    with reports.after(line):
+        messages.write_text([line])
 
 
 def _given(limits: dict[str, Any]) -> dict[str, int | None]:

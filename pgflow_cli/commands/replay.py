@@ -16,7 +16,7 @@ from pgflow_cli.cli.filters import (
     page_options,
     watch_option,
 )
-from pgflow_cli.cli.output import messages, terminal
+from pgflow_cli.cli.output import messages, reports, terminal
 from pgflow_cli.cli.views import replay as replay_view
 from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
@@ -199,7 +199,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
 
 @replay.command("stop")
 @click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
-@change_options(preview=False)
+@change_options(preview=False, reported=False)
 @pass_repository
 def stop(repository: Repository, plan_id: int, change: Change) -> None:
     """Let a plan create no more jobs; those it has created stay.
@@ -276,8 +276,10 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
             repository, plan_id, operator=change.operator, advance=advance
         )
     had_run = list(replays.jobs_of(repository, plan_id))
-    messages.write(had_run, HAD_RUN)
-    messages.say(
+    line = (
         f"undid {done.canceled:,}, had run {len(had_run):,} "
         f"(plan {plan_id}, action {done.action_id})"
     )
+    with reports.after(line, "the jobs that had run"):
+        messages.write(had_run, HAD_RUN)
+    messages.say(line)

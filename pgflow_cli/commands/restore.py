@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     help="Use the pg_restore and psql beside this pg_dump.",
 )
 @settings.pg_bin
-@change_options(yes=False)
+@change_options(yes=False, reported=False)
 def restore(file: str, change: Change, **options: Any) -> None:
     """Restore a backup, custom, directory or plain SQL, into a database.
 

@@ -79,7 +79,7 @@ def list_(repository: Repository, watch: float | None) -> None:
 
 @workers.command("quiet")
 @click.argument("worker", metavar="ID", type=settings.WORKER)
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def quiet(repository: Repository, worker: str, change: Change) -> None:
     """Have a worker lease nothing; what it runs goes on.
@@ -103,7 +103,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
 
 @workers.command("resume")
 @click.argument("worker", metavar="ID", type=settings.WORKER)
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def resume(repository: Repository, worker: str, change: Change) -> None:
     """Have a quiet worker lease again.
@@ -144,7 +144,7 @@ def _tell(
 
 @workers.command("forget")
 @click.argument("worker", metavar="ID", type=settings.WORKER)
-@change_options()
+@change_options(reported=False)
 @pass_repository
 def forget(repository: Repository, worker: str, change: Change) -> None:
     """Take a dead worker off the list; its jobs come back by reaping, not by this.

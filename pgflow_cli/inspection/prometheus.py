@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from pgflow_cli.errors import DatabaseUnavailable, TooSlow
 from pgflow_cli.inspection import metric_families, queues, worker_blockers
-from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.inspection.queues import Census
-from pgflow_cli.models.queues import CounterSum, Totals
+from pgflow_cli.models.queues import BUDGET, COUNTED, CounterSum, Totals
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import DURATIONS, OTHER, WAITS, Labels
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-COUNTED = 50_000  # jobs of a queue; what is deeper is estimated
-BUDGET = 250_000  # jobs of all queues that are counted, twice at most
 
 _LIMITS = (
     "max_in_flight", "max_attempts_per_minute", "throttle_delay_ms",
@@ -99,6 +96,7 @@ def records(taken: Census) -> list[dict[str, object]]:
             "running": status.running,
             "dlq": status.dlq,
             "drain": status.drain,
+            "counts_are_exact": status.counts_are_exact,
         }
         for status in taken.queues
     ]
@@ -209,14 +207,14 @@ def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]
 
 
 def _of_queues(taken: Census, totals: Totals, labels: Labels) -> Iterator[Metric]:
-    estimates, others = totals.estimates, totals.others
+    others = totals.others
     jobs: list[tuple[tuple[str, ...], float]] = []
     limits: list[tuple[tuple[str, ...], float]] = []
     each: dict[str, list[tuple[tuple[str, ...], float]]] = defaultdict(list)
     for status in taken.queues:
         queue, found = labels.value("queue", status.queue), status.measure
         states = {
-            "runnable": runnable(status, estimates),
+            "runnable": status.runnable,
             "scheduled": status.scheduled,
             "retrying": min(found.retrying, status.counted),
             "running": found.running,
@@ -360,8 +358,7 @@ def _of_the_predecessor(taken: Census, totals: Totals) -> Iterator[Metric]:
         {
             "queue_depth": (
                 "Due jobs of all queues.",
-                sum(runnable(status, totals.estimates) for status in taken.queues)
-                + totals.others.runnable,
+                sum(s.runnable for s in taken.queues) + totals.others.runnable,
             ),
             "running_jobs": (
                 "Running jobs of all queues.", sum(s.running for s in taken.queues)
@@ -374,14 +371,6 @@ def _of_the_predecessor(taken: Census, totals: Totals) -> Iterator[Metric]:
             ),
         }
     )  # fmt: skip
-
-
-def runnable(status: QueueStatus, estimates: Mapping[str, int]) -> int:
-    """Return how many jobs are due; of a queue too deep to count, about how many."""
-    if status.measure.runnable <= status.counted:
-        return status.measure.runnable
-    waiting = estimates.get(status.queue, 0)
-    return max(status.measure.runnable, waiting - status.scheduled)
 
 
 def _names(labels: Labels, each: CounterSum) -> tuple[str, str]:

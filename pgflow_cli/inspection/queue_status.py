@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgflow_cli.formats import times
@@ -70,13 +71,15 @@ class QueueStatus:
 
     @property
     def runnable(self) -> int:
-        """Return how many are due, counted no further than `counted`."""
-        return min(self.measure.runnable, self.counted)
+        """Return how many are due; where the count was cut, about how many."""
+        return due(self.measure)
 
     @property
     def scheduled(self) -> int:
-        """Return how many are yet to come, counted likewise."""
-        return min(self.measure.scheduled, self.counted)
+        """Return how many are yet to come, estimated likewise."""
+        found = self.measure
+        waiting = found.waiting_estimate or 0
+        return _counted(found.scheduled, found.counted, waiting - self.runnable)
 
     @property
     def running(self) -> int:
@@ -85,8 +88,9 @@ class QueueStatus:
 
     @property
     def dlq(self) -> int:
-        """Return how many dead letters are unresolved, counted likewise."""
-        return min(self.measure.dlq, self.counted)
+        """Return how many dead letters are unresolved, estimated likewise."""
+        found = self.measure
+        return _counted(found.dlq, found.counted, found.dead_estimate or 0)
 
     @property
     def counts_are_exact(self) -> bool:
@@ -132,17 +136,29 @@ class QueueStatus:
     @property
     def runnable_words(self) -> str:
         """Return how many are due, as a screen has it."""
-        return _counted(self.measure.runnable, self.counted)
+        return self.total_words([self], "runnable")
 
     @property
     def scheduled_words(self) -> str:
         """Return how many are yet to come."""
-        return _counted(self.measure.scheduled, self.counted)
+        return self.total_words([self], "scheduled")
 
     @property
     def dlq_words(self) -> str:
         """Return how many are dead."""
-        return _counted(self.measure.dlq, self.counted)
+        return self.total_words([self], "dlq")
+
+    @staticmethod
+    def total_words(queues: Sequence[QueueStatus], name: str) -> str:
+        """Return how many there are in queues: runnable, scheduled or dlq.
+
+        `~12,000` if some of them were estimated, `10,000+` if that could not be done.
+        """
+        cut = [q for q in queues if getattr(q.measure, name) > q.counted]
+        total = f"{sum(getattr(q, name) for q in queues):,}"
+        if any(getattr(q, name) == q.counted for q in cut):
+            return f"{total}+"
+        return f"~{total}" if cut else total
 
     @property
     def running_words(self) -> str:
@@ -254,8 +270,21 @@ class QueueStatus:
         return "NO WORKER" if self.unserved else self.policy_words
 
 
-def _counted(number: int, most: int) -> str:
-    return f"{most:,}+" if number > most else f"{number:,}"
+def due(found: QueueMeasure) -> int:
+    """Return how many jobs of a queue are due, as every report has it.
+
+    Where the count was cut it is about so many: the planner knows how many wait, due or
+    not. Where the count of those not due was cut, too, what is above is taken for due.
+    """
+    later = min(found.scheduled, found.counted)
+    return _counted(
+        found.runnable, found.counted, (found.waiting_estimate or 0) - later
+    )
+
+
+def _counted(number: int, most: int, estimate: int) -> int:
+    """Return a count, or its estimate if it was cut; never below where it was cut."""
+    return number if number <= most else max(most, estimate)
 
 
 def _rate(per_second: float) -> str:

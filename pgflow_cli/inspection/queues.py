@@ -11,7 +11,7 @@ from pgflow_cli.errors import NotFound
 from pgflow_cli.formats import values
 from pgflow_cli.inspection import worker_blockers
 from pgflow_cli.inspection.forecast import forecast
-from pgflow_cli.inspection.queue_status import QueueStatus
+from pgflow_cli.inspection.queue_status import QueueStatus, due
 from pgflow_cli.models.queues import (
     COUNTED,
     MOST_QUEUES,
@@ -141,7 +141,7 @@ def _status(measures: Measures, found: QueueMeasure) -> QueueStatus:
     failed = rate.finished - rate.succeeded
     hindered = worker_blockers.of_queue(measures.workers, name)
     outlook = forecast(
-        found.runnable,
+        due(found),
         in_per_sec,
         out_per_sec,
         arrived + rate.done,

@@ -157,21 +157,36 @@ def ending_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the block, as Ctrl-C does, then exit 143 or 129.
 
     Raised at once, not noted: what it interrupts may wait for PostgreSQL for hours.
+    Only the first of them is raised, Ctrl-C included: a second one would cut short what
+    removes files and ends programs. What is ignored, as under nohup, stays ignored.
     """
+    # Only the main thread may set handlers, and only there are they called.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = False
 
     def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal heeded
+        if heeded:
+            return
+        heeded = True
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {
-        number: signal.signal(number, end)
-        for number in (getattr(signal, name) for name in names)
-    }
+    names = ("SIGTERM", "SIGHUP", "SIGINT")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
+        for number in numbers:
+            if before[number] in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, end)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            if signal.getsignal(number) is end:
+                signal.signal(number, before[number])
 
 
 class Run:

@@ -1,13 +1,22 @@
-"""Writes files that replace what stood under their name only when they are whole."""
+"""Writes files that replace what stood under their name only when they are whole.
+
+Until then a file is called FILE.partial- and 16 hex digits, a name of its own for each
+writer. It is removed however the writer ends, unless it is killed (SIGKILL, no power):
+`find . -name '*.partial-*'` lists what that has left. Nothing here removes it, because
+it may be of a writer that lives.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from pgflow_cli.local.clients import ending_on_signals
 
 PARTIAL = ".partial"
 
@@ -17,27 +26,46 @@ def opened(target: str | Path) -> Iterator[BinaryIO]:
     """Hand out a stream; a file gets its name when all of it is on the disk.
 
     Only its owner can read it. A link is followed. What is no file, such as a named
-    pipe, stays what it is and is written to. Raises `OSError`.
+    pipe, stays what it is and is written to. Of several writers of one file, the last
+    to end is the one whose text stays. Raises `OSError`.
     """
     if is_special(target):
         with open(target, "wb", opener=_open_in_place) as stream:
             yield stream
         return
     path = followed(target)
-    partial = Path(f"{path}{PARTIAL}")
-    partial.unlink(missing_ok=True)
-    # Never through a link that another account has put there.
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    # Random, not the number of the process: two containers that share a folder have
+    # the same numbers.
+    partial = Path(f"{path}{PARTIAL}-{secrets.token_hex(8)}")
+    with ending_on_signals():
+        try:
+            # Never through a link that another account has put there.
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+            flush_folder(path.parent)
+        finally:
+            # Twice: the signal that ends us may come here and cut the first short. It
+            # is raised once.
+            try:
+                _remove(partial)
+            finally:
+                _remove(partial)
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where a folder can be opened for it."""
+    if os.name != "posix":
+        return
+    with suppress(PermissionError):  # a folder to put files into, not to be listed
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_special(target: str | Path) -> bool:
@@ -80,6 +108,11 @@ def _is_same(target: str | Path) -> bool:
         return os.path.samefile(target, os.path.realpath(target))
     except FileNotFoundError:
         return False
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _open_in_place(path: str, _flags: int) -> int:

@@ -56,7 +56,8 @@ class QueueCounts:
     dlq: int
 
 
-COUNTED = 10_000  # jobs of one queue and state that a screen counts at most
+COUNTED = 10_000  # jobs of one queue and state; what is deeper is estimated
+BUDGET = 250_000  # jobs of all queues that are counted in one go, twice at most
 MOST_QUEUES = 1000  # that are looked at in one go, those that matter most
 SAMPLED = 20_000  # newest jobs that arrivals are estimated from
 
@@ -65,8 +66,9 @@ SAMPLED = 20_000  # newest jobs that arrivals are estimated from
 class QueueMeasure:
     """What waits, runs and has died in a queue, and how it is limited.
 
-    Counts stop at one more than `counted`. Ages are in seconds. A pause without an end
-    has no `paused_until`.
+    Counts stop at one more than `counted`; what is deeper has an estimate, of all that
+    wait, due or not, and of its dead letters. Ages are in seconds. A pause without an
+    end has no `paused_until`.
     """
 
     queue: str
@@ -88,6 +90,8 @@ class QueueMeasure:
     paused_until: datetime | None
     paused_by: str | None
     pause_note: str | None
+    waiting_estimate: int | None = None
+    dead_estimate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ class OtherQueues:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What Prometheus wants besides: counters, sessions by state, dead rows by table,
-    estimates of queues too deep to count, and the tasks of maintain.
+    and the tasks of maintain.
 
     `others`: all queues together that were not measured. `collectors`: whether each
     part of the look failed; what failed is empty.
@@ -211,7 +215,6 @@ class Totals:
     counters: list[CounterSum]
     connections: Mapping[str, int]
     dead_tuples: Mapping[str, int]
-    estimates: Mapping[str, int]
     maintenance: list[MaintenanceFacts]
     others: OtherQueues = OtherQueues()
     collectors: Mapping[str, bool] = field(default_factory=dict)

@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from pgflow_cli.errors import PermissionDenied, StatementFailed, TooSlow
 from pgflow_cli.models.queues import (
+    BUDGET,
     MOST_QUEUES,
     SAMPLED,
     ArrivalMeasure,
@@ -56,19 +58,29 @@ class Metrics(Statements):
         return sorted(row[0] for row in rows), rows[0][1] if rows else 0
 
     def measure(
-        self, queues: Sequence[str], *, window: float, counted: int, known: int
+        self,
+        queues: Sequence[str],
+        *,
+        window: float,
+        counted: int,
+        known: int,
+        budget: int = BUDGET,
     ) -> Measures:
         """Measure queues, of so many known; rates are of the last `window` seconds.
 
-        No count goes further than one above `counted`.
+        Jobs are counted as in `measure_all`: what is deeper is estimated.
         """
         with self._one_instant() as asked_at:
             self.link.limit_statements(_PATIENCE_MS)
             [cluster] = self.link.rows("describe_cluster", ClusterFacts)
             arrivals = self.measure_arrivals(window)
+            share = _share(budget, len(queues), counted)
+            found = self._look_deeper(
+                self._queues(queues, share), share, counted, budget
+            )
             return Measures(
                 cluster,
-                self._queues(queues, counted),
+                self._estimated(found),
                 self.measure_queue_rates(queues, window),
                 {arrival.queue: arrival for arrival in arrivals},
                 arrivals[0].covered,
@@ -110,6 +122,7 @@ class Metrics(Statements):
                 lambda: self._look_deeper(queues, share, counted, budget),
                 queues,
             )
+            queues = look.at("estimates", lambda: self._estimated(queues), queues)
             rates: dict[str, RateMeasure] = look.at(
                 "rates", lambda: self.measure_queue_rates(names, window), {}
             )
@@ -122,7 +135,6 @@ class Metrics(Statements):
             others = OtherQueues()
             if known > len(names):
                 others = look.at("other_queues", lambda: self._others(names), others)
-            deep = [q.queue for q in queues if q.runnable > q.counted]
             link = self.link
             totals = Totals(
                 look.at("counters", self._counters, []),
@@ -130,7 +142,6 @@ class Metrics(Statements):
                     "connections", lambda: dict(link.tuples("count_connections")), {}
                 ),
                 look.at("tables", lambda: dict(link.tuples("measure_dead_tuples")), {}),
-                look.at("estimates", lambda: self.estimate_queues(deep), {}),
                 look.at("maintenance", self._maintenance, []),
                 others,
                 look.failed,
@@ -146,6 +157,11 @@ class Metrics(Statements):
     def estimate_queues(self, queues: Sequence[str]) -> dict[str, int]:
         """Return about how many jobs wait in each of these queues, due or not."""
         rows = self.link.tuples("estimate_queues", {"queues": list(queues)})
+        return {queue: int(jobs) for queue, jobs in rows}
+
+    def estimate_dead_letters(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return about how many unresolved dead letters each of these queues has."""
+        rows = self.link.tuples("estimate_dead_letters", {"queues": list(queues)})
         return {queue: int(jobs) for queue, jobs in rows}
 
     @contextmanager
@@ -194,6 +210,21 @@ class Metrics(Statements):
             return queues
         again = {found.queue: found for found in self._queues(deep, limit)}
         return [again.get(q.queue, q) for q in queues]
+
+    def _estimated(self, queues: list[QueueMeasure]) -> list[QueueMeasure]:
+        """Add the planner's estimates of what was too deep to count."""
+        deep = [q.queue for q in queues if max(q.runnable, q.scheduled) > q.counted]
+        dead = [q.queue for q in queues if q.dlq > q.counted]
+        waiting = self.estimate_queues(deep) if deep else {}
+        unresolved = self.estimate_dead_letters(dead) if dead else {}
+        return [
+            replace(
+                found,
+                waiting_estimate=waiting.get(found.queue),
+                dead_estimate=unresolved.get(found.queue),
+            )
+            for found in queues
+        ]
 
 
 class _Look:

@@ -217,7 +217,7 @@ def test_metrics_have_the_fields_of_the_contract(client, planted):
         assert list(queue) == [
             "at", "queue", "runnable_queue_depth", "jobs_per_sec", "success_rate",
             "retry_rate", "mean_latency_ms", "oldest_runnable_age_seconds",
-            "scheduled", "running", "dlq", "drain",
+            "scheduled", "running", "dlq", "drain", "counts_are_exact",
         ]  # fmt: skip
         assert list(queue["drain"]) == DRAIN
     [default] = got(client, "/metrics?queue=def*")["queues"]

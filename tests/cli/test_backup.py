@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import psutil
 import psycopg
 import pytest
 
+from pgflow_cli.backups import files
+from pgflow_cli.local import clients
 from pgflow_cli.local.clients import Clients
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database as DatabaseSettings
@@ -585,6 +587,60 @@ def test_partials_of_generated_names_are_removed_others_stay(
     assert pgflow("backup").returncode == 0
     assert not stale.exists()
     assert mine.exists()
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_signal_between_making_a_partial_and_locking_it_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: bool
+) -> None:
+    lock = files._lock
+
+    def signaled(path: Path) -> int | None:
+        signal.raise_signal(signal.SIGTERM)
+        return lock(path)
+
+    monkeypatch.setattr(files, "_lock", signaled)
+    archive = files.Archive(tmp_path / "a", directory=directory)
+    with pytest.raises(SystemExit), clients.ending_on_signals(), archive.written():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_signal_while_a_partial_is_removed_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: bool
+) -> None:
+    remove = files._remove
+
+    def signaled(path: Path) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        remove(path)
+
+    monkeypatch.setattr(files, "_remove", signaled)
+    archive = files.Archive(tmp_path / "a", directory=directory)
+    with (
+        pytest.raises(SystemExit),
+        clients.ending_on_signals(),
+        archive.written(),
+    ):
+        raise ValueError("it fails")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_run_that_ends_leaves_the_partial_of_the_next_one(
+    tmp_path: Path, directory: bool
+) -> None:
+    paths = [tmp_path / "a", tmp_path / "a"]
+    first, second = (files.Archive(path, directory=directory) for path in paths)
+    with ExitStack() as later:
+        with first.written():
+            first.partial.replace(first.path)
+            if directory:
+                first.path.rmdir()
+            partial = later.enter_context(second.written())
+        assert partial.exists()
+    assert not partial.exists()
 
 
 def test_the_password_is_in_no_command_line_no_output_and_no_file(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -205,7 +208,7 @@ def test_an_export_holds_all_that_a_job_was(pgflow, connection, tmp_path):
     assert "exported 1 dead letters" in result.stderr
     file = tmp_path / "dead.jsonl"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert not (tmp_path / "dead.jsonl.partial").exists()
+    assert list(tmp_path.glob("*.partial*")) == []
     text = file.read_text(encoding="ascii")
     row = json.loads(text, parse_float=str)
     assert (row["id"], row["meta"]) == (job_id, {"tenant": "a"})
@@ -234,6 +237,32 @@ def test_an_export_that_cannot_be_written_leaves_no_file(pgflow, dead, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if "taken" in path.name] == [
         "taken"
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_export_that_a_signal_ends_leaves_no_payload_behind(
+    database, connection, dead, tmp_path, wait_until, number, code
+):
+    """It waits for a lock in the database, with its file open."""
+    with database.connect() as other:
+        other.autocommit = False
+        other.execute("lock table pgflow.dead_letters")
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("pgflow")), "dlq", "export", "a.jsonl"],
+            env={**os.environ, "DATABASE_URL": database.url},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            wait_until(lambda: list(tmp_path.glob("a.jsonl.*")), "it has begun a file")
+            process.send_signal(number)
+            assert process.wait(60) == code
+        finally:
+            process.kill()
+            process.communicate()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_discarded_is_resolved_and_audited_once(pgflow, connection, dead):

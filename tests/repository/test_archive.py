@@ -111,8 +111,8 @@ def test_an_archived_job_is_explained_found_and_read(connection, maintain, repos
     assert facts.job.status == "succeeded"
     assert [a.status for a in facts.attempts] == ["succeeded"]
     assert "welcome" in repository.jobs.read_payload(job_id)
-    assert repository.enqueue.has_job(job_id)
-    assert repository.enqueue.list_outcomes([job_id])[0].status == "succeeded"
+    assert repository.enqueue.enqueue.has_job(job_id)
+    assert repository.enqueue.enqueue.list_outcomes([job_id])[0].status == "succeeded"
 
 
 def test_few_stragglers_stay_and_the_day_goes(connection, maintain):

@@ -370,5 +370,5 @@ def test_the_document_has_the_names_of_the_http_api(repository, connection):
     assert set(queue) == {
         "at", "queue", "runnable_queue_depth", "jobs_per_sec", "success_rate",
         "retry_rate", "mean_latency_ms", "oldest_runnable_age_seconds", "scheduled",
-        "running", "dlq", "drain",
+        "running", "dlq", "drain", "counts_are_exact",
     }  # fmt: skip

@@ -343,7 +343,7 @@ def test_an_address_that_is_none_is_a_mistake(
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", address)
     with pytest.raises(ConfigurationError, match="PGHOSTADDR is wrong"):
-        Repository.of(Database("postgres://app@127.0.0.1/app")).read_clock()
+        Repository.of(Database("postgres://app@127.0.0.1/app")).diagnosis.read_clock()
 
 
 @pytest.mark.skipif(not CAN_TRACE, reason="no refusal has a code here")
@@ -367,7 +367,7 @@ def test_what_a_server_that_answers_does_not_do_is_a_mistake_and_named(
         for variable, value in environment.items():
             changed.setenv(variable, value)
         with pytest.raises(ConfigurationError) as caught:
-            Repository.of(Database(url)).read_clock()
+            Repository.of(Database(url)).diagnosis.read_clock()
     assert f"the server answers, but not as {blamed} asks" in caught.value.message
 
 
@@ -376,7 +376,7 @@ def test_what_is_asked_of_a_server_that_is_away_is_no_mistake(
 ) -> None:
     monkeypatch.setenv("PGREQUIRESSL", "1")
     with pytest.raises(PgflowError) as caught:
-        Repository.of(Database(NOWHERE)).read_clock()
+        Repository.of(Database(NOWHERE)).diagnosis.read_clock()
     assert type(caught.value) is DatabaseUnavailable
 
 
@@ -386,7 +386,7 @@ def test_a_standby_that_is_asked_for_may_come_with_a_failover(
     with monkeypatch.context() as changed:
         changed.setenv("PGTARGETSESSIONATTRS", "standby")
         with pytest.raises(Unadmitted) as caught:
-            Repository.of(Database(database.url)).read_clock()
+            Repository.of(Database(database.url)).diagnosis.read_clock()
     assert "PGTARGETSESSIONATTRS asks" in caught.value.hints[0]
 
 

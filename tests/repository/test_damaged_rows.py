@@ -59,7 +59,8 @@ def test_every_other_instant_is_bounded_by_a_check(connection: Connection) -> No
             "select relname, attname from pg_constraint"
             " join pg_class on pg_class.oid = conrelid"
             " join pg_attribute on attrelid = conrelid and attnum = any(conkey)"
-            " where contype = 'c' and conname ~ 'lies?_(between|after)_2000|are_in_range'"
+            " where contype = 'c'"
+            "  and conname ~ 'lies?_(between|after)_2000|are_in_range'"
         ).fetchall()
     }
     wanted = {(table, column) for table, column, _ in columns if table not in READ_ONLY}

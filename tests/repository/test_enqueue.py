@@ -849,11 +849,11 @@ def test_outcomes_tell_how_jobs_have_ended(
         "insert into pgflow.canceled_jobs values (%s, now(), 'default', 'me')",
         (canceled,),
     )
-    outcomes = repository.enqueue.list_outcomes([good, dead, canceled, waiting])
+    outcomes = repository.enqueue.enqueue.list_outcomes([good, dead, canceled, waiting])
     assert {o.job_id: (o.status, o.error_code) for o in outcomes} == {
         good: ("succeeded", None),
         dead: ("dlq", "BAD_PAYLOAD"),
         canceled: ("canceled", None),
     }
-    assert repository.enqueue.has_job(waiting)
-    assert not repository.enqueue.has_job(enqueue.new_job_id())
+    assert repository.enqueue.enqueue.has_job(waiting)
+    assert not repository.enqueue.enqueue.has_job(enqueue.new_job_id())

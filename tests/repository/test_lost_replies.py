@@ -187,7 +187,7 @@ def test_waiting_ends_with_the_last_job_or_with_the_time(
         )
 
     outcomes = delivery.wait_for_outcomes(
-        repository.enqueue, ids, seconds=60, pause=end_one
+        repository.enqueue.enqueue, ids, seconds=60, pause=end_one
     )
     assert [outcome.job_id for outcome in outcomes] == ids
     assert {outcome.status for outcome in outcomes} == {"canceled"}

@@ -189,18 +189,21 @@ def test_counting_is_bounded_by_a_budget_for_all_queues(repository, connection):
     fill(connection, 20, 300)
     connection.execute("insert into pgflow.queue_ranks values ('flat', 0)")
     connection.execute("delete from pgflow.pending where queue = 'q1'")
-    measures, totals = repository.metrics.measure_all(
-        window=60, counted=50_000, budget=2100
-    )
+    measures, _ = repository.metrics.measure_all(window=60, counted=50_000, budget=2100)
     found = {queue.queue: queue for queue in measures.queues}
     # 21 queues have 100 each; 19 deep ones have what that leaves, 110.
     assert (found["q1"].runnable, found["q1"].counted) == (0, 100)
     assert {found[f"q{n}"].runnable for n in range(2, 21)} == {111}
-    assert set(totals.estimates) == {f"q{n}" for n in range(2, 21)}
+    estimated = {q.queue for q in measures.queues if q.waiting_estimate is not None}
+    assert estimated == {f"q{n}" for n in range(2, 21)}
+    screen = repository.metrics.measure(
+        list(found), window=60, counted=50_000, known=21, budget=2100
+    )
+    assert [q.runnable for q in screen.queues] == [q.runnable for q in measures.queues]
 
 
 def test_a_scrape_counts_so_far_and_no_further(repository, connection, monkeypatch):
-    assert (prometheus.COUNTED, prometheus.BUDGET) == (50_000, 250_000)
+    assert (prometheus.COUNTED, prometheus.BUDGET) == (10_000, 250_000)
     fill(connection, 2, 20)
     monkeypatch.setattr(prometheus, "COUNTED", 15)
     monkeypatch.setattr(prometheus, "BUDGET", 10)
@@ -214,11 +217,9 @@ def test_a_scrape_counts_so_far_and_no_further(repository, connection, monkeypat
 def test_one_deep_queue_among_many_is_counted_far(repository, connection):
     fill(connection, 20, 3)
     fill_one(connection, "deep", 900)
-    measures, totals = repository.metrics.measure_all(
-        window=60, counted=50_000, budget=1000
-    )
+    measures, _ = repository.metrics.measure_all(window=60, counted=50_000, budget=1000)
     [deep] = [queue for queue in measures.queues if queue.queue == "deep"]
-    assert (deep.runnable, totals.estimates) == (900, {})
+    assert (deep.runnable, deep.waiting_estimate) == (900, None)
 
 
 def fill_one(connection: Connection, queue: str, jobs: int) -> None:

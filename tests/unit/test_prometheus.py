@@ -304,7 +304,7 @@ def snapshot(queues: int, counted: int) -> prometheus.Snapshot:
         )
     ]
     totals = Totals(
-        sums, {"active": 2}, {"jobs": 0}, {}, [MaintenanceFacts("archive", NOW, 7)],
+        sums, {"active": 2}, {"jobs": 0}, [MaintenanceFacts("archive", NOW, 7)],
         collectors={"queues": False},
     )  # fmt: skip
     return prometheus.Snapshot(taken, totals, 0.1)

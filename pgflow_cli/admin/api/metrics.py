@@ -8,10 +8,11 @@ from werkzeug.wrappers import Response
 
 from pgflow_cli.admin import query_filters
 from pgflow_cli.admin.api import queues
-from pgflow_cli.admin.api.queues import DRAIN
+from pgflow_cli.admin.api.queues import DRAIN, EXACT
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.security import Role
 from pgflow_cli.admin.shapes import (
+    FLAG,
     NUMBER,
     TEXT,
     TIME,
@@ -38,14 +39,16 @@ QUEUE_METRICS = Shape(
         "running": WHOLE,
         "dlq": WHOLE,
         "drain": DRAIN.reference,
+        "counts_are_exact": FLAG,
     },
     {
         "runnable_queue_depth": "Jobs that are due; as scheduled and dlq, counted to"
-        f" {COUNTED:,}.",
+        f" {COUNTED:,}, then estimated.",
         "jobs_per_sec": "Attempts that ended, a second.",
         "success_rate": "Succeeded of those; null if there were none.",
         "retry_rate": "Attempts that were not their job's first, of all that ended.",
         "mean_latency_ms": "How long an attempt took.",
+        "counts_are_exact": EXACT,
     },
 )
 METRICS = Shape(

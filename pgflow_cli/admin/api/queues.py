@@ -20,6 +20,10 @@ WINDOW = Field(
     "How far back rates look: 20s to 2h.",
     queues.WINDOW,
 )
+EXACT = (
+    f"False where a count of more than {COUNTED:,} is the planner's estimate, or the"
+    " limit if it has none; the limit is lower while more than 25 queues are so deep."
+)
 DRAIN = Shape(
     "Drain",
     {
@@ -68,7 +72,7 @@ QUEUE = Shape(
         "dlq": "Dead letters that nobody has resolved.",
         "oldest_age_seconds": "For how long the oldest runnable job has been due.",
         "policy": "Its limits; null: none of its own.",
-        "counts_are_exact": f"False where a count has ended at {COUNTED:,}.",
+        "counts_are_exact": EXACT,
     },
 )
 QUEUES = Shape(
@@ -132,7 +136,7 @@ ROUTES = (
         "/queues",
         list_queues,
         "List queues: what waits, runs and has died, how fast, and whether it drains.",
-        about=f"By name. Counts end at {COUNTED:,}; rates are of the window.",
+        about=f"By name. Above {COUNTED:,} a count is estimated. Rates: see window.",
         query=(query_filters.QUEUE, WINDOW, *PAGE),
         answer=QUEUES,
     ),

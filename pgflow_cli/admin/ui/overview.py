@@ -87,8 +87,8 @@ def _tiles(taken: Census) -> Iterator[Tile]:
     queues = taken.queues
     yield Tile(
         "Runnable",
-        _total(queues, "runnable"),
-        f"{_total(queues, 'scheduled')} scheduled",
+        QueueStatus.total_words(queues, "runnable"),
+        f"{QueueStatus.total_words(queues, 'scheduled')} scheduled",
         "/ui/jobs",
         {"status": "queued"},
     )
@@ -104,18 +104,12 @@ def _tiles(taken: Census) -> Iterator[Tile]:
     fresh = sum(rate.dlq for rate in taken.measures.rates.values())
     yield Tile(
         "DLQ",
-        _total(queues, "dlq"),
+        QueueStatus.total_words(queues, "dlq"),
         f"{fresh:,} new in 60 s" if fresh else "none new in 60 s",
         "/ui/dlq",
         {},
         "bad" if fresh else "warn" if dead else "calm",
     )
-
-
-def _total(queues: list[QueueStatus], name: str) -> str:
-    """Return how many there are; a plus says that some queue was not counted out."""
-    more = any(getattr(each.measure, name) > each.counted for each in queues)
-    return f"{sum(getattr(each, name) for each in queues):,}{'+' if more else ''}"
 
 
 def _oldest(queues: list[QueueStatus]) -> Tile:

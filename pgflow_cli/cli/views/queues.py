@@ -97,7 +97,7 @@ METRICS_RECORDS = (
         for name in (
             "at", "runnable_queue_depth", "jobs_per_sec", "success_rate", "retry_rate",
             "mean_latency_ms", "oldest_runnable_age_seconds", "scheduled", "running",
-            "dlq", "drain",
+            "dlq", "drain", "counts_are_exact",
         )
     ),
 )  # fmt: skip
