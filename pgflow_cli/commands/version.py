@@ -9,7 +9,7 @@ from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, open_repository
 from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository import remains, sqlfiles
 
 COLUMNS = (
     messages.Column("pgflow"),
@@ -55,11 +55,12 @@ def _of_the_database() -> tuple[int | None, str | None, int | None]:
     try:
         with open_repository(tries=1) as repository:
             facts = repository.schema.inspect_server()
-            found = (
-                repository.schema.find_schema_version()
-                if facts.has_migrations
-                else None
-            )
+            if not facts.has_migrations:
+                return facts.version_number, facts.version, None
+            applied = repository.schema.list_applied_migrations()
+            if (other := remains.find_unreleased(applied)) is not None:
+                messages.warn(remains.unreleased_error(other).message)
+            found = max((migration.version for migration in applied), default=0)
             return facts.version_number, facts.version, found
     except PgflowError as error:
         messages.warn(error.message)

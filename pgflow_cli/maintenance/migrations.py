@@ -15,7 +15,7 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.models.schema import AppliedMigration, MigrationStatus, PartitionPlan
-from pgflow_cli.repository import Database, Repository, session, sqlfiles
+from pgflow_cli.repository import Database, Repository, remains, session, sqlfiles
 from pgflow_cli.repository.sqlfiles import MigrationFile
 
 OLDEST_SERVER = 150000
@@ -108,9 +108,12 @@ def require_current(repository: Repository) -> None:
     """Raise `ConfigurationError` unless the schema is at least this program's version.
 
     A newer one is accepted: during an upgrade the last release works on the new schema.
+    One of before the first release is not, whatever its number is.
     """
     expected = sqlfiles.latest_version()
-    found = repository.schema.find_schema_version()
+    applied = repository.schema.list_applied_migrations()
+    _refuse_unreleased(applied)
+    found = max((migration.version for migration in applied), default=0)
     if found < expected:
         repository.backups.inspect_remains().require_whole()
         raise ConfigurationError(
@@ -289,6 +292,7 @@ def _pending(
     applied: list[AppliedMigration], target: int | None
 ) -> list[MigrationFile]:
     """Return what is left to apply; refuse a schema that is not ours to change."""
+    _refuse_unreleased(applied)
     files = sqlfiles.migrations()
     newest = max((migration.version for migration in applied), default=0)
     if newest > files[-1].version:
@@ -309,6 +313,11 @@ def _pending(
     return [f for f in files if f.version not in done and f.version <= last]
 
 
+def _refuse_unreleased(applied: list[AppliedMigration]) -> None:
+    if (found := remains.find_unreleased(applied)) is not None:
+        raise remains.unreleased_error(found)
+
+
 def _refuse_drift(applied: AppliedMigration, file: MigrationFile) -> None:
     if applied.checksum != file.checksum:
         raise ConfigurationError(
@@ -323,7 +332,7 @@ def _refuse_drift(applied: AppliedMigration, file: MigrationFile) -> None:
 def _status(
     file: MigrationFile | None, applied: AppliedMigration | None
 ) -> MigrationStatus:
-    known = file or applied
+    known = applied or file
     assert known is not None
     return MigrationStatus(
         version=known.version,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgflow_cli.errors import ConfigurationError
-from pgflow_cli.models.schema import ReplacedSchema, ServerFacts
+from pgflow_cli.models.schema import AppliedMigration, ReplacedSchema, ServerFacts
 from pgflow_cli.repository import sqlfiles
 
 if TYPE_CHECKING:
@@ -16,18 +17,23 @@ _MOST_NAMED = 3
 _OF_THE_BEGINNING = ("table migrations", "constraint migrations.")
 _CUT = "a restore was cut off here"
 _DROP = "drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring;"
+TO_KEEP = "pg_dump --schema=pgflow --file=before-0.1.sql --dbname=URL"
 
 
 @dataclass(frozen=True, slots=True)
 class Remains:
     """What stands in a database: the `version` that is recorded, what is `missing` of
     it, the schema that was put `aside`, and whether a restore has left its mark.
+
+    `unreleased` is a version that is not this program's, of a schema from before the
+    first release: what is missing of that one is not known.
     """
 
     version: int
     missing: tuple[str, ...]
     restoring: bool
     aside: ReplacedSchema | None
+    unreleased: AppliedMigration | None = None
 
     @property
     def partial(self) -> bool:
@@ -36,11 +42,13 @@ class Remains:
         return self.restoring or bool(self.missing) or nothing
 
     def require_whole(self, *, restoring: bool = False) -> None:
-        """Raise `ConfigurationError` if what is there is partial.
+        """Raise `ConfigurationError` if what is there is partial, or unreleased.
 
         Jobs would run again, or not at all; `migrate` would make an empty queue. To the
         restore itself its mark means nothing.
         """
+        if self.unreleased is not None:
+            raise unreleased_error(self.unreleased)
         if self.missing or (self.partial and not restoring):
             raise ConfigurationError(self.message, *self.hints)
 
@@ -92,20 +100,60 @@ class Remains:
 def look(link: Link) -> Remains:
     """Look at what is there, again where it is migrated meanwhile."""
     while True:
-        version = _version(link)
+        applied = _applied(link)
         rows = link.tuples("list_schema_objects")
         aside = list_replaced_schemas(link)
-        if _version(link) == version:
+        if _applied(link) == applied:
             break
+    version = max((migration.version for migration in applied), default=0)
     found = {f"{kind} {name}": sound for kind, name, sound in rows}
     restoring = found.pop("mark pgflow_restoring", False)
+    unreleased = find_unreleased(applied)
     return Remains(
-        version, _missing(version, found), restoring, aside[-1] if aside else None
+        version,
+        () if unreleased else _missing(version, found),
+        restoring,
+        aside[-1] if aside else None,
+        unreleased,
     )
 
 
-def _version(link: Link) -> int:
-    return find_schema_version(link) if inspect_server(link).has_migrations else 0
+def find_unreleased(applied: Sequence[AppliedMigration]) -> AppliedMigration | None:
+    """Return the first version that the first release has with another text, if any.
+
+    Then the schema was made before that release, whatever its number is.
+    """
+    files = sqlfiles.migrations()[: sqlfiles.FIRST_RELEASE]
+    texts = {file.version: file.checksum for file in files}
+    return next(
+        (
+            each
+            for each in applied
+            if each.checksum != texts.get(each.version, each.checksum)
+        ),
+        None,
+    )
+
+
+def unreleased_error(found: AppliedMigration) -> ConfigurationError:
+    """Return what is said of a schema from before the first release."""
+    return ConfigurationError(
+        "the schema was made before pgflow 0.1 "
+        f"(its {found.version:04d}_{found.name} is another), and cannot be migrated",
+        f"To keep what it holds: {TO_KEEP}",
+        "Then, in psql: drop schema pgflow cascade;   Then: pgflow migrate",
+    )
+
+
+def _applied(link: Link) -> list[AppliedMigration]:
+    if not inspect_server(link).has_migrations:
+        return []
+    return list_applied_migrations(link)
+
+
+def list_applied_migrations(link: Link) -> list[AppliedMigration]:
+    """Return the versions that have been applied, in order."""
+    return link.rows("list_applied_migrations", AppliedMigration)
 
 
 def inspect_server(link: Link) -> ServerFacts:

@@ -62,7 +62,7 @@ class Schema(Statements):
 
     def list_applied_migrations(self) -> list[AppliedMigration]:
         """Return the versions that have been applied, in order."""
-        return self.link.rows("list_applied_migrations", AppliedMigration)
+        return remains.list_applied_migrations(self.link)
 
     def find_schema_version(self) -> int:
         """Return the newest version that has been applied."""

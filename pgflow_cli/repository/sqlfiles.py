@@ -11,6 +11,10 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parents[1]
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
+# The version that release 0.1.0 has. Until it is out, what makes that one is edited in
+# place; from then on a change is a new migration.
+FIRST_RELEASE = 8
+
 _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 

@@ -458,12 +458,19 @@ def test_a_raised_fence_is_found_and_lowered_by_the_fix(
     assert look("fence")[0]["result"] == "OK"
 
 
-def test_an_edited_migration_is_found(connection: Connection, look: Look) -> None:
+def test_a_schema_of_before_the_first_release_is_found(
+    connection: Connection, look: Look
+) -> None:
     connection.execute(
         "update pgflow.migrations set checksum = 'other' where version = 2"
     )
     [found] = look("drift")
     assert (found["result"], "0002" in found["detail"]) == ("FAIL", True)
+    [found] = look("schema.version")
+    assert (found["result"], "before pgflow 0.1" in found["detail"]) == ("FAIL", True)
+    assert "drop schema pgflow cascade" in found["fix"]
+    [found] = look("complete")
+    assert found["result"] == "WARN"
 
 
 def test_a_database_without_a_schema_is_told_to_migrate(

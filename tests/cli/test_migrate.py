@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from pgflow_cli.repository import sqlfiles
+from tests.backup_tools import found_clients
 
 LATEST = sqlfiles.latest_version()
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
@@ -26,7 +28,7 @@ def versions(result) -> list[int]:
 def test_it_applies_everything_once_and_says_what(pgflow, empty_database):
     first = pgflow("migrate", "-o", "json", env=on(empty_database))
     assert versions(first) == [*range(1, LATEST + 1)]
-    assert "applied 0001_core" in first.stderr
+    assert "applied 0001_jobs" in first.stderr
     assert "made 10 day partitions, jobs_" in first.stderr
     again = pgflow("migrate", "up", "-o", "json", env=on(empty_database))
     assert versions(again) == []
@@ -59,7 +61,7 @@ def test_the_status_is_written_in_every_format(pgflow):
         result = pgflow("migrate", "status", "-o", form)
         assert result.returncode == 0
         assert len(result.stdout.splitlines()) >= LATEST
-        assert "overview" in result.stdout
+        assert "archive" in result.stdout
 
 
 def test_the_script_needs_no_database(pgflow):
@@ -71,13 +73,48 @@ def test_the_script_needs_no_database(pgflow):
     assert (unknown.returncode, unknown.stdout) == (2, "")
 
 
-def test_an_edited_migration_is_exit_78(pgflow, connection):
+def test_a_schema_of_before_the_first_release_is_exit_78(pgflow, connection):
     connection.execute("update pgflow.migrations set checksum = 'x' where version = 2")
-    for arguments in ((), ("--check",), ("--dry-run",)):
-        refused = pgflow("migrate", *arguments)
-        assert refused.returncode == 78
-        assert "migration 0002_" in refused.stderr
-        assert "recorded x" in refused.stderr
+    for command in ("migrate", "migrate --check", "migrate --dry-run", "jobs list",
+                    "maintain", "backup", "work --once"):  # fmt: skip
+        refused = pgflow(*command.split())
+        assert refused.returncode == 78, command
+        assert "made before pgflow 0.1 (its 0002_enqueue is another)" in refused.stderr
+    assert pgflow("migrate", "status").returncode == 0
+
+
+def test_what_it_holds_is_kept_by_the_command_that_is_told(
+    pgflow, connection, database, server, empty_database, tmp_path
+):
+    """Each step as it is printed: dump, drop, migrate; and the dump brings it back."""
+    for number in range(3):
+        assert pgflow("enqueue", "noop", f'{{"n": {number}}}').returncode == 0
+    connection.execute("update pgflow.migrations set checksum = 'x' where version = 1")
+    kept = rows_of(connection)
+    told = pgflow("migrate").stderr.splitlines()
+    [dump] = [line.partition(": ")[2] for line in told if "pg_dump" in line]
+    [drop] = re.findall(r"drop schema [^;]*;", "\n".join(told))
+    tools = found_clients(server)
+    program, *options = dump.replace("URL", database.url).split()
+    assert program == "pg_dump"
+    subprocess.run([tools.program(program), *options], check=True, cwd=tmp_path)
+    connection.execute(drop)
+    assert pgflow("migrate").returncode == 0
+    assert pgflow("enqueue", "noop").returncode == 0
+    psql = [tools.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
+    psql += ["-d", empty_database.url, "-f", "before-0.1.sql"]
+    done = subprocess.run(psql, check=True, capture_output=True, cwd=tmp_path)
+    assert done.stderr == b""
+    with empty_database.connect() as other:
+        assert rows_of(other) == kept
+
+
+def rows_of(connection):
+    tables = ("jobs", "pending", "migrations", "queue_ranks", "database_identity")
+    return [
+        sorted(connection.execute(f"select t::text from pgflow.{name} as t").fetchall())
+        for name in tables
+    ]
 
 
 def test_a_lock_that_is_held_is_exit_75_and_names_its_holder(pgflow, database):

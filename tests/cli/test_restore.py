@@ -435,8 +435,30 @@ def test_a_dump_of_an_older_schema_is_migrated_and_fenced(
         assert pgflow("backup", "a", env={"DATABASE_URL": older.url}).returncode == 0
     done = pgflow("restore", "a", "--into", empty.url)
     assert done.returncode == 0, done.stderr
-    assert "applied 0006_identity" in done.stderr
+    assert "applied 0004_fence" in done.stderr
     assert is_fenced(pgflow, empty)
+
+
+def test_a_dump_of_before_the_first_release_is_refused(
+    pgflow: RunsPgflow, filled: list[str], connection: Connection, real: Clients,
+    database: Database, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Its version shows once it is loaded; what was there before comes back."""
+    edit = "update pgflow.migrations set checksum = %s where version = 1"
+    rows = connection.execute(
+        "select checksum from pgflow.migrations where version = 1"
+    )
+    [recorded] = rows.fetchone() or ()
+    connection.execute(edit, ("x",))
+    (tmp_path / "a.sql").write_bytes(dump_plain(real, database))
+    connection.execute(edit, (recorded,))
+    before = digests(database)
+    done = pgflow("restore", "a.sql", "--clean", "--confirm", database.name)
+    assert done.returncode == 78, done.stderr
+    assert "the schema was made before pgflow 0.1 (its 0001_jobs is" in done.stderr
+    assert "what was there before is back" in done.stderr
+    assert digests(database) == before
+    assert pgflow("migrate", "--check").returncode == 0
 
 
 def test_a_dump_without_our_schema_is_restored_and_not_fenced(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pgflow_cli.repository import Repository, sqlfiles
 from tests.cli.programs import run
 from tests.conftest import RunsPgflow
+from tests.servers import Database
 
 
 def test_without_a_database_its_versions_are_left_out() -> None:
@@ -30,6 +31,19 @@ def test_a_database_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "Warning: cannot connect to app@" in result.stderr
     assert "secret" not in result.output
+
+
+def test_a_schema_of_before_the_first_release_is_a_warning(
+    pgflow: RunsPgflow, database: Database
+) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "update pgflow.migrations set checksum = 'x' where version = 1"
+        )
+    result = pgflow("version", "-o", "json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["schema_found"] == sqlfiles.latest_version()
+    assert "the schema was made before pgflow 0.1" in result.stderr
 
 
 def test_the_server_and_its_schema_are_told(

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.maintenance import MaintenancePlan, Pass, migrations
+from pgflow_cli.maintenance import MaintenancePlan, Pass
 from pgflow_cli.operations.enqueue import new_job_id
 from pgflow_cli.repository import Database, Repository, counters
 from tests.repository.test_replays import replay
@@ -280,26 +280,6 @@ def test_a_dry_run_counts_nothing(database, connection):
     plan = MaintenancePlan(dry_run=True, tasks=("rate-counters",))
     Pass(Database(database.url), plan).run()
     assert counted(connection) == {}
-
-
-def test_jobs_from_before_the_migration_are_not_counted(empty_database):
-    """The counter begins with it; else a day of jobs would look like a burst."""
-    repository = Repository.of(Database(empty_database.url))
-    migrations.migrate(repository, target=11)
-    with empty_database.connect() as connection:
-        # Not by enqueue, which is written for the schema as it is at the end.
-        connection.execute(
-            """
-            insert into pgflow.jobs (id, queue, job_type, payload)
-            select
-              pgflow.uuid7_at(pgflow.uuid7_ticks() - (60 + n) * 4096000), 'q', 'a', '{}'
-            from generate_series(1, 9) as n
-            """
-        )
-        migrations.migrate(repository)
-        look(repository)
-        repository.close()
-        assert counted(connection) == {}
 
 
 def test_nothing_on_the_way_of_an_enqueue_knows_of_it(connection):

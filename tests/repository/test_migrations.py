@@ -174,16 +174,75 @@ def test_a_table_in_use_is_waited_for_again_and_again(
     release.join()
 
 
-def test_an_edited_file_is_refused_by_its_checksums(repository, connection):
-    connection.execute("update pgflow.migrations set checksum = 'x' where version = 1")
+def test_an_edited_file_is_refused_by_its_checksums(
+    repository, connection, monkeypatch
+):
+    version = sqlfiles.FIRST_RELEASE + 1
+    step = sqlfiles.MigrationFile(version, "planted", "", "y")
+    files = (*sqlfiles.migrations()[: sqlfiles.FIRST_RELEASE], step)
+    monkeypatch.setattr(sqlfiles, "migrations", lambda: files)
+    connection.execute(
+        "insert into pgflow.migrations values (%s, 'planted', 'x')", [version]
+    )
     for refused in (migrations.migrate, migrations.list_pending, migrations.check):
         with pytest.raises(ConfigurationError) as caught:
             refused(repository)
-        assert "migration 0001_core was edited" in caught.value.message
-        assert caught.value.hints[0] == "recorded x"
-        assert sqlfiles.migrations()[0].checksum in caught.value.hints[1]
+        assert f"migration {version:04d}_planted was edited" in caught.value.message
+        assert caught.value.hints[:2] == ("recorded x", "found    y")
     drifted = [row.version for row in migrations.list_status(repository) if row.drift]
-    assert drifted == [1]
+    assert drifted == [version]
+
+
+# What the last version before the first release has recorded, and an earlier one.
+_BEFORE = ("core", "enqueue", "overview", "operator_actions", "policies", "identity",
+           "changed_jobs", "replays", "backups", "archive", "counters", "arrivals",
+           "restores_and_ids")  # fmt: skip
+
+
+@pytest.mark.parametrize("newest", [1, 5, len(_BEFORE)])
+def test_a_schema_of_before_the_first_release_is_refused(
+    repository, connection, newest
+):
+    """Whether its number is smaller than this program's or greater; and not because
+    something were missing that its version never had.
+    """
+    connection.execute("delete from pgflow.migrations where version > 0")
+    for version, name in enumerate(_BEFORE[:newest], start=1):
+        repository.schema.record_migration(version, name, f"{name}'s")
+    if newest < 3:
+        connection.execute("drop view pgflow.job_overview")
+    rows = connection.execute("select * from pgflow.migrations order by 1").fetchall()
+    for refused in (
+        migrations.migrate,
+        migrations.list_pending,
+        migrations.check,
+        migrations.require_current,
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            refused(repository)
+        assert caught.value.exit_code == 78
+        assert caught.value.message == (
+            "the schema was made before pgflow 0.1 (its 0001_core is another), and "
+            "cannot be migrated"
+        )
+        assert "pg_dump --schema=pgflow" in caught.value.hints[0]
+        assert "drop schema pgflow cascade;" in caught.value.hints[1]
+    assert rows == (
+        connection.execute("select * from pgflow.migrations order by 1").fetchall()
+    )
+    status = migrations.list_status(repository)
+    assert [row.name for row in status[:newest]] == [*_BEFORE[:newest]]
+    assert status[0].drift
+
+
+def test_a_part_of_the_first_release_that_was_edited_counts_as_before_it(
+    repository, connection
+):
+    """Until it is out, the files that make it are edited in place."""
+    connection.execute("update pgflow.migrations set checksum = 'x' where version = 2")
+    for refused in (migrations.migrate, migrations.require_current):
+        with pytest.raises(ConfigurationError, match=r"0\.1 \(its 0002_enqueue is"):
+            refused(repository)
 
 
 def test_a_newer_schema_is_refused(repository, connection):

@@ -9,7 +9,8 @@ from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, 
 from pgflow_cli.models.diagnosis import AppliedStep, Index, Privileges, Strays
 from pgflow_cli.models.fence import DatabaseIdentity
 from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema
-from pgflow_cli.repository.remains import Remains
+from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository.remains import TO_KEEP, Remains
 
 MOST_STRAYS = 10_000
 _FUNCTIONS = ("enqueue", "enqueue_many")
@@ -54,12 +55,20 @@ _KEY = re.compile(
     r"^\s*(?!constraint\b)(?P<column>\w+) [^\n]*?\bprimary key\b",
     re.M,
 )
+_UNRELEASED = "the schema was made before pgflow 0.1 and cannot be migrated"
 _DROPPED = re.compile(r"drop (?:index|table) (?:if exists )?pgflow\.(\w+)")
 
 
 def version(steps: Sequence[AppliedStep], needed: int) -> Finding:
     """Judge the version of the schema against the program's."""
     check = "schema.version"
+    if any(map(_is_unreleased, steps)):
+        return fail(
+            check,
+            _UNRELEASED,
+            command=f"keep what it holds ({TO_KEEP}), then in psql: drop schema "
+            "pgflow cascade; then: pgflow migrate",
+        )
     pending = [step.version for step in steps if step.pending]
     if pending:
         return fail(
@@ -81,6 +90,12 @@ def drift(steps: Sequence[AppliedStep]) -> Finding:
     """Judge whether a migration was edited after it was applied."""
     check = "schema.drift"
     drifted = [f"{step.version:04d}" for step in steps if step.drift]
+    if any(map(_is_unreleased, steps)):
+        return fail(
+            check,
+            f"not those of this program: migrations {several(drifted)}",
+            command="see schema.version",
+        )
     if drifted:
         return fail(
             check,
@@ -107,6 +122,8 @@ def replaced(left: Sequence[ReplacedSchema]) -> Finding:
 def complete(remains: Remains) -> Finding:
     """Judge whether all is there that belongs to the schema."""
     check = "schema.complete"
+    if remains.unreleased is not None:
+        return warn(check, f"not known: {_UNRELEASED}", command="see schema.version")
     if remains.partial:
         return fail(
             check,
@@ -230,6 +247,10 @@ def fence(identity: DatabaseIdentity) -> Finding:
             command="pgflow fence accept --interrupted dlq",
         )
     return ok(check, "this is the database that was recorded")
+
+
+def _is_unreleased(step: AppliedStep) -> bool:
+    return step.drift and step.version <= sqlfiles.FIRST_RELEASE
 
 
 def _missing(

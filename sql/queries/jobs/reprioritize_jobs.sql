@@ -6,7 +6,7 @@ removed as (
   where ctid = any(array(select place from locked))
   returning queue, run_at, job_id, attempt_no, job_type
 ),
--- A row of its own, never an update: see hold_leases in 0001_core.
+-- A row of its own, never an update: see hold_leases in 0001_jobs.
 moved as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select queue, -%(priority)s::smallint, run_at, job_id, attempt_no, job_type

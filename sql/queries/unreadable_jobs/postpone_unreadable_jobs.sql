@@ -10,7 +10,7 @@ removed as (
     and pending.job_id = damaged.job_id
   returning pending.queue, pending.rank, pending.job_id, pending.attempt_no, pending.job_type, damaged.reason
 ),
--- A row of its own, never an update: see hold_leases in 0001_core.
+-- A row of its own, never an update: see hold_leases in 0001_jobs.
 moved as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select queue, rank, now() + interval '1 hour', job_id, attempt_no, job_type

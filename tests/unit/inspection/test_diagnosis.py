@@ -37,9 +37,10 @@ from pgflow_cli.models.diagnosis import (
     Upkeep,
     XminHolder,
 )
-from pgflow_cli.models.schema import PartitionPlan
+from pgflow_cli.models.schema import AppliedMigration, PartitionPlan
 from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository.remains import Remains
 
 INSTANCE = Instance(
     version_number=170006,
@@ -190,7 +191,30 @@ def test_pending_newer_and_edited_migrations_are_told() -> None:
     newer = AppliedStep(3, "2026-11-24T00:00:00Z", False, False)
     assert result(schema.version([applied, newer], 2)) == "WARN"
     assert result(schema.drift([applied])) == "OK"
-    assert "0001" in schema.drift([replace(applied, drift=True)]).detail
+    after = replace(applied, version=sqlfiles.FIRST_RELEASE + 1, drift=True)
+    edited = schema.drift([applied, after])
+    assert edited.detail.endswith(f"applied: migrations {after.version:04d}")
+    assert result(schema.version([applied, after], after.version)) == "OK"
+
+
+@pytest.mark.parametrize("newest", [1, 13])
+def test_a_schema_of_before_the_first_release_is_neither_older_nor_newer(
+    newest: int,
+) -> None:
+    at = "2026-11-24T00:00:00Z"
+    other = AppliedStep(1, at, True, False)
+    steps = [other, AppliedStep(2, at, False, False)]
+    steps += [AppliedStep(13, at, False, False)] if newest == 13 else []
+    steps += [AppliedStep(3, None, False, True)] if newest == 1 else []
+    found = schema.version(steps, 8)
+    assert (found.result, "made before pgflow 0.1" in found.detail) == ("FAIL", True)
+    assert "pgflow migrate" in found.command
+    assert "drop schema pgflow cascade" in found.command
+    assert schema.drift(steps).detail == "not those of this program: migrations 0001"
+    remains = Remains(
+        newest, (), False, None, AppliedMigration(1, "core", "x", at, "a")
+    )
+    assert result(schema.complete(remains)) == "WARN"
 
 
 def test_each_missing_privilege_is_granted_by_the_fix() -> None:

@@ -1,8 +1,8 @@
--- The core: jobs, where each of them is, and how its attempts ended.
+-- Jobs: where each of them is, and how its attempts ended.
 --
 -- A job's state is the table its id stands in: `pending`, a row of `leases` that names it without an attempt row of that
 -- number, a succeeded row of `job_attempts`, `dead_letters` or `canceled_jobs`. There are no foreign keys on the hot
--- path; sql/queries/audit_jobs.sql is what replaces them.
+-- path; sql/queries/diagnosis/audit_jobs.sql is what replaces them.
 
 revoke all on schema pgflow from public;
 
@@ -66,6 +66,10 @@ create index job_attempts_by_time on pgflow.job_attempts using brin (finished_at
 create table pgflow.jobs_default partition of pgflow.jobs default;
 create table pgflow.job_attempts_default partition of pgflow.job_attempts default;
 
+-- What `maintain` asks again and again: what has succeeded among the rows that have no day of their own. Few of them
+-- do, and nothing on the hot path writes to this partition.
+create index job_attempts_default_succeeded on pgflow.job_attempts_default (job_id) where status = 'succeeded';
+
 -- Waits for a worker. Narrow, because it is deleted at lease. job_type stands here so that a worker can pass over types
 -- it has no handler for without reading jobs.
 create table pgflow.pending (
@@ -91,6 +95,20 @@ create table pgflow.pending (
   autovacuum_analyze_scale_factor = 0,
   autovacuum_analyze_threshold = 50000,
   autovacuum_vacuum_cost_delay = 0
+);
+
+-- Where an operator has put a waiting job. `pending` is found by its key, and that has changed: an index on its job_id
+-- would cost every enqueue and every lease, this costs the operator. run_at counts until the next attempt; the rank is
+-- the job's own from now on, whatever its attempts do. A row may stay after its job has ended: it says nothing then.
+create table pgflow.moved_jobs (
+  job_id uuid primary key,
+  run_at timestamptz not null,
+  attempt_no integer not null,  -- attempts numbered when it was moved
+  rank smallint not null,
+  constraint run_at_lies_between_2000_and_9998 check (
+    run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
+  ),
+  constraint rank_is_in_range check (rank between -100 and 100)
 );
 
 -- Each queue and rank in use: what a lease scans, and the list of queues. Several rows may say the same: a unique key
@@ -166,6 +184,7 @@ create table pgflow.dead_letters (
   error_fingerprint text,
   code_version text,
   resolution text,
+  action_id bigint,  -- see canceled_jobs
   constraint resolution_is_known check (resolution in ('replayed', 'discarded')),
   constraint resolved_in_full check ((resolved_at is null) = (resolution is null)),
   constraint replayed_by_a_job check ((resolution = 'replayed') = (replay_job_id is not null)),
@@ -178,6 +197,9 @@ create table pgflow.dead_letters (
 create index dead_letters_open on pgflow.dead_letters (died_at, job_id) where resolved_at is null;
 create index dead_letters_open_by_queue on pgflow.dead_letters (queue, died_at, job_id) where resolved_at is null;
 create index dead_letters_by_fingerprint on pgflow.dead_letters (error_fingerprint, died_at);
+create index dead_letters_resolved on pgflow.dead_letters (resolved_at, job_id) where resolved_at is not null;
+-- What --include-resolved lists, and what a list counts as hidden.
+create index dead_letters_resolved_by_death on pgflow.dead_letters (died_at, job_id) where resolved_at is not null;
 
 create table pgflow.canceled_jobs (
   job_id uuid primary key,
@@ -185,134 +207,43 @@ create table pgflow.canceled_jobs (
   queue text not null,
   canceled_by text not null,
   note text,
+  -- By which action: a job beyond the first thousand of one finds it here.
+  action_id bigint,
+  -- Under which it ran when it was canceled: so its worker learns of it with the next heartbeat.
+  lease_id uuid,
   constraint canceled_at_lies_between_2000_and_9998 check (
     canceled_at >= '2000-01-01 00:00:00+00' and canceled_at < '9999-01-01 00:00:00+00'
   )
 );
 
 create index canceled_jobs_by_time on pgflow.canceled_jobs (canceled_at, job_id);
+create index canceled_jobs_of_lease on pgflow.canceled_jobs (lease_id) where lease_id is not null;
 
--- A live worker process. Small and updated often: room on the page keeps every update in place.
-create table pgflow.workers (
-  worker_id uuid primary key,  -- of this incarnation: a name may be shared by mistake, this never is
-  supervisor_id uuid not null,
-  started_at timestamptz not null default now(),
-  last_heartbeat timestamptz not null default now(),
-  last_leased_at timestamptz,
-  stalled_since timestamptz,  -- since when it has leased nothing though due jobs wait that it may run
-  pid integer not null,
-  slots integer not null,
-  busy_slots integer not null default 0,
-  lease_seconds integer not null,
-  idle boolean not null default false,  -- found nothing and waits to be told
-  quiet boolean not null default false,  -- leases nothing until it is resumed: an operator or a signal said so
-  retiring boolean not null default false,  -- leases nothing more: it is replaced, and ends after its other jobs
-  spare boolean not null default false,  -- leases nothing itself: runs a job apart that processes have died of
-  -- Not null: there is no process in this place, but a supervisor that starts one. So many have died one after the
-  -- other before they settled anything, or could not be started.
-  deaths integer,
-  name text not null,
-  host text not null,
-  code_version text,
-  queues text[],  -- null: every queue
-  job_types text[],  -- null: every job type
-  constraint times_lie_between_2000_and_9998 check (
-    least(started_at, last_heartbeat, last_leased_at, stalled_since) >= '2000-01-01 00:00:00+00'
-    and greatest(started_at, last_heartbeat, last_leased_at, stalled_since) < '9999-01-01 00:00:00+00'
-  )
-) with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-
-create table pgflow.queue_policies (
-  queue text primary key,
-  max_in_flight integer,
-  max_attempts_per_minute integer,
-  throttle_delay_ms integer,
-  max_payload_bytes integer,
-  max_enqueue_per_minute integer,
-  paused_until timestamptz,  -- 'infinity': until somebody resumes it
-  paused_by text,
-  pause_note text,
-  updated_at timestamptz not null default now(),
-  constraint queue_is_a_short_ascii_name check (
-    octet_length(queue) <= 63 and queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$'
-  ),
-  constraint max_in_flight_is_not_negative check (max_in_flight >= 0),
-  constraint max_attempts_per_minute_is_not_negative check (max_attempts_per_minute >= 0),
-  constraint throttle_delay_is_not_negative check (throttle_delay_ms >= 0),
-  constraint max_payload_bytes_is_in_range check (max_payload_bytes between 2 and 16777216),
-  constraint max_enqueue_per_minute_is_not_negative check (max_enqueue_per_minute >= 0),
-  constraint paused_until_lies_after_2000 check (
-    paused_until >= '2000-01-01 00:00:00+00' and (paused_until < '9999-01-01 00:00:00+00' or paused_until = 'infinity')
-  )
-);
-
--- A throttle or pause that held jobs back: one row for each queue, reason and minute.
-create table pgflow.policy_decisions (
-  id bigint generated always as identity primary key,
-  minute timestamptz not null,
-  first_at timestamptz not null default now(),
-  last_at timestamptz not null default now(),
-  count bigint not null default 1,
-  sample_job_id uuid,
-  queue text not null,
-  decision text not null,
-  reason_code text not null,
-  details_json jsonb not null default '{}',
-  constraint policy_decisions_one_a_minute unique (queue, reason_code, minute),
-  constraint times_lie_between_2000_and_9998 check (
-    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
-    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
-  )
-);
-
-create index policy_decisions_by_time on pgflow.policy_decisions (minute);
-
--- An enqueue that was refused, aggregated the same way.
-create table pgflow.ingest_decisions (
-  id bigint generated always as identity primary key,
-  minute timestamptz not null,
-  first_at timestamptz not null default now(),
-  last_at timestamptz not null default now(),
-  count bigint not null default 1,
-  queue text not null,
-  decision text not null,
-  reason_code text not null,
-  details_json jsonb not null default '{}',
-  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute),
-  constraint times_lie_between_2000_and_9998 check (
-    least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
-    and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
-  )
-);
-
-create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);
-
--- Jobs enqueued in a minute of the database's clock, in one or several rows: as many as there were transactions at
--- once. Only queues with a rate limit have rows.
-create table pgflow.enqueue_counters (
-  minute timestamptz not null,
-  count bigint not null,
-  queue text not null,
-  id uuid primary key default gen_random_uuid(),
-  constraint minute_lies_between_2000_and_9998 check (
-    minute >= '2000-01-01 00:00:00+00' and minute < '9999-01-01 00:00:00+00'
-  )
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-
-create index enqueue_counters_by_minute on pgflow.enqueue_counters (queue, minute);
-
--- What handlers declare of their error codes, so that operators need no application code to read them.
-create table pgflow.error_codes (
-  code text primary key,
-  retry_class text not null,
-  suggested_action text not null,
-  updated_at timestamptz not null default now(),
-  constraint code_is_upper_case check (code ~ '^[A-Z][A-Z0-9_]{0,63}$'),
-  constraint retry_class_is_known check (retry_class in ('retry', 'never', 'crash_budget')),
-  constraint updated_at_lies_between_2000_and_9998 check (
-    updated_at >= '2000-01-01 00:00:00+00' and updated_at < '9999-01-01 00:00:00+00'
-  )
-);
+-- Why the row of a job, or what is known of its attempts, cannot be given to a worker; null if it can. Everything that a
+-- lease reads is read, and written in the client's encoding; what comes of it ends here. A damaged page or a byte that is
+-- no character are the row's own affair; a lack of memory or a lost disk are the server's, and pass through.
+create function pgflow.why_unreadable(wanted uuid) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written constant name := current_setting('client_encoding');
+begin
+  perform
+    -- Back again, too: where no conversion is needed, only that looks at the bytes.
+    convert_from(convert_to(payload::text, written), written), convert_from(convert_to(meta::text, written), written),
+    max_attempts, timeout_ms, replay_of_job_id
+  from pgflow.jobs
+  where id = wanted;
+  perform count(*) filter (where status in ('failed', 'lost'))
+  from pgflow.job_attempts
+  where job_id = wanted;
+  return null;
+exception
+  when data_exception or internal_error or data_corrupted or index_corrupted then
+    return sqlstate || ': ' || sqlerrm;
+end
+$$;
 
 -- The two functions below are what the statement of the cycle does with rows that others change at the same time:
 -- each in a plan of its own. A statement that has waited for such a row evaluates it once more (EvalPlanQual), and

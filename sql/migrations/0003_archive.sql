@@ -1,4 +1,4 @@
--- The archive: where jobs go that succeeded a while ago, with their attempts; and what `maintain` remembers.
+-- The archive: where jobs go that succeeded a while ago, with their attempts; and what reads a job wherever it is.
 --
 -- The tables are made like those they take from, and partitioned by the same days: a day whose jobs are done changes
 -- hands as a whole. Whoever adds a column to jobs or job_attempts adds it to their archives.
@@ -9,43 +9,28 @@ create table pgflow.job_attempts_archive (like pgflow.job_attempts including all
 create table pgflow.jobs_archive_default partition of pgflow.jobs_archive default;
 create table pgflow.job_attempts_archive_default partition of pgflow.job_attempts_archive default;
 
--- What `maintain` asks again and again: what has succeeded among the rows that have no day of their own. Few of them
--- do, and nothing on the hot path writes to this partition.
-create index job_attempts_default_succeeded on pgflow.job_attempts_default (job_id) where status = 'succeeded';
-
-create index dead_letters_resolved on pgflow.dead_letters (resolved_at, job_id) where resolved_at is not null;
-
--- Whoever maintains holds this table's lock. A table and not a row: locking a row takes a transaction id, and one that
--- is held for minutes keeps vacuum from removing anything younger. Grants protect it as they protect a row.
-create table pgflow.maintenance_lock (
+-- Up to which id jobs have been archived and pruned. No job with a greater id is in the archive, and none has been
+-- pruned: enqueue looks no further for ids of today. Written by `maintain`, with what it moves or removes.
+create table pgflow.history_marks (
   only_row boolean primary key default true,
-  constraint there_is_no_row check (not only_row)
+  archived_until uuid not null default '00000000-0000-0000-0000-000000000000',
+  pruned_until uuid not null default '00000000-0000-0000-0000-000000000000',
+  constraint there_is_one_row check (only_row)
 );
 
-create table pgflow.maintenance_tasks (
-  task text primary key,
-  last_started_at timestamptz not null default now(),
-  last_success_at timestamptz,
-  last_rows bigint not null default 0,
-  rows_total bigint not null default 0,
-  last_seconds double precision,
-  result text,  -- null: it runs, or was killed
-  detail text,
-  runner text not null,  -- user, host and process that ran it last
-  constraint times_lie_between_2000_and_9998 check (
-    least(last_started_at, last_success_at) >= '2000-01-01 00:00:00+00'
-    and greatest(last_started_at, last_success_at) < '9999-01-01 00:00:00+00'
-  )
-);
+insert into pgflow.history_marks default values;
 
--- Days with so many unfinished jobs that they stay where they are: when they were looked through.
-create table pgflow.archive_sweeps (
-  day date primary key,
-  swept_at timestamptz not null default now(),
-  constraint swept_at_lies_between_2000_and_9998 check (
-    swept_at >= '2000-01-01 00:00:00+00' and swept_at < '9999-01-01 00:00:00+00'
+create function pgflow.pruned_problem(pruned_until uuid) returns text
+language sql stable parallel safe
+return format(
+  'job_id is of a time before %s, whose jobs have been pruned, so it may have run already; use a new id',
+  to_char(
+    -- Its first 48 bits are milliseconds.
+    to_timestamp(('x' || left(replace(pruned_until::text, '-', ''), 12))::bit(48)::bigint / 1000.0) at time zone 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS"Z"'
   )
 );
+revoke execute on function pgflow.pruned_problem(uuid) from public;
 
 -- The least UUIDv7 of an instant: its first 48 bits are milliseconds.
 create function pgflow.least_id(at timestamptz) returns uuid
@@ -76,9 +61,12 @@ select
   error_fingerprint, code_version
 from pgflow.job_attempts_archive;
 
--- As before, but for two things: it reads jobs and attempts wherever they are, and what is archived has succeeded
--- unless it was discarded.
-create or replace view pgflow.job_overview as
+-- What a person asks in psql: where a job is, and how its attempts ended.
+--
+-- Made to answer for one id: everything is looked up by a key, and only where the places before it did not have the
+-- answer. Lists begin with the table of the status that they ask for. What is archived has succeeded, unless it was
+-- discarded.
+create view pgflow.job_overview as
 select
   jobs.id,
   jobs.queue,

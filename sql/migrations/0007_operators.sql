@@ -1,3 +1,31 @@
+-- Every change an operator makes: who, from where, by what command, and how many jobs it touched.
+--
+-- A change of many jobs goes in batches: its row is written before the first of them and counts on with each, in the
+-- transaction of the batch. Whoever kills it half-way leaves a row that says what was done.
+create table pgflow.operator_actions (
+  id bigint generated always as identity primary key,
+  at timestamptz not null default now(),
+  finished_at timestamptz,  -- null: it still runs, or was ended half-way
+  jobs bigint not null default 0,
+  plan_id bigint,  -- of a replay
+  actor text not null,  -- as it called itself: --as, else user@host
+  role text not null default session_user,  -- as PostgreSQL knows it
+  action text not null,  -- 'dlq.discard', 'queues.pause', 'jobs.cancel', …
+  queue text,  -- of a change of one queue
+  command text not null,  -- without secrets
+  note text,
+  details_json jsonb not null default '{}',  -- what it was before, the filter, …
+  job_ids uuid[] not null default '{}',  -- the first thousand
+  constraint action_is_a_dotted_name check (action ~ '^[a-z_]+(\.[a-z_-]+)*$'),
+  constraint times_lie_between_2000_and_9998 check (
+    least(at, finished_at) >= '2000-01-01 00:00:00+00' and greatest(at, finished_at) < '9999-01-01 00:00:00+00'
+  )
+);
+
+create index operator_actions_by_time on pgflow.operator_actions (at, id);
+create index operator_actions_of_queue on pgflow.operator_actions (queue, at) where queue is not null;
+create index operator_actions_of_job on pgflow.operator_actions using gin (job_ids);
+
 -- Replays: a plan freezes which jobs it is about, so that it can be stopped, taken over after a kill, and undone.
 --
 -- A plan's jobs are created in chunks, each in a transaction that locks the plan, the items of the chunk and their
@@ -29,10 +57,6 @@ create table pgflow.replay_plans (
   canary_state text,
   runner text not null,
   patch jsonb,
-  constraint times_lie_between_2000_and_9998 check (
-    least(created_at, ended_at, seen_at, next_run_at) >= '2000-01-01 00:00:00+00'
-    and greatest(created_at, ended_at, seen_at, next_run_at) < '9999-01-01 00:00:00+00'
-  ),
   constraint state_is_known check (state in ('running', 'stopped', 'finished', 'undone')),
   constraint canary_state_is_known check (canary_state in ('waiting', 'passed', 'failed', 'undecided')),
   constraint ended_in_full check ((ended_at is null) = (state in ('running', 'stopped'))),
@@ -41,6 +65,10 @@ create table pgflow.replay_plans (
   constraint max_attempts_is_positive check (max_attempts between 1 and 10000),
   constraint to_queue_is_a_short_ascii_name check (
     octet_length(to_queue) <= 63 and to_queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$'
+  ),
+  constraint times_lie_between_2000_and_9998 check (
+    least(created_at, ended_at, seen_at, next_run_at) >= '2000-01-01 00:00:00+00'
+    and greatest(created_at, ended_at, seen_at, next_run_at) < '9999-01-01 00:00:00+00'
   )
 );
 
@@ -59,19 +87,16 @@ create table pgflow.replay_items (
   state text not null default 'waiting',
   problem text,
   primary key (plan_id, place),
-  constraint prior_resolved_at_lies_between_2000_and_9998 check (
-    prior_resolved_at >= '2000-01-01 00:00:00+00' and prior_resolved_at < '9999-01-01 00:00:00+00'
-  ),
   constraint state_is_known check (state in ('waiting', 'created', 'skipped', 'failed', 'undone')),
   constraint created_is_a_job check (state not in ('created', 'undone') or new_job_id is not null),
-  constraint problem_is_told check ((state in ('skipped', 'failed')) = (problem is not null))
+  constraint problem_is_told check ((state in ('skipped', 'failed')) = (problem is not null)),
+  constraint prior_resolved_at_lies_between_2000_and_9998 check (
+    prior_resolved_at >= '2000-01-01 00:00:00+00' and prior_resolved_at < '9999-01-01 00:00:00+00'
+  )
 );
 
 create index replay_items_of_source on pgflow.replay_items (source_job_id, plan_id);
 create index replay_items_waiting on pgflow.replay_items (plan_id, place) where state = 'waiting';
-
--- What --include-resolved lists, and what a list counts as hidden.
-create index dead_letters_resolved_by_death on pgflow.dead_letters (died_at, job_id) where resolved_at is not null;
 
 -- RFC 7396: objects are merged, null removes, everything else replaces.
 create function pgflow.merge_patch(target jsonb, patch jsonb) returns jsonb
