@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from pgflow_cli.repository import sqlfiles
-from tests.backup_tools import found_clients
+from tests.support.backup_tools import found_clients
 
 LATEST = sqlfiles.latest_version()
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))

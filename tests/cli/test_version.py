@@ -9,7 +9,7 @@ from pathlib import Path
 from pgflow_cli.repository import Repository, sqlfiles
 from tests.cli.programs import run
 from tests.conftest import RunsPgflow
-from tests.servers import Database
+from tests.support.servers import Database
 
 
 def test_without_a_database_its_versions_are_left_out() -> None:
