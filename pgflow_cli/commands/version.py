@@ -9,7 +9,6 @@ from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, open_repository
 from pgflow_cli.cli.output import messages
 from pgflow_cli.errors import PgflowError
-from pgflow_cli.repository import remains, sqlfiles
 
 COLUMNS = (
     messages.Column("pgflow"),
@@ -35,6 +34,8 @@ def version() -> None:
       pgflow version
       pgflow version -o json
     """
+    from pgflow_cli.repository import sqlfiles
+
     number, server, schema = _of_the_database()
     versions = {
         "pgflow": version_of("pgflow"),
@@ -52,6 +53,8 @@ def version() -> None:
 def _of_the_database() -> tuple[int | None, str | None, int | None]:
     if not settings.names_a_database():
         return None, None, None
+    from pgflow_cli.repository import remains
+
     try:
         with open_repository(tries=1) as repository:
             facts = repository.schema.inspect_server()

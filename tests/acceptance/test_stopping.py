@@ -157,7 +157,11 @@ def test_a_worker_ends_after_its_runtime(start_worker: Start) -> None:
 
 @pytest.mark.parametrize("mode", ["--drain", "--once"])
 def test_time_that_runs_out_before_the_queue_is_drained_is_no_success(
-    connection: Connection, start_worker: Start, tmp_path: Path, mode: str
+    connection: Connection,
+    start_worker: Start,
+    witness: Witness,  # the job writes into its table
+    tmp_path: Path,
+    mode: str,
 ) -> None:
     [job] = plant(
         connection, job_type="gated", payload=f'{{"gate": "{tmp_path / "never"}"}}'
