@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from pgflow_cli.cli import settings
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import messages, records, reports
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.option import Session
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats import safe_text
@@ -105,12 +106,12 @@ def tell_dry_run(
     messages.say(f"DRY RUN, nothing changed. {changed[:1].upper()}{changed[1:]}")
     run = command_line(run=True, confirm=confirm, asks=asks)
     lines = [*preview, f"Run      {run}"]
-    if messages.is_machine():
+    if records.is_machine():
         # Programs read stdout; there may be a document on it already.
         for line in lines:
             messages.say(line)
     else:
-        messages.write_text(lines)
+        records.write_text(lines)
 
 
 def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None:
@@ -124,11 +125,11 @@ def tell_tally(done: Mapping[str, int], names: Mapping[str, int | None]) -> None
     line = f"{counts} ({known})" if known else counts
     with reports.after(line):
         # Not an error, now that it is done: ids were asked for, and there are none.
-        if messages.is_machine() and messages.chosen_format() != "ids":
+        if records.is_machine() and records.chosen_format() != "ids":
             row = {**done, **names}
-            messages.write_record(row, [messages.Column(name) for name in row])
+            records.write_record(row, [Column(name) for name in row])
         else:
-            messages.write_text([line])
+            records.write_text([line])
 
 
 def read_ids(given: Iterable[str]) -> list[str]:

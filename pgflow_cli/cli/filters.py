@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from pgflow_cli.cli import settings
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Kind, Known, Seconds
 from pgflow_cli.errors import UsageError
 from pgflow_cli.models.selection import (
@@ -254,15 +255,15 @@ def watch_option(function: F) -> F:
 def show_page(
     page: Page,
     fetch: Callable[[int, Position | None], Sequence[Any]],
-    columns: Sequence[messages.Column],
+    columns: Sequence[Column],
     *,
     watch: float | None = None,
 ) -> None:
     """Write a page of rows that know their `position`, and say how to get the next."""
     if watch is not None:
-        messages.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
+        live.watch(lambda: fetch(page.limit, page.after), columns, seconds=watch)
     rows, more = page.read(fetch, lambda row: row.position)
-    messages.write(rows, columns, cursor=more)
+    records.write(rows, columns, cursor=more)
     if more is not None:
         messages.hint(f"{page.limit} shown. Next page: --cursor {token(more)}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator
 
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import records
 from pgflow_cli.cli.settings import report
 
 WIDTH = 78
@@ -109,7 +109,7 @@ def formats() -> Iterator[str]:
     yield "Data goes to stdout; counts, hints, questions and logs go to stderr."
     yield "An empty list is a success. -o takes:"
     yield ""
-    yield from _listed((form, _FORMATS[form]) for form in messages.FORMATS)
+    yield from _listed((form, _FORMATS[form]) for form in records.FORMATS)
     yield ""
     yield "--columns A,B picks columns, --sort A:desc sorts the page, --no-headers"
     yield "leaves the headings out; NO_COLOR and FORCE_COLOR are heeded; a screen that"

@@ -9,26 +9,26 @@ import click
 
 from pgflow_cli.cli import filters
 from pgflow_cli.cli.context import group, pass_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output.cells import Column
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
 
 ACTIONS = (
-    messages.Column("created_at", "TIME", kind="time"),
-    messages.Column("id", kind="id"),
-    messages.Column("actor"),
-    messages.Column("action"),
-    messages.Column("queue"),
-    messages.Column("jobs", kind="number"),
-    messages.Column("state"),
-    messages.Column("note"),
-    messages.Column("role", wide=True),
-    messages.Column("plan_id", "PLAN", wide=True),
-    messages.Column("finished_at", kind="time", wide=True),
-    messages.Column("command", wide=True),
-    messages.Column("details_json", "DETAILS", kind="json", wide=True),
+    Column("created_at", "TIME", kind="time"),
+    Column("id", kind="id"),
+    Column("actor"),
+    Column("action"),
+    Column("queue"),
+    Column("jobs", kind="number"),
+    Column("state"),
+    Column("note"),
+    Column("role", wide=True),
+    Column("plan_id", "PLAN", wide=True),
+    Column("finished_at", kind="time", wide=True),
+    Column("command", wide=True),
+    Column("details_json", "DETAILS", kind="json", wide=True),
 )
 
 

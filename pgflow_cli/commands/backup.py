@@ -12,7 +12,8 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages, reports, terminal
+from pgflow_cli.cli.output import messages, records, reports, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Database
 
 TAKEN = (
-    messages.Column("path", "FILE"),
-    messages.Column("bytes", kind="number"),
-    messages.Column("rows", kind="number"),
-    messages.Column("verified"),
-    messages.Column("verified_on"),
-    messages.Column("schema_version", "SCHEMA", kind="number"),
-    messages.Column("server_version", "SERVER"),
-    messages.Column("pg_dump_version", "PG_DUMP"),
-    messages.Column("sha256"),
+    Column("path", "FILE"),
+    Column("bytes", kind="number"),
+    Column("rows", kind="number"),
+    Column("verified"),
+    Column("verified_on"),
+    Column("schema_version", "SCHEMA", kind="number"),
+    Column("server_version", "SERVER"),
+    Column("pg_dump_version", "PG_DUMP"),
+    Column("sha256"),
 )
 
 
@@ -97,7 +98,7 @@ def backup(database: Database, change: Change, **options: Any) -> None:
     wanted = _wanted(options)
     to_stdout = wanted.path is None and options["file"] == "-"
     teller = backups.Teller(
-        messages.say, messages.warn, messages.hint, messages.progress
+        messages.say, messages.warn, messages.hint, terminal.progress
     )
     taken = backups.take(
         replace(database, application_name="pgflow backup"),
@@ -162,7 +163,7 @@ def _tell(taken: Taken, *, to_stdout: bool) -> None:
         return
     row = {name: getattr(manifest, name, None) for name in (c.field for c in TAKEN)}
     with reports.after(f"the backup is complete at {taken.path}", "its record"):
-        messages.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
+        records.write_record({**row, "path": taken.path, "rows": rows}, TAKEN)
     for path in taken.removed:
         messages.say(f"removed {path}")
     if manifest.verified != "restore":

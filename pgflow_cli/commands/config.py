@@ -7,22 +7,23 @@ from pathlib import Path
 import click
 
 from pgflow_cli.cli.context import HeedlessCommand, group
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
 from pgflow_cli.errors import ConfigurationError, Refused
 
 SETTINGS = (
-    messages.Column("variable"),
-    messages.Column("option"),
-    messages.Column("value"),
-    messages.Column("default", wide=True),
-    messages.Column("meaning", wide=True),
+    Column("variable"),
+    Column("option"),
+    Column("value"),
+    Column("default", wide=True),
+    Column("meaning", wide=True),
 )
-ORIGINS = (*SETTINGS[:3], messages.Column("origin"), *SETTINGS[3:])
+ORIGINS = (*SETTINGS[:3], Column("origin"), *SETTINGS[3:])
 PATHS = (
-    messages.Column("origin", "PLACE"),
-    messages.Column("path"),
-    messages.Column("found"),
+    Column("origin", "PLACE"),
+    Column("path"),
+    Column("found"),
 )
 
 
@@ -47,7 +48,7 @@ def show(origin: bool) -> None:
       pgflow config show --origin
       pgflow config show -o json
     """
-    messages.write(report.values(), ORIGINS if origin else SETTINGS)
+    records.write(report.values(), ORIGINS if origin else SETTINGS)
 
 
 @config.command("check", cls=HeedlessCommand)
@@ -74,7 +75,7 @@ def path() -> None:
     Examples:
       pgflow config path
     """
-    messages.write(report.places(), PATHS)
+    records.write(report.places(), PATHS)
 
 
 @config.command("init", cls=HeedlessCommand)

@@ -9,33 +9,34 @@ import click
 
 from pgflow_cli.cli import filters, settings
 from pgflow_cli.cli.context import group, pass_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, records
+from pgflow_cli.cli.output.cells import Column
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter, Page
     from pgflow_cli.repository import Repository
 
 DECISIONS = (
-    messages.Column("minute", kind="time"),
-    messages.Column("queue"),
-    messages.Column("kind"),
-    messages.Column("decision"),
-    messages.Column("reason_code", "REASON"),
-    messages.Column("count", kind="number"),
-    messages.Column("sample_job_id", "SAMPLE", kind="id"),
-    messages.Column("details_json", "DETAILS", kind="json"),
-    messages.Column("created_at", "FIRST", kind="time", wide=True),
-    messages.Column("last_at", "LAST", kind="time", wide=True),
-    messages.Column("id", wide=True),
+    Column("minute", kind="time"),
+    Column("queue"),
+    Column("kind"),
+    Column("decision"),
+    Column("reason_code", "REASON"),
+    Column("count", kind="number"),
+    Column("sample_job_id", "SAMPLE", kind="id"),
+    Column("details_json", "DETAILS", kind="json"),
+    Column("created_at", "FIRST", kind="time", wide=True),
+    Column("last_at", "LAST", kind="time", wide=True),
+    Column("id", wide=True),
 )
 GROUPS = (
-    messages.Column("queue"),
-    messages.Column("kind"),
-    messages.Column("reason_code", "REASON"),
-    messages.Column("count", kind="number"),
-    messages.Column("first_at", "FIRST", kind="time"),
-    messages.Column("last_at", "LAST", kind="time"),
-    messages.Column("sample_job_id", "SAMPLE", kind="id"),
+    Column("queue"),
+    Column("kind"),
+    Column("reason_code", "REASON"),
+    Column("count", kind="number"),
+    Column("first_at", "FIRST", kind="time"),
+    Column("last_at", "LAST", kind="time"),
+    Column("sample_job_id", "SAMPLE", kind="id"),
 )
 
 
@@ -89,8 +90,8 @@ def list_(
     if grouped:
         fetch_groups = partial(repository.decisions.group_decisions, chosen, kind)
         if watch:
-            messages.watch(fetch_groups, GROUPS, seconds=watch)
-        messages.write(fetch_groups(), GROUPS)
+            live.watch(fetch_groups, GROUPS, seconds=watch)
+        records.write(fetch_groups(), GROUPS)
         return
     fetch = partial(repository.decisions.list_decisions, chosen, kind)
     filters.show_page(page, fetch, DECISIONS, watch=watch)

@@ -10,27 +10,28 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command
-from pgflow_cli.cli.output import messages, terminal
+from pgflow_cli.cli.output import live, messages, records, terminal
+from pgflow_cli.cli.output.cells import Column
 
 if TYPE_CHECKING:
     from pgflow_cli.local.demo import Demonstration
 
 COUNTS = (
-    messages.Column("queue"),
-    messages.Column("job_type", "TYPE"),
-    messages.Column("queued", kind="number"),
-    messages.Column("scheduled", "SCHED", kind="number"),
-    messages.Column("running", "RUN", kind="number"),
-    messages.Column("succeeded", "OK", kind="number"),
-    messages.Column("dlq", kind="number"),
-    messages.Column("attempts", kind="number"),
+    Column("queue"),
+    Column("job_type", "TYPE"),
+    Column("queued", kind="number"),
+    Column("scheduled", "SCHED", kind="number"),
+    Column("running", "RUN", kind="number"),
+    Column("succeeded", "OK", kind="number"),
+    Column("dlq", kind="number"),
+    Column("attempts", kind="number"),
 )
 DEAD = (
-    messages.Column("id", "ID", kind="id"),
-    messages.Column("job_type", "TYPE"),
-    messages.Column("dlq_reason_code", "REASON"),
-    messages.Column("last_error_code", "ERROR"),
-    messages.Column("last_error_message", "MESSAGE"),
+    Column("id", "ID", kind="id"),
+    Column("job_type", "TYPE"),
+    Column("dlq_reason_code", "REASON"),
+    Column("last_error_code", "ERROR"),
+    Column("last_error_message", "MESSAGE"),
 )
 
 
@@ -80,7 +81,7 @@ def _show(shown: Demonstration) -> None:
     from pgflow_cli.cli.views import explanation as screens
     from pgflow_cli.inspection import explanation
 
-    with messages.live(COUNTS, title="pgflow demo") as show:
+    with live.live(COUNTS, title="pgflow demo") as show:
         for progress in shown.progress():
             show(progress.counts)
             # On a terminal the table itself moves, and lines would tear it.
@@ -88,7 +89,7 @@ def _show(shown: Demonstration) -> None:
                 messages.say(str(progress))
     dead = shown.dead_letters()
     messages.say(f"{len(dead)} jobs are dead letters: they wait for an operator")
-    messages.write(dead, DEAD)
+    records.write(dead, DEAD)
     messages.say("Why one of them is there (pgflow explain ID):")
     told = explanation.explain(shown.most_telling(dead))
-    messages.write_text([*screens.lines(told)])
+    records.write_text([*screens.lines(told)])

@@ -11,19 +11,20 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import Group
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgflow_cli.local import Folder
 
 STATUS = (
-    messages.Column("running"),
-    messages.Column("version"),
-    messages.Column("pid"),
-    messages.Column("owner"),
-    messages.Column("data"),
-    messages.Column("log"),
+    Column("running"),
+    Column("version"),
+    Column("pid"),
+    Column("owner"),
+    Column("data"),
+    Column("log"),
 )
 
 
@@ -163,7 +164,7 @@ def status(data_dir: Path, user: bool) -> None:
 
     where = _chosen(data_dir, user=user)
     folder = local.find_running(where) or local.folders(where)[0]
-    messages.write_record(folder.status(), STATUS)
+    records.write_record(folder.status(), STATUS)
 
 
 @dev.command("psql", context_settings={"ignore_unknown_options": True})

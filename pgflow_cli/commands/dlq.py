@@ -15,7 +15,7 @@ from pgflow_cli.cli.filters import (
     page_options,
     watch_option,
 )
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, messages, records, terminal
 from pgflow_cli.cli.views import dead_letters as dead_letter_views
 from pgflow_cli.cli.views import job
 from pgflow_cli.errors import UsageError
@@ -97,7 +97,7 @@ def list_(
         raise UsageError("--group has no pages; --all-pages shows every group")
     columns = dead_letter_views.groups(by) if by else dead_letter_views.dead_letters()
     if watch is not None:
-        messages.watch(
+        live.watch(
             fetch_groups if by else lambda: fetch(page.limit, page.after),
             columns,
             seconds=watch,
@@ -106,15 +106,15 @@ def list_(
         return 0
     if by is not None:
         groups = fetch_groups()
-        messages.write(groups, columns)
-        if groups and by == KEYS[0] and not messages.is_machine():
+        records.write(groups, columns)
+        if groups and by == KEYS[0] and not records.is_machine():
             messages.hint(
                 f"Next: pgflow dlq show {groups[0].sample_job_id[-8:]}  |  "
                 f"pgflow replay --fingerprint {groups[0].key} --dry-run"
             )
         return 5 if exit_code and groups else 0
     rows, cursor = page.read(fetch, lambda letter: letter.position)
-    messages.write(rows, columns, cursor=cursor)
+    records.write(rows, columns, cursor=cursor)
     if not page.everything:
         shown = list(rows)
         _footer(repository, chosen, shown, cursor, include_resolved=include_resolved)
@@ -187,7 +187,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
     rows = repository.dead_letters.count_deaths(
         chosen, by=by, bucket=bucket, limit=_MOST_ROWS
     )
-    messages.write(rows, dead_letter_views.COUNTS)
+    records.write(rows, dead_letter_views.COUNTS)
     if len(rows) == _MOST_ROWS:
         messages.warn(f"only the latest {_MOST_ROWS:,} rows; try a larger --bucket")
 
@@ -277,7 +277,7 @@ def discard(
         change.confirm(f"{verb} {count:,} dead letters", count=count)
     done, action = 0, None
     if count:
-        with messages.progress(verb.lower(), total=count) as advance:
+        with terminal.progress(verb.lower(), total=count) as advance:
             action, done = dead_letters.discard(
                 repository,
                 sought.job_ids,
@@ -308,7 +308,7 @@ def _footer(
     from pgflow_cli.operations import dead_letters
 
     next_page = f" Next page: --cursor {token(cursor)}" if cursor else ""
-    if messages.is_machine():
+    if records.is_machine():
         if cursor:
             messages.hint(f"{len(shown):,} shown, there are more.{next_page}")
         return

@@ -10,7 +10,8 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
 from pgflow_cli.cli.settings import report as inventory
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Database
 
 COLUMNS = (
-    messages.Column("check"),
-    messages.Column("result"),
-    messages.Column("detail"),
-    messages.Column("fix"),
+    Column("check"),
+    Column("result"),
+    Column("detail"),
+    Column("fix"),
 )
 MARKS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -92,13 +93,13 @@ def doctor(
             f"wrote {bundle}: no payload, no secret; read it before you send it"
         )
     if fix_sql:
-        messages.write_text(diagnosis_report.script(findings))
-    elif messages.chosen_format() in ("table", "wide"):
-        messages.write_text(
-            diagnosis_report.lines(findings, messages.width() or 80), marks=MARKS
+        records.write_text(diagnosis_report.script(findings))
+    elif records.chosen_format() in ("table", "wide"):
+        records.write_text(
+            diagnosis_report.lines(findings, records.width() or 80), marks=MARKS
         )
     else:
-        messages.write(findings, COLUMNS)
+        records.write(findings, COLUMNS)
     messages.say(diagnosis_report.summary(findings))
     bad = {"FAIL", "WARN"} if strict else {"FAIL"}
     return 5 if any(finding.result in bad for finding in findings) else 0

@@ -12,7 +12,8 @@ import click
 
 from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.context import command, pass_repository
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import messages, records, reports, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Rate
 from pgflow_cli.errors import NotFound, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 COLUMNS = (
-    messages.Column("job_id", "ID", kind="id"),
-    messages.Column("status"),
-    messages.Column("error_code", "ERROR"),
+    Column("job_id", "ID", kind="id"),
+    Column("status"),
+    Column("error_code", "ERROR"),
 )
 TRIAL = (
-    messages.Column("job_type", "TYPE"),
-    messages.Column("queue"),
-    messages.Column("priority", kind="number"),
-    messages.Column("max_attempts", kind="number"),
-    messages.Column("run_at", kind="time"),
-    messages.Column("delay", kind="seconds"),
-    messages.Column("job_timeout", kind="seconds"),
-    messages.Column("payload_bytes", kind="number"),
+    Column("job_type", "TYPE"),
+    Column("queue"),
+    Column("priority", kind="number"),
+    Column("max_attempts", kind="number"),
+    Column("run_at", kind="time"),
+    Column("delay", kind="seconds"),
+    Column("job_timeout", kind="seconds"),
+    Column("payload_bytes", kind="number"),
 )
 
 
@@ -176,7 +177,7 @@ def _enqueue_one(
             repository.enqueue, job_type, text, options=options, job_id=job_id
         )
         messages.say("DRY RUN, nothing changed. Would enqueue:")
-        messages.write_record(fields, TRIAL)
+        records.write_record(fields, TRIAL)
         return 0
     reports.require_stdout()
     delivery.enqueue_once(
@@ -201,12 +202,12 @@ def _enqueue_batch(
         operator=changes.operator(),
     )
     ids: list[str] = []
-    keep = given["wait"] or messages.is_machine()
+    keep = given["wait"] or records.is_machine()
     if keep:
         reports.require_stdout()
     with (
         _opened(given["batch"]) as stream,
-        messages.progress("enqueue", total=None) as advance,
+        terminal.progress("enqueue", total=None) as advance,
     ):
 
         def enqueued(some: list[str]) -> None:
@@ -237,10 +238,10 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
         done = f"{len(ids):,} jobs were enqueued ({ids[0]} to {ids[-1]})"
     if not given["wait"]:
         with reports.after(done, "their ids" if several else "its id"):
-            if messages.is_machine():
-                messages.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
+            if records.is_machine():
+                records.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
             else:
-                messages.write_text(ids)
+                records.write_text(ids)
         return 0
     messages.say(f"waiting for {len(ids)} job{'s' if several else ''}")
     outcomes = delivery.wait_for_outcomes(
@@ -249,7 +250,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
     failed = sum(outcome.status != "succeeded" for outcome in outcomes)
     ended = f"{len(outcomes) - failed:,} succeeded, {failed:,} did not"
     with reports.after(f"{done}; {ended}", "this"):
-        messages.write(outcomes, COLUMNS)
+        records.write(outcomes, COLUMNS)
     return int(failed > 0)
 
 

@@ -9,25 +9,26 @@ import click
 from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 
 if TYPE_CHECKING:
     from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
     from pgflow_cli.repository import Repository
 
 STATUS = (
-    messages.Column("fenced"),
-    messages.Column("reason"),
-    messages.Column("fenced_at", kind="time"),
-    messages.Column("fenced_by"),
-    messages.Column("epoch"),
-    messages.Column("recorded_at", kind="time"),
-    messages.Column("recorded_system_identifier", "RECORDED SYSTEM"),
-    messages.Column("present_system_identifier", "PRESENT SYSTEM"),
-    messages.Column("recorded_database_oid", "RECORDED DATABASE"),
-    messages.Column("present_database_oid", "PRESENT DATABASE"),
-    messages.Column("recorded_table_oid", "RECORDED TABLES"),
-    messages.Column("present_table_oid", "PRESENT TABLES"),
+    Column("fenced"),
+    Column("reason"),
+    Column("fenced_at", kind="time"),
+    Column("fenced_by"),
+    Column("epoch"),
+    Column("recorded_at", kind="time"),
+    Column("recorded_system_identifier", "RECORDED SYSTEM"),
+    Column("present_system_identifier", "PRESENT SYSTEM"),
+    Column("recorded_database_oid", "RECORDED DATABASE"),
+    Column("present_database_oid", "PRESENT DATABASE"),
+    Column("recorded_table_oid", "RECORDED TABLES"),
+    Column("present_table_oid", "PRESENT TABLES"),
 )
 
 
@@ -57,7 +58,7 @@ def status(repository: Repository, exit_code: bool) -> int:
       pgflow fence status --exit-code -o json
     """
     identity = repository.fence.read_identity()
-    messages.write_record(identity, STATUS)
+    records.write_record(identity, STATUS)
     if identity.fenced:
         _tell_what_waits(repository)
     return 5 if exit_code and identity.fenced else 0

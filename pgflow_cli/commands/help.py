@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pgflow_cli.cli.context import HeedlessCommand, command
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import records
 from pgflow_cli.errors import NotFound
 
 
@@ -27,12 +27,12 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as
 
     root = ctx.find_root()
     if not words:
-        messages.write_text(root.command.get_help(root).splitlines())
-        messages.write_text(["", f"Topics: {', '.join(topics.TOPICS)}"])
+        records.write_text(root.command.get_help(root).splitlines())
+        records.write_text(["", f"Topics: {', '.join(topics.TOPICS)}"])
     elif len(words) == 1 and words[0] in topics.TOPICS:
-        messages.write_text(topics.TOPICS[words[0]]())
+        records.write_text(topics.TOPICS[words[0]]())
     else:
-        messages.write_text(_help_of(root, words).splitlines())
+        records.write_text(_help_of(root, words).splitlines())
 
 
 def _help_of(root: click.Context, words: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, page_options, watch_option
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
 
@@ -89,9 +89,9 @@ def list_(
         def fetch() -> Sequence[ListedJob]:
             return wanted.page(page.limit, page.after).jobs
 
-        messages.watch(fetch, columns, seconds=watch)
+        live.watch(fetch, columns, seconds=watch)
     rows, listing = wanted.read(page)
-    messages.write(rows, columns, cursor=listing.more)
+    records.write(rows, columns, cursor=listing.more)
     if listing.more is not None:
         messages.hint(listing.rest())
 
@@ -119,7 +119,7 @@ def show(repository: Repository, job_id: str) -> None:
     }
     shown["payload_json"] = document.decoded(payload)
     shown["meta"] = None if meta is None else document.decoded(meta)
-    messages.write_record(shown, job_views.WHOLE)
+    records.write_record(shown, job_views.WHOLE)
     messages.hint(f"Next: pgflow explain {found.short_id}")
 
 
@@ -159,7 +159,7 @@ def wait(
     outcomes = delivery.wait_for_outcomes(
         repository.enqueue, wanted, seconds=wait_timeout, any_of_them=any_of_them
     )
-    messages.write(outcomes, job_views.OUTCOMES)
+    records.write(outcomes, job_views.OUTCOMES)
     return int(any(outcome.status != "succeeded" for outcome in outcomes))
 
 
@@ -199,7 +199,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
     ends = endings.Endings(repository, repository.queues.resolve_queues(chosen))
     rows = ends.newest(limit)
     if not follow:
-        messages.write(rows, job_views.ENDED)
+        records.write(rows, job_views.ENDED)
         return
     coming = iter([rows])
     live.scroll(
@@ -344,7 +344,7 @@ def _agreed(
             now = repository.jobs.list_job_statuses(wanted)
             states = job_operations.by_state(now.get(job_id) for job_id in wanted)
         else:
-            messages.write(job_operations.counted(found), job_views.SELECTED)
+            records.write(job_operations.counted(found), job_views.SELECTED)
             states = job_operations.by_state(job.status for job in found)
         messages.say(f"Would {what} {several}: {states or 'none fits'}")
         changes.tell_dry_run()
@@ -357,13 +357,13 @@ def _agreed(
 
 
 def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Changed:
-    if messages.is_machine():
+    if records.is_machine():
         reports.require_stdout()
-    with messages.progress(label, len(wanted)) as advance:
+    with terminal.progress(label, len(wanted)) as advance:
         done = plan.run(wanted, batch_size=batch, advance=advance)
-    if messages.is_machine():
+    if records.is_machine():
         with reports.after(_changed(done, label), "their ids"):
-            messages.write(
+            records.write(
                 [{"job_id": job_id} for job_id in done.job_ids], job_views.CHANGED
             )
     return done

@@ -12,7 +12,8 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import messages, records, reports
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
 from pgflow_cli.cli.settings.types import Kind
 from pgflow_cli.errors import TryLater, UsageError
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Database
 
 REPORT = (
-    messages.Column("task"),
-    messages.Column("result"),
-    messages.Column("rows", kind="number"),
-    messages.Column("batches", kind="number"),
-    messages.Column("took_ms", "TOOK", kind="ms"),
-    messages.Column("detail"),
+    Column("task"),
+    Column("result"),
+    Column("rows", kind="number"),
+    Column("batches", kind="number"),
+    Column("took_ms", "TOOK", kind="ms"),
+    Column("detail"),
 )
 TASKS = (
     "reap",
@@ -192,14 +193,14 @@ def _loop(
         plan,
         every=options["interval"],
         stopped=stopped,
-        tell=_show if messages.is_machine() else lambda _: None,
+        tell=_show if records.is_machine() else lambda _: None,
     )
     return 0
 
 
 def _show(done: Pass) -> None:
     rows: list[Any] = list(done.reports)
-    if not messages.is_machine():
+    if not records.is_machine():
         rows = [
             {
                 name: "-" if getattr(row, name) is None else getattr(row, name)
@@ -210,4 +211,4 @@ def _show(done: Pass) -> None:
     ended = ", ".join(f"{each.task} {each.result}" for each in done.reports)
     what = "this was a dry run" if done.plan.dry_run else f"maintain has ended: {ended}"
     with reports.after(what, "its report"):
-        messages.write(rows, REPORT)
+        records.write(rows, REPORT)

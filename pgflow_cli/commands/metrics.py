@@ -10,7 +10,7 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.filters import filter_options
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def metrics(
             f"{len(taken.queues):,} of {taken.known:,} queues, those whose jobs wait"
             " longest. More: pgflow queues list"
         )
-    if as_json or messages.chosen_format() == "json":
-        messages.write_document(measured.document(taken))
-    elif messages.is_machine():
-        messages.write(measured.records(taken), queues.METRICS_RECORDS)
+    if as_json or records.chosen_format() == "json":
+        records.write_document(measured.document(taken))
+    elif records.is_machine():
+        records.write(measured.records(taken), queues.METRICS_RECORDS)
     else:
-        messages.write(taken.queues, queues.METRICS, now=taken.now)
+        records.write(taken.queues, queues.METRICS, now=taken.now)

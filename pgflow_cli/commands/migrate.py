@@ -13,22 +13,23 @@ from pgflow_cli.cli.context import (
     pass_database,
     pass_repository,
 )
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import messages, records, reports
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.errors import TryLater
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database, Repository
 
 APPLIED = (
-    messages.Column("version", kind="number"),
-    messages.Column("name"),
+    Column("version", kind="number"),
+    Column("name"),
 )
 STATUS = (
     *APPLIED,
-    messages.Column("applied_at", "APPLIED", kind="time"),
-    messages.Column("drift"),
-    messages.Column("pending"),
-    messages.Column("applied_by", "BY", wide=True),
+    Column("applied_at", "APPLIED", kind="time"),
+    Column("drift"),
+    Column("pending"),
+    Column("applied_by", "BY", wide=True),
 )
 
 
@@ -97,7 +98,7 @@ def up(
         if check:
             migrations.check(repository)
         elif dry_run:
-            messages.write(migrations.list_pending(repository, target=target), APPLIED)
+            records.write(migrations.list_pending(repository, target=target), APPLIED)
             messages.say("dry run, nothing was changed")
         else:
             applied = migrations.migrate(
@@ -109,7 +110,7 @@ def up(
             )
             _make_partitions(repository)
             with reports.after(f"{len(applied)} versions were applied", "their list"):
-                messages.write(applied, APPLIED)
+                records.write(applied, APPLIED)
 
 
 @migrate.command("status")
@@ -124,7 +125,7 @@ def status(repository: Repository) -> None:
     """
     from pgflow_cli.maintenance import migrations
 
-    messages.write(migrations.list_status(repository), STATUS)
+    records.write(migrations.list_status(repository), STATUS)
 
 
 @migrate.command("sql")
@@ -144,7 +145,7 @@ def sql(after: int, up_to: int | None) -> None:
     """
     from pgflow_cli.maintenance import migrations
 
-    messages.write_text(migrations.script(after=after, up_to=up_to).splitlines())
+    records.write_text(migrations.script(after=after, up_to=up_to).splitlines())
 
 
 def _make_partitions(repository: Repository) -> None:

@@ -12,7 +12,8 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, watch_option
-from pgflow_cli.cli.output import messages, reports
+from pgflow_cli.cli.output import live, messages, records, reports, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Kind, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 
@@ -26,19 +27,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _COUNTED = 10_000
 POLICY = (
-    messages.Column("queue"),
-    messages.Column("max_in_flight", kind="number"),
-    messages.Column("max_attempts_per_minute", kind="number"),
-    messages.Column("throttle_delay_ms", "THROTTLE DELAY", kind="ms"),
-    messages.Column("max_payload_bytes", kind="number"),
-    messages.Column("max_enqueue_per_minute", kind="number"),
-    messages.Column("paused_until"),
-    messages.Column("paused_by"),
-    messages.Column("pause_note"),
+    Column("queue"),
+    Column("max_in_flight", kind="number"),
+    Column("max_attempts_per_minute", kind="number"),
+    Column("throttle_delay_ms", "THROTTLE DELAY", kind="ms"),
+    Column("max_payload_bytes", kind="number"),
+    Column("max_enqueue_per_minute", kind="number"),
+    Column("paused_until"),
+    Column("paused_by"),
+    Column("pause_note"),
 )
 BOUND = (
-    messages.Column("max_queues", kind="number"),
-    messages.Column("in_use", kind="number"),
+    Column("max_queues", kind="number"),
+    Column("in_use", kind="number"),
 )
 
 
@@ -98,7 +99,7 @@ def list_(
     from pgflow_cli.cli.views import queues as queue_views
     from pgflow_cli.inspection import queues as queue_report
 
-    columns = queue_views.RECORDS if messages.is_machine() else queue_views.LIST
+    columns = queue_views.RECORDS if records.is_machine() else queue_views.LIST
 
     def fetch() -> tuple[list[QueueStatus], str | None]:
         taken, last = queue_report.take_page(
@@ -107,9 +108,9 @@ def list_(
         return taken.queues, last
 
     if watch:
-        messages.watch(lambda: fetch()[0], columns, seconds=watch)
+        live.watch(lambda: fetch()[0], columns, seconds=watch)
     rows, last = fetch()
-    messages.write(rows, columns)
+    records.write(rows, columns)
     if last is not None:
         messages.hint(f"{len(rows):,} shown. Next page: --after {last}")
 
@@ -136,9 +137,9 @@ def show(repository: Repository, name: str, window: float) -> None:
     from pgflow_cli.inspection import queues as queue_report
 
     status = queue_report.take_one(repository, name, window=window)
-    for_programs = messages.is_machine()
+    for_programs = records.is_machine()
     columns = queue_views.RECORDS if for_programs else queue_views.SHOW
-    messages.write_record(status, columns)
+    records.write_record(status, columns)
     if status.arrivals_covered < window - 1:
         messages.hint(
             f"IN/s is of the last {status.arrivals_covered:.1f}s:"
@@ -255,7 +256,7 @@ def set_policy(
     with repository.transaction():
         before = repository.queues.read_policies([name]).get(name) or _no_policy(name)
     if change.dry_run:
-        messages.write_record({**asdict(before), **given}, POLICY)
+        records.write_record({**asdict(before), **given}, POLICY)
         changes.tell_dry_run()
         return
     if less := queue_operations.lowered(before, given):
@@ -264,7 +265,7 @@ def set_policy(
         change.confirm(f"change the policy of {name}")
     _, after = queue_operations.set_policy(repository, name, given, change.operator)
     with reports.after(f"the policy of {name} was changed", "what it is now"):
-        messages.write_record(after, POLICY)
+        records.write_record(after, POLICY)
 
 
 @queues.command("clear-policy")
@@ -319,9 +320,9 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
             change.confirm(f"raise max_queues to {most:,}")
         found = queue_operations.set_bound(repository, most, change.operator)
         with reports.after(f"max_queues is {most:,} now"):
-            messages.write_record(found, BOUND)
+            records.write_record(found, BOUND)
         return
-    messages.write_record(found, BOUND)
+    records.write_record(found, BOUND)
 
 
 @queues.command("purge")
@@ -367,7 +368,7 @@ def purge(
     messages.confirm_name(
         f"{word} {count:,} {status} jobs of {name}", name, given=confirm
     )
-    with messages.progress(f"purging {name}", count) as advance:
+    with terminal.progress(f"purging {name}", count) as advance:
         done, action = queue_operations.purge(
             repository,
             name,
@@ -379,7 +380,7 @@ def purge(
     past = "discarded" if status == "dlq" else "canceled"
     line = f"{past} {done:,} jobs (action {action})"
     with reports.after(line):
-        messages.write_text([line])
+        records.write_text([line])
 
 
 def _given(limits: dict[str, Any]) -> dict[str, int | None]:

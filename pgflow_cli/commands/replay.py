@@ -16,7 +16,8 @@ from pgflow_cli.cli.filters import (
     page_options,
     watch_option,
 )
-from pgflow_cli.cli.output import messages, reports, terminal
+from pgflow_cli.cli.output import live, messages, records, reports, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.views import replay as replay_view
 from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
@@ -25,38 +26,38 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 PLANS = (
-    messages.Column("plan_id", "PLAN", kind="id"),
-    messages.Column("state", kind="word"),
-    messages.Column("created_at", "BEGUN", kind="time"),
-    messages.Column("runner", "BY"),
-    messages.Column("selected", kind="number"),
-    messages.Column("created", kind="number"),
-    messages.Column("remaining", "TO DO", kind="number"),
-    messages.Column("skipped", kind="number", wide=True),
-    messages.Column("refused", kind="number", wide=True),
-    messages.Column("undone", kind="number", wide=True),
-    messages.Column("canary_state", "CANARY"),
+    Column("plan_id", "PLAN", kind="id"),
+    Column("state", kind="word"),
+    Column("created_at", "BEGUN", kind="time"),
+    Column("runner", "BY"),
+    Column("selected", kind="number"),
+    Column("created", kind="number"),
+    Column("remaining", "TO DO", kind="number"),
+    Column("skipped", kind="number", wide=True),
+    Column("refused", kind="number", wide=True),
+    Column("undone", kind="number", wide=True),
+    Column("canary_state", "CANARY"),
 )
 STATUS = (
     *PLANS,
-    messages.Column("waiting", kind="number"),
-    messages.Column("running", kind="number"),
-    messages.Column("succeeded", kind="number"),
-    messages.Column("failed", kind="number"),
-    messages.Column("canceled", kind="number"),
-    messages.Column("rate", kind="number"),
-    messages.Column("eta_seconds", "ETA", kind="seconds"),
-    messages.Column("canary", "CANARY JOBS", kind="number", wide=True),
-    messages.Column("to_queue", wide=True),
-    messages.Column("ended_at", "ENDED", kind="time", wide=True),
-    messages.Column("action_id", "ACTION", kind="number", wide=True),
+    Column("waiting", kind="number"),
+    Column("running", kind="number"),
+    Column("succeeded", kind="number"),
+    Column("failed", kind="number"),
+    Column("canceled", kind="number"),
+    Column("rate", kind="number"),
+    Column("eta_seconds", "ETA", kind="seconds"),
+    Column("canary", "CANARY JOBS", kind="number", wide=True),
+    Column("to_queue", wide=True),
+    Column("ended_at", "ENDED", kind="time", wide=True),
+    Column("action_id", "ACTION", kind="number", wide=True),
 )
 HAD_RUN = (
-    messages.Column("job_id", "ID", kind="id"),
-    messages.Column("replay_of_job_id", "REPLAY OF", kind="id"),
-    messages.Column("status"),
-    messages.Column("attempt_no", "ATTEMPTS", kind="number"),
-    messages.Column("last_error_code", "ERROR"),
+    Column("job_id", "ID", kind="id"),
+    Column("replay_of_job_id", "REPLAY OF", kind="id"),
+    Column("status"),
+    Column("attempt_no", "ATTEMPTS", kind="number"),
+    Column("last_error_code", "ERROR"),
 )
 
 
@@ -161,7 +162,7 @@ def list_(repository: Repository, page: Page) -> None:
         return repository.replays.list_replay_plans(limit=limit, after=after)
 
     rows, cursor = page.read(fetch, lambda plan: plan.position)
-    messages.write(rows, PLANS, cursor=cursor)
+    records.write(rows, PLANS, cursor=cursor)
     if cursor:
         messages.hint(f"There are more. Next page: --cursor {token(cursor)}")
 
@@ -191,10 +192,10 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
             progress = next(following, None)
             return None if progress is None else [progress]
 
-        messages.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
-        if messages.is_machine() or not terminal.is_terminal(sys.stdout):
+        live.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
+        if records.is_machine() or not terminal.is_terminal(sys.stdout):
             return
-    messages.write_record(replays.find(repository, plan_id), STATUS)
+    records.write_record(replays.find(repository, plan_id), STATUS)
 
 
 @replay.command("stop")
@@ -271,7 +272,7 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
         )
         return
     change.confirm(f"Cancel {found.waiting:,} waiting jobs", count=found.waiting)
-    with messages.progress("undo", total=found.created) as advance:
+    with terminal.progress("undo", total=found.created) as advance:
         done = replays.undo(
             repository, plan_id, operator=change.operator, advance=advance
         )
@@ -281,5 +282,5 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
         f"(plan {plan_id}, action {done.action_id})"
     )
     with reports.after(line, "the jobs that had run"):
-        messages.write(had_run, HAD_RUN)
+        records.write(had_run, HAD_RUN)
     messages.say(line)

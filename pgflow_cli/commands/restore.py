@@ -12,7 +12,7 @@ import click
 from pgflow_cli.cli import changes, context, settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import command
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records, terminal
 
 if TYPE_CHECKING:
     from pgflow_cli.backups.restore import Source, Target
@@ -62,7 +62,7 @@ def restore(file: str, change: Change, **options: Any) -> None:
     from pgflow_cli.backups import restore as restoring
 
     path = None if file == "-" else Path(file)
-    with messages.progress("comparing checksums", _size(path)) as advance:
+    with terminal.progress("comparing checksums", _size(path)) as advance:
         stdin = cast(BufferedReader, sys.stdin.buffer)
         source = restoring.inspect_source(path, stdin, advance)
     if options["only_list"]:
@@ -127,7 +127,7 @@ def _list(source: Source, options: dict[str, Any]) -> None:
     found = restoring.find_clients(
         source, pg_dump=options["pg_dump"], pg_bin=_folder(options)
     )
-    messages.write_text(source.dump.contents(found))
+    records.write_text(source.dump.contents(found))
 
 
 def _preview(source: Source, database: Database, target: Target) -> None:

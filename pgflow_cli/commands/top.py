@@ -11,7 +11,7 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.filters import filter_options
-from pgflow_cli.cli.output import messages, terminal
+from pgflow_cli.cli.output import records, terminal
 
 if TYPE_CHECKING:
     from pgflow_cli.cli.views.top import Look
@@ -57,14 +57,14 @@ def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) 
     def look() -> Look:
         return top_view.Look(queue_report.take(repository, chosen), name)
 
-    interactive = terminal.is_terminal(sys.stdout) and not messages.is_machine()
+    interactive = terminal.is_terminal(sys.stdout) and not records.is_machine()
     if interactive and not once:
         with terminal.fullscreen() as screen:
             top_view.Dashboard(look, interval=interval, sort=sort).run(screen)
-    elif messages.is_machine():
-        messages.write(look().census.queues, queues.RECORDS)
+    elif records.is_machine():
+        records.write(look().census.queues, queues.RECORDS)
     else:
         width = terminal.width() if interactive else None
         plain = terminal.knows_ascii_only(sys.stdout)
         shown = top_view.lines(look(), sort=sort, width=width, ascii_only=plain)
-        messages.write_text(line.text for line in shown)
+        records.write_text(line.text for line in shown)

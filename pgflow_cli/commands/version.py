@@ -7,18 +7,19 @@ from importlib.metadata import version as version_of
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, open_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.errors import PgflowError
 
 COLUMNS = (
-    messages.Column("pgflow"),
-    messages.Column("schema_expected"),
-    messages.Column("schema_found"),
-    messages.Column("server"),
-    messages.Column("python"),
-    messages.Column("psycopg"),
-    messages.Column("click"),
-    messages.Column("pg_dump"),
+    Column("pgflow"),
+    Column("schema_expected"),
+    Column("schema_found"),
+    Column("server"),
+    Column("python"),
+    Column("psycopg"),
+    Column("click"),
+    Column("pg_dump"),
 )
 
 
@@ -47,7 +48,7 @@ def version() -> None:
         "click": version_of("click"),
         "pg_dump": _of_pg_dump(number),
     }
-    messages.write_record(versions, COLUMNS)
+    records.write_record(versions, COLUMNS)
 
 
 def _of_the_database() -> tuple[int | None, str | None, int | None]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgflow_cli.cli import servers, settings
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
 from pgflow_cli.errors import ConfigurationError
 
@@ -125,12 +126,12 @@ _PASSED_ON = (
 )
 
 HANDLER_COLUMNS = (
-    messages.Column("job_type", "TYPE"),
-    messages.Column("kind", "RUNS AS"),
-    messages.Column("queue"),
-    messages.Column("timeout", kind="seconds"),
-    messages.Column("concurrency", "LIMIT", kind="number"),
-    messages.Column("max_attempts", "ATTEMPTS", kind="number"),
+    Column("job_type", "TYPE"),
+    Column("kind", "RUNS AS"),
+    Column("queue"),
+    Column("timeout", kind="seconds"),
+    Column("concurrency", "LIMIT", kind="number"),
+    Column("max_attempts", "ATTEMPTS", kind="number"),
 )
 
 
@@ -148,7 +149,7 @@ def _check(plan: WorkerOptions) -> None:
         exec_specs=plan.exec_specs,
         simulate=plan.simulate,
     )
-    messages.write(list(app.handlers.values()), HANDLER_COLUMNS)
+    records.write(list(app.handlers.values()), HANDLER_COLUMNS)
     queues = "every queue" if plan.queues is None else ", ".join(plan.queues)
     messages.hint(
         f"Queues: {queues}; {plan.processes} x {plan.concurrency} slots,"

@@ -10,7 +10,8 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import watch_option
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, messages, records
+from pgflow_cli.cli.output.cells import Column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Repository
 
 PROCESSES = (
-    messages.Column("worker_id", "ID", kind="id"),
-    messages.Column("name"),
-    messages.Column("state"),
-    messages.Column("slots_in_use", "SLOTS"),
-    messages.Column("served", "QUEUES"),
-    messages.Column("handlers", kind="number"),
-    messages.Column("code_version", "VERSION"),
-    messages.Column("last_heartbeat", "HEARD", kind="time"),
-    messages.Column("last_leased_at", "LEASED", kind="time", wide=True),
-    messages.Column("held_jobs", "HELD", kind="number", wide=True),
-    messages.Column("host", wide=True),
-    messages.Column("pid", wide=True),
-    messages.Column("started_at", "STARTED", kind="time", wide=True),
-    messages.Column("lease_seconds", "LEASE", kind="seconds", wide=True),
-    messages.Column("queues", "QUEUE NAMES", kind="json", wide=True),
-    messages.Column("job_types", kind="json", wide=True),
-    messages.Column("supervisor_id", wide=True),
+    Column("worker_id", "ID", kind="id"),
+    Column("name"),
+    Column("state"),
+    Column("slots_in_use", "SLOTS"),
+    Column("served", "QUEUES"),
+    Column("handlers", kind="number"),
+    Column("code_version", "VERSION"),
+    Column("last_heartbeat", "HEARD", kind="time"),
+    Column("last_leased_at", "LEASED", kind="time", wide=True),
+    Column("held_jobs", "HELD", kind="number", wide=True),
+    Column("host", wide=True),
+    Column("pid", wide=True),
+    Column("started_at", "STARTED", kind="time", wide=True),
+    Column("lease_seconds", "LEASE", kind="seconds", wide=True),
+    Column("queues", "QUEUE NAMES", kind="json", wide=True),
+    Column("job_types", kind="json", wide=True),
+    Column("supervisor_id", wide=True),
 )
 
 
@@ -71,10 +72,8 @@ def list_(repository: Repository, watch: float | None) -> None:
       pgflow workers list -o wide --watch
     """
     if watch:
-        messages.watch(
-            repository.workers.list_worker_processes, PROCESSES, seconds=watch
-        )
-    messages.write(repository.workers.list_worker_processes(), PROCESSES)
+        live.watch(repository.workers.list_worker_processes, PROCESSES, seconds=watch)
+    records.write(repository.workers.list_worker_processes(), PROCESSES)
 
 
 @workers.command("quiet")
@@ -134,7 +133,7 @@ def _tell(
 
     chosen = worker_operations.find(repository, worker)
     if change.dry_run:
-        messages.write(chosen, PROCESSES)
+        records.write(chosen, PROCESSES)
         changes.tell_dry_run()
         return
     change.confirm(f"have {len(chosen)} processes of {worker} {what}")
@@ -158,7 +157,7 @@ def forget(repository: Repository, worker: str, change: Change) -> None:
     chosen = worker_operations.find(repository, worker)
     worker_operations.require_silent(chosen)
     if change.dry_run:
-        messages.write(chosen, PROCESSES)
+        records.write(chosen, PROCESSES)
         changes.tell_dry_run()
         return
     change.confirm(f"forget {len(chosen)} processes of {worker}")

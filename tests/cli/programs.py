@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from pgflow_cli.cli import program as cli
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database, pass_repository
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.program import Program
 from pgflow_cli.cli.settings.option import Session, Setting
 
@@ -64,7 +65,7 @@ def raising(error: BaseException) -> click.Command:
 
 
 def writing(
-    rows: Sequence[Any], columns: Sequence[messages.Column], **more: Any
+    rows: Sequence[Any], columns: Sequence[Column], **more: Any
 ) -> click.Command:
     """Make a command that writes rows."""
 
@@ -72,7 +73,7 @@ def writing(
     @settings.list_options
     def list_() -> None:
         """Write rows."""
-        messages.write(iter(rows), columns, **more)
+        records.write(iter(rows), columns, **more)
 
     return list_
 

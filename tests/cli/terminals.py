@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 PREAMBLE = """
 import sys
-from pgflow_cli.cli.output import messages as output
+from pgflow_cli.cli.output import live, messages, records, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.program import Program
 from pgflow_cli.cli.context import command

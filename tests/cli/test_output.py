@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, messages, records, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.errors import NotFound
 from tests.cli.programs import calling, run, writing
 
@@ -35,13 +36,13 @@ class Dead:
 
 
 COLUMNS = (
-    messages.Column("job_id", "ID", kind="id"),
-    messages.Column("queue"),
-    messages.Column("attempts", kind="number"),
-    messages.Column("died_at", "DIED", kind="time"),
-    messages.Column("took_ms", "TOOK", kind="ms"),
-    messages.Column("message"),
-    messages.Column("meta", kind="json", wide=True),
+    Column("job_id", "ID", kind="id"),
+    Column("queue"),
+    Column("attempts", kind="number"),
+    Column("died_at", "DIED", kind="time"),
+    Column("took_ms", "TOOK", kind="ms"),
+    Column("message"),
+    Column("meta", kind="json", wide=True),
 )
 ROWS = (
     Dead(ID, "emails", 1200, DIED, 12.5, "refused", {"a": [1]}),
@@ -181,14 +182,14 @@ def test_times_are_written_as_asked(choice: str, expected: str) -> None:
 
 
 def test_ids_of_what_has_none_are_refused() -> None:
-    command = writing([{"a": 1}], [messages.Column("a")])
+    command = writing([{"a": 1}], [Column("a")])
     result = run("list", "-o", "ids", commands=[command])
     assert result.exit_code == 2
 
 
 def test_rows_may_be_mappings_and_values_of_any_kind() -> None:
     rows = [{"a": Decimal("1.50"), "b": True, "c": timedelta(seconds=90), "d": (1, 2)}]
-    columns = [messages.Column(name) for name in "abcd"]
+    columns = [Column(name) for name in "abcd"]
     result = run("list", "-o", "csv", commands=[writing(rows, columns)])
     assert result.stdout == 'a,b,c,d\n1.50,true,90.0,"[1, 2]"\n'
 
@@ -196,7 +197,7 @@ def test_rows_may_be_mappings_and_values_of_any_kind() -> None:
 anything = st.text(st.characters(exclude_categories=()), max_size=30)
 
 
-@pytest.mark.parametrize("form", messages.FORMATS)
+@pytest.mark.parametrize("form", records.FORMATS)
 @hypothesis_settings(
     max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -224,7 +225,7 @@ def test_a_row_stays_on_its_line(text: str) -> None:
 
 
 def test_one_object_is_lines_of_its_fields_or_the_object_itself() -> None:
-    command = calling(lambda: messages.write_record(ROWS[0], COLUMNS))
+    command = calling(lambda: records.write_record(ROWS[0], COLUMNS))
     lines = run("call", commands=[command]).stdout.splitlines()
     assert lines[0] == f"ID        {ID}"
     assert lines[1] == "QUEUE     emails"
@@ -236,7 +237,7 @@ def test_one_object_is_lines_of_its_fields_or_the_object_itself() -> None:
 
 
 def test_a_screen_of_text_is_neutral() -> None:
-    command = calling(lambda: messages.write_text(["a\x1b[31m", "b\nc"]))
+    command = calling(lambda: records.write_text(["a\x1b[31m", "b\nc"]))
     assert run("call", commands=[command]).stdout == "a\\x1b[31m\nb\\nc\n"
 
 
@@ -280,7 +281,7 @@ def test_something_severe_needs_the_name(given_name: str | None, code: int) -> N
 
 def test_a_bar_is_silent_where_no_terminal_is() -> None:
     def count() -> None:
-        with messages.progress("enqueue", total=3) as advance:
+        with terminal.progress("enqueue", total=3) as advance:
             advance(3)
 
     assert run("call", commands=[calling(count)]).output == ""
@@ -288,7 +289,7 @@ def test_a_bar_is_silent_where_no_terminal_is() -> None:
 
 def test_a_live_table_leaves_its_last_state_where_no_terminal_is() -> None:
     def watch() -> None:
-        with messages.live([messages.Column("n", kind="number")]) as show:
+        with live.live([Column("n", kind="number")]) as show:
             show([{"n": 1}])
             show([{"n": 2}])
 
@@ -297,7 +298,7 @@ def test_a_live_table_leaves_its_last_state_where_no_terminal_is() -> None:
 
 def test_an_error_after_rows_leaves_the_rows() -> None:
     def half() -> None:
-        messages.write([{"a": 1}], [messages.Column("a")])
+        records.write([{"a": 1}], [Column("a")])
         raise NotFound("the rest is gone")
 
     result = run("call", "-o", "jsonl", commands=[calling(half)])

@@ -15,10 +15,10 @@ from tests.cli.terminals import on_a_terminal, program
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
 
 ROW = '{"job_id": "01a2081d-307c-7b77-8a50-0f6c9c41e07b", "message": "x" * 200}'
-COLUMNS = '[output.Column("job_id", "ID", kind="id"), output.Column("message")]'
-TABLE = program(f"output.write([{ROW}], {COLUMNS})")
-MANY = program(f"output.write([{ROW}] * 100, {COLUMNS})")
-WORDS = program('output.warn("odd … thing")')
+COLUMNS = '[Column("job_id", "ID", kind="id"), Column("message")]'
+TABLE = program(f"records.write([{ROW}], {COLUMNS})")
+MANY = program(f"records.write([{ROW}] * 100, {COLUMNS})")
+WORDS = program('messages.warn("odd … thing")')
 
 
 @pytest.mark.parametrize("width", [80, 40, 20])
@@ -117,7 +117,7 @@ def test_a_pager_that_is_not_there_is_done_without() -> None:
 
 
 def test_a_pager_that_quits_early_is_no_error() -> None:
-    lots = program(f"output.write([{ROW}] * 5000, {COLUMNS})")
+    lots = program(f"records.write([{ROW}] * 5000, {COLUMNS})")
     seen = on_a_terminal(lots, variables={"PGFLOW_PAGER": "head -1"})
     assert seen.code == 0
     assert "Error" not in seen.text
@@ -125,7 +125,7 @@ def test_a_pager_that_quits_early_is_no_error() -> None:
 
 def test_a_pipe_that_closes_early_is_silent() -> None:
     for form in ("plain", "json", "jsonl", "csv", "ids"):
-        lots = program(f"output.write([{ROW}] * 5000, {COLUMNS})")
+        lots = program(f"records.write([{ROW}] * 5000, {COLUMNS})")
         with subprocess.Popen(
             [*lots, "-o", form], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
@@ -248,7 +248,7 @@ def test_a_terminal_without_unicode_gets_ascii(locale: str) -> None:
 
 
 def test_a_stream_that_cannot_carry_a_character_shows_its_code() -> None:
-    words = program('output.write([{"a": "naïve ∞"}], [output.Column("a")])')
+    words = program('records.write([{"a": "naïve ∞"}], [Column("a")])')
     result = subprocess.run(
         words,
         env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"},
@@ -258,9 +258,9 @@ def test_a_stream_that_cannot_carry_a_character_shows_its_code() -> None:
     assert b"\\u221e" in result.stdout
 
 
-CONFIRM = program('output.confirm("replay 14 jobs", yes=False)\nprint("went on")')
+CONFIRM = program('messages.confirm("replay 14 jobs", yes=False)\nprint("went on")')
 SEVERE = program(
-    'output.confirm_name("purge emails", "emails", given=None)\nprint("went on")'
+    'messages.confirm_name("purge emails", "emails", given=None)\nprint("went on")'
 )
 
 
@@ -295,7 +295,7 @@ def test_a_bar_appears_on_a_terminal_once_it_is_worth_it() -> None:
         "import itertools\n"
         "from pgflow_cli.cli.output import terminal\n"
         "terminal.time.monotonic = itertools.count(0, {step}).__next__\n"
-        'with output.progress("enqueue", total=30) as advance:\n'
+        'with terminal.progress("enqueue", total=30) as advance:\n'
         "    for _ in range(3): advance(10)"
     )
     slow = [word.replace("{step}", "0.4") for word in patient]
@@ -307,7 +307,7 @@ def test_a_bar_appears_on_a_terminal_once_it_is_worth_it() -> None:
 
 def test_a_live_table_is_redrawn_in_place() -> None:
     words = program(
-        'with output.live([output.Column("n", kind="number")]) as show:\n'
+        'with live.live([Column("n", kind="number")]) as show:\n'
         '    show([{"n": 1}])\n'
         '    show([{"n": 2}])'
     )

@@ -299,3 +299,8 @@ class _Bar:
             self._label, total=self._total, completed=self._done
         )
         self._shown.start()
+
+
+def for_reader(stream: Any) -> Callable[[str], str]:
+    """Return what turns a text into one that a stream can carry."""
+    return safe_text.ascii_only if knows_ascii_only(stream) else str

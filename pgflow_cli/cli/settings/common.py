@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import records
 from pgflow_cli.cli.settings.option import DAY, flag, stack
 from pgflow_cli.cli.settings.types import QUEUE, Choice, Duration, Number
 
@@ -56,7 +56,7 @@ GLOBAL = (
         "-o",
         "--output",
         help="How rows are written.",
-        kind=Choice(messages.FORMATS),
+        kind=Choice(records.FORMATS),
         is_global=True,
         show_default="table on a terminal, plain elsewhere",
     ),
@@ -71,7 +71,7 @@ GLOBAL = (
     flag(
         "--time",
         help="How times are written.",
-        kind=Choice(messages.TIMES),
+        kind=Choice(records.TIMES),
         is_global=True,
         show_default="relative on a terminal, iso elsewhere",
     ),

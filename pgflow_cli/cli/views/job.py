@@ -11,7 +11,8 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.filters import watch_option
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import live, messages, records
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Kind
 from pgflow_cli.formats import times
 
@@ -67,7 +68,7 @@ class Question:
     def shown(self) -> int | None:
         """How many attempts to tell; None: all, as programs want them."""
         if self.attempts is None:
-            return None if messages.is_machine() else _FEW
+            return None if records.is_machine() else _FEW
         return self.attempts or None
 
 
@@ -165,18 +166,18 @@ def _bundle(
 
 
 STORY = (
-    messages.Column("at", "TIME (UTC)", kind="time"),
-    messages.Column("after", kind="seconds"),
-    messages.Column("event"),
-    messages.Column("worker_id", "WORKER"),
-    messages.Column("took_ms", "TOOK", kind="ms"),
-    messages.Column("detail"),
-    messages.Column("kind", wide=True),
+    Column("at", "TIME (UTC)", kind="time"),
+    Column("after", kind="seconds"),
+    Column("event"),
+    Column("worker_id", "WORKER"),
+    Column("took_ms", "TOOK", kind="ms"),
+    Column("detail"),
+    Column("kind", wide=True),
 )
 RECORD = (
-    messages.Column("job_id", kind="id"),
+    Column("job_id", kind="id"),
     *(
-        messages.Column(name)
+        Column(name)
         for name in (
             "status", "queue", "job_type", "verdict", "summary", "attempts",
             "failed_attempts", "max_attempts", "next_run_at", "last_error",
@@ -187,9 +188,9 @@ RECORD = (
     ),
 )  # fmt: skip
 TIMELINE = (
-    messages.Column("job_id", kind="id"),
+    Column("job_id", kind="id"),
     *(
-        messages.Column(name)
+        Column(name)
         for name in (
             "status", "queue", "job_type", "run_at", "next_run_at", "last_worker_id",
             "last_error", "attempts", "story",
@@ -217,13 +218,13 @@ def show(
 
 def present(explained: Explanation, wish: Wish) -> None:
     """Write what is wished for in the format that was asked for."""
-    form = messages.chosen_format()
+    form = records.chosen_format()
     if wish.timeline and form not in ("json", "ids", "table"):
-        messages.write(_rows(explained), STORY)
-    elif messages.is_machine():
-        messages.write_record(*_object(explained, wish))
+        records.write(_rows(explained), STORY)
+    elif records.is_machine():
+        records.write_record(*_object(explained, wish))
     else:
-        messages.write_text(_screen(explained, wish))
+        records.write_text(_screen(explained, wish))
 
 
 def follow(
@@ -234,14 +235,14 @@ def follow(
     On a terminal in place, and in the end once more to stay; elsewhere as jsonl.
     """
     seen = _seen(look, seconds)
-    if messages.width() is None or messages.is_machine():
+    if records.width() is None or records.is_machine():
         for explained in seen:
-            messages.write_line(*_object(explained, wish))
+            records.write_line(*_object(explained, wish))
         return explained
-    with messages.watch_text() as draw:
+    with live.watch_text() as draw:
         for explained in seen:
             draw(_screen(explained, wish))
-    messages.write_text(_screen(explained, wish))
+    records.write_text(_screen(explained, wish))
     return explained
 
 
@@ -257,7 +258,7 @@ def _seen(look: Callable[[], Explanation], seconds: float) -> Iterator[Explanati
 def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
     from pgflow_cli.cli.views import explanation
 
-    width = messages.width()
+    width = records.width()
     if wish.timeline:
         return [
             *explanation.headline(explained, width),
@@ -274,7 +275,7 @@ def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
 
 def _object(
     explained: Explanation, wish: Wish
-) -> tuple[dict[str, Any], tuple[messages.Column, ...]]:
+) -> tuple[dict[str, Any], tuple[Column, ...]]:
     from pgflow_cli.inspection.explanation import document
 
     if wish.timeline:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output.cells import Column
 
 COLUMNS = (
-    messages.Column("id", "ID", kind="id"),
-    messages.Column("status"),
-    messages.Column("queue"),
-    messages.Column("job_type", "TYPE"),
-    messages.Column("attempt_no", "ATTEMPT", kind="number"),
-    messages.Column("updated_at", "SINCE", kind="time"),
-    messages.Column("run_at", "RUN AT", kind="time"),
-    messages.Column("last_error_code", "ERROR"),
-    messages.Column("worker_id", "WORKER", wide=True),
-    messages.Column("lease_expires_at", "LEASE ENDS", kind="time", wide=True),
-    messages.Column("created_at", "ENQUEUED", kind="time", wide=True),
-    messages.Column("priority", kind="number", wide=True),
-    messages.Column("max_attempts", "MAX", kind="number", wide=True),
-    messages.Column("dlq_reason_code", "REASON", wide=True),
-    messages.Column("last_error_message", "MESSAGE", wide=True),
-    messages.Column("fingerprint", wide=True),
-    messages.Column("dlq_at", "DIED", kind="time", wide=True),
-    messages.Column("resolved_at", "RESOLVED", kind="time", wide=True),
-    messages.Column("replay_of_job_id", "REPLAY OF", kind="id", wide=True),
-    messages.Column("short_id", wide=True),
+    Column("id", "ID", kind="id"),
+    Column("status"),
+    Column("queue"),
+    Column("job_type", "TYPE"),
+    Column("attempt_no", "ATTEMPT", kind="number"),
+    Column("updated_at", "SINCE", kind="time"),
+    Column("run_at", "RUN AT", kind="time"),
+    Column("last_error_code", "ERROR"),
+    Column("worker_id", "WORKER", wide=True),
+    Column("lease_expires_at", "LEASE ENDS", kind="time", wide=True),
+    Column("created_at", "ENQUEUED", kind="time", wide=True),
+    Column("priority", kind="number", wide=True),
+    Column("max_attempts", "MAX", kind="number", wide=True),
+    Column("dlq_reason_code", "REASON", wide=True),
+    Column("last_error_message", "MESSAGE", wide=True),
+    Column("fingerprint", wide=True),
+    Column("dlq_at", "DIED", kind="time", wide=True),
+    Column("resolved_at", "RESOLVED", kind="time", wide=True),
+    Column("replay_of_job_id", "REPLAY OF", kind="id", wide=True),
+    Column("short_id", wide=True),
 )
 _OTHER_WAY = {"status", "run_at", "worker_id", "lease_expires_at"}
 # Of running jobs: who runs them matters, when they were to run no more.
@@ -36,34 +36,34 @@ RUNNING = tuple(
 )
 WHOLE = (
     *COLUMNS,
-    messages.Column("meta", kind="json"),
-    messages.Column("payload_json", "PAYLOAD", kind="json"),
+    Column("meta", kind="json"),
+    Column("payload_json", "PAYLOAD", kind="json"),
 )
 ENDED = (
-    messages.Column("finished_at", "ENDED", kind="time"),
-    messages.Column("job_id", "JOB", kind="id"),
-    messages.Column("queue"),
-    messages.Column("job_type", "TYPE"),
-    messages.Column("attempt_no", "NO", kind="number"),
-    messages.Column("status"),
-    messages.Column("latency_ms", "TOOK", kind="ms"),
-    messages.Column("error_code", "ERROR"),
-    messages.Column("worker_id", "WORKER", wide=True),
-    messages.Column("error_message", "MESSAGE", wide=True),
-    messages.Column("code_version", "VERSION", wide=True),
-    messages.Column("started_at", "STARTED", kind="time", wide=True),
+    Column("finished_at", "ENDED", kind="time"),
+    Column("job_id", "JOB", kind="id"),
+    Column("queue"),
+    Column("job_type", "TYPE"),
+    Column("attempt_no", "NO", kind="number"),
+    Column("status"),
+    Column("latency_ms", "TOOK", kind="ms"),
+    Column("error_code", "ERROR"),
+    Column("worker_id", "WORKER", wide=True),
+    Column("error_message", "MESSAGE", wide=True),
+    Column("code_version", "VERSION", wide=True),
+    Column("started_at", "STARTED", kind="time", wide=True),
 )
 OUTCOMES = (
-    messages.Column("job_id", "JOB", kind="id"),
-    messages.Column("status"),
-    messages.Column("error_code", "ERROR"),
+    Column("job_id", "JOB", kind="id"),
+    Column("status"),
+    Column("error_code", "ERROR"),
 )
 SELECTED = (
-    messages.Column("queue"),
-    messages.Column("job_type", "TYPE"),
-    messages.Column("status"),
-    messages.Column("jobs", kind="number"),
-    messages.Column("oldest", kind="time"),
-    messages.Column("newest", kind="time"),
+    Column("queue"),
+    Column("job_type", "TYPE"),
+    Column("status"),
+    Column("jobs", kind="number"),
+    Column("oldest", kind="time"),
+    Column("newest", kind="time"),
 )
-CHANGED = (messages.Column("job_id", kind="id"),)
+CHANGED = (Column("job_id", kind="id"),)

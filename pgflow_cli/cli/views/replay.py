@@ -11,7 +11,8 @@ import click
 
 from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.changes import Change
-from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.output import messages, records, terminal
+from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Rate
 from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayOptions
@@ -28,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _COMPLAINTS = 20
 _SAFER = 5  # jobs of the canary that is proposed
 PREVIEW = tuple(
-    messages.Column(name)
+    Column(name)
     for name in (
         "selected", "skipped", "failed", "types", "checks", "eta_seconds", "run",
     )
@@ -154,10 +155,10 @@ def preview(
         for line in told:
             (messages.warn if change.yes else messages.say)(line)
         return False
-    if messages.is_machine():
+    if records.is_machine():
         messages.say("DRY RUN, nothing changed.")
         command = changes.command_line(run=True)
-        messages.write_record({**replay_preview.record(facts), "run": command}, PREVIEW)
+        records.write_record({**replay_preview.record(facts), "run": command}, PREVIEW)
         return True
     changes.tell_dry_run(replay_preview.lines(facts))
     if count > _SAFER and not options.canary:
@@ -179,7 +180,7 @@ def drive(
         messages.say(f"plan {plan.plan_id}: waiting for a canary of {plan.canary} jobs")
     with (
         _half_way(plan.plan_id),
-        messages.progress("replay", total=plan.remaining) as advance,
+        terminal.progress("replay", total=plan.remaining) as advance,
     ):
         outcome = replays.run(repository, plan, report=_Reporter(advance))
     code = tell(sought, outcome.plan)
@@ -277,7 +278,7 @@ def _follow(repository: Repository, plan_id: int) -> int:
 
     ended = 0
     progress = replays.find(repository, plan_id)
-    with messages.progress("wait", total=progress.created) as advance:
+    with terminal.progress("wait", total=progress.created) as advance:
         for progress in replays.follow(repository, plan_id):
             now = progress.created - progress.waiting - progress.running
             advance(now - ended)
