@@ -8,13 +8,11 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A job that will not run again by itself, under the names of the API.
+class _Dead:
+    """What every list says of a dead letter, under the names of the API.
 
     What belongs to the job itself is None where the job is gone already.
     """
-
-    status: ClassVar[str] = "dlq"
 
     id: str
     queue: str
@@ -31,11 +29,24 @@ class DeadLetter:
     priority: int | None
     run_at: datetime | None
     created_at: datetime | None
+    replay_of_job_id: str | None
+
+    @property
+    def position(self) -> tuple[datetime, str]:
+        """Return where it stands in a list."""
+        return self.dlq_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(_Dead):
+    """A job that will not run again by itself."""
+
+    status: ClassVar[str] = "dlq"
+
     updated_at: datetime
     resolved_at: datetime | None
     resolution: str | None
     replay_job_id: str | None
-    replay_of_job_id: str | None
     worker_id: str | None
 
     @property
@@ -48,11 +59,6 @@ class DeadLetter:
         """Return how much of its attempts it has spent."""
         of = "" if self.max_attempts is None else f"/{self.max_attempts}"
         return f"{self.failed_attempts}{of}"
-
-    @property
-    def position(self) -> tuple[datetime, str]:
-        """Return where it stands in a list."""
-        return self.dlq_at, self.id
 
     @property
     def lease_expires_at(self) -> datetime | None:
@@ -98,35 +104,14 @@ class DeadLetterCount:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedLetter:
-    """A dead letter with all that is needed to make its job anew.
+class ExportedLetter(_Dead):
+    """A dead letter with all that is needed to make its job once more.
 
     `meta` and `payload` are JSON text, None if the job is gone.
     """
 
-    id: str
-    queue: str
-    job_type: str
-    dlq_at: datetime
-    failed_attempts: int
-    attempt_no: int
-    max_attempts: int | None
-    dlq_reason_code: str
-    last_error_code: str | None
-    last_error_message: str | None
-    fingerprint: str | None
-    code_version: str | None
-    priority: int | None
-    run_at: datetime | None
-    created_at: datetime | None
-    replay_of_job_id: str | None
     meta: str | None
     payload: str | None
-
-    @property
-    def position(self) -> tuple[datetime, str]:
-        """Return where it stands in the export."""
-        return self.dlq_at, self.id
 
 
 @dataclass(frozen=True, slots=True)

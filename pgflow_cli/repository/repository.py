@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_cli.repository.archive import Archive
 from pgflow_cli.repository.audit import AuditTrail
 from pgflow_cli.repository.backups import Backups
+from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.database import Database
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import psycopg
 
 
-class Repository:
+class Repository(Statements):
     """Every statement of pgflow over one connection, which opens at the first call.
 
     `repository.leases.beat()` is sql/queries/leases/beat.sql. Not for several threads
@@ -40,7 +40,7 @@ class Repository:
     """
 
     def __init__(self, link: Link) -> None:
-        self.link = link
+        super().__init__(link)
         self.archive = Archive(link)
         self.audit = AuditTrail(link)
         self.backups = Backups(link)
@@ -71,16 +71,3 @@ class Repository:
     def over(cls, connection: psycopg.Connection[Any]) -> Self:
         """Return a repository over a caller's own connection, in its transaction."""
         return cls(BorrowedLink(connection))
-
-    @property
-    def database(self) -> Database:
-        """Where the statements go."""
-        return self.link.database
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Run the block's statements in one transaction."""
-        return self.link.transaction()
-
-    def close(self) -> None:
-        """Close the connection; the next statement opens another."""
-        self.link.close()

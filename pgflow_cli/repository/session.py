@@ -105,17 +105,9 @@ _TRANSACTIONS = frozenset(
     }
 )
 
-HONOURED: Mapping[str, str] = {
-    "synchronous_commit": "how much of what was acknowledged a crash may lose",
-    "statement_timeout": "how long a statement may take",
-    "lock_timeout": "how long a statement may wait for a lock",
-    "idle_in_transaction_session_timeout": "how long a transaction may stand idle",
-    "idle_session_timeout": "how long a connection may stand idle: the next is opened",
-    "default_tablespace": "where a migration's tables lie",
-    "role": "who owns what a migration makes",
-    "work_mem": "memory of a sort, like every size and cost",
-    "lc_messages": "the language of errors: decisions are made by their codes",
-}
+# Left to operators, and said in RUNBOOK: synchronous_commit, the timeouts,
+# default_tablespace, role, sizes and costs such as work_mem, lc_messages (what an error
+# means is read from its code).
 
 
 def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:

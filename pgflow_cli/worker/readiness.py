@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -14,7 +15,8 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.operations import fence
 from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry import logs
-from pgflow_cli.worker.supervisor import log
+
+log = logging.getLogger("pgflow.supervisor")
 
 FIRST_CALL = 30.0  # seconds for a statement while no lease depends on it
 

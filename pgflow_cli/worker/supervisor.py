@@ -277,16 +277,7 @@ class Supervisor:
         code = child.process.exitcode
         if not child.ready:
             if self._ending_at is None:
-                log.error(
-                    "%s ended before it was ready: %s",
-                    child.name,
-                    cause(code),
-                    extra={
-                        "event": "process_died",
-                        "worker_id": child.name,
-                        "exit_code": code,
-                    },
-                )
+                _tell_died(child, f"{child.name} ended before it was ready")
             self._places.postpone(child, ending=self._ending_at is not None)
             return
         killed = self._released_at is not None
@@ -295,16 +286,7 @@ class Supervisor:
                 child, "released", "the worker was stopped before the job ended"
             )
         else:
-            log.error(
-                "worker process %s ended: %s",
-                child.name,
-                cause(code),
-                extra={
-                    "event": "process_died",
-                    "worker_id": child.name,
-                    "exit_code": code,
-                },
-            )
+            _tell_died(child, f"worker process {child.name} ended")
             self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
             self._free_lock()
             self._places.postpone(child, ending=self._ending_at is not None)
@@ -478,3 +460,13 @@ class Supervisor:
             duty.stop()
         for thread in threads:
             thread.join(self.plan.lease_seconds / 3 + 1)
+
+
+def _tell_died(child: Child, what: str) -> None:
+    code = child.process.exitcode
+    log.error(
+        "%s: %s",
+        what,
+        cause(code),
+        extra={"event": "process_died", "worker_id": child.name, "exit_code": code},
+    )
