@@ -26,8 +26,8 @@ from pgflow_cli import (
 )
 from pgflow_cli.repository import enqueue
 from pgflow_cli.repository.enqueue import BorrowedLink
-from tests.support.jobs import audit
-from tests.support.servers import Database
+
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
 Connection = psycopg.Connection[Any]
 TWO = [{"job_type": "a"}, {"job_type": "b", "payload": [1]}]
@@ -35,18 +35,6 @@ TWO = [{"job_type": "a"}, {"job_type": "b", "payload": [1]}]
 
 def several(count: int) -> list[dict[str, str]]:
     return [{"job_type": "a"}] * count
-
-
-@pytest.fixture
-def own(database: Database) -> Iterator[Connection]:
-    with psycopg.connect(database.url) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,20 @@ def test_a_port_that_is_none_is_a_mistake(
         Repository.of(Database("postgres://app@127.0.0.1/app")).diagnosis.read_clock()
 
 
+@contextmanager
+def asked(
+    database: servers.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    environment: dict[str, str],
+) -> Iterator[str]:
+    """Ask more of a connection: by its URL, which is handed out, or by variables."""
+    with monkeypatch.context() as changed:
+        for variable, value in environment.items():
+            changed.setenv(variable, value)
+        yield database.url + (more if "?" in database.url else more.replace("&", "?"))
+
+
 @pytest.mark.skipif(not CAN_TRACE, reason="no refusal has a code here")
 @pytest.mark.parametrize(
     ("more", "environment", "blamed"),
@@ -260,10 +275,7 @@ def test_what_a_server_does_not_know_is_a_mistake_and_no_outage(
     environment: dict[str, str],
     blamed: str,
 ) -> None:
-    url = database.url + (more if "?" in database.url else more.replace("&", "?"))
-    with monkeypatch.context() as changed:
-        for variable, value in environment.items():
-            changed.setenv(variable, value)
+    with asked(database, monkeypatch, more, environment) as url:
         with pytest.raises(ConfigurationError) as caught:
             Repository.of(Database(url)).diagnosis.read_clock()
         assert caught.value.message.startswith(f"{blamed} is wrong")
@@ -362,12 +374,11 @@ def test_what_a_server_that_answers_does_not_do_is_a_mistake_and_named(
     environment: dict[str, str],
     blamed: str,
 ) -> None:
-    url = database.url + (more if "?" in database.url else more.replace("&", "?"))
-    with monkeypatch.context() as changed:
-        for variable, value in environment.items():
-            changed.setenv(variable, value)
-        with pytest.raises(ConfigurationError) as caught:
-            Repository.of(Database(url)).diagnosis.read_clock()
+    with (
+        asked(database, monkeypatch, more, environment) as url,
+        pytest.raises(ConfigurationError) as caught,
+    ):
+        Repository.of(Database(url)).diagnosis.read_clock()
     assert f"the server answers, but not as {blamed} asks" in caught.value.message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -24,8 +24,9 @@ from pgflow_cli.errors import (
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository, borrowed
-from tests.support.jobs import audit
 from tests.support.servers import Database
+
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
 Connection = psycopg.Connection[Any]
 CANARY = "cAnArY"
@@ -43,12 +44,6 @@ def count(connection: Connection) -> Callable[[str], int]:
         return int(row[0])
 
     return counted
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 def set_policy(connection: Connection, queue: str, **limits: int | None) -> None:

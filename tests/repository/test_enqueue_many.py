@@ -18,23 +18,11 @@ from pgflow_cli import OutOfRange, PgflowError, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository
-from tests.support.jobs import audit
-from tests.support.servers import Database
+
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
 Connection = psycopg.Connection[Any]
 GOOD = {"job_type": "a"}
-
-
-@pytest.fixture
-def own(database: Database) -> Iterator[Connection]:
-    with psycopg.connect(database.url) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 @pytest.fixture

@@ -17,17 +17,13 @@ from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.support.jobs import audit, plant_dead
+from tests.support.jobs import plant_dead
 from tests.support.servers import Database
+
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
 Connection = psycopg.Connection[Any]
 STEPS = ("retire", "list", "forget", "later")
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 @pytest.fixture

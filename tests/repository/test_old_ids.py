@@ -18,7 +18,7 @@ from pgflow_cli.repository import Database, Repository
 from tests.conftest import RunsPgflow
 from tests.repository.test_archive import succeed
 from tests.support.days import plant_day
-from tests.support.jobs import audit, plant, status_of
+from tests.support.jobs import plant, status_of
 
 Connection = psycopg.Connection[Any]
 Enqueues = Callable[[str], str]
@@ -26,11 +26,7 @@ ANCIENT = "01700000-0000-7000-8000-000000000001"  # of July 2022
 OLDER = "01600000-0000-7000-8000-000000000001"
 PRUNED = "whose jobs have been pruned"
 
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Any:
-    yield
-    assert audit(connection) == (0, 0)
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
 
 @pytest.fixture

@@ -17,16 +17,12 @@ from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import enqueue, replays
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.support.jobs import audit, plant, plant_dead
+from tests.support.jobs import plant, plant_dead
 from tests.support.servers import Database
 
+pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
+
 Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 @pytest.fixture

@@ -15,14 +15,16 @@ import pgflow_cli
 from pgflow_cli.errors import Blocked, Refused
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
-from tests.support.jobs import audit
 from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
 Add = Callable[..., None]
 FEW = 10  # as open_places has it
 
-pytestmark = pytest.mark.direct  # they look at locks of sessions
+pytestmark = [
+    pytest.mark.direct,  # they look at locks of sessions
+    pytest.mark.usefixtures("every_job_in_one_place"),
+]
 
 
 def one_by_one(connection: Connection, name: str, count: int) -> None:
@@ -41,12 +43,6 @@ def add(request: pytest.FixtureRequest) -> Add:
     """Let a transaction add queues, by either function."""
     chosen: Add = request.param
     return chosen
-
-
-@pytest.fixture(autouse=True)
-def _every_job_is_in_one_place(connection: Connection) -> Iterator[None]:
-    yield
-    assert audit(connection) == (0, 0)
 
 
 @pytest.fixture
