@@ -88,13 +88,13 @@ ROUTES = (
         "/openapi.json",
         _openapi,
         "This document.",
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
     ),
 )
 
 
 def application(service: Service) -> Application:
-    """Return what answers the requests of a server; a probe answers fewer."""
+    """Return the WSGI application of a server; that of a probe has fewer routes."""
     routes = health.PROBES if service.plan.probe_only else ROUTES
     return Application(service, routes)
 
@@ -172,7 +172,7 @@ class Application:
             guard.require_host(request, exempt=False)
             raise
         guard.require_host(request, exempt=route.any_host)
-        is_probe = route.any_host and route.needs is Role.NOBODY
+        is_probe = route.any_host and route.needs is Role.ANONYMOUS
         visitor = guard.prober(request) if is_probe else guard.visitor(request)
         self._require_role(request, route, visitor)
         if not route.is_safe:
@@ -197,7 +197,7 @@ class Application:
     def _require_role(self, request: Request, route: Route, visitor: Visitor) -> None:
         if visitor.role >= route.needs:
             return
-        if visitor.role in (Role.NOBODY, Role.METRICS):
+        if visitor.role in (Role.ANONYMOUS, Role.METRICS):
             raise _LoginFirst if route.of_page and route.is_safe else unauthorized()
         why = (
             "this server is read-only"

@@ -255,7 +255,7 @@ _NUMBER = re.compile(r"(?<![\w.-])\+?\d[\w.,/%]*", re.ASCII)
 
 
 def between(before: QueueReport, after: QueueReport) -> list[Event]:
-    """Return what has changed from one look to the next, nothing if nothing has."""
+    """Return the events that lead from one snapshot to the next."""
     known = {status.queue: status for status in before.queues}
     found = {status.queue: status for status in after.queues}
     gone = known.keys() - found.keys()
@@ -305,7 +305,7 @@ def _differs(known: QueueStatus | None, found: QueueStatus) -> bool:
 
 
 def _seen(status: QueueStatus) -> tuple[object, ...]:
-    """Return what a row of the page shows, but for ages: those grow by themselves."""
+    """Return the fields of a row of the page but ages, which grow by themselves."""
     measure = replace(
         status.measure, oldest_age_seconds=None, oldest_running_age_seconds=None
     )

@@ -100,7 +100,7 @@ _OPEN = {"additionalProperties": True}
 
 
 def _operation(route: Route, *, guarded: bool) -> dict[str, Any]:
-    closed = guarded and route.needs is not Role.NOBODY
+    closed = guarded and route.needs is not Role.ANONYMOUS
     operation: dict[str, Any] = {
         "operationId": route.operation,
         "tags": [_tag(route)],
@@ -198,11 +198,11 @@ def _errors(route: Route) -> Iterator[tuple[int, str]]:
     yield 429, "Too many wrong tokens from this address."
     yield 500, "A bug; the log tells more."
     yield 503, "The database does not answer."
-    if route.needs is not Role.NOBODY:
+    if route.needs is not Role.ANONYMOUS:
         yield 401, "A token is needed."
         yield 403, "The token may only read, or the request is another page's."
     if not route.is_safe:
-        if route.needs is Role.NOBODY:
+        if route.needs is Role.ANONYMOUS:
             yield 403, "The request is another page's."
         yield 413, "The body is too large."
         yield 415, "The body is not JSON."

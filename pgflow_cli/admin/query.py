@@ -66,7 +66,7 @@ def read_query(
 ) -> Values:
     """Return the values of a query; what is unknown or said twice is refused.
 
-    A form sends what nobody has filled in, too: there, empty is as good as absent.
+    A form also sends fields that are left empty: there, empty is as good as absent.
     """
     known = {each.name: each for each in fields}
     for name in arguments:

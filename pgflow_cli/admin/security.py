@@ -101,7 +101,7 @@ class Guard:
 
     def prober(self, request: Request) -> Visitor:
         """Return who sends a health probe: nobody, whatever token it carries."""
-        return Visitor(Role.NOBODY, address_of(request))
+        return Visitor(Role.ANONYMOUS, address_of(request))
 
     def visitor(self, request: Request) -> Visitor:
         """Return who sends a request. A wrong token is refused; no token is NOBODY.
@@ -113,21 +113,21 @@ class Guard:
         actor = self._actor(request)
         if self.keyring.is_empty:
             shown = _token_of(request)
-            role = self.keyring.role_of(shown) if shown else Role.NOBODY
+            role = self.keyring.role_of(shown) if shown else Role.ANONYMOUS
             return Visitor(max(role, self._limited(Role.OPERATE)), actor)
         token = _token_of(request)
         if token is not None:
             self.failures.require_few(address_of(request))
             role = self.keyring.role_of(token)
-            if role is Role.NOBODY:
+            if role is Role.ANONYMOUS:
                 self.failures.note(address_of(request))
                 raise unauthorized()
             return Visitor(self._limited(role), actor)
         cookie = request.cookies.get(COOKIE)
         if cookie:
             role = self.keyring.role_of_cookie(cookie, time.time())
-            return Visitor(self._limited(role), actor, role is not Role.NOBODY)
-        return Visitor(Role.NOBODY, actor)
+            return Visitor(self._limited(role), actor, role is not Role.ANONYMOUS)
+        return Visitor(Role.ANONYMOUS, actor)
 
     def require_own_page(self, request: Request, *, strict: bool) -> None:
         """Refuse an unsafe request that a page of another origin may have sent.
@@ -203,7 +203,7 @@ COOKIE_SECONDS = 12 * 3600
 class Role(IntEnum):
     """What a client may do. Each role includes those below it."""
 
-    NOBODY = 0
+    ANONYMOUS = 0
     METRICS = 1
     READ = 2
     OPERATE = 3
@@ -223,13 +223,13 @@ class Keyring:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no token is set, so that nobody needs one."""
+        """Whether no token is set: then no request needs one."""
         return not self._roles
 
     def role_of(self, token: str) -> Role:
-        """Return what a token allows."""
+        """Return the role that a token has."""
         digest = _digest(token)
-        role = Role.NOBODY
+        role = Role.ANONYMOUS
         for known, allows in self._roles.items():
             if hmac.compare_digest(known, digest):
                 role = allows
@@ -245,10 +245,10 @@ class Keyring:
         return f"{_name(digest)}.{expires}.{_signature(digest, expires)}"
 
     def role_of_cookie(self, cookie: str, now: float) -> Role:
-        """Return what a cookie allows; an expired or forged one allows nothing."""
+        """Return the role of a cookie; an expired or forged one has none."""
         name, _, rest = cookie.partition(".")
         expires, _, signature = rest.partition(".")
-        role = Role.NOBODY
+        role = Role.ANONYMOUS
         for digest, allows in self._roles.items():
             wanted = f"{_name(digest)}.{_signature(digest, expires)}".encode()
             given = f"{name}.{signature}".encode()
@@ -259,7 +259,7 @@ class Keyring:
 
 def require_some(lines: Sequence[str], *, variable: str) -> None:
     """Refuse lines of which none is a token: they would open a server to everybody that
-    was meant to be closed (78). No lines at all are somebody's decision.
+    was meant to be closed (78). No lines at all are a decision.
     """
     where = f"{variable}_FILE or {variable}"
     try:

@@ -155,7 +155,7 @@ def register() -> None:
 
 
 def script(shell: str, program: click.Command) -> str:
-    """Return what a shell must run once to complete `pgflow`."""
+    """Return the script that a shell runs once to complete `pgflow`."""
     add_completion_class(PowerShellComplete)
     found = get_completion_class(shell)
     assert found is not None

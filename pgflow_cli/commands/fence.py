@@ -37,7 +37,7 @@ def fence() -> None:
     """Keep a restored or cloned database from running finished work again.
 
     A database is known by its server and its own numbers. Where they are not those that
-    were recorded, nothing is leased until somebody accepts it.
+    were recorded, nothing is leased until it is accepted.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def status(repository: Repository, exit_code: bool) -> int:
 @change_options(reported=False)
 @pass_repository
 def raise_(repository: Repository, change: Change) -> None:
-    """Let nothing be leased until somebody accepts the database.
+    """Let nothing be leased until the database is accepted.
 
     The first thing to do after a point-in-time recovery, which the identity of a
     database cannot show. Jobs that run go on.
@@ -144,7 +144,7 @@ def accept(
         repository, change.operator, fate=interrupted, pause=pause, wait=_Waiting()
     )
     if done is None:
-        messages.say("somebody else has accepted it; nothing was changed")
+        messages.say("it has been accepted meanwhile; nothing was changed")
         return
     messages.say(
         f"accepted: {done.jobs:,} interrupted jobs ({interrupted}), {done.paused:,} "
@@ -179,7 +179,7 @@ def _preview(
     )
     _tell_what_runs(found)
     if pause:
-        messages.say(f"{found.queues:,} queues are paused until somebody resumes them.")
+        messages.say(f"{found.queues:,} queues are paused until they are resumed.")
     else:
         messages.warn("no queue is paused: what is due runs at once")
 

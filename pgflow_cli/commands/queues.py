@@ -153,7 +153,7 @@ def show(repository: Repository, name: str, window: float) -> None:
     "--for",
     "length",
     type=settings.Duration(1),
-    help="So long; without it, until somebody resumes it.",
+    help="So long; without it, until it is resumed.",
 )
 @change_options(reported=False)
 @pass_repository

@@ -51,7 +51,7 @@ def read(text: str, *, what: str = "the body", job_type: str | None = None) -> J
     """Read a body; null is as good as absent, and `job_type` is for one without.
 
     Raises UsageError with a sentence that names the field and repeats nothing;
-    OutOfRange for a time that nobody can have meant.
+    OutOfRange for a time that cannot be meant.
     """
     # One level more: the job around its payload.
     given = payload_text.check(text, what=what, depth=payload_text.MAX_DEPTH + 1)

@@ -257,7 +257,7 @@ class QueueStatus:
         if not found.paused:
             return "no"
         until = found.paused_until
-        when = f"{until:%Y-%m-%d %H:%M:%S} UTC" if until else "somebody resumes it"
+        when = f"{until:%Y-%m-%d %H:%M:%S} UTC" if until else "it is resumed"
         by = f" by {found.paused_by}" if found.paused_by else ""
         note = f": {found.pause_note}" if found.pause_note else ""
         return f"until {when}{by}{note}"

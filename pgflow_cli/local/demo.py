@@ -104,7 +104,7 @@ class Demonstration:
         return self.repository.dead_letters.list_dead_letters(limit=50)
 
     def most_telling(self, dead: list[DeadLetter]) -> JobEvidence:
-        """Return what is known of the one of them that tells most."""
+        """Return the evidence of the dead letter that explains most."""
         order = {"MAX_ATTEMPTS_EXCEEDED": 0, "CRASH_LOOP": 1}
         chosen = min(dead, key=lambda letter: order.get(letter.dlq_reason_code, 2))
         return self.repository.explanation.describe_job(chosen.id, attempts=None)

@@ -325,7 +325,7 @@ def abandoned(account: Account | None) -> Iterator[tuple[Folder, int]]:
             folder = Folder(path, ephemeral=True)
             lock = folder.lock()
         except OSError:
-            continue  # somebody else was faster
+            continue  # another process was faster
         if lock is not None:
             yield folder, lock
 

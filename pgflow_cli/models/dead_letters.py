@@ -62,7 +62,7 @@ class DeadLetter(_Dead):
 
     @property
     def lease_expires_at(self) -> datetime | None:
-        """Return None, as lists of jobs have it: nobody holds it."""
+        """Return None, as lists of jobs have it: no worker holds it."""
         return None
 
 

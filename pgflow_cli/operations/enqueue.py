@@ -2,7 +2,7 @@
 
 Every way leads through the same gate in the database. What it refuses it does not
 remember: an error ends the caller's transaction, and with it whatever would have been
-written down. So whoever enqueues records the refusal afterwards, with
+written down. So the caller records the refusal afterwards, with
 `record_refusal(connection, refused)`; the command line does so by itself.
 """
 

@@ -73,7 +73,7 @@ class AuditTrail(Statements):
         actor: str | None = None,
         action: str | None = None,
     ) -> list[OperatorAction]:
-        """Return what operators have changed, the newest first."""
+        """Return the changes by operators, the newest first."""
         return self.link.rows(
             "list_actions",
             OperatorAction,

@@ -30,7 +30,7 @@ class Fence(Statements):
     def raise_fence(
         self, reason: str, *, fenced_by: str, seen_epoch: str | None = None
     ) -> bool:
-        """Let nothing be leased until somebody accepts the database.
+        """Let nothing be leased until the database is accepted.
 
         With `seen_epoch` only if nobody has raised or accepted the fence since it was
         read; say whether it was raised.

@@ -136,7 +136,7 @@ def find_unreleased(applied: Sequence[AppliedMigration]) -> AppliedMigration | N
 
 
 def unreleased_error(found: AppliedMigration) -> ConfigurationError:
-    """Return what is said of a schema from before the first release."""
+    """Return the error of a schema from before the first release."""
     return ConfigurationError(
         "the schema was made before pgflow 0.1 "
         f"(its {found.version:04d}_{found.name} is another), and cannot be migrated",
@@ -157,7 +157,7 @@ def list_applied_migrations(link: Link) -> list[AppliedMigration]:
 
 
 def inspect_server(link: Link) -> ServerFacts:
-    """Return what must be known before anything is made."""
+    """Return the facts of a server that decide whether a schema can be made there."""
     return link.rows("inspect_server", ServerFacts)[0]
 
 

@@ -146,7 +146,7 @@ def given_options(conninfo: str, *, service: bool) -> str:
 
 
 def resolved(conninfo: str, **impossible: str) -> dict[str, str]:
-    """Return what libpq would take from the URL, the service and the environment.
+    """Return the options that libpq takes from URL, service and environment.
 
     It says so of a connection that cannot come about: `impossible` parameters see to
     it that none is tried. Empty where it does not know the service.

@@ -10,7 +10,7 @@ create table pgflow.queue_policies (
   throttle_delay_ms integer,
   max_payload_bytes integer,
   max_enqueue_per_minute integer,
-  paused_until timestamptz,  -- 'infinity': until somebody resumes it
+  paused_until timestamptz,  -- 'infinity': until it is resumed
   paused_by text,
   pause_note text,
   updated_at timestamptz not null default now(),
@@ -56,7 +56,7 @@ select
   coalesce(throttled_until > now(), false) as throttled
 from pgflow.queue_policies;
 
--- How much of its limits a limited queue uses. Exact for whoever holds the lock of the policy's row.
+-- How much of its limits a limited queue uses. Exact under the lock of the policy's row.
 create view pgflow.queue_usage as
 select
   policy.queue,

@@ -68,7 +68,7 @@ create aggregate pgflow.sum_buckets(bigint[]) (sfunc = pgflow.add_buckets, stype
 revoke execute on function pgflow.add_buckets(bigint[], bigint[]) from public;
 revoke execute on function pgflow.sum_buckets(bigint[]) from public;
 
--- Since the beginning of time, each supervisor in rows of its own: nobody waits for another's. Rows of supervisors that
+-- Since the beginning of time, each supervisor in rows of its own: none waits for another's. Rows of supervisors that
 -- are gone are folded into those of supervisor 0, so that sums never fall.
 create table pgflow.worker_counters (
   supervisor_id uuid not null,
@@ -115,7 +115,7 @@ create index queue_rates_by_time on pgflow.queue_rates (since);
 --
 -- An id tells when it was made. Ids are counted in slices of ten seconds, each slice four times: when it is over, and at
 -- three ages after that, for what was committed late. A slice counts what it has counted at most, so nothing counts
--- twice, whoever looks, and however often. What no look finds is a job whose id is more than an hour older than its
+-- twice, by whichever session, and however often. What no look finds is a job whose id is more than an hour older than its
 -- commit. Counting begins when this table is made.
 create table pgflow.arrival_looks (
   age interval primary key,  -- of the slices that it looks at

@@ -1,7 +1,7 @@
 -- Every change an operator makes: who, from where, by what command, and how many jobs it touched.
 --
 -- A change of many jobs goes in batches: its row is written before the first of them and counts on with each, in the
--- transaction of the batch. Whoever kills it half-way leaves a row that says what was done.
+-- transaction of the batch. Killed half-way, it leaves a row that says what was done.
 create table pgflow.operator_actions (
   id bigint generated always as identity primary key,
   at timestamptz not null default now(),

@@ -1,6 +1,6 @@
 -- What `maintain` and `backup` remember, and what keeps each of them to itself.
 
--- Whoever maintains holds this table's lock. A table and not a row: locking a row takes a transaction id, and one that
+-- A maintenance pass holds this table's lock. A table and not a row: locking a row takes a transaction id, and one that
 -- is held for minutes keeps vacuum from removing anything younger. Grants protect it as they protect a row.
 create table pgflow.maintenance_lock (
   only_row boolean primary key default true,
@@ -58,7 +58,7 @@ create table pgflow.backups (
 
 create index backups_by_time on pgflow.backups (finished_at);
 
--- Whoever has its row locked takes a backup; the lock goes with the connection.
+-- The session that has its row locked takes a backup; the lock goes with the connection.
 create table pgflow.backup_lock (
   only_row boolean primary key default true,
   constraint there_is_one_row check (only_row)

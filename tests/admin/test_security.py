@@ -122,7 +122,7 @@ def test_a_closed_route_wants_a_token(refusing: Clients, route: Route) -> None:
     ]
     if path_of(route) in _STREAMS:
         assert route.needs >= Role.READ
-    if route.needs is Role.NOBODY:
+    if route.needs is Role.ANONYMOUS:
         return
     for headers in wrong:
         answer = ask(client, route, **headers)
@@ -279,8 +279,8 @@ class Faults:
             raise error
 
         routes = [
-            Route("GET", "/read", handler, "Fails.", role=Role.NOBODY),
-            Route("POST", "/write", handler, "Fails.", role=Role.NOBODY),
+            Route("GET", "/read", handler, "Fails.", role=Role.ANONYMOUS),
+            Route("POST", "/write", handler, "Fails.", role=Role.ANONYMOUS),
         ]
         self.service = Service(AdminOptions(url=url))
         self.client = Client(Application(self.service, routes))

@@ -157,7 +157,7 @@ def test_whoever_is_killed_while_looking_has_counted_nothing(
     half_way = database.connect(autocommit=False)
     half_way.execute("select")
     Repository.over(half_way).counters.count_arrivals()
-    assert not repository.counters.count_arrivals(), "somebody else looks"
+    assert not repository.counters.count_arrivals(), "another session looks"
     assert counted(connection) == {}
     session = half_way.info.backend_pid
     half_way.close()

@@ -78,7 +78,7 @@ def _route(path: str, handler: object, summary: str) -> Route:
         summary,
         answer="text/plain",
         errors={503: "It is not."},
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         any_host=True,
     )
 
@@ -90,7 +90,7 @@ def _route_of_process() -> Route:
         process_metrics,
         "Memory, time and descriptors of the supervisor, for Prometheus.",
         answer="text/plain",
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         any_host=True,
     )
 

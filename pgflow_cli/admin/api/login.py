@@ -112,7 +112,7 @@ ROUTES = (
         login_form,
         "A form that asks for a token.",
         query=(_NEXT,),
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         of_page=True,
     ),
     Route(
@@ -123,7 +123,7 @@ ROUTES = (
         body=(_TOKEN, _NEXT),
         status=204,
         errors={401: "The token is wrong."},
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         or_form=True,
     ),
     Route(
@@ -132,7 +132,7 @@ ROUTES = (
         logout,
         "Forget the cookie.",
         status=204,
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         or_form=True,
     ),
 )

@@ -117,7 +117,7 @@ ROUTES = (
         static,
         "A static file of the page.",
         query=(_VERSION,),
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         of_page=True,
     ),
     Route(
@@ -126,7 +126,7 @@ ROUTES = (
         no_icon,
         "Nothing.",
         status=204,
-        role=Role.NOBODY,
+        role=Role.ANONYMOUS,
         of_page=True,
     ),
 )

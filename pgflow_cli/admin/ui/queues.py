@@ -140,7 +140,7 @@ def pause(call: Call) -> Response:
     name, length = call.path["name"], call.body["length"]
     with writing(call) as repository:
         queue_operations.pause(repository, [name], length, call.operator)
-    until = "until somebody resumes it" if length is None else "for that long"
+    until = "until it is resumed" if length is None else "for that long"
     return _back(call, f"{name} is paused {until}. What runs goes on.")
 
 

@@ -48,7 +48,7 @@ def tell(text: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask `question?` unless `yes`; "no" is exit 1, and nobody to ask is refused."""
+    """Ask `question?` unless `yes`; "no" is exit 1, no terminal a refusal."""
     if yes:
         return
     answer = _answer(f"{question}? [y/N]", "Try: --yes")
@@ -72,7 +72,8 @@ def confirm_name(question: str, name: str, *, given: str | None) -> None:
 def _answer(question: str, way_out: str) -> str:
     if not terminal.can_ask():
         raise Refused(
-            "this needs a confirmation and nobody can be asked; nothing was changed",
+            "this needs a confirmation, and there is no terminal to ask at; nothing was"
+            " changed",
             way_out,
             reason_code=_UNCONFIRMED,
         )

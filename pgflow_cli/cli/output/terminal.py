@@ -302,5 +302,5 @@ class _Bar:
 
 
 def for_reader(stream: Any) -> Callable[[str], str]:
-    """Return what turns a text into one that a stream can carry."""
+    """Return the function that turns a text into one that a stream can carry."""
     return safe_text.ascii_only if knows_ascii_only(stream) else str

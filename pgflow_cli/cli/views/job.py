@@ -230,7 +230,7 @@ def present(explained: Explanation, wish: Wish) -> None:
 def follow(
     look: Callable[[], Explanation], wish: Wish, *, seconds: float
 ) -> Explanation:
-    """Show a job again and again until it has ended; return what was seen last.
+    """Show a job again and again until it has ended; return its last state.
 
     On a terminal in place, and in the end once more to stay; elsewhere as jsonl.
     """

@@ -65,7 +65,7 @@ class Screen(Protocol):
 
 
 class Dashboard:
-    """Shows look after look until somebody presses q."""
+    """Shows the report again and again until q is pressed."""
 
     def __init__(
         self, look: Callable[[], Look], *, interval: float, sort: str | None

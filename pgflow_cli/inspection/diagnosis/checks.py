@@ -114,7 +114,7 @@ class Doctor:
         )
 
     def disk(self) -> Disk:
-        """Return what is taken, and what is free if the disk is ours to see."""
+        """Return the space taken, and the free one if the disk is of this host."""
         seen = self.ask(self.repository.diagnosis.measure_disk)
         folder = self.instance.data_directory
         if not folder or not self.repository.database.on_socket:

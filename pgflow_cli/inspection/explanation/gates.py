@@ -152,7 +152,7 @@ def _paused(facts: JobEvidence) -> Finding:
     until = (
         f"until {clock(queue.paused_until)} UTC"
         if queue.paused_until
-        else "until somebody resumes it"
+        else "until it is resumed"
     )
     note = f": {queue.pause_note}" if queue.pause_note else ""
     evidence = f'queue "{name}" was paused{by}{since}, {until}{note}'

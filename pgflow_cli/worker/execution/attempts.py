@@ -80,7 +80,7 @@ class Attempts:
         leased = run.leased
         now = run.started = monotonic()
         if now >= self._board.valid_until(leased.lease_id):
-            # Too late to begin: somebody else may be running it already.
+            # Too late to begin: another worker may be running it already.
             run.outcome, run.ended = None, now
             return None
         deadline = now + run.timeout

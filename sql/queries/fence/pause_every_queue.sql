@@ -1,4 +1,4 @@
--- Pause every queue until somebody resumes it; a pause without an end keeps its note.
+-- Pause every queue until it is resumed; a pause without an end keeps its note.
 insert into pgflow.queue_policies (queue, paused_until, paused_by, pause_note, updated_by)
 select queue, 'infinity', %(actor)s::text, %(note)s::text, %(actor)s::text
 from (

@@ -1,4 +1,4 @@
--- Raise the fence in a new epoch: nothing is leased until somebody accepts the database. What was recorded stays.
+-- Raise the fence in a new epoch: nothing is leased until the database is accepted. What was recorded stays.
 --
 -- Unless by hand, only while nobody has raised or accepted it since the caller looked.
 insert into pgflow.database_identity as identity (

@@ -26,11 +26,11 @@ def keyring() -> Keyring:
         (OPERATOR, Role.OPERATE),
         (READER, Role.READ),
         (SCRAPER, Role.METRICS),
-        (OPERATOR[:-1], Role.NOBODY),
-        (f"{READER} read", Role.NOBODY),
-        ("# ours", Role.NOBODY),
-        ("", Role.NOBODY),
-        ("ü\udce4\x00", Role.NOBODY),
+        (OPERATOR[:-1], Role.ANONYMOUS),
+        (f"{READER} read", Role.ANONYMOUS),
+        ("# ours", Role.ANONYMOUS),
+        ("", Role.ANONYMOUS),
+        ("ü\udce4\x00", Role.ANONYMOUS),
     ],
 )
 def test_a_token_allows_what_its_line_says(
@@ -74,7 +74,7 @@ def test_a_bad_line_is_refused_by_its_number_alone(line: str) -> None:
 def test_a_cookie_stands_for_its_token_for_twelve_hours(keyring: Keyring) -> None:
     cookie = keyring.cookie(READER, NOW)
     assert keyring.role_of_cookie(cookie, NOW + COOKIE_SECONDS - 1) is Role.READ
-    assert keyring.role_of_cookie(cookie, NOW + COOKIE_SECONDS) is Role.NOBODY
+    assert keyring.role_of_cookie(cookie, NOW + COOKIE_SECONDS) is Role.ANONYMOUS
 
 
 def test_a_cookie_works_with_every_replica_until_its_token_is_gone(
@@ -83,7 +83,7 @@ def test_a_cookie_works_with_every_replica_until_its_token_is_gone(
     cookie = keyring.cookie(OPERATOR, NOW)
     assert Keyring([OPERATOR]).role_of_cookie(cookie, NOW) is Role.OPERATE
     assert Keyring([f"{OPERATOR} read"]).role_of_cookie(cookie, NOW) is Role.READ
-    assert Keyring([READER]).role_of_cookie(cookie, NOW) is Role.NOBODY
+    assert Keyring([READER]).role_of_cookie(cookie, NOW) is Role.ANONYMOUS
 
 
 def test_a_cookie_does_not_hold_its_token(keyring: Keyring) -> None:
@@ -104,14 +104,14 @@ def test_a_cookie_cannot_be_prolonged_or_made_into_anothers(keyring: Keyring) ->
         "",
         "ü.ä.ö",
     ):
-        assert keyring.role_of_cookie(forged, NOW) is Role.NOBODY
+        assert keyring.role_of_cookie(forged, NOW) is Role.ANONYMOUS
 
 
 def test_a_scrapers_token_makes_no_cookie_that_allows_anything(
     keyring: Keyring,
 ) -> None:
     cookie = keyring.cookie(SCRAPER, NOW)
-    assert keyring.role_of_cookie(cookie, NOW) is Role.NOBODY
+    assert keyring.role_of_cookie(cookie, NOW) is Role.ANONYMOUS
 
 
 @pytest.mark.parametrize("between", [" ", "\t", "  ", " \t "])
