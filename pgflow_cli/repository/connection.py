@@ -17,7 +17,6 @@ from typing import Any, TypeGuard, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
-from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
@@ -28,10 +27,9 @@ from pgflow_cli.errors import (
     SchemaMissing,
     TooSlow,
 )
-from pgflow_cli.repository import connection_mistakes
 from pgflow_cli.repository.database import WATCHED, Database
-from pgflow_cli.repository.errors import IS_IT_UP, connection_error, translate
-from pgflow_cli.repository.negotiation import canceler, refusal
+from pgflow_cli.repository.errors import IS_IT_UP, refused_connection, translate
+from pgflow_cli.repository.negotiation import canceler
 from pgflow_cli.repository.remains import look
 from pgflow_cli.repository.session import Sent, pin, run
 from pgflow_cli.repository.watchdog import Call
@@ -327,7 +325,7 @@ class Link:
         try:
             connection = self._open(parameters)
         except (psycopg.Error, OSError) as error:
-            raise self._refusal(error, parameters) from None
+            raise refused_connection(self.database, error, parameters) from None
         self.database.reached.set()
         # The plan of a list takes the server up to a megabyte.
         connection.prepared_max = _MOST_PREPARED
@@ -353,41 +351,6 @@ class Link:
             raise
         if self._before:  # each statement is planned from the tables' true sizes
             self._may_prepare = False
-
-    def _refusal(
-        self, error: psycopg.Error | OSError, parameters: dict[str, str]
-    ) -> PgflowError:
-        """Turn a connection that did not come about into one of our errors.
-
-        After a first success it is an outage, whatever was said: of a role, a password
-        or a rule that is being changed.
-        """
-        where = self.database.display()
-        if self.database.reached.is_set():
-            return connection_error(where, error, outage=True)
-        code = None
-        answer: int = pq.Ping.NO_RESPONSE
-        unmet: list[str] = []
-        # What psycopg itself could not read.
-        mistaken = isinstance(error, psycopg.ProgrammingError)
-        if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
-            with suppress(psycopg.Error, OSError):
-                conninfo = make_conninfo("", **parameters).encode()
-                mistaken = mistaken or connection_mistakes.are_in(parameters, conninfo)
-                if not mistaken:
-                    answer = pq.PGconn.ping(conninfo)
-                    code = refusal(conninfo, self.database.connect_timeout)
-                if not mistaken and code is None:
-                    unmet = connection_mistakes.unmet_demands(conninfo, error)
-        return connection_error(
-            where,
-            error,
-            code or ("57P03" if answer == pq.Ping.REJECT else None),
-            url=self.database.url,
-            mistaken=mistaken,
-            answers=answer == pq.Ping.OK,
-            unmet=unmet,
-        )
 
     def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
         try:

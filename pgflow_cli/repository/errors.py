@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 import psycopg
+from psycopg import errors as sqlstate
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from pgflow_cli.errors import (
     Blocked,
@@ -24,7 +28,8 @@ from pgflow_cli.errors import (
     UsageError,
 )
 from pgflow_cli.repository import connection_mistakes
-from pgflow_cli.repository.negotiation import CAN_TRACE
+from pgflow_cli.repository.database import Database
+from pgflow_cli.repository.negotiation import CAN_TRACE, refusal
 
 IS_IT_UP = "Check that the server runs and that the URL names it."
 
@@ -98,6 +103,42 @@ def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
         return kind(primary, details=details)
     reason = details.pop("reason_code", "REFUSED")
     return Refused(primary, reason_code=reason, details=details)
+
+
+def refused_connection(
+    database: Database, error: psycopg.Error | OSError, parameters: dict[str, str]
+) -> PgflowError:
+    """Turn a connection that did not come about into one of our errors.
+
+    After a first success it is an outage, whatever was said: of a role, a password or a
+    rule that is being changed.
+    """
+    where = database.display()
+    if database.reached.is_set():
+        return connection_error(where, error, outage=True)
+    code = None
+    answer: int = pq.Ping.NO_RESPONSE
+    unmet: list[str] = []
+    # What psycopg itself could not read.
+    mistaken = isinstance(error, psycopg.ProgrammingError)
+    if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
+        with suppress(psycopg.Error, OSError):
+            conninfo = make_conninfo("", **parameters).encode()
+            mistaken = mistaken or connection_mistakes.are_in(parameters, conninfo)
+            if not mistaken:
+                answer = pq.PGconn.ping(conninfo)
+                code = refusal(conninfo, database.connect_timeout)
+            if not mistaken and code is None:
+                unmet = connection_mistakes.unmet_demands(conninfo, error)
+    return connection_error(
+        where,
+        error,
+        code or ("57P03" if answer == pq.Ping.REJECT else None),
+        url=database.url,
+        mistaken=mistaken,
+        answers=answer == pq.Ping.OK,
+        unmet=unmet,
+    )
 
 
 def connection_error(  # noqa: PLR0911 - the same

@@ -22,7 +22,7 @@ from pgflow_cli.telemetry.counters import (
     rate_rows,
 )
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.process import Vacancy
+from pgflow_cli.worker.places import Vacancy
 from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 

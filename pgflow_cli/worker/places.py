@@ -5,13 +5,16 @@ start in one.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.process import Child, Vacancy
+from pgflow_cli.worker.process import Child
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -22,6 +25,49 @@ STEADY = 30.0
 # Deaths one after the other, before anything was settled, from which on processes are
 # wary. One alone may be the host's fault, and most jobs that are lost with it innocent.
 WARY_AFTER = 2
+
+
+@dataclass
+class Vacancy:
+    """A place without a process that is ready; `deaths`: so many processes of the
+    worker have died one after the other, or could not be started.
+    """
+
+    plan: WorkerOptions
+    number: int
+    quiet: bool = False  # what comes next is to lease nothing
+    hushed: bool = False  # by a signal, of which its row does not tell yet
+    deaths: int = 0
+    worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def hush(self) -> None:
+        """Have what comes next lease nothing: a signal said so."""
+        self.quiet = self.hushed = True
+
+    def learn(self, row: Mapping[str, object], *, quiet: bool) -> None:
+        """Do what its row says now, to which `row` has been sent."""
+        if self.hushed and not row["hushed"]:
+            return
+        self.hushed, self.quiet = False, quiet
+
+    def row(self) -> dict[str, object]:
+        """Return its row of the workers table: the process is the supervisor's."""
+        return {
+            "worker_id": self.worker_id,
+            "pid": os.getpid(),
+            "slots": 0,
+            "busy_slots": 0,
+            "lease_seconds": max(1, round(self.plan.lease_seconds)),
+            "quiet": self.quiet,
+            "hushed": self.hushed,
+            "retiring": False,
+            "spare": False,
+            "deaths": self.deaths,
+            "name": self.plan.name_of(self.number),
+            "host": socket.gethostname(),
+            "code_version": self.plan.code_version,
+            "queues": self.plan.queues,
+        }
 
 
 class Places:

@@ -29,13 +29,12 @@ from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.places import Places
+from pgflow_cli.worker.places import Places, Vacancy
 from pgflow_cli.worker.process import (
     CONTEXT,
     REPLACED,
     STOOD_STILL,
     Child,
-    Vacancy,
     cause,
     leave_behind,
     settling,
