@@ -17,7 +17,10 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.database import database_url
 from pgflow_cli.cli.settings.option import Session
+from pgflow_cli.cli.settings.types import Number
 from pgflow_cli.errors import NotFound, UsageError
 from pgflow_cli.formats import safe_text
 from pgflow_cli.models import selection
@@ -55,7 +58,7 @@ class Change:
         `question` has no question mark; where the jobs are is added. "No" is exit 1,
         nobody to ask is exit 4.
         """
-        if count > 1 or settings.production.value():
+        if count > 1 or common.production.value():
             messages.confirm(f"{question} ({where()})", yes=self.yes)
 
 
@@ -68,7 +71,7 @@ def where() -> str:
     """Return the database and the profile, as questions and previews name them."""
     from pgflow_cli.repository import Database
 
-    name = Database(settings.database_url()).display()
+    name = Database(database_url()).display()
     profile = settings.given("profile")
     return f"database {name}" + (f", profile {profile}" if profile else "")
 
@@ -172,7 +175,7 @@ def change_options(
                 reports.require_stdout()
             return function(*args, change=Change(**asked), **options)
 
-        command: Any = settings.actor(wrapped)
+        command: Any = common.actor(wrapped)
         for flags, attributes in reversed([*_options(bulk, preview, yes, everything)]):
             command = click.option(*flags, **attributes)(command)
         return command  # type: ignore[no-any-return]
@@ -197,7 +200,7 @@ def _options(
         yield (
             ("--max", "most"),
             {
-                "type": settings.Number(1, 100_000_000),
+                "type": Number(1, 100_000_000),
                 "default": 10_000,
                 "show_default": True,
                 "metavar": "N",
@@ -207,7 +210,7 @@ def _options(
         yield (
             ("--batch-size",),
             {
-                "type": settings.Number(1, 5_000),
+                "type": Number(1, 5_000),
                 "default": 500,
                 "show_default": True,
                 "metavar": "N",
@@ -218,7 +221,7 @@ def _options(
 
 def operator() -> Operator:
     """Return who changes something by a command without the options of a change."""
-    return _operator(None, settings.actor.value())
+    return _operator(None, common.actor.value())
 
 
 def _operator(note: str | None, actor: str | None) -> Operator:

@@ -14,6 +14,8 @@ import click
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.output import terminal
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.database import database_url, require_connection_text
 from pgflow_cli.cli.settings.option import Session, require_text
 from pgflow_cli.errors import DatabaseUnavailable, Unadmitted
 
@@ -41,7 +43,7 @@ class _Outfitted(click.Command):
             for param in self.params
             for flag in (*param.opts, *param.secondary_opts)
         }
-        for setting in settings.GLOBAL:
+        for setting in common.GLOBAL:
             if not own.intersection(setting.flags):
                 self.params.append(setting.option(hidden=self.hide_global_options))
         self.params.append(_version_option(hidden=self.hide_global_options))
@@ -159,8 +161,8 @@ def database(url: str | None = None) -> Database:
     from pgflow_cli.repository import Database
 
     if url is None:
-        url = settings.database_url()
-    settings.require_connection_text()
+        url = database_url()
+    require_connection_text()
     return Database(
         url,
         connect_timeout=settings.given("connect_timeout"),
@@ -238,7 +240,7 @@ def _unreachable(
 def _display(session: Session) -> terminal.Display:
     given = session.given
     columns = given.get("columns") or ""
-    command = settings.pager.value()
+    command = common.pager.value()
     return terminal.Display(
         format=given.get("output"),
         times=given.get("time"),

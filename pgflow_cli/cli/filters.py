@@ -10,10 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.output import live, messages, records
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings.types import Kind, Known, Seconds
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import (
+    NAME,
+    TYPE,
+    InstantType,
+    Json,
+    Kind,
+    Known,
+    Number,
+    Seconds,
+)
 from pgflow_cli.errors import UsageError
 from pgflow_cli.models.selection import (
     MOST_ROWS,
@@ -86,7 +95,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "job_types": (
         ("-t", "--type", "job_types"),
         {
-            "type": settings.TYPE,
+            "type": TYPE,
             "multiple": True,
             "metavar": "TYPE",
             "help": "Only this job type; repeatable.",
@@ -130,7 +139,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "worker": (
         ("--worker",),
         {
-            "type": settings.NAME,
+            "type": NAME,
             "metavar": "NAME",
             "help": "Only of this worker, or this process of it.",
         },
@@ -138,7 +147,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "code_version": (
         ("--code-version",),
         {
-            "type": settings.NAME,
+            "type": NAME,
             "metavar": "TEXT",
             "help": "Only of this version of the handlers.",
         },
@@ -146,7 +155,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "since": (
         ("--since",),
         {
-            "type": settings.InstantType("past"),
+            "type": InstantType("past"),
             "metavar": "TIME",
             "help": "Only from this time on, such as 2h or 09:30.",
         },
@@ -154,7 +163,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "until": (
         ("--until",),
         {
-            "type": settings.InstantType("past"),
+            "type": InstantType("past"),
             "metavar": "TIME",
             "help": "Only before this time.",
         },
@@ -166,7 +175,7 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "payload_contains": (
         ("--payload-contains",),
         {
-            "type": settings.Json(),
+            "type": Json(),
             "metavar": "JSON",
             "help": "Only payloads that contain this, such as '{\"customer\": 7}'.",
         },
@@ -219,14 +228,14 @@ def page_options(function: F) -> F:
         after = position_of(cursor) if cursor else None
         return function(*args, page=Page(limit, after, all_pages), **options)
 
-    command: Any = settings.list_options(wrapped)
+    command: Any = common.list_options(wrapped)
     for flags, attributes in (
         (("--all-pages",), {"is_flag": True, "help": "Every row, in one stream."}),
         (("--cursor",), {"metavar": "TOKEN", "help": "Where the last page ended."}),
         (
             ("--limit",),
             {
-                "type": settings.Number(1, MOST_ROWS),
+                "type": Number(1, MOST_ROWS),
                 "default": 50,
                 "show_default": True,
                 "metavar": "N",

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.database import api_tokens, metrics_tokens
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,15 +51,15 @@ def admin_plan(
         url=database.url,
         host=address.host,
         port=address.port,
-        api_tokens=tuple(settings.api_tokens()),
-        metrics_tokens=tuple(settings.metrics_tokens()),
+        api_tokens=tuple(api_tokens()),
+        metrics_tokens=tuple(metrics_tokens()),
         insecure=options["insecure_no_token"],
         read_only=options["read_only"],
         allowed_hosts=options["allow_host"],
-        production=settings.production.value(),
+        production=common.production.value(),
         connect_timeout=settings.given("connect_timeout"),
-        max_payload_bytes=settings.max_payload_bytes.value(),
-        max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
+        max_payload_bytes=common.max_payload_bytes.value(),
+        max_enqueue_per_minute=common.max_enqueue_per_minute.value(),
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
         **own,

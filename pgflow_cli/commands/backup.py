@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import Choice, Duration, Number
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,32 +39,32 @@ TAKEN = (
 @click.option(
     "--format",
     "dump_format",
-    type=settings.Choice(("custom", "plain", "directory")),
+    type=Choice(("custom", "plain", "directory")),
     default="custom",
     show_default=True,
     help="What pg_dump writes.",
 )
 @click.option(
     "--jobs",
-    type=settings.Number(1, 64),
+    type=Number(1, 64),
     default=1,
     show_default=True,
     help="Dump so many tables at once; needs --format directory.",
 )
-@click.option("--compress", type=settings.Number(0, 9), help="How much to compress.")
+@click.option("--compress", type=Number(0, 9), help="How much to compress.")
 @click.option("--schema-only", is_flag=True, help="No rows.")
 @click.option("--data-only", is_flag=True, help="Only rows.")
 @click.option("--exclude-archive", is_flag=True, help="Leave out archived jobs.")
 @click.option("--only-pgflow", is_flag=True, help="Only schema pgflow.")
 @click.option(
     "--keep",
-    type=settings.Number(1, 10_000),
+    type=Number(1, 10_000),
     metavar="N",
     help="Afterwards remove all but the newest N of this database.",
 )
 @click.option(
     "--verify",
-    type=settings.Choice(("list", "restore", "off")),
+    type=Choice(("list", "restore", "off")),
     default="list",
     show_default=True,
     help="Read its list, or restore it elsewhere and compare every row.",
@@ -74,11 +75,9 @@ TAKEN = (
     metavar="PATH",
     help="The pg_dump to use, not the first that is new enough.",
 )
-@click.option(
-    "--max-runtime", type=settings.Duration(0.1), help="Give up after so long."
-)
+@click.option("--max-runtime", type=Duration(0.1), help="Give up after so long.")
 @click.option("--no-record", is_flag=True, help="Do not remember it in the database.")
-@settings.pg_bin
+@common.pg_bin
 @change_options(preview=False, yes=False)
 @pass_database
 def backup(database: Database, change: Change, **options: Any) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import HeedlessCommand, command
 from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Choice
 
 
 @command("completion", cls=HeedlessCommand)
-@click.argument("shell", type=settings.Choice(("bash", "zsh", "fish", "powershell")))
+@click.argument("shell", type=Choice(("bash", "zsh", "fish", "powershell")))
 @click.option("--install", is_flag=True, help="Write it where the shell looks for it.")
 @click.pass_context
 def completion(ctx: click.Context, shell: str, install: bool) -> None:

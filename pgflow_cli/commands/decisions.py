@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import filters, settings
+from pgflow_cli.cli import filters
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.output import live, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.types import Choice
 
 if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter, Page
@@ -53,7 +54,7 @@ def decisions() -> None:
 @decisions.command("list")
 @click.option(
     "--kind",
-    type=settings.Choice(("all", "ingest", "policy")),
+    type=Choice(("all", "ingest", "policy")),
     default="all",
     show_default=True,
     help="Enqueues that were refused, jobs that were held back, or both.",
@@ -61,7 +62,7 @@ def decisions() -> None:
 @click.option(
     "--group",
     "grouped",
-    type=settings.Choice(("reason",)),
+    type=Choice(("reason",)),
     help="One row for each queue and reason.",
 )
 @filters.filter_options("queues", "reasons", "since", "until")

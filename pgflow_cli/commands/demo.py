@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command
 from pgflow_cli.cli.output import live, messages, records, terminal
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.database import typed_database_url
 
 if TYPE_CHECKING:
     from pgflow_cli.local.demo import Demonstration
@@ -51,7 +52,7 @@ DEAD = (
     help="How long the jobs shall take, about.",
 )
 @click.option("--keep", is_flag=True, help="Keep the server running until Ctrl-C.")
-@settings.pg_bin
+@common.pg_bin
 def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
     """Show pgflow at work on a private server, and leave nothing behind.
 
@@ -68,7 +69,7 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
     with demo_server.running(
         jobs=jobs,
         seconds=seconds,
-        url=settings.typed_database_url(),
+        url=typed_database_url(),
         pg_bin=Path(pg_bin) if pg_bin else None,
         say=messages.say,
     ) as shown:

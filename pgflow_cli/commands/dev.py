@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import Group
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.database import DEV_FOLDER
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class WithDefault(Group):
 
 
 def _data_dir(_ctx: click.Context, _param: click.Parameter, given: Path | None) -> Path:
-    return given or settings.DEV_FOLDER
+    return given or DEV_FOLDER
 
 
 data_dir = click.option(
@@ -53,7 +54,7 @@ data_dir = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     callback=_data_dir,
-    show_default=str(settings.DEV_FOLDER),
+    show_default=str(DEV_FOLDER),
     help="Where the data are.",
 )
 user = click.option(
@@ -77,14 +78,14 @@ def dev() -> None:
 
 
 @dev.command("run", hidden=True)
-@settings.app
+@common.app
 @data_dir
 @user
 @click.option("--ephemeral", is_flag=True, help="Fast, and forget the data at the end.")
 @click.option("--no-worker", is_flag=True, help="Only the server.")
 @click.option("--no-admin", is_flag=True, help="Neither the admin API nor its page.")
 @click.option("--print-url", is_flag=True, help="Print the running server's URL.")
-@settings.pg_bin
+@common.pg_bin
 def run(**options: Any) -> int:
     """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
 
@@ -100,7 +101,7 @@ def run(**options: Any) -> int:
         click.echo(_running(where).url())
         return 0
     binaries = options["pg_bin"]
-    elsewhere = "" if where == settings.DEV_FOLDER else f" --data-dir {where}"
+    elsewhere = "" if where == DEV_FOLDER else f" --data-dir {where}"
     messages.hint(
         f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})"
     )

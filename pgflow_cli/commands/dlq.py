@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import (
@@ -16,6 +16,8 @@ from pgflow_cli.cli.filters import (
     watch_option,
 )
 from pgflow_cli.cli.output import live, messages, records, terminal
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import JOB_ID, Choice, Duration, Number
 from pgflow_cli.cli.views import dead_letters as dead_letter_views
 from pgflow_cli.cli.views import job
 from pgflow_cli.errors import UsageError
@@ -49,7 +51,7 @@ def dlq() -> None:
 @click.option(
     "--group",
     "by",
-    type=settings.Choice(KEYS),
+    type=Choice(KEYS),
     is_flag=False,
     flag_value=KEYS[0],
     metavar="[KEY]",
@@ -122,10 +124,10 @@ def list_(
 
 
 @dlq.command("show")
-@click.argument("job_id", metavar="ID", type=settings.JOB_ID)
+@click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option(
     "--attempts",
-    type=settings.Number(1, 1_000_000),
+    type=Number(1, 1_000_000),
     default=3,
     show_default=True,
     help="How many attempts to show.",
@@ -157,7 +159,7 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
 @filter_options(*DEAD_LETTERS)
 @click.option(
     "--by",
-    type=settings.Choice(KEYS),
+    type=Choice(KEYS),
     default=KEYS[0],
     show_default=True,
     metavar="KEY",
@@ -165,12 +167,12 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
 )
 @click.option(
     "--bucket",
-    type=settings.Duration(1, 31_536_000),
+    type=Duration(1, 31_536_000),
     default="5m",
     show_default=True,
     help="How much time a row is about.",
 )
-@settings.list_options
+@common.list_options
 @pass_repository
 def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> None:
     """Count dead letters by when they died and what they have in common.
@@ -197,7 +199,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
 @click.option(
     "--format",
     "form",
-    type=settings.Choice(("jsonl", "csv")),
+    type=Choice(("jsonl", "csv")),
     default="jsonl",
     show_default=True,
     help="An object on each line, or rows for a spreadsheet.",
@@ -225,7 +227,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
 
 
 @dlq.command("discard")
-@click.argument("words", metavar="[ID]...", nargs=-1, type=settings.JOB_ID)
+@click.argument("words", metavar="[ID]...", nargs=-1, type=JOB_ID)
 @filter_options(*DEAD_LETTERS)
 @click.option(
     "--to-archive/--delete",

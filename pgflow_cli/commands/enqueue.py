@@ -14,7 +14,15 @@ from pgflow_cli.cli import changes, settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.output import messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings.types import Rate
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import (
+    ANY_TYPE,
+    QUEUE,
+    Duration,
+    InstantType,
+    Number,
+    Rate,
+)
 from pgflow_cli.errors import NotFound, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
 
@@ -39,7 +47,7 @@ TRIAL = (
 
 
 @command("enqueue")
-@click.argument("job_type", metavar="[TYPE]", required=False, type=settings.ANY_TYPE)
+@click.argument("job_type", metavar="[TYPE]", required=False, type=ANY_TYPE)
 @click.argument("payload", required=False)
 @click.option(
     "-F",
@@ -58,37 +66,35 @@ TRIAL = (
 @click.option(
     "-q",
     "--queue",
-    type=settings.QUEUE,
+    type=QUEUE,
     default="default",
     show_default=True,
     help="The queue.",
 )
 @click.option(
     "--priority",
-    type=settings.Number(-100, 100),
+    type=Number(-100, 100),
     default=0,
     show_default=True,
     help="Higher runs first.",
 )
 @click.option(
     "--max-attempts",
-    type=settings.Number(1, 10_000),
+    type=Number(1, 10_000),
     default=25,
     show_default=True,
     help="Failed attempts that make it a dead letter.",
 )
-@click.option(
-    "--run-at", type=settings.InstantType("future"), help="Not before this time."
-)
+@click.option("--run-at", type=InstantType("future"), help="Not before this time.")
 @click.option(
     "--in",
     "delay",
-    type=settings.Duration(0, 3_153_600_000),
+    type=Duration(0, 3_153_600_000),
     help="Not before so long from now.",
 )
 @click.option(
     "--job-timeout",
-    type=settings.Duration(0.001, 2_592_000),
+    type=Duration(0.001, 2_592_000),
     help="Limit of one attempt, instead of the handler's.",
 )
 @click.option(
@@ -121,7 +127,7 @@ TRIAL = (
 @click.option("--wait", is_flag=True, help="Wait for the end; exit 1 if it failed.")
 @click.option(
     "--wait-timeout",
-    type=settings.Duration(0, 31_536_000),
+    type=Duration(0, 31_536_000),
     default="75s",
     show_default=True,
     help="Wait no longer; then exit 75.",
@@ -266,8 +272,8 @@ def _options(given: dict[str, Any]) -> JobOptions:
         delay=given["delay"],
         job_timeout=given["job_timeout"],
         meta=delivery.meta_text(given["pairs"], **settings.trace_context()),
-        max_payload_bytes=settings.max_payload_bytes.value(),
-        max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
+        max_payload_bytes=common.max_payload_bytes.value(),
+        max_enqueue_per_minute=common.max_enqueue_per_minute.value(),
     )
     return delivery.starting(options, given["run_at"])
 
@@ -292,8 +298,8 @@ def _naming_the_setting(refused: Refused) -> Refused:
             "TOO_MANY_QUEUES: see pgflow queues bound; maintain forgets unused ones.",
         )
     by_reason = {
-        "PAYLOAD_TOO_LARGE": settings.max_payload_bytes,
-        "ENQUEUE_RATE_EXCEEDED": settings.max_enqueue_per_minute,
+        "PAYLOAD_TOO_LARGE": common.max_payload_bytes,
+        "ENQUEUE_RATE_EXCEEDED": common.max_enqueue_per_minute,
     }
     if refused.reason_code not in by_reason:
         return refused

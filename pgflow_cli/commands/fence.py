@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.types import Choice
 
 if TYPE_CHECKING:
     from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
@@ -91,7 +92,7 @@ def raise_(repository: Repository, change: Change) -> None:
 @fence.command("accept")
 @click.option(
     "--interrupted",
-    type=settings.Choice(("dlq", "requeue", "cancel")),
+    type=Choice(("dlq", "requeue", "cancel")),
     default="dlq",
     show_default=True,
     help="What becomes of jobs that ran when the database was dumped.",

@@ -7,6 +7,7 @@ import click
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, open_repository
 from pgflow_cli.cli.output import messages
+from pgflow_cli.cli.settings.types import Duration
 from pgflow_cli.errors import CheckFailed, UsageError
 
 
@@ -22,7 +23,7 @@ from pgflow_cli.errors import CheckFailed, UsageError
 @click.option("--url", metavar="URL", help="Ask an HTTP health endpoint.")
 @click.option(
     "--max-age",
-    type=settings.Duration(1, 86_400),
+    type=Duration(1, 86_400),
     default="60s",
     show_default=True,
     help="How long a worker may stand still.",

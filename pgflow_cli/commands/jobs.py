@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, page_options, watch_option
 from pgflow_cli.cli.output import live, messages, records, reports, terminal
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import JOB_ID, Duration, Number
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
 
@@ -28,9 +30,7 @@ _FILTERS = (
     "worker", "code_version", "since", "until", "match", "payload_contains", "meta",
     "replay_of",
 )  # fmt: skip
-_IDS = click.argument(
-    "ids", nargs=-1, required=True, metavar="ID...", type=settings.JOB_ID
-)
+_IDS = click.argument("ids", nargs=-1, required=True, metavar="ID...", type=JOB_ID)
 
 
 @group("jobs")
@@ -97,8 +97,8 @@ def list_(
 
 
 @jobs.command("show")
-@click.argument("job_id", metavar="ID", type=settings.JOB_ID)
-@settings.list_options
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@common.list_options
 @pass_repository
 def show(repository: Repository, job_id: str) -> None:
     """Show one job with its payload; `pgflow explain` says why it is where it is.
@@ -128,7 +128,7 @@ def show(repository: Repository, job_id: str) -> None:
 @click.option("--any", "any_of_them", is_flag=True, help="Until one of them has ended.")
 @click.option(
     "--wait-timeout",
-    type=settings.Duration(0, 31_536_000),
+    type=Duration(0, 31_536_000),
     default="1h",
     show_default=True,
     help="Wait no longer; then exit 75.",
@@ -167,7 +167,7 @@ def wait(
 @click.option("-f", "--follow", is_flag=True, help="Go on with each that ends.")
 @click.option(
     "--limit",
-    type=settings.Number(1, 500),
+    type=Number(1, 500),
     default=20,
     show_default=True,
     metavar="N",
@@ -177,7 +177,7 @@ def wait(
     "queues", "job_types", "error_codes", "fingerprints", "worker", "code_version",
     "since", "match",
 )  # fmt: skip
-@settings.list_options
+@common.list_options
 @pass_repository
 def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) -> None:
     """List the attempts that ended last, the newest at the bottom.
@@ -208,7 +208,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
 
 
 @jobs.command("cancel")
-@click.argument("ids", nargs=-1, metavar="[ID...|-]", type=settings.JOB_ID)
+@click.argument("ids", nargs=-1, metavar="[ID...|-]", type=JOB_ID)
 @click.option(
     "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
 )
@@ -292,7 +292,7 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
 
 @jobs.command("reprioritize", context_settings={"ignore_unknown_options": True})
 @_IDS
-@click.argument("priority", type=settings.Number(-100, 100), metavar="N")
+@click.argument("priority", type=Number(-100, 100), metavar="N")
 @change_options(reported=False)
 @pass_repository
 def reprioritize(

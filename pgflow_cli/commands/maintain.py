@@ -14,8 +14,8 @@ from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings import report
-from pgflow_cli.cli.settings.types import Kind
+from pgflow_cli.cli.settings import report, work
+from pgflow_cli.cli.settings.types import Choice, Duration, Kind, Number
 from pgflow_cli.errors import TryLater, UsageError
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ class _Retention(Kind):
     ) -> float | None:
         if value == "off":
             return None
-        return settings.Duration(0, 315_360_000).convert(value, param, ctx)
+        return Duration(0, 315_360_000).convert(value, param, ctx)
 
 
-_TASK = settings.Choice(TASKS)
+_TASK = Choice(TASKS)
 
 
 @command("maintain")
 @click.option("--loop", is_flag=True, help="Again and again, until told to end.")
-@settings.interval
-@settings.archive_after
-@settings.prune_after
+@work.interval
+@work.archive_after
+@work.prune_after
 @click.option(
     "--dlq-retention",
     type=_Retention(),
@@ -77,28 +77,28 @@ _TASK = settings.Choice(TASKS)
 @click.option("--skip", multiple=True, type=_TASK, help="Not this task; repeatable.")
 @click.option(
     "--batch-size",
-    type=settings.Number(1, 10_000),
+    type=Number(1, 10_000),
     default=500,
     show_default=True,
     help="How many rows to change in one transaction.",
 )
 @click.option(
     "--sleep",
-    type=settings.Duration(0, 60),
+    type=Duration(0, 60),
     default="50ms",
     show_default=True,
     help="How long to rest between two batches.",
 )
 @click.option(
     "--max-runtime",
-    type=settings.Duration(0.1, 86_400),
+    type=Duration(0.1, 86_400),
     default="5m",
     show_default=True,
     help="Leave the rest to the next pass after so long.",
 )
 @click.option(
     "--lock-wait",
-    type=settings.Duration(0, 86_400),
+    type=Duration(0, 86_400),
     default="0s",
     show_default=True,
     help="Wait so long for another maintain, then exit 75.",

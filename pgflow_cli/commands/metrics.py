@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.filters import filter_options
 from pgflow_cli.cli.output import messages, records
+from pgflow_cli.cli.settings import common
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--prom", is_flag=True, help="In the text format of Prometheus.")
 @click.option("--json", "as_json", is_flag=True, help="As GET /metrics answers.")
 @filter_options("queues")
-@settings.list_options
+@common.list_options
 @pass_repository
 def metrics(
     repository: Repository, prom: bool, as_json: bool, chosen: JobFilter

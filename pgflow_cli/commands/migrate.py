@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import (
     group,
     open_repository,
@@ -15,6 +14,7 @@ from pgflow_cli.cli.context import (
 )
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.types import Duration
 from pgflow_cli.errors import TryLater
 
 if TYPE_CHECKING:
@@ -54,21 +54,21 @@ def migrate() -> None:
 @click.option("--check", is_flag=True, help="Exit 5 if anything is pending.")
 @click.option(
     "--wait-for-db",
-    type=settings.Duration(),
+    type=Duration(),
     default="0s",
     show_default=True,
     help="Wait so long for the database to answer.",
 )
 @click.option(
     "--lock-wait",
-    type=settings.Duration(),
+    type=Duration(),
     default="60s",
     show_default=True,
     help="Wait so long for another migrate, then exit 75.",
 )
 @click.option(
     "--lock-timeout",
-    type=settings.Duration(0.001),
+    type=Duration(0.001),
     default="5s",
     show_default=True,
     help="Hold up nobody for longer than this; try again later.",

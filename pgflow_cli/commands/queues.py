@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import filter_options, watch_option
 from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings.types import Kind, OrNone
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import QUEUE, Choice, Duration, Kind, Number, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 
 if TYPE_CHECKING:
@@ -64,16 +65,14 @@ def queues() -> None:
 @filter_options("queues")
 @click.option(
     "--limit",
-    type=settings.Number(1, 1000),
+    type=Number(1, 1000),
     default=1000,
     show_default=True,
     metavar="N",
     help="How many queues at most.",
 )
-@click.option(
-    "--after", type=settings.QUEUE, metavar="NAME", help="Where the last page ended."
-)
-@settings.list_options
+@click.option("--after", type=QUEUE, metavar="NAME", help="Where the last page ended.")
+@common.list_options
 @watch_option
 @pass_repository
 def list_(
@@ -116,10 +115,10 @@ def list_(
 
 
 @queues.command("show")
-@click.argument("name", type=settings.QUEUE)
+@click.argument("name", type=QUEUE)
 @click.option(
     "--window",
-    type=settings.Duration(20, 7200),
+    type=Duration(20, 7200),
     default="60s",
     show_default=True,
     help="How far back rates look, up to 2h.",
@@ -148,11 +147,11 @@ def show(repository: Repository, name: str, window: float) -> None:
 
 
 @queues.command("pause")
-@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@click.argument("names", nargs=-1, required=True, type=QUEUE, metavar="NAME…")
 @click.option(
     "--for",
     "length",
-    type=settings.Duration(1),
+    type=Duration(1),
     help="So long; without it, until it is resumed.",
 )
 @change_options(reported=False)
@@ -184,7 +183,7 @@ def pause(
 
 
 @queues.command("resume")
-@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@click.argument("names", nargs=-1, required=True, type=QUEUE, metavar="NAME…")
 @change_options(reported=False)
 @pass_repository
 def resume(repository: Repository, names: tuple[str, ...], change: Change) -> None:
@@ -207,30 +206,30 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
 
 
 @queues.command("set-policy")
-@click.argument("name", type=settings.QUEUE)
+@click.argument("name", type=QUEUE)
 @_limit(
     "--max-in-flight",
-    settings.Number(*LIMITS["max_in_flight"]),
+    Number(*LIMITS["max_in_flight"]),
     "Jobs that run at once.",
 )
 @_limit(
     "--max-attempts-per-minute",
-    settings.Number(*LIMITS["max_attempts_per_minute"]),
+    Number(*LIMITS["max_attempts_per_minute"]),
     "Attempts that begin in any minute.",
 )
 @_limit(
     "--throttle-delay",
-    settings.Duration(0, 3600),
+    Duration(0, 3600),
     "How long to leave the queue alone when a limit holds jobs back.",
 )
 @_limit(
     "--max-payload-bytes",
-    settings.Number(*LIMITS["max_payload_bytes"]),
+    Number(*LIMITS["max_payload_bytes"]),
     "The largest payload.",
 )
 @_limit(
     "--max-enqueue-per-minute",
-    settings.Number(*LIMITS["max_enqueue_per_minute"]),
+    Number(*LIMITS["max_enqueue_per_minute"]),
     "Jobs that producers may add in each minute of the server's clock; 0: no limit.",
 )
 @change_options()
@@ -269,7 +268,7 @@ def set_policy(
 
 
 @queues.command("clear-policy")
-@click.argument("names", nargs=-1, required=True, type=settings.QUEUE, metavar="NAME…")
+@click.argument("names", nargs=-1, required=True, type=QUEUE, metavar="NAME…")
 @change_options(reported=False)
 @pass_repository
 def clear_policy(
@@ -293,7 +292,7 @@ def clear_policy(
 
 
 @queues.command("bound")
-@click.argument("most", type=settings.Number(*MAX_QUEUES), required=False, metavar="N")
+@click.argument("most", type=Number(*MAX_QUEUES), required=False, metavar="N")
 @change_options()
 @pass_repository
 def bound(repository: Repository, most: int | None, change: Change) -> None:
@@ -326,10 +325,10 @@ def bound(repository: Repository, most: int | None, change: Change) -> None:
 
 
 @queues.command("purge")
-@click.argument("name", type=settings.QUEUE)
+@click.argument("name", type=QUEUE)
 @click.option(
     "--status",
-    type=settings.Choice(("queued", "scheduled", "dlq")),
+    type=Choice(("queued", "scheduled", "dlq")),
     default="queued",
     show_default=True,
     help="Which of its jobs.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import (
@@ -18,6 +18,7 @@ from pgflow_cli.cli.filters import (
 )
 from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.types import JOB_ID, PLAN
 from pgflow_cli.cli.views import replay as replay_view
 from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
@@ -77,7 +78,7 @@ def replay() -> None:
 
 
 @replay.command("run")
-@click.argument("words", metavar="[ID]...", nargs=-1, type=settings.JOB_ID)
+@click.argument("words", metavar="[ID]...", nargs=-1, type=JOB_ID)
 @filter_options(*DEAD_LETTERS)
 @replay_view.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
@@ -168,7 +169,7 @@ def list_(repository: Repository, page: Page) -> None:
 
 
 @replay.command("status")
-@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
+@click.argument("plan_id", metavar="PLAN", type=PLAN)
 @watch_option
 @pass_repository
 def status(repository: Repository, plan_id: int, watch: float | None) -> None:
@@ -199,7 +200,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
 
 
 @replay.command("stop")
-@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
+@click.argument("plan_id", metavar="PLAN", type=PLAN)
 @change_options(preview=False, reported=False)
 @pass_repository
 def stop(repository: Repository, plan_id: int, change: Change) -> None:
@@ -223,7 +224,7 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
 
 
 @replay.command("resume")
-@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
+@click.argument("plan_id", metavar="PLAN", type=PLAN)
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
 @change_options(preview=False)
 @pass_repository
@@ -248,7 +249,7 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
 
 
 @replay.command("undo")
-@click.argument("plan_id", metavar="PLAN", type=settings.PLAN)
+@click.argument("plan_id", metavar="PLAN", type=PLAN)
 @change_options()
 @pass_repository
 def undo(repository: Repository, plan_id: int, change: Change) -> None:

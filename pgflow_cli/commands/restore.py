@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from pgflow_cli.cli import changes, context, settings
+from pgflow_cli.cli import changes, context
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import command
 from pgflow_cli.cli.output import messages, records, terminal
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import Number
 
 if TYPE_CHECKING:
     from pgflow_cli.backups.restore import Source, Target
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--jobs",
-    type=settings.Number(1, 64),
+    type=Number(1, 64),
     default=1,
     show_default=True,
     help="Restore so many tables at once; then not in one transaction.",
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Use the pg_restore and psql beside this pg_dump.",
 )
-@settings.pg_bin
+@common.pg_bin
 @change_options(yes=False, reported=False)
 def restore(file: str, change: Change, **options: Any) -> None:
     """Restore a backup, custom, directory or plain SQL, into a database.

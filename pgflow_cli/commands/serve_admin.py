@@ -11,7 +11,8 @@ import click
 
 from pgflow_cli.cli import servers, settings
 from pgflow_cli.cli.context import command, pass_database
-from pgflow_cli.cli.settings import report
+from pgflow_cli.cli.settings import report, serve
+from pgflow_cli.cli.settings.types import Duration, Number, Size
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,18 +22,18 @@ log = logging.getLogger("pgflow.admin")
 
 
 @command("serve-admin")
-@settings.admin_address
-@settings.serving_options
+@serve.admin_address
+@serve.serving_options
 @click.option(
     "--threads",
-    type=settings.Number(2, 256),
+    type=Number(2, 256),
     default=16,
     show_default=True,
     help="How many requests are answered at once.",
 )
 @click.option(
     "--max-sse",
-    type=settings.Number(0, 128),
+    type=Number(0, 128),
     default=8,
     show_default=True,
     help="How many pages may listen for live updates, at most half the threads;"
@@ -40,7 +41,7 @@ log = logging.getLogger("pgflow.admin")
 )
 @click.option(
     "--metrics-cache",
-    type=settings.Duration(0, 3600),
+    type=Duration(0, 3600),
     default="5s",
     show_default=True,
     help="How old an answer to a scrape may be.",
@@ -54,14 +55,14 @@ log = logging.getLogger("pgflow.admin")
 )
 @click.option(
     "--proxy-hops",
-    type=settings.Number(0, 10),
+    type=Number(0, 10),
     default=0,
     show_default=True,
     help="How many proxies in front set X-Forwarded-For, -Proto and -Host.",
 )
 @click.option(
     "--max-body",
-    type=settings.Size(1024, 67_108_864),
+    type=Size(1024, 67_108_864),
     default="1MiB",
     show_default=True,
     help="The largest request body.",

@@ -12,6 +12,8 @@ from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.filters import filter_options
 from pgflow_cli.cli.output import records, terminal
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import Duration
 
 if TYPE_CHECKING:
     from pgflow_cli.cli.views.top import Look
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 @click.option(
     "-i",
     "--interval",
-    type=settings.Duration(0.2, 3600),
+    type=Duration(0.2, 3600),
     default="2s",
     show_default=True,
     help="How often to look.",
 )
-@settings.sort
+@common.sort
 @click.option("--once", is_flag=True, help="Look once, write it, and end.")
 @pass_repository
 def top(repository: Repository, chosen: JobFilter, interval: float, once: bool) -> None:

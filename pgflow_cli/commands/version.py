@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version as version_of
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, open_repository
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.database import names_a_database
 from pgflow_cli.errors import PgflowError
 
 COLUMNS = (
@@ -52,7 +52,7 @@ def version() -> None:
 
 
 def _of_the_database() -> tuple[int | None, str | None, int | None]:
-    if not settings.names_a_database():
+    if not names_a_database():
         return None, None, None
     from pgflow_cli.repository import remains
 

@@ -10,6 +10,8 @@ from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
+from pgflow_cli.cli.settings.common import max_enqueue_per_minute, max_payload_bytes
+from pgflow_cli.cli.settings.work import archive_after, prune_after, work_options
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command("work")
-@settings.work_options
+@work_options
 @pass_database
 def work(database: Database, **options: Any) -> None:
     """Lease and run jobs, until told to stop.
@@ -86,10 +88,10 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkerOptions:
         if options["exec_env"]
         else None,
         heartbeat=heartbeat,
-        max_payload_bytes=settings.max_payload_bytes.value(),
-        max_enqueue_per_minute=settings.max_enqueue_per_minute.value(),
-        archive_after=settings.archive_after.value(),
-        prune_after=settings.prune_after.value(),
+        max_payload_bytes=max_payload_bytes.value(),
+        max_enqueue_per_minute=max_enqueue_per_minute.value(),
+        archive_after=archive_after.value(),
+        prune_after=prune_after.value(),
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
         status_folders=tuple(settings.status_folders()),

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
 from pgflow_cli.cli.context import group, pass_repository
 from pgflow_cli.cli.filters import watch_option
 from pgflow_cli.cli.output import live, messages, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +56,7 @@ def workers() -> None:
 
 
 @workers.command("list")
-@settings.list_options
+@common.list_options
 @watch_option
 @pass_repository
 def list_(repository: Repository, watch: float | None) -> None:
@@ -77,7 +79,7 @@ def list_(repository: Repository, watch: float | None) -> None:
 
 
 @workers.command("quiet")
-@click.argument("worker", metavar="ID", type=settings.WORKER)
+@click.argument("worker", metavar="ID", type=WORKER)
 @change_options(reported=False)
 @pass_repository
 def quiet(repository: Repository, worker: str, change: Change) -> None:
@@ -101,7 +103,7 @@ def quiet(repository: Repository, worker: str, change: Change) -> None:
 
 
 @workers.command("resume")
-@click.argument("worker", metavar="ID", type=settings.WORKER)
+@click.argument("worker", metavar="ID", type=WORKER)
 @change_options(reported=False)
 @pass_repository
 def resume(repository: Repository, worker: str, change: Change) -> None:
@@ -142,7 +144,7 @@ def _tell(
 
 
 @workers.command("forget")
-@click.argument("worker", metavar="ID", type=settings.WORKER)
+@click.argument("worker", metavar="ID", type=WORKER)
 @change_options(reported=False)
 @pass_repository
 def forget(repository: Repository, worker: str, change: Change) -> None:

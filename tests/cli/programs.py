@@ -11,11 +11,11 @@ import click
 from click.testing import CliRunner, Result
 
 from pgflow_cli.cli import program as cli
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.context import command, pass_database, pass_repository
 from pgflow_cli.cli.output import records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.program import Program
+from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.option import Session, Setting
 
 
@@ -70,7 +70,7 @@ def writing(
     """Make a command that writes rows."""
 
     @command("list")
-    @settings.list_options
+    @common.list_options
     def list_() -> None:
         """Write rows."""
         records.write(iter(rows), columns, **more)

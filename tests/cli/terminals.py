@@ -19,13 +19,13 @@ PREAMBLE = """
 import sys
 from pgflow_cli.cli.output import live, messages, records, terminal
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.program import Program
 from pgflow_cli.cli.context import command
 from datetime import UTC, datetime, timedelta
 
 @command("run")
-@settings.list_options
+@common.list_options
 def run():
     {body}
 

@@ -12,6 +12,7 @@ import pytest
 
 from pgflow_cli.cli import program as cli
 from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings import work
 from tests.cli.programs import run, showing
 
 CANARY = "Zx9canary"
@@ -79,9 +80,9 @@ def test_no_help_shows_a_value_of_the_environment(path: tuple[str, ...]) -> None
 
 
 def test_the_options_of_work_are_explained() -> None:
-    result = run("show", "--help", commands=[showing(*settings.WORK)])
+    result = run("show", "--help", commands=[showing(*work.WORK)])
     text = " ".join(result.stdout.split())
-    for setting in settings.WORK:
+    for setting in work.WORK:
         assert setting.flags[0].replace("/", " / ") in text
         if setting.variable:
             assert f"[{setting.variable}]" in text

@@ -12,7 +12,8 @@ import pytest
 
 from pgflow_cli import local
 from pgflow_cli.cli import settings
-from pgflow_cli.cli.settings.option import Setting
+from pgflow_cli.cli.settings import common, work
+from pgflow_cli.cli.settings.option import Session, Setting
 from pgflow_cli.errors import ConfigurationError, UsageError
 from tests.cli.programs import calling, run, showing, where, write_file
 
@@ -23,7 +24,7 @@ NOT_UTF8 = os.fsdecode(b"a\xff")
 
 def shown(
     *arguments: str,
-    setting: Setting = settings.lease_seconds,
+    setting: Setting = work.lease_seconds,
     variables: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     result = run("show", *arguments, commands=[showing(setting)], variables=variables)
@@ -34,7 +35,7 @@ def shown(
 
 def value(
     *arguments: str,
-    setting: Setting = settings.lease_seconds,
+    setting: Setting = work.lease_seconds,
     variables: dict[str, str] | None = None,
 ) -> Any:
     document = shown(*arguments, setting=setting, variables=variables)
@@ -95,7 +96,7 @@ def test_an_env_file_stands_in_for_the_one_of_the_folder(tmp_path: Path) -> None
 )
 def test_lines_of_an_env_file(tmp_path: Path, line: str, expected: list[str]) -> None:
     write_file(tmp_path / ".env", f"{line}\n")
-    assert value(setting=settings.app) == expected
+    assert value(setting=common.app) == expected
 
 
 def test_the_profile_may_be_chosen_by_a_variable(tmp_path: Path) -> None:
@@ -115,55 +116,51 @@ def test_another_configuration_file_may_be_named(tmp_path: Path) -> None:
 def test_empty_is_unset(tmp_path: Path) -> None:
     write_file(tmp_path / "pgflow.toml", "lease_seconds = 14\nqueue = []\n")
     assert value(variables={LEASE: ""}) == 14
-    assert value(setting=settings.queues) == ["default"]
+    assert value(setting=work.queues) == ["default"]
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "TRUE", "On"])
 def test_words_that_switch_on(word: str) -> None:
-    assert value(setting=settings.simulate, variables={"PGFLOW_SIMULATE": word}) is True
+    assert value(setting=work.simulate, variables={"PGFLOW_SIMULATE": word}) is True
 
 
 @pytest.mark.parametrize("word", ["0", "false", "no", "off", "OFF", ""])
 def test_words_that_switch_off(word: str) -> None:
-    assert (
-        value(setting=settings.simulate, variables={"PGFLOW_SIMULATE": word}) is False
-    )
+    assert value(setting=work.simulate, variables={"PGFLOW_SIMULATE": word}) is False
 
 
 def test_a_list_has_commas_in_a_variable_and_is_a_list_in_a_file(
     tmp_path: Path,
 ) -> None:
-    assert value(setting=settings.queues, variables={"PGFLOW_QUEUE": "a, b,a"}) == [
+    assert value(setting=work.queues, variables={"PGFLOW_QUEUE": "a, b,a"}) == [
         "a",
         "b",
     ]
-    assert value("-q", "a,b", "-q", "c", setting=settings.queues) == ["a", "b", "c"]
-    assert value("-q", "*", setting=settings.queues) == ["*"]
+    assert value("-q", "a,b", "-q", "c", setting=work.queues) == ["a", "b", "c"]
+    assert value("-q", "*", setting=work.queues) == ["*"]
     write_file(tmp_path / "pgflow.toml", 'queue = ["x", "y"]\n')
-    assert value(setting=settings.queues) == ["x", "y"]
+    assert value(setting=work.queues) == ["x", "y"]
 
 
 def test_the_variable_of_the_reap_interval_counts_milliseconds() -> None:
     variables = {"PGFLOW_REAP_INTERVAL_MS": "2500"}
-    assert value(setting=settings.reap_interval, variables=variables) == 2.5
-    assert value("--reap-interval", "2s", setting=settings.reap_interval) == 2.0
+    assert value(setting=work.reap_interval, variables=variables) == 2.5
+    assert value("--reap-interval", "2s", setting=work.reap_interval) == 2.0
 
 
 def test_the_variables_of_retention_count_days_and_take_no_unit() -> None:
     days = "ARCHIVE_SUCCEEDED_AFTER_DAYS"
-    assert value(setting=settings.archive_after) == 7 * 86_400
-    assert value(setting=settings.archive_after, variables={days: "3"}) == 3 * 86_400
-    assert value("--archive-after", "12h", setting=settings.archive_after) == 43_200
-    result = run(
-        "show", commands=[showing(settings.archive_after)], variables={days: "5m"}
-    )
+    assert value(setting=work.archive_after) == 7 * 86_400
+    assert value(setting=work.archive_after, variables={days: "3"}) == 3 * 86_400
+    assert value("--archive-after", "12h", setting=work.archive_after) == 43_200
+    result = run("show", commands=[showing(work.archive_after)], variables={days: "5m"})
     assert result.exit_code == 78, "not five months, nor 5md"
     assert "counts days" in result.stderr
 
 
 def test_a_filter_has_no_variable() -> None:
     assert (
-        value(setting=settings.queue_name, variables={"PGFLOW_QUEUE": "emails"}) is None
+        value(setting=common.queue_name, variables={"PGFLOW_QUEUE": "emails"}) is None
     )
 
 
@@ -174,8 +171,8 @@ def test_variables_without_a_flag_have_values(tmp_path: Path) -> None:
     def look() -> None:
         seen.extend(
             [
-                settings.max_payload_bytes.value(),
-                settings.max_enqueue_per_minute.value(),
+                common.max_payload_bytes.value(),
+                common.max_enqueue_per_minute.value(),
             ]
         )
 
@@ -184,21 +181,21 @@ def test_variables_without_a_flag_have_values(tmp_path: Path) -> None:
 
 
 BAD = [
-    (settings.lease_seconds, LEASE, CANARY),
-    (settings.lease_seconds, LEASE, "0"),
-    (settings.lease_seconds, LEASE, "1.5"),
-    (settings.lease_seconds, LEASE, "99999999999999999999"),
-    (settings.concurrency, "PGFLOW_CONCURRENCY", "-1"),
-    (settings.concurrency, "PGFLOW_CONCURRENCY", "8 8"),
-    (settings.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", CANARY),
-    (settings.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", "2d"),
-    (settings.reap_interval, "PGFLOW_REAP_INTERVAL_MS", "5s"),
-    (settings.simulate, "PGFLOW_SIMULATE", CANARY),
-    (settings.queues, "PGFLOW_QUEUE", f"../{CANARY}"),
-    (settings.worker_id, "PGFLOW_WORKER_ID", f"a b{CANARY}"),
-    (settings.code_version, "PGFLOW_CODE_VERSION", "x" * 129),
-    (settings.lease_seconds, "PGFLOW_LOG_FORMAT", CANARY),
-    (settings.lease_seconds, "PGFLOW_LOG_LEVEL", CANARY),
+    (work.lease_seconds, LEASE, CANARY),
+    (work.lease_seconds, LEASE, "0"),
+    (work.lease_seconds, LEASE, "1.5"),
+    (work.lease_seconds, LEASE, "99999999999999999999"),
+    (work.concurrency, "PGFLOW_CONCURRENCY", "-1"),
+    (work.concurrency, "PGFLOW_CONCURRENCY", "8 8"),
+    (work.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", CANARY),
+    (work.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", "2d"),
+    (work.reap_interval, "PGFLOW_REAP_INTERVAL_MS", "5s"),
+    (work.simulate, "PGFLOW_SIMULATE", CANARY),
+    (work.queues, "PGFLOW_QUEUE", f"../{CANARY}"),
+    (work.worker_id, "PGFLOW_WORKER_ID", f"a b{CANARY}"),
+    (work.code_version, "PGFLOW_CODE_VERSION", "x" * 129),
+    (work.lease_seconds, "PGFLOW_LOG_FORMAT", CANARY),
+    (work.lease_seconds, "PGFLOW_LOG_LEVEL", CANARY),
 ]
 
 
@@ -227,7 +224,7 @@ def test_a_bad_variable_is_exit_78_and_named_but_not_shown(
 )
 def test_a_bad_value_of_a_file_is_exit_78(tmp_path: Path, text: str) -> None:
     write_file(tmp_path / "pgflow.toml", text)
-    result = run("show", commands=[showing(settings.lease_seconds)])
+    result = run("show", commands=[showing(work.lease_seconds)])
     assert result.exit_code == 78
     assert "lease_seconds (pgflow.toml)" in result.stderr
     assert CANARY not in result.output
@@ -235,9 +232,7 @@ def test_a_bad_value_of_a_file_is_exit_78(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("bad", [CANARY, "0", "1.5", ""])
 def test_a_bad_option_is_exit_2(bad: str) -> None:
-    result = run(
-        "show", "--lease-seconds", bad, commands=[showing(settings.lease_seconds)]
-    )
+    result = run("show", "--lease-seconds", bad, commands=[showing(work.lease_seconds)])
     assert result.exit_code == 2
     assert "--lease-seconds" in result.stderr
     assert "a whole number from 1 to 86400" in result.stderr
@@ -261,7 +256,7 @@ def test_a_wrong_file_is_exit_78(
     write_file(tmp_path / name, text)
     result = run(
         "show",
-        commands=[showing(settings.lease_seconds)],
+        commands=[showing(work.lease_seconds)],
         variables={"PGFLOW_PROFILE": "x"} if "config" in name else None,
     )
     assert result.exit_code == 78
@@ -271,14 +266,14 @@ def test_a_wrong_file_is_exit_78(
 
 def test_a_file_that_is_not_utf8_is_exit_78(tmp_path: Path) -> None:
     (tmp_path / "pgflow.toml").write_bytes(b"a = '\xff'")
-    result = run("show", commands=[showing(settings.lease_seconds)])
+    result = run("show", commands=[showing(work.lease_seconds)])
     assert result.exit_code == 78
     assert "pgflow.toml is not UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--env-file", "--config"])
 def test_a_named_file_must_be_there(option: str) -> None:
-    result = run("show", option, "missing", commands=[showing(settings.lease_seconds)])
+    result = run("show", option, "missing", commands=[showing(work.lease_seconds)])
     assert result.exit_code == 78
     assert "there is no file missing" in result.stderr
 
@@ -286,7 +281,7 @@ def test_a_named_file_must_be_there(option: str) -> None:
 def test_global_options_go_before_and_after_the_command_and_the_inner_one_wins() -> (
     None
 ):
-    command = showing(settings.lease_seconds)
+    command = showing(work.lease_seconds)
 
     def given(*arguments: str) -> Any:
         result = run(*arguments, commands=[command])
@@ -306,7 +301,7 @@ def test_an_outer_option_beats_a_variable() -> None:
         "--log-level",
         "debug",
         "show",
-        commands=[showing(settings.lease_seconds)],
+        commands=[showing(work.lease_seconds)],
         variables={"PGFLOW_LOG_LEVEL": "error"},
     )
     document = json.loads(result.stdout)
@@ -453,7 +448,7 @@ def test_bytes_that_are_not_utf8_are_refused_but_in_names_of_files(
     if setting.variable is None or setting.is_eager:  # those say what to read
         return
     monkeypatch.setenv(setting.variable, NOT_UTF8)
-    session = settings.Session(settings.VARIABLES)
+    session = Session(settings.VARIABLES)
     if setting.names_files:
         assert NOT_UTF8 in setting.look_up(session)
         return
@@ -462,7 +457,7 @@ def test_bytes_that_are_not_utf8_are_refused_but_in_names_of_files(
 
 
 def test_an_option_that_is_not_utf8_is_exit_2() -> None:
-    result = run("show", "--as", NOT_UTF8, commands=[showing(settings.actor)])
+    result = run("show", "--as", NOT_UTF8, commands=[showing(common.actor)])
     assert result.exit_code == 2
     assert "it is not UTF-8" in result.stderr
     url = run("--database-url", f"postgres:///{NOT_UTF8}", "where", commands=[where])

@@ -14,7 +14,8 @@ import click
 
 from pgflow_cli.admin.options import LOOPBACK
 from pgflow_cli.cli import settings
-from pgflow_cli.cli.settings import sources
+from pgflow_cli.cli.settings import common, serve, sources, work
+from pgflow_cli.cli.settings.database import nearest_url
 from pgflow_cli.cli.settings.option import COMMAND_LINE, Session, Setting
 from pgflow_cli.cli.settings.types import Endpoint
 from pgflow_cli.errors import ConfigurationError, PgflowError
@@ -56,7 +57,7 @@ def in_force(options: Mapping[str, Any]) -> list[Value]:
     called with. Secrets are masked, and of a handler's command only its job type is
     told.
     """
-    everywhere = {*settings.GLOBAL, *settings.VARIABLE_ONLY}
+    everywhere = {*common.GLOBAL, *common.VARIABLE_ONLY}
     heeded = {
         each.name: each
         for each in settings.ALL
@@ -128,7 +129,7 @@ def _value(setting: Setting, options: Mapping[str, Any] | None = None) -> Value:
         found = session.sources.find(str(setting.variable))
         written = found.value if found else None
         origin = found.origin if found else "default"
-    if setting is settings.exec_:
+    if setting is work.exec_:
         # A command line may hold anything.
         written = tuple(
             spec.partition("=")[0] for spec in (options or {}).get(setting.name, ())
@@ -172,12 +173,12 @@ def _problem_of_url(session: Session) -> str | None:
     """Return what is wrong with the URL; no server is started, none is asked."""
     from pgflow_cli.repository import Database
 
-    for setting in settings.GLOBAL:
+    for setting in common.GLOBAL:
         if setting.name in ("database_url", "database_url_file"):
             typed = session.given.get(setting.name)
             session.given[setting.name] = typed or setting.look_up(session)
     try:
-        url = settings.nearest_url(session)
+        url = nearest_url(session)
         if url is not None and not url.startswith("dev:"):
             Database(url).parameters()
     except PgflowError as error:
@@ -232,7 +233,7 @@ def password_is_typed() -> bool:
 
 def open_address() -> str | None:
     """Return the address at which an admin server would let in anybody from outside."""
-    address = settings.work_admin.value()
+    address = serve.work_admin.value()
     if address is None or address.host in LOOPBACK:
         return None
     find = Session.current().sources.find

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgflow_cli.cli import settings
 from pgflow_cli.cli.filters import watch_option
 from pgflow_cli.cli.output import live, messages, records
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings.types import Kind
+from pgflow_cli.cli.settings.types import JOB_ID, InstantType, Kind, Number
 from pgflow_cli.formats import times
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class _HowMany(Kind):
     ) -> int:
         if value == "all":
             return _ALL
-        most = settings.Number(1, 1_000_000)
+        most = Number(1, 1_000_000)
         return value if value == _ALL else most.convert(value, param, ctx)
 
 
@@ -92,7 +91,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--since",),
         {
-            "type": settings.InstantType("past"),
+            "type": InstantType("past"),
             "default": "1d",
             "show_default": True,
             "metavar": "TIME",
@@ -114,7 +113,7 @@ def question(function: F) -> F:
     command: Any = watch_option(wrapped)
     for flags, attributes in reversed(_OPTIONS):
         command = click.option(*flags, **attributes)(command)
-    return click.argument("job_id", metavar="ID", type=settings.JOB_ID)(command)  # type: ignore[no-any-return]
+    return click.argument("job_id", metavar="ID", type=JOB_ID)(command)  # type: ignore[no-any-return]
 
 
 def answer(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgflow_cli.cli import changes, settings
+from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change
 from pgflow_cli.cli.output import messages, records, terminal
 from pgflow_cli.cli.output.cells import Column
-from pgflow_cli.cli.settings.types import Rate
+from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.types import QUEUE, Duration, InstantType, Number, Rate
 from pgflow_cli.errors import PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayOptions
 
@@ -45,7 +46,7 @@ _OPTIONS = (
     ),
     click.option(
         "--limit",
-        type=settings.Number(1, 100_000_000),
+        type=Number(1, 100_000_000),
         metavar="N",
         help="Replay no more than this.",
     ),
@@ -56,25 +57,19 @@ _OPTIONS = (
     ),
     click.option(
         "--to-queue",
-        type=settings.QUEUE,
+        type=QUEUE,
         metavar="NAME",
         help="Into this queue, not the one they were in.",
     ),
-    click.option(
-        "--run-at", type=settings.InstantType("future"), help="Not before this time."
-    ),
+    click.option("--run-at", type=InstantType("future"), help="Not before this time."),
     click.option(
         "--in",
         "delay",
-        type=settings.Duration(0, 3_153_600_000),
+        type=Duration(0, 3_153_600_000),
         help="Not before so long from now.",
     ),
-    click.option(
-        "--max-attempts", type=settings.Number(1, 10_000), help="Not what they had."
-    ),
-    click.option(
-        "--priority", type=settings.Number(-100, 100), help="Not what they had."
-    ),
+    click.option("--max-attempts", type=Number(1, 10_000), help="Not what they had."),
+    click.option("--priority", type=Number(-100, 100), help="Not what they had."),
     click.option(
         "--patch",
         metavar="JSON",
@@ -85,18 +80,18 @@ _OPTIONS = (
     ),
     click.option(
         "--spread",
-        type=settings.Duration(1),
+        type=Duration(1),
         help="Let them become due over so much time.",
     ),
     click.option(
         "--canary",
-        type=settings.Number(1, 10_000),
+        type=Number(1, 10_000),
         metavar="N",
         help="Create N and wait; go on only if they succeed.",
     ),
     click.option(
         "--canary-timeout",
-        type=settings.Duration(0.1, 86_400),
+        type=Duration(0.1, 86_400),
         default="2m",
         show_default=True,
         help="How long they may take; then exit 75.",
@@ -123,7 +118,7 @@ def options(
         given,
         by_id=bool(words),
         batch_size=batch_size,
-        max_payload_bytes=settings.max_payload_bytes.value(),
+        max_payload_bytes=common.max_payload_bytes.value(),
         name=changes.flag,
     )
 

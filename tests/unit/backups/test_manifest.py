@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pgflow_cli.cli import settings
+from pgflow_cli.cli.settings import work
 from tests.support.deployment import MANIFESTS, TREE, container, manifests, parse, pods
 
 PODS = pods()
@@ -238,7 +238,7 @@ def test_keda_is_lent_the_url_that_pods_have() -> None:
 
 def test_no_scaler_starts_more_than_a_database_bears() -> None:
     for found in manifests(*SCALERS):
-        processes = settings.processes.default
+        processes = work.processes.default
         connections = found["spec"]["maxReplicaCount"] * (2 * processes + 3)
         # What PostgreSQL allows unless told otherwise, and some for everybody else.
         assert connections <= 80

@@ -11,6 +11,7 @@ import yaml
 
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.settings.option import Setting
+from pgflow_cli.cli.settings.types import Duration
 from pgflow_cli.errors import ConfigurationError
 from tests.support.deployment import (
     COMPOSE,
@@ -50,7 +51,7 @@ def as_written(setting: Setting) -> str:
 
 
 def seconds(text: str) -> float:
-    return float(settings.Duration().convert(text, None, None))
+    return float(Duration().convert(text, None, None))
 
 
 def test_it_fits_the_specification() -> None:
