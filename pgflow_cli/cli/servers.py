@@ -1,68 +1,64 @@
-"""Turns the options of `serve-admin`, `work` and `dev` into admin servers' plans."""
+"""Admin servers and probe servers as `serve-admin` and `work` were told to run them."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.cli import settings
 from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.database import api_tokens, metrics_tokens
+from pgflow_cli.cli.settings.option import build
 from pgflow_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pgflow_cli.admin.options import AdminOptions
+    from pgflow_cli.cli.settings.serve import ServingOptions
     from pgflow_cli.cli.settings.types import Endpoint
+    from pgflow_cli.cli.settings.work import WorkOptions
     from pgflow_cli.repository import Database
     from pgflow_cli.worker.companion import Companion
 
 log = logging.getLogger("pgflow.supervisor")
 
 _BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*)?", re.ASCII)
-# Options that only `serve-admin` has, by the field of the plan.
-_OWN = {
-    "threads": "threads",
-    "max_sse": "max_sse",
-    "metrics_cache": "metrics_cache",
-    "base_path": "base_path",
-    "proxy_hops": "proxy_hops",
-    "max_body": "max_body",
-    "access_log": "access_log",
-}
 
 
-def admin_plan(
-    database: Database, address: Endpoint, options: Mapping[str, Any]
+def admin_options(
+    database: Database, address: Endpoint, serving: ServingOptions, *own: object
 ) -> AdminOptions:
-    """Return the plan of an admin server; raises UsageError or ConfigurationError."""
-    from pgflow_cli.admin import options as plan
+    """Return the options of an admin server; `own` are those of `serve-admin`.
+
+    Raises UsageError or ConfigurationError.
+    """
     from pgflow_cli.admin import server
 
-    own = {field: options[name] for name, field in _OWN.items() if name in options}
-    if "base_path" in own:
-        own["base_path"] = _base_path(own["base_path"])
-    if "max_sse" in own:
-        own["max_sse"] = min(own["max_sse"], own["threads"] // 2)
-    made = plan.AdminOptions(
+    made = build(
+        AdminOptions,
+        serving,
+        *own,
         url=database.url,
         host=address.host,
         port=address.port,
-        api_tokens=tuple(api_tokens()),
-        metrics_tokens=tuple(metrics_tokens()),
-        insecure=options["insecure_no_token"],
-        read_only=options["read_only"],
-        allowed_hosts=options["allow_host"],
+        api_tokens=api_tokens(serving),
+        metrics_tokens=metrics_tokens(serving),
+        insecure=serving.insecure_no_token,
+        allowed_hosts=serving.allow_host,
         production=common.production.value(),
         connect_timeout=settings.given("connect_timeout"),
         max_payload_bytes=common.max_payload_bytes.value(),
         max_enqueue_per_minute=common.max_enqueue_per_minute.value(),
         log_format=settings.given("log_format"),
         log_level=settings.given("log_level"),
-        **own,
+    )
+    made = replace(
+        made,
+        base_path=_base_path(made.base_path),
+        max_sse=min(made.max_sse, made.threads // 2),
     )
     database.parameters()  # so a URL that cannot be read is refused at once
     server.require_safe(made)
@@ -75,11 +71,9 @@ def admin_plan(
     return made
 
 
-def probe_plan(database: Database, address: Endpoint) -> AdminOptions:
-    """Return the plan of a server that answers health probes and nothing else."""
-    from pgflow_cli.admin import options as plan
-
-    return plan.AdminOptions(
+def probe_options(database: Database, address: Endpoint) -> AdminOptions:
+    """Return the options of a server that answers health probes and nothing else."""
+    return AdminOptions(
         url=database.url,
         host=address.host,
         port=address.port,
@@ -95,26 +89,23 @@ def probe_plan(database: Database, address: Endpoint) -> AdminOptions:
 
 @contextmanager
 def beside(
-    database: Database, worker_id: str, options: Mapping[str, Any]
+    database: Database, worker_id: str, options: WorkOptions
 ) -> Iterator[list[Companion]]:
     """Run the servers that `work` was asked for in processes of their own, for as long
     as the block does.
     """
     from pgflow_cli.admin import server
-    from pgflow_cli.admin import server as admin_server
-    from pgflow_cli.worker import companion as companions
+    from pgflow_cli.worker.companion import Companion
 
-    plans = {}
-    if options["admin"] is not None:
-        plans["admin server"] = admin_plan(database, options["admin"], options)
-    if options["probe"] is not None:
-        plans["probe server"] = probe_plan(database, options["probe"])
-    bound = [server.listening(plan) for plan in plans.values()]
+    wanted = {}
+    if options.admin is not None:
+        wanted["admin server"] = admin_options(database, options.admin, options.serving)
+    if options.probe is not None:
+        wanted["probe server"] = probe_options(database, options.probe)
+    bound = [server.listening(each) for each in wanted.values()]
     kept = [
-        companions.Companion(
-            name, admin_server.main, (replace(plan, worker_id=worker_id), listens)
-        )
-        for (name, plan), listens in zip(plans.items(), bound, strict=True)
+        Companion(name, server.main, (replace(each, worker_id=worker_id), listens))
+        for (name, each), listens in zip(wanted.items(), bound, strict=True)
     ]
     try:
         for each, listens in zip(kept, bound, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -86,7 +86,17 @@ def dev() -> None:
 @click.option("--no-admin", is_flag=True, help="Neither the admin API nor its page.")
 @click.option("--print-url", is_flag=True, help="Print the running server's URL.")
 @common.pg_bin
-def run(**options: Any) -> int:
+def run(
+    app: tuple[str, ...],
+    data_dir: Path,
+    pg_bin: Path | None,
+    *,
+    user: bool,
+    ephemeral: bool,
+    no_worker: bool,
+    no_admin: bool,
+    print_url: bool,
+) -> int:
     """Run a private PostgreSQL and a worker in this folder, until Ctrl-C.
 
     \b
@@ -96,30 +106,24 @@ def run(**options: Any) -> int:
     from pgflow_cli.local import AlreadyRunning, LocalServer, find_running
     from pgflow_cli.local import dev as dev_server
 
-    where = _chosen(options["data_dir"], user=options["user"])
-    if options["print_url"]:
+    where = _chosen(data_dir, user=user)
+    if print_url:
         click.echo(_running(where).url())
         return 0
-    binaries = options["pg_bin"]
     elsewhere = "" if where == DEV_FOLDER else f" --data-dir {where}"
     messages.hint(
         f"Elsewhere: export DATABASE_URL=$(pgflow dev --print-url{elsewhere})"
     )
-    server = LocalServer(
-        where,
-        ephemeral=options["ephemeral"],
-        pg_bin=Path(binaries) if binaries else None,
-        say=messages.say,
-    )
+    server = LocalServer(where, ephemeral=ephemeral, pg_bin=pg_bin, say=messages.say)
 
     def worker_options() -> list[str]:
-        apps = [word for app in options["app"] for word in ("--app", app)]
-        return [*apps, "--admin", "off" if options["no_admin"] else _free_address()]
+        apps = [word for each in app for word in ("--app", each)]
+        return [*apps, "--admin", "off" if no_admin else _free_address()]
 
     found = find_running(where)
     if found is None:
         try:
-            worker = None if options["no_worker"] else worker_options
+            worker = None if no_worker else worker_options
             return dev_server.run(server, worker, say=messages.say)
         except AlreadyRunning:
             found = _running(where)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -15,6 +16,12 @@ from pgflow_cli.cli.context import command, pass_repository
 from pgflow_cli.cli.output import messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.option import (
+    OptionGroup,
+    build,
+    declared,
+    option,
+)
 from pgflow_cli.cli.settings.types import (
     ANY_TYPE,
     QUEUE,
@@ -27,6 +34,7 @@ from pgflow_cli.errors import NotFound, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
 
 if TYPE_CHECKING:
+    from pgflow_cli.formats.times import Instant
     from pgflow_cli.repository import Repository
 
 COLUMNS = (
@@ -46,97 +54,110 @@ TRIAL = (
 )
 
 
+@dataclass(frozen=True)
+class EnqueueOptions:
+    """What `pgflow enqueue` was told."""
+
+    job_type: str | None = declared(
+        click.argument("job_type", metavar="[TYPE]", required=False, type=ANY_TYPE)
+    )
+    payload: str | None = declared(click.argument("payload", required=False))
+    strings: tuple[str, ...] = option(
+        "-F",
+        "strings",
+        metavar="KEY=TEXT",
+        multiple=True,
+        help="A field of the payload, as text; repeatable.",
+    )
+    documents: tuple[str, ...] = option(
+        "-J",
+        "documents",
+        metavar="KEY=JSON",
+        multiple=True,
+        help="A field of the payload, as JSON; repeatable.",
+    )
+    queue: str = option(
+        "-q",
+        "--queue",
+        type=QUEUE,
+        default="default",
+        show_default=True,
+        help="The queue.",
+    )
+    priority: int = option(
+        "--priority",
+        type=Number(-100, 100),
+        default=0,
+        show_default=True,
+        help="Higher runs first.",
+    )
+    max_attempts: int = option(
+        "--max-attempts",
+        type=Number(1, 10_000),
+        default=25,
+        show_default=True,
+        help="Failed attempts that make it a dead letter.",
+    )
+    run_at: Instant | None = option(
+        "--run-at", type=InstantType("future"), help="Not before this time."
+    )
+    delay: float | None = option(
+        "--in",
+        "delay",
+        type=Duration(0, 3_153_600_000),
+        help="Not before so long from now.",
+    )
+    job_timeout: float | None = option(
+        "--job-timeout",
+        type=Duration(0.001, 2_592_000),
+        help="Limit of one attempt, instead of the handler's.",
+    )
+    pairs: tuple[str, ...] = option(
+        "--meta",
+        "pairs",
+        metavar="KEY=TEXT",
+        multiple=True,
+        help="Kept beside the payload; repeatable.",
+    )
+    job_id: str | None = option(
+        "--id", "job_id", metavar="UUID", help="A UUIDv7; the same twice is one job."
+    )
+    batch: str | None = option(
+        "--batch",
+        metavar="FILE",
+        help="One job per line, each a body of POST /jobs; - is stdin.",
+    )
+    rate: float | None = option(
+        "--rate",
+        type=Rate(),
+        metavar="N/s",
+        help="With --batch: space run_at so that N become due a second.",
+    )
+    atomic: bool = option(
+        "--atomic/--no-atomic",
+        default=True,
+        show_default=True,
+        help="With --batch: all lines or none, or all that are accepted.",
+    )
+    wait: bool = option(
+        "--wait", is_flag=True, help="Wait for the end; exit 1 if it failed."
+    )
+    wait_timeout: float = option(
+        "--wait-timeout",
+        type=Duration(0, 31_536_000),
+        default="75s",
+        show_default=True,
+        help="Wait no longer; then exit 75.",
+    )
+    dry_run: bool = option(
+        "-n", "--dry-run", is_flag=True, help="Change nothing; tell what would be done."
+    )
+
+
 @command("enqueue")
-@click.argument("job_type", metavar="[TYPE]", required=False, type=ANY_TYPE)
-@click.argument("payload", required=False)
-@click.option(
-    "-F",
-    "strings",
-    metavar="KEY=TEXT",
-    multiple=True,
-    help="A field of the payload, as text; repeatable.",
-)
-@click.option(
-    "-J",
-    "documents",
-    metavar="KEY=JSON",
-    multiple=True,
-    help="A field of the payload, as JSON; repeatable.",
-)
-@click.option(
-    "-q",
-    "--queue",
-    type=QUEUE,
-    default="default",
-    show_default=True,
-    help="The queue.",
-)
-@click.option(
-    "--priority",
-    type=Number(-100, 100),
-    default=0,
-    show_default=True,
-    help="Higher runs first.",
-)
-@click.option(
-    "--max-attempts",
-    type=Number(1, 10_000),
-    default=25,
-    show_default=True,
-    help="Failed attempts that make it a dead letter.",
-)
-@click.option("--run-at", type=InstantType("future"), help="Not before this time.")
-@click.option(
-    "--in",
-    "delay",
-    type=Duration(0, 3_153_600_000),
-    help="Not before so long from now.",
-)
-@click.option(
-    "--job-timeout",
-    type=Duration(0.001, 2_592_000),
-    help="Limit of one attempt, instead of the handler's.",
-)
-@click.option(
-    "--meta",
-    "pairs",
-    metavar="KEY=TEXT",
-    multiple=True,
-    help="Kept beside the payload; repeatable.",
-)
-@click.option(
-    "--id", "job_id", metavar="UUID", help="A UUIDv7; the same twice is one job."
-)
-@click.option(
-    "--batch",
-    metavar="FILE",
-    help="One job per line, each a body of POST /jobs; - is stdin.",
-)
-@click.option(
-    "--rate",
-    type=Rate(),
-    metavar="N/s",
-    help="With --batch: space run_at so that N become due a second.",
-)
-@click.option(
-    "--atomic/--no-atomic",
-    default=True,
-    show_default=True,
-    help="With --batch: all lines or none, or all that are accepted.",
-)
-@click.option("--wait", is_flag=True, help="Wait for the end; exit 1 if it failed.")
-@click.option(
-    "--wait-timeout",
-    type=Duration(0, 31_536_000),
-    default="75s",
-    show_default=True,
-    help="Wait no longer; then exit 75.",
-)
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Change nothing; tell what would be done."
-)
+@OptionGroup(EnqueueOptions)
 @pass_repository
-def enqueue(repository: Repository, /, **given: Any) -> int:
+def enqueue(repository: Repository, options: EnqueueOptions) -> int:
     """Add a job to a queue, or a file of jobs.
 
     PAYLOAD is JSON, @FILE, or - for stdin; without it and without -F and -J it is {}.
@@ -150,69 +171,68 @@ def enqueue(repository: Repository, /, **given: Any) -> int:
       pgflow enqueue thumbnail @payload.json --priority 10
       pgflow enqueue --batch jobs.jsonl --no-atomic
     """
-    options = _options(given)
+    job = _job_options(options)
     try:
-        if given["batch"] is None:
-            return _enqueue_one(repository, options, given)
-        return _enqueue_batch(repository, options, given)
+        if options.batch is None:
+            return _enqueue_one(repository, job, options)
+        return _enqueue_batch(repository, job, options, options.batch)
     except Refused as refused:
         raise _naming_the_setting(refused) from None
 
 
 def _enqueue_one(
-    repository: Repository, options: JobOptions, given: dict[str, Any]
+    repository: Repository, job: JobOptions, options: EnqueueOptions
 ) -> int:
     from pgflow_cli.formats import payload_text
     from pgflow_cli.operations import delivery
     from pgflow_cli.operations import enqueue as enqueuing
 
-    if given["rate"] is not None or not given["atomic"]:
+    if options.rate is not None or not options.atomic:
         raise UsageError("--rate and --no-atomic belong to --batch")
-    payload_text.check_job_type(given["job_type"])
-    job_id = given["job_id"] or enqueuing.new_job_id()
+    payload_text.check_job_type(options.job_type)
+    job_id = options.job_id or enqueuing.new_job_id()
     payload_text.check_job_id(job_id)
     text = delivery.payload_text(
-        given["payload"],
-        strings=given["strings"],
-        documents=given["documents"],
+        options.payload,
+        strings=options.strings,
+        documents=options.documents,
         stdin=sys.stdin.buffer,
     )
-    job_type = str(given["job_type"])
-    if given["dry_run"]:
+    job_type = str(options.job_type)
+    if options.dry_run:
         fields = delivery.try_out(
-            repository.enqueue, job_type, text, options=options, job_id=job_id
+            repository.enqueue, job_type, text, options=job, job_id=job_id
         )
         messages.say("DRY RUN, nothing changed. Would enqueue:")
         records.write_record(fields, TRIAL)
         return 0
     reports.require_stdout()
     delivery.enqueue_once(
-        repository.enqueue, job_type, text, options=options, job_id=job_id
+        repository.enqueue, job_type, text, options=job, job_id=job_id
     )
-    return _finish(repository, [job_id], given)
+    return _finish(repository, [job_id], options)
 
 
 def _enqueue_batch(
-    repository: Repository, options: JobOptions, given: dict[str, Any]
+    repository: Repository, job: JobOptions, options: EnqueueOptions, file: str
 ) -> int:
     from pgflow_cli.operations import batch
 
-    single = ("payload", "strings", "documents", "job_id")
-    if any(given[name] for name in single):
+    if options.payload or options.strings or options.documents or options.job_id:
         raise UsageError("--batch brings payloads and ids itself")
     plan = batch.Plan(
-        options,
-        given["job_type"],
-        given["atomic"],
-        given["rate"],
+        job,
+        options.job_type,
+        options.atomic,
+        options.rate,
         operator=changes.operator(),
     )
     ids: list[str] = []
-    keep = given["wait"] or records.is_machine()
+    keep = options.wait or records.is_machine()
     if keep:
         reports.require_stdout()
     with (
-        _opened(given["batch"]) as stream,
+        _opened(file) as stream,
         terminal.progress("enqueue", total=None) as advance,
     ):
 
@@ -227,14 +247,14 @@ def _enqueue_batch(
             plan,
             refused=lambda number, reason: messages.warn(f"line {number}: {reason}"),
             enqueued=enqueued,
-            dry_run=given["dry_run"],
+            dry_run=options.dry_run,
         )
-    messages.say(summary.sentence(dry_run=given["dry_run"]))
-    code = _finish(repository, ids, given) if ids else 0
+    messages.say(summary.sentence(dry_run=options.dry_run))
+    code = _finish(repository, ids, options) if ids else 0
     return code or int(summary.refused > 0)
 
 
-def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> int:
+def _finish(repository: Repository, ids: list[str], options: EnqueueOptions) -> int:
     """Print ids, or with --wait how the jobs have ended; 1 if one has failed."""
     from pgflow_cli.operations import delivery
 
@@ -242,7 +262,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
     done = f"job {ids[0]} was enqueued"
     if several:
         done = f"{len(ids):,} jobs were enqueued ({ids[0]} to {ids[-1]})"
-    if not given["wait"]:
+    if not options.wait:
         with reports.after(done, "their ids" if several else "its id"):
             if records.is_machine():
                 records.write([{"job_id": job_id} for job_id in ids], COLUMNS[:1])
@@ -251,7 +271,7 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
         return 0
     messages.say(f"waiting for {len(ids)} job{'s' if several else ''}")
     outcomes = delivery.wait_for_outcomes(
-        repository.enqueue, ids, seconds=given["wait_timeout"]
+        repository.enqueue, ids, seconds=options.wait_timeout
     )
     failed = sum(outcome.status != "succeeded" for outcome in outcomes)
     ended = f"{len(outcomes) - failed:,} succeeded, {failed:,} did not"
@@ -260,22 +280,20 @@ def _finish(repository: Repository, ids: list[str], given: dict[str, Any]) -> in
     return int(failed > 0)
 
 
-def _options(given: dict[str, Any]) -> JobOptions:
+def _job_options(options: EnqueueOptions) -> JobOptions:
     from pgflow_cli.operations import delivery
 
-    if given["run_at"] is not None and given["delay"] is not None:
+    if options.run_at is not None and options.delay is not None:
         raise UsageError("--run-at and --in exclude each other")
-    options = JobOptions(
-        queue=given["queue"],
-        priority=given["priority"],
-        max_attempts=given["max_attempts"],
-        delay=given["delay"],
-        job_timeout=given["job_timeout"],
-        meta=delivery.meta_text(given["pairs"], **settings.trace_context()),
+    made = build(
+        JobOptions,
+        options,
+        run_at=None,
+        meta=delivery.meta_text(options.pairs, **settings.trace_context()),
         max_payload_bytes=common.max_payload_bytes.value(),
         max_enqueue_per_minute=common.max_enqueue_per_minute.value(),
     )
-    return delivery.starting(options, given["run_at"])
+    return delivery.starting(made, options.run_at)
 
 
 @contextmanager

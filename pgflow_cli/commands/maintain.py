@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,12 @@ from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report, work
+from pgflow_cli.cli.settings.option import (
+    OptionGroup,
+    build,
+    declared,
+    option,
+)
 from pgflow_cli.cli.settings.types import Choice, Duration, Kind, Number
 from pgflow_cli.errors import TryLater, UsageError
 
@@ -40,7 +46,6 @@ TASKS = (
     "queues",
     "analyze",
 )
-_NOT_OF_THE_PLAN = ("loop", "interval", "task", "skip", "skip_if_locked")
 
 
 class _Retention(Kind):
@@ -60,57 +65,70 @@ class _Retention(Kind):
 _TASK = Choice(TASKS)
 
 
+@dataclass(frozen=True)
+class MaintainOptions:
+    """What `pgflow maintain` was told."""
+
+    loop: bool = option(
+        "--loop", is_flag=True, help="Again and again, until told to end."
+    )
+    interval: float = declared(work.interval)
+    archive_after: float = declared(work.archive_after)
+    prune_after: float = declared(work.prune_after)
+    dlq_retention: float | None = option(
+        "--dlq-retention",
+        type=_Retention(),
+        default="off",
+        show_default=True,
+        help="Remove dead letters so long after they were replayed or discarded, and"
+        " canceled jobs; never an unresolved dead letter.",
+    )
+    task: tuple[str, ...] = option(
+        "--task", multiple=True, type=_TASK, help="Only this task; repeatable."
+    )
+    skip: tuple[str, ...] = option(
+        "--skip", multiple=True, type=_TASK, help="Not this task; repeatable."
+    )
+    batch_size: int = option(
+        "--batch-size",
+        type=Number(1, 10_000),
+        default=500,
+        show_default=True,
+        help="How many rows to change in one transaction.",
+    )
+    sleep: float = option(
+        "--sleep",
+        type=Duration(0, 60),
+        default="50ms",
+        show_default=True,
+        help="How long to rest between two batches.",
+    )
+    max_runtime: float = option(
+        "--max-runtime",
+        type=Duration(0.1, 86_400),
+        default="5m",
+        show_default=True,
+        help="Leave the rest to the next pass after so long.",
+    )
+    lock_wait: float = option(
+        "--lock-wait",
+        type=Duration(0, 86_400),
+        default="0s",
+        show_default=True,
+        help="Wait so long for another maintain, then exit 75.",
+    )
+    skip_if_locked: bool = option(
+        "--skip-if-locked", is_flag=True, help="If another one maintains, exit 0."
+    )
+    dry_run: bool = option(
+        "-n", "--dry-run", is_flag=True, help="Change nothing; say what would be."
+    )
+
+
 @command("maintain")
-@click.option("--loop", is_flag=True, help="Again and again, until told to end.")
-@work.interval
-@work.archive_after
-@work.prune_after
-@click.option(
-    "--dlq-retention",
-    type=_Retention(),
-    default="off",
-    show_default=True,
-    help="Remove dead letters so long after they were replayed or discarded, and"
-    " canceled jobs; never an unresolved dead letter.",
-)
-@click.option("--task", multiple=True, type=_TASK, help="Only this task; repeatable.")
-@click.option("--skip", multiple=True, type=_TASK, help="Not this task; repeatable.")
-@click.option(
-    "--batch-size",
-    type=Number(1, 10_000),
-    default=500,
-    show_default=True,
-    help="How many rows to change in one transaction.",
-)
-@click.option(
-    "--sleep",
-    type=Duration(0, 60),
-    default="50ms",
-    show_default=True,
-    help="How long to rest between two batches.",
-)
-@click.option(
-    "--max-runtime",
-    type=Duration(0.1, 86_400),
-    default="5m",
-    show_default=True,
-    help="Leave the rest to the next pass after so long.",
-)
-@click.option(
-    "--lock-wait",
-    type=Duration(0, 86_400),
-    default="0s",
-    show_default=True,
-    help="Wait so long for another maintain, then exit 75.",
-)
-@click.option(
-    "--skip-if-locked", is_flag=True, help="If another one maintains, exit 0."
-)
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Change nothing; say what would be."
-)
+@OptionGroup(MaintainOptions)
 @pass_database
-def maintain(database: Database, **options: Any) -> int:
+def maintain(database: Database, options: MaintainOptions) -> int:
     """Archive, prune, reap, make partitions: one pass.
 
     Jobs that succeeded move to the archive after --archive-after, with their attempts,
@@ -134,26 +152,26 @@ def maintain(database: Database, **options: Any) -> int:
     stopped = threading.Event()
     previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        if options["loop"]:
-            return _loop(database, plan, options, stopped)
+        if options.loop:
+            return _loop(database, plan, options.interval, stopped)
         return _once(
-            Pass(database, plan, stopped), skip_if_locked=options["skip_if_locked"]
+            Pass(database, plan, stopped), skip_if_locked=options.skip_if_locked
         )
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _plan(options: dict[str, Any]) -> MaintenancePlan:
+def _plan(options: MaintainOptions) -> MaintenancePlan:
     from pgflow_cli.maintenance import MaintenancePlan
 
-    wanted, skipped = options["task"] or TASKS, options["skip"]
-    tasks = [task for task in TASKS if task in wanted and task not in skipped]
+    wanted = options.task or TASKS
+    tasks = [task for task in TASKS if task in wanted and task not in options.skip]
     if not tasks:
         raise UsageError("--task and --skip leave nothing to do")
-    if options["loop"] and options["dry_run"]:
+    if options.loop and options.dry_run:
         raise UsageError("--loop and --dry-run exclude each other")
-    given = {k: v for k, v in options.items() if k not in _NOT_OF_THE_PLAN}
-    return MaintenancePlan(tasks=tasks, **given)
+    # A plan's interval is for `work`, whose processes all try: the first one does it.
+    return build(MaintenancePlan, options, tasks=tasks, interval=0.0)
 
 
 def _once(current: Pass, *, skip_if_locked: bool) -> int:
@@ -179,19 +197,19 @@ def _once(current: Pass, *, skip_if_locked: bool) -> int:
 def _loop(
     database: Database,
     plan: MaintenancePlan,
-    options: dict[str, Any],
+    interval: float,
     stopped: threading.Event,
 ) -> int:
     from pgflow_cli.maintenance import run_forever
     from pgflow_cli.telemetry import logs
 
     logs.set_up(settings.given("log_format"), settings.given("log_level"))
-    logs.say_settings(report.in_force(options))
+    logs.say_settings(report.in_force())
     run_forever(
         # A server that says nothing more must not hold up the loop for ever.
         replace(database, call_timeout=plan.max_runtime + 60),
         plan,
-        every=options["interval"],
+        every=interval,
         stopped=stopped,
         tell=_show if records.is_machine() else lambda _: None,
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +14,7 @@ from pgflow_cli.cli.filters import filter_options, watch_option
 from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import common
+from pgflow_cli.cli.settings.option import OptionGroup, option
 from pgflow_cli.cli.settings.types import QUEUE, Choice, Duration, Kind, Number, OrNone
 from pgflow_cli.models.queues import LIMITS, MAX_QUEUES
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pgflow_cli.models.queues import QueuePolicy
     from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.repository import Repository
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _COUNTED = 10_000
 POLICY = (
@@ -44,8 +42,8 @@ BOUND = (
 )
 
 
-def _limit(flag: str, kind: Kind, text: str) -> Callable[[F], F]:
-    return click.option(flag, type=OrNone(kind), help=text, metavar="N|none")
+def _limit(flag: str, kind: Kind, text: str) -> Any:
+    return option(flag, type=OrNone(kind), help=text, metavar="N|none")
 
 
 @group("queues")
@@ -205,37 +203,45 @@ def resume(repository: Repository, names: tuple[str, ...], change: Change) -> No
         messages.say(f"resumed {name}" if name in resumed else f"{name} was not paused")
 
 
+@dataclass(frozen=True)
+class LimitOptions:
+    """Limits as they were typed; None: it stays, -1: there is none any more."""
+
+    max_in_flight: int | None = _limit(
+        "--max-in-flight",
+        Number(*LIMITS["max_in_flight"]),
+        "Jobs that run at once.",
+    )
+    max_attempts_per_minute: int | None = _limit(
+        "--max-attempts-per-minute",
+        Number(*LIMITS["max_attempts_per_minute"]),
+        "Attempts that begin in any minute.",
+    )
+    throttle_delay: float | None = _limit(
+        "--throttle-delay",
+        Duration(0, 3600),
+        "How long to leave the queue alone when a limit holds jobs back.",
+    )
+    max_payload_bytes: int | None = _limit(
+        "--max-payload-bytes",
+        Number(*LIMITS["max_payload_bytes"]),
+        "The largest payload.",
+    )
+    max_enqueue_per_minute: int | None = _limit(
+        "--max-enqueue-per-minute",
+        Number(*LIMITS["max_enqueue_per_minute"]),
+        "Jobs that producers may add in each minute of the server's clock; 0: no"
+        " limit.",
+    )
+
+
 @queues.command("set-policy")
 @click.argument("name", type=QUEUE)
-@_limit(
-    "--max-in-flight",
-    Number(*LIMITS["max_in_flight"]),
-    "Jobs that run at once.",
-)
-@_limit(
-    "--max-attempts-per-minute",
-    Number(*LIMITS["max_attempts_per_minute"]),
-    "Attempts that begin in any minute.",
-)
-@_limit(
-    "--throttle-delay",
-    Duration(0, 3600),
-    "How long to leave the queue alone when a limit holds jobs back.",
-)
-@_limit(
-    "--max-payload-bytes",
-    Number(*LIMITS["max_payload_bytes"]),
-    "The largest payload.",
-)
-@_limit(
-    "--max-enqueue-per-minute",
-    Number(*LIMITS["max_enqueue_per_minute"]),
-    "Jobs that producers may add in each minute of the server's clock; 0: no limit.",
-)
+@OptionGroup(LimitOptions, "limits")
 @change_options()
 @pass_repository
 def set_policy(
-    repository: Repository, name: str, change: Change, **limits: Any
+    repository: Repository, name: str, change: Change, limits: LimitOptions
 ) -> None:
     """Limit a queue. `none` removes a limit; what is not named stays.
 
@@ -382,9 +388,10 @@ def purge(
         records.write_text([line])
 
 
-def _given(limits: dict[str, Any]) -> dict[str, int | None]:
+def _given(limits: LimitOptions) -> dict[str, int | None]:
     """Return the limits that were typed, in the columns' units; None removes one."""
-    given = {name: value for name, value in limits.items() if value is not None}
+    typed = asdict(limits).items()
+    given = {name: value for name, value in typed if value is not None}
     if "throttle_delay" in given:
         delay = given.pop("throttle_delay")
         given["throttle_delay_ms"] = delay if delay == -1 else round(delay * 1000)

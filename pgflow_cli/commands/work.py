@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pgflow_cli.cli import servers, settings
 from pgflow_cli.cli.context import command, pass_database
@@ -11,7 +11,13 @@ from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
 from pgflow_cli.cli.settings.common import max_enqueue_per_minute, max_payload_bytes
-from pgflow_cli.cli.settings.work import archive_after, prune_after, work_options
+from pgflow_cli.cli.settings.option import build
+from pgflow_cli.cli.settings.work import (
+    WORK,
+    WorkOptions,
+    archive_after,
+    prune_after,
+)
 from pgflow_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,9 +26,9 @@ if TYPE_CHECKING:
 
 
 @command("work")
-@work_options
+@WORK
 @pass_database
-def work(database: Database, **options: Any) -> None:
+def work(database: Database, options: WorkOptions) -> None:
     """Lease and run jobs, until told to stop.
 
     \b
@@ -36,9 +42,9 @@ def work(database: Database, **options: Any) -> None:
     from pgflow_cli.worker.supervisor import Supervisor
 
     plan = _plan(database, options)
-    if options["check"]:
+    if options.check:
         _check(plan)
-        if options["wait_for_db"] is not None:
+        if options.wait_for_db is not None:
             await_database(database, migrate=False, patience=_patience(options))
         return
     safeguards.hide_memory()
@@ -49,45 +55,37 @@ def work(database: Database, **options: Any) -> None:
         processes=plan.processes + 1,
         worker_id=plan.name,
     )
-    logs.say_settings(report.in_force(options))
+    logs.say_settings(report.in_force())
     systemd.say(plan.notify_socket, systemd.WAITING)
     with servers.beside(database, plan.name, options) as companions:
-        await_database(
-            database, migrate=options["migrate"], patience=_patience(options)
-        )
+        await_database(database, migrate=options.migrate, patience=_patience(options))
         Supervisor(plan, companions).run()
 
 
-def _patience(options: dict[str, Any]) -> float:
+def _patience(options: WorkOptions) -> float:
     """Return how long to wait for a database that does not answer.
 
     What is to end by itself ends then, too; a worker that stays waits.
     """
-    given = options["wait_for_db"]
-    if given is not None:
-        return float(given)
-    return 30.0 if options["drain"] or options["once"] else math.inf
+    if options.wait_for_db is not None:
+        return options.wait_for_db
+    return 30.0 if options.drain or options.once else math.inf
 
 
-def _plan(database: Database, options: dict[str, Any]) -> WorkerOptions:
+def _plan(database: Database, options: WorkOptions) -> WorkerOptions:
     from pgflow_cli.worker.options import WorkerOptions
     from pgflow_cli.worker.readiness import worker_name
 
-    heartbeat = settings.heartbeat_seconds(
-        options["lease_seconds"], options["heartbeat"]
-    )
-    queues = options["queue"]
-    return WorkerOptions(
+    return build(
+        WorkerOptions,
+        options,
         url=database.url,
-        name=worker_name(options["worker_id"]),
-        queues=None if "*" in queues else list(queues),
-        apps=tuple(options["app"]),
-        exec_specs=tuple(options["executables"]),
-        handlers_dir=options["handlers_dir"],
-        exec_environment={"DATABASE_URL": database.url}
-        if options["exec_env"]
-        else None,
-        heartbeat=heartbeat,
+        name=worker_name(options.worker_id),
+        queues=None if "*" in options.queue else list(options.queue),
+        apps=options.app,
+        exec_specs=options.executables,
+        exec_environment={"DATABASE_URL": database.url} if options.exec_env else None,
+        heartbeat=settings.heartbeat_seconds(options.lease_seconds, options.heartbeat),
         max_payload_bytes=max_payload_bytes.value(),
         max_enqueue_per_minute=max_enqueue_per_minute.value(),
         archive_after=archive_after.value(),
@@ -99,33 +97,9 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkerOptions:
         watchdog=settings.watchdog_seconds(),
         connect_timeout=settings.given("connect_timeout"),
         # One batch is one connection's business.
-        connections=1 if options["once"] else min(2, options["pool_size"] or 2),
-        **{name: options[name] for name in _PASSED_ON},
+        connections=1 if options.once else min(2, options.pool_size or 2),
     )
 
-
-_PASSED_ON = (
-    "on_unknown",
-    "simulate",
-    "concurrency",
-    "processes",
-    "batch_size",
-    "lease_seconds",
-    "reap_interval",
-    "crash_budget",
-    "poll",
-    "listen",
-    "maintain",
-    "maintenance_interval",
-    "shutdown_timeout",
-    "drain",
-    "once",
-    "max_jobs",
-    "max_runtime",
-    "idle_timeout",
-    "log_jobs",
-    "code_version",
-)
 
 HANDLER_COLUMNS = (
     Column("job_type", "TYPE"),

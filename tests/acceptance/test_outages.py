@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -319,7 +320,8 @@ def test_how_long_it_waits_follows_from_what_it_is_to_do() -> None:
     def patience(
         *, drain: bool = False, once: bool = False, given: object = None
     ) -> float:
-        return work._patience({"drain": drain, "once": once, "wait_for_db": given})
+        options: Any = SimpleNamespace(drain=drain, once=once, wait_for_db=given)
+        return work._patience(options)
 
     assert patience() == math.inf
     assert patience(drain=True) == patience(once=True) == 30

@@ -80,9 +80,9 @@ def test_no_help_shows_a_value_of_the_environment(path: tuple[str, ...]) -> None
 
 
 def test_the_options_of_work_are_explained() -> None:
-    result = run("show", "--help", commands=[showing(*work.WORK)])
+    result = run("show", "--help", commands=[showing(*work.WORK.settings)])
     text = " ".join(result.stdout.split())
-    for setting in work.WORK:
+    for setting in work.WORK.settings:
         assert setting.flags[0].replace("/", " / ") in text
         if setting.variable:
             assert f"[{setting.variable}]" in text

@@ -17,6 +17,7 @@ from pgflow_cli.cli.settings.option import Session, Setting
 from pgflow_cli.errors import ConfigurationError, UsageError
 from tests.cli.programs import calling, run, showing, where, write_file
 
+WORK = {setting.name: setting for setting in work.WORK.settings}
 LEASE = "PGFLOW_LEASE_SECONDS"
 CANARY = "Zx9canary"
 NOT_UTF8 = os.fsdecode(b"a\xff")
@@ -24,7 +25,7 @@ NOT_UTF8 = os.fsdecode(b"a\xff")
 
 def shown(
     *arguments: str,
-    setting: Setting = work.lease_seconds,
+    setting: Setting = WORK["lease_seconds"],
     variables: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     result = run("show", *arguments, commands=[showing(setting)], variables=variables)
@@ -35,7 +36,7 @@ def shown(
 
 def value(
     *arguments: str,
-    setting: Setting = work.lease_seconds,
+    setting: Setting = WORK["lease_seconds"],
     variables: dict[str, str] | None = None,
 ) -> Any:
     document = shown(*arguments, setting=setting, variables=variables)
@@ -116,36 +117,36 @@ def test_another_configuration_file_may_be_named(tmp_path: Path) -> None:
 def test_empty_is_unset(tmp_path: Path) -> None:
     write_file(tmp_path / "pgflow.toml", "lease_seconds = 14\nqueue = []\n")
     assert value(variables={LEASE: ""}) == 14
-    assert value(setting=work.queues) == ["default"]
+    assert value(setting=WORK["queue"]) == ["default"]
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "TRUE", "On"])
 def test_words_that_switch_on(word: str) -> None:
-    assert value(setting=work.simulate, variables={"PGFLOW_SIMULATE": word}) is True
+    assert value(setting=WORK["simulate"], variables={"PGFLOW_SIMULATE": word}) is True
 
 
 @pytest.mark.parametrize("word", ["0", "false", "no", "off", "OFF", ""])
 def test_words_that_switch_off(word: str) -> None:
-    assert value(setting=work.simulate, variables={"PGFLOW_SIMULATE": word}) is False
+    assert value(setting=WORK["simulate"], variables={"PGFLOW_SIMULATE": word}) is False
 
 
 def test_a_list_has_commas_in_a_variable_and_is_a_list_in_a_file(
     tmp_path: Path,
 ) -> None:
-    assert value(setting=work.queues, variables={"PGFLOW_QUEUE": "a, b,a"}) == [
+    assert value(setting=WORK["queue"], variables={"PGFLOW_QUEUE": "a, b,a"}) == [
         "a",
         "b",
     ]
-    assert value("-q", "a,b", "-q", "c", setting=work.queues) == ["a", "b", "c"]
-    assert value("-q", "*", setting=work.queues) == ["*"]
+    assert value("-q", "a,b", "-q", "c", setting=WORK["queue"]) == ["a", "b", "c"]
+    assert value("-q", "*", setting=WORK["queue"]) == ["*"]
     write_file(tmp_path / "pgflow.toml", 'queue = ["x", "y"]\n')
-    assert value(setting=work.queues) == ["x", "y"]
+    assert value(setting=WORK["queue"]) == ["x", "y"]
 
 
 def test_the_variable_of_the_reap_interval_counts_milliseconds() -> None:
     variables = {"PGFLOW_REAP_INTERVAL_MS": "2500"}
-    assert value(setting=work.reap_interval, variables=variables) == 2.5
-    assert value("--reap-interval", "2s", setting=work.reap_interval) == 2.0
+    assert value(setting=WORK["reap_interval"], variables=variables) == 2.5
+    assert value("--reap-interval", "2s", setting=WORK["reap_interval"]) == 2.0
 
 
 def test_the_variables_of_retention_count_days_and_take_no_unit() -> None:
@@ -181,21 +182,21 @@ def test_variables_without_a_flag_have_values(tmp_path: Path) -> None:
 
 
 BAD = [
-    (work.lease_seconds, LEASE, CANARY),
-    (work.lease_seconds, LEASE, "0"),
-    (work.lease_seconds, LEASE, "1.5"),
-    (work.lease_seconds, LEASE, "99999999999999999999"),
-    (work.concurrency, "PGFLOW_CONCURRENCY", "-1"),
-    (work.concurrency, "PGFLOW_CONCURRENCY", "8 8"),
-    (work.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", CANARY),
-    (work.shutdown_timeout, "PGFLOW_SHUTDOWN_TIMEOUT", "2d"),
-    (work.reap_interval, "PGFLOW_REAP_INTERVAL_MS", "5s"),
-    (work.simulate, "PGFLOW_SIMULATE", CANARY),
-    (work.queues, "PGFLOW_QUEUE", f"../{CANARY}"),
-    (work.worker_id, "PGFLOW_WORKER_ID", f"a b{CANARY}"),
-    (work.code_version, "PGFLOW_CODE_VERSION", "x" * 129),
-    (work.lease_seconds, "PGFLOW_LOG_FORMAT", CANARY),
-    (work.lease_seconds, "PGFLOW_LOG_LEVEL", CANARY),
+    (WORK["lease_seconds"], LEASE, CANARY),
+    (WORK["lease_seconds"], LEASE, "0"),
+    (WORK["lease_seconds"], LEASE, "1.5"),
+    (WORK["lease_seconds"], LEASE, "99999999999999999999"),
+    (WORK["concurrency"], "PGFLOW_CONCURRENCY", "-1"),
+    (WORK["concurrency"], "PGFLOW_CONCURRENCY", "8 8"),
+    (WORK["shutdown_timeout"], "PGFLOW_SHUTDOWN_TIMEOUT", CANARY),
+    (WORK["shutdown_timeout"], "PGFLOW_SHUTDOWN_TIMEOUT", "2d"),
+    (WORK["reap_interval"], "PGFLOW_REAP_INTERVAL_MS", "5s"),
+    (WORK["simulate"], "PGFLOW_SIMULATE", CANARY),
+    (WORK["queue"], "PGFLOW_QUEUE", f"../{CANARY}"),
+    (WORK["worker_id"], "PGFLOW_WORKER_ID", f"a b{CANARY}"),
+    (WORK["code_version"], "PGFLOW_CODE_VERSION", "x" * 129),
+    (WORK["lease_seconds"], "PGFLOW_LOG_FORMAT", CANARY),
+    (WORK["lease_seconds"], "PGFLOW_LOG_LEVEL", CANARY),
 ]
 
 
@@ -224,7 +225,7 @@ def test_a_bad_variable_is_exit_78_and_named_but_not_shown(
 )
 def test_a_bad_value_of_a_file_is_exit_78(tmp_path: Path, text: str) -> None:
     write_file(tmp_path / "pgflow.toml", text)
-    result = run("show", commands=[showing(work.lease_seconds)])
+    result = run("show", commands=[showing(WORK["lease_seconds"])])
     assert result.exit_code == 78
     assert "lease_seconds (pgflow.toml)" in result.stderr
     assert CANARY not in result.output
@@ -232,7 +233,9 @@ def test_a_bad_value_of_a_file_is_exit_78(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("bad", [CANARY, "0", "1.5", ""])
 def test_a_bad_option_is_exit_2(bad: str) -> None:
-    result = run("show", "--lease-seconds", bad, commands=[showing(work.lease_seconds)])
+    result = run(
+        "show", "--lease-seconds", bad, commands=[showing(WORK["lease_seconds"])]
+    )
     assert result.exit_code == 2
     assert "--lease-seconds" in result.stderr
     assert "a whole number from 1 to 86400" in result.stderr
@@ -256,7 +259,7 @@ def test_a_wrong_file_is_exit_78(
     write_file(tmp_path / name, text)
     result = run(
         "show",
-        commands=[showing(work.lease_seconds)],
+        commands=[showing(WORK["lease_seconds"])],
         variables={"PGFLOW_PROFILE": "x"} if "config" in name else None,
     )
     assert result.exit_code == 78
@@ -266,14 +269,14 @@ def test_a_wrong_file_is_exit_78(
 
 def test_a_file_that_is_not_utf8_is_exit_78(tmp_path: Path) -> None:
     (tmp_path / "pgflow.toml").write_bytes(b"a = '\xff'")
-    result = run("show", commands=[showing(work.lease_seconds)])
+    result = run("show", commands=[showing(WORK["lease_seconds"])])
     assert result.exit_code == 78
     assert "pgflow.toml is not UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--env-file", "--config"])
 def test_a_named_file_must_be_there(option: str) -> None:
-    result = run("show", option, "missing", commands=[showing(work.lease_seconds)])
+    result = run("show", option, "missing", commands=[showing(WORK["lease_seconds"])])
     assert result.exit_code == 78
     assert "there is no file missing" in result.stderr
 
@@ -281,7 +284,7 @@ def test_a_named_file_must_be_there(option: str) -> None:
 def test_global_options_go_before_and_after_the_command_and_the_inner_one_wins() -> (
     None
 ):
-    command = showing(work.lease_seconds)
+    command = showing(WORK["lease_seconds"])
 
     def given(*arguments: str) -> Any:
         result = run(*arguments, commands=[command])
@@ -301,7 +304,7 @@ def test_an_outer_option_beats_a_variable() -> None:
         "--log-level",
         "debug",
         "show",
-        commands=[showing(work.lease_seconds)],
+        commands=[showing(WORK["lease_seconds"])],
         variables={"PGFLOW_LOG_LEVEL": "error"},
     )
     document = json.loads(result.stdout)

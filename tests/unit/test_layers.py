@@ -107,6 +107,17 @@ def test_modules_can_be_read_in_one_go() -> None:
     ] == []
 
 
+def test_a_command_names_its_options() -> None:
+    """In its parameters, or in the fields of a class: never in a dictionary."""
+    assert [
+        f"{module.relative_to(ROOT)}: {function.name}"
+        for module in MODULES
+        if room(module) == "commands"
+        for function in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and function.args.kwarg
+    ] == []
+
+
 def room(module: Path) -> str:
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
 

@@ -23,7 +23,7 @@ ALL = (
     common.no_headers,
     common.actor,
     common.pg_bin,
-    *work.WORK,
+    *work.WORK.settings,
     *work.MAINTAIN,
     serve.admin_address,
     *common.VARIABLE_ONLY,

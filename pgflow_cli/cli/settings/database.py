@@ -11,7 +11,7 @@ import click
 from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.common import api_token, environment, metrics_token, pg_bin
 from pgflow_cli.cli.settings.option import COMMAND_LINE, Session, Setting, is_text
-from pgflow_cli.cli.settings.serve import api_token_file, metrics_token_file
+from pgflow_cli.cli.settings.serve import ServingOptions
 from pgflow_cli.cli.settings.sources import Found
 from pgflow_cli.errors import ConfigurationError, UsageError
 
@@ -114,14 +114,14 @@ def nearest_url(session: Session) -> str | None:
     return url if url and ranks[0] <= ranks[1] else _url_in(Path(path))
 
 
-def api_tokens() -> list[str]:
+def api_tokens(serving: ServingOptions) -> tuple[str, ...]:
     """Return the lines that name tokens for clients, of the file and the variable."""
-    return _token_lines(api_token_file, api_token)
+    return _token_lines(serving.api_token_file, api_token)
 
 
-def metrics_tokens() -> list[str]:
+def metrics_tokens(serving: ServingOptions) -> tuple[str, ...]:
     """Return the lines that name tokens for scrapers."""
-    return _token_lines(metrics_token_file, metrics_token)
+    return _token_lines(serving.metrics_token_file, metrics_token)
 
 
 def _rank(session: Session, name: str) -> int:
@@ -131,11 +131,10 @@ def _rank(session: Session, name: str) -> int:
     return session.sources.rank(found)
 
 
-def _token_lines(file: Setting, variable: Setting) -> list[str]:
-    ctx = click.get_current_context()
-    path, single = ctx.params.get(file.name), variable.value()
+def _token_lines(path: Path | None, variable: Setting) -> tuple[str, ...]:
+    single = variable.value()
     lines = _secret(path, "a token in each line").splitlines() if path else []
-    return [*lines, *([single] if single else [])]
+    return (*lines, *([single] if single else []))
 
 
 def _url_in(path: Path) -> str:

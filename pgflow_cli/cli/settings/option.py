@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,6 +19,7 @@ from pgflow_cli.cli.settings.sources import Found, Report, Sources
 from pgflow_cli.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 COMMAND_LINE = "command line"
 _UNITS = {"ms": "milliseconds", "s": "seconds", "d": "days"}
@@ -287,6 +289,63 @@ def stack(*settings: Setting) -> Callable[[F], F]:
     return decorate
 
 
+@dataclass(frozen=True)
+class OptionGroup(Generic[T]):
+    """The options that the fields of a dataclass declare; decorates a command.
+
+    The command is called with one object of that class, by the name of `argument`. A
+    field has the name that its option has in Python; its declaration is a setting, an
+    option of click's or another group.
+    """
+
+    made: type[T]
+    argument: str = "options"
+
+    def __call__(self, function: F) -> F:
+        """Add the options to a command."""
+        names = [each.name for each in self._fields()]
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **given: Any) -> Any:
+            made = self.made(**{name: given.pop(name) for name in names})
+            return function(*args, **{self.argument: made}, **given)
+
+        command: Any = wrapped
+        for each in reversed(self._fields()):
+            command = each.metadata["declaration"](command)
+        return command  # type: ignore[no-any-return]
+
+    @property
+    def settings(self) -> Iterator[Setting]:
+        """Yield the settings among the declarations, those of groups included."""
+        for each in self._fields():
+            declaration = each.metadata["declaration"]
+            if isinstance(declaration, OptionGroup):
+                yield from declaration.settings
+            elif isinstance(declaration, Setting):
+                yield declaration
+
+    def _fields(self) -> Sequence[Any]:
+        return fields(self.made)  # type: ignore[arg-type]  # no word for a dataclass
+
+
+def declared(declaration: Callable[[Any], Any]) -> Any:
+    """Declare the field of an `OptionGroup` by what adds its option to a command."""
+    return field(metadata={"declaration": declaration})
+
+
+def build(made: type[T], *options: object, **more: Any) -> T:
+    """Make an object whose fields are the options of their names, but for `more`."""
+    known = {each.name for each in fields(made)}  # type: ignore[arg-type]
+    given = {
+        each.name: getattr(group, each.name)
+        for group in options
+        for each in fields(group)  # type: ignore[arg-type]
+        if each.name in known
+    }
+    return made(**{**given, **more})
+
+
 def _session_of(ctx: click.Context) -> Session:
     session = ctx.find_object(Session)
     assert session is not None, (
@@ -306,9 +365,9 @@ def flag(
     **more: Any,
 ) -> Setting:
     """Declare a setting; `variable=True` derives the variable from the flag."""
-    derived = f"PGFLOW_{Setting(flags, help).name.upper()}"
-    name = derived if variable is True else variable or None
-    return Setting(flags, help, variable=name, **more)
+    if variable is True:
+        variable = f"PGFLOW_{Setting(flags, help).name.upper()}"
+    return Setting(flags, help, variable=variable or None, **more)
 
 
 def flattened(
@@ -316,3 +375,13 @@ def flattened(
 ) -> tuple[str, ...]:
     """Return the values of an option that may be given several times, each once."""
     return tuple(dict.fromkeys(chain.from_iterable(value)))
+
+
+def setting(*flags: str, **more: Any) -> Any:
+    """Declare the field of an `OptionGroup` by a setting of its own."""
+    return declared(flag(*flags, **more))
+
+
+def option(*flags: str, **more: Any) -> Any:
+    """Declare the field of an `OptionGroup` by an option of click's."""
+    return declared(click.option(*flags, **more))

@@ -52,11 +52,12 @@ def values() -> list[Value]:
     return [_value(setting) for setting in _with_variable()]
 
 
-def in_force(options: Mapping[str, Any]) -> list[Value]:
-    """Return every setting that a command heeds which stays; `options` are what it was
-    called with. Secrets are masked, and of a handler's command only its job type is
-    told.
+def in_force() -> list[Value]:
+    """Return every setting that the running command heeds, which is one that stays.
+
+    Secrets are masked, and of a handler's command only its job type is told.
     """
+    options = click.get_current_context().params
     everywhere = {*common.GLOBAL, *common.VARIABLE_ONLY}
     heeded = {
         each.name: each

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from pgflow_cli.cli.settings.option import flag, stack
+from pgflow_cli.cli.settings.option import OptionGroup, flag, setting
 from pgflow_cli.cli.settings.types import Address
 
 _ADDRESS = "PGFLOW_ADMIN_ADDR"
@@ -35,45 +36,47 @@ probe = flag(
     default="off",
     metavar="HOST:PORT|off",
 )
-api_token_file = flag(
-    "--api-token-file",
-    help="The tokens that let clients in, one a line: TOKEN, or TOKEN read.",
-    variable=True,
-    kind=click.Path(path_type=Path),
-    metavar="FILE",
-)
-metrics_token_file = flag(
-    "--metrics-token-file",
-    help="Tokens that open /metrics/prom and nothing else.",
-    variable=True,
-    kind=click.Path(path_type=Path),
-    metavar="FILE",
-)
-insecure_no_token = flag(
-    "--insecure-no-token",
-    help="Listen beyond this host even though no client needs a token.",
-    variable="PGFLOW_ADMIN_INSECURE",
-    is_flag=True,
-)
-read_only = flag(
-    "--read-only",
-    help="Refuse every change.",
-    variable="PGFLOW_ADMIN_READ_ONLY",
-    is_flag=True,
-)
-allow_host = flag(
-    "--allow-host",
-    help="A host name by which clients may call this server; repeatable; * for any."
-    " Loopback names and the address it listens on are always allowed.",
-    variable="PGFLOW_ADMIN_HOSTS",
-    multiple=True,
-    metavar="NAME",
-)
-SERVING = (
-    api_token_file,
-    metrics_token_file,
-    insecure_no_token,
-    read_only,
-    allow_host,
-)
-serving_options = stack(*SERVING)
+
+
+# Every start of the program makes the class: what is not needed costs time.
+@dataclass(frozen=True, repr=False, eq=False)
+class ServingOptions:
+    """What a server of the admin API was told, whichever command starts it."""
+
+    api_token_file: Path | None = setting(
+        "--api-token-file",
+        help="The tokens that let clients in, one a line: TOKEN, or TOKEN read.",
+        variable=True,
+        kind=click.Path(path_type=Path),
+        metavar="FILE",
+    )
+    metrics_token_file: Path | None = setting(
+        "--metrics-token-file",
+        help="Tokens that open /metrics/prom and nothing else.",
+        variable=True,
+        kind=click.Path(path_type=Path),
+        metavar="FILE",
+    )
+    insecure_no_token: bool = setting(
+        "--insecure-no-token",
+        help="Listen beyond this host even though no client needs a token.",
+        variable="PGFLOW_ADMIN_INSECURE",
+        is_flag=True,
+    )
+    read_only: bool = setting(
+        "--read-only",
+        help="Refuse every change.",
+        variable="PGFLOW_ADMIN_READ_ONLY",
+        is_flag=True,
+    )
+    allow_host: tuple[str, ...] = setting(
+        "--allow-host",
+        help="A host name by which clients may call this server; repeatable; * for any."
+        " Loopback names and the address it listens on are always allowed.",
+        variable="PGFLOW_ADMIN_HOSTS",
+        multiple=True,
+        metavar="NAME",
+    )
+
+
+SERVING = OptionGroup(ServingOptions, "serving")

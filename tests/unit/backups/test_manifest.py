@@ -237,8 +237,8 @@ def test_keda_is_lent_the_url_that_pods_have() -> None:
 
 
 def test_no_scaler_starts_more_than_a_database_bears() -> None:
+    processes = next(each for each in work.WORK.settings if each.name == "processes")
     for found in manifests(*SCALERS):
-        processes = work.processes.default
-        connections = found["spec"]["maxReplicaCount"] * (2 * processes + 3)
+        connections = found["spec"]["maxReplicaCount"] * (2 * processes.default + 3)
         # What PostgreSQL allows unless told otherwise, and some for everybody else.
         assert connections <= 80
