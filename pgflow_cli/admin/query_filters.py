@@ -10,18 +10,22 @@ from pgflow_cli.admin import query
 from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.query import Field
 from pgflow_cli.formats import payload_text
-from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Page, Position
+from pgflow_cli.models.selection import (
+    CONDITIONS,
+    MOST_ROWS,
+    PATTERNS,
+    STATUSES,
+    JobFilter,
+    Page,
+    Position,
+)
 
-_GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
-_FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
 _CURSOR_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}", re.ASCII)
 _HEX = "[0-9a-fA-F]"
 _UUID = re.compile(f"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}")
 _NUMBER = re.compile(r"[1-9]\d{0,18}", re.ASCII)
 _DECISION = re.compile(r"(?:policy|ingest)-[1-9]\d{0,18}", re.ASCII)
 MOST_NUMBER = 2**63 - 1
-STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 _LETTERS = "letters, digits, or any of"
 QUEUE_NAME = query.text(
@@ -46,33 +50,25 @@ JOB_ID = query.text(
 FULL_ID = query.text(
     _UUID, "a job's full id such as 01a2081d-307c-7b77-8a50-0f6c9c41e07b", most=36
 )
-CODE = query.text(_CODE, "a code such as TIMEOUT", most=64)
-
-QUEUE = Field(
-    "queue",
-    query.text(_GLOB, "a queue's name, or a glob such as emails.*", most=63),
-    "Only this queue; a glob such as emails.* is fine.",
-)
-FILTERS = {
-    "queue": QUEUE,
-    "job_type": Field("job_type", JOB_TYPE, "Only this job type."),
-    "error_code": Field("error_code", CODE, "Only this last error code."),
-    "reason": Field("reason", CODE, "Only this dlq_reason_code."),
-    "fingerprint": Field(
-        "fingerprint",
-        query.text(_FINGERPRINT, "a fingerprint such as f1-3ac91b20", most=12),
-        "Only this error fingerprint.",
-    ),
-    "status": Field("status", query.one_of(*STATUSES), "Only jobs in this state."),
-    "since": Field(
-        "since", query.moment("past"), "Only from this time on, such as 2h."
-    ),
-    "until": Field("until", query.moment("past"), "Only before this time."),
-    "match": Field(
-        "match", query.text(most=200), "Only where the error message has this text."
-    ),
-    "replay_of": Field("replay_of", FULL_ID, "Only replays of this job."),
+_KINDS = {
+    **{
+        name: query.text(each.form, each.expects, most=each.most)
+        for name, each in PATTERNS.items()
+    },
+    "job_type": JOB_TYPE,
+    "status": query.one_of(*STATUSES),
+    "time": query.moment("past"),
+    "text": query.text(most=200),
+    "id": FULL_ID,
 }
+CODE = _KINDS["code"]
+# The conditions of `JobFilter` that queries have, by the name of the parameter.
+FILTERS = {
+    each.name: Field(each.name, _KINDS[each.kind], f"{each.query_help or each.help}.")
+    for each in CONDITIONS.values()
+    if each.name is not None
+}
+QUEUE = FILTERS["queue"]
 PAGE = (
     Field(
         "limit",
@@ -91,15 +87,6 @@ PAGE = (
         "next_cursor_id of the page before; with cursor_created_at.",
     ),
 )
-
-_NAMES = {
-    "queue": "queues",
-    "job_type": "job_types",
-    "error_code": "error_codes",
-    "reason": "reasons",
-    "fingerprint": "fingerprints",
-    "status": "statuses",
-}
 
 
 def uuid_of(text: str) -> str | None:
@@ -128,12 +115,12 @@ def job_filter(values: Mapping[str, Any]) -> JobFilter:
     Values may be one or several.
     """
     chosen: dict[str, Any] = {}
-    for name in FILTERS:
-        value = values.get(name)
+    for field, condition in CONDITIONS.items():
+        value = values.get(condition.name) if condition.name else None
         if value is None or value == []:
             continue
         several = tuple(value) if isinstance(value, list) else (value,)
-        chosen[_NAMES.get(name, name)] = several if name in _NAMES else value
+        chosen[field] = several if condition.several else value
     return JobFilter(**chosen)
 
 

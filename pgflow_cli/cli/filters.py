@@ -25,7 +25,11 @@ from pgflow_cli.cli.settings.types import (
 )
 from pgflow_cli.errors import UsageError
 from pgflow_cli.models.selection import (
+    CONDITIONS,
     MOST_ROWS,
+    PATTERNS,
+    STATUSES,
+    Condition,
     JobFilter,
     Page,
     Position,
@@ -35,28 +39,19 @@ from pgflow_cli.models.selection import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_GLOB = re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII)
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
-_FINGERPRINT = re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII)
 # What dead letters are filtered by, wherever they are chosen.
-DEAD_LETTERS = (
-    "queues", "job_types", "error_codes", "reasons", "fingerprints", "worker",
-    "code_version", "since", "until", "match", "payload_contains", "meta", "replay_of",
-)  # fmt: skip
-STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
+DEAD_LETTERS = tuple(name for name in CONDITIONS if name != "statuses")
 
 
 class _Pattern(Known):
-    def __init__(
-        self, name: str, pattern: re.Pattern[str], expects: str, suggests: str = ""
-    ) -> None:
+    def __init__(self, name: str, suggests: str = "") -> None:
         super().__init__(name, suggests)
-        self.pattern, self.expects = pattern, expects
+        self.form, self.expects = PATTERNS[name].form, PATTERNS[name].expects
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        if not self.pattern.fullmatch(str(value)):
+        if not self.form.fullmatch(str(value)):
             self.refuse(param, ctx)
         return str(value)
 
@@ -76,123 +71,18 @@ class _Meta(Kind):
         return key, text
 
 
-CODE = _Pattern("code", _CODE, "a code of capitals, digits and _, such as TIMEOUT")
-QUEUE_GLOB = _Pattern(
-    "queue", _GLOB, "a queue's name, or a glob such as emails.*", "queue"
-)
-FINGERPRINT = _Pattern("fingerprint", _FINGERPRINT, "a fingerprint such as f1-3ac91b20")
-
-_OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "queues": (
-        ("-q", "--queue", "queues"),
-        {
-            "type": QUEUE_GLOB,
-            "multiple": True,
-            "metavar": "NAME",
-            "help": "Only this queue; a glob such as 'emails.*' is fine; repeatable.",
-        },
-    ),
-    "job_types": (
-        ("-t", "--type", "job_types"),
-        {
-            "type": TYPE,
-            "multiple": True,
-            "metavar": "TYPE",
-            "help": "Only this job type; repeatable.",
-        },
-    ),
-    "error_codes": (
-        ("--error-code", "error_codes"),
-        {
-            "type": CODE,
-            "multiple": True,
-            "metavar": "CODE",
-            "help": "Only this last error code; repeatable.",
-        },
-    ),
-    "reasons": (
-        ("--reason", "reasons"),
-        {
-            "type": CODE,
-            "multiple": True,
-            "metavar": "CODE",
-            "help": "Only this reason code; repeatable.",
-        },
-    ),
-    "fingerprints": (
-        ("--fingerprint", "fingerprints"),
-        {
-            "type": FINGERPRINT,
-            "multiple": True,
-            "metavar": "F",
-            "help": "Only this error fingerprint; repeatable.",
-        },
-    ),
-    "statuses": (
-        ("--status", "statuses"),
-        {
-            "type": click.Choice(STATUSES),
-            "multiple": True,
-            "help": "Only jobs in this state; repeatable.",
-        },
-    ),
-    "worker": (
-        ("--worker",),
-        {
-            "type": NAME,
-            "metavar": "NAME",
-            "help": "Only of this worker, or this process of it.",
-        },
-    ),
-    "code_version": (
-        ("--code-version",),
-        {
-            "type": NAME,
-            "metavar": "TEXT",
-            "help": "Only of this version of the handlers.",
-        },
-    ),
-    "since": (
-        ("--since",),
-        {
-            "type": InstantType("past"),
-            "metavar": "TIME",
-            "help": "Only from this time on, such as 2h or 09:30.",
-        },
-    ),
-    "until": (
-        ("--until",),
-        {
-            "type": InstantType("past"),
-            "metavar": "TIME",
-            "help": "Only before this time.",
-        },
-    ),
-    "match": (
-        ("--match",),
-        {"metavar": "TEXT", "help": "Only where the error message has this text."},
-    ),
-    "payload_contains": (
-        ("--payload-contains",),
-        {
-            "type": Json(),
-            "metavar": "JSON",
-            "help": "Only payloads that contain this, such as '{\"customer\": 7}'.",
-        },
-    ),
-    "meta": (
-        ("--meta",),
-        {
-            "type": _Meta(),
-            "multiple": True,
-            "metavar": "K=V",
-            "help": "Only jobs with this in their meta; repeatable.",
-        },
-    ),
-    "replay_of": (
-        ("--replay-of",),
-        {"metavar": "ID", "help": "Only replays of this job; a full id."},
-    ),
+_KINDS: dict[str, click.ParamType[Any] | None] = {
+    "queue": _Pattern("queue", "queue"),
+    "job_type": TYPE,
+    "code": _Pattern("code"),
+    "fingerprint": _Pattern("fingerprint"),
+    "status": click.Choice(STATUSES),
+    "name": NAME,
+    "time": InstantType("past"),
+    "text": None,
+    "json": Json(),
+    "pair": _Meta(),
+    "id": None,
 }
 
 
@@ -211,11 +101,22 @@ def filter_options(*names: str) -> Callable[[F], F]:
 
         command: Any = wrapped
         for name in reversed(names):
-            flags, attributes = _OPTIONS[name]
-            command = click.option(*flags, **attributes)(command)
+            command = _option(name, CONDITIONS[name])(command)
         return command  # type: ignore[no-any-return]
 
     return decorate
+
+
+def _option(name: str, condition: Condition) -> Callable[[F], F]:
+    words = condition.flags.split()
+    return click.option(
+        *(word for word in words if word.startswith("-")),
+        name,
+        type=_KINDS[condition.kind],
+        multiple=condition.several,
+        metavar=None if words[-1].startswith("-") else words[-1],
+        help=f"{condition.help}{'; repeatable' if condition.several else ''}.",
+    )
 
 
 def page_options(function: F) -> F:

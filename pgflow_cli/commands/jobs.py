@@ -15,6 +15,7 @@ from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.types import JOB_ID, Duration, Number
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
+from pgflow_cli.models.selection import CONDITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from pgflow_cli.operations.jobs import Changed, JobChange
     from pgflow_cli.repository import Repository
 
-_FILTERS = (
-    "queues", "job_types", "error_codes", "reasons", "fingerprints", "statuses",
-    "worker", "code_version", "since", "until", "match", "payload_contains", "meta",
-    "replay_of",
-)  # fmt: skip
 _IDS = click.argument("ids", nargs=-1, required=True, metavar="ID...", type=JOB_ID)
 
 
@@ -49,7 +45,7 @@ def jobs() -> None:
 @click.option(
     "--stuck", is_flag=True, help="Running jobs whose lease has run out, unreaped."
 )
-@filter_options(*_FILTERS)
+@filter_options(*CONDITIONS)
 @page_options
 @watch_option
 @pass_repository
@@ -212,7 +208,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
 @click.option(
     "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
 )
-@filter_options(*_FILTERS)
+@filter_options(*CONDITIONS)
 @change_options(bulk=True, reported=False)
 @pass_repository
 def cancel(

@@ -6,8 +6,9 @@ import base64
 import binascii
 import fnmatch
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -26,6 +27,60 @@ _MAGIC = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Text of one form, of `most` characters at most; it is, or is not, `expects`."""
+
+    form: re.Pattern[str]
+    expects: str
+    most: int
+
+
+PATTERNS = {
+    "queue": Pattern(
+        re.compile(r"[A-Za-z0-9*?\[][A-Za-z0-9_.*?\[\]!-]{0,62}", re.ASCII),
+        "a queue's name, or a glob such as emails.*",
+        63,
+    ),
+    "code": Pattern(
+        re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII),
+        "a code of capitals, digits and _, such as TIMEOUT",
+        64,
+    ),
+    "fingerprint": Pattern(
+        re.compile(r"f\d{1,3}-[0-9a-f]{8}", re.ASCII),
+        "a fingerprint such as f1-3ac91b20",
+        12,
+    ),
+}
+STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the command line, the API and the page ask for a field of `JobFilter`.
+
+    `kind` is a pattern's name or one of status, job_type, name, time, text, json, pair
+    and id; `flags` are followed by what stands for the value. Queries have those with a
+    `name`; `query_help` explains one where `help` would not do.
+    """
+
+    kind: str
+    flags: str
+    help: str
+    name: str | None = None
+    query_help: str = ""
+    several: bool = field(default=False, kw_only=True)
+
+
+def _one(*asked: str, **more: Any) -> Any:
+    return field(default=None, metadata={"condition": Condition(*asked, **more)})
+
+
+def _several(*asked: str) -> Any:
+    return field(default=(), metadata={"condition": Condition(*asked, several=True)})
+
+
+@dataclass(frozen=True, slots=True)
 class JobFilter:
     """Conditions that must all hold; an empty one narrows nothing.
 
@@ -34,20 +89,66 @@ class JobFilter:
     texts that must be contained.
     """
 
-    queues: tuple[str, ...] = ()
-    job_types: tuple[str, ...] = ()
-    error_codes: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    fingerprints: tuple[str, ...] = ()
-    statuses: tuple[str, ...] = ()
-    worker: str | None = None
-    code_version: str | None = None
-    since: Instant | None = None
-    until: Instant | None = None
-    match: str | None = None
-    payload_contains: str | None = None
-    meta: str | None = None
-    replay_of: str | None = None
+    queues: tuple[str, ...] = _several(
+        "queue",
+        "-q --queue NAME",
+        "Only this queue; a glob such as 'emails.*' is fine",
+        "queue",
+        "Only this queue; a glob such as emails.* is fine",
+    )
+    job_types: tuple[str, ...] = _several(
+        "job_type", "-t --type TYPE", "Only this job type", "job_type"
+    )
+    error_codes: tuple[str, ...] = _several(
+        "code", "--error-code CODE", "Only this last error code", "error_code"
+    )
+    reasons: tuple[str, ...] = _several(
+        "code",
+        "--reason CODE",
+        "Only this reason code",
+        "reason",
+        "Only this dlq_reason_code",
+    )
+    fingerprints: tuple[str, ...] = _several(
+        "fingerprint", "--fingerprint F", "Only this error fingerprint", "fingerprint"
+    )
+    statuses: tuple[str, ...] = _several(
+        "status", "--status", "Only jobs in this state", "status"
+    )
+    worker: str | None = _one(
+        "name", "--worker NAME", "Only of this worker, or this process of it"
+    )
+    code_version: str | None = _one(
+        "name", "--code-version TEXT", "Only of this version of the handlers"
+    )
+    since: Instant | None = _one(  # noqa: RUF009 - makes a field
+        "time",
+        "--since TIME",
+        "Only from this time on, such as 2h or 09:30",
+        "since",
+        "Only from this time on, such as 2h",
+    )
+    until: Instant | None = _one(  # noqa: RUF009 - the same
+        "time", "--until TIME", "Only before this time", "until"
+    )
+    match: str | None = _one(
+        "text", "--match TEXT", "Only where the error message has this text", "match"
+    )
+    payload_contains: str | None = _one(
+        "json",
+        "--payload-contains JSON",
+        "Only payloads that contain this, such as '{\"customer\": 7}'",
+    )
+    meta: str | None = _one(
+        "pair", "--meta K=V", "Only jobs with this in their meta", several=True
+    )
+    replay_of: str | None = _one(
+        "id",
+        "--replay-of ID",
+        "Only replays of this job; a full id",
+        "replay_of",
+        "Only replays of this job",
+    )
 
     @property
     def is_empty(self) -> bool:
@@ -71,25 +172,21 @@ class JobFilter:
 
         Relative times stay intervals, so that the database's clock decides.
         """
-        since, until = self.since or Instant(), self.until or Instant()
-        return {
-            "queues": list(self.queues) or None,
-            "job_types": list(self.job_types) or None,
-            "error_codes": list(self.error_codes) or None,
-            "reasons": list(self.reasons) or None,
-            "fingerprints": list(self.fingerprints) or None,
-            "statuses": list(self.statuses) or None,
-            "worker": self.worker,
-            "code_version": self.code_version,
-            "since_at": since.at,
-            "since_offset": since.offset,
-            "until_at": until.at,
-            "until_offset": until.offset,
-            "match": self.match,
-            "payload_contains": self.payload_contains,
-            "meta": self.meta,
-            "replay_of": self.replay_of,
-        }
+        found: dict[str, object] = {}
+        for name, condition in CONDITIONS.items():
+            value = getattr(self, name)
+            if condition.kind == "time":
+                time = value or Instant()
+                found |= {f"{name}_at": time.at, f"{name}_offset": time.offset}
+            else:
+                several = isinstance(value, tuple)
+                found[name] = list(value) or None if several else value
+        return found
+
+
+CONDITIONS: dict[str, Condition] = {
+    each.name: each.metadata["condition"] for each in fields(JobFilter)
+}
 
 
 @dataclass(frozen=True, slots=True)

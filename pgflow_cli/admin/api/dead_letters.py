@@ -10,7 +10,7 @@ from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
 from pgflow_cli.models.dead_letters import KEYS, DeadLetter
 from pgflow_cli.models.jobs import time_of
-from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Page, Position
+from pgflow_cli.models.selection import MOST_ROWS, STATUSES, JobFilter, Page, Position
 from pgflow_cli.repository import Repository
 
 JOB = Shape(
@@ -19,7 +19,7 @@ JOB = Shape(
         "id": ID,
         "queue": TEXT,
         "job_type": TEXT,
-        "status": maybe(shapes.word(*query_filters.STATUSES)),
+        "status": maybe(shapes.word(*STATUSES)),
         "run_at": maybe(TIME),
         "priority": maybe(WHOLE),
         "max_attempts": maybe(WHOLE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_cli.admin import query_filters, shapes
+from pgflow_cli.admin import shapes
 from pgflow_cli.admin.api.jobs import ID_IN_PATH, NOT_ONE_JOB
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import (
@@ -20,8 +20,9 @@ from pgflow_cli.admin.shapes import (
 )
 from pgflow_cli.inspection import explanation
 from pgflow_cli.inspection.explanation import Explanation, document, gates
+from pgflow_cli.models.selection import STATUSES
 
-_STATUS = maybe(shapes.word(*query_filters.STATUSES))
+_STATUS = maybe(shapes.word(*STATUSES))
 LAST_ERROR = Shape("LastError", {"error_code": TEXT, "error_message": maybe(TEXT)})
 ATTEMPT = Shape(
     "Attempt",

@@ -8,35 +8,13 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from pgflow_cli.models.selection import CONDITIONS
+
+# Flags that are not named for what they set.
 _OPTIONS = {
-    "queue": "-q",
-    "status": "--status",
-    "job_type": "-t",
-    "error_code": "--error-code",
-    "reason": "--reason",
-    "fingerprint": "--fingerprint",
-    "since": "--since",
-    "until": "--until",
-    "match": "--match",
-    "replay_of": "--replay-of",
-    "actor": "--actor",
-    "action": "--action",
-    "kind": "--kind",
-    "limit": "--limit",
-    "canary": "--canary",
-    "rate": "--rate",
-    "to_queue": "--to-queue",
-    "patch": "--patch",
-    "priority": "--priority",
-    "max_attempts": "--max-attempts",
+    **{each.name: each.flags.split()[0] for each in CONDITIONS.values()},
     "delay": "--in",
     "length": "--for",
-    "note": "--note",
-    "max_in_flight": "--max-in-flight",
-    "max_attempts_per_minute": "--max-attempts-per-minute",
-    "throttle_delay": "--throttle-delay",
-    "max_payload_bytes": "--max-payload-bytes",
-    "max_enqueue_per_minute": "--max-enqueue-per-minute",
 }
 _UNITS = {"rate": "/s"}
 

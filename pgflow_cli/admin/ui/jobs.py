@@ -12,6 +12,7 @@ from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.ui import command_line, layout
 from pgflow_cli.admin.ui.layout import PAGE, Flash, next_page, writing
 from pgflow_cli.inspection import explanation, job_list
+from pgflow_cli.models.selection import STATUSES
 from pgflow_cli.operations import jobs
 from pgflow_cli.operations.jobs import Changed
 
@@ -51,7 +52,7 @@ def list_jobs(call: Call) -> Response:
         typed=typed,
         active=active,
         running=wanted.status == "running",
-        statuses=query_filters.STATUSES,
+        statuses=STATUSES,
         command=command_line.line(
             "jobs",
             "list",
