@@ -90,11 +90,10 @@ def run(
     """
     from waitress import wasyncore  # noqa: PLC0415 - start-up stays quick
 
-    from pgflow_cli.admin import application as api  # noqa: PLC0415 - the API needs us
-    from pgflow_cli.admin import service  # noqa: PLC0415 - the same
+    from pgflow_cli.admin import application, service  # noqa: PLC0415 - the API needs us
 
     means = service.Service(plan, beat=beat)
-    server = serve(plan, bound, api.application(means))
+    server = serve(plan, bound, application.application(means))
 
     def turn() -> None:
         wasyncore.loop(timeout=_TURN, map=server._map, use_poll=True, count=1)
@@ -125,7 +124,7 @@ def serve(
     """Return a server for the socket, whose loop has to be turned."""
     from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
 
-    from pgflow_cli.admin import hardening as channels  # noqa: PLC0415 - it needs waitress
+    from pgflow_cli.admin import hardening  # noqa: PLC0415 - it needs waitress
 
     server: Any = create_server(
         _behind(plan, application),
@@ -137,11 +136,11 @@ def serve(
         url_prefix="" if plan.base_path == "/" else plan.base_path,
         **_SETTINGS,
     )
-    server.channel_class = channels.Channel
+    server.channel_class = hardening.Channel
     prefix = "" if plan.base_path == "/" else plan.base_path
     probes = [f"{start}{path}" for start in ("", prefix) for path in _LIVENESS]
-    server.task_dispatcher = channels.Lanes(server.task_dispatcher, probes)
-    channels.close_slow_channels(server)
+    server.task_dispatcher = hardening.Lanes(server.task_dispatcher, probes)
+    hardening.close_slow_channels(server)
     # It would log a line for each page that is closed, and for each request that waits
     # for a thread: in an incident they would hide everything else.
     logging.getLogger("waitress").setLevel(logging.WARNING)

@@ -11,8 +11,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO
 
-from pgflow_cli.backups import files, verify
-from pgflow_cli.backups import manifest as manifests
+from pgflow_cli.backups import files, manifest, verify
 from pgflow_cli.backups.dump import EXTENSIONS, Dump
 from pgflow_cli.backups.files import Archive
 from pgflow_cli.errors import PgflowError, TryLater
@@ -256,11 +255,11 @@ class _Backup:
         self, archive: Archive, verified_on: str | None
     ) -> tuple[str, Manifest]:
         """Return checksums and manifest; they name the file as it will be called."""
-        size = manifests.size(archive.partial)
+        size = manifest.size(archive.partial)
         with self.teller.progress("reading it for its checksum", size) as advance:
-            sums = manifests.sums(archive.partial, advance)
+            sums = manifest.sums(archive.partial, advance)
         sums = sums.replace(archive.partial.name, archive.path.name)
-        one = manifests.sum_of(sums, directory=archive.directory)
+        one = manifest.sum_of(sums, directory=archive.directory)
         return sums, self._manifest(one, size, self.wanted.verify, verified_on)
 
     def _manifest(

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from pgflow_cli.backups import manifest as manifests
+from pgflow_cli.backups.manifest import list_manifests, manifest_path, sums_path
 from pgflow_cli.errors import OutputFailed, Refused, TryLater
 from pgflow_cli.local import output_files
 from pgflow_cli.local.output_files import PARTIAL
@@ -79,8 +79,8 @@ class Archive:
         with _failing_as_output(self.path):
             _flush(self.partial)
             beside = {
-                manifests.manifest_path(self.path): manifest.text(),
-                manifests.sums_path(self.path): sums,
+                manifest_path(self.path): manifest.text(),
+                sums_path(self.path): sums,
             }
             for path, text in beside.items():
                 partial = path.with_name(path.name + PARTIAL)
@@ -171,7 +171,7 @@ def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
     """
     same = [
         (other.finished_at, found)
-        for found, other in manifests.list_manifests(path.parent)
+        for found, other in list_manifests(path.parent)
         if other.database == manifest.database
         and other.system_identifier in (None, manifest.system_identifier)
         and found != path
@@ -180,8 +180,8 @@ def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
     with _failing_as_output(path.parent):
         for found in doomed:
             _remove(found)
-            manifests.sums_path(found).unlink(missing_ok=True)
-            manifests.manifest_path(found).unlink(missing_ok=True)
+            sums_path(found).unlink(missing_ok=True)
+            manifest_path(found).unlink(missing_ok=True)
     return doomed
 
 

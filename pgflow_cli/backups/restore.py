@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgflow_cli.backups import manifest as manifests
 from pgflow_cli.backups.dump import Dump
+from pgflow_cli.backups.manifest import check
 from pgflow_cli.errors import (
     CheckFailed,
     ConfigurationError,
@@ -69,7 +69,7 @@ def inspect_source(
     if not path.exists():
         raise NotFound(f"there is no {path}")
     try:
-        manifest = manifests.check(path, advance)
+        manifest = check(path, advance)
         dump = Dump.at(path)
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}") from None

@@ -25,12 +25,13 @@ def completion(ctx: click.Context, shell: str, install: bool) -> None:
       pgflow completion zsh > ~/.zfunc/_pgflow
       pgflow completion powershell | Out-String | Invoke-Expression
     """
-    from pgflow_cli.cli import completion as shells
+    from pgflow_cli.cli.completion import install as install_script
+    from pgflow_cli.cli.completion import script
 
-    text = shells.script(shell, ctx.find_root().command)
+    text = script(shell, ctx.find_root().command)
     if not install:
         click.echo(text, nl=False)
         return
-    path, rest = shells.install(shell, text)
+    path, rest = install_script(shell, text)
     messages.say(f"wrote {path}")
     messages.hint(rest)

@@ -79,7 +79,7 @@ def demo(jobs: int, seconds: float, keep: bool, pg_bin: str | None) -> None:
 
 
 def _show(shown: Demonstration) -> None:
-    from pgflow_cli.cli.views import explanation as screens
+    from pgflow_cli.cli.views.explanation import lines
     from pgflow_cli.inspection import explanation
 
     with live.live(COUNTS, title="pgflow demo") as show:
@@ -93,4 +93,4 @@ def _show(shown: Demonstration) -> None:
     records.write(dead, DEAD)
     messages.say("Why one of them is there (pgflow explain ID):")
     told = explanation.explain(shown.most_telling(dead))
-    records.write_text([*screens.lines(told)])
+    records.write_text([*lines(told)])

@@ -13,7 +13,6 @@ from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
-from pgflow_cli.cli.settings import report as inventory
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -64,28 +63,31 @@ def doctor(
       pgflow doctor --strict -o json
       pgflow doctor --bundle report.zip
     """
-    from pgflow_cli.cli import bundle as bundles
-    from pgflow_cli.inspection.diagnosis import checks as examination
-    from pgflow_cli.inspection.diagnosis import checks as patient
+    from pgflow_cli.cli.bundle import write
     from pgflow_cli.inspection.diagnosis import report as diagnosis_report
+    from pgflow_cli.inspection.diagnosis.checks import (
+        STATEMENT_SECONDS,
+        Surroundings,
+        examine,
+    )
 
     findings = list(
-        examination.examine(
+        examine(
             database,
             checks,
-            surroundings=patient.Surroundings(
+            surroundings=Surroundings(
                 report.secret_files(),
                 report.password_is_typed(),
                 report.open_address(),
             ),
             audit_seconds=settings.given("timeout")
             if {"audit", "jobs.audit"} & {*checks}
-            else patient.STATEMENT_SECONDS,
+            else STATEMENT_SECONDS,
         )
     )
     if bundle is not None:
-        settings_in_force = [asdict(value) for value in inventory.values()]
-        bundles.write(
+        settings_in_force = [asdict(value) for value in report.values()]
+        write(
             str(bundle),
             diagnosis_report.document(database, findings, settings_in_force),
         )

@@ -185,12 +185,12 @@ def _enqueue_one(
 ) -> int:
     from pgflow_cli.formats import payload_text
     from pgflow_cli.operations import delivery
-    from pgflow_cli.operations import enqueue as enqueuing
+    from pgflow_cli.operations.enqueue import new_job_id
 
     if options.rate is not None or not options.atomic:
         raise UsageError("--rate and --no-atomic belong to --batch")
     payload_text.check_job_type(options.job_type)
-    job_id = options.job_id or enqueuing.new_job_id()
+    job_id = options.job_id or new_job_id()
     payload_text.check_job_id(job_id)
     text = delivery.payload_text(
         options.payload,

@@ -188,11 +188,11 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
       pgflow jobs tail -f -o jsonl | jq .error_message
     """
     from pgflow_cli.cli.output import live
-    from pgflow_cli.inspection import tail as endings
+    from pgflow_cli.inspection.tail import Endings
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    ends = endings.Endings(repository, repository.queues.resolve_queues(chosen))
+    ends = Endings(repository, repository.queues.resolve_queues(chosen))
     rows = ends.newest(limit)
     if not follow:
         records.write(rows, job_views.ENDED)

@@ -38,13 +38,13 @@ def metrics(
       pgflow metrics --prom > /var/lib/node_exporter/pgflow.prom
     """
     from pgflow_cli.cli.views import queues
-    from pgflow_cli.inspection import prometheus as measured
+    from pgflow_cli.inspection import prometheus
     from pgflow_cli.inspection import queues as queue_report
 
     if prom and (as_json or not chosen.is_empty):
         raise UsageError("--prom is for all queues, and in no other format")
     if prom:
-        text = measured.text(measured.collect(repository))
+        text = prometheus.text(prometheus.collect(repository))
         sys.stdout.write(text.decode())
         return
     taken = queue_report.take(repository, chosen)
@@ -54,8 +54,8 @@ def metrics(
             " longest. More: pgflow queues list"
         )
     if as_json or records.chosen_format() == "json":
-        records.write_document(measured.document(taken))
+        records.write_document(prometheus.document(taken))
     elif records.is_machine():
-        records.write(measured.records(taken), queues.METRICS_RECORDS)
+        records.write(prometheus.records(taken), queues.METRICS_RECORDS)
     else:
         records.write(taken.queues, queues.METRICS, now=taken.now)

@@ -13,9 +13,14 @@ from types import TracebackType
 from typing import Self
 
 from pgflow_cli.errors import ConfigurationError, DatabaseUnavailable, TryLater
-from pgflow_cli.local import binaries as programs
 from pgflow_cli.local import process_identity
-from pgflow_cli.local.binaries import ROOTS_FOLDER, Binaries, server_account
+from pgflow_cli.local.binaries import (
+    ROOTS_FOLDER,
+    Binaries,
+    find,
+    for_account,
+    server_account,
+)
 from pgflow_cli.local.folder import (
     PORT,
     USER,
@@ -100,7 +105,7 @@ class LocalServer:
         Raises `AlreadyRunning` if another process has started it.
         """
         version = self._folder.version() if self._folder else None
-        found = programs.find(self._pg_bin, version=version)
+        found = find(self._pg_bin, version=version)
         self._lock = self._enter()
         try:
             self._guarded_start(found, self._lock)
@@ -159,7 +164,7 @@ class LocalServer:
     def _guarded_start(self, found: Binaries, lock: int) -> None:
         folder = self.folder
         copies = folder.path if folder.ephemeral else ROOTS_FOLDER
-        binaries, copied = programs.for_account(found, copies)
+        binaries, copied = for_account(found, copies)
         self._binaries = binaries
         if binaries.account is not None:
             name = binaries.account.name

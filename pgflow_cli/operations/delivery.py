@@ -24,7 +24,13 @@ from pgflow_cli.errors import (
     TryLater,
     UsageError,
 )
-from pgflow_cli.formats import payload_text as payloads
+from pgflow_cli.formats.payload_text import (
+    MAX_BYTES,
+    check,
+    check_payload,
+    text_of,
+    written,
+)
 from pgflow_cli.formats.times import Instant
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
@@ -56,12 +62,12 @@ def payload_text(
     if given is None:
         text = _object(strings, documents)
     elif given == "-":
-        text = payloads.text_of(stdin.read(payloads.MAX_BYTES + 1))
+        text = text_of(stdin.read(MAX_BYTES + 1))
     elif given.startswith("@"):
-        text = payloads.text_of(_content(Path(given[1:])))
+        text = text_of(_content(Path(given[1:])))
     else:
         text = given
-    payloads.check_payload(text)
+    check_payload(text)
     return text
 
 
@@ -74,7 +80,7 @@ def meta_text(
     """Return the meta of a job from KEY=TEXT; a trace context joins it if it is one."""
     context = trace_context.accepted(traceparent, tracestate)
     meta = trace_context.kept(dict(_split(pair, "--meta") for pair in pairs), context)
-    return payloads.written(meta, what="meta") if meta else None
+    return written(meta, what="meta") if meta else None
 
 
 def traced(meta: str | None, context: TraceContext | None) -> str | None:
@@ -271,7 +277,7 @@ def _object(strings: Sequence[str], documents: Sequence[str]) -> str:
         _add(fields, name, json.dumps(value))
     for pair in documents:
         name, value = _split(pair, "-J")
-        payloads.check(value, what=f'the value of field "{name}"')
+        check(value, what=f'the value of field "{name}"')
         _add(fields, name, value)
     return f"{{{', '.join(f'{json.dumps(k)}: {v}' for k, v in fields.items())}}}"
 
@@ -293,6 +299,6 @@ def _split(pair: str, option: str) -> tuple[str, str]:
 def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(payloads.MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}") from None

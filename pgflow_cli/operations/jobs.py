@@ -9,9 +9,8 @@ from itertools import islice
 
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.inspection.job_list import JobList
-from pgflow_cli.models import jobs as job_rows
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.jobs import ListedJob
+from pgflow_cli.models.jobs import ListedJob, time_of
 from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 
@@ -203,8 +202,8 @@ def counted(jobs: Sequence[ListedJob]) -> list[dict[str, object]]:
             "job_type": job_type,
             "status": status,
             "jobs": len(group),
-            "oldest": min(job_rows.time_of(job.id) for job in group),
-            "newest": max(job_rows.time_of(job.id) for job in group),
+            "oldest": min(time_of(job.id) for job in group),
+            "newest": max(time_of(job.id) for job in group),
         }
         for (queue, job_type, status), group in sorted(groups.items())
     ]

@@ -18,7 +18,7 @@ from pgflow_cli.errors import PgflowError, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import delivery
-from pgflow_cli.operations import enqueue as enqueuing
+from pgflow_cli.operations.enqueue import new_job_id
 
 _LONGEST = 1_048_576
 # What is typed, read by the handler so that the form can say what is wrong and keep it.
@@ -36,7 +36,7 @@ _EMPTY = {"queue": "default", "payload": "{}"}
 def form(call: Call) -> Response:
     """Show the form; its first values may stand in the URL."""
     given = {name: value for name, value in call.query.items() if value}
-    return _form(call, {**_EMPTY, **given, "job_id": enqueuing.new_job_id()})
+    return _form(call, {**_EMPTY, **given, "job_id": new_job_id()})
 
 
 def enqueue(call: Call) -> Response:
@@ -65,7 +65,7 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
     payload = typed["payload"] or "{}"
     payload_text.check_payload(payload)
     # The form brings the id: sent twice, it is one job.
-    job_id = typed["job_id"] or enqueuing.new_job_id()
+    job_id = typed["job_id"] or new_job_id()
     payload_text.check_job_id(job_id)
     plan = call.service.plan
     options = JobOptions(

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pgflow_cli.inspection import forecast as drain
 from pgflow_cli.inspection.explanation import Explanation
 from pgflow_cli.inspection.explanation.gates import forecast_of
+from pgflow_cli.inspection.forecast import sentence
 from pgflow_cli.models.explanation import Attempt, JobEvidence
 
 Document = dict[str, Any]
@@ -158,7 +158,7 @@ def _drain(facts: JobEvidence) -> Document | None:
         "workers_needed": forecast.workers_needed,
         "window_seconds": forecast.window,
         "samples": forecast.samples,
-        "sentence": drain.sentence(forecast),
+        "sentence": sentence(forecast),
     }
 
 

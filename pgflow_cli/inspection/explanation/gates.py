@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pgflow_cli.inspection import forecast as drain
 from pgflow_cli.inspection import worker_blockers
 from pgflow_cli.inspection.explanation.words import (
     clock,
@@ -21,6 +20,7 @@ from pgflow_cli.inspection.explanation.words import (
     some,
     workers_of,
 )
+from pgflow_cli.inspection.forecast import UNKNOWN, Drain, forecast, sentence
 from pgflow_cli.models.explanation import (
     Holder,
     JobDescription,
@@ -286,14 +286,14 @@ def prospects(facts: JobEvidence, *, limited: bool) -> list[str]:
     Where a limit of the queue's holds it, or workers of it lease nothing, more workers
     are not what it needs.
     """
-    forecast, rates = forecast_of(facts), facts.rates
-    if forecast is None or rates is None or facts.backlog is None:
+    drain, rates = forecast_of(facts), facts.rates
+    if drain is None or rates is None or facts.backlog is None:
         return []
     if limited or worker_blockers.of_queue(facts.workers, facts.job.queue):
-        forecast = replace(forecast, workers_needed=None)
-    known = forecast.verdict != drain.UNKNOWN
+        drain = replace(drain, workers_needed=None)
+    known = drain.verdict != UNKNOWN
     subject = "The queue" if known else "Whether it drains is"
-    told = [f"{subject} {drain.sentence(forecast)}"]
+    told = [f"{subject} {sentence(drain)}"]
     each = rates.completions_per_second
     if known and each > 0:
         turn = facts.backlog.ahead / each
@@ -302,13 +302,13 @@ def prospects(facts: JobEvidence, *, limited: bool) -> list[str]:
     return told
 
 
-def forecast_of(facts: JobEvidence) -> drain.Drain | None:
+def forecast_of(facts: JobEvidence) -> Drain | None:
     """Return what becomes of the queue that the job waits in."""
     if facts.backlog is None or facts.rates is None:
         return None
     rates = facts.rates
     serving = [w for w in facts.workers if w.serves(facts.job.queue)]
-    return drain.forecast(
+    return forecast(
         facts.backlog.due,
         rates.arrivals_per_second,
         rates.completions_per_second,
