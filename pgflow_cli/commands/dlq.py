@@ -21,6 +21,7 @@ from pgflow_cli.cli.settings.types import JOB_ID, Choice, Duration, Number
 from pgflow_cli.cli.views import dead_letters as dead_letter_views
 from pgflow_cli.cli.views import job
 from pgflow_cli.errors import UsageError
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models.dead_letters import KEYS
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
@@ -111,7 +112,7 @@ def list_(
         records.write(groups, columns)
         if groups and by == KEYS[0] and not records.is_machine():
             messages.hint(
-                f"Next: pgflow dlq show {groups[0].sample_job_id[-8:]}  |  "
+                f"Next: pgflow dlq show {short_id(groups[0].sample_job_id)}  |  "
                 f"pgflow replay --fingerprint {groups[0].key} --dry-run"
             )
         return 5 if exit_code and groups else 0

@@ -31,6 +31,7 @@ from pgflow_cli.cli.settings.types import (
     Rate,
 )
 from pgflow_cli.errors import NotFound, Refused, UsageError
+from pgflow_cli.formats.words import plural
 from pgflow_cli.models.jobs import JobOptions
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _finish(repository: Repository, ids: list[str], options: EnqueueOptions) -> 
             else:
                 records.write_text(ids)
         return 0
-    messages.say(f"waiting for {len(ids)} job{'s' if several else ''}")
+    messages.say(f"waiting for {plural(len(ids), 'job')}")
     outcomes = delivery.wait_for_outcomes(
         repository.enqueue, ids, seconds=options.wait_timeout
     )

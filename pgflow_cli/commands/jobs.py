@@ -15,6 +15,7 @@ from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.types import JOB_ID, Duration, Number
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models.selection import CONDITIONS
 
 if TYPE_CHECKING:
@@ -334,7 +335,9 @@ def _agreed(
     """
     from pgflow_cli.operations import jobs as job_operations
 
-    several = f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {wanted[0][-8:]}"
+    several = (
+        f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {short_id(wanted[0])}"
+    )
     if change.dry_run:
         if found is None:
             now = repository.jobs.list_job_statuses(wanted)

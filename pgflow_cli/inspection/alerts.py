@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgflow_cli.formats import times
+from pgflow_cli.formats.words import plural
 from pgflow_cli.inspection.forecast import GROWING
 from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.inspection.queues import QueueReport
@@ -88,8 +89,7 @@ def _of_a_queue(status: QueueStatus) -> Iterator[Alert]:
         text = f"{name} depth growing (+{status.forecast.per_minute / 60:,.1f}/s)"
         yield Alert("growing", text, f"pgflow queues show {name}", name, waiting)
     if measure.expired_leases:
-        many = "s" if measure.expired_leases > 1 else ""
-        text = f"{name} has {measure.expired_leases} expired lease{many}"
+        text = f"{name} has {plural(measure.expired_leases, 'expired lease')}"
         yield Alert("expired leases", text, f"pgflow jobs list -q {name} --stuck", name)
     if status.deaths_per_minute >= DEATHS:
         text = f"{name} has {status.deaths_per_minute:,.0f} new dead letters a minute"

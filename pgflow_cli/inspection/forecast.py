@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from pgflow_cli.formats import times
+from pgflow_cli.formats.words import plural
 
 ENOUGH = 20  # arrivals and completions below which nothing is foretold
 
@@ -66,7 +67,7 @@ def sentence(drain: Drain) -> str:
     if drain.verdict == DRAINING:
         return f"drains in ~{_about(drain.seconds or 0.0)} (over the last {window})"
     n = drain.workers_needed
-    needs = f", needs about {n} more worker{'' if n == 1 else 's'}" if n else ""
+    needs = f", needs about {plural(n, 'more worker')}" if n else ""
     rate = f"+{_rounded(drain.per_minute)}/min"
     return f"will not drain: {rate}{needs} (over the last {window})"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
+from pgflow_cli.formats.words import some
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.maintenance.reap import Reaper
@@ -12,7 +12,6 @@ from pgflow_cli.models.maintenance import RetentionLimits
 from pgflow_cli.repository import Repository
 
 _MANY = 100_000  # no further does a dry run count
-_NAMED = 5
 _COUNTERS_AT_ONCE = 10_000
 _PATIENCE = 5.0  # seconds for transactions that are open
 _LEAST = "00000000-0000-0000-0000-000000000000"
@@ -37,7 +36,7 @@ def reap(
 
     turn.repeat(batch)
     if gone:
-        turn.notes.append(f"{len(gone)} workers gone: {_some(gone)}")
+        turn.notes.append(f"{len(gone)} workers gone: {some(sorted(gone))}")
 
 
 def make_partitions(
@@ -89,7 +88,7 @@ def forget_workers(
     repository.counters.fold_counters(limit=_COUNTERS_AT_ONCE)
     turn.rows = len(names)
     if names:
-        turn.notes.append(f"forgotten: {_some(names)}")
+        turn.notes.append(f"forgotten: {some(sorted(names))}")
 
 
 def forget_queues(
@@ -118,7 +117,7 @@ def forget_queues(
         gone += queues
         turn.count(len(part))
     if gone:
-        turn.notes.append(f"forgotten: {_some(gone)}")
+        turn.notes.append(f"forgotten: {some(sorted(gone))}")
 
 
 def _retire(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> list[str]:
@@ -163,10 +162,3 @@ def analyze(repository: Repository, _cuts: RetentionLimits, turn: BatchRun) -> N
             repository.maintenance.run_plan(plan)
         turn.rows += 1
         turn.notes.append(plan.name)
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    shown = ", ".join(listed[:_NAMED])
-    more = len(listed) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown

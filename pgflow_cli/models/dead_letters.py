@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from pgflow_cli.formats.words import short_id
+
 
 @dataclass(frozen=True, slots=True)
 class _Dead:
@@ -52,7 +54,7 @@ class DeadLetter(_Dead):
     @property
     def short_id(self) -> str:
         """Return the end of the id, as screens show it."""
-        return self.id[-8:]
+        return short_id(self.id)
 
     @property
     def tries(self) -> str:

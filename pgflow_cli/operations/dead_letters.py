@@ -15,6 +15,7 @@ from typing import TextIO
 
 from pgflow_cli.errors import NotFound, OutputFailed, PgflowError, Refused, UsageError
 from pgflow_cli.formats import values
+from pgflow_cli.formats.words import short_id, up_to
 from pgflow_cli.local import output_files
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.dead_letters import DeadLetterCount, ExportedLetter, LookedUpJob
@@ -179,7 +180,7 @@ def discard(
 
 def count(number: int) -> str:
     """Return a count as screens show it, which stops somewhere."""
-    return f"{LIMIT:,}+" if number > LIMIT else f"{number:,}"
+    return up_to(LIMIT, number)
 
 
 def footer(
@@ -241,7 +242,7 @@ def _looked_up(repository: Repository, job_ids: Sequence[str]) -> Iterator[Looke
 def _problem(
     job: LookedUpJob, verb: str, *, any_status: bool, by_flag: bool = True
 ) -> PgflowError | None:
-    short = job.job_id[-8:]
+    short = short_id(job.job_id)
     code = "NOT_REPLAYABLE" if verb == "replayed" else "NO_DEAD_LETTER"
     if job.state is None:
         return NotFound(f"there is no job {job.job_id}")

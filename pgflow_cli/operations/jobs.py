@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.inspection.job_list import JobList
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import ListedJob, time_of
@@ -221,8 +222,9 @@ def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError
     if state is None:
         return NotFound(f"there is no job {job_id}")
     ways = [f"Try: {insist}"] if state == "running" and word == "canceled" else []
+    is_now = _ENDED.get(state, f"is {state}")
     return Refused(
-        f"job …{job_id[-8:]} {_ENDED.get(state, f'is {state}')}; it was left alone",
+        f"job …{short_id(job_id)} {is_now}; it was left alone",
         *ways,
         reason_code="WRONG_STATE",
         details={"job_id": job_id, "status": state},

@@ -11,6 +11,7 @@ from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.ui import command_line, layout
 from pgflow_cli.admin.ui.layout import PAGE, Flash, next_page, writing
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.inspection import explanation, job_list
 from pgflow_cli.models.selection import STATUSES
 from pgflow_cli.operations import jobs
@@ -72,7 +73,7 @@ def show_job(call: Call) -> Response:
     return layout.page(
         call,
         "job.html",
-        title=f"Job {job_id[-8:]}",
+        title=f"Job {short_id(job_id)}",
         job=facts.job,
         facts=facts,
         explained=explained,

@@ -14,6 +14,7 @@ from pgflow_cli.admin.security import Role
 from pgflow_cli.admin.ui import command_line, layout, rendering
 from pgflow_cli.formats import times
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.formats.words import plural
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.inspection.queues import QueueReport
@@ -133,11 +134,10 @@ def _running(taken: QueueReport) -> Tile:
     alive = [worker for worker in workers if worker.alive and not worker.spare]
     slots = sum(worker.slots for worker in alive)
     running = sum(status.running for status in taken.queues)
-    many = "" if len(alive) == 1 else "s"
     return Tile(
         "Running",
         f"{running:,}",
-        f"{slots:,} slots of {len(alive)} worker{many}",
+        f"{slots:,} slots of {plural(len(alive), 'worker')}",
         "/ui/jobs",
         {"status": "running"},
         "bad"

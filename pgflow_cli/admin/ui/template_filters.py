@@ -8,6 +8,7 @@ from typing import Any
 
 from pgflow_cli.admin.ui.queue_conditions import condition
 from pgflow_cli.formats import safe_text, times
+from pgflow_cli.formats.words import plural, short_id
 
 LONGEST = 4096  # characters of a payload or message, unless all are asked for
 _MARKS = {
@@ -127,11 +128,6 @@ def share(part: float) -> str:
     return percent(part * 100)
 
 
-def short(job_id: str) -> str:
-    """Return the end of an id, as on every screen."""
-    return job_id[-8:]
-
-
 def mark(state: str | None) -> str:
     """Return the sign that stands before the word of a state."""
     return _MARKS.get(state or "", "·")
@@ -174,15 +170,10 @@ def fact(value: object) -> str:
     return number(value) if isinstance(value, int | float) else plain(value)
 
 
-def several(amount: int, one: str, many: str = "") -> str:
-    """Return `1 job`, `12 jobs`."""
-    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
-
-
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
         bars, condition, dash, exact, fact, iso, lines, mark, number, percent, plain,
-        relative, several, share, short, skew, span, tone, took,
+        plural, relative, share, short_id, skew, span, tone, took,
     )
 }  # fmt: skip

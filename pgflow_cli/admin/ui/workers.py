@@ -11,6 +11,7 @@ from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.ui import command_line, layout
 from pgflow_cli.admin.ui.layout import Flash, writing
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models.workers import STATES
 from pgflow_cli.operations import workers as worker_operations
 
@@ -46,8 +47,10 @@ def show_worker(call: Call) -> Response:
         worker=worker,
         command="pgflow workers list -o wide",
         means=STATES[worker.state],
-        quiet_command=command_line.line("workers", "quiet", worker.worker_id[-8:]),
-        resume_command=command_line.line("workers", "resume", worker.worker_id[-8:]),
+        quiet_command=command_line.line("workers", "quiet", short_id(worker.worker_id)),
+        resume_command=command_line.line(
+            "workers", "resume", short_id(worker.worker_id)
+        ),
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import safe_text, times
 from pgflow_cli.formats.values import sorted_by, text_of
+from pgflow_cli.formats.words import short_id
 
-SHORT_ID = 8
 _TIMES = {
     "iso": times.format_iso,
     "local": times.format_local,
@@ -114,7 +114,7 @@ def readable(
     if value is None:
         return ""
     if column.kind == "id" and short:
-        return safe_text.neutral(text_of(value)[-SHORT_ID:])
+        return safe_text.neutral(short_id(text_of(value)))
     if column.kind == "time":
         return safe_text.neutral(
             _time(value, now, wanted or ("relative" if short else "iso"))

@@ -19,6 +19,7 @@ from pgflow_cli.cli.output.cells import (
 )
 from pgflow_cli.formats import safe_text
 from pgflow_cli.formats.values import json_of
+from pgflow_cli.formats.words import SHORT_ID
 
 if TYPE_CHECKING:
     pass
@@ -103,7 +104,7 @@ def watch_text() -> Iterator[Callable[[Iterable[str]], None]]:
 
 
 _GAP = "  "
-_WIDTHS = {"id": cells.SHORT_ID, "time": 8, "ms": 7, "seconds": 7, "number": 3}
+_WIDTHS = {"id": SHORT_ID, "time": 8, "ms": 7, "seconds": 7, "number": 3}
 
 
 def scroll(

@@ -55,9 +55,3 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} TB"
-
-
-def several(words: list[str], most: int = 5) -> str:
-    """Return a list for a reader, cut where it gets long."""
-    more = len(words) - most
-    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")

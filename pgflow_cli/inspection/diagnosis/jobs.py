@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pgflow_cli.formats.times import format_duration as length
+from pgflow_cli.formats.words import some
 from pgflow_cli.inspection import worker_blockers
-from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, warn
 from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
     DueQueue,
@@ -173,7 +174,7 @@ def type_handlers(
             f"pgflow work -q {due.queue} --exec {due.job_type}=CMD",
         )
     if len(orphans) > 5:
-        named = several([due.job_type for due in orphans[5:]])
+        named = some([due.job_type for due in orphans[5:]])
         yield warn(check, f"and of {named}", command="pgflow workers list")
     if not orphans:
         yield ok(check, "none among the first due jobs of each queue")

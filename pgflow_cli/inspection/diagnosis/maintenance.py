@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from pgflow_cli.formats import times
-from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
+from pgflow_cli.formats.words import some
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, warn
 from pgflow_cli.models.diagnosis import ClientTool, SecretFile, Upkeep
 
 MAINTAIN_WARN, MAINTAIN_FAIL = 3600.0, 86_400.0
@@ -24,7 +25,7 @@ def maintain(tasks: Sequence[Upkeep]) -> Finding:
     age = oldest.seconds_ago or 0.0
     detail = f"{oldest.name} last succeeded {_ago(age)}"
     if never:
-        detail += f"; never: {several(never)}"
+        detail += f"; never: {some(never)}"
     if age < MAINTAIN_WARN and not never:
         return ok(check, f"every task succeeded within {times.format_duration(age)}")
     late = [t.name for t in done if (t.seconds_ago or 0.0) >= MAINTAIN_WARN] + never
@@ -100,7 +101,7 @@ def exposure(
             command=f"chmod 600 {_quoted(file.path)}",
         )
     if not open_files and not password_typed and open_address is None:
-        held = several([file.path for file in files])
+        held = some([file.path for file in files])
         yield ok(
             check, f"only the owner reads {held}" if held else "no file of secrets"
         )

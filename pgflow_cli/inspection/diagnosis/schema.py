@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, several, warn
+from pgflow_cli.formats.words import some
+from pgflow_cli.inspection.diagnosis.finding import Finding, fail, ok, warn
 from pgflow_cli.models.diagnosis import AppliedStep, Index, Privileges, Strays
 from pgflow_cli.models.fence import DatabaseIdentity
 from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema
@@ -93,13 +94,13 @@ def drift(steps: Sequence[AppliedStep]) -> Finding:
     if any(map(_is_unreleased, steps)):
         return fail(
             check,
-            f"not those of this program: migrations {several(drifted)}",
+            f"not those of this program: migrations {some(drifted)}",
             command="see schema.version",
         )
     if drifted:
         return fail(
             check,
-            f"edited after they were applied: migrations {several(drifted)}",
+            f"edited after they were applied: migrations {some(drifted)}",
             command="put the files back as they were: reinstall pgflow",
         )
     return ok(check, "every applied migration is as it was")
@@ -109,7 +110,7 @@ def replaced(left: Sequence[ReplacedSchema]) -> Finding:
     """Judge whether a restore was killed before it had ended."""
     check = "schema.replaced"
     if left:
-        names = several([schema.name for schema in left])
+        names = some([schema.name for schema in left])
         return fail(
             check,
             f"a restore was killed and has put aside what was there before: {names}; "
@@ -151,7 +152,7 @@ def privileges(seen: Sequence[Privileges], role: str) -> Finding:
             grants[target] = ", ".join(merged)
     told = "; ".join(
         f"may not {what}: "
-        + several([f"{words} on {name}" for name, words in lost.items()], 3)
+        + some([f"{words} on {name}" for name, words in lost.items()], 3)
         for what, lost in lacking.items()
     )
     return warn(
@@ -220,7 +221,7 @@ def partitions(
     if missing:
         yield warn(
             check,
-            f"missing: {several([plan.name for plan in missing])}; their rows go to "
+            f"missing: {some([plan.name for plan in missing])}; their rows go to "
             "the default partition",
             command="pgflow migrate",
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgflow_cli.formats.times import format_duration as length
+from pgflow_cli.formats.words import some
 from pgflow_cli.inspection.diagnosis.finding import (
     Finding,
     fail,
     ok,
-    several,
     size,
     warn,
 )
@@ -178,7 +178,7 @@ def shadows(seen: Sequence[Shadow]) -> Finding:
     check = "server.shadows"
     if not seen:
         return ok(check, "nothing bears the name of one of the server's own")
-    names = several([f"{each.kind} {each.name} of {each.owner}" for each in seen], 3)
+    names = some([f"{each.kind} {each.name} of {each.owner}" for each in seen], 3)
     return warn(
         check,
         f"named like the server's own: {names}; pgflow does not run them, but other"
@@ -199,7 +199,7 @@ def session(seen: Sequence[Honoured]) -> Finding:
     if harmful:
         return warn(
             check,
-            f"too short for pgflow's longest statements: {several(harmful)}",
+            f"too short for pgflow's longest statements: {some(harmful)}",
             sql=" ".join(
                 f"alter role {each.role} set {each.name} = '{_LEAST[each.name]:g}s';"
                 for each in seen

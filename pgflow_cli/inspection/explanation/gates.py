@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.inspection import worker_blockers
 from pgflow_cli.inspection.explanation.words import (
     clock,
     error_of,
     length,
+    names_of,
     place,
     queues_of,
-    short,
-    some,
     workers_of,
 )
 from pgflow_cli.inspection.forecast import UNKNOWN, Drain, forecast, sentence
@@ -182,11 +182,11 @@ def _handled(facts: JobEvidence) -> Finding:
     if takers:
         return Finding(f'{workers_of(takers)} have a handler for "{job.job_type}"')
     serving = [worker for worker in facts.workers if worker.serves(job.queue)]
-    known = {name for worker in serving for name in worker.job_types or []}
+    known = names_of(name for worker in serving for name in worker.job_types or [])
     return Finding(
         f'no worker of queue "{job.queue}" has a handler for "{job.job_type}"',
         "NO_HANDLER",
-        (f"Workers of the queue: {len(serving)}, with handlers for {some(known)}",),
+        (f"Workers of the queue: {len(serving)}, with handlers for {known}",),
     )
 
 
@@ -202,7 +202,7 @@ def _in_flight(facts: JobEvidence) -> Finding:
 
 def _held(holders: list[Holder]) -> tuple[str, ...]:
     named = ", ".join(
-        f"{short(each.job_id)} on {each.worker_id} for {length(each.held_for)}"
+        f"{short_id(each.job_id)} on {each.worker_id} for {length(each.held_for)}"
         for each in holders
     )
     return (f"Held the longest: {named}",) if named else ()

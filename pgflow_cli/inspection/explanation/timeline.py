@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgflow_cli.formats.times import read_iso
+from pgflow_cli.formats.words import plural
 from pgflow_cli.inspection.explanation.words import length
 from pgflow_cli.models.explanation import Action, Attempt, Decision, JobEvidence
 
@@ -59,7 +60,7 @@ def attempts_told(facts: JobEvidence) -> str:
     hidden = hidden_attempts(facts)
     if not hidden:
         return ""
-    return f"... {hidden} attempt{'' if hidden == 1 else 's'} hidden (--attempts all)"
+    return f"... {plural(hidden, 'attempt')} hidden (--attempts all)"
 
 
 def _enqueued(facts: JobEvidence) -> tuple[str, Event]:

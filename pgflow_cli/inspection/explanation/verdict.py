@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgflow_cli.formats.times import read_iso
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.inspection import worker_blockers
 from pgflow_cli.inspection.explanation.gates import Finding, Gate, prospects, walk
 from pgflow_cli.inspection.explanation.timeline import Event, tell
@@ -15,7 +16,6 @@ from pgflow_cli.inspection.explanation.words import (
     last_error,
     length,
     place,
-    short,
     time_of_day,
 )
 from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobEvidence
@@ -201,4 +201,4 @@ def _name(job: JobDescription) -> str:
     age = read_iso(job.as_of) - read_iso(job.created_at)
     kept_by_status = job.status in ("queued", "scheduled", "running", "dlq")
     known = kept_by_status or age < _FOUND_BY_ITS_END
-    return short(job.job_id) if known else job.job_id
+    return short_id(job.job_id) if known else job.job_id

@@ -6,29 +6,26 @@ import math
 from collections.abc import Iterable
 
 from pgflow_cli.formats import times
+from pgflow_cli.formats.words import plural, some, up_to
 from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription
 from pgflow_cli.models.workers import WorkerProcess
-
-SHORT_ID = 8
 
 
 def workers_of(workers: list[WorkerProcess]) -> str:
     """Return `1 worker`, `2 workers`."""
-    return f"{len(workers)} worker{'' if len(workers) == 1 else 's'}"
+    return plural(len(workers), "worker")
 
 
 def queues_of(workers: list[WorkerProcess]) -> str:
     """Name the queues that somebody of them serves."""
     if any(worker.queues is None for worker in workers):
         return "all"
-    return some({name for worker in workers for name in worker.queues or []})
+    return names_of(name for worker in workers for name in worker.queues or [])
 
 
-def some(names: Iterable[str]) -> str:
-    """Name the first five, and count the others."""
-    ordered = sorted(names)
-    shown = ", ".join(ordered[:5])
-    return f"{shown} and {len(ordered) - 5} more" if ordered[5:] else shown or "none"
+def names_of(names: Iterable[str]) -> str:
+    """Name the first five, each once, and count the others."""
+    return some(sorted(set(names))) or "none"
 
 
 def place(backlog: Backlog) -> str:
@@ -38,8 +35,7 @@ def place(backlog: Backlog) -> str:
 
 def count(number: int) -> str:
     """Return a number that was counted up to the limit."""
-    most = Backlog.LIMIT
-    return f"{most:,}+" if number > most else f"{number:,}"
+    return up_to(Backlog.LIMIT, number)
 
 
 def last_error(job: JobDescription) -> str:
@@ -69,8 +65,3 @@ def length(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "for ever"
     return times.format_duration(seconds)
-
-
-def short(job_id: str) -> str:
-    """Return the end of an id, as on every screen."""
-    return job_id[-SHORT_ID:]
