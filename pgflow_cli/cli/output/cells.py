@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pgflow_cli.errors import UsageError
@@ -12,10 +12,16 @@ from pgflow_cli.formats import safe_text, times
 from pgflow_cli.formats.values import sorted_by, text_of
 from pgflow_cli.formats.words import short_id
 
-_TIMES = {
+_TIMES: dict[str, Callable[[datetime], str]] = {
     "iso": times.format_iso,
     "local": times.format_local,
     "unix": times.format_unix,
+    "clock": lambda value: value.astimezone(UTC).strftime("%H:%M:%S"),
+}
+_AMOUNTS: dict[str, Callable[[float], str]] = {
+    "ms": lambda value: times.format_duration(value / 1000),
+    "seconds": times.format_duration,
+    "share": "{:.1%}".format,
 }
 
 Kind = Literal["text", "word", "id", "number", "share", "time", "ms", "seconds", "json"]
@@ -106,34 +112,38 @@ def sorted_rows(
     return sorted_by(rows, column.rank, descending=direction == "desc")
 
 
-def readable(
-    column: Column, row: Row, now: datetime, *, short: bool, wanted: str | None
-) -> str:
-    """Return what a person reads in a cell: one line without control characters."""
-    value = column.of(row)
-    if value is None:
-        return ""
-    if column.kind == "id" and short:
-        return safe_text.neutral(short_id(text_of(value)))
-    if column.kind == "time":
-        return safe_text.neutral(
-            _time(value, now, wanted or ("relative" if short else "iso"))
-        )
-    if column.kind in ("ms", "seconds") and isinstance(value, int | float):
-        return times.format_duration(value / 1000 if column.kind == "ms" else value)
-    return _number(column.kind, value, short) or safe_text.neutral(text_of(value))
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the cells of a screen are written; a cell is one line without control
+    characters.
 
+    `short` is for a screen without much room. Of `times` None means relative ones if it
+    is short, else iso.
+    """
 
-def _number(kind: Kind, value: Any, short: bool) -> str:
-    if kind == "share" and isinstance(value, int | float):
-        return f"{value:.1%}"
-    return f"{value:,}" if kind == "number" and short and type(value) is int else ""
+    short: bool
+    now: datetime
+    times: str | None = None
+    ascii_only: bool = False
 
+    def cell(self, column: Column, row: Row) -> str:
+        """Return what a person reads of a row in a column."""
+        text = safe_text.neutral(self._text(column.kind, column.of(row)))
+        return safe_text.ascii_only(text) if self.ascii_only else text
 
-def _time(value: Any, now: datetime, wanted: str) -> str:
-    if not isinstance(value, datetime):
-        # Infinite or beyond the year 9999: the database's own words.
-        return text_of(value)
-    if wanted == "relative":
-        return times.format_relative(value, now)
-    return _TIMES[wanted](value)
+    def _text(self, kind: Kind, value: Any) -> str:
+        if kind == "time" and isinstance(value, datetime):
+            return self._time(value)
+        if kind == "number" and self.short and type(value) is int:
+            return f"{value:,}"
+        if isinstance(value, int | float) and kind in _AMOUNTS:
+            return _AMOUNTS[kind](value)
+        # Of a time that is infinite or beyond the year 9999, the database's own words.
+        text = text_of(value)
+        return short_id(text) if kind == "id" and self.short else text
+
+    def _time(self, value: datetime) -> str:
+        wanted = self.times or ("relative" if self.short else "iso")
+        if wanted == "relative":
+            return times.format_relative(value, self.now)
+        return _TIMES[wanted](value)

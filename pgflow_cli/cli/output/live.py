@@ -10,19 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from pgflow_cli.cli.output import cells, records, terminal
-from pgflow_cli.cli.output.cells import (
-    Column,
-    Row,
-)
+from pgflow_cli.cli.output import records, terminal
+from pgflow_cli.cli.output.cells import Column, Row, Style
 from pgflow_cli.formats import safe_text
 from pgflow_cli.formats.values import json_of
 from pgflow_cli.formats.words import SHORT_ID
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
@@ -120,8 +113,14 @@ def scroll(
     if terminal.display().headers:
         _write([column.title for column in shown], shown, widths)
     while True:
+        # Lines stay where they are: what was now is not now any more.
+        style = Style(
+            short=True,
+            now=datetime.now(UTC),
+            times=terminal.display().times or "clock",
+        )
         for row in fetch():
-            _write([_cell(column, row) for column in shown], shown, widths)
+            _write([style.cell(column, row) for column in shown], shown, widths)
         time.sleep(seconds)
 
 
@@ -135,15 +134,6 @@ def _widths(columns: Sequence[Column]) -> list[int]:
     whole = shutil.get_terminal_size().columns - len(_GAP) * (len(columns) - 1)
     share = (whole - sum(fixed.values())) // max(1, len(columns) - len(fixed))
     return [fixed.get(n, max(4, share)) for n in range(len(columns))]
-
-
-def _cell(column: Column, row: Row) -> str:
-    value = column.of(row)
-    wanted = terminal.display().times
-    if isinstance(value, datetime) and wanted is None:
-        # Lines stay where they are: what was now is not now any more.
-        return value.astimezone(UTC).strftime("%H:%M:%S")
-    return cells.readable(column, row, datetime.now(UTC), short=True, wanted=wanted)
 
 
 def _write(texts: Sequence[str], columns: Sequence[Column], widths: list[int]) -> None:

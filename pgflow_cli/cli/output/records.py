@@ -20,9 +20,9 @@ from pgflow_cli.cli.output import terminal
 from pgflow_cli.cli.output.cells import (
     Column,
     Row,
+    Style,
     fitting,
     named,
-    readable,
     sorted_rows,
 )
 from pgflow_cli.errors import UsageError
@@ -100,10 +100,9 @@ def write_record(
     else:
         picked, moment = picked_columns(columns, "wide"), now or datetime.now(UTC)
         width = max(len(column.title) for column in picked)
-        short = form != "plain"
+        style = _style(moment, short=form != "plain")
         write_text(
-            f"{column.title:<{width}}  {_shown(column, row, moment, short=short)}"
-            for column in picked
+            f"{column.title:<{width}}  {style.cell(column, row)}" for column in picked
         )
 
 
@@ -227,10 +226,8 @@ def rich_table(
         pad_edge=False,
         padding=(0, _GAP, 0, 0),
     )
-    ascii_only = terminal.knows_ascii_only(sys.stdout)
-    shown = [
-        [_shown(column, row, now, short=True) for column in columns] for row in rows
-    ]
+    style = _style(now, short=True)
+    shown = [[style.cell(column, row) for column in columns] for row in rows]
     if terminal.is_terminal(sys.stdout) and not terminal.display().columns:
         columns = columns[: fitting(columns, shown, terminal.width(), _GAP)]
     for column in columns:
@@ -245,7 +242,11 @@ def rich_table(
             *(
                 # Without wrapping, but only here: rich does not narrow a column that
                 # may not wrap.
-                Text(cell, no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+                Text(
+                    cell,
+                    no_wrap=True,
+                    overflow="crop" if style.ascii_only else "ellipsis",
+                )
                 for cell in cells[: len(columns)]
             )
         )
@@ -258,9 +259,8 @@ def tabulated(
     """Return the text of a `plain` or `md` table, whole however wide it is."""
     import tabulate
 
-    cells = [
-        [_shown(column, row, now, short=False) for column in columns] for row in rows
-    ]
+    style = _style(now, short=False)
+    cells = [[style.cell(column, row) for column in columns] for row in rows]
     if form == "md":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     headings = (
@@ -282,7 +282,6 @@ def tabulated(
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def _shown(column: Column, row: Row, now: datetime, *, short: bool) -> str:
-    wanted = terminal.display().times
-    cell = readable(column, row, now, short=short, wanted=wanted)
-    return safe_text.ascii_only(cell) if terminal.knows_ascii_only(sys.stdout) else cell
+def _style(now: datetime, *, short: bool) -> Style:
+    ascii_only = terminal.knows_ascii_only(sys.stdout)
+    return Style(short, now, terminal.display().times, ascii_only)

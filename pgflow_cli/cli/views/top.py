@@ -220,10 +220,8 @@ def _table(
     rows: Sequence[QueueStatus], now: datetime, width: int | None
 ) -> Iterator[str]:
     """Yield the headings and the rows; columns that do not fit go, the last first."""
-    texts = [
-        [cells.readable(c, row, now, short=True, wanted=None) for c in TOP]
-        for row in rows
-    ]
+    style = cells.Style(short=True, now=now)
+    texts = [[style.cell(column, row) for column in TOP] for row in rows]
     shown = len(TOP) if width is None else cells.fitting(TOP, texts, width, len(GAP))
     texts.insert(0, [column.title for column in TOP])
     sizes = [max(len(line[place]) for line in texts) for place in range(shown)]
