@@ -129,22 +129,22 @@ def page_options(function: F) -> F:
         after = position_of(cursor) if cursor else None
         return function(*args, page=Page(limit, after, all_pages), **options)
 
-    command: Any = common.list_options(wrapped)
-    for flags, attributes in (
-        (("--all-pages",), {"is_flag": True, "help": "Every row, in one stream."}),
-        (("--cursor",), {"metavar": "TOKEN", "help": "Where the last page ended."}),
-        (
-            ("--limit",),
-            {
-                "type": Number(1, MOST_ROWS),
-                "default": 50,
-                "show_default": True,
-                "metavar": "N",
-                "help": "How many rows at most.",
-            },
+    added = (
+        click.option(
+            "--limit",
+            type=Number(1, MOST_ROWS),
+            default=50,
+            show_default=True,
+            metavar="N",
+            help="How many rows at most.",
         ),
-    ):
-        command = click.option(*flags, **attributes)(command)
+        click.option("--cursor", metavar="TOKEN", help="Where the last page ended."),
+        click.option("--all-pages", is_flag=True, help="Every row, in one stream."),
+        common.list_options,
+    )
+    command: Any = wrapped
+    for option in reversed(added):
+        command = option(command)
     return command  # type: ignore[no-any-return]
 
 

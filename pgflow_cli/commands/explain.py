@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @command("explain")
-@job.question
+@job.explain_options
 @click.option("--timeline", is_flag=True, help="Only what happened to it, as rows.")
 @click.option("--gates", is_flag=True, help="Every gate, not only the one that holds.")
 @pass_repository
 def explain(
-    repository: Repository, asked: job.Question, timeline: bool, gates: bool
+    repository: Repository, options: job.ExplainOptions, timeline: bool, gates: bool
 ) -> int:
     """Explain why a job is where it is.
 
@@ -34,4 +34,4 @@ def explain(
       pgflow explain 9c41e07b -o json --exit-code
       pgflow explain 9c41e07b --bundle incident.json
     """
-    return job.answer(repository, asked, timeline=timeline, gates=gates)
+    return job.answer(repository, options, timeline=timeline, gates=gates)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 @command("timeline")
-@job.question
+@job.explain_options
 @pass_repository
-def timeline(repository: Repository, asked: job.Question) -> int:
+def timeline(repository: Repository, options: job.ExplainOptions) -> int:
     """Tell what happened to a job, as rows.
 
     Its attempts, what held its queue back while it waited, and what operators did to it
@@ -25,4 +25,4 @@ def timeline(repository: Repository, asked: job.Question) -> int:
       pgflow timeline 9c41e07b
       pgflow timeline 9c41e07b --attempts all -o md
     """
-    return job.answer(repository, asked, timeline=True)
+    return job.answer(repository, options, timeline=True)

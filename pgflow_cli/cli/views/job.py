@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgflow_cli.cli.filters import watch_option
 from pgflow_cli.cli.output import live, messages, records
 from pgflow_cli.cli.output.cells import Column
+from pgflow_cli.cli.settings.option import OptionGroup, declared, option
 from pgflow_cli.cli.settings.types import JOB_ID, InstantType, Kind, Number
 from pgflow_cli.formats import times
 
@@ -19,17 +22,6 @@ if TYPE_CHECKING:
     from pgflow_cli.formats.times import Instant
     from pgflow_cli.inspection.explanation import Explanation
     from pgflow_cli.repository import Repository
-
-import dataclasses
-import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pgflow_cli.inspection.explanation import Explanation
-
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _ALL = 0
 _FEW = 3
@@ -51,17 +43,34 @@ class _HowMany(Kind):
         return value if value == _ALL else most.convert(value, param, ctx)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+@dataclass(frozen=True)
+class ExplainOptions:
     """Which job, and what of it."""
 
-    job_id: str
-    payload: bool
-    attempts: int | None
-    bundle: str | None
-    exit_code: bool
-    since: Instant
-    watch: float | None
+    job_id: str = declared(click.argument("job_id", metavar="ID", type=JOB_ID))
+    payload: bool = option("--payload", is_flag=True, help="Its payload, too.")
+    attempts: int | None = option(
+        "--attempts",
+        type=_HowMany(),
+        help="So many attempts, or all.  [default: 3; all for programs]",
+    )
+    bundle: str | None = option(
+        "--bundle",
+        metavar="FILE",
+        help="Also write all that is known of it to a file, as JSON.",
+    )
+    exit_code: bool = option(
+        "--exit-code", is_flag=True, help="Exit 5 if it is held up or dead."
+    )
+    since: Instant = option(
+        "--since",
+        type=InstantType("past"),
+        default="1d",
+        show_default=True,
+        metavar="TIME",
+        help="How far back to look for the end of an id.",
+    )
+    watch: float | None = declared(watch_option)
 
     @property
     def shown(self) -> int | None:
@@ -71,54 +80,12 @@ class Question:
         return self.attempts or None
 
 
-_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--payload",), {"is_flag": True, "help": "Its payload, too."}),
-    (
-        ("--attempts",),
-        {
-            "type": _HowMany(),
-            "help": "So many attempts, or all.  [default: 3; all for programs]",
-        },
-    ),
-    (
-        ("--bundle",),
-        {
-            "metavar": "FILE",
-            "help": "Also write all that is known of it to a file, as JSON.",
-        },
-    ),
-    (("--exit-code",), {"is_flag": True, "help": "Exit 5 if it is held up or dead."}),
-    (
-        ("--since",),
-        {
-            "type": InstantType("past"),
-            "default": "1d",
-            "show_default": True,
-            "metavar": "TIME",
-            "help": "How far back to look for the end of an id.",
-        },
-    ),
-)
-
-
-def question(function: F) -> F:
-    """Give a command an id and the options about it; it is called with `asked`."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        names = ("job_id", "payload", "attempts", "bundle", "exit_code", "since")
-        asked = Question(**{name: options.pop(name) for name in (*names, "watch")})
-        return function(*args, asked=asked, **options)
-
-    command: Any = watch_option(wrapped)
-    for flags, attributes in reversed(_OPTIONS):
-        command = click.option(*flags, **attributes)(command)
-    return click.argument("job_id", metavar="ID", type=JOB_ID)(command)  # type: ignore[no-any-return]
+explain_options = OptionGroup(ExplainOptions)
 
 
 def answer(
     repository: Repository,
-    asked: Question,
+    options: ExplainOptions,
     *,
     timeline: bool = False,
     gates: bool = False,
@@ -127,22 +94,22 @@ def answer(
     from pgflow_cli.maintenance import migrations
 
     migrations.require_current(repository)
-    job_id = repository.jobs.find_job(asked.job_id, since=asked.since)
-    wish = Wish(
+    job_id = repository.jobs.find_job(options.job_id, since=options.since)
+    sections = Sections(
         timeline=timeline,
         gates=gates,
-        story=None if asked.attempts is None else True,
-        payload=repository.jobs.read_payload(job_id) if asked.payload else None,
+        story=None if options.attempts is None else True,
+        payload=repository.jobs.read_payload(job_id) if options.payload else None,
     )
-    look = functools.partial(_look, repository, job_id, asked.shown)
-    if asked.watch is not None:
-        explained = follow(look, wish, seconds=asked.watch)
+    look = functools.partial(_look, repository, job_id, options.shown)
+    if options.watch is not None:
+        explained = follow(look, sections, seconds=options.watch)
     else:
         explained = look()
-        present(explained, wish)
-    if asked.bundle is not None:
-        _bundle(repository, job_id, asked.bundle, wish.payload)
-    return CHECK_FAILED if asked.exit_code and not explained.in_order else 0
+        present(explained, sections)
+    if options.bundle is not None:
+        _bundle(repository, job_id, options.bundle, sections.payload)
+    return CHECK_FAILED if options.exit_code and not explained.in_order else 0
 
 
 def _look(repository: Repository, job_id: str, attempts: int | None) -> Explanation:
@@ -198,8 +165,8 @@ TIMELINE = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+@dataclass(frozen=True, slots=True)
+class Sections:
     """What of a job is to be shown; `story` is None for what suits its state."""
 
     timeline: bool = False
@@ -212,22 +179,22 @@ def show(
     explained: Explanation, *, payload: str | None = None, gates: bool = False
 ) -> None:
     """Write an explanation as was asked for, with the payload if there is one."""
-    present(explained, Wish(gates=gates, payload=payload))
+    present(explained, Sections(gates=gates, payload=payload))
 
 
-def present(explained: Explanation, wish: Wish) -> None:
-    """Write what is wished for in the format that was asked for."""
+def present(explained: Explanation, sections: Sections) -> None:
+    """Write the sections in the format that was asked for."""
     form = records.chosen_format()
-    if wish.timeline and form not in ("json", "ids", "table"):
+    if sections.timeline and form not in ("json", "ids", "table"):
         records.write(_rows(explained), STORY)
     elif records.is_machine():
-        records.write_record(*_object(explained, wish))
+        records.write_record(*_object(explained, sections))
     else:
-        records.write_text(_screen(explained, wish))
+        records.write_text(_screen(explained, sections))
 
 
 def follow(
-    look: Callable[[], Explanation], wish: Wish, *, seconds: float
+    look: Callable[[], Explanation], sections: Sections, *, seconds: float
 ) -> Explanation:
     """Show a job again and again until it has ended; return its last state.
 
@@ -236,12 +203,12 @@ def follow(
     seen = _seen(look, seconds)
     if records.width() is None or records.is_machine():
         for explained in seen:
-            records.write_line(*_object(explained, wish))
+            records.write_line(*_object(explained, sections))
         return explained
     with live.watch_text() as draw:
         for explained in seen:
-            draw(_screen(explained, wish))
-    records.write_text(_screen(explained, wish))
+            draw(_screen(explained, sections))
+    records.write_text(_screen(explained, sections))
     return explained
 
 
@@ -254,32 +221,32 @@ def _seen(look: Callable[[], Explanation], seconds: float) -> Iterator[Explanati
         time.sleep(seconds)
 
 
-def _screen(explained: Explanation, wish: Wish) -> Iterable[str]:
+def _screen(explained: Explanation, sections: Sections) -> Iterable[str]:
     from pgflow_cli.cli.views import explanation
 
     width = records.width()
-    if wish.timeline:
+    if sections.timeline:
         return [
             *explanation.headline(explained, width),
             *explanation.timeline(explained.story, width),
         ]
     return explanation.lines(
         explained,
-        gates=wish.gates,
-        payload=wish.payload,
-        story=wish.story,
+        gates=sections.gates,
+        payload=sections.payload,
+        story=sections.story,
         width=width,
     )
 
 
 def _object(
-    explained: Explanation, wish: Wish
+    explained: Explanation, sections: Sections
 ) -> tuple[dict[str, Any], tuple[Column, ...]]:
     from pgflow_cli.inspection.explanation import document
 
-    if wish.timeline:
+    if sections.timeline:
         return document.timeline(explained), TIMELINE
-    return document.explanation(explained, payload=wish.payload), RECORD
+    return document.explanation(explained, payload=sections.payload), RECORD
 
 
 def _rows(explained: Explanation) -> Iterator[dict[str, Any]]:
