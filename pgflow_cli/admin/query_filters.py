@@ -11,7 +11,7 @@ from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.query import Field
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.selection import (
-    CONDITIONS,
+    FILTER_FIELDS,
     MOST_ROWS,
     PATTERNS,
     STATUSES,
@@ -65,7 +65,7 @@ CODE = _KINDS["code"]
 # The conditions of `JobFilter` that queries have, by the name of the parameter.
 FILTERS = {
     each.name: Field(each.name, _KINDS[each.kind], f"{each.query_help or each.help}.")
-    for each in CONDITIONS.values()
+    for each in FILTER_FIELDS.values()
     if each.name is not None
 }
 QUEUE = FILTERS["queue"]
@@ -115,12 +115,12 @@ def job_filter(values: Mapping[str, Any]) -> JobFilter:
     Values may be one or several.
     """
     chosen: dict[str, Any] = {}
-    for field, condition in CONDITIONS.items():
-        value = values.get(condition.name) if condition.name else None
+    for field, asked in FILTER_FIELDS.items():
+        value = values.get(asked.name) if asked.name else None
         if value is None or value == []:
             continue
         several = tuple(value) if isinstance(value, list) else (value,)
-        chosen[field] = several if condition.several else value
+        chosen[field] = several if asked.several else value
     return JobFilter(**chosen)
 
 

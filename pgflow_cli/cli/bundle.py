@@ -1,4 +1,4 @@
-"""Writes what is to be shown to somebody else into a file: whole, or not at all."""
+"""Writes a document for a support case into a file: whole, or not at all."""
 
 from __future__ import annotations
 

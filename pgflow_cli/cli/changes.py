@@ -56,7 +56,7 @@ class Change:
         """Ask before a change of several jobs, of one in production; else go on.
 
         `question` has no question mark; where the jobs are is added. "No" is exit 1,
-        nobody to ask is exit 4.
+        no terminal to ask on is exit 4.
         """
         if count > 1 or common.production.value():
             messages.confirm(f"{question} ({where()})", yes=self.yes)
@@ -227,10 +227,10 @@ def operator() -> Operator:
 def _operator(note: str | None, actor: str | None) -> Operator:
     if note is not None and (len(note) > _LONGEST_NOTE or "\0" in note):
         raise UsageError(f"--note takes up to {_LONGEST_NOTE} characters, no NUL")
-    return Operator(actor or _somebody(), command_line(), note or None)
+    return Operator(actor or _default_actor(), command_line(), note or None)
 
 
-def _somebody() -> str:
+def _default_actor() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -26,11 +26,11 @@ _SHORTEST_CONNECT = 2.0  # libpq's own least
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 80}
 
 
-class _Outfitted(click.Command):
+class _BaseCommand(click.Command):
     """A command with the global options; they are listed by `pgflow --help` only."""
 
     hide_global_options = True
-    heeds_settings = True
+    reads_settings = True
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         attributes["context_settings"] = {
@@ -63,8 +63,8 @@ class _Outfitted(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse what was typed; some commands must work whatever the files say."""
         session = ctx.find_object(Session)
-        if session is not None and not self.heeds_settings:
-            session.heedless = True
+        if session is not None and not self.reads_settings:
+            session.ignores_sources = True
         rest = super().parse_args(ctx, args)
         for parameter in self.params:  # a setting has looked at its own by now
             require_text(ctx, parameter, ctx.params.get(str(parameter.name)))
@@ -93,24 +93,24 @@ class _Outfitted(click.Command):
                 )
 
 
-class Command(_Outfitted):
+class Command(_BaseCommand):
     """A command of pgflow."""
 
 
-class HeedlessCommand(Command):
+class SettingsFreeCommand(Command):
     """A command that works whatever variables and files say: it explains them."""
 
-    heeds_settings = False
+    reads_settings = False
 
 
-class Group(_Outfitted, click.Group):
+class Group(_BaseCommand, click.Group):
     """A group of commands; without arguments its help goes to stderr, exit 2."""
 
     command_class = Command
 
 
 class GroupWithDefault(Group):
-    """A group that takes words for those of one command unless they name another."""
+    """A group whose arguments belong to one command unless they name another."""
 
     def __init__(self, *args: Any, default: str, **attributes: Any) -> None:
         super().__init__(*args, **attributes)

@@ -23,7 +23,7 @@ BROKEN_PIPE = 141
 
 
 class PipeClosed(Exception):
-    """Whoever reads stdout has had enough; click would make exit 1 of it."""
+    """The reader of stdout closed the pipe; click would make exit 1 of it."""
 
 
 @contextmanager

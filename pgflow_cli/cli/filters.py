@@ -25,11 +25,11 @@ from pgflow_cli.cli.settings.types import (
 )
 from pgflow_cli.errors import UsageError
 from pgflow_cli.models.selection import (
-    CONDITIONS,
+    FILTER_FIELDS,
     MOST_ROWS,
     PATTERNS,
     STATUSES,
-    Condition,
+    FilterField,
     JobFilter,
     Page,
     Position,
@@ -40,7 +40,7 @@ from pgflow_cli.models.selection import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 # What dead letters are filtered by, wherever they are chosen.
-DEAD_LETTERS = tuple(name for name in CONDITIONS if name != "statuses")
+DEAD_LETTERS = tuple(name for name in FILTER_FIELDS if name != "statuses")
 
 
 class _Pattern(Known):
@@ -101,21 +101,21 @@ def filter_options(*names: str) -> Callable[[F], F]:
 
         command: Any = wrapped
         for name in reversed(names):
-            command = _option(name, CONDITIONS[name])(command)
+            command = _option(name, FILTER_FIELDS[name])(command)
         return command  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _option(name: str, condition: Condition) -> Callable[[F], F]:
-    words = condition.flags.split()
+def _option(name: str, asked: FilterField) -> Callable[[F], F]:
+    words = asked.flags.split()
     return click.option(
         *(word for word in words if word.startswith("-")),
         name,
-        type=_KINDS[condition.kind],
-        multiple=condition.several,
+        type=_KINDS[asked.kind],
+        multiple=asked.several,
         metavar=None if words[-1].startswith("-") else words[-1],
-        help=f"{condition.help}{'; repeatable' if condition.several else ''}.",
+        help=f"{asked.help}{'; repeatable' if asked.several else ''}.",
     )
 
 

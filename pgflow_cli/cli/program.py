@@ -127,7 +127,7 @@ class Program(Group):
         for stream in (sys.stdout, sys.stderr):
             streams.make_robust(stream)
         if "_PGFLOW_COMPLETE" in os.environ:
-            # Only a shell asks so: everybody else starts without this module.
+            # Only a shell sets it: every other start does without this module.
             import_module("pgflow_cli.cli.completion").register()
         try:
             extra.update(standalone_mode=False, obj=session)
@@ -140,7 +140,7 @@ class Program(Group):
 
 
 def _typed(args: Sequence[str] | None = None, **_extra: Any) -> tuple[str, ...]:
-    """Return the words that click is about to parse."""
+    """Return the arguments that click is about to parse."""
     return tuple(sys.argv[1:] if args is None else args)
 
 

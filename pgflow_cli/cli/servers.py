@@ -88,7 +88,7 @@ def probe_options(database: Database, address: Endpoint) -> AdminOptions:
 
 
 @contextmanager
-def beside(
+def companion_servers(
     database: Database, worker_id: str, options: WorkOptions
 ) -> Iterator[list[Companion]]:
     """Run the servers that `work` was asked for in processes of their own, for as long

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli.cli.context import HeedlessCommand, command
+from pgflow_cli.cli.context import SettingsFreeCommand, command
 from pgflow_cli.cli.output import messages
 from pgflow_cli.cli.settings.types import Choice
 
 
-@command("completion", cls=HeedlessCommand)
+@command("completion", cls=SettingsFreeCommand)
 @click.argument("shell", type=Choice(("bash", "zsh", "fish", "powershell")))
 @click.option("--install", is_flag=True, help="Write it where the shell looks for it.")
 @click.pass_context

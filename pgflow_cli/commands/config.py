@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pgflow_cli.cli.context import HeedlessCommand, group
+from pgflow_cli.cli.context import SettingsFreeCommand, group
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
@@ -51,7 +51,7 @@ def show(origin: bool) -> None:
     records.write(report.values(), ORIGINS if origin else SETTINGS)
 
 
-@config.command("check", cls=HeedlessCommand)
+@config.command("check", cls=SettingsFreeCommand)
 def check() -> None:
     """Check every setting; exit 78 and name each that is wrong.
 
@@ -67,7 +67,7 @@ def check() -> None:
     messages.say("every setting is acceptable")
 
 
-@config.command("path", cls=HeedlessCommand)
+@config.command("path", cls=SettingsFreeCommand)
 def path() -> None:
     """List the places that are looked into, the nearest first.
 
@@ -78,7 +78,7 @@ def path() -> None:
     records.write(report.places(), PATHS)
 
 
-@config.command("init", cls=HeedlessCommand)
+@config.command("init", cls=SettingsFreeCommand)
 @click.option(
     "--file",
     "target",

@@ -116,7 +116,7 @@ def list_(
                 f"pgflow replay --fingerprint {groups[0].key} --dry-run"
             )
         return 5 if exit_code and groups else 0
-    rows, cursor = page.read(fetch, lambda letter: letter.position)
+    rows, cursor = page.read(fetch, lambda dead_letter: dead_letter.position)
     records.write(rows, columns, cursor=cursor)
     if not page.everything:
         shown = list(rows)
@@ -228,7 +228,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
 
 
 @dlq.command("discard")
-@click.argument("words", metavar="[ID]...", nargs=-1, type=JOB_ID)
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=JOB_ID)
 @filter_options(*DEAD_LETTERS)
 @click.option(
     "--to-archive/--delete",
@@ -242,7 +242,7 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
 @pass_repository
 def discard(
     repository: Repository,
-    words: tuple[str, ...],
+    ids: tuple[str, ...],
     chosen: JobFilter,
     keep: bool,
     change: Change,
@@ -261,11 +261,11 @@ def discard(
     from pgflow_cli.operations import dead_letters
 
     migrations.require_current(repository)
-    change.require_selection(words, chosen)
-    if words:
-        given = changes.read_ids(words)
+    change.require_selection(ids, chosen)
+    if ids:
+        given = changes.read_ids(ids)
         sought = dead_letters.seek(repository, given, verb="discarded")
-        dead_letters.require_the_one(words, sought)
+        dead_letters.require_the_one(ids, sought)
     else:
         sought = dead_letters.choose(repository, chosen)
     count = len(sought.job_ids)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pgflow_cli.cli.context import HeedlessCommand, command
+from pgflow_cli.cli.context import SettingsFreeCommand, command
 from pgflow_cli.cli.output import records
 from pgflow_cli.errors import NotFound
 
 
-@command("help", cls=HeedlessCommand)
+@command("help", cls=SettingsFreeCommand)
 @click.argument("words", nargs=-1, metavar="[TOPIC|COMMAND…]")
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...]) -> None:  # noqa: A001 - as typed

@@ -16,7 +16,7 @@ from pgflow_cli.cli.settings.types import JOB_ID, Duration, Number
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
 from pgflow_cli.formats.words import short_id
-from pgflow_cli.models.selection import CONDITIONS
+from pgflow_cli.models.selection import FILTER_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def jobs() -> None:
 @click.option(
     "--stuck", is_flag=True, help="Running jobs whose lease has run out, unreaped."
 )
-@filter_options(*CONDITIONS)
+@filter_options(*FILTER_FIELDS)
 @page_options
 @watch_option
 @pass_repository
@@ -209,7 +209,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
 @click.option(
     "--kill", is_flag=True, help="Running jobs, too; their workers stop them."
 )
-@filter_options(*CONDITIONS)
+@filter_options(*FILTER_FIELDS)
 @change_options(bulk=True, reported=False)
 @pass_repository
 def cancel(
@@ -312,9 +312,9 @@ def reprioritize(
     if not _agreed(repository, change, f"give priority {priority} to", wanted):
         return 0
     plan = job_operations.reordering(repository, change.operator, priority)
-    word = f"now of priority {priority}"
-    done = _run(plan, wanted, change.batch_size, word)
-    return _report(done, word)
+    outcome = f"now of priority {priority}"
+    done = _run(plan, wanted, change.batch_size, outcome)
+    return _report(done, outcome)
 
 
 def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
@@ -368,19 +368,19 @@ def _run(plan: JobChange, wanted: Sequence[str], batch: int, label: str) -> Chan
     return done
 
 
-def _changed(done: Changed, word: str) -> str:
+def _changed(done: Changed, outcome: str) -> str:
     noun = "job" if len(done.job_ids) == 1 else "jobs"
-    return f"{len(done.job_ids):,} {noun} {word} (action {done.action_id})"
+    return f"{len(done.job_ids):,} {noun} {outcome} (action {done.action_id})"
 
 
-def _report(done: Changed, word: str, *, by_id: bool = True) -> int:
+def _report(done: Changed, outcome: str, *, by_id: bool = True) -> int:
     """Say what came of it; what was named and left alone is exit 1, 3 or 4."""
     from pgflow_cli.operations import jobs as job_operations
 
     if by_id and len(done.left) == 1 and not done.job_ids:
-        raise job_operations.why_left(done, word)
+        raise job_operations.why_left(done, outcome)
     if done.action_id is not None:
-        messages.say(_changed(done, word))
+        messages.say(_changed(done, outcome))
     if done.left:
         messages.warn(f"left alone: {job_operations.by_state(done.left.values())}")
     return int(bool(done.left) and by_id)

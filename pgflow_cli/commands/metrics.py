@@ -1,4 +1,4 @@
-"""Print the metrics of every queue, for persons, programs and Prometheus."""
+"""Print the metrics of every queue, for readers, programs and Prometheus."""
 
 from __future__ import annotations
 

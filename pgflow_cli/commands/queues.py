@@ -364,14 +364,14 @@ def purge(
     queue_operations.require_known(repository, [name])
     counts = repository.queues.count_queue(name, limit=max(change.most, _COUNTED) + 1)
     count = {**asdict(counts)}[status]
-    word = "discard" if status == "dlq" else "cancel"
+    verb = "discard" if status == "dlq" else "cancel"
     messages.say(f"{count:,} {status} jobs of {name} ({changes.where()})")
     change.require_at_most(count)
     if change.dry_run:
         changes.tell_dry_run(confirm=name)
         return
     messages.confirm_name(
-        f"{word} {count:,} {status} jobs of {name}", name, given=confirm
+        f"{verb} {count:,} {status} jobs of {name}", name, given=confirm
     )
     with terminal.progress(f"purging {name}", count) as advance:
         done, action = queue_operations.purge(

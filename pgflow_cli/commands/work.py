@@ -57,7 +57,7 @@ def work(database: Database, options: WorkOptions) -> None:
     )
     logs.say_settings(report.in_force())
     systemd.say(plan.notify_socket, systemd.WAITING)
-    with servers.beside(database, plan.name, options) as companions:
+    with servers.companion_servers(database, plan.name, options) as companions:
         await_database(database, migrate=options.migrate, patience=_patience(options))
         Supervisor(plan, companions).run()
 

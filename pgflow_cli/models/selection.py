@@ -56,7 +56,7 @@ STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class FilterField:
     """How the command line, the API and the page ask for a field of `JobFilter`.
 
     `kind` is a pattern's name or one of status, job_type, name, time, text, json, pair
@@ -73,11 +73,11 @@ class Condition:
 
 
 def _one(*asked: str, **more: Any) -> Any:
-    return field(default=None, metadata={"condition": Condition(*asked, **more)})
+    return field(default=None, metadata={"filter": FilterField(*asked, **more)})
 
 
 def _several(*asked: str) -> Any:
-    return field(default=(), metadata={"condition": Condition(*asked, several=True)})
+    return field(default=(), metadata={"filter": FilterField(*asked, several=True)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,9 @@ class JobFilter:
         Relative times stay intervals, so that the database's clock decides.
         """
         found: dict[str, object] = {}
-        for name, condition in CONDITIONS.items():
+        for name, asked in FILTER_FIELDS.items():
             value = getattr(self, name)
-            if condition.kind == "time":
+            if asked.kind == "time":
                 time = value or Instant()
                 found |= {f"{name}_at": time.at, f"{name}_offset": time.offset}
             else:
@@ -184,8 +184,8 @@ class JobFilter:
         return found
 
 
-CONDITIONS: dict[str, Condition] = {
-    each.name: each.metadata["condition"] for each in fields(JobFilter)
+FILTER_FIELDS: dict[str, FilterField] = {
+    each.name: each.metadata["filter"] for each in fields(JobFilter)
 }
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from pgflow_cli.models.selection import CONDITIONS
+from pgflow_cli.models.selection import FILTER_FIELDS
 
 # Flags that are not named for what they set.
 _OPTIONS = {
-    **{each.name: each.flags.split()[0] for each in CONDITIONS.values()},
+    **{each.name: each.flags.split()[0] for each in FILTER_FIELDS.values()},
     "delay": "--in",
     "length": "--for",
 }

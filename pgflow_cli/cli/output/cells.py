@@ -1,4 +1,4 @@
-"""Turns a row's values into text: for persons, for programs, for spreadsheets."""
+"""Columns, and how a cell of a table is written for a reader."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Column:
 
     The first column of kind "id" is what `-o ids` prints. `ms` and `seconds` are
     lengths of time, a `share` is a part of 1, a `word` is a text that a narrow screen
-    does not cut. A wide column is left out of table, plain and md. `order` is the field
-    to sort by, where what is shown are words. A `spare` column is left out where the
-    terminal is too narrow, the last one first.
+    does not cut. A wide column is left out of table, plain and md. `sort_by` is the
+    field to sort by, where what is shown is no number. A `spare` column is left out
+    where the terminal is too narrow, the last one first.
     """
 
     field: str
     heading: str = ""
     kind: Kind = "text"
     wide: bool = False
-    order: str = ""
+    sort_by: str = ""
     spare: bool = False
 
     @property
@@ -58,7 +58,7 @@ class Column:
 
     def rank(self, row: Row) -> Any:
         """Return what a row is sorted by."""
-        return _field(row, self.order or self.field)
+        return _field(row, self.sort_by or self.field)
 
 
 def _field(row: Row, name: str) -> Any:
@@ -127,7 +127,7 @@ class Style:
     ascii_only: bool = False
 
     def cell(self, column: Column, row: Row) -> str:
-        """Return what a person reads of a row in a column."""
+        """Return the text of a row in a column."""
         text = safe_text.neutral(self._text(column.kind, column.of(row)))
         return safe_text.ascii_only(text) if self.ascii_only else text
 
@@ -138,7 +138,7 @@ class Style:
             return f"{value:,}"
         if isinstance(value, int | float) and kind in _AMOUNTS:
             return _AMOUNTS[kind](value)
-        # Of a time that is infinite or beyond the year 9999, the database's own words.
+        # Of a time that is infinite or beyond the year 9999, what the database wrote.
         text = text_of(value)
         return short_id(text) if kind == "id" and self.short else text
 

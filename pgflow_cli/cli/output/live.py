@@ -53,7 +53,7 @@ def watch(
 ) -> None:
     """Show rows again and again until Ctrl-C; elsewhere than on a terminal as jsonl.
 
-    What is shown is fetched anew every so many seconds; None ends it.
+    It is fetched again every `seconds`; None ends it.
     """
     if not terminal.is_terminal(sys.stdout) or records.is_machine():
         picked = records.picked_columns(columns, "jsonl")

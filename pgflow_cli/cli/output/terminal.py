@@ -53,7 +53,7 @@ def display() -> Display:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether a person sees the stream; a closed one has nobody."""
+    """Return whether the stream is a terminal; a closed one is none."""
     try:
         return stream.isatty()
     except ValueError:
@@ -244,7 +244,7 @@ def ask(question: str) -> str:
 
 
 def can_ask() -> bool:
-    """Return whether there is a person to ask."""
+    """Return whether questions can be answered: stdin and stderr are terminals."""
     return display().ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 

@@ -65,7 +65,7 @@ _CONNECTION_TEXTS = (
 
 def require_connection_text() -> None:
     """Raise for a variable of libpq that is not UTF-8, but for the folder of a socket:
-    psycopg would fail on it somewhere.
+    psycopg would fail on it, at a place that names no variable.
     """
     for name in _CONNECTION_TEXTS:
         value = os.environ.get(name, "")

@@ -38,8 +38,9 @@ class Session:
 
     `given` holds the global options by name: first as typed before the sub-command, in
     the end as they are in force. `origins` says where each value came from; what is
-    missing there is the default. `arguments` are the words that were typed. A
-    `heedless` command runs whatever the files say: it explains what is wrong with them.
+    missing there is the default. `arguments` is the command line, split. A command
+    that `ignores_sources` runs whatever variables and files say: it explains what is
+    wrong with them.
     """
 
     variables: Collection[str] = ()
@@ -47,7 +48,7 @@ class Session:
     given: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Found] = field(default_factory=dict)
     loaded: Sources | None = None
-    heedless: bool = False
+    ignores_sources: bool = False
 
     @classmethod
     def current(cls) -> Session:
@@ -59,7 +60,7 @@ class Session:
     @property
     def sources(self) -> Sources:
         """Return the places to look into, read once, when the first value is wanted."""
-        if self.heedless:
+        if self.ignores_sources:
             return Sources((), None)
         if self.loaded is None:
             self.loaded = self.read(sources.refuse)
@@ -189,7 +190,7 @@ class Setting:
         return value
 
     def _attributes(self) -> dict[str, Any]:
-        # click would put words that stand for a default into parentheses.
+        # click would put a default that is told in words into parentheses.
         told = isinstance(self.show_default, str)
         words = (
             self.help,
@@ -326,7 +327,7 @@ class OptionGroup(Generic[T]):
                 yield declaration
 
     def _fields(self) -> Sequence[Any]:
-        return fields(self.made)  # type: ignore[arg-type]  # no word for a dataclass
+        return fields(self.made)  # type: ignore[arg-type]  # no type is a dataclass
 
 
 def declared(declaration: Callable[[Any], Any]) -> Any:

@@ -53,19 +53,19 @@ def values() -> list[Value]:
 
 
 def in_force() -> list[Value]:
-    """Return every setting that the running command heeds, which is one that stays.
+    """Return every setting that the running command uses, which is one that stays.
 
     Secrets are masked, and of a handler's command only its job type is told.
     """
     options = click.get_current_context().params
     everywhere = {*common.GLOBAL, *common.VARIABLE_ONLY}
-    heeded = {
+    used = {
         each.name: each
         for each in settings.ALL
         if (each.name in options or (each in everywhere and each.variable))
         and each.name not in _FOR_PEOPLE
     }
-    return [_value(each, options) for each in heeded.values()]
+    return [_value(each, options) for each in used.values()]
 
 
 def problems() -> list[str]:
@@ -75,7 +75,7 @@ def problems() -> list[str]:
     """
     session = Session.current()
     wrong: list[ConfigurationError] = []
-    session.heedless = False
+    session.ignores_sources = False
     session.loaded = session.read(wrong.append)
     found = [error.message for error in wrong]
     found += [text for each in _with_variable() if (text := _problem(each))]
@@ -223,7 +223,7 @@ def _toml(setting: Setting) -> str:
 
 
 def password_is_typed() -> bool:
-    """Return whether a password is on the command line, for everybody to see."""
+    """Return whether a password is on the command line, where every process sees it."""
     session = Session.current()
     found = session.origins.get("database_url")
     if found is None or found.origin != COMMAND_LINE:
@@ -233,7 +233,7 @@ def password_is_typed() -> bool:
 
 
 def open_address() -> str | None:
-    """Return the address at which an admin server would let in anybody from outside."""
+    """Return the address at which an admin server would let in every client."""
     address = serve.work_admin.value()
     if address is None or address.host in LOOPBACK:
         return None

@@ -74,7 +74,7 @@ def names_a_secret(variable: str) -> bool:
 
 
 def refuse(error: ConfigurationError) -> None:
-    """Raise the first problem; whoever wants them all takes another report."""
+    """Raise the first problem; `load` takes another report to collect them all."""
     raise error
 
 
@@ -229,7 +229,7 @@ def _text(path: Path, *, wanted: bool, report: Report) -> str | None:
     except UnicodeDecodeError:
         problem = f"{path} is not UTF-8"
     except OSError as error:
-        # A folder of that name, or a file of somebody else: no business of ours.
+        # A folder of that name, or another user's file: not ours to report.
         problem = f"cannot read {path}: {error.strerror}" if wanted else ""
     if problem:
         report(ConfigurationError(problem))

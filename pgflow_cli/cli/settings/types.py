@@ -299,7 +299,7 @@ class Json(Kind):
 
 
 class Choice(click.Choice[str]):
-    """One word of a few."""
+    """One of a few names."""
 
     @property
     def expects(self) -> str:

@@ -229,7 +229,7 @@ class WorkOptions:
 
 WORK = OptionGroup(WorkOptions)
 
-# What `maintain` takes, and heeds when `work` does it.
+# What `maintain` takes; `work` uses the variables when it maintains.
 
 archive_after = flag(
     "--archive-after",

@@ -35,7 +35,7 @@ def lines(
     story: bool | None = None,
     width: int | None = None,
 ) -> Iterator[str]:
-    """Return what a person reads; nothing in it commands a terminal.
+    """Return the text for a reader; nothing in it controls a terminal.
 
     The story is told of jobs that have ended, unless `story` says otherwise. With a
     `width` no line is longer: sentences go on below, rows are cut.
@@ -85,22 +85,22 @@ def headline(explained: Explanation, width: int | None) -> Iterator[str]:
 
 
 def _replays(explained: Explanation) -> Iterator[str]:
-    job, kin = explained.facts.job, explained.facts.kin
-    sources = [each for each in kin if each.is_source]
-    later = [each for each in kin if not each.is_source]
+    job, related = explained.facts.job, explained.facts.kin
+    sources = [each for each in related if each.is_source]
+    later = [each for each in related if not each.is_source]
     if sources:
         yield f"this job replays {_named(sources)}"
     if later:
         yield f"this job is replayed by {_named(later)}"
-    if job.status == "dlq" and not kin:
+    if job.status == "dlq" and not related:
         yield "none"
 
 
 def _named(chain: list[RelatedJob]) -> str:
     first, *rest = chain
-    word = "which replays" if first.is_source else "which is replayed by"
+    relation = "which replays" if first.is_source else "which is replayed by"
     told = f"{first.job_id} ({first.status or 'gone'})"
-    return f"{told}, {word} {_named(rest)}" if rest else told
+    return f"{told}, {relation} {_named(rest)}" if rest else told
 
 
 def _labelled(

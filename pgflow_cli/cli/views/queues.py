@@ -1,4 +1,4 @@
-"""The columns in which queues are shown: to persons, and to programs."""
+"""The columns of queues, for readers and for programs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ RECORDS = (
     ),
 )  # fmt: skip
 _RUNNABLE = Column(
-    "runnable_words", "RUNNABLE", kind="number", order="runnable", spare=True
+    "runnable_words", "RUNNABLE", kind="number", sort_by="runnable", spare=True
 )
 _SCHEDULED = Column(
-    "scheduled_words", "SCHED", kind="number", order="scheduled", spare=True
+    "scheduled_words", "SCHED", kind="number", sort_by="scheduled", spare=True
 )
-_RUNNING = Column("running_words", "RUN", kind="number", order="running", spare=True)
-_DLQ = Column("dlq_words", "DLQ", kind="number", order="dlq", spare=True)
+_RUNNING = Column("running_words", "RUN", kind="number", sort_by="running", spare=True)
+_DLQ = Column("dlq_words", "DLQ", kind="number", sort_by="dlq", spare=True)
 _OLDEST = Column("oldest_age_seconds", "OLDEST", kind="seconds", spare=True)
-_IN = Column("in_words", "IN/s", kind="number", order="in_per_sec", spare=True)
-_OUT = Column("out_words", "OUT/s", kind="number", order="out_per_sec", spare=True)
+_IN = Column("in_words", "IN/s", kind="number", sort_by="in_per_sec", spare=True)
+_OUT = Column("out_words", "OUT/s", kind="number", sort_by="out_per_sec", spare=True)
 _ERRORS = Column(
-    "error_words", "ERR%", kind="number", order="error_percent", spare=True
+    "error_words", "ERR%", kind="number", sort_by="error_percent", spare=True
 )
 _RETRIES = Column(
-    "retry_words", "RETRY%", kind="number", order="retry_percent", spare=True
+    "retry_words", "RETRY%", kind="number", sort_by="retry_percent", spare=True
 )
-_P95 = Column("p95_words", "p95", kind="number", order="p95_ms", spare=True)
-_DRAIN = Column("drain_words", "DRAIN", order="drain_seconds", spare=True)
+_P95 = Column("p95_words", "p95", kind="number", sort_by="p95_ms", spare=True)
+_DRAIN = Column("drain_words", "DRAIN", sort_by="drain_seconds", spare=True)
 
 LIST = (
     Column("queue"),
@@ -51,7 +51,7 @@ LIST = (
     Column("workers", kind="number", spare=True),
     Column("policy_words", "POLICY", spare=True),
     Column("paused_words", "PAUSED", spare=True),
-    Column("p95_words", "p95", kind="number", wide=True, order="p95_ms", spare=True),
+    Column("p95_words", "p95", kind="number", wide=True, sort_by="p95_ms", spare=True),
 )
 SHOW = (
     Column("queue"),
@@ -87,7 +87,7 @@ TOP = (
     _P95,
     _DRAIN,
     Column("hindrance", "POLICY", spare=True),
-    Column("sparkline", "60s", order="out_per_sec", spare=True),
+    Column("sparkline", "60s", sort_by="out_per_sec", spare=True),
 )
 # Field by field what GET /metrics returns of a queue.
 METRICS_RECORDS = (
@@ -109,10 +109,14 @@ METRICS = (
     _RUNNING,
     _DLQ,
     Column(
-        "attempts_words", "JOBS/s", kind="number", order="attempts_per_sec", spare=True
+        "attempts_words",
+        "JOBS/s",
+        kind="number",
+        sort_by="attempts_per_sec",
+        spare=True,
     ),
     Column(
-        "success_words", "SUCCESS%", kind="number", order="success_rate", spare=True
+        "success_words", "SUCCESS%", kind="number", sort_by="success_rate", spare=True
     ),
     _RETRIES,
     Column("mean_ms", "MEAN", kind="ms", spare=True),

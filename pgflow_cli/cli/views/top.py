@@ -1,6 +1,6 @@
 """The screen of `pgflow top`: a census in, lines out; and what its keys do.
 
-Nothing here knows how a terminal is written to; whoever shows it hands in a screen.
+Nothing here knows how a terminal is written to: the caller hands in a screen.
 """
 
 from __future__ import annotations
