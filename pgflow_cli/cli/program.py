@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -104,7 +103,10 @@ class Program(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the ones that are spelled alike."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            alike = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            # Not at the top: every start would pay a millisecond for a rare mistake.
+            from difflib import get_close_matches
+
+            alike = get_close_matches(args[0], self.list_commands(ctx))
             meant = f" Did you mean {' or '.join(alike)}?" if alike else ""
             ctx.fail(f"there is no command {args[0]!r}.{meant}")
         name, found, rest = super().resolve_command(ctx, args)

@@ -290,7 +290,6 @@ def stack(*settings: Setting) -> Callable[[F], F]:
     return decorate
 
 
-@dataclass(frozen=True)
 class OptionGroup(Generic[T]):
     """The options that the fields of a dataclass declare; decorates a command.
 
@@ -299,8 +298,8 @@ class OptionGroup(Generic[T]):
     option of click's or another group.
     """
 
-    made: type[T]
-    argument: str = "options"
+    def __init__(self, made: type[T], argument: str = "options") -> None:
+        self.made, self.argument = made, argument
 
     def __call__(self, function: F) -> F:
         """Add the options to a command."""
@@ -308,7 +307,10 @@ class OptionGroup(Generic[T]):
 
         @functools.wraps(function)
         def wrapped(*args: Any, **given: Any) -> Any:
-            made = self.made(**{name: given.pop(name) for name in names})
+            # Not by __init__: to generate one for each class costs every start.
+            made = object.__new__(self.made)
+            for name in names:
+                object.__setattr__(made, name, given.pop(name))
             return function(*args, **{self.argument: made}, **given)
 
         command: Any = wrapped

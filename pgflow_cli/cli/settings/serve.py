@@ -39,7 +39,7 @@ probe = flag(
 
 
 # Every start of the program makes the class: what is not needed costs time.
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ServingOptions:
     """What a server of the admin API was told, whichever command starts it."""
 

@@ -37,7 +37,7 @@ exec_ = flag(
 
 
 # Every start of the program makes the class: what is not needed costs time.
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class WorkOptions:
     """What `pgflow work` was told."""
 
