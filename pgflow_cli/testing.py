@@ -126,7 +126,7 @@ def _counted(job: LeasedJob, outcome: Outcome, took: float) -> Tally:
     tally = Tally()
     dead = outcome.dlq_reason_code is not None
     attempt = attempt_of(job, outcome.status, outcome.error_code, dead=dead)
-    tally.attempt(attempt, took if outcome.status in TIMED else None)
+    tally.count([(attempt, took if outcome.status in TIMED else None)])
     return tally
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+import msgspec
+
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text, times
 from pgflow_cli.handlers import outcomes
@@ -303,6 +305,10 @@ def prepare(
 
 
 def _decoded(text: str, name: str) -> Any:
+    try:
+        return _decode(text)  # what both take they read alike, this in a fifth
+    except (msgspec.MsgspecError, RecursionError):
+        pass
     # jsonb holds what Python does not: nesting beyond its stack, integers of more than
     # 4,300 digits.
     try:
@@ -317,4 +323,5 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
+_decode = msgspec.json.Decoder().decode
 _DECODER = json.JSONDecoder(parse_constant=_no_number)

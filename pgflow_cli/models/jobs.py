@@ -103,7 +103,7 @@ class LeaseRequest:
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
     """`scanned_at` is the instant of the scan as text; `lost` the ids of jobs whose
-    outcome came too late.
+    outcome came too late. `jobs` stand lease by lease in the order they run.
 
     Of queues with a limit and a due job, `limited_open` may be asked by `lease_limited`
     now, and `limited_waiting` may give jobs at some time.

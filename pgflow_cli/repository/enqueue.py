@@ -20,7 +20,7 @@ from psycopg.types.string import StrDumper
 
 from pgflow_cli.errors import ConnectionUnfit, DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
-from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository import literals, sqlfiles
 from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
@@ -160,6 +160,7 @@ class BorrowedLink(Link):
             # A cursor of our own kind, whatever the connection's cursors are like.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
             cursor.adapters.register_loader("text", _Text)
+            literals.register(cursor.adapters)
             if self._borrowed.info.encoding != "utf-8":
                 cursor.adapters.register_dumper(str, _Escaped)
             cursor.execute(statement.text, values)

@@ -20,6 +20,7 @@ from pgflow_cli.models.jobs import (
     Suspect,
 )
 from pgflow_cli.models.workers import BeatReply
+from pgflow_cli.repository import literals
 from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.literals import array, names
 
@@ -35,19 +36,23 @@ class Leases(Statements):
         would give the same jobs back. So `again` waits for it by the lock of the
         leases, and looks only then. Outcomes whose lease is gone come back as `lost`.
         """
-        successes = [s for s in cycle.settlements if s.status == "succeeded"]
-        others = [s.as_json() for s in cycle.settlements if s.status != "succeeded"]
+        settled = cycle.settlements
+        others = [s for s in settled if s.status != "succeeded"]
+        successes = [s[:6] for s in settled if s.status == "succeeded"]
+        lease_ids, job_ids, attempt_nos, _, started, ended = (
+            zip(*successes, strict=True) if successes else [()] * 6
+        )
         parameters = {
             "code_version": cycle.code_version,
             "fence_ids": array(
-                {s.lease_id for s in cycle.settlements} | {*cycle.closed}
+                {*lease_ids} | {s.lease_id for s in others} | {*cycle.closed}
             ),
-            "lease_ids": array([s.lease_id for s in successes]),
-            "job_ids": array([s.job_id for s in successes]),
-            "attempt_nos": array([str(s.attempt_no) for s in successes]),
-            "started_ago": array([f"{s.started_ago:.6f}" for s in successes]),
-            "ended_ago": array([f"{s.ended_ago:.6f}" for s in successes]),
-            "others": json.dumps(others),
+            "lease_ids": literals.uuids(lease_ids),
+            "job_ids": literals.uuids(job_ids),
+            "attempt_nos": literals.integers(attempt_nos),
+            "started_ago": literals.floats(started),
+            "ended_ago": literals.floats(ended),
+            "others": json.dumps([s.as_json() for s in others]),
             "closed_ids": array(cycle.closed),
             **_wanted(cycle),
             **_scan(cycle.scan),

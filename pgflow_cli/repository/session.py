@@ -23,7 +23,7 @@ from psycopg.types.datetime import (
 
 from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.formats import times
-from pgflow_cli.repository import sqlfiles
+from pgflow_cli.repository import literals, sqlfiles
 
 _ONLY_OURS = "pg_catalog, pg_temp"
 
@@ -230,6 +230,7 @@ def pin(
     ours to change. The process of a session tells: a pooler makes up its own.
     """
     connection.adapters.register_loader("timestamptz", _tolerant(_exact_reader()))
+    literals.register(connection.adapters)
     wanted = {**wanted, **{name: value for name, value, _ in WHERE_KNOWN}}
     asked = Sent("read_session", {"names": [*wanted]})
     pid, in_recovery, values = _ask(connection, asked)

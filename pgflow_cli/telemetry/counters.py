@@ -39,6 +39,12 @@ class Histogram:
         """Return an empty one."""
         return cls([0] * (len(bounds) + 1))
 
+    def count(self, bounds: tuple[float, ...], seconds: float) -> None:
+        """Count one of that length; a negative one is a clock's mistake."""
+        self.buckets[bisect_left(bounds, seconds)] += 1
+        if seconds > 0.0:
+            self.seconds += seconds
+
     def add(self, other: Histogram) -> None:
         """Count what another one has counted."""
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
@@ -72,19 +78,26 @@ class Tally:
         """Whether anything was counted."""
         return bool(self.attempts or self.waits or self.dropped_lines)
 
-    def attempt(self, counted: Attempt, seconds: float | None) -> None:
-        """Count an attempt that took `seconds`; None where that means nothing."""
-        self.attempts[counted] += 1
-        if seconds is not None:
-            histogram = self.durations[counted[:2]]
-            histogram.buckets[bisect_left(DURATIONS, seconds)] += 1
-            histogram.seconds += seconds
+    def count(self, attempts: Iterable[tuple[Attempt, float | None]]) -> None:
+        """Count attempts and the seconds they took; None where that means nothing."""
+        counts, last, histogram = self.attempts, None, Histogram([])
+        for attempt, seconds in attempts:
+            counts[attempt] += 1
+            if seconds is None:
+                continue
+            if attempt != last:  # most of a batch are alike
+                last = attempt
+                histogram = self.durations[attempt[:2]]
+            histogram.count(DURATIONS, seconds)
 
-    def wait(self, queue: str, seconds: float) -> None:
-        """Count a job that was leased `seconds` after it was due."""
-        histogram = self.waits[queue]
-        histogram.buckets[bisect_left(WAITS, seconds)] += 1
-        histogram.seconds += max(0.0, seconds)
+    def count_waits(self, waits: Iterable[tuple[str, float]]) -> None:
+        """Count jobs of these queues, leased so many seconds after they were due."""
+        last, histogram = None, Histogram([])
+        for queue, seconds in waits:
+            if queue != last:
+                last = queue
+                histogram = self.waits[queue]
+            histogram.count(WAITS, seconds)
 
     def add(self, other: Tally) -> None:
         """Count what another one has counted."""
@@ -106,16 +119,15 @@ class Counters:
     def count_attempts(self, attempts: Iterable[tuple[Attempt, float | None]]) -> None:
         """Count attempts whose outcome the database has accepted."""
         with self._lock:
-            count = self._tally.attempt
-            for attempt, seconds in attempts:
-                count(attempt, seconds)
+            self._tally.count(attempts)
 
     def count_waits(self, jobs: Iterable[LeasedJob], leased_at: datetime) -> None:
         """Count jobs that were leased at that time of the database's clock, in UTC."""
         with self._lock:
-            count = self._tally.wait
-            for job in jobs:
-                count(job.queue, (leased_at - moment(job.run_at)).total_seconds())
+            self._tally.count_waits(
+                (job.queue, (leased_at - moment(job.run_at)).total_seconds())
+                for job in jobs
+            )
 
     def count_dropped_lines(self, lines: int) -> None:
         """Count lines of the log that were dropped."""

@@ -25,8 +25,8 @@ NOBODY = uuid.UUID(int=0)
 def tally(outcome="succeeded", queue="emails", count=1, seconds=0.2):
     made = Tally()
     for _ in range(count):
-        made.attempt((queue, "send", outcome, "", False), seconds)
-        made.wait(queue, 1.5)
+        made.count([((queue, "send", outcome, "", False), seconds)])
+        made.count_waits([(queue, 1.5)])
     return made
 
 

@@ -58,10 +58,9 @@ def count(
     """Let attempts have ended some seconds ago."""
     tally = Tally()
     for outcome, number in outcomes.items():
-        for _ in range(number):
-            code = "" if outcome == "succeeded" else "TIMEOUT"
-            tally.attempt((queue, "send", outcome, code, again), seconds)
-            tally.wait(queue, 0.3)
+        code = "" if outcome == "succeeded" else "TIMEOUT"
+        tally.count([((queue, "send", outcome, code, again), seconds)] * number)
+        tally.count_waits([(queue, 0.3)] * number)
     ledger = Ledger()
     ledger.add(tally)
     ledger.flush(repository, str(uuid.uuid4()))

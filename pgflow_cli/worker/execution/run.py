@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
@@ -13,17 +14,14 @@ from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.telemetry import spans
 
 
-@dataclass(slots=True, eq=False)
 class Run:
     """One leased job in this process. Times are monotonic seconds; 0 until they are
     known.
+
+    One is made for each job, and few of its fields ever differ from their defaults:
+    these are the class's own.
     """
 
-    leased: LeasedJob
-    handler: Handler
-    deliver: Callable[[Run], None]
-    taken: float
-    timeout: float
     started: float = 0.0
     ended: float = 0.0
     worked: float | None = None  # seconds of the processor, if they were measured
@@ -31,7 +29,6 @@ class Run:
     job: Job | None = None
     task: AttemptTask | None = None
     outcome: Outcome | None = None
-    over: bool = False
     stopped: bool = False  # by the worker: what it does now is not its own fault
     # Whether its lease had run out before it ended; known once it is to be settled.
     stale: bool | None = None
@@ -41,14 +38,48 @@ class Run:
     canceled_at: float = 0.0  # when it was told that an operator has canceled it
     span: spans.Processing | None = None
 
+    def __init__(
+        self,
+        leased: LeasedJob,
+        handler: Handler,
+        deliver: Callable[[Run], None],
+        taken: float,
+        timeout: float,
+    ) -> None:
+        self.leased = leased
+        self.handler = handler
+        self.deliver = deliver
+        self.taken = taken
+        self.timeout = timeout
+
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
+    """Jobs that have not started, in the order they came.
+
+    A thread may take one without a lock meanwhile: whatever takes one out does it by
+    one step of the interpreter, and has it alone.
+    """
+
     threads: deque[Run] = field(default_factory=deque)
     coroutines: deque[Run] = field(default_factory=deque)
 
-    def __len__(self) -> int:
-        return len(self.threads) + len(self.coroutines)
+    def __iter__(self) -> Iterator[Run]:
+        return iter([*self.threads, *self.coroutines])
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Put jobs behind the others."""
+        for run in runs:
+            kind = run.handler.kind
+            (self.coroutines if kind == "async" else self.threads).append(run)
+
+    def remove(self, run: Run) -> bool:
+        """Take out a job; False if a thread has just taken it."""
+        for queue in (self.threads, self.coroutines):
+            with suppress(ValueError):
+                queue.remove(run)
+                return True
+        return False
 
 
 def _end_span(run: Run) -> None:

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
@@ -21,7 +21,7 @@ from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker.execution.attempts import Attempts
 from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
-from pgflow_cli.worker.execution.run import Run, _end_span, _Waiting
+from pgflow_cli.worker.execution.run import Run, Waiting, _end_span
 from pgflow_cli.worker.execution.threads import OwnThread
 from pgflow_cli.worker.shared_memory import SharedMemory
 
@@ -60,9 +60,8 @@ class Slots:
         self._attempts = Attempts(
             board, enqueue_now, exec_environment=exec_environment, tracing=tracing
         )
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
         self._running: set[Run] = set()
-        self._by_type: Counter[str] = Counter()
         self._limited = False
         self._places = list(range(board.runs))
         lock = threading.Lock()
@@ -77,6 +76,7 @@ class Slots:
         self._sentry = False
         self._stopping = False
         self._loop: SharedLoop | None = None
+        self._pumping = False  # `_pump` is on its way
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
@@ -118,27 +118,22 @@ class Slots:
         if not self._limited:
             return set()
         with self._changed:
-            waiting = Counter(r.leased.job_type for r in self._unstarted())
-            running = list(self._running)
+            held = [*self._running, *self._waiting]
+            of_type = Counter(r.leased.job_type for r in held)
             limits = {
                 r.leased.job_type: r.handler.concurrency
-                for r in [*running, *self._unstarted()]
+                for r in held
                 if r.handler.concurrency is not None
             }
-            return {
-                t
-                for t, limit in limits.items()
-                if self._by_type[t] + waiting[t] >= limit
-            }
+            return {t for t, limit in limits.items() if of_type[t] >= limit}
 
-    def submit(self, runs: Iterable[Run]) -> None:
+    def submit(self, runs: Sequence[Run]) -> None:
         """Queue jobs; they start as slots become free, in this order."""
         with self._changed:
-            for run in runs:
-                asynchronous = run.handler.kind == "async"
-                self._limited = self._limited or run.handler.concurrency is not None
-                queue = self._waiting
-                (queue.coroutines if asynchronous else queue.threads).append(run)
+            # First: see `_runs_alone`.
+            if any(run.handler.concurrency is not None for run in runs):
+                self._limited = True
+            self._waiting.add(runs)
             self._wake()
 
     def give_back(self, *, waiting_since: float | None = None) -> list[Run]:
@@ -151,11 +146,10 @@ class Slots:
                 return []
             chosen = [
                 run
-                for run in self._unstarted()
-                if waiting_since is None or run.taken <= waiting_since
+                for run in self._waiting
+                if (waiting_since is None or run.taken <= waiting_since)
+                and self._waiting.remove(run)
             ]
-            for run in chosen:
-                self._remove(run)
             # Whoever waited in vain would only wait again, until a job ends.
             self._crowded = self._crowded or bool(waiting_since and chosen)
             return chosen
@@ -205,9 +199,11 @@ class Slots:
         `job.canceled`. Whatever still comes of them, they have ended already.
         """
         with self._changed:
-            waiting = [r for r in self._unstarted() if r.leased.job_id in job_ids]
-            for run in waiting:
-                self._remove(run)
+            waiting = [
+                r
+                for r in self._waiting
+                if r.leased.job_id in job_ids and self._waiting.remove(r)
+            ]
             running = [r for r in self._running if r.leased.job_id in job_ids]
         for run in (*waiting, *running):
             # Before `run.job` is looked at: a thread that is about to begin it makes
@@ -241,7 +237,10 @@ class Slots:
     def _thread(self) -> None:
         run: Run | None = None
         while True:
-            run = self._exchange(run)
+            if run is not None and self._runs_alone():
+                run = self._hand_over(run)
+            else:
+                run = self._exchange(run)
             if run is None:
                 return
             if self._taken % Pace.SAMPLED:
@@ -258,10 +257,10 @@ class Slots:
         """
         with self._changed:
             if ended is not None:
-                if ended.over:
+                if not self._finish(ended):
                     return None  # abandoned while it ran: counted out already
                 self._active -= 1
-                self._finish(ended)
+                self._wake_others()
             while not self._stopping:
                 run = self._next()
                 if run is not None:
@@ -270,6 +269,34 @@ class Slots:
                     return run
             self._threads -= 1
             return None
+
+    def _runs_alone(self) -> bool:
+        """Say whether this thread runs all that waits, one job after another."""
+        alone = self._pace.computing and self._active == 1
+        waiting = self._waiting
+        return bool(
+            alone and waiting.threads and not (waiting.coroutines or self._limited)
+        )
+
+    def _hand_over(self, ended: Run) -> Run | None:
+        """Hand in what has ended and take the next job without the lock, which would
+        take as long as a handler that only computes.
+
+        One job goes and one comes, each by one step of the interpreter: whoever
+        abandons the first, or gives back the second, meanwhile, has it alone.
+        """
+        if not self._finish(ended):
+            return None
+        try:
+            run = self._waiting.threads.popleft()
+        except IndexError:
+            with self._changed:
+                self._active -= 1
+            return self._exchange(None)
+        self._running.add(run)
+        run.place = self._places.pop()
+        self._taken += 1
+        return run
 
     def _next(self) -> Run | None:
         """Return a job that this thread should run now; sleep, and return None, if
@@ -307,6 +334,7 @@ class Slots:
     def _pump(self) -> None:
         """Start waiting coroutines; runs in the event loop."""
         with self._changed:
+            self._pumping = False
             while (run := self._take(self._waiting.coroutines)) is not None:
                 assert self._loop is not None
                 run.task = self._loop.begin(self._run_async(run))
@@ -337,48 +365,27 @@ class Slots:
     def _free(self) -> int:
         return self.concurrency - self.stuck - len(self._running)
 
-    def _unstarted(self) -> list[Run]:
-        return [*self._waiting.threads, *self._waiting.coroutines]
-
-    def _remove(self, run: Run) -> None:
-        for queue in (self._waiting.threads, self._waiting.coroutines):
-            if run in queue:
-                queue.remove(run)
-
     def _take(self, queue: deque[Run]) -> Run | None:
         if not queue or self._free() <= 0:
             return None
         if self._limited:
-            run = next((r for r in queue if self._below_limit(r)), None)
+            running = Counter(r.leased.job_type for r in self._running)
+            run = next((r for r in queue if _is_below_limit(r, running)), None)
             if run is None:
                 return None
             queue.remove(run)
         else:
             run = queue.popleft()
         self._running.add(run)
-        self._by_type[run.leased.job_type] += 1
         run.place = self._places.pop()
         return run
 
-    def _below_limit(self, run: Run) -> bool:
-        limit = run.handler.concurrency
-        return limit is None or self._by_type[run.leased.job_type] < limit
-
-    def _finish(self, run: Run) -> None:
-        if run.over:
-            return
-        run.over = True
-        self._vacate(run)
-        self._crowded = False
-        self._pace.note(run.ended - run.started, run.worked)
-        run.deliver(run)
+    def _wake_others(self) -> None:
+        """Start what an ended job has made room for, besides what its own thread takes
+        next.
+        """
         if self._waiting.coroutines or self._limited:
             self._wake()
-
-    def _vacate(self, run: Run) -> None:
-        self._running.discard(run)
-        self._by_type[run.leased.job_type] -= 1
-        self._board.end(run.place)
 
     def _wake(self) -> None:
         waiting = len(self._waiting.threads)
@@ -388,12 +395,15 @@ class Slots:
                 wanted = min(wanted, 2)  # one to run them, and a sentry
             for _ in range(wanted):
                 self._call_thread()
-        if self._waiting.coroutines:
+        # Waking the loop costs more than a short coroutine: once, however many end.
+        if self._waiting.coroutines and not self._pumping:
             try:
                 self._loop = self._loop or SharedLoop(self._give_up_loop)
                 self._loop.call(self._pump)
             except (OSError, RuntimeError) as error:
                 self._run_short(error)
+            else:
+                self._pumping = True
 
     def _call_thread(self) -> None:
         """Wake a thread that sleeps; start one if none does and there may be more."""
@@ -416,6 +426,20 @@ class Slots:
             error,
             extra=logs.trouble("slots_short", error),
         )
+
+    # With or without the lock.
+
+    def _finish(self, run: Run) -> bool:
+        """Deliver a job that has ended; False if that is done already."""
+        try:
+            self._running.remove(run)
+        except KeyError:
+            return False
+        self._board.end(run.place)
+        self._crowded = False
+        self._pace.note(run.ended - run.started, run.worked)
+        run.deliver(run)
+        return True
 
     # From outside.
 
@@ -442,10 +466,12 @@ class Slots:
         What its handler still does no longer counts.
         """
         with self._changed:
-            if run.over:
+            if run not in self._running:
                 return
             run.outcome, run.ended = run.outcome or outcome, monotonic()
-            self._finish(run)
+            if not self._finish(run):
+                return
+            self._wake_others()
             if run.task is None:
                 # This thread ends when its handler returns.
                 self._threads -= 1
@@ -457,3 +483,8 @@ class Slots:
         # Only now: told earlier, the handler could still hand in an outcome of its own.
         self._cancel(run, outcome)
         _end_span(run)
+
+
+def _is_below_limit(run: Run, running: Counter[str]) -> bool:
+    limit = run.handler.concurrency
+    return limit is None or running[run.leased.job_type] < limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -253,15 +254,16 @@ class Capacity:
         """Queue leased jobs; keep suspects for a spare process, unless this is it."""
         runs: list[Run] = []
         suspects: list[Run] = []
+        known, unknown = self._handlers.get, handlers.UNKNOWN
+        apart = self.plan.suspect is None and not self._alone
+        losses = self.plan.losses_of_suspect if apart else math.inf
         for job in jobs:
-            handler = self._handlers.get(job.job_type) or handlers.UNKNOWN
+            handler = known(job.job_type) or unknown
             timeout = (
                 handler.timeout if job.timeout_ms is None else job.timeout_ms / 1000
             )
             run = Run(job, handler, deliver, now, timeout)
-            apart = self.plan.suspect is None and not self._alone
-            doubtful = job.lost_attempts >= self.plan.losses_of_suspect
-            (suspects if apart and doubtful else runs).append(run)
+            (runs if job.lost_attempts < losses else suspects).append(run)
         if suspects:
             with self._lock:
                 self.suspects.add(suspects)

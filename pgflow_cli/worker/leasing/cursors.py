@@ -90,8 +90,9 @@ class Cursors:
             limit = self._limit(reply.scanned_at)
             if len(reply.jobs) < started.room:
                 self._positions = dict.fromkeys(self._positions, limit)
-            for job in reply.jobs:
-                place, position = (job.queue, job.rank), (job.run_at, job.job_id)
+            # Of each place the last: it stands behind the others.
+            taken = {(j.queue, j.rank): (j.run_at, j.job_id) for j in reply.jobs}
+            for place, position in taken.items():
                 known = self._positions.get(place, position)
                 self._positions[place] = min(max(position, known), limit)
 

@@ -90,7 +90,8 @@ class Exchange:
     def deliver(self, run: Run) -> None:
         """Take a job that ended, or one given back; from any thread."""
         self._results.append(run)
-        if len(self._results) >= self._wanted:
+        # Set already, it will be seen: whoever clears it looks at the results then.
+        if len(self._results) >= self._wanted and not self.event.is_set():
             self.event.set()
 
     def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> LeaseReply:
@@ -153,12 +154,13 @@ class Exchange:
 
     def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
         intake = self._intake
-        for job in jobs:
-            if not self._open[job.lease_id]:
+        taken = Counter([job.lease_id for job in jobs])
+        for lease_id in taken:
+            if not self._open[lease_id]:
                 # Counted from before the statement was sent: never longer than the
                 # database counts.
-                intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
-            self._open[job.lease_id] += 1
+                intake.board.hold(lease_id, sent + self._plan.lease_seconds)
+        self._open.update(taken)
         scanned_at, then = self._clock
         leased_at = scanned_at + timedelta(seconds=now - then)
         intake.counters.count_waits(jobs, leased_at)
@@ -173,7 +175,7 @@ class Exchange:
 
     def _let_go(self, runs: list[Run], closed: list[str]) -> None:
         """Hold these runs no more; no heartbeat renews a lease that is closed."""
-        self._open.subtract(run.leased.lease_id for run in runs)
+        self._open.subtract([run.leased.lease_id for run in runs])
         for lease_id in closed:
             del self._open[lease_id]
             self._intake.board.drop(lease_id)

@@ -85,7 +85,8 @@ class LeaseLoop(Limits, Outcomes):
         company = min(unsettled, self._plan.batch_size // 2)
         if 0 < len(self._results) < company:
             self._wait(company, LINGER)
-        return [self._results.popleft() for _ in range(len(self._results))]
+        taken = self._results.popleft
+        return [taken() for _ in range(len(self._results))]
 
     def _wait(self, wanted: int, seconds: float) -> None:
         self._wanted = wanted
@@ -142,7 +143,7 @@ class LeaseLoop(Limits, Outcomes):
         if not runs and not room:
             self._next_poll = monotonic() + self._plan.poll
             return
-        settled = Counter(run.leased.lease_id for run in runs)
+        settled = Counter([run.leased.lease_id for run in runs])
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         try:
             vain = not runs and self._polls_in_vain()

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgflow_cli import handlers
 from pgflow_cli.errors import ConfigurationError, UsageError
@@ -648,3 +650,31 @@ def test_a_thread_can_wait_for_the_end_of_its_time() -> None:
     thread.join(30)
     assert stopped.is_set()
     assert json.dumps(outcome.error_message) == '"no result within 60 s"'
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(min_value=-(10**400), max_value=10**400)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("ab\n"), inner),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_a_payload_arrives_as_pythons_own_decoder_reads_it(value: Any) -> None:
+    """Whichever decoder has read it: what one of them refuses the other reads."""
+    text = json.dumps(value, ensure_ascii=False)
+    app = App()
+    app.handler("try")(nothing)
+    job = handlers.prepare(app.handlers["try"], leased(payload=text))
+    assert repr(job.payload) == repr(json.loads(text))
+
+
+def test_a_number_beyond_a_float_arrives_as_it_did() -> None:
+    app = App()
+    app.handler("try")(nothing)
+    job = handlers.prepare(app.handlers["try"], leased(payload='{"n": 1e400}'))
+    assert job.payload == {"n": float("inf")}

@@ -25,10 +25,8 @@ from tests.support.leased_jobs import leased
 
 def tally_of(*attempts, waits=()):
     tally = Tally()
-    for attempt, seconds in attempts:
-        tally.attempt(attempt, seconds)
-    for queue, seconds in waits:
-        tally.wait(queue, seconds)
+    tally.count(attempts)
+    tally.count_waits(waits)
     return tally
 
 

@@ -25,7 +25,8 @@ TRY = app.handlers["try"]
 
 
 def run(**changes: Any) -> Run:
-    made = Run(leased(), TRY, lambda _: None, 0.0, 60.0, started=10.0, ended=12.0)
+    made = Run(leased(), TRY, lambda _: None, 0.0, 60.0)
+    made.started, made.ended = 10.0, 12.0
     made.job = handlers.prepare(TRY, made.leased)
     made.outcome = SUCCEEDED
     for name, value in changes.items():

@@ -128,6 +128,52 @@ def test_a_job_that_takes_long_does_not_hold_up_those_that_only_compute(
     wait_until(lambda: len(slow) == 1, "so does the slow one")
 
 
+def test_jobs_given_back_while_others_end_are_delivered_or_given_back_once(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """A thread that only computes takes its next job without the lock."""
+    ended: list[Run] = []
+    back: list[Run] = []
+    some = slots(2)
+
+    @app.handler("quick")
+    def quick(job: Job) -> None:
+        if len(ended) % 10 == 9:
+            waited = some.give_back()
+            back.extend(waited[:2])
+            some.submit(waited[2:])
+
+    given = runs(app, "quick", 100, ended)
+    some.submit(given)
+    wait_until(lambda: len(ended) + len(back) == 100, "none is left")
+    assert back
+    assert {*ended} | {*back} == {*given}
+
+
+def test_a_thread_whose_job_was_abandoned_takes_no_other(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    seen: dict[str, list[int]] = {"abandoned": [], "quick": []}
+    ended: list[Run] = []
+    some = slots(2)
+
+    @app.handler("abandoned")
+    def abandoned(job: Job) -> None:
+        seen["abandoned"].append(threading.get_ident())
+        some.release("the worker stops")
+
+    @app.handler("quick")
+    def quick(job: Job) -> None:
+        seen["quick"].append(threading.get_ident())
+
+    given = [*runs(app, "abandoned", 1, ended), *runs(app, "quick", 20, ended)]
+    some.submit(given)
+    wait_until(lambda: len(ended) == 21, "all are delivered")
+    assert len({*ended}) == 21
+    assert {r.outcome.status for r in ended if r.outcome} == {"released", "succeeded"}
+    assert not {*seen["abandoned"]} & {*seen["quick"]}
+
+
 def test_a_type_runs_no_more_often_at_once_than_its_limit(
     app: App, slots: Callable[..., Slots], wait_until: Wait
 ) -> None:
