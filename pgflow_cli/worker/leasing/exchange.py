@@ -101,7 +101,8 @@ class Exchange:
         if room:
             woken = intake.woken.is_set()
             intake.woken.clear()
-            self._look(types, searching=False)
+            if not woken:
+                self._look(types, searching=False)
         started = intake.cursors.begin(room, types)
         sent = monotonic()
         request = replace(
@@ -131,7 +132,17 @@ class Exchange:
         # First: what is taken needs the places of what has left.
         self._leave(runs, closed)
         self._take(reply.jobs, sent, now)
+        if woken:
+            self._look_afterwards(types)
         return reply
+
+    def _look_afterwards(self, types: list[str] | None) -> None:
+        """Look behind the cursors once what a wake-up was for is leased: an idle worker
+        begins that job a round trip sooner. An outage is the next turn's to tell.
+        """
+        with suppress(*PASSING, *REFUSALS, Contention):
+            if self._look(types, searching=False):
+                self._next_poll = 0.0
 
     def _look(
         self, types: list[str] | None, *, searching: bool
