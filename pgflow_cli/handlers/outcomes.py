@@ -75,14 +75,14 @@ def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
         return failed(handler, leased, error_codes.UNKNOWN, message)
 
 
-def timed_out(handler: Handler, job: Any) -> Outcome:
+def timed_out(handler: Handler, job: Any, *, because: str = "") -> Outcome:
     """Return the outcome of an attempt whose time is over; tells a Job so."""
     leased: LeasedJob = getattr(job, "leased", job)
     limit = time_limit(handler, leased)
     if leased is not job:
         job.canceled.set()
         limit = job.timeout
-    return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s")
+    return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s{because}")
 
 
 def refused(handler: Handler, leased: LeasedJob, reason: str) -> Outcome:

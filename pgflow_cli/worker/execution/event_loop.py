@@ -6,13 +6,16 @@ import asyncio
 import contextvars
 import logging
 import os
-import threading
+import sys
 import weakref
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, NoReturn
 
 from pgflow_cli import handlers
-from pgflow_cli.handlers import forks, tasks
+from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.handlers import Job, forks, tasks
 from pgflow_cli.handlers.job import current
 from pgflow_cli.worker.execution.threads import OwnThread
 
@@ -20,6 +23,16 @@ log = logging.getLogger("pgflow.worker")
 
 # What ends the loop for everybody; a handler that calls one fails.
 _NOT_FOR_HANDLERS = ("close", "shutdown_asyncgens", "shutdown_default_executor", "stop")
+_STEP = asyncio.Handle._run.__code__  # what runs a task's step, or a callback
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What two looks in a row have found in the loop: one step, without an await."""
+
+    job: Job | None  # whose step it is, if that is known
+    since: float  # monotonic seconds: the first of these looks
+    seconds: float  # since the last look
 
 
 class SharedLoop:
@@ -33,7 +46,10 @@ class SharedLoop:
         self._on_closed = on_closed
         self._ending = False
         self._ident: int | None = None
+        self._step: asyncio.Handle | None = None  # that the last look has found
+        self._step_since = self._looked_at = 0.0
         self._loop = loop = asyncio.new_event_loop()
+        loop.time = monotonic  # type: ignore[method-assign]
         loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
         loop.set_exception_handler(_note)
         for name in _NOT_FOR_HANDLERS:
@@ -79,6 +95,25 @@ class SharedLoop:
         except RuntimeError:
             return
 
+    def look(self, now: float) -> Blocked | None:
+        """Say whether one step has blocked the loop since the last look."""
+        last, before = self._step, self._looked_at
+        self._step, self._looked_at = self._running_step(), now
+        if self._step is None or self._step is not last:
+            self._step_since = now
+            return None
+        job = tasks.owner({"handle": self._step})
+        return Blocked(job, self._step_since, now - before)
+
+    def _running_step(self) -> asyncio.Handle | None:
+        frame = sys._current_frames().get(self._ident or 0)
+        found = None
+        while frame is not None:
+            if frame.f_code is _STEP:
+                found = frame.f_locals["self"]  # the outermost: a handler may nest
+            frame = frame.f_back
+        return found
+
     def descriptors(self) -> list[int]:
         """Return the descriptors that the loop waits with."""
         parts = ("_selector", "_ssock", "_csock")  # of asyncio's own loops
@@ -92,7 +127,7 @@ class SharedLoop:
         other jobs' coroutines, too.
         """
         ready = getattr(self._loop, "_ready", None)  # of asyncio's own loops
-        if ready is None or threading.get_ident() != self._ident:
+        if ready is None or get_ident() != self._ident:
             return
         ready.clear()
         refusal = RuntimeError("a forked process cannot await in its worker's loop")
@@ -100,7 +135,7 @@ class SharedLoop:
         setattr(self._loop, "_run_once", lambda: forks.end(refusal))  # noqa: B010
 
     def _run(self) -> None:
-        self._ident = threading.get_ident()
+        self._ident = get_ident()
         while not self._ending:
             try:
                 with forks.EndForks():

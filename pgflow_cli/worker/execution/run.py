@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ class Run:
     place: int = -1
     job: Job | None = None
     task: AttemptTask | None = None
+    limit: asyncio.Timeout | None = None  # of a coroutine; in the loop
+    held_up: float = 0.0  # seconds for which other jobs have blocked its event loop
     outcome: Outcome | None = None
     over: bool = False
     stopped: bool = False  # by the worker: what it does now is not its own fault
@@ -40,6 +43,11 @@ class Run:
     put_off: float | None = None  # seconds before one given back may be leased again
     canceled_at: float = 0.0  # when it was told that an operator has canceled it
     span: spans.Processing | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When its time is over, once it has started."""
+        return self.started + self.timeout + self.held_up
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from pgflow_cli import handlers
-from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.formats.clock import monotonic, thread_time
 from pgflow_cli.handlers import Outcome, outcomes
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker.execution.attempts import Attempts
@@ -36,6 +36,7 @@ SHORTAGE = 2.0
 # handler could end. Those that are done end within a moment.
 STOOD_STILL = 1.0
 MOMENT = 0.5
+BLOCKED = ": the handler blocked the event loop that it shares with other jobs"
 
 
 class Slots:
@@ -77,6 +78,8 @@ class Slots:
         self._sentry = False
         self._stopping = False
         self._loop: SharedLoop | None = None
+        self._blocker: Run | None = None  # of the event loop
+        self._putting_off = False
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
@@ -163,13 +166,17 @@ class Slots:
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
         judged = self._judged(now)
+        self._look_at_loop(now)
         for run in list(self._running):
             if not run.started:
                 continue  # taken by a thread that has not begun it yet
-            late = judged - run.started - run.timeout
+            late = judged - run.deadline
             if late >= GRACE and run.task is not None:
-                # It ignores cancellation, or another coroutine holds up the loop.
-                self._abandon(run, handlers.timed_out(run.handler, run.leased))
+                # It ignores cancellation, or blocks the loop.
+                why = BLOCKED if run is self._blocker else ""
+                self._abandon(
+                    run, handlers.timed_out(run.handler, run.leased, because=why)
+                )
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif run.canceled_at and now - run.canceled_at >= GRACE:
@@ -247,9 +254,9 @@ class Slots:
             if self._taken % Pace.SAMPLED:
                 self._attempts.run(run)
                 continue
-            began = time.thread_time()
+            began = thread_time()
             self._attempts.run(run)
-            run.worked = time.thread_time() - began
+            run.worked = thread_time() - began
 
     def _exchange(self, ended: Run | None) -> Run | None:
         """Hand in what has ended and take the next job, under one lock.
@@ -317,20 +324,53 @@ class Slots:
             self._finish(run)
             self._wake()
 
-    def _give_up_loop(self) -> None:
-        """Give back the jobs of a loop that a handler has closed; which one is unknown.
+    def _look_at_loop(self, now: float) -> None:
+        """While one step blocks the loop, stop the clocks of the coroutines of other
+        jobs; give the loop up if nothing else will end that step.
+        """
+        blocked = None if self._loop is None else self._loop.look(now)
+        self._blocker = None
+        if blocked is None or self._loop is None:
+            return
+        with self._changed:
+            for run in self._running:
+                if run.job is not None and run.job is blocked.job:
+                    self._blocker = run
+                elif run.task is not None and run.started:
+                    run.held_up += blocked.seconds
+                    self._board.put_off(run.place, run.deadline)
+        if self._blocker is None and now - blocked.since >= GRACE:
+            # Its job has ended or was given up, or is unknown.
+            known = blocked.job is not None
+            self._give_up_loop("another job blocked the event loop", at_once=known)
+            return
+        if not self._putting_off:
+            self._putting_off = True
+            with suppress(RuntimeError):  # it is closed
+                # Called before the limits that have passed meanwhile.
+                self._loop.call(self._put_off_limits)
+
+    def _put_off_limits(self) -> None:
+        self._putting_off = False
+        for run in list(self._running):
+            if run.limit is not None:
+                with suppress(RuntimeError):  # it has ended, or is canceled already
+                    run.limit.reschedule(run.deadline)
+
+    def _give_up_loop(
+        self, why: str = "a handler closed the event loop", *, at_once: bool = False
+    ) -> None:
+        """Give back the jobs of a loop that a handler has spoiled, `at_once` if it is
+        known which one.
 
         The process is replaced, as if each of them had ignored its timeout.
         """
         for run in list(self._running):
             if run.task is not None:
-                self._abandon(
-                    run,
-                    handlers.released(
-                        "a handler closed the event loop",
-                        delay=outcomes.backoff_delay(run.leased.attempt_no),
-                    ),
-                )
+                number = run.leased.attempt_no
+                delay = 0.0 if at_once else outcomes.backoff_delay(number)
+                self._abandon(run, handlers.released(why, delay=delay))
+        self.stuck = max(self.stuck, 1)  # also where jobs only waited for the loop
 
     # Under the lock.
 

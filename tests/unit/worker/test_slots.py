@@ -359,3 +359,148 @@ def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
     for task in asyncio.all_tasks(broken[0]):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     type(broken[0]).close(broken[0])
+
+
+# One coroutine that blocks the event loop of the others.
+
+
+class Blockade:
+    """A coroutine that blocks its loop until it is told, while another one waits that
+    has a second, and then a hundred turns of the loop to make.
+    """
+
+    def __init__(self, app: App, slots: Slots) -> None:
+        self.slots, self.ended = slots, list[Run]()
+        self.began, self.blocks, self.gate = (threading.Event() for _ in range(3))
+        self.now = time.monotonic()
+
+        @app.handler("neighbour", timeout=1.0, max_attempts=1)
+        async def neighbour(job: Job) -> None:
+            gate = asyncio.Event()
+            self.open = gate.set
+            self.began.set()
+            await gate.wait()
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+        self.slots.submit(runs(app, "neighbour", 1, self.ended))
+        assert self.began.wait(60)
+
+    def block(self) -> None:
+        self.blocks.set()
+        self.gate.wait()
+        self.open()
+
+    def pass_on(self, seconds: float) -> None:
+        """Look at the deadlines, as often as a worker does, so much later."""
+        self.blocks.wait(60)
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 0.05
+            self.slots.stop_late(self.now)
+
+    def outcomes(self) -> dict[str, tuple[str, str | None]]:
+        return {
+            run.leased.job_type: (run.outcome.status, run.outcome.error_message)
+            for run in self.ended
+            if run.outcome
+        }
+
+
+def test_a_deadline_that_passes_while_another_job_blocks_the_loop_is_put_off(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("blocks", timeout=60.0)
+    async def blocks(job: Job) -> None:
+        blockade.block()
+
+    blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
+    blockade.pass_on(30)
+    assert blockade.ended == []
+    [[shown]] = [[r.deadline for r in blockade.slots._board.running()][:1]]
+    assert shown > blockade.now, "its supervisor waits, too"
+    time.sleep(1.5)  # the loop's own clock: the neighbour's second is over by it
+    blockade.gate.set()
+    wait_until(lambda: len(blockade.ended) == 2, "both end")
+    assert blockade.outcomes() == {
+        "neighbour": ("succeeded", None),
+        "blocks": ("succeeded", None),
+    }
+
+
+def test_a_job_that_blocks_the_loop_past_its_deadline_pays_alone(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("blocks", timeout=2.0)
+    async def blocks(job: Job) -> None:
+        async def child() -> None:
+            blockade.block()
+
+        await asyncio.create_task(child())
+
+    blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
+    blockade.pass_on(10)
+    blockade.gate.set()
+    assert blockade.outcomes() == {
+        "blocks": (
+            "failed",
+            "no result within 2 s: the handler blocked the event loop that it shares"
+            " with other jobs",
+        ),
+        "neighbour": ("released", "another job blocked the event loop"),
+    }
+    assert blockade.slots.stuck == 2, "the process is replaced"
+
+
+def test_a_loop_that_is_blocked_by_no_job_that_runs_is_given_up(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("leaves_behind")
+    async def leaves_behind(job: Job) -> None:
+        asyncio.get_running_loop().call_later(0.01, blockade.block)
+
+    blockade.slots.submit(runs(app, "leaves_behind", 1, blockade.ended))
+    blockade.pass_on(10)
+    blockade.gate.set()
+    assert blockade.outcomes() == {
+        "leaves_behind": ("succeeded", None),
+        "neighbour": ("released", "another job blocked the event loop"),
+    }
+
+
+def test_many_short_steps_of_other_jobs_put_no_deadline_off(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """A loop that turns slowly is not blocked: whoever waits for ever fails in time."""
+    stopped = threading.Event()
+
+    @app.handler("computes", timeout=600.0)
+    async def computes(job: Job) -> None:
+        while not stopped.is_set():
+            time.sleep(0.005)
+            await asyncio.sleep(0)
+
+    @app.handler("hangs", timeout=0.5, max_attempts=1)
+    async def hangs(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    ended: list[Run] = []
+    some = slots(30)
+    some.submit(runs(app, "computes", 20, ended))
+    some.submit(runs(app, "hangs", 1, ended))
+
+    def fails() -> bool:
+        some.stop_late(time.monotonic())
+        time.sleep(0.05)
+        return bool(ended)
+
+    wait_until(fails, "it times out")
+    stopped.set()
+    assert [r.outcome.error_code for r in ended if r.outcome] == ["TIMEOUT"]
+    wait_until(lambda: len(ended) == 21, "the others end")
