@@ -37,8 +37,8 @@ async def run_async(
     limit: asyncio.Timeout | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Run a job's coroutine and cancel it at its time limit, or at `limit`, which who
-    made it may put off. Never raises.
+    """Run a job's coroutine and cancel it at its time limit, or when the maker of
+    `limit` sets that off. Never raises.
 
     Whose task is canceled after the worker has asked for it, which `is_stopped` says,
     is released once its handler has ended. Any other cancellation is a failure of the

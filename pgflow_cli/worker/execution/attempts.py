@@ -70,7 +70,7 @@ class Attempts:
         return handlers.run(run.handler, job)
 
     async def _attempt_async(self, run: Run, job: Job) -> Outcome:
-        run.limit = asyncio.timeout_at(run.deadline)
+        run.limit = asyncio.timeout(None)
         return await handlers.run_async(
             run.handler, job, limit=run.limit, is_stopped=lambda: run.stopped
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import os
+import selectors
 import sys
 import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVarTuple
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
@@ -20,6 +22,8 @@ from pgflow_cli.handlers.job import current
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
+
+_Arguments = TypeVarTuple("_Arguments")
 
 # What ends the loop for everybody; a handler that calls one fails.
 _NOT_FOR_HANDLERS = ("close", "shutdown_asyncgens", "shutdown_default_executor", "stop")
@@ -35,6 +39,80 @@ class Blocked:
     seconds: float  # since the last look
 
 
+class _Selector(selectors.DefaultSelector):
+    """What the loop waits with; open for as long as it runs."""
+
+    loop: asyncio.BaseEventLoop
+
+    def close(self) -> None:
+        if self.loop.is_running():
+            _refuse("its selector")
+        super().close()
+
+
+if sys.platform == "win32":
+    _Base = asyncio.ProactorEventLoop
+else:
+    _Base = asyncio.SelectorEventLoop
+
+
+class _Loop(_Base):
+    """A loop whose clock no handler replaces, that none marks as closed, and whose
+    timers stay in the order of time.
+    """
+
+    def __init__(self) -> None:
+        self._is_closed = False
+        if sys.platform == "win32":
+            super().__init__()
+        else:
+            selector = _Selector()
+            selector.loop = self
+            super().__init__(selector)
+
+    @property
+    def time(self) -> Callable[[], float]:
+        return monotonic
+
+    @property
+    def _closed(self) -> bool:
+        return self._is_closed
+
+    @_closed.setter
+    def _closed(self, closed: bool) -> None:
+        if closed and self.is_running():
+            _refuse("its state")
+        self._is_closed = closed
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Arguments], object],
+        *args: *_Arguments,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if math.isnan(when):
+            raise ValueError("no time is called nan")
+        return super().call_at(when, callback, *args, context=context)
+
+
+def keep_running_loops() -> None:
+    """Have nothing but asyncio itself say which loop runs in a thread: without one,
+    every coroutine of the loop would fail.
+    """
+    told = asyncio._set_running_loop
+
+    def set_running_loop(loop: asyncio.AbstractEventLoop | None, /) -> None:
+        caller = sys._getframe(1).f_globals.get("__name__")
+        running = asyncio._get_running_loop()
+        if isinstance(running, _Loop) and caller != "asyncio.base_events":
+            _refuse("its thread")
+        told(loop)
+
+    for module in (asyncio, asyncio.events):
+        setattr(module, "_set_running_loop", set_running_loop)  # noqa: B010
+
+
 class SharedLoop:
     """An event loop that goes on, whatever the handlers do that share it.
 
@@ -48,8 +126,7 @@ class SharedLoop:
         self._ident: int | None = None
         self._step: asyncio.Handle | None = None  # that the last look has found
         self._step_since = self._looked_at = 0.0
-        self._loop = loop = asyncio.new_event_loop()
-        loop.time = monotonic  # type: ignore[method-assign]
+        self._loop = loop = _Loop()
         loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
         loop.set_exception_handler(_note)
         for name in _NOT_FOR_HANDLERS:
@@ -159,11 +236,13 @@ class SharedLoop:
         type(self._loop).close(self._loop)
 
 
+def _refuse(what: str) -> NoReturn:
+    raise RuntimeError(f"{what} is not for handlers: other jobs run in this event loop")
+
+
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise RuntimeError(
-            f"loop.{name}() is not for handlers: other jobs run in this event loop"
-        )
+        _refuse(f"loop.{name}()")
 
     return refuse
 

@@ -31,7 +31,8 @@ class Run:
     place: int = -1
     job: Job | None = None
     task: AttemptTask | None = None
-    limit: asyncio.Timeout | None = None  # of a coroutine; in the loop
+    limit: asyncio.Timeout | None = None  # of a coroutine; set off by `stop_late`
+    is_late: bool = False  # that has been done
     held_up: float = 0.0  # seconds for which other jobs have blocked its event loop
     outcome: Outcome | None = None
     over: bool = False

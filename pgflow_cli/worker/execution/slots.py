@@ -7,6 +7,7 @@ its `deliver`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
@@ -16,7 +17,7 @@ from contextlib import suppress
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic, thread_time
-from pgflow_cli.handlers import Outcome, outcomes
+from pgflow_cli.handlers import Outcome, error_codes, outcomes
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker.execution.attempts import Attempts
 from pgflow_cli.worker.execution.event_loop import SharedLoop
@@ -36,6 +37,7 @@ SHORTAGE = 2.0
 # handler could end. Those that are done end within a moment.
 STOOD_STILL = 1.0
 MOMENT = 0.5
+BROKEN = "the event loop of its process broke: by this job's doing, or another's in it"
 BLOCKED = ": the handler blocked the event loop that it shares with other jobs"
 
 
@@ -52,10 +54,12 @@ class Slots:
         board: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
+        crash_budget: int = 3,
         exec_environment: Mapping[str, str] | None = None,
         tracing: spans.Consumer | None = None,
     ) -> None:
         self.concurrency = concurrency
+        self._crash_budget = crash_budget
         self.stuck = 0
         self._board = board
         self._attempts = Attempts(
@@ -79,7 +83,6 @@ class Slots:
         self._stopping = False
         self._loop: SharedLoop | None = None
         self._blocker: Run | None = None  # of the event loop
-        self._putting_off = False
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
@@ -177,6 +180,9 @@ class Slots:
                 self._abandon(
                     run, handlers.timed_out(run.handler, run.leased, because=why)
                 )
+            elif late >= 0 and run.limit is not None and not run.is_late:
+                run.is_late = True
+                self._set_off(run.limit)
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif run.canceled_at and now - run.canceled_at >= GRACE:
@@ -341,35 +347,34 @@ class Slots:
                     self._board.put_off(run.place, run.deadline)
         if self._blocker is None and now - blocked.since >= GRACE:
             # Its job has ended or was given up, or is unknown.
-            known = blocked.job is not None
-            self._give_up_loop("another job blocked the event loop", at_once=known)
-            return
-        if not self._putting_off:
-            self._putting_off = True
-            with suppress(RuntimeError):  # it is closed
-                # Called before the limits that have passed meanwhile.
-                self._loop.call(self._put_off_limits)
+            self._give_up_loop(known=blocked.job is not None)
 
-    def _put_off_limits(self) -> None:
-        self._putting_off = False
-        for run in list(self._running):
-            if run.limit is not None:
-                with suppress(RuntimeError):  # it has ended, or is canceled already
-                    run.limit.reschedule(run.deadline)
+    def _set_off(self, limit: asyncio.Timeout) -> None:
+        def expire() -> None:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                limit.reschedule(-math.inf)
 
-    def _give_up_loop(
-        self, why: str = "a handler closed the event loop", *, at_once: bool = False
-    ) -> None:
-        """Give back the jobs of a loop that a handler has spoiled, `at_once` if it is
-        known which one.
+        assert self._loop is not None
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call(expire)
+
+    def _give_up_loop(self, *, known: bool = False) -> None:
+        """End the jobs of a loop that is of no use any more. If the job that has done
+        it is `known` they are released; else it is one of them, and all are lost.
 
         The process is replaced, as if each of them had ignored its timeout.
         """
-        for run in list(self._running):
-            if run.task is not None:
-                number = run.leased.attempt_no
-                delay = 0.0 if at_once else outcomes.backoff_delay(number)
-                self._abandon(run, handlers.released(why, delay=delay))
+        runs = [run for run in list(self._running) if run.task is not None]
+        for run in runs:
+            if known:
+                outcome = handlers.released("another job blocked the event loop")
+            elif len(runs) == 1:
+                code = error_codes.UNKNOWN
+                outcome = outcomes.failed(run.handler, run.leased, code, BROKEN)
+            else:
+                budget = self._crash_budget
+                outcome = outcomes.lost(run.leased, BROKEN, crash_budget=budget)
+            self._abandon(run, outcome)
         self.stuck = max(self.stuck, 1)  # also where jobs only waited for the loop
 
     # Under the lock.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import uniform
+from uuid import uuid4
 
 from pgflow_cli.errors import (
     PASSING,
@@ -105,7 +105,7 @@ class Exchange:
         sent = monotonic()
         request = replace(
             self._request,
-            batch_id=str(uuid.uuid4()),
+            batch_id=str(uuid4()),
             job_types=types,
             room=room,
             scan=started.scan,
@@ -199,7 +199,7 @@ class Exchange:
             intake.idle = False
 
     def _jitter(self) -> float:
-        return self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        return self._plan.poll * uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
         now = monotonic()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.handlers import CANCELED, App, Job
+from pgflow_cli.handlers import CANCELED, App, Job, outcomes
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.shared_memory import SharedMemory
@@ -334,9 +334,11 @@ def test_what_a_coroutine_leaves_in_its_context_does_not_reach_the_next(
     assert seen == ["none"] * 3
 
 
-def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
-    app: App, slots: Callable[..., Slots], wait_until: Wait
+@pytest.mark.parametrize("others", [0, 2])
+def test_what_ran_in_a_loop_that_a_handler_has_broken_is_lost_or_has_broken_it(
+    app: App, slots: Callable[..., Slots], wait_until: Wait, others: int
 ) -> None:
+    """Lost jobs run apart in the end: there, the one that does it is known."""
     broken: list[Any] = []
 
     def fail(*_: object) -> None:
@@ -348,17 +350,57 @@ def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
         broken[0]._selector.select = fail
         await asyncio.Event().wait()
 
+    @app.handler("waits")
+    async def waits(job: Job) -> None:
+        began.append(job)
+        await asyncio.Event().wait()
+
     ended: list[Run] = []
-    some = slots(2)
+    began: list[Job] = []
+    some = slots(3)
+    some.submit(runs(app, "waits", others, ended))
+    wait_until(lambda: len(began) == others, "the others run")
     some.submit(runs(app, "closes", 1, ended))
-    wait_until(lambda: ended, "it is given back")
-    assert ended[0].outcome
-    assert ended[0].outcome.status == "released"
-    assert ended[0].outcome.delay
-    assert some.stuck == 1, "the process is replaced"
+    wait_until(lambda: len(ended) == 1 + others, "all end")
+    assert {(r.outcome.status, r.outcome.error_code) for r in ended if r.outcome} == (
+        {("lost", "WORKER_LOST")} if others else {("failed", "UNKNOWN")}
+    )
+    assert some.stuck == 1 + others, "the process is replaced"
     for task in asyncio.all_tasks(broken[0]):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     type(broken[0]).close(broken[0])
+
+
+def test_a_coroutine_whose_deadline_passes_while_the_process_stands_still_may_end(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """Its loop does not judge it: it may turn again before anything else does."""
+    gate = threading.Event()
+
+    @app.handler("brief", timeout=0.2, max_attempts=1)
+    async def brief(job: Job) -> None:
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+
+    ended: list[Run] = []
+    some = slots(1)
+    some.submit(runs(app, "brief", 1, ended))
+    wait_until(some._board.running, "it runs")
+    some.stop_late(time.monotonic())
+    time.sleep(1.5)  # no look for more than a second
+    some.stop_late(time.monotonic())
+    gate.set()
+    wait_until(lambda: ended, "it ends")
+    assert [r.outcome.status for r in ended if r.outcome] == ["succeeded"]
+
+
+def test_the_last_loss_of_a_crash_budget_is_a_crash_loop() -> None:
+    job = leased(job_type="x")
+    first = outcomes.lost(job._replace(lost_attempts=1), "gone", crash_budget=3)
+    assert (first.dlq_reason_code, first.delay) == (None, 0.0)
+    last = outcomes.lost(job._replace(lost_attempts=2), "gone", crash_budget=3)
+    assert (last.dlq_reason_code, last.delay) == ("CRASH_LOOP", None)
+    assert outcomes.told_apart(last) == "dlq"
 
 
 # One coroutine that blocks the event loop of the others.
