@@ -163,7 +163,9 @@ def enqueue(repository: Repository, options: EnqueueOptions) -> int:
 
     PAYLOAD is JSON, @FILE, or - for stdin; without it and without -F and -J it is {}.
     The job's id goes to stdout. A job that a guard of its queue refuses is exit 4: its
-    policy, else PGFLOW_MAX_PAYLOAD_BYTES and PGFLOW_MAX_ENQUEUE_PER_MINUTE.
+    policy, else PGFLOW_MAX_PAYLOAD_BYTES and PGFLOW_MAX_ENQUEUE_PER_MINUTE. Batches
+    that add more than 10 new queues or priorities in one transaction take turns: one
+    waits for the other, 10 s at most, then exit 75.
 
     \b
     Examples:

@@ -37,8 +37,9 @@ class Retry(Signal):
     """Fail this attempt and try again, after a delay of the handler's choice.
 
     The code defaults to RATE_LIMIT. The last attempt a job has is still its last.
-    `after` is in seconds, or "30s", or a timedelta; without one, or if it cannot be
-    read, the back-off decides. A negative delay is none; the longest is ten years.
+    `after` is in seconds, or "30s", or a timedelta; without one the back-off decides,
+    and where it cannot be read, which the error message says. A negative delay is none;
+    the longest is ten years.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Retry(Signal):
 class Snooze(Signal):
     """Run the job again later without counting this attempt.
 
-    A delay that cannot be read is 2 seconds, ±20 %.
+    If the delay cannot be read, the attempt has failed, and is counted.
     """
 
     def __init__(self, delay: Delay) -> None:
@@ -73,6 +74,9 @@ class PayloadError(Exception):
 
 class UnknownJobType(Exception):
     """No handler takes this type of job, and such jobs are to be dead letters."""
+
+
+NO_DELAY = "is no delay: seconds, a timedelta, or text such as 30s"
 
 
 def seconds(value: object) -> float | None:

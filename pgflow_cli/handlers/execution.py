@@ -31,17 +31,23 @@ def run(handler: Handler, job: Job) -> Outcome:
 
 
 async def run_async(
-    handler: Handler, job: Job, *, is_stopped: Callable[[], bool] = lambda: False
+    handler: Handler,
+    job: Job,
+    *,
+    limit: asyncio.Timeout | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Run a job's coroutine and cancel it at its time limit. Never raises.
+    """Run a job's coroutine and cancel it at its time limit, or when the maker of
+    `limit` sets that off. Never raises.
 
     Whose task is canceled after the worker has asked for it, which `is_stopped` says,
     is released once its handler has ended. Any other cancellation is a failure of the
     handler's: its own code, or a library's, has asked for it.
     """
     _enter(job)
+    limit = limit or asyncio.timeout(job.timeout)
     try:
-        async with asyncio.timeout(job.timeout) as limit:
+        async with limit:
             with EndForks():
                 result = await _call(handler, job)
             ended = _ended(handler, job, result)

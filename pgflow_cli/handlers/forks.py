@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from os import getpid
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -23,7 +24,7 @@ class EndForks:
     __slots__ = ("_process",)
 
     def __enter__(self) -> Self:
-        self._process = os.getpid()
+        self._process = getpid()
         return self
 
     def __exit__(
@@ -32,7 +33,7 @@ class EndForks:
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if os.getpid() != self._process:
+        if getpid() != self._process:
             end(error)
 
 

@@ -6,16 +6,17 @@ import contextvars
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any, NoReturn
 
 import msgspec
 
 from pgflow_cli.errors import UsageError
 from pgflow_cli.formats import payload_text, times
+from pgflow_cli.formats.clock import since_epoch
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.exceptions import Delay, PayloadError, seconds
 from pgflow_cli.handlers.handler import Handler
@@ -90,12 +91,12 @@ class Job:
         self.timeout = timeout
         # Whose trace this attempt belongs to: whoever enqueued the job, or its span.
         self.trace = trace_context.of_meta(meta) if meta else None
-        self._canceled: threading.Event | None = None
+        self._canceled: Event | None = None
         self.progress_made: tuple[float, float] | None = None
         self._hooks = hooks
         self._log: JobLog | None = None
         self._followers: list[dict[str, object]] = []
-        self._started = time.time()
+        self._started = since_epoch()
         self.over = False  # its coroutine has ended
 
     def __repr__(self) -> str:
@@ -106,7 +107,7 @@ class Job:
         return self.leased.job_id
 
     @property
-    def canceled(self) -> threading.Event:
+    def canceled(self) -> Event:
         """Set when the result no longer counts.
 
         Made when it is first asked for: an event takes longer to make than the rest of
@@ -114,7 +115,7 @@ class Job:
         """
         if self._canceled is None:
             with _one_event_only:
-                self._canceled = self._canceled or threading.Event()
+                self._canceled = self._canceled or Event()
         return self._canceled
 
     @property
@@ -216,7 +217,7 @@ class Job:
 
     def begin(self) -> None:
         """Start the attempt's time."""
-        self._started = time.time()
+        self._started = since_epoch()
 
 
 def _checked(body: dict[str, Any]) -> dict[str, object]:

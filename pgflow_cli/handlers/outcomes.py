@@ -12,6 +12,7 @@ from typing import Any
 from pgflow_cli.formats import error_text
 from pgflow_cli.handlers import error_codes, fingerprints
 from pgflow_cli.handlers.exceptions import (
+    NO_DELAY,
     Fail,
     PayloadError,
     Retry,
@@ -75,14 +76,14 @@ def conclude(handler: Handler, job: Any, error: BaseException) -> Outcome:
         return failed(handler, leased, error_codes.UNKNOWN, message)
 
 
-def timed_out(handler: Handler, job: Any) -> Outcome:
+def timed_out(handler: Handler, job: Any, *, because: str = "") -> Outcome:
     """Return the outcome of an attempt whose time is over; tells a Job so."""
     leased: LeasedJob = getattr(job, "leased", job)
     limit = time_limit(handler, leased)
     if leased is not job:
         job.canceled.set()
         limit = job.timeout
-    return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s")
+    return failed(handler, leased, "TIMEOUT", f"no result within {limit:g} s{because}")
 
 
 def refused(handler: Handler, leased: LeasedJob, reason: str) -> Outcome:
@@ -94,6 +95,20 @@ def refused(handler: Handler, leased: LeasedJob, reason: str) -> Outcome:
 def released(message: str, *, delay: float = 0.0) -> Outcome:
     """Return the outcome of an attempt that ended through no fault of the job."""
     return Outcome("released", delay=delay, error_message=error_text.excerpt(message))
+
+
+def lost(leased: LeasedJob, message: str, *, crash_budget: int) -> Outcome:
+    """Return the outcome of an attempt that ended with what it ran in: by its own
+    doing or by another's, which cannot be seen.
+    """
+    spent = leased.lost_attempts + 1 >= crash_budget
+    return Outcome(
+        "lost",
+        delay=None if spent else 0.0,
+        dlq_reason_code="CRASH_LOOP" if spent else None,
+        error_code="WORKER_LOST",
+        error_message=error_text.excerpt(message),
+    )
 
 
 def failed(
@@ -143,17 +158,16 @@ def event_of(outcome: Outcome) -> str:
 
 def told_apart(outcome: Outcome) -> str:
     """Return an outcome's status; a failure is either retried or dlq."""
-    if outcome.status != "failed":
-        return outcome.status
-    return "retried" if outcome.dlq_reason_code is None else "dlq"
+    if outcome.dlq_reason_code is not None:
+        return "dlq"
+    return "retried" if outcome.status == "failed" else outcome.status
 
 
 def _concluded(handler: Handler, leased: LeasedJob, error: BaseException) -> Outcome:
-    if isinstance(error, Snooze):
-        delay = seconds(error.delay)
-        return Outcome("snoozed", delay=backoff_delay(1) if delay is None else delay)
     given, retried, delay = _verdict(handler, error)
-    message = _message(error)
+    if isinstance(error, Snooze) and delay is not None:
+        return Outcome("snoozed", delay=delay)
+    message = "; ".join(filter(None, [_message(error), _delay_mistake(error)]))
     code = given if error_codes.is_code(given) else error_codes.UNKNOWN
     if code is not given:
         shown = error_text.excerpt(given, limit=200)
@@ -186,11 +200,27 @@ def _verdict(
         return _given(error.code, NON_RETRYABLE), False, None
     if isinstance(error, Retry):
         return _given(error.code, "RATE_LIMIT"), True, seconds(error.after)
+    if isinstance(error, Snooze):
+        return error_codes.UNKNOWN, True, seconds(error.delay)
     if isinstance(error, PayloadError):
         return "BAD_PAYLOAD", None, None
     if isinstance(error, UnknownJobType):
         return "UNKNOWN_JOB_TYPE", None, None
     return error_codes.code_of(error, handler.errors), None, None
+
+
+def _delay_mistake(error: BaseException) -> str:
+    """Say that a delay which the handler asks for cannot be read, if that is so."""
+    if isinstance(error, Snooze):
+        asked: object = error.delay
+    elif isinstance(error, Retry) and error.after is not None:
+        asked = error.after
+    else:
+        return ""
+    if seconds(asked) is not None:
+        return ""
+    shown = error_text.excerpt(asked, limit=200)
+    return f"{type(error).__name__}({shown!r}) {NO_DELAY}"
 
 
 def _given(code: object, default: str) -> object:
@@ -203,6 +233,8 @@ def _message(error: BaseException) -> str:
         if error.message in ("", None) and error.__cause__ is not None:
             return error_text.describe(error.__cause__)
         return error_text.excerpt(error.message or "")
+    if isinstance(error, Snooze):
+        return ""
     if isinstance(error, PayloadError | UnknownJobType):
         return error_text.excerpt(error)
     if isinstance(error, asyncio.CancelledError):
@@ -214,7 +246,10 @@ def _backoff(handler: Handler, failures: int) -> float:
     """Return the handler's own delay if that can be used, else the built-in one."""
     if handler.backoff is not None:
         try:
-            own = seconds(handler.backoff(failures))
+            asked = handler.backoff(failures)
+            own = seconds(asked)
+            if own is None:
+                raise ValueError(f"{asked!r} {NO_DELAY}")
         except Exception:
             logging.getLogger("pgflow.jobs").exception(
                 "the back-off of %s failed; the built-in one is used",

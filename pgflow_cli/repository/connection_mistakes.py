@@ -42,7 +42,7 @@ _DEMANDS = {
     "gssencmode": _Demand(("disable", "prefer"), "disable"),
     "require_auth": _Demand((), ""),
     "requirepeer": _Demand((), ""),
-    "min_protocol_version": _Demand(("3.0",), ""),
+    "min_protocol_version": _Demand(("3.0",), "3.0"),
     "target_session_attrs": _Demand(("any", "prefer-standby"), "any"),
 }
 MAY_COME = ("target_session_attrs",)

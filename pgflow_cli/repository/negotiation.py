@@ -8,12 +8,13 @@ import os
 import re
 import selectors
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg import capabilities, pq
+
+from pgflow_cli.formats.clock import monotonic
 
 # Its fields in the order in which PostgreSQL sends them; S is translated, C is not.
 _REFUSAL = re.compile(
@@ -75,13 +76,13 @@ def refusal(conninfo: bytes, seconds: float) -> str | None:
 
 def _drive(talk: Any, poll: Callable[[], int], seconds: float) -> None:
     """Let libpq talk until it has said all, or the time is over."""
-    deadline = time.monotonic() + seconds
+    deadline = monotonic() + seconds
     events = {
         pq.PollingStatus.READING: selectors.EVENT_READ,
         pq.PollingStatus.WRITING: selectors.EVENT_WRITE,
     }
     while (event := events.get(pq.PollingStatus(poll()))) is not None:
-        left = deadline - time.monotonic()
+        left = deadline - monotonic()
         if left <= 0:
             return
         with _Selector() as selector:

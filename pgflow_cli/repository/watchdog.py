@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from pgflow_cli.errors import DatabaseUnavailable
-from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.formats.clock import monotonic, sleep
 
 log = logging.getLogger("pgflow")
 
@@ -107,7 +106,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(self.TICK)
+            sleep(self.TICK)
             with suppress(Exception):  # nothing ends this thread
                 for link, call in self._guarded.copy().items():
                     self._look_at(link, call)

@@ -10,10 +10,12 @@ import os
 import select
 import stat
 import threading
-import time
 from collections import deque
 from contextlib import suppress
+from os import getpid
 from typing import NamedTuple, TextIO
+
+from pgflow_cli.formats.clock import monotonic
 
 MOST = 1_048_576  # bytes that wait in memory
 PATIENCE = 1.0  # seconds that lines wait for room before they are dropped
@@ -46,7 +48,7 @@ class LineWriter(logging.Handler):
         super().__init__()
         self._stream, self._descriptor = stream, _descriptor(stream)
         self._is_file = _is_file(self._descriptor)
-        self._owner = os.getpid()
+        self._owner = getpid()
         self._changed = threading.Condition()
         # Each with what is to be told of if it is lost: itself, or what it tells of.
         self._waiting: deque[tuple[bytes, _Loss]] = deque()
@@ -68,7 +70,7 @@ class LineWriter(logging.Handler):
             self._print(line)
             return
         data = line.encode(errors="backslashreplace")
-        if os.getpid() != self._owner:
+        if getpid() != self._owner:
             # The fork of a handler: our threads and locks are not in it.
             with suppress(OSError):
                 while data:
@@ -82,7 +84,7 @@ class LineWriter(logging.Handler):
 
     def flush(self) -> None:
         """Wait until everything is written, for a second at most."""
-        if os.getpid() != self._owner:
+        if getpid() != self._owner:
             return
         with self._changed:
             if self._full_since is None:
@@ -113,9 +115,9 @@ class LineWriter(logging.Handler):
     def _has_room(self, size: int) -> bool:
         """Wait for room, until there has been none for a second."""
         if self._full_since is None and self._size + size > MOST:
-            self._full_since = time.monotonic()
+            self._full_since = monotonic()
         while self._full_since is not None:
-            left = self._full_since + PATIENCE - time.monotonic()
+            left = self._full_since + PATIENCE - monotonic()
             if left <= 0 or not self._changed.wait(left):
                 break
         return self._full_since is None
@@ -203,7 +205,7 @@ class LineWriter(logging.Handler):
                     for _, loss in piece:
                         self._drop(loss)
                 if self._full_since is not None and self._size <= MOST // 2:
-                    stood = time.monotonic() - self._full_since
+                    stood = monotonic() - self._full_since
                     self._why = f"nothing read the log for {stood:.0f} s"
                     self._full_since = None
                 self._changed.notify_all()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable
 from typing import Protocol
 
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.telemetry.log_format import JsonLines, TextLines
 from pgflow_cli.telemetry.log_writer import LineWriter
 
@@ -139,7 +139,7 @@ class OnceInAWhile(logging.Filter):
         kind = getattr(record, "_repeats", None)
         if kind is None:
             return True
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             at, left_out = self._next.get(kind, (now, 0))
             if now < at:

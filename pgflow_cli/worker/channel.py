@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import pickle
+import selectors
 import socket
 import struct
-from multiprocessing import connection
 from typing import Any
 
 _LENGTH = struct.Struct("=I")
 _LONGEST = 16_777_216  # bytes; what claims to be longer is no message of ours
 _CHUNK = 65536
+# Not multiprocessing's `wait`: its clock is whatever a handler has made of it.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _READS = 64  # at most, before the caller gets on with other things
 
 
@@ -130,7 +132,9 @@ class WorkerEnd:
         Raises SupervisorGone or ChannelLost.
         """
         try:
-            connection.wait([self._end], seconds)
+            with _Selector() as selector:
+                selector.register(self._end, selectors.EVENT_READ)
+                selector.select(seconds)
             heard = self._end.recv(_CHUNK)
         except BlockingIOError:
             return False

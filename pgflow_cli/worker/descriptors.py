@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing import resource_tracker
+from os import getpid
 from typing import NoReturn
 
 STANDARD = (0, 1, 2)
@@ -21,11 +22,11 @@ def guard(owned: Callable[[], Iterable[int]]) -> None:
     gives up what is `owned`: it may outlive this process, and a connection that stays
     open keeps its locks.
     """
-    process = os.getpid()
+    process = getpid()
     close, dup2 = os.close, os.dup2
 
     def is_owned(descriptor: int) -> bool:
-        if os.getpid() != process:
+        if getpid() != process:
             return False
         return descriptor in {*STANDARD, *_of_multiprocessing(), *owned()}
 
@@ -57,7 +58,7 @@ def _guard_ranges(process: int) -> None:
     closerange = os.closerange
 
     def closerange_guarded(fd_low: int, fd_high: int, /) -> None:
-        if os.getpid() == process:
+        if getpid() == process:
             raise RuntimeError(
                 "os.closerange() is for forks: other jobs have files open here"
             )

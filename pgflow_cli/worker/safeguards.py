@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.telemetry import log_guard, logs, streams
-from pgflow_cli.worker.execution import executables, threads
+from pgflow_cli.worker.execution import event_loop, executables, threads
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
@@ -25,6 +25,8 @@ FAILED = 70  # exit code of a process that cannot go on
 FLUSH = 2.0  # seconds that log handlers may take at the end
 
 _GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+# Of timers that a handler sets, whose own function no thread but the first could set.
+_TIMERS = ("SIGALRM", "SIGVTALRM", "SIGPROF")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4
 
@@ -36,13 +38,20 @@ def group_signals() -> set[signal.Signals]:
     return {getattr(signal, name) for name in _GROUP if hasattr(signal, name)}
 
 
+def passed_over() -> set[signal.Signals]:
+    """Return the signals that worker processes ignore."""
+    timers = {getattr(signal, name) for name in _TIMERS if hasattr(signal, name)}
+    return group_signals() | timers
+
+
 def ignore_signals() -> None:
-    """Ignore what the supervisor decides on, also if it has come already.
+    """Ignore what the supervisor decides on, also if it has come already, and what
+    would end every job of the process for a timer of one.
 
     By a function: what is ignored by SIG_IGN stays ignored in every program that a
     handler starts, which could then not be terminated.
     """
-    for number in group_signals():
+    for number in passed_over():
         signal.signal(number, _pass_over)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
@@ -74,7 +83,7 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
 
 
 def _hear() -> None:
-    for number in group_signals():
+    for number in passed_over():
         if signal.getsignal(number) is _pass_over:
             usual = signal.default_int_handler
             signal.signal(number, usual if number == signal.SIGINT else signal.SIG_DFL)
@@ -135,6 +144,7 @@ def take() -> None:
     have_forks_hear()
     threads.remember_jobs()
     tasks.separate()
+    event_loop.keep_running_loops()
     threading.excepthook = _note_thread
     sys.unraisablehook = _note_unraisable
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import math
-import random
 import re
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
+from random import sample
 from typing import Any
 
 from pgflow_cli.formats.clock import monotonic
@@ -137,6 +137,10 @@ class SharedMemory:
             *attempts,
         )
         self._starts[place] = monotonic()
+
+    def put_off(self, place: int, deadline: float) -> None:
+        """Show that a job that runs has more time."""
+        struct.pack_into("=d", self.memory, self._run_at(place) + 36 + 36, deadline)
 
     def progress(self, place: int, done: float, total: float) -> None:
         if not (math.isfinite(done) and math.isfinite(total)):
@@ -303,7 +307,7 @@ class Control:
         """
         named = [*job_ids]
         if len(named) > self._places:
-            named = random.sample(named, self._places)
+            named = sample(named, self._places)
         ids = "".join(named).encode()
         self._memory[_IDS : _IDS + len(ids)] = ids
         [number, _] = _CANCELED_HEAD.unpack_from(self._memory, _CANCELED)

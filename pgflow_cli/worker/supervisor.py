@@ -18,7 +18,7 @@ from typing import Any
 
 from pgflow_cli import errors
 from pgflow_cli.models.jobs import Suspect
-from pgflow_cli.repository import Database
+from pgflow_cli.repository import Database, Repository
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
 from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
@@ -75,6 +75,7 @@ class Supervisor:
         self._signals = Signals()
         self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = False
+        self._job_types: list[str] | None = None  # that its processes run; None: any
         self._ending_at: float | None = None
         self._released_at: float | None = None
         self._idle_since = self._began = self._looked_at = time.monotonic()
@@ -226,6 +227,7 @@ class Supervisor:
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
+            self._job_types = child.job_types
             self._places.fill(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
@@ -372,7 +374,7 @@ class Supervisor:
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
-                (idle and plan.drain)
+                (idle and (plan.drain or (plan.once and self._job_types == [])))
                 or (
                     idle
                     and plan.idle_timeout
@@ -380,12 +382,28 @@ class Supervisor:
                 )
                 or (self._spent() and not self._children)
             ):
+                self._upkeep.urgent.put(self._tell_left)
                 self._end()
             return
         if self._released_at is None and now - self._ending_at >= plan.shutdown_timeout:
             self._release()
         if self._released_at is not None and now - self._released_at >= LAST_GRACE:
             self._kill_all(now - self._released_at)
+
+    def _tell_left(self, repository: Repository) -> None:
+        """Say that jobs are due which only a worker with other handlers runs: whoever
+        reads that the queue is drained must know.
+        """
+        types = self._job_types
+        if not (self.plan.drain or self.plan.once) or types is None:
+            return
+        find, queues = repository.leases.find_due_job, self.plan.queues
+        if find(queues, None) and not (types and find(queues, types)):
+            log.warning(
+                "jobs are due that no handler of this worker runs"
+                " (pgflow doctor --check no-worker)",
+                extra={"event": "no_handlers", "worker_id": self.plan.name},
+            )
 
     def _kill_all(self, waited: float) -> None:
         for child in list(self._children):

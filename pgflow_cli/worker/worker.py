@@ -73,6 +73,7 @@ class Worker:
             plan.concurrency,
             board,
             self._enqueue_now,
+            crash_budget=plan.crash_budget,
             exec_environment=plan.exec_environment,
             tracing=spans.consumer(name),
         )
@@ -122,7 +123,7 @@ class Worker:
         self.slots.stop_late(now)
         if self._intake.ending or self.slots.stuck:
             self._intake.give_back(self.slots.give_back())
-        else:
+        elif not self._plan.once:
             self._intake.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self._intake.ending:
             log.warning(
@@ -304,7 +305,9 @@ def _serve(
     if control.is_draining():
         return
     worker = Worker(plan, worker_id, name, board, control, app, remaining)
-    types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+    # Without handlers nothing is leased, whatever becomes of unknown types.
+    unknown = plan.on_unknown == "dlq" and app.handlers
+    types = None if unknown else sorted(app.handlers)
     descriptors.guard(lambda: [pipe.fileno(), *worker.descriptors()])
     pipe.send("ready", types, handlers.declared_codes(app))
     worker.run(pipe)

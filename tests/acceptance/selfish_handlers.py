@@ -9,11 +9,13 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from pgflow_cli import App
@@ -118,6 +120,86 @@ async def runs_a_loop(job):
 @app.handler("hears_signals", max_attempts=1)
 async def hears_signals(job):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+
+
+@app.handler("closes_selector", max_attempts=1)
+async def closes_selector(job):
+    asyncio.get_running_loop()._selector.close()
+
+
+@app.handler("marks_closed", max_attempts=1)
+async def marks_closed(job):
+    asyncio.get_running_loop()._closed = True
+
+
+@app.handler("takes_loop_away", max_attempts=1)
+async def takes_loop_away(job):
+    asyncio.events._set_running_loop(None)
+
+
+@app.handler("stops_loop_clock", max_attempts=1)
+async def stops_loop_clock(job):
+    asyncio.get_running_loop().time = lambda: 0.0
+
+
+@app.handler("bad_timers", max_attempts=1)
+async def bad_timers(job):
+    for when in ("soon", None, float("nan")):
+        with contextlib.suppress(TypeError, ValueError):
+            asyncio.get_running_loop().call_at(when, print)
+
+
+@app.handler("breaks_loop", max_attempts=1)
+async def breaks_loop(job):
+    if job.attempt_no < 3:
+        await others_run(job)
+    asyncio.get_running_loop()._selector.select = None
+    await asyncio.sleep(600)
+
+
+async def others_run(job):
+    """Wait until those run that share this process the first two times."""
+    folder = Path(job.payload["folder"])
+    while len([*folder.glob(f"*-{os.getpid()}")]) < job.payload["others"]:
+        await asyncio.sleep(0.01)
+
+
+@app.handler("beside_async", max_attempts=1)
+async def beside_async(job):
+    Path(job.payload["folder"], f"{job.id}-{os.getpid()}").touch()
+    await asyncio.sleep(1)
+
+
+@app.handler("holds", timeout="60s", max_attempts=1)
+def holds(job):
+    """Hold the interpreter, once the others run, past their deadlines."""
+    while len([*Path(job.payload["folder"]).glob("*-*")]) < job.payload["others"]:
+        time.sleep(0.01)
+    ctypes.PyDLL(None).sleep(4)
+
+
+@app.handler("naps", timeout="2s", max_attempts=1)
+async def naps(job):
+    Path(job.payload["folder"], f"{job.id}-{os.getpid()}").touch()
+    await asyncio.sleep(1.5)
+
+
+@app.handler("blocks_loop", timeout="1s", max_attempts=1)
+async def blocks_loop(job):
+    while len([*Path(job.payload["folder"]).glob("began-*")]) < job.payload["others"]:
+        await asyncio.sleep(0.01)
+    time.sleep(600)
+
+
+@app.handler("waits", timeout="2s", max_attempts=1)
+async def waits(job):
+    Path(job.payload["began"]).touch()
+    await gate_opens(job)
+
+
+@app.handler("outruns", timeout="100ms", max_attempts=1)
+async def outruns(job):
+    await asyncio.Event().wait()
 
 
 # What handlers do with threads.
@@ -263,6 +345,53 @@ async def async_fork_in_task(job):
         fork_and(job, print)
 
     await asyncio.create_task(child())
+
+
+# What they do to Python.
+
+
+@app.handler("replaces", max_attempts=1)
+def replaces(job):
+    """Replace what others look up in modules, as a test's mocks do, and leave it so."""
+
+    def broken(*_, **__):
+        raise AssertionError("a job has replaced this")
+
+    time.monotonic = time.time = lambda: 0.0
+    time.monotonic_ns = time.time_ns = lambda: 0
+    time.sleep = lambda _: None
+    time.thread_time = broken
+    os.getpid = lambda: 1
+    random.uniform = random.random = random.sample = uuid.uuid4 = broken
+
+
+@app.handler("replaces_again", max_attempts=1)
+def replaces_again(job):
+    time.monotonic = lambda: 1e12
+
+
+@app.handler("sets_alarm", max_attempts=1)
+def sets_alarm(job):
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    while signal.getitimer(signal.ITIMER_REAL)[0]:
+        pass
+
+
+@app.handler("beside", max_attempts=1)
+def beside(job):
+    Path(job.payload["folder"], f"{job.id}-{os.getpid()}").touch()
+    time.sleep(1)
+
+
+@app.handler("stops_process", timeout="5s", max_attempts=1)
+def stops_process(job):
+    """Stop it once the others run in it; the third time there are none."""
+    folder = Path(job.payload["folder"])
+    others = job.payload["others"] if job.attempt_no < 3 else 0
+    while len([*folder.glob(f"*-{os.getpid()}")]) < others:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(600)
 
 
 # What they do to the log.

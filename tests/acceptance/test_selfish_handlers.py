@@ -119,6 +119,11 @@ def test_whatever_it_does_to_the_event_loop_its_neighbours_go_on(
             "fails_in_callback": ("succeeded", None),
             "runs_a_loop": ("failed", "UNKNOWN"),
             "hears_signals": ("failed", "UNKNOWN"),
+            "closes_selector": ("failed", "UNKNOWN"),
+            "marks_closed": ("failed", "UNKNOWN"),
+            "takes_loop_away": ("failed", "UNKNOWN"),
+            "stops_loop_clock": ("failed", "UNKNOWN"),
+            "bad_timers": ("succeeded", None),
         }
     )
     # An error in a callback is one line, with its job.
@@ -129,6 +134,72 @@ def test_whatever_it_does_to_the_event_loop_its_neighbours_go_on(
     ]
     job = jobs["fails_in_callback"]
     assert (line["job_id"], line["job_type"]) == (job, "fails_in_callback")
+
+
+def test_a_job_that_blocks_the_event_loop_pays_alone(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    """Coroutines beside it run elsewhere, functions in threads go on."""
+    gate, others = tmp_path / "gate", {}
+    for number, kind in enumerate(("waits", "waits", "neighbour_thread")):
+        payload = {"gate": str(gate), "began": str(tmp_path / f"began-{number}")}
+        text = json.dumps(payload)
+        [job] = plant(connection, job_type=kind, payload=text, max_attempts=1)
+        others[job] = kind
+    text = json.dumps({"folder": str(tmp_path), "others": len(others)})
+    [bad] = plant(connection, job_type="blocks_loop", payload=text, max_attempts=1)
+    start()
+    wait_until(settled(connection, bad), "it is settled")
+    gate.touch()
+    wait_until(settled(connection, *others), "the others are, too")
+    assert attempts_of(connection, bad) == [(1, "failed", "TIMEOUT")]
+    [[message]] = connection.execute(
+        "select error_message from pgflow.job_attempts where job_id = %s", (bad,)
+    ).fetchall()
+    assert "blocked the event loop" in message
+    for job, kind in others.items():
+        *before, last = attempts_of(connection, job)
+        assert last[1:] == ("succeeded", None), kind
+        assert {each[1] for each in before} <= {"released"}, kind
+        assert not (before and kind == "neighbour_thread")
+
+
+def test_a_job_that_breaks_the_event_loop_pays_alone_in_the_end(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    text = json.dumps({"folder": str(tmp_path), "others": 2})
+    kind = "beside_async"
+    others = plant(connection, 2, job_type=kind, payload=text, max_attempts=1)
+    [bad] = plant(connection, job_type="breaks_loop", payload=text, max_attempts=1)
+    start()
+    wait_until(settled(connection, bad, *others), "they are settled", seconds=120)
+    assert attempts_of(connection, bad) == [
+        (1, "lost", "WORKER_LOST"),
+        (2, "lost", "WORKER_LOST"),
+        (3, "failed", "UNKNOWN"),
+    ]
+    assert_uncharged(connection, *others)
+
+
+def assert_uncharged(connection: Connection, *jobs: str) -> None:
+    """Assert that jobs succeeded, and lost no more than twice what they had done."""
+    for job in jobs:
+        *before, last = attempts_of(connection, job)
+        assert last[1:] == ("succeeded", None)
+        assert {each[1] for each in before} <= {"lost"}
+        assert len(before) <= 2
+
+
+def test_a_coroutine_that_was_done_while_another_job_held_the_interpreter_succeeds(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    text = json.dumps({"folder": str(tmp_path), "others": 2})
+    naps = plant(connection, 2, job_type="naps", payload=text, max_attempts=1)
+    [holds] = plant(connection, job_type="holds", payload=text, max_attempts=1)
+    start()
+    wait_until(settled(connection, holds, *naps), "they are settled")
+    for job in (holds, *naps):
+        assert attempts_of(connection, job) == [(1, "succeeded", None)]
 
 
 # Threads.
@@ -157,7 +228,46 @@ def test_an_exception_outside_of_its_handler_ends_no_process(
     ]
 
 
+# What it does to Python's modules.
+
+
+def test_a_job_that_replaces_clocks_and_random_numbers_harms_no_other(
+    run_beside: Beside,
+) -> None:
+    run_beside(
+        {
+            "replaces": ("succeeded", None),
+            "outruns": ("failed", "TIMEOUT"),
+            "replaces_again": ("succeeded", None),
+            "cancels_itself": ("failed", "TASK_CANCELED"),
+        }
+    )
+
+
 # Signals.
+
+
+def test_an_alarm_ends_no_process(run_beside: Beside) -> None:
+    run_beside({"sets_alarm": ("succeeded", None)})
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_job_that_stops_its_process_pays_alone(
+    connection: Connection, start: Start, wait_until: Wait, tmp_path: Path
+) -> None:
+    """Its neighbours lose what they have done, twice at most, and no failed attempt."""
+    text = json.dumps({"folder": str(tmp_path), "others": 2})
+    others = plant(connection, 2, job_type="beside", payload=text, max_attempts=1)
+    [bad] = plant(connection, job_type="stops_process", payload=text, max_attempts=1)
+    start("--worker-id", "w")
+    wait_until(settled(connection, bad, *others), "they are settled", seconds=300)
+    assert attempts_of(connection, bad) == [
+        (1, "lost", "WORKER_LOST"),
+        (2, "lost", "WORKER_LOST"),
+        (3, "failed", "TIMEOUT"),
+    ]
+    assert_uncharged(connection, *others)
 
 
 def test_programs_and_processes_of_a_handler_hear_signals(

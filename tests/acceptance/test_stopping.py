@@ -118,12 +118,36 @@ def test_drain_ends_when_nothing_is_runnable(
     assert status_of(connection, future) == "scheduled"
 
 
-def test_drain_ends_when_there_is_nothing_here_that_could_run(
-    connection: Connection, start_worker: Start
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+@pytest.mark.parametrize("unknown", ["leave", "dlq"])
+def test_what_ends_by_itself_does_so_without_any_handler(
+    connection: Connection, start_worker: Start, mode: str, unknown: str
 ) -> None:
     [job] = plant(connection, job_type="quick")
-    assert start_worker("--drain", app=False).wait() == 0
+    worker = start_worker(mode, "--on-unknown", unknown, app=False)
+    assert worker.wait() == 0
+    assert "no handlers: nothing will be leased" in worker.log
+    assert "jobs are due that no handler of this worker runs" in worker.log
     assert status_of(connection, job) == "queued"
+
+
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+def test_what_ends_by_itself_tells_of_due_jobs_that_none_of_its_handlers_runs(
+    connection: Connection, start_worker: Start, mode: str
+) -> None:
+    told = "jobs are due that no handler of this worker runs"
+    [job] = plant(connection, job_type="quick")
+    worker = start_worker(mode)
+    assert worker.wait() == 0
+    assert told not in worker.log
+    [other] = plant(connection, job_type="of_another_worker")
+    worker = start_worker(mode)
+    assert worker.wait() == 0
+    assert told in worker.log
+    assert (status_of(connection, job), status_of(connection, other)) == (
+        "succeeded",
+        "queued",
+    )
 
 
 def test_once_runs_one_batch(connection: Connection, start_worker: Start) -> None:
@@ -131,6 +155,18 @@ def test_once_runs_one_batch(connection: Connection, start_worker: Start) -> Non
     worker = start_worker("--once", "--batch-size", "4")
     assert worker.wait() == 0
     assert count(connection, "job_attempts") == 4
+
+
+def test_once_gives_nothing_of_its_batch_back(
+    connection: Connection, start_worker: Start
+) -> None:
+    """The second job waits for longer than a worker lets one wait that may be run
+    elsewhere.
+    """
+    plant(connection, 2, job_type="naps", payload='{"seconds": 1.5}')
+    assert start_worker("--once", "-c", "1").wait() == 0
+    ended = connection.execute("select status from pgflow.job_attempts").fetchall()
+    assert ended == [("succeeded",)] * 2
 
 
 def test_once_on_an_empty_queue_ends_too(start_worker: Start) -> None:

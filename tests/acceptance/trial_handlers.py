@@ -40,6 +40,11 @@ def quick(job):
     pass
 
 
+@app.handler("naps")
+def naps(job):
+    time.sleep(job.payload["seconds"])
+
+
 @app.handler("chatty")
 def chatty(job):
     for number in range(100):

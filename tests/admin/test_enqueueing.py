@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from pgflow_cli.admin import pool
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.operations import enqueue as enqueuing
 from pgflow_cli.repository import Enqueuing
@@ -343,8 +344,11 @@ def test_a_policy_goes_before_the_settings_of_the_server(
 
 
 def test_a_hundred_refusals_need_one_connection(
-    client_of: MakesClients, connection: Connection
+    client_of: MakesClients, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Ten wait for it, and none has a turn: on a busy machine one would wait too long
+    # and be told to try later.
+    monkeypatch.setattr(pool, "_PATIENCE", 600.0)
     client = client_of(max_payload_bytes=2, threads=2, max_sse=1)
     answers: list[TestResponse] = []
 

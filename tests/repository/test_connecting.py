@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from pgflow_cli.errors import (
     ConfigurationError,
@@ -26,7 +29,7 @@ from pgflow_cli.repository import Database, Repository
 from pgflow_cli.repository.errors import connection_error
 from pgflow_cli.repository.negotiation import CAN_TRACE
 from pgflow_cli.worker.readiness import await_database
-from tests.support import servers
+from tests.support import old_server, servers
 from tests.support.private_servers import PrivateServer, private_server
 
 # A pooler lets clients in by rules of its own.
@@ -104,6 +107,8 @@ def test_what_may_pass_is_an_outage_and_what_is_forbidden_is_not(
     assert type(error) is kind
     assert said in error.message
     assert door.role in error.message, "it says who could not connect, and where"
+    if said.startswith("too many"):
+        assert error.hints[0].startswith("No connection is left: end idle ones")
 
 
 def test_who_or_what_is_unknown_is_told(door: Door) -> None:
@@ -380,6 +385,53 @@ def test_what_a_server_that_answers_does_not_do_is_a_mistake_and_named(
     ):
         Repository.of(Database(url)).diagnosis.read_clock()
     assert f"the server answers, but not as {blamed} asks" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def old_fashioned_server() -> Iterator[str]:
+    """The URL of a server that knows neither TLS nor a protocol after 3.0, and lets no
+    one in. In a process: libpq holds the interpreter while it asks.
+    """
+    script = Path(old_server.__file__)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        try:
+            yield f"postgresql://app@127.0.0.1:{port}/app"
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "blamed"),
+    [
+        ("?sslmode=require", {}, "sslmode in the database URL asks"),
+        ("", {"PGSSLMODE": "verify-full"}, "PGSSLMODE asks"),
+        ("", {"PGREQUIRESSL": "1"}, "PGREQUIRESSL asks"),
+        ("", {"PGMINPROTOCOLVERSION": "3.2"}, "PGMINPROTOCOLVERSION asks"),
+        (
+            "?sslmode=require",
+            {"PGCHANNELBINDING": "require"},
+            "sslmode in the database URL and PGCHANNELBINDING ask",
+        ),
+    ],
+    ids=["url", "PGSSLMODE", "PGREQUIRESSL", "PGMINPROTOCOLVERSION", "both"],
+)
+def test_what_a_server_is_too_old_for_is_a_mistake_and_named(
+    old_fashioned_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    environment: dict[str, str],
+    blamed: str,
+) -> None:
+    if "PGMINPROTOCOLVERSION" in environment and pq.version() < 180000:
+        pytest.skip("this libpq does not know it")
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Repository.of(Database(old_fashioned_server + more)).diagnosis.read_clock()
+    assert caught.value.message.endswith(f"; the server answers, but not as {blamed}")
+    assert caught.value.hints == ("Set that up on the server, or ask for less.",)
 
 
 def test_what_is_asked_of_a_server_that_is_away_is_no_mistake(

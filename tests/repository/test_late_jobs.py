@@ -162,6 +162,21 @@ def app() -> App:
     return made
 
 
+def test_a_worker_that_is_woken_leases_first_and_looks_behind_its_cursors_then(
+    connection: Connection, told: Told, app: App, idle: Callable[..., Process]
+) -> None:
+    plant(connection)
+    process = idle(app)
+    process.intake.cursors.forget()  # a look is due
+    with connection.transaction():
+        plant(connection, due_in="-10 s")
+        plant(connection)
+    process.wake()
+    told.sent.clear()
+    process.turn_until(lambda: all_settled(connection))
+    assert told.sent.index("settle_and_lease") < told.sent.index("look_behind")
+
+
 def test_what_a_long_transaction_commits_is_leased_without_a_scan_in_vain(
     connection: Connection, told: Told, app: App, idle: Callable[..., Process]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable, Mapping
 
@@ -69,8 +70,9 @@ class Attempts:
         return handlers.run(run.handler, job)
 
     async def _attempt_async(self, run: Run, job: Job) -> Outcome:
+        run.limit = asyncio.timeout(None)
         return await handlers.run_async(
-            run.handler, job, is_stopped=lambda: run.stopped
+            run.handler, job, limit=run.limit, is_stopped=lambda: run.stopped
         )
 
     def _prepare(self, run: Run) -> Job | None:
@@ -83,12 +85,11 @@ class Attempts:
             # Too late to begin: another worker may be running it already.
             run.outcome, run.ended = None, now
             return None
-        deadline = now + run.timeout
         self._board.start(
             run.place,
             leased.lease_id,
             leased.job_id,
-            deadline,
+            run.deadline,
             (leased.attempt_no, leased.failed_attempts, leased.max_attempts),
         )
         try:

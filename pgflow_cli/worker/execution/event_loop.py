@@ -5,21 +5,113 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import os
-import threading
+import selectors
+import sys
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any, NoReturn, TypeVarTuple
 
 from pgflow_cli import handlers
-from pgflow_cli.handlers import forks, tasks
+from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.handlers import Job, forks, tasks
 from pgflow_cli.handlers.job import current
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
 
+_Arguments = TypeVarTuple("_Arguments")
+
 # What ends the loop for everybody; a handler that calls one fails.
 _NOT_FOR_HANDLERS = ("close", "shutdown_asyncgens", "shutdown_default_executor", "stop")
+_STEP = asyncio.Handle._run.__code__  # what runs a task's step, or a callback
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What two looks in a row have found in the loop: one step, without an await."""
+
+    job: Job | None  # whose step it is, if that is known
+    since: float  # monotonic seconds: the first of these looks
+    seconds: float  # since the last look
+
+
+class _Selector(selectors.DefaultSelector):
+    """What the loop waits with; open for as long as it runs."""
+
+    loop: asyncio.BaseEventLoop
+
+    def close(self) -> None:
+        if self.loop.is_running():
+            _refuse("its selector")
+        super().close()
+
+
+if sys.platform == "win32":
+    _Base = asyncio.ProactorEventLoop
+else:
+    _Base = asyncio.SelectorEventLoop
+
+
+class _Loop(_Base):
+    """A loop whose clock no handler replaces, that none marks as closed, and whose
+    timers stay in the order of time.
+    """
+
+    def __init__(self) -> None:
+        self._is_closed = False
+        if sys.platform == "win32":
+            super().__init__()
+        else:
+            selector = _Selector()
+            selector.loop = self
+            super().__init__(selector)
+
+    @property
+    def time(self) -> Callable[[], float]:
+        return monotonic
+
+    @property
+    def _closed(self) -> bool:
+        return self._is_closed
+
+    @_closed.setter
+    def _closed(self, closed: bool) -> None:
+        if closed and self.is_running():
+            _refuse("its state")
+        self._is_closed = closed
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Arguments], object],
+        *args: *_Arguments,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if math.isnan(when):
+            raise ValueError("no time is called nan")
+        return super().call_at(when, callback, *args, context=context)
+
+
+def keep_running_loops() -> None:
+    """Have nothing but asyncio itself say which loop runs in a thread: without one,
+    every coroutine of the loop would fail.
+    """
+    told = asyncio._set_running_loop
+
+    def set_running_loop(loop: asyncio.AbstractEventLoop | None, /) -> None:
+        caller = sys._getframe(1).f_globals.get("__name__")
+        running = asyncio._get_running_loop()
+        if isinstance(running, _Loop) and caller != "asyncio.base_events":
+            _refuse("its thread")
+        told(loop)
+
+    for module in (asyncio, asyncio.events):
+        setattr(module, "_set_running_loop", set_running_loop)  # noqa: B010
 
 
 class SharedLoop:
@@ -33,7 +125,9 @@ class SharedLoop:
         self._on_closed = on_closed
         self._ending = False
         self._ident: int | None = None
-        self._loop = loop = asyncio.new_event_loop()
+        self._step: asyncio.Handle | None = None  # that the last look has found
+        self._step_since = self._looked_at = 0.0
+        self._loop = loop = _Loop()
         loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
         loop.set_exception_handler(_note)
         for name in _NOT_FOR_HANDLERS:
@@ -60,6 +154,16 @@ class SharedLoop:
         context = contextvars.Context()
         return tasks.AttemptTask(coroutine, loop=self._loop, context=context)
 
+    def expire(self, limit: asyncio.Timeout) -> None:
+        """Let the time limit of a coroutine pass now."""
+
+        def reschedule() -> None:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                limit.reschedule(-math.inf)
+
+        with suppress(RuntimeError):  # the loop is closed
+            self.call(reschedule)
+
     def cancel(self, task: tasks.AttemptTask) -> None:
         """Cancel an attempt as if its own job asked: what it waits for, and is another
         job's, goes on.
@@ -79,6 +183,25 @@ class SharedLoop:
         except RuntimeError:
             return
 
+    def look(self, now: float) -> Blocked | None:
+        """Say whether one step has blocked the loop since the last look."""
+        last, before = self._step, self._looked_at
+        self._step, self._looked_at = self._running_step(), now
+        if self._step is None or self._step is not last:
+            self._step_since = now
+            return None
+        job = tasks.owner({"handle": self._step})
+        return Blocked(job, self._step_since, now - before)
+
+    def _running_step(self) -> asyncio.Handle | None:
+        frame = sys._current_frames().get(self._ident or 0)
+        found = None
+        while frame is not None:
+            if frame.f_code is _STEP:
+                found = frame.f_locals["self"]  # the outermost: a handler may nest
+            frame = frame.f_back
+        return found
+
     def descriptors(self) -> list[int]:
         """Return the descriptors that the loop waits with."""
         parts = ("_selector", "_ssock", "_csock")  # of asyncio's own loops
@@ -92,7 +215,7 @@ class SharedLoop:
         other jobs' coroutines, too.
         """
         ready = getattr(self._loop, "_ready", None)  # of asyncio's own loops
-        if ready is None or threading.get_ident() != self._ident:
+        if ready is None or get_ident() != self._ident:
             return
         ready.clear()
         refusal = RuntimeError("a forked process cannot await in its worker's loop")
@@ -100,7 +223,7 @@ class SharedLoop:
         setattr(self._loop, "_run_once", lambda: forks.end(refusal))  # noqa: B010
 
     def _run(self) -> None:
-        self._ident = threading.get_ident()
+        self._ident = get_ident()
         while not self._ending:
             try:
                 with forks.EndForks():
@@ -124,11 +247,13 @@ class SharedLoop:
         type(self._loop).close(self._loop)
 
 
+def _refuse(what: str) -> NoReturn:
+    raise RuntimeError(f"{what} is not for handlers: other jobs run in this event loop")
+
+
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise RuntimeError(
-            f"loop.{name}() is not for handlers: other jobs run in this event loop"
-        )
+        _refuse(f"loop.{name}()")
 
     return refuse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -28,6 +29,9 @@ class Run:
     place: int = -1
     job: Job | None = None
     task: AttemptTask | None = None
+    limit: asyncio.Timeout | None = None  # of a coroutine; set off by `stop_late`
+    is_late: bool = False  # that has been done
+    held_up: float = 0.0  # seconds for which other jobs have blocked its event loop
     outcome: Outcome | None = None
     stopped: bool = False  # by the worker: what it does now is not its own fault
     # Whether its lease had run out before it ended; known once it is to be settled.
@@ -51,6 +55,11 @@ class Run:
         self.deliver = deliver
         self.taken = taken
         self.timeout = timeout
+
+    @property
+    def deadline(self) -> float:
+        """When its time is over, once it has started."""
+        return self.started + self.timeout + self.held_up
 
 
 @dataclass(slots=True)

@@ -8,17 +8,17 @@ its `deliver`.
 from __future__ import annotations
 
 import logging
-import math
 import threading
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pgflow_cli import handlers
-from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.handlers import Outcome, outcomes
+from pgflow_cli.formats.clock import monotonic, thread_time
+from pgflow_cli.handlers import Outcome
 from pgflow_cli.telemetry import logs, spans
+from pgflow_cli.worker.execution import type_limits
 from pgflow_cli.worker.execution.attempts import Attempts
+from pgflow_cli.worker.execution.deadlines import Deadlines, broken_loop
 from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
 from pgflow_cli.worker.execution.run import Run, Waiting, _end_span
@@ -32,10 +32,7 @@ GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
 SHORTAGE = 2.0
-# Seconds between two looks at deadlines after which the process has stood still: no
-# handler could end. Those that are done end within a moment.
-STOOD_STILL = 1.0
-MOMENT = 0.5
+BLOCKED = ": the handler blocked the event loop that it shares with other jobs"
 
 
 class Slots:
@@ -51,10 +48,12 @@ class Slots:
         board: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
+        crash_budget: int = 3,
         exec_environment: Mapping[str, str] | None = None,
         tracing: spans.Consumer | None = None,
     ) -> None:
         self.concurrency = concurrency
+        self._crash_budget = crash_budget
         self.stuck = 0
         self._board = board
         self._attempts = Attempts(
@@ -77,11 +76,11 @@ class Slots:
         self._stopping = False
         self._loop: SharedLoop | None = None
         self._pumping = False  # `_pump` is on its way
+        self._blocker: Run | None = None  # of the event loop
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
-        self._looked_at = math.inf  # at deadlines
-        self._stood_since = self._moment_until = 0.0
+        self._deadlines = Deadlines()
 
     # What the cycle asks.
 
@@ -118,14 +117,7 @@ class Slots:
         if not self._limited:
             return set()
         with self._changed:
-            held = [*self._running, *self._waiting]
-            of_type = Counter(r.leased.job_type for r in held)
-            limits = {
-                r.leased.job_type: r.handler.concurrency
-                for r in held
-                if r.handler.concurrency is not None
-            }
-            return {t for t, limit in limits.items() if of_type[t] >= limit}
+            return type_limits.full([*self._running, *self._waiting])
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Queue jobs; they start as slots become free, in this order."""
@@ -156,14 +148,22 @@ class Slots:
 
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
-        judged = self._judged(now)
+        judged = self._deadlines.judged_at(now)
+        self._look_at_loop(now)
         for run in list(self._running):
             if not run.started:
                 continue  # taken by a thread that has not begun it yet
-            late = judged - run.started - run.timeout
+            late = judged - run.deadline
             if late >= GRACE and run.task is not None:
-                # It ignores cancellation, or another coroutine holds up the loop.
-                self._abandon(run, handlers.timed_out(run.handler, run.leased))
+                # It ignores cancellation, or blocks the loop.
+                why = BLOCKED if run is self._blocker else ""
+                self._abandon(
+                    run, handlers.timed_out(run.handler, run.leased, because=why)
+                )
+            elif late >= 0 and run.limit is not None and not run.is_late:
+                assert self._loop is not None
+                run.is_late = True
+                self._loop.expire(run.limit)
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif run.canceled_at and now - run.canceled_at >= GRACE:
@@ -171,17 +171,6 @@ class Slots:
                     self._abandon(run, handlers.CANCELED)
             elif now >= self._board.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
-
-    def _judged(self, now: float) -> float:
-        """Return the instant by which deadlines are judged.
-
-        After a standstill that is its beginning, for a moment: whatever held the
-        process up, the other handlers may have been done in time.
-        """
-        if now >= self._moment_until and now - self._looked_at > STOOD_STILL:
-            self._stood_since, self._moment_until = self._looked_at, now + MOMENT
-        self._looked_at = now
-        return self._stood_since if now < self._moment_until else now
 
     def free(self, runs: Iterable[Run]) -> None:
         """Free the places of jobs whose settlement is confirmed: until then they would
@@ -246,9 +235,9 @@ class Slots:
             if self._taken % Pace.SAMPLED:
                 self._attempts.run(run)
                 continue
-            began = time.thread_time()
+            began = thread_time()
             self._attempts.run(run)
-            run.worked = time.thread_time() - began
+            run.worked = thread_time() - began
 
     def _exchange(self, ended: Run | None) -> Run | None:
         """Hand in what has ended and take the next job, under one lock.
@@ -345,20 +334,40 @@ class Slots:
             self._finish(run)
             self._wake()
 
-    def _give_up_loop(self) -> None:
-        """Give back the jobs of a loop that a handler has closed; which one is unknown.
+    def _look_at_loop(self, now: float) -> None:
+        """While one step blocks the loop, stop the clocks of the coroutines of other
+        jobs; give the loop up if nothing else will end that step.
+        """
+        blocked = None if self._loop is None else self._loop.look(now)
+        self._blocker = None
+        if blocked is None or self._loop is None:
+            return
+        with self._changed:
+            for run in list(self._running):
+                if run.job is not None and run.job is blocked.job:
+                    self._blocker = run
+                elif run.task is not None and run.started:
+                    run.held_up += blocked.seconds
+                    self._board.put_off(run.place, run.deadline)
+        if self._blocker is None and now - blocked.since >= GRACE:
+            # Its job has ended or was given up, or is unknown.
+            self._give_up_loop(known=blocked.job is not None)
+
+    def _give_up_loop(self, *, known: bool = False) -> None:
+        """End the jobs of a loop that is of no use any more. If the job that has done
+        it is `known` they are released; else it is one of them, and all are lost.
 
         The process is replaced, as if each of them had ignored its timeout.
         """
-        for run in list(self._running):
-            if run.task is not None:
-                self._abandon(
-                    run,
-                    handlers.released(
-                        "a handler closed the event loop",
-                        delay=outcomes.backoff_delay(run.leased.attempt_no),
-                    ),
-                )
+        runs = [run for run in list(self._running) if run.task is not None]
+        for run in runs:
+            if known:
+                outcome = handlers.released("another job blocked the event loop")
+            else:
+                alone = len(runs) == 1
+                outcome = broken_loop(run, self._crash_budget, alone=alone)
+            self._abandon(run, outcome)
+        self.stuck = max(self.stuck, 1)  # also where jobs only waited for the loop
 
     # Under the lock.
 
@@ -369,8 +378,7 @@ class Slots:
         if not queue or self._free() <= 0:
             return None
         if self._limited:
-            running = Counter(r.leased.job_type for r in self._running)
-            run = next((r for r in queue if _is_below_limit(r, running)), None)
+            run = type_limits.first_below(queue, list(self._running))
             if run is None:
                 return None
             queue.remove(run)
@@ -483,8 +491,3 @@ class Slots:
         # Only now: told earlier, the handler could still hand in an outcome of its own.
         self._cancel(run, outcome)
         _end_span(run)
-
-
-def _is_below_limit(run: Run, running: Counter[str]) -> bool:
-    limit = run.handler.concurrency
-    return limit is None or running[run.leased.job_type] < limit

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from pgflow_cli import handlers
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.handlers.job import current
 
@@ -56,7 +56,7 @@ class StandingThread:
 
     def attend(self) -> None:
         """Start it unless it runs; after a pause if it has failed just now."""
-        now = time.monotonic()
+        now = monotonic()
         if self._thread is not None:
             if self._thread.is_alive() or self._done:
                 return

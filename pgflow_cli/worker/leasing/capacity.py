@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pgflow_cli import handlers
-from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.formats.clock import monotonic, sleep
 from pgflow_cli.handlers import App
 from pgflow_cli.models.jobs import LeasedJob, Suspect
 from pgflow_cli.telemetry.counters import Counters
@@ -97,6 +96,7 @@ class Capacity:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._reserved = 0
+        self.has_batch = False  # the one of --once, which is run to its end
         self._settling = 0  # outcomes on their way to the database
         self._owed = 0  # jobs to give back to what all processes may still lease
         self.suspects = Suspects(keeps=plan.once)
@@ -136,7 +136,7 @@ class Capacity:
     def rest(self, seconds: float) -> None:
         """Wait, but not past the moment that the process begins to end."""
         if self.ending:
-            time.sleep(seconds)
+            sleep(seconds)
         else:
             self._ended.wait(seconds)
 
@@ -206,7 +206,7 @@ class Capacity:
             self._in_flight += leased - settled
             self._spend(leased - room)
             if self.plan.once and room and batch:
-                self.ending = True
+                self.has_batch = True
 
     def _capacity(self) -> int:
         slots = 1 if self._alone else self.plan.concurrency
@@ -215,7 +215,7 @@ class Capacity:
     def _may_lease(self) -> bool:
         healthy = self.board.renewed_at() + self.plan.lease_seconds > monotonic()
         able = healthy and not self.slots.is_short()
-        return able and not (self.quiet or self.ending)
+        return able and not (self.quiet or self.ending or self.has_batch)
 
     def _spend(self, jobs: int) -> int:
         """Take so many from what all processes may still lease, or give some back.
@@ -316,7 +316,7 @@ class Capacity:
         limited = self.plan.max_jobs is not None  # a spare process is not
         spent = limited and left_to_lease(self._remaining) == 0 and not self._owed
         held = self._in_flight or self._reserved or self.doubts.pressing(monotonic())
-        return (self.ending or spent) and not held
+        return (self.ending or spent or self.has_batch) and not held
 
 
 def left_to_lease(remaining: Any) -> int:

@@ -14,8 +14,9 @@ cursor goes back to the first due entry that it meets.
 
 The promise: once a job is due, committed, unlocked and open to this worker, it lies
 ahead of the cursor of every scan that begins `max(INTERVAL, SHARE × the cost of a
-look)` and one look later, or after that. For each scan is preceded by a look as soon as
-one is due, and that look sees the job. From then on a scan moves a cursor over an entry
+look)`, one look and one scan later, or after that. For between two scans there is a
+look as soon as one is due (before the scan, or right after one that a wake-up asked
+for), and that look sees the job. From then on a scan moves a cursor over an entry
 only if it leased it, or another transaction had locked it; and a scan that began before
 the look moves no cursor any more. What lies ahead of the cursors is leased in its
 order, like any job. A worker that finds nothing looks at each poll.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import uniform
+from uuid import uuid4
 
 from pgflow_cli.errors import (
     PASSING,
@@ -101,12 +101,13 @@ class Exchange:
         if room:
             woken = intake.woken.is_set()
             intake.woken.clear()
-            self._look(types, searching=False)
+            if not woken:
+                self._look(types, searching=False)
         started = intake.cursors.begin(room, types)
         sent = monotonic()
         request = replace(
             self._request,
-            batch_id=str(uuid.uuid4()),
+            batch_id=str(uuid4()),
             job_types=types,
             room=room,
             scan=started.scan,
@@ -131,7 +132,17 @@ class Exchange:
         # First: what is taken needs the places of what has left.
         self._leave(runs, closed)
         self._take(reply.jobs, sent, now)
+        if woken:
+            self._look_afterwards(types)
         return reply
+
+    def _look_afterwards(self, types: list[str] | None) -> None:
+        """Look behind the cursors once what a wake-up was for is leased: an idle worker
+        begins that job a round trip sooner. An outage is the next turn's to tell.
+        """
+        with suppress(*PASSING, *REFUSALS, Contention):
+            if self._look(types, searching=False):
+                self._next_poll = 0.0
 
     def _look(
         self, types: list[str] | None, *, searching: bool
@@ -201,7 +212,7 @@ class Exchange:
             intake.idle = False
 
     def _jitter(self) -> float:
-        return self._plan.poll * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        return self._plan.poll * uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
         now = monotonic()

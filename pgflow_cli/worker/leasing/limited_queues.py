@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from pgflow_cli.errors import (
     PASSING,
@@ -64,7 +64,7 @@ class Limits(Exchange):
         sent = monotonic()
         request = replace(
             self._request,
-            batch_id=str(uuid.uuid4()),
+            batch_id=str(uuid4()),
             job_types=intake.leasable_types(),
             room=room,
             scan=Scan(last_queue=self._last_limited),

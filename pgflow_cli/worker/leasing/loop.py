@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections import Counter
+from random import uniform
 from typing import Any
 
 from pgflow_cli.errors import (
@@ -187,7 +187,7 @@ class LeaseLoop(Limits, Outcomes):
         self._failures += 1
         quick = isinstance(error, Contention) and self._failures <= MAX_CONTENTION
         ceiling = 0.05 if quick else min(1.0, 0.1 * 2 ** min(self._failures, 4))
-        pause = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+        pause = uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
         if not quick:
             log.warning(
                 "database unavailable, again in %.1f s: %s",

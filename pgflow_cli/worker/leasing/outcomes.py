@@ -289,7 +289,7 @@ class Outcomes(Accounts):
         """
         now, intake = monotonic(), self._intake
         for each in [*self._forsaken]:
-            if intake.ending:
+            if intake.ending or intake.has_batch:
                 intake.confirm(0, 0, settled=1)
             elif self._open[each.run.leased.lease_id]:
                 each.until = now + self._reaped_within()

@@ -22,10 +22,10 @@ and the job is in one of one of them; if the supervisor dies, they run out.
 from __future__ import annotations
 
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from random import uniform
 from typing import Generic, Protocol, TypeVar
 
 from pgflow_cli.formats.clock import monotonic
@@ -94,7 +94,7 @@ class Suspects:
             refused += [run for run in self._runs if run is not self._next()]
             self._runs = deque(run for run in self._runs if run is self._next())
         for run in refused:
-            run.put_off = PUT_OFF * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            run.put_off = PUT_OFF * uniform(0.5, 1)  # noqa: S311 - jitter
         if refused:
             self.put_off_until = monotonic() + PUT_OFF + SEEN
         return done, refused

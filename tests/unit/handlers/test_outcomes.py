@@ -292,10 +292,26 @@ def test_delays_are_bounded(given_delay: Any, seconds: float) -> None:
     "delay",
     [math.nan, math.inf, -math.inf, "nan", "inf", "soon", "", 10**400, True, [], b"5"],
 )
-def test_a_delay_that_cannot_be_read_is_the_back_off_s(delay: Any) -> None:
-    for found in (ending(Retry(after=delay)), ending(Snooze(delay))):
+def test_a_delay_that_cannot_be_read_is_the_handler_s_mistake(delay: Any) -> None:
+    """It is told, and it is charged: a Snooze would go on without end."""
+    for error in (Retry(after=delay), Snooze(delay)):
+        found = ending(error)
+        assert found.status == "failed"
         assert found.delay is not None
         assert 1.6 <= found.delay <= 2.4
+        assert found.error_message is not None
+        assert f"{type(error).__name__}(" in found.error_message
+        assert "is no delay: seconds, a timedelta" in found.error_message
+    assert ending(Retry(after=delay)).error_code == "RATE_LIMIT"
+    assert ending(Snooze(delay)).error_code == "UNKNOWN"
+
+
+def test_a_retry_keeps_its_own_words_beside_that_mistake() -> None:
+    found = ending(Retry(after=math.inf, code="BUSY", message="later"))
+    assert (found.error_code, found.error_message) == (
+        "BUSY",
+        "later; Retry('inf') is no delay: seconds, a timedelta, or text such as 30s",
+    )
 
 
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.binary(), st.none()))
@@ -318,7 +334,9 @@ def test_a_handler_s_own_back_off_is_asked_for_the_failed_attempts() -> None:
 
 
 @pytest.mark.parametrize("answer", [math.nan, None, "soon", ZeroDivisionError("x")])
-def test_a_back_off_that_fails_is_replaced(answer: Any) -> None:
+def test_a_back_off_that_fails_is_replaced_and_told(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def own(failures: int) -> Any:
         if isinstance(answer, Exception):
             raise answer
@@ -327,6 +345,7 @@ def test_a_back_off_that_fails_is_replaced(answer: Any) -> None:
     found = ending(ValueError(), backoff=own)
     assert found.delay is not None
     assert 1.6 <= found.delay <= 2.4
+    assert "the back-off of" in caplog.text
 
 
 # Messages (F13).

@@ -26,7 +26,11 @@ def remaining() -> Any:
 
 @pytest.fixture
 def taking(remaining: Any) -> Capacity:
-    plan = WorkerOptions(url="", max_jobs=5, concurrency=4, name=str(uuid.uuid4()))
+    return capacity_of(remaining, max_jobs=5)
+
+
+def capacity_of(remaining: Any, **options: Any) -> Capacity:
+    plan = WorkerOptions(url="", concurrency=4, name=str(uuid.uuid4()), **options)
     board = SharedMemory.create(CONTEXT, runs=4, leases=4)
     board.renew(time.monotonic())
     app = App()
@@ -54,3 +58,16 @@ def test_a_holder_of_the_count_that_is_frozen_holds_up_no_thread(
     remaining.get_lock().release()
     assert taking.reserve(0) == 5
     assert left_to_lease(remaining) == 0
+
+
+def test_once_leases_no_second_batch_and_gives_nothing_of_the_first_back(
+    remaining: Any,
+) -> None:
+    """`ending` would give back what has not started, as its threads are about to."""
+    once = capacity_of(remaining, once=True)
+    once.confirm(once.reserve(0), 0, leased=2)
+    assert once.reserve(0) == 0
+    assert not once.ending
+    assert not once.finished()
+    once.confirm(once.reserve(2), 2, settled=2)
+    assert once.finished()

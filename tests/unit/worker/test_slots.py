@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.handlers import CANCELED, App, Job
+from pgflow_cli.handlers import CANCELED, App, Job, outcomes
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.shared_memory import SharedMemory
@@ -380,9 +380,11 @@ def test_what_a_coroutine_leaves_in_its_context_does_not_reach_the_next(
     assert seen == ["none"] * 3
 
 
-def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
-    app: App, slots: Callable[..., Slots], wait_until: Wait
+@pytest.mark.parametrize("others", [0, 2])
+def test_what_ran_in_a_loop_that_a_handler_has_broken_is_lost_or_has_broken_it(
+    app: App, slots: Callable[..., Slots], wait_until: Wait, others: int
 ) -> None:
+    """Lost jobs run apart in the end: there, the one that does it is known."""
     broken: list[Any] = []
 
     def fail(*_: object) -> None:
@@ -394,14 +396,199 @@ def test_a_loop_that_a_handler_has_broken_gives_back_what_ran_in_it(
         broken[0]._selector.select = fail
         await asyncio.Event().wait()
 
+    @app.handler("waits")
+    async def waits(job: Job) -> None:
+        began.append(job)
+        await asyncio.Event().wait()
+
     ended: list[Run] = []
-    some = slots(2)
+    began: list[Job] = []
+    some = slots(3)
+    some.submit(runs(app, "waits", others, ended))
+    wait_until(lambda: len(began) == others, "the others run")
     some.submit(runs(app, "closes", 1, ended))
-    wait_until(lambda: ended, "it is given back")
-    assert ended[0].outcome
-    assert ended[0].outcome.status == "released"
-    assert ended[0].outcome.delay
-    assert some.stuck == 1, "the process is replaced"
+    wait_until(lambda: len(ended) == 1 + others, "all end")
+    assert {(r.outcome.status, r.outcome.error_code) for r in ended if r.outcome} == (
+        {("lost", "WORKER_LOST")} if others else {("failed", "UNKNOWN")}
+    )
+    assert some.stuck == 1 + others, "the process is replaced"
     for task in asyncio.all_tasks(broken[0]):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     type(broken[0]).close(broken[0])
+
+
+def test_a_coroutine_whose_deadline_passes_while_the_process_stands_still_may_end(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """Its loop does not judge it: it may turn again before anything else does."""
+    gate = threading.Event()
+
+    @app.handler("brief", timeout=0.2, max_attempts=1)
+    async def brief(job: Job) -> None:
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+
+    ended: list[Run] = []
+    some = slots(1)
+    some.submit(runs(app, "brief", 1, ended))
+    wait_until(some._board.running, "it runs")
+    some.stop_late(time.monotonic())
+    time.sleep(1.5)  # no look for more than a second
+    some.stop_late(time.monotonic())
+    gate.set()
+    wait_until(lambda: ended, "it ends")
+    assert [r.outcome.status for r in ended if r.outcome] == ["succeeded"]
+
+
+def test_the_last_loss_of_a_crash_budget_is_a_crash_loop() -> None:
+    job = leased(job_type="x")
+    first = outcomes.lost(job._replace(lost_attempts=1), "gone", crash_budget=3)
+    assert (first.dlq_reason_code, first.delay) == (None, 0.0)
+    last = outcomes.lost(job._replace(lost_attempts=2), "gone", crash_budget=3)
+    assert (last.dlq_reason_code, last.delay) == ("CRASH_LOOP", None)
+    assert outcomes.told_apart(last) == "dlq"
+
+
+# One coroutine that blocks the event loop of the others.
+
+
+class Blockade:
+    """A coroutine that blocks its loop until it is told, while another one waits that
+    has a second, and then a hundred turns of the loop to make.
+    """
+
+    def __init__(self, app: App, slots: Slots) -> None:
+        self.slots, self.ended = slots, list[Run]()
+        self.began, self.blocks, self.gate = (threading.Event() for _ in range(3))
+        self.now = time.monotonic()
+
+        @app.handler("neighbour", timeout=1.0, max_attempts=1)
+        async def neighbour(job: Job) -> None:
+            gate = asyncio.Event()
+            self.open = gate.set
+            self.began.set()
+            await gate.wait()
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+        self.slots.submit(runs(app, "neighbour", 1, self.ended))
+        assert self.began.wait(60)
+
+    def block(self) -> None:
+        self.blocks.set()
+        self.gate.wait()
+        self.open()
+
+    def pass_on(self, seconds: float) -> None:
+        """Look at the deadlines, as often as a worker does, so much later."""
+        self.blocks.wait(60)
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 0.05
+            self.slots.stop_late(self.now)
+
+    def outcomes(self) -> dict[str, tuple[str, str | None]]:
+        return {
+            run.leased.job_type: (run.outcome.status, run.outcome.error_message)
+            for run in self.ended
+            if run.outcome
+        }
+
+
+def test_a_deadline_that_passes_while_another_job_blocks_the_loop_is_put_off(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("blocks", timeout=60.0)
+    async def blocks(job: Job) -> None:
+        blockade.block()
+
+    blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
+    blockade.pass_on(30)
+    assert blockade.ended == []
+    [[shown]] = [[r.deadline for r in blockade.slots._board.running()][:1]]
+    assert shown > blockade.now, "its supervisor waits, too"
+    time.sleep(1.5)  # the loop's own clock: the neighbour's second is over by it
+    blockade.gate.set()
+    wait_until(lambda: len(blockade.ended) == 2, "both end")
+    assert blockade.outcomes() == {
+        "neighbour": ("succeeded", None),
+        "blocks": ("succeeded", None),
+    }
+
+
+def test_a_job_that_blocks_the_loop_past_its_deadline_pays_alone(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("blocks", timeout=2.0)
+    async def blocks(job: Job) -> None:
+        async def child() -> None:
+            blockade.block()
+
+        await asyncio.create_task(child())
+
+    blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
+    blockade.pass_on(10)
+    blockade.gate.set()
+    assert blockade.outcomes() == {
+        "blocks": (
+            "failed",
+            "no result within 2 s: the handler blocked the event loop that it shares"
+            " with other jobs",
+        ),
+        "neighbour": ("released", "another job blocked the event loop"),
+    }
+    assert blockade.slots.stuck == 2, "the process is replaced"
+
+
+def test_a_loop_that_is_blocked_by_no_job_that_runs_is_given_up(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    blockade = Blockade(app, slots(2))
+
+    @app.handler("leaves_behind")
+    async def leaves_behind(job: Job) -> None:
+        asyncio.get_running_loop().call_later(0.01, blockade.block)
+
+    blockade.slots.submit(runs(app, "leaves_behind", 1, blockade.ended))
+    blockade.pass_on(10)
+    blockade.gate.set()
+    assert blockade.outcomes() == {
+        "leaves_behind": ("succeeded", None),
+        "neighbour": ("released", "another job blocked the event loop"),
+    }
+
+
+def test_many_short_steps_of_other_jobs_put_no_deadline_off(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """A loop that turns slowly is not blocked: whoever waits for ever fails in time."""
+    stopped = threading.Event()
+
+    @app.handler("computes", timeout=600.0)
+    async def computes(job: Job) -> None:
+        while not stopped.is_set():
+            time.sleep(0.005)
+            await asyncio.sleep(0)
+
+    @app.handler("hangs", timeout=0.5, max_attempts=1)
+    async def hangs(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    ended: list[Run] = []
+    some = slots(30)
+    some.submit(runs(app, "computes", 20, ended))
+    some.submit(runs(app, "hangs", 1, ended))
+
+    def fails() -> bool:
+        some.stop_late(time.monotonic())
+        time.sleep(0.05)
+        return bool(ended)
+
+    wait_until(fails, "it times out")
+    stopped.set()
+    assert [r.outcome.error_code for r in ended if r.outcome] == ["TIMEOUT"]
+    wait_until(lambda: len(ended) == 21, "the others end")

@@ -6,12 +6,12 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pgflow_cli.worker.execution import threads
 from pgflow_cli.worker.execution.threads import StandingThread
 
 Wait = Callable[..., Any]
@@ -69,7 +69,7 @@ def test_one_that_cannot_be_started_for_days_is_still_tried_again(
 
     caplog.set_level(logging.CRITICAL, "pgflow.supervisor")
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(threads, "monotonic", lambda: now[0])
     began = threading.Event()
     thread = StandingThread("duty", began.set)
     with monkeypatch.context() as limits:
