@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from dataclasses import FrozenInstanceError, dataclass
+import re
+from dataclasses import FrozenInstanceError, dataclass, fields
+from typing import Any
 
 import click
 import pytest
 
+from pgflow_cli.admin.options import AdminOptions
+from pgflow_cli.backups import Wanted
+from pgflow_cli.cli import servers
 from pgflow_cli.cli.context import command
 from pgflow_cli.cli.settings.option import (
     OptionGroup,
@@ -16,7 +22,20 @@ from pgflow_cli.cli.settings.option import (
     option,
     setting,
 )
+from pgflow_cli.cli.settings.work import WorkOptions
+from pgflow_cli.commands import backup, enqueue, maintain, serve_admin, work
+from pgflow_cli.maintenance import MaintenancePlan
+from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.worker.options import WorkerOptions
 from tests.cli.programs import run
+
+USED = [
+    (WorkOptions, WorkerOptions, work),
+    (serve_admin.ServeAdminOptions, AdminOptions, serve_admin),
+    (maintain.MaintainOptions, MaintenancePlan, maintain),
+    (backup.BackupOptions, Wanted, backup),
+    (enqueue.EnqueueOptions, JobOptions, enqueue),
+]
 
 
 @dataclass(frozen=True)
@@ -70,3 +89,16 @@ def test_the_settings_of_a_group_are_those_of_its_groups_too() -> None:
 def test_what_is_named_beats_what_an_option_of_that_name_says() -> None:
     made = build(_Made, _Made(1, "a"), depth="b")
     assert made == _Made(1, "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "made", "module"), USED, ids=[each[0].__name__ for each in USED]
+)
+def test_no_option_is_lost_on_its_way(options: Any, made: Any, module: Any) -> None:
+    """`build` takes those with the name of a field, the command uses the others."""
+    code = inspect.getsource(module) + inspect.getsource(servers)
+    used = set(re.findall(r"\boptions\.(\w+)", code))
+    lost = {each.name for each in fields(options)} - {
+        each.name for each in fields(made)
+    }
+    assert lost <= used
