@@ -37,6 +37,13 @@ OURS = re.compile(
 MOST_LINES = 500
 MOST_MODULES = 16
 MOST_NAMES_AT_THE_ROOT = 16
+# What may be imported inside a function beyond cli and commands, whose --help loads
+# little: what makes a start slow, what is optional, what one platform has.
+MAY_COME_LATE = {
+    "prometheus_client", "waitress", "werkzeug", "opentelemetry", "msgspec", "pydantic",
+    "pwd", "ctypes", "tty", "termios", "msvcrt", "pgflow_cli.admin",
+    "pgflow_cli.cli.program",
+}  # fmt: skip
 # A module for each sub-command, each noun's statements, each noun's routes and pages.
 BY_NOUN = {"commands", "repository", "admin/api", "admin/ui"}
 
@@ -104,6 +111,16 @@ def test_modules_can_be_read_in_one_go() -> None:
         f"{module.relative_to(ROOT)}: {lines} lines"
         for module in MODULES
         if (lines := module.read_text(encoding="utf-8").count("\n")) > MOST_LINES
+    ] == []
+
+
+def test_imports_stand_at_the_top() -> None:
+    assert [
+        f"{module.relative_to(ROOT)} imports {name} inside a function"
+        for module in MODULES
+        if room(module) not in {"cli", "commands"}
+        for name in {*imports(module)} - {*imports(module, at_start=True)}
+        if not any(f"{name}.".startswith(f"{late}.") for late in MAY_COME_LATE)
     ] == []
 
 

@@ -21,8 +21,8 @@ from werkzeug.wrappers import Request, Response
 from pgflow_cli.admin import query_filters
 from pgflow_cli.admin.routes import Call
 from pgflow_cli.admin.security import COOKIE, Role
+from pgflow_cli.admin.ui import alerts as troubles
 from pgflow_cli.admin.ui import rendering, template_filters
-from pgflow_cli.admin.ui.alerts import gravest_first, named, place_of
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queues import QueueReport
@@ -85,8 +85,8 @@ def page(
 ) -> Response:
     """Return a page with all that stands around it; `about` names its queue."""
     taken = call.service.glances.latest()
-    found = gravest_first(alerts.listed(taken))
-    shown = named(found, about=about, first_page=call.request.path == "/")
+    found = troubles.gravest_first(alerts.listed(taken))
+    named = troubles.named(found, about=about, first_page=call.request.path == "/")
     own = call.request.full_path.rstrip("?")
     told = flash or _flash_of(call.request)
     response = _rendered(
@@ -95,7 +95,7 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=[(alert, place_of(alert)) for alert in shown],
+        alerts=[(alert, troubles.place_of(alert)) for alert in named],
         troubles=len(found),
         flash=told,
         own_url=call.request.root_path + own,

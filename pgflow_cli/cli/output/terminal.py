@@ -7,7 +7,6 @@ import select
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
@@ -117,6 +116,8 @@ def show(text: str) -> None:
 
 
 def _paged(text: str, command: str) -> bool:
+    import subprocess  # costs 2 ms of a start, and most runs start no pager
+
     try:
         words = shlex.split(command)
         pager = subprocess.Popen(

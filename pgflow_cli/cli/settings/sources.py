@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +209,8 @@ def _toml(path: Path, *, wanted: bool, report: Report) -> dict[str, object]:
     text = _text(path, wanted=wanted, report=report)
     if text is None:
         return {}
+    import tomllib  # costs 2 ms of a start, and most folders have no such file
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
