@@ -15,10 +15,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli.admin import openapi, problems, query
+from pgflow_cli.admin import openapi, problems, query, ui
 from pgflow_cli.admin.api import (
     audit,
-    changes,
     dead_letters,
     decisions,
     doctor,
@@ -29,16 +28,14 @@ from pgflow_cli.admin.api import (
     login,
     metrics,
     queues,
-    replaying,
     replays,
-    stories,
     workers,
 )
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import FORM, Answer, Call, Route, url_map
 from pgflow_cli.admin.security import SAFE_METHODS, Role, Visitor, unauthorized
 from pgflow_cli.admin.service import Service
-from pgflow_cli.admin.ui import assets, layout, site
+from pgflow_cli.admin.ui import assets, layout
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.formats import payload_text, values
 from pgflow_cli.formats import values as values_
@@ -50,12 +47,9 @@ if TYPE_CHECKING:
 _NOUNS = (
     jobs,
     enqueue,
-    stories,
     dead_letters,
     replays,
-    replaying,
     queues,
-    changes,
     decisions,
     workers,
     audit,
@@ -64,7 +58,7 @@ _NOUNS = (
     login,
     events,
     assets,
-    site,
+    ui,
 )
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 

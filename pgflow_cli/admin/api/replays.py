@@ -1,14 +1,24 @@
-"""Plans of replays, and how far they are."""
+"""Replays: of one dead letter at once, of many by a plan; plans, how far they are."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from pgflow_cli.admin import query, query_filters, shapes
+from pgflow_cli.admin.api.enqueue import MAX_ATTEMPTS, PRIORITY
+from pgflow_cli.admin.api.jobs import ID_IN_PATH
 from pgflow_cli.admin.query import Field
-from pgflow_cli.admin.routes import Call, Route
-from pgflow_cli.admin.shapes import NUMBER, TIME, WHOLE, Shape, maybe
-from pgflow_cli.operations import replays
+from pgflow_cli.admin.routes import Answer, Call, Route
+from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TEXTS, TIME, WHOLE, Shape, maybe
+from pgflow_cli.errors import Refused
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.models import selection
+from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.models.selection import JobFilter
+from pgflow_cli.operations import dead_letters, replay_preview, replay_request, replays
+from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.repository import Repository
 
 PLAN_IN_PATH = Field(
     "plan", query.whole(1, query_filters.MOST_NUMBER), "The number of the plan."
@@ -53,6 +63,94 @@ LISTED_PLAN = Shape(
         " count; GET /replays/:plan has them.",
     },
 )
+_BATCH = 500
+_MOST = 100_000  # jobs of a plan; for more there is the command line
+_HOW = (
+    Field("run_at", query.moment("future"), "Not before this time."),
+    Field("max_attempts", MAX_ATTEMPTS, "Not what they had."),
+    Field("priority", PRIORITY, "Not what they had."),
+    Field(
+        "patch",
+        query.anything(),
+        "Merged into each payload (RFC 7396): null removes a field.",
+    ),
+    Field("again", query.flag(), "Those that were replayed before, too.", False),
+)
+_FILTER = query_filters.some(
+    "queue", "job_type", "error_code", "reason", "fingerprint", "since", "until",
+    "match", "replay_of",
+)  # fmt: skip
+_WHICH = (
+    Field("ids", query_filters.FULL_ID, "Full ids of jobs.", many=True),
+    Field(
+        "filter",
+        query.part(_FILTER, what="filter"),
+        "Instead of ids: the dead letters it fits.",
+    ),
+    Field("all", query.flag(), "Instead of both: every open dead letter.", False),
+    Field("any_status", query.flag(), "With ids: ended jobs, too.", False),
+    Field("oldest_first", query.flag(), "Of a filter; false: the latest death first."),
+    Field("limit", query.whole(1, _MOST), "Replay no more than this."),
+    Field("max", query.whole(1, _MOST), "Refuse to replay more than this.", 10_000),
+)
+_PACE = (
+    Field("dry_run", query.flag(), "Change nothing; say what would be.", True),
+    Field("rate", query.number(0.01, 1_000_000), "How many become due in a second."),
+    Field("spread", query.length(1, 31_536_000), "Over how much time they do."),
+    Field("canary", query.whole(1, 10_000), "Create so many first, and wait for them."),
+    Field(
+        "canary_timeout", query.length(0.1, 86_400), "How long they may take.", 120.0
+    ),
+    Field(
+        "to_queue", query_filters.QUEUE_NAME, "Into this queue, not that they were in."
+    ),
+)
+REPLAYED = Shape("Replayed", {"new_job_id": ID, "replay_of_job_id": ID})
+TYPE = Shape(
+    "ReplayedType",
+    {
+        "queue": TEXT,
+        "job_type": TEXT,
+        "jobs": WHOLE,
+        "oldest_seconds": NUMBER,
+        "newest_seconds": NUMBER,
+    },
+    {"oldest_seconds": "How long ago the first of them died."},
+)
+CHECKS = Shape(
+    "ReplayChecks",
+    {
+        "without_handler": TEXTS,
+        "payloads_too_large": WHOLE,
+        "keys_taken": WHOLE,
+        "queues_paused": TEXTS,
+    },
+    {"without_handler": "Types that no live worker of their queue takes."},
+)
+PREVIEW = Shape(
+    "ReplayPreview",
+    {
+        "selected": WHOLE,
+        "skipped": WHOLE,
+        "failed": WHOLE,
+        "types": shapes.array(TYPE.reference),
+        "checks": CHECKS.reference,
+        "eta_seconds": NUMBER,
+        "lines": TEXTS,
+        "problems": TEXTS,
+    },
+    {
+        "skipped": "Of the ids: done already.",
+        "failed": "Of the ids: no dead letters.",
+        "eta_seconds": "From the first to the last of them.",
+        "lines": "The same for a person to read.",
+        "problems": "Why ids were left out; not all of them, if there are many.",
+    },
+)
+STARTED = Shape(
+    "StartedReplay",
+    {"plan_id": WHOLE, "selected": WHOLE, "skipped": WHOLE, "failed": WHOLE},
+)
 
 
 def list_replays(call: Call) -> Any:
@@ -74,6 +172,156 @@ def show_replay(call: Call) -> Any:
         return PLAN.of(replays.find(repository, call.path["plan"]))
 
 
+def replay_job(call: Call) -> Any:
+    """Replay one dead letter as a new job."""
+    given = {**_NOTHING, **call.body, "to_queue": call.body["queue"]}
+    options = _options(call, given, by_id=True)
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        new_job_id, source = replay_request.replay_one(
+            repository,
+            call.path["job_id"],
+            options=options,
+            operator=call.operator,
+            pause=call.service.ending.wait,
+        )
+    return REPLAYED.of({"new_job_id": new_job_id, "replay_of_job_id": source})
+
+
+def start_replay(call: Call) -> Any:
+    """Say what a replay of many would do, or begin it."""
+    body, ids = call.body, call.body["ids"] or None
+    chosen = query_filters.job_filter(body["filter"] or {})
+    selection.require_choice(ids or (), chosen, everything=body["all"])
+    options = _options(call, body, by_id=ids is not None)
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        chosen = repository.queues.resolve_queues(chosen)
+        found = _sought(repository, call, chosen, options)
+        count = len(found.job_ids)
+        options = replay_request.paced(
+            options, count, rate=body["rate"], spread=body["spread"]
+        )
+        if body["dry_run"]:
+            by_filter = chosen if ids is None else None
+            return _preview(repository, found, options, by_filter)
+        _require_any(ids or (), found)
+        plan = call.service.runners.start(
+            lambda: replay_request.make_once(
+                repository,
+                found.job_ids,
+                options=options,
+                operator=call.operator,
+                pause=call.service.ending.wait,
+            )
+        )
+    document = {
+        "plan_id": plan.plan_id,
+        "selected": count,
+        "skipped": len(found.skipped),
+        "failed": len(found.failed),
+    }
+    return Answer(HTTPStatus.ACCEPTED, STARTED.of(document))
+
+
+def stop_replay(call: Call) -> Any:
+    """Let a plan create no more jobs; those it has created stay."""
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        replays.stop(repository, call.path["plan"], operator=call.operator)
+        return PLAN.of(replays.find(repository, call.path["plan"]))
+
+
+def resume_replay(call: Call) -> Any:
+    """Go on with a plan that was stopped, or whose run was killed."""
+    plan_id = call.path["plan"]
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        call.service.runners.start(
+            lambda: replays.take_over(repository, plan_id, operator=call.operator)
+        )
+        return PLAN.of(replays.find(repository, plan_id))
+
+
+def undo_replay(call: Call) -> Any:
+    """Stop a plan, cancel its jobs that were not tried, and reopen their sources."""
+    plan_id = call.path["plan"]
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        replays.undo(repository, plan_id, operator=call.operator)
+        return PLAN.of(replays.find(repository, plan_id))
+
+
+# What an order may ask for and the replay of a single job cannot.
+_NOTHING = {
+    "any_status": False,
+    "oldest_first": None,
+    "canary": None,
+    "canary_timeout": 120.0,
+}
+
+
+def _options(call: Call, given: dict[str, Any] | Any, *, by_id: bool) -> ReplayOptions:
+    return replay_request.options(
+        given,
+        by_id=by_id,
+        batch_size=_BATCH,
+        max_payload_bytes=call.service.plan.max_payload_bytes,
+    )
+
+
+def _sought(
+    repository: Repository, call: Call, chosen: JobFilter, options: ReplayOptions
+) -> Sought:
+    """Return which jobs are meant; one more than `max` is enough to refuse them."""
+    body, most = call.body, call.body["max"]
+    found = replay_request.sought(
+        repository,
+        body["ids"] or None,
+        chosen,
+        options,
+        limit=min(body["limit"] or _MOST, most + 1),
+        newest_first=body["oldest_first"] is False,
+        by_flag=False,
+    )
+    if len(found.job_ids) > most:
+        raise Refused(
+            f"more jobs are selected than max, which is {most:,}; nothing was changed",
+            "Narrow the filter, or send a larger max.",
+            reason_code="TOO_MANY",
+        )
+    return found
+
+
+def _require_any(ids: list[str] | tuple[str, ...], found: Sought) -> None:
+    """Refuse a plan about nothing; for a single id say why."""
+    dead_letters.require_the_one(ids, found)
+    if not found.job_ids:
+        raise Refused(
+            "no dead letter is selected; nothing was changed",
+            *found.complaints(),
+            reason_code="NOTHING_TO_REPLAY",
+        )
+
+
+def _preview(
+    repository: Repository,
+    found: Sought,
+    options: ReplayOptions,
+    chosen: JobFilter | None,
+) -> dict[str, Any]:
+    facts = replay_request.facts(repository, found, options, chosen)
+    return PREVIEW.of(
+        {
+            **replay_preview.record(facts),
+            "lines": [*replay_preview.lines(facts)],
+            "problems": [*found.complaints()],
+        }
+    )
+
+
+_IN_ANOTHER_STATE = {409: "Its state does not allow it: PLAN_OVER."}
+_BY_PLAN = {**NO_PLAN, **_IN_ANOTHER_STATE}
 ROUTES = (
     Route(
         "GET",
@@ -92,5 +340,76 @@ ROUTES = (
         answer=PLAN,
         errors=NO_PLAN,
     ),
+    Route(
+        "POST",
+        "/jobs/<job_id>/replay",
+        replay_job,
+        "Replay a dead letter as a new job.",
+        about="At once, and the same as before, unless the body says otherwise. What"
+        " the job did before it died is unknown, and may happen again.",
+        parameters=(ID_IN_PATH,),
+        body=(
+            Field("queue", query_filters.QUEUE_NAME, "Not the one it was in."),
+            *_HOW,
+        ),
+        answer=REPLAYED,
+        errors={
+            404: "There is no such job.",
+            409: "It has been replayed (ALREADY_REPLAYED, with replay_job_id), is no"
+            " dead letter or was discarded (NOT_REPLAYABLE), or the id is ambiguous.",
+            413: "Its payload is larger than the queue takes today. Or the body is.",
+        },
+    ),
+    Route(
+        "POST",
+        "/replays",
+        start_replay,
+        "Say what a replay of many dead letters would do, or with dry_run false begin"
+        " it.",
+        about="A run goes on in the background; its plan outlives this server, and can"
+        " be stopped, resumed and undone.",
+        body=(*_WHICH, *_PACE, *_HOW),
+        answer=PREVIEW,
+        others={202: STARTED},
+        errors={
+            404: "The one job that is named does not exist.",
+            409: "More than max (TOO_MANY), none at all (NOTHING_TO_REPLAY), or the one"
+            " job that is named cannot be replayed.",
+            503: "The database does not answer, or this server runs as many plans as"
+            " it may.",
+        },
+    ),
+    Route(
+        "POST",
+        "/replays/<plan>/stop",
+        stop_replay,
+        "Let a plan create no more jobs; those it has created stay.",
+        parameters=(PLAN_IN_PATH,),
+        answer=PLAN,
+        errors=_BY_PLAN,
+    ),
+    Route(
+        "POST",
+        "/replays/<plan>/resume",
+        resume_replay,
+        "Go on with a plan that was stopped, or whose run was killed.",
+        about="This server runs it from now on; another's run of it ends.",
+        parameters=(PLAN_IN_PATH,),
+        answer=PLAN,
+        errors={
+            **_BY_PLAN,
+            503: "The database does not answer, or this server runs as many plans as"
+            " it may.",
+        },
+    ),
+    Route(
+        "POST",
+        "/replays/<plan>/undo",
+        undo_replay,
+        "Stop a plan, cancel its jobs that were not tried, reopen their dead letters.",
+        parameters=(PLAN_IN_PATH,),
+        answer=PLAN,
+        errors=NO_PLAN,
+    ),
 )
-SHAPES = (PLAN, LISTED_PLAN)
+SHAPES = (PLAN, LISTED_PLAN, TYPE, CHECKS)

@@ -1,20 +1,63 @@
-"""Plans of replays: how far they are."""
+"""Replays: preview, canary, confirm; how far plans are; stop, resume, undo."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from pgflow_cli.admin import query, query_filters
+from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.ui import command_line, layout
-from pgflow_cli.admin.ui.layout import PAGE, next_page
-from pgflow_cli.models.replays import ReplayPlan
-from pgflow_cli.models.selection import Position
-from pgflow_cli.operations import replays
+from pgflow_cli.admin.ui.dead_letters import FILTERS
+from pgflow_cli.admin.ui.layout import PAGE, Flash, next_page, writing
+from pgflow_cli.formats import payload_text
+from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
+from pgflow_cli.models.selection import JobFilter, Position
+from pgflow_cli.operations import replay_preview, replay_request, replays
+from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.replay_preview import Preview
+from pgflow_cli.repository import Repository
 
 PLAN = Field("plan_id", query.whole(1, 2_147_483_647), "The number of a plan.")
 _FAILED = 20  # jobs that a plan's page names
+MOST = 10_000  # jobs of one replay; more is for --max in a terminal
+_SAFER = 5  # the canary that is proposed where many would be replayed
+_HOW = ("canary", "rate", "to_queue", "patch", "again")
+_WISHES = (
+    Field("job_id", query_filters.JOB_ID, "Only these jobs.", many=True),
+    Field("again", query.flag(), "Those that were replayed before, too.", False),
+    Field("canary", query.whole(0, MOST), "Create so many and wait.", 0),
+    Field("rate", query.number(0.001, 10_000), "So many become due in a second."),
+    Field("to_queue", query_filters.QUEUE_NAME, "Into this queue."),
+    Field("patch", query.text(most=65_536), "Merge this JSON into each payload."),
+    *query_filters.some(*FILTERS),
+)
+_EXPECTED = Field("expected", query.whole(1, MOST), "What was shown.", required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which dead letters to replay, and how; `typed` is as it stands in the URL."""
+
+    sought: Sought
+    options: ReplayOptions
+    chosen: JobFilter | None
+    typed: Mapping[str, Any]
+
+    def command(self, **more: Any) -> str:
+        """Return the command that does it."""
+        ids = [] if self.chosen else self.typed["job_id"]
+        typed = {k: v for k, v in self.typed.items() if k != "job_id"}
+        everything = self.chosen is not None and self.chosen.is_empty
+        return command_line.line(
+            "replay", "run", *ids, all=everything or None, **typed, **more
+        )
 
 
 def list_plans(call: Call) -> Response:
@@ -53,6 +96,145 @@ def show_plan(call: Call) -> Response:
     )
 
 
+def preview(call: Call) -> Response:
+    """Show what a replay would create; nothing is changed."""
+    with call.reading() as repository:
+        wish = _wish(call, repository, call.query, call.request.args)
+        facts = replay_request.facts(repository, wish.sought, wish.options, wish.chosen)
+    count = len(wish.sought.job_ids)
+    return layout.page(
+        call,
+        "replay_new.html",
+        title="Replay: preview",
+        facts=facts,
+        sentences=[line.partition("  ") for line in replay_preview.sentences(facts)],
+        warnings=list(replay_preview.warnings(facts)),
+        complaints=list(wish.sought.complaints()),
+        typed=wish.typed,
+        hidden=_hidden(wish.typed, but=()),
+        chosen=_hidden(wish.typed, but=_HOW),
+        count=count,
+        too_many=count > MOST,
+        most=MOST,
+        safer=_SAFER if _wants_canary(facts) else None,
+        command=wish.command(dry_run=True),
+        run_command=wish.command(),
+    )
+
+
+def start(call: Call) -> Response:
+    """Make a plan of what was previewed, and run it behind this request."""
+    with writing(call) as repository:
+        wish = _wish(call, repository, call.body, call.request.form)
+        count = len(wish.sought.job_ids)
+        if not count or count > call.body["expected"]:
+            return _look_again(call, wish, count)
+        plan = call.service.runners.start(
+            lambda: replay_request.make_once(
+                repository,
+                wish.sought.job_ids,
+                options=wish.options,
+                operator=call.operator,
+                pause=call.service.ending.wait,
+            )
+        )
+    what = "1 job" if count == 1 else f"{count:,} jobs"
+    said = f"Replaying {what}. This page tells how it goes."
+    return layout.go(call, f"/ui/replays/{plan.plan_id}", Flash(said))
+
+
+def stop(call: Call) -> Response:
+    """Let a plan create no more jobs."""
+    with writing(call) as repository:
+        replays.stop(repository, call.path["plan_id"], operator=call.operator)
+    return _back(call, "It creates no more jobs; those it has created stay.")
+
+
+def resume(call: Call) -> Response:
+    """Go on with a plan that was stopped, or whose run was killed."""
+    plan_id = call.path["plan_id"]
+    with writing(call) as repository:
+        call.service.runners.start(
+            lambda: replays.take_over(repository, plan_id, operator=call.operator)
+        )
+    return _back(call, "It goes on.")
+
+
+def undo(call: Call) -> Response:
+    """Cancel the jobs of a plan that have not been tried, and reopen their sources."""
+    with writing(call) as repository:
+        done = replays.undo(repository, call.path["plan_id"], operator=call.operator)
+    return _back(call, f"Canceled {done.canceled:,} jobs that had not been tried.")
+
+
+def _wish(
+    call: Call,
+    repository: Repository,
+    values: Mapping[str, Any],
+    typed: MultiDict[str, str],
+) -> Wish:
+    options = _options(call, values)
+    named = values["job_id"] or None
+    chosen = repository.queues.resolve_queues(query_filters.job_filter(values))
+    sought = replay_request.sought(repository, named, chosen, options, limit=MOST + 1)
+    options = replay_request.paced(
+        options, len(sought.job_ids), rate=values["rate"], spread=None
+    )
+    shown = command_line.given(typed, *FILTERS, *_HOW)
+    if named:
+        shown["job_id"] = named
+    return Wish(sought, options, None if named else chosen, shown)
+
+
+def _options(call: Call, values: Mapping[str, Any]) -> ReplayOptions:
+    if values["patch"] is not None:
+        payload_text.check(values["patch"], what="the patch")
+    if values["job_id"] and any(values[name] is not None for name in FILTERS):
+        raise bad_request("job_id and a filter exclude each other")
+    return ReplayOptions(
+        to_queue=values["to_queue"],
+        patch=values["patch"],
+        canary=values["canary"],
+        again=values["again"],
+        max_payload_bytes=call.service.plan.max_payload_bytes,
+    )
+
+
+def _wants_canary(facts: Preview) -> bool:
+    return facts.jobs > _SAFER and not facts.options.canary
+
+
+def _hidden(typed: Mapping[str, Any], *, but: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return what a form carries along, name by name."""
+    return [
+        (name, text)
+        for name, value in typed.items()
+        if name not in but
+        for text in (value if isinstance(value, list) else [value])
+    ]
+
+
+def _look_again(call: Call, wish: Wish, count: int) -> Response:
+    now = "none is left" if count == 0 else f"there are {count:,} now"
+    said = f"Nothing was replayed: {now}. Look again before you confirm."
+    return layout.go(call, "/ui/replays/new", Flash(said, "bad"), **wish.typed)
+
+
+def _back(call: Call, text: str) -> Response:
+    return layout.go(call, f"/ui/replays/{call.path['plan_id']}", Flash(text))
+
+
+def _change(word: str, handler: Callable[[Call], Any], summary: str) -> Route:
+    return Route(
+        "POST",
+        f"/ui/replays/<plan_id>/{word}",
+        handler,
+        summary,
+        parameters=(PLAN,),
+        of_page=True,
+    )
+
+
 ROUTES = (
     Route(
         "GET",
@@ -70,4 +252,23 @@ ROUTES = (
         parameters=(PLAN,),
         of_page=True,
     ),
+    Route(
+        "GET",
+        "/ui/replays/new",
+        preview,
+        "What a replay would create.",
+        query=_WISHES,
+        of_page=True,
+    ),
+    Route(
+        "POST",
+        "/ui/replays",
+        start,
+        "Replay what was previewed.",
+        body=(*_WISHES, _EXPECTED),
+        of_page=True,
+    ),
+    _change("stop", stop, "Let a plan create no more jobs."),
+    _change("resume", resume, "Go on with a plan."),
+    _change("undo", undo, "Undo a plan."),
 )
