@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from pgflow_cli.errors import Contention, DatabaseUnavailable, PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
-from pgflow_cli.operations import replays
-from pgflow_cli.operations.replays import Outcome
+from pgflow_cli.operations import replay_plans
+from pgflow_cli.operations.replay_plans import Outcome
 from pgflow_cli.repository import Database, Repository
 
 log = logging.getLogger("pgflow.admin")
@@ -93,7 +93,7 @@ class Runners:
         rest = _FIRST_REST
         while True:
             try:
-                return replays.run(
+                return replay_plans.run(
                     repository, plan, report=self._check, pause=self._pause
                 )
             except (DatabaseUnavailable, Contention) as error:

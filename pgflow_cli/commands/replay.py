@@ -105,12 +105,12 @@ def run(
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import dead_letters, replay_request, replays
+    from pgflow_cli.operations import dead_letters, replay_plans, replays
 
     migrations.require_current(repository)
     change.require_selection(words, chosen)
     options = replay_view.options(given, words, batch_size=change.batch_size)
-    sought = replay_request.sought(
+    sought = replays.sought(
         repository,
         changes.read_ids(words) if words else None,
         chosen,
@@ -121,7 +121,7 @@ def run(
     dead_letters.require_the_one(words, sought)
     count = len(sought.job_ids)
     change.require_at_most(count)
-    options = replay_request.paced(
+    options = replays.paced(
         options,
         count,
         rate=given["rate"],
@@ -137,7 +137,7 @@ def run(
     if not count:
         return replay_view.tell(sought, None)
     change.confirm(f"Replay {count:,} dead letters", count=count)
-    plan = replays.make(
+    plan = replay_plans.make(
         repository, sought.job_ids, options=options, operator=change.operator
     )
     return replay_view.drive(repository, plan, sought, watch=watch)
@@ -182,11 +182,13 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57 -w
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
     if watch is not None:
-        following = replays.follow(repository, plan_id, pause=lambda _seconds: None)
+        following = replay_plans.follow(
+            repository, plan_id, pause=lambda _seconds: None
+        )
 
         def fetch() -> list[ReplayProgress] | None:
             progress = next(following, None)
@@ -195,7 +197,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
         live.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
         if records.is_machine() or not terminal.is_terminal(sys.stdout):
             return
-    records.write_record(replays.find(repository, plan_id), STATUS)
+    records.write_record(replay_plans.find(repository, plan_id), STATUS)
 
 
 @replay.command("stop")
@@ -210,11 +212,11 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay stop 57 --note "smtp is down again"
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
-    plan = replays.stop(repository, plan_id, operator=change.operator)
+    plan = replay_plans.stop(repository, plan_id, operator=change.operator)
     messages.say(
         f"plan {plan_id} is stopped: {plan.created:,} jobs created, "
         f"{plan.remaining:,} not"
@@ -238,12 +240,12 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
       pgflow replay resume 57
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import dead_letters, replays
+    from pgflow_cli.operations import dead_letters, replay_plans
 
     migrations.require_current(repository)
-    found = replays.find(repository, plan_id)
+    found = replay_plans.find(repository, plan_id)
     change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
-    plan = replays.take_over(repository, plan_id, operator=change.operator)
+    plan = replay_plans.take_over(repository, plan_id, operator=change.operator)
     return replay_view.drive(repository, plan, dead_letters.Sought(), watch=watch)
 
 
@@ -262,10 +264,10 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --yes
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
-    found = replays.find(repository, plan_id)
+    found = replay_plans.find(repository, plan_id)
     if change.dry_run:
         changes.tell_dry_run(
             [f"Would cancel what was not tried of {found.waiting:,} waiting jobs"]
@@ -273,10 +275,10 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
         return
     change.confirm(f"Cancel {found.waiting:,} waiting jobs", count=found.waiting)
     with terminal.progress("undo", total=found.created) as advance:
-        done = replays.undo(
+        done = replay_plans.undo(
             repository, plan_id, operator=change.operator, advance=advance
         )
-    had_run = list(replays.jobs_of(repository, plan_id))
+    had_run = list(replay_plans.jobs_of(repository, plan_id))
     line = (
         f"undid {done.canceled:,}, had run {len(had_run):,} "
         f"(plan {plan_id}, action {done.action_id})"

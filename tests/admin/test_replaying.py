@@ -18,7 +18,7 @@ from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.operations import replay_request, replays
+from pgflow_cli.operations import replay_plans, replays
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of
@@ -296,7 +296,7 @@ def test_a_replay_whose_commit_was_not_confirmed_is_not_made_twice(
 ) -> None:
     [source] = plant_dead(connection)
     repository = LosesReplies.of(Settings(database.url))
-    new, of = replay_request.replay_one(
+    new, of = replays.replay_one(
         repository, source, options=PLAIN, operator=EVE, pause=lambda _: None
     )
     assert repository.lost
@@ -310,7 +310,7 @@ def test_a_plan_whose_commit_was_not_confirmed_is_made_once(
 ) -> None:
     sources = plant_dead(connection, 3)
     repository = LosesReplies.of(Settings(database.url))
-    plan = replay_request.make_once(
+    plan = replays.make_once(
         repository, sources, options=PLAIN, operator=EVE, pause=lambda _: None
     )
     assert repository.lost
@@ -553,7 +553,7 @@ def test_a_run_goes_on_after_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant_dead(connection, 5)
-    real, calls = replays.run, []
+    real, calls = replay_plans.run, []
 
     def away_at_first(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
@@ -561,7 +561,7 @@ def test_a_run_goes_on_after_an_outage(
             raise DatabaseUnavailable("away")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(replays, "run", away_at_first)
+    monkeypatch.setattr(replay_plans, "run", away_at_first)
     plan_id = run(client, all=True)
     assert finish(client, plan_id, wait_until)["created"] == 5
     assert len(calls) == 2

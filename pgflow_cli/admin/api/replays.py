@@ -16,7 +16,7 @@ from pgflow_cli.maintenance import migrations
 from pgflow_cli.models import selection
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.operations import dead_letters, replay_preview, replay_request, replays
+from pgflow_cli.operations import dead_letters, replay_plans, replay_preview, replays
 from pgflow_cli.operations.dead_letters import Sought
 from pgflow_cli.repository import Repository
 
@@ -169,7 +169,7 @@ def list_replays(call: Call) -> Any:
 def show_replay(call: Call) -> Any:
     """Tell how far a plan is and how its jobs have ended."""
     with call.reading() as repository:
-        return PLAN.of(replays.find(repository, call.path["plan"]))
+        return PLAN.of(replay_plans.find(repository, call.path["plan"]))
 
 
 def replay_job(call: Call) -> Any:
@@ -178,7 +178,7 @@ def replay_job(call: Call) -> Any:
     options = _options(call, given, by_id=True)
     with call.writing() as repository:
         migrations.require_current(repository)
-        new_job_id, source = replay_request.replay_one(
+        new_job_id, source = replays.replay_one(
             repository,
             call.path["job_id"],
             options=options,
@@ -199,7 +199,7 @@ def start_replay(call: Call) -> Any:
         chosen = repository.queues.resolve_queues(chosen)
         found = _sought(repository, call, chosen, options)
         count = len(found.job_ids)
-        options = replay_request.paced(
+        options = replays.paced(
             options, count, rate=body["rate"], spread=body["spread"]
         )
         if body["dry_run"]:
@@ -207,7 +207,7 @@ def start_replay(call: Call) -> Any:
             return _preview(repository, found, options, by_filter)
         _require_any(ids or (), found)
         plan = call.service.runners.start(
-            lambda: replay_request.make_once(
+            lambda: replays.make_once(
                 repository,
                 found.job_ids,
                 options=options,
@@ -228,8 +228,8 @@ def stop_replay(call: Call) -> Any:
     """Let a plan create no more jobs; those it has created stay."""
     with call.writing() as repository:
         migrations.require_current(repository)
-        replays.stop(repository, call.path["plan"], operator=call.operator)
-        return PLAN.of(replays.find(repository, call.path["plan"]))
+        replay_plans.stop(repository, call.path["plan"], operator=call.operator)
+        return PLAN.of(replay_plans.find(repository, call.path["plan"]))
 
 
 def resume_replay(call: Call) -> Any:
@@ -238,9 +238,9 @@ def resume_replay(call: Call) -> Any:
     with call.writing() as repository:
         migrations.require_current(repository)
         call.service.runners.start(
-            lambda: replays.take_over(repository, plan_id, operator=call.operator)
+            lambda: replay_plans.take_over(repository, plan_id, operator=call.operator)
         )
-        return PLAN.of(replays.find(repository, plan_id))
+        return PLAN.of(replay_plans.find(repository, plan_id))
 
 
 def undo_replay(call: Call) -> Any:
@@ -248,8 +248,8 @@ def undo_replay(call: Call) -> Any:
     plan_id = call.path["plan"]
     with call.writing() as repository:
         migrations.require_current(repository)
-        replays.undo(repository, plan_id, operator=call.operator)
-        return PLAN.of(replays.find(repository, plan_id))
+        replay_plans.undo(repository, plan_id, operator=call.operator)
+        return PLAN.of(replay_plans.find(repository, plan_id))
 
 
 # What an order may ask for and the replay of a single job cannot.
@@ -262,7 +262,7 @@ _NOTHING = {
 
 
 def _options(call: Call, given: dict[str, Any] | Any, *, by_id: bool) -> ReplayOptions:
-    return replay_request.options(
+    return replays.options(
         given,
         by_id=by_id,
         batch_size=_BATCH,
@@ -275,7 +275,7 @@ def _sought(
 ) -> Sought:
     """Return which jobs are meant; one more than `max` is enough to refuse them."""
     body, most = call.body, call.body["max"]
-    found = replay_request.sought(
+    found = replays.sought(
         repository,
         body["ids"] or None,
         chosen,
@@ -310,7 +310,7 @@ def _preview(
     options: ReplayOptions,
     chosen: JobFilter | None,
 ) -> dict[str, Any]:
-    facts = replay_request.facts(repository, found, options, chosen)
+    facts = replays.facts(repository, found, options, chosen)
     return PREVIEW.of(
         {
             **replay_preview.record(facts),

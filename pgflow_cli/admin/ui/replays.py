@@ -19,7 +19,7 @@ from pgflow_cli.admin.ui.layout import PAGE, Flash, next_page, writing
 from pgflow_cli.formats import payload_text
 from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
 from pgflow_cli.models.selection import JobFilter, Position
-from pgflow_cli.operations import replay_preview, replay_request, replays
+from pgflow_cli.operations import replay_plans, replay_preview, replays
 from pgflow_cli.operations.dead_letters import Sought
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
@@ -84,7 +84,7 @@ def show_plan(call: Call) -> Response:
     """Show how far a plan is and how its jobs have ended."""
     plan_id = int(call.path["plan_id"])
     with call.reading() as repository:
-        plan = replays.find(repository, plan_id)
+        plan = replay_plans.find(repository, plan_id)
         jobs = repository.replays.list_replays(plan_id, limit=_FAILED, after_place=0)
     return layout.page(
         call,
@@ -100,7 +100,7 @@ def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
     with call.reading() as repository:
         wish = _wish(call, repository, call.query, call.request.args)
-        facts = replay_request.facts(repository, wish.sought, wish.options, wish.chosen)
+        facts = replays.facts(repository, wish.sought, wish.options, wish.chosen)
     count = len(wish.sought.job_ids)
     return layout.page(
         call,
@@ -130,7 +130,7 @@ def start(call: Call) -> Response:
         if not count or count > call.body["expected"]:
             return _look_again(call, wish, count)
         plan = call.service.runners.start(
-            lambda: replay_request.make_once(
+            lambda: replays.make_once(
                 repository,
                 wish.sought.job_ids,
                 options=wish.options,
@@ -146,7 +146,7 @@ def start(call: Call) -> Response:
 def stop(call: Call) -> Response:
     """Let a plan create no more jobs."""
     with writing(call) as repository:
-        replays.stop(repository, call.path["plan_id"], operator=call.operator)
+        replay_plans.stop(repository, call.path["plan_id"], operator=call.operator)
     return _back(call, "It creates no more jobs; those it has created stay.")
 
 
@@ -155,7 +155,7 @@ def resume(call: Call) -> Response:
     plan_id = call.path["plan_id"]
     with writing(call) as repository:
         call.service.runners.start(
-            lambda: replays.take_over(repository, plan_id, operator=call.operator)
+            lambda: replay_plans.take_over(repository, plan_id, operator=call.operator)
         )
     return _back(call, "It goes on.")
 
@@ -163,7 +163,9 @@ def resume(call: Call) -> Response:
 def undo(call: Call) -> Response:
     """Cancel the jobs of a plan that have not been tried, and reopen their sources."""
     with writing(call) as repository:
-        done = replays.undo(repository, call.path["plan_id"], operator=call.operator)
+        done = replay_plans.undo(
+            repository, call.path["plan_id"], operator=call.operator
+        )
     return _back(call, f"Canceled {done.canceled:,} jobs that had not been tried.")
 
 
@@ -176,8 +178,8 @@ def _wish(
     options = _options(call, values)
     named = values["job_id"] or None
     chosen = repository.queues.resolve_queues(query_filters.job_filter(values))
-    sought = replay_request.sought(repository, named, chosen, options, limit=MOST + 1)
-    options = replay_request.paced(
+    sought = replays.sought(repository, named, chosen, options, limit=MOST + 1)
+    options = replays.paced(
         options, len(sought.job_ids), rate=values["rate"], spread=None
     )
     shown = command_line.given(typed, *FILTERS, *_HOW)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
     from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.operations.dead_letters import Sought
-    from pgflow_cli.operations.replays import Outcome
+    from pgflow_cli.operations.replay_plans import Outcome
     from pgflow_cli.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -117,9 +117,9 @@ def options(
     given: dict[str, Any], words: Sequence[str], *, batch_size: int
 ) -> ReplayOptions:
     """Return how jobs shall be replayed; what excludes each other is refused."""
-    from pgflow_cli.operations import replay_request
+    from pgflow_cli.operations import replays
 
-    return replay_request.options(
+    return replays.options(
         given,
         by_id=bool(words),
         batch_size=batch_size,
@@ -140,12 +140,12 @@ def preview(
     `chosen` is the filter that selected the jobs, None if they were named. With --yes
     only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli.operations import replay_preview, replay_request
+    from pgflow_cli.operations import replay_preview, replays
 
     count = len(sought.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = replay_request.facts(repository, sought, options, chosen)
+    facts = replays.facts(repository, sought, options, chosen)
     if not change.dry_run:
         told = (
             replay_preview.warnings(facts)
@@ -174,7 +174,7 @@ def drive(
     Raises PgflowError if the canary failed or somebody stopped the plan, TryLater if
     the canary is undecided or somebody else runs the plan.
     """
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     if plan.canary_state == "waiting":
         messages.say(f"plan {plan.plan_id}: waiting for a canary of {plan.canary} jobs")
@@ -182,7 +182,7 @@ def drive(
         _half_way(plan.plan_id),
         terminal.progress("replay", total=plan.remaining) as advance,
     ):
-        outcome = replays.run(repository, plan, report=_Reporter(advance))
+        outcome = replay_plans.run(repository, plan, report=_Reporter(advance))
     code = tell(sought, outcome.plan)
     _raise_unless_finished(outcome)
     if watch:
@@ -274,12 +274,12 @@ def _raise_unless_finished(outcome: Outcome) -> None:
 
 def _follow(repository: Repository, plan_id: int) -> int:
     """Wait until every job of a plan has ended; 1 if any failed."""
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     ended = 0
-    progress = replays.find(repository, plan_id)
+    progress = replay_plans.find(repository, plan_id)
     with terminal.progress("wait", total=progress.created) as advance:
-        for progress in replays.follow(repository, plan_id):
+        for progress in replay_plans.follow(repository, plan_id):
             now = progress.created - progress.waiting - progress.running
             advance(now - ended)
             ended = now
