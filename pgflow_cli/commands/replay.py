@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,10 +19,12 @@ from pgflow_cli.cli.filters import (
 from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.views import replay as replay_view
-from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
+from pgflow_cli.models.replays import MOST, ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgflow_cli.repository import Repository
 
 PLANS = (
@@ -81,21 +83,22 @@ def replay() -> None:
 @filter_options(*DEAD_LETTERS)
 @replay_view.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
-@change_options(bulk=True)
+@change_options(bulk=True, most=MOST)
 @pass_repository
 def run(
     repository: Repository,
     words: tuple[str, ...],
     chosen: JobFilter,
+    how: Mapping[str, object],
     change: Change,
     watch: bool,
-    **given: Any,
 ) -> int:
     """Create a new job for each dead letter; its source is resolved and names it.
 
     ID is a job's id or the end of it; - reads ids from stdin, @FILE from a file. The
     payload is copied inside the database. What a job did before it died is unknown, and
-    may happen again.
+    may happen again. More than 10,000 jobs are refused unless --max allows more, up to
+    1,000,000.
 
     \b
     Examples:
@@ -105,42 +108,22 @@ def run(
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import dead_letters, replay_plans, replays
+    from pgflow_cli.operations import dead_letters
 
     migrations.require_current(repository)
-    change.require_selection(words, chosen)
-    options = replay_view.options(given, words, batch_size=change.batch_size)
-    sought = replays.sought(
-        repository,
-        changes.read_ids(words) if words else None,
-        chosen,
-        options,
-        limit=given["limit"],
-        newest_first=given["oldest_first"] is False,
-    )
-    dead_letters.require_the_one(words, sought)
-    count = len(sought.job_ids)
-    change.require_at_most(count)
-    options = replays.paced(
-        options,
-        count,
-        rate=given["rate"],
-        spread=given["spread"],
-        name=changes.flag,
-    )
-    for line in sought.complaints():
+    request = replay_view.request(words, chosen, how, change)
+    found = request.find(repository)
+    dead_letters.require_the_one(words, found)
+    for line in found.complaints():
         messages.warn(line)
-    if replay_view.preview(
-        repository, sought, options, None if words else chosen, change
-    ):
+    if replay_view.preview(repository, request, found, change):
         return 0
+    count = len(found.job_ids)
     if not count:
-        return replay_view.tell(sought, None)
+        return replay_view.tell(found, None)
     change.confirm(f"Replay {count:,} dead letters", count=count)
-    plan = replay_plans.make(
-        repository, sought.job_ids, options=options, operator=change.operator
-    )
-    return replay_view.drive(repository, plan, sought, watch=watch)
+    plan = request.start(repository, found, operator=change.operator)
+    return replay_view.drive(repository, plan, found, watch=watch)
 
 
 @replay.command("list")

@@ -1,9 +1,16 @@
-"""The shapes of replays: what is wished for, previewed, planned and created."""
+"""Replays: how jobs are replayed, what is previewed, planned and created; limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+
+# Jobs of one replay. Their ids are held in memory while its plan is made (0.1 KB each),
+# and a mistake with more is not undone in a night; a second replay takes the others.
+MOST = 1_000_000
+USUAL_MOST = 10_000  # unless the operator allows more
+MOST_CANARIES = 10_000
+RATES = (0.01, 1_000_000.0)  # jobs that become due in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,20 @@ class ReplayGroup:
     max_in_flight: int | None
     max_attempts_per_minute: int | None
     paused: bool
+
+    def joined(self, other: ReplayGroup) -> ReplayGroup:
+        """Return this and another part of the same queue and type as one."""
+        return replace(
+            self,
+            jobs=self.jobs + other.jobs,
+            oldest_seconds=max(self.oldest_seconds, other.oldest_seconds),
+            newest_seconds=min(self.newest_seconds, other.newest_seconds),
+            least_priority=min(self.least_priority, other.least_priority),
+            most_priority=max(self.most_priority, other.most_priority),
+            least_attempts=min(self.least_attempts, other.least_attempts),
+            most_attempts=max(self.most_attempts, other.most_attempts),
+            too_large=self.too_large + other.too_large,
+        )
 
 
 @dataclass(frozen=True, slots=True)

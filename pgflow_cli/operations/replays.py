@@ -1,209 +1,278 @@
-"""What an operator orders replayed: what fits together, which jobs, what it would do.
+"""What shall be replayed: which jobs, how, and how many at most; checked once.
 
-The command line and HTTP say the same in different words: `name` turns the name of a
-field into theirs, such as --run-at.
+The command line, HTTP and the page name the same fields. `replay_plans` runs, stops and
+undoes a plan; `replay_preview` says in words what a replay would do.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.models import replays, selection
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayPlan
 from pgflow_cli.models.selection import JobFilter, Naming, plainly
 from pgflow_cli.operations import dead_letters, delivery, replay_plans
 from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.replay_plans import Pause
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
 
-Pause = Callable[[float], object]
+# Jobs of one statement of a preview: one about a million payloads would take longer
+# than the two seconds that the admin server gives a statement that reads.
+_CHUNK = 10_000
 
 
-def options(
-    given: Mapping[str, Any],
-    *,
-    by_id: bool,
-    batch_size: int,
-    max_payload_bytes: int,
-    name: Naming = plainly,
-) -> ReplayOptions:
-    """Return how jobs shall be replayed; what excludes each other is refused."""
-    when: Instant | None = given["run_at"]
-    delay: float | None = given.get("delay")
-    if given["any_status"] and not by_id:
-        raise UsageError(
-            f"{name('any_status')} takes ids, not a filter of dead letters"
-        )
-    if by_id and given["oldest_first"] is not None:
-        raise UsageError("ids are replayed in the order in which they are given")
-    if given["patch"] is not None:
-        payload_text.check(given["patch"], what=name("patch"))
-    if when is not None and delay is not None:
-        raise UsageError(f"{name('run_at')} and {name('in')} exclude each other")
-    if given["canary"] and (when is not None or delay is not None):
-        raise UsageError(f"{name('canary')} runs now, so it excludes {name('run_at')}")
-    if when is not None and when.offset is not None:
-        delay = when.offset.total_seconds()
-    return ReplayOptions(
-        to_queue=given["to_queue"],
-        run_at=when.at if when is not None else None,
-        delay=delay,
-        max_attempts=given["max_attempts"],
-        priority=given["priority"],
-        patch=given["patch"],
-        canary=given["canary"] or 0,
-        canary_seconds=given["canary_timeout"],
-        again=given["again"],
-        any_status=given["any_status"],
-        batch_size=batch_size,
-        max_payload_bytes=max_payload_bytes,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """Which jobs to replay, and how; refused (2) if its fields exclude each other.
 
-
-def paced(
-    wanted: ReplayOptions,
-    count: int,
-    *,
-    rate: float | None,
-    spread: float | None,
-    name: Naming = plainly,
-) -> ReplayOptions:
-    """Return the options with the time between two of so many jobs."""
-    if rate is not None and spread is not None:
-        raise UsageError(f"{name('rate')} and {name('spread')} exclude each other")
-    apart = spread / max(1, count) if spread else 1 / rate if rate else 0.0
-    last = max(0, wanted.canary - 1) * apart
-    if last > wanted.canary_seconds:
-        raise UsageError(
-            f"at this rate the canary's last job is due after {last:.0f}s; give it "
-            f"longer with {name('canary_timeout')}"
-        )
-    return replace(wanted, seconds_apart=apart)
-
-
-def sought(
-    repository: Repository,
-    ids: Sequence[str] | None,
-    chosen: JobFilter,
-    wanted: ReplayOptions,
-    *,
-    limit: int | None,
-    newest_first: bool = False,
-    by_flag: bool = True,
-) -> Sought:
-    """Return which jobs are meant by ids, or by a filter, `limit` at most.
-
-    No ids at all mean no job; None leaves it to the filter. `by_flag` is for who can
-    insist with a flag of the command line.
+    Jobs are named by `ids`, or are the dead letters that `chosen` fits, or `all`. More
+    than `max` are refused; `limit` replays no more than that, and leaves the others.
+    None everywhere else: as the source was. `delay`, `spread` and `canary_timeout` are
+    seconds, `rate` is jobs a second, `patch` is JSON text. `name` turns the name of a
+    field into what its sender calls it, such as --run-at.
     """
-    if ids is None:
-        return dead_letters.choose(
-            repository,
-            chosen,
-            limit=limit,
-            newest_first=newest_first,
-            again=wanted.again,
-            readable=True,
+
+    ids: Sequence[str] | None = None
+    chosen: JobFilter = field(default_factory=JobFilter)
+    all: bool = False
+    again: bool = False
+    any_status: bool = False
+    oldest_first: bool | None = None
+    limit: int | None = None
+    max: int = replays.USUAL_MOST
+    to_queue: str | None = None
+    run_at: Instant | None = None
+    delay: float | None = None
+    max_attempts: int | None = None
+    priority: int | None = None
+    patch: str | None = None
+    rate: float | None = None
+    spread: float | None = None
+    canary: int | None = None
+    canary_timeout: float = 120.0
+    batch_size: int = 500
+    max_payload_bytes: int = 262_144
+    name: Naming = plainly
+
+    def __post_init__(self) -> None:
+        """Refuse what excludes each other, and a patch that is no JSON."""
+        named = () if self.ids is None else ("ids",)
+        selection.require_choice(
+            named, self.chosen, everything=self.all, name=self.name
         )
-    found = dead_letters.seek(
-        repository,
-        ids,
-        verb="replayed",
-        again=wanted.again,
-        any_status=wanted.any_status,
-        by_flag=by_flag,
-    )
-    found.job_ids = found.job_ids[:limit]
-    return found
+        for refusal in self._contradictions():
+            raise UsageError(refusal)
+        if self.patch is not None:
+            payload_text.check(self.patch, what=self.name("patch"))
 
+    def find(self, repository: Repository) -> Sought:
+        """Look up which jobs are meant; refuse more than `max`.
 
-def facts(
-    repository: Repository,
-    found: Sought,
-    wanted: ReplayOptions,
-    chosen: JobFilter | None,
-) -> Preview:
-    """Return what is known before a replay; `chosen` is None if jobs were named."""
-    of = left_out = ""
-    if chosen is not None:
-        limit = dead_letters.LIMIT + 1
-        total, _ = dead_letters.totals(
-            repository.dead_letters.count_dead_letters(limit=limit)
-        )
-        _, resolved = dead_letters.totals(
-            repository.dead_letters.count_dead_letters(chosen, limit=limit)
-        )
-        of = dead_letters.count(total)
-        left_out = dead_letters.count(0 if wanted.again else resolved)
-    return Preview(
-        repository.replays.preview_replay(found.job_ids, options=wanted),
-        wanted,
-        repository.workers.list_workers(),
-        of,
-        left_out,
-        len(found.skipped),
-        len(found.failed),
-    )
-
-
-def make_once(
-    repository: Repository,
-    job_ids: Sequence[str],
-    *,
-    options: ReplayOptions,
-    operator: Operator,
-    pause: Pause = time.sleep,
-) -> ReplayPlan:
-    """Make a plan; one, even if the reply to its commit is lost."""
-    made: list[ReplayPlan] = []
-
-    def send() -> ReplayPlan:
-        if made and repository.replays.describe_replay_plan(made[-1].plan_id):
-            return made[-1]
-        with repository.transaction():
-            plan = replay_plans.make(
-                repository, job_ids, options=options, operator=operator
+        One job more than `max` is enough for that: a queue may have died by millions.
+        """
+        most = self.max + 1 if self.limit is None else min(self.limit, self.max + 1)
+        if self.ids is None:
+            found = dead_letters.choose(
+                repository,
+                self.chosen,
+                limit=most,
+                newest_first=self.oldest_first is False,
+                again=self.again,
+                readable=True,
             )
-            made.append(plan)
-        return plan
+        else:
+            found = dead_letters.seek(
+                repository,
+                self.ids,
+                verb="replayed",
+                again=self.again,
+                any_status=self.any_status,
+                by_flag=self.name is not plainly,
+            )
+            found.job_ids = found.job_ids[:most]
+        if len(found.job_ids) > self.max:
+            raise self._too_many()
+        self.options(len(found.job_ids))
+        return found
+
+    def options(self, count: int) -> ReplayOptions:
+        """Return how so many jobs are replayed, with the time between two of them.
+
+        Refuses a canary whose last job would be due when its time is over.
+        """
+        apart = 1 / self.rate if self.rate else (self.spread or 0.0) / (count or 1)
+        canary = self.canary or 0
+        last = (canary - 1) * apart if canary else 0.0
+        if last > self.canary_timeout:
+            raise UsageError(
+                f"at this rate the canary's last job is due after {last:.0f}s; give it "
+                f"longer with {self.name('canary_timeout')}"
+            )
+        when = self.run_at or Instant()
+        offset = when.offset.total_seconds() if when.offset is not None else None
+        return ReplayOptions(
+            to_queue=self.to_queue,
+            run_at=when.at,
+            delay=self.delay if offset is None else offset,
+            max_attempts=self.max_attempts,
+            priority=self.priority,
+            patch=self.patch,
+            seconds_apart=apart,
+            canary=canary,
+            canary_seconds=self.canary_timeout,
+            again=self.again,
+            any_status=self.any_status,
+            batch_size=self.batch_size,
+            max_payload_bytes=self.max_payload_bytes,
+        )
+
+    def preview(self, repository: Repository, found: Sought) -> Preview:
+        """Look at what a replay of the jobs that `find` returned would create."""
+        of = left_out = ""
+        if self.ids is None:
+            limit = dead_letters.LIMIT + 1
+            chosen = repository.queues.resolve_queues(self.chosen)
+            count = repository.dead_letters.count_dead_letters
+            total, _ = dead_letters.totals(count(limit=limit))
+            _, resolved = dead_letters.totals(count(chosen, limit=limit))
+            of = dead_letters.count(total)
+            left_out = dead_letters.count(0 if self.again else resolved)
+        options = self.options(len(found.job_ids))
+        return Preview(
+            _groups(repository, found.job_ids, options),
+            options,
+            repository.workers.list_workers(),
+            of,
+            left_out,
+            len(found.skipped),
+            len(found.failed),
+        )
+
+    def start(
+        self,
+        repository: Repository,
+        found: Sought,
+        *,
+        operator: Operator,
+        pause: Pause = time.sleep,
+    ) -> ReplayPlan:
+        """Make a plan of the jobs that `find` returned; `replay_plans.run` runs it.
+
+        It is one plan, even if the reply to its commit is lost. A plan of no job is
+        refused; if one id was given, with what is wrong with that.
+        """
+        dead_letters.require_the_one(self.ids or (), found)
+        if not found.job_ids:
+            raise Refused(
+                "no dead letter is selected; nothing was changed",
+                *found.complaints(),
+                reason_code="NOTHING_TO_REPLAY",
+            )
+        options = self.options(len(found.job_ids))
+
+        def make() -> tuple[int, ReplayPlan]:
+            plan = replay_plans.make(
+                repository, found.job_ids, options=options, operator=operator
+            )
+            return plan.plan_id, plan
+
+        def is_made(plan_id: int) -> bool:
+            return repository.replays.describe_replay_plan(plan_id) is not None
+
+        return _once(repository, make, is_made, pause)
+
+    def replay_one(
+        self,
+        repository: Repository,
+        *,
+        operator: Operator,
+        pause: Pause = time.sleep,
+    ) -> tuple[str, str]:
+        """Replay the one job that is named; return the ids of the new job and of it.
+
+        All in one transaction: what is refused leaves no trace, and what was done
+        without a reply is not done again.
+        """
+        [given] = self.ids or ()
+        source = repository.jobs.find_job(given)
+        found = replace(self, ids=[source]).find(repository)
+        dead_letters.require_the_one([source], found)
+        options = self.options(1)
+
+        def make() -> tuple[str, str]:
+            created = _create(repository, source, options, operator)
+            return created, created
+
+        return _once(repository, make, repository.enqueue.has_job, pause), source
+
+    def _contradictions(self) -> Iterator[str]:
+        name, by_id = self.name, self.ids is not None
+        later = self.run_at is not None or self.delay is not None
+        if self.any_status and not by_id:
+            yield f"{name('any_status')} takes ids, not a filter of dead letters"
+        if by_id and self.oldest_first is not None:
+            yield "ids are replayed in the order in which they are given"
+        if self.run_at is not None and self.delay is not None:
+            yield f"{name('run_at')} and {name('in')} exclude each other"
+        if self.canary and later:
+            yield f"{name('canary')} runs now, so it excludes {name('run_at')}"
+        if self.rate is not None and self.spread is not None:
+            yield f"{name('rate')} and {name('spread')} exclude each other"
+
+    def _too_many(self) -> Refused:
+        limit = self.name("max")
+        return Refused(
+            f"more jobs are selected than {limit}, which is {self.max:,}; nothing was"
+            " changed",
+            f"Narrow the filter, or allow more with {limit}, up to {replays.MOST:,}.",
+            reason_code="TOO_MANY",
+        )
+
+
+Identity = TypeVar("Identity", int, str)
+Made = TypeVar("Made")
+
+
+def _once(
+    repository: Repository,
+    make: Callable[[], tuple[Identity, Made]],
+    is_made: Callable[[Identity], bool],
+    pause: Pause,
+) -> Made:
+    """Make something in a transaction, and not again if only the reply was lost.
+
+    `make` returns by which identity it can be looked up, and what it has made.
+    """
+    made: list[tuple[Identity, Made]] = []
+
+    def send() -> Made:
+        if not (made and is_made(made[-1][0])):
+            with repository.transaction():
+                made.append(make())
+        return made[-1][1]
 
     return delivery.persistently(send, pause=pause)
 
 
-def replay_one(
-    repository: Repository,
-    given: str,
-    *,
-    options: ReplayOptions,
-    operator: Operator,
-    pause: Pause = time.sleep,
-) -> tuple[str, str]:
-    """Replay one dead letter and return the ids of the new job and of its source.
-
-    All in one transaction: what is refused leaves no trace, and what was done without a
-    reply is not done again.
-    """
-    source = repository.jobs.find_job(given)
-    found = dead_letters.seek(
-        repository, [source], verb="replayed", again=options.again, by_flag=False
+def _groups(
+    repository: Repository, job_ids: Sequence[str], options: ReplayOptions
+) -> list[ReplayGroup]:
+    found: dict[tuple[str, str], ReplayGroup] = {}
+    for chunk in dead_letters.batches(job_ids, _CHUNK):
+        for group in repository.replays.preview_replay(chunk, options=options):
+            key = group.queue, group.job_type
+            found[key] = found[key].joined(group) if key in found else group
+    return sorted(
+        found.values(), key=lambda each: (-each.jobs, each.queue, each.job_type)
     )
-    dead_letters.require_the_one([source], found)
-    created: list[str] = []
-
-    def send() -> str:
-        if created and repository.enqueue.has_job(created[-1]):
-            return created[-1]
-        with repository.transaction():
-            created.append(_create(repository, source, options, operator))
-        return created[-1]
-
-    return delivery.persistently(send, pause=pause), source
 
 
 def _create(

@@ -581,6 +581,26 @@ def test_more_than_was_shown_is_not_replayed(
     assert rows == (0,)
 
 
+def test_a_replay_of_more_than_max_is_refused_until_more_are_allowed(
+    client: Client, connection: Connection
+) -> None:
+    plant_dead(connection, 3, queue="mails")
+    path = "/ui/replays/new?queue=mails"
+
+    seen = html.unescape(page(client, f"{path}&max=2"))
+    assert "more jobs are selected than max, which is 2; nothing was changed" in seen
+    assert 'name="max" value="2"' in seen
+    assert 'action="/ui/replays"' not in seen
+    refused = send(client, "/ui/replays", queue="mails", max="2", expected="3")
+    assert refused.status_code == 409
+
+    seen = html.unescape(page(client, f"{path}&max=3"))
+    assert "pgflow replay run -q mails --max 3" in seen
+    allowed = send(client, "/ui/replays", queue="mails", max="3", expected="3")
+    assert flash(told(client, allowed)).startswith("Replaying 3 jobs")
+    assert client.get(f"{path}&max=1000001").status_code == 400
+
+
 def test_a_canary_is_waited_for_and_the_rest_is_not_created(
     client: Client, connection: Connection
 ) -> None:

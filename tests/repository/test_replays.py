@@ -15,8 +15,9 @@ import pytest
 
 from pgflow_cli.errors import NotFound, Refused
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.replays import ReplayOptions, ReplayProgress
-from pgflow_cli.operations import dead_letters, replay_plans
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayProgress
+from pgflow_cli.operations import dead_letters, replay_plans, replays
+from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Database, Repository
 from tests.repository.test_audit import attempt, lease, unqueue
 from tests.support.jobs import audit, plant, plant_dead, status_of
@@ -548,3 +549,27 @@ def test_a_job_in_the_archive_is_replayed(connection, replay):
         )
     assert replay([job_id], any_status=True).created == 1
     assert replays_of(connection, job_id)[0]["payload"] == '{"kept": 1}'
+
+
+def test_a_preview_of_many_is_made_in_chunks_and_says_the_same(
+    repository: Repository, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_dead(connection, 3, died_ago="1 hour", priority=3, max_attempts=2)
+    plant_dead(connection, 4, payload='"larger than it may be"')
+    plant_dead(connection, 2, queue="billing")
+    request = ReplayRequest(all=True, max_payload_bytes=10)
+    found = request.find(repository)
+    at_once = request.preview(repository, found).groups
+    monkeypatch.setattr(replays, "_CHUNK", 2)
+
+    in_chunks = request.preview(repository, found).groups
+
+    def without_ages(groups: list[ReplayGroup]) -> list[ReplayGroup]:
+        return [replace(g, oldest_seconds=0, newest_seconds=0) for g in groups]
+
+    assert without_ages(in_chunks) == without_ages(at_once)
+    emails = in_chunks[0]
+    assert (emails.jobs, emails.too_large) == (7, 4)
+    assert (emails.least_priority, emails.most_priority) == (0, 3)
+    assert (emails.least_attempts, emails.most_attempts) == (2, 25)
+    assert emails.oldest_seconds >= 3600 > emails.newest_seconds

@@ -13,8 +13,8 @@ from pgflow_cli.errors import DatabaseUnavailable, Refused
 from pgflow_cli.inspection import explanation
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import UnreadableJob
-from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.operations import dead_letters, replays
+from pgflow_cli.operations import dead_letters
+from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 from pgflow_cli.worker.options import WorkerOptions
@@ -220,7 +220,7 @@ def test_a_replay_by_id_is_refused_and_leaves_no_plan(
     assert "cannot be read" in found.failed[bad].message
     operator = Operator("ann@host", "pgflow replay")
     with pytest.raises(Refused, match="cannot be read") as refused:
-        replays.replay_one(repository, bad, options=ReplayOptions(), operator=operator)
+        ReplayRequest(ids=[bad]).replay_one(repository, operator=operator)
     assert f"pgflow dlq discard {bad[-8:]}" in refused.value.hints[0]
     plans = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
     assert plans == (0,)

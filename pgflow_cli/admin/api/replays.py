@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,14 +12,12 @@ from pgflow_cli.admin.api.jobs import ID_IN_PATH
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Answer, Call, Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TEXTS, TIME, WHOLE, Shape, maybe
-from pgflow_cli.errors import Refused
 from pgflow_cli.maintenance import migrations
-from pgflow_cli.models import selection
-from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.models.selection import JobFilter
-from pgflow_cli.operations import dead_letters, replay_plans, replay_preview, replays
+from pgflow_cli.models.replays import MOST, MOST_CANARIES, RATES, USUAL_MOST
+from pgflow_cli.operations import replay_plans, replay_preview
 from pgflow_cli.operations.dead_letters import Sought
-from pgflow_cli.repository import Repository
+from pgflow_cli.operations.replay_preview import Preview
+from pgflow_cli.operations.replays import ReplayRequest
 
 PLAN_IN_PATH = Field(
     "plan", query.whole(1, query_filters.MOST_NUMBER), "The number of the plan."
@@ -63,8 +62,6 @@ LISTED_PLAN = Shape(
         " count; GET /replays/:plan has them.",
     },
 )
-_BATCH = 500
-_MOST = 100_000  # jobs of a plan; for more there is the command line
 _HOW = (
     Field("run_at", query.moment("future"), "Not before this time."),
     Field("max_attempts", MAX_ATTEMPTS, "Not what they had."),
@@ -90,14 +87,18 @@ _WHICH = (
     Field("all", query.flag(), "Instead of both: every open dead letter.", False),
     Field("any_status", query.flag(), "With ids: ended jobs, too.", False),
     Field("oldest_first", query.flag(), "Of a filter; false: the latest death first."),
-    Field("limit", query.whole(1, _MOST), "Replay no more than this."),
-    Field("max", query.whole(1, _MOST), "Refuse to replay more than this.", 10_000),
+    Field("limit", query.whole(1, MOST), "Replay no more than this."),
+    Field("max", query.whole(1, MOST), "Refuse to replay more than this.", USUAL_MOST),
 )
 _PACE = (
     Field("dry_run", query.flag(), "Change nothing; say what would be.", True),
-    Field("rate", query.number(0.01, 1_000_000), "How many become due in a second."),
+    Field("rate", query.number(*RATES), "How many become due in a second."),
     Field("spread", query.length(1, 31_536_000), "Over how much time they do."),
-    Field("canary", query.whole(1, 10_000), "Create so many first, and wait for them."),
+    Field(
+        "canary",
+        query.whole(1, MOST_CANARIES),
+        "Create so many first, and wait for them.",
+    ),
     Field(
         "canary_timeout", query.length(0.1, 86_400), "How long they may take.", 120.0
     ),
@@ -105,6 +106,8 @@ _PACE = (
         "to_queue", query_filters.QUEUE_NAME, "Into this queue, not that they were in."
     ),
 )
+# Of them, those that a request has under the same name.
+_NAMES = {each.name for each in (*_WHICH, *_PACE, *_HOW)} - {"ids", "filter", "dry_run"}
 REPLAYED = Shape("Replayed", {"new_job_id": ID, "replay_of_job_id": ID})
 TYPE = Shape(
     "ReplayedType",
@@ -174,50 +177,41 @@ def show_replay(call: Call) -> Any:
 
 def replay_job(call: Call) -> Any:
     """Replay one dead letter as a new job."""
-    given = {**_NOTHING, **call.body, "to_queue": call.body["queue"]}
-    options = _options(call, given, by_id=True)
+    body = {**call.body, "to_queue": call.body["queue"]}
+    request = _request(call, body, ids=[call.path["job_id"]])
     with call.writing() as repository:
         migrations.require_current(repository)
-        new_job_id, source = replays.replay_one(
-            repository,
-            call.path["job_id"],
-            options=options,
-            operator=call.operator,
-            pause=call.service.ending.wait,
+        new_job_id, source = request.replay_one(
+            repository, operator=call.operator, pause=call.service.ending.wait
         )
     return REPLAYED.of({"new_job_id": new_job_id, "replay_of_job_id": source})
 
 
 def start_replay(call: Call) -> Any:
     """Say what a replay of many would do, or begin it."""
-    body, ids = call.body, call.body["ids"] or None
-    chosen = query_filters.job_filter(body["filter"] or {})
-    selection.require_choice(ids or (), chosen, everything=body["all"])
-    options = _options(call, body, by_id=ids is not None)
+    body = call.body
+    request = _request(
+        call,
+        body,
+        ids=body["ids"] or None,
+        chosen=query_filters.job_filter(body["filter"] or {}),
+    )
     with call.writing() as repository:
         migrations.require_current(repository)
-        chosen = repository.queues.resolve_queues(chosen)
-        found = _sought(repository, call, chosen, options)
-        count = len(found.job_ids)
-        options = replays.paced(
-            options, count, rate=body["rate"], spread=body["spread"]
-        )
+        found = request.find(repository)
         if body["dry_run"]:
-            by_filter = chosen if ids is None else None
-            return _preview(repository, found, options, by_filter)
-        _require_any(ids or (), found)
+            return _preview(request.preview(repository, found), found)
         plan = call.service.runners.start(
-            lambda: replays.make_once(
+            lambda: request.start(
                 repository,
-                found.job_ids,
-                options=options,
+                found,
                 operator=call.operator,
                 pause=call.service.ending.wait,
             )
         )
     document = {
         "plan_id": plan.plan_id,
-        "selected": count,
+        "selected": len(found.job_ids),
         "skipped": len(found.skipped),
         "failed": len(found.failed),
     }
@@ -252,65 +246,16 @@ def undo_replay(call: Call) -> Any:
         return PLAN.of(replay_plans.find(repository, plan_id))
 
 
-# What an order may ask for and the replay of a single job cannot.
-_NOTHING = {
-    "any_status": False,
-    "oldest_first": None,
-    "canary": None,
-    "canary_timeout": 120.0,
-}
-
-
-def _options(call: Call, given: dict[str, Any] | Any, *, by_id: bool) -> ReplayOptions:
-    return replays.options(
-        given,
-        by_id=by_id,
-        batch_size=_BATCH,
+def _request(call: Call, given: Mapping[str, Any], **which: Any) -> ReplayRequest:
+    """Return what a body asks for; `which` are the jobs, if it names any."""
+    return ReplayRequest(
+        **which,
+        **{name: given[name] for name in _NAMES & given.keys()},
         max_payload_bytes=call.service.plan.max_payload_bytes,
     )
 
 
-def _sought(
-    repository: Repository, call: Call, chosen: JobFilter, options: ReplayOptions
-) -> Sought:
-    """Return which jobs are meant; one more than `max` is enough to refuse them."""
-    body, most = call.body, call.body["max"]
-    found = replays.sought(
-        repository,
-        body["ids"] or None,
-        chosen,
-        options,
-        limit=min(body["limit"] or _MOST, most + 1),
-        newest_first=body["oldest_first"] is False,
-        by_flag=False,
-    )
-    if len(found.job_ids) > most:
-        raise Refused(
-            f"more jobs are selected than max, which is {most:,}; nothing was changed",
-            "Narrow the filter, or send a larger max.",
-            reason_code="TOO_MANY",
-        )
-    return found
-
-
-def _require_any(ids: list[str] | tuple[str, ...], found: Sought) -> None:
-    """Refuse a plan about nothing; for a single id say why."""
-    dead_letters.require_the_one(ids, found)
-    if not found.job_ids:
-        raise Refused(
-            "no dead letter is selected; nothing was changed",
-            *found.complaints(),
-            reason_code="NOTHING_TO_REPLAY",
-        )
-
-
-def _preview(
-    repository: Repository,
-    found: Sought,
-    options: ReplayOptions,
-    chosen: JobFilter | None,
-) -> dict[str, Any]:
-    facts = replays.facts(repository, found, options, chosen)
+def _preview(facts: Preview, found: Sought) -> dict[str, Any]:
     return PREVIEW.of(
         {
             **replay_preview.record(facts),
@@ -367,7 +312,8 @@ ROUTES = (
         "Say what a replay of many dead letters would do, or with dry_run false begin"
         " it.",
         about="A run goes on in the background; its plan outlives this server, and can"
-        " be stopped, resumed and undone.",
+        f" be stopped, resumed and undone. More than {USUAL_MOST:,} jobs are refused"
+        f" unless max allows more, up to {MOST:,}.",
         body=(*_WHICH, *_PACE, *_HOW),
         answer=PREVIEW,
         others={202: STARTED},

@@ -169,7 +169,9 @@ def writing(call: Call) -> Iterator[Repository]:
 def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> str:
     """Return where a page is, below the path that a gateway puts before ours."""
     asked = {key: value for key, value in (query or {}).items() if value}
-    return request.root_path + path + (f"?{urlencode(asked)}" if asked else "")
+    return (
+        request.root_path + path + (f"?{urlencode(asked, doseq=True)}" if asked else "")
+    )
 
 
 def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:

@@ -3,61 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from pgflow_cli.admin import query, query_filters
-from pgflow_cli.admin.problems import bad_request
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.ui import command_line, layout
 from pgflow_cli.admin.ui.dead_letters import FILTERS
 from pgflow_cli.admin.ui.layout import PAGE, Flash, next_page, writing
-from pgflow_cli.formats import payload_text
-from pgflow_cli.models.replays import ReplayOptions, ReplayPlan
-from pgflow_cli.models.selection import JobFilter, Position
-from pgflow_cli.operations import replay_plans, replay_preview, replays
+from pgflow_cli.errors import Refused
+from pgflow_cli.models.replays import (
+    MOST,
+    MOST_CANARIES,
+    RATES,
+    USUAL_MOST,
+    ReplayPlan,
+)
+from pgflow_cli.models.selection import Position
+from pgflow_cli.operations import replay_plans, replay_preview
 from pgflow_cli.operations.dead_letters import Sought
 from pgflow_cli.operations.replay_preview import Preview
-from pgflow_cli.repository import Repository
+from pgflow_cli.operations.replays import ReplayRequest
 
 PLAN = Field("plan_id", query.whole(1, 2_147_483_647), "The number of a plan.")
 _FAILED = 20  # jobs that a plan's page names
-MOST = 10_000  # jobs of one replay; more is for --max in a terminal
 _SAFER = 5  # the canary that is proposed where many would be replayed
-_HOW = ("canary", "rate", "to_queue", "patch", "again")
-_WISHES = (
+_HOW = ("canary", "rate", "to_queue", "patch", "again", "max")
+_REQUEST = (
     Field("job_id", query_filters.JOB_ID, "Only these jobs.", many=True),
     Field("again", query.flag(), "Those that were replayed before, too.", False),
-    Field("canary", query.whole(0, MOST), "Create so many and wait.", 0),
-    Field("rate", query.number(0.001, 10_000), "So many become due in a second."),
+    Field("canary", query.whole(0, MOST_CANARIES), "Create so many and wait.", 0),
+    Field("rate", query.number(*RATES), "So many become due in a second."),
     Field("to_queue", query_filters.QUEUE_NAME, "Into this queue."),
     Field("patch", query.text(most=65_536), "Merge this JSON into each payload."),
+    Field("max", query.whole(1, MOST), "Refuse to replay more than this.", USUAL_MOST),
     *query_filters.some(*FILTERS),
 )
 _EXPECTED = Field("expected", query.whole(1, MOST), "What was shown.", required=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """Which dead letters to replay, and how; `typed` is as it stands in the URL."""
-
-    sought: Sought
-    options: ReplayOptions
-    chosen: JobFilter | None
-    typed: Mapping[str, Any]
-
-    def command(self, **more: Any) -> str:
-        """Return the command that does it."""
-        ids = [] if self.chosen else self.typed["job_id"]
-        typed = {k: v for k, v in self.typed.items() if k != "job_id"}
-        everything = self.chosen is not None and self.chosen.is_empty
-        return command_line.line(
-            "replay", "run", *ids, all=everything or None, **typed, **more
-        )
 
 
 def list_plans(call: Call) -> Response:
@@ -98,42 +83,51 @@ def show_plan(call: Call) -> Response:
 
 def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
+    request, typed = _request(call, call.query), _typed(call.request.args)
+    found, facts, too_many = Sought(), None, None
     with call.reading() as repository:
-        wish = _wish(call, repository, call.query, call.request.args)
-        facts = replays.facts(repository, wish.sought, wish.options, wish.chosen)
-    count = len(wish.sought.job_ids)
+        try:
+            found = request.find(repository)
+            facts = request.preview(repository, found)
+        except Refused as error:
+            if error.reason_code != "TOO_MANY":
+                raise
+            too_many = error  # said where more can be allowed
     return layout.page(
         call,
         "replay_new.html",
         title="Replay: preview",
         facts=facts,
-        sentences=[line.partition("  ") for line in replay_preview.sentences(facts)],
-        warnings=list(replay_preview.warnings(facts)),
-        complaints=list(wish.sought.complaints()),
-        typed=wish.typed,
-        hidden=_hidden(wish.typed, but=()),
-        chosen=_hidden(wish.typed, but=_HOW),
-        count=count,
-        too_many=count > MOST,
-        most=MOST,
-        safer=_SAFER if _wants_canary(facts) else None,
-        command=wish.command(dry_run=True),
-        run_command=wish.command(),
+        sentences=[
+            line.partition("  ")
+            for line in (replay_preview.sentences(facts) if facts else ())
+        ],
+        warnings=list(replay_preview.warnings(facts)) if facts else [],
+        complaints=list(found.complaints()),
+        typed=typed,
+        hidden=_hidden(typed, but=()),
+        chosen=_hidden(typed, but=_HOW),
+        count=len(found.job_ids),
+        too_many=too_many,
+        most=request.max,
+        safer=_SAFER if facts and _wants_canary(facts) else None,
+        command=_command(request, typed, dry_run=True),
+        run_command=_command(request, typed),
     )
 
 
 def start(call: Call) -> Response:
     """Make a plan of what was previewed, and run it behind this request."""
+    request, typed = _request(call, call.body), _typed(call.request.form)
     with writing(call) as repository:
-        wish = _wish(call, repository, call.body, call.request.form)
-        count = len(wish.sought.job_ids)
+        found = request.find(repository)
+        count = len(found.job_ids)
         if not count or count > call.body["expected"]:
-            return _look_again(call, wish, count)
+            return _look_again(call, typed, count)
         plan = call.service.runners.start(
-            lambda: replays.make_once(
+            lambda: request.start(
                 repository,
-                wish.sought.job_ids,
-                options=wish.options,
+                found,
                 operator=call.operator,
                 pause=call.service.ending.wait,
             )
@@ -169,37 +163,30 @@ def undo(call: Call) -> Response:
     return _back(call, f"Canceled {done.canceled:,} jobs that had not been tried.")
 
 
-def _wish(
-    call: Call,
-    repository: Repository,
-    values: Mapping[str, Any],
-    typed: MultiDict[str, str],
-) -> Wish:
-    options = _options(call, values)
-    named = values["job_id"] or None
-    chosen = repository.queues.resolve_queues(query_filters.job_filter(values))
-    sought = replays.sought(repository, named, chosen, options, limit=MOST + 1)
-    options = replays.paced(
-        options, len(sought.job_ids), rate=values["rate"], spread=None
-    )
-    shown = command_line.given(typed, *FILTERS, *_HOW)
-    if named:
-        shown["job_id"] = named
-    return Wish(sought, options, None if named else chosen, shown)
-
-
-def _options(call: Call, values: Mapping[str, Any]) -> ReplayOptions:
-    if values["patch"] is not None:
-        payload_text.check(values["patch"], what="the patch")
-    if values["job_id"] and any(values[name] is not None for name in FILTERS):
-        raise bad_request("job_id and a filter exclude each other")
-    return ReplayOptions(
-        to_queue=values["to_queue"],
-        patch=values["patch"],
-        canary=values["canary"],
-        again=values["again"],
+def _request(call: Call, values: Mapping[str, Any]) -> ReplayRequest:
+    """Return what a form asks for: the jobs it names, else all that its filter fits."""
+    ids, chosen = values["job_id"] or None, query_filters.job_filter(values)
+    return ReplayRequest(
+        ids=ids,
+        chosen=chosen,
+        all=ids is None and chosen.is_empty,
+        **{name: values[name] for name in _HOW},
         max_payload_bytes=call.service.plan.max_payload_bytes,
     )
+
+
+def _typed(given: MultiDict[str, str]) -> dict[str, Any]:
+    """Return the fields of a form, as they were typed."""
+    typed = command_line.given(given, *FILTERS, *_HOW)
+    ids = [job_id for job_id in given.getlist("job_id") if job_id]
+    return {**typed, "job_id": ids} if ids else typed
+
+
+def _command(request: ReplayRequest, typed: Mapping[str, Any], **more: Any) -> str:
+    """Return the command that does the same."""
+    how = {name: value for name, value in typed.items() if name != "job_id"}
+    ids = request.ids or ()
+    return command_line.line("replay", "run", *ids, all=request.all, **how, **more)
 
 
 def _wants_canary(facts: Preview) -> bool:
@@ -216,10 +203,10 @@ def _hidden(typed: Mapping[str, Any], *, but: tuple[str, ...]) -> list[tuple[str
     ]
 
 
-def _look_again(call: Call, wish: Wish, count: int) -> Response:
+def _look_again(call: Call, typed: Mapping[str, Any], count: int) -> Response:
     now = "none is left" if count == 0 else f"there are {count:,} now"
     said = f"Nothing was replayed: {now}. Look again before you confirm."
-    return layout.go(call, "/ui/replays/new", Flash(said, "bad"), **wish.typed)
+    return layout.go(call, "/ui/replays/new", Flash(said, "bad"), **typed)
 
 
 def _back(call: Call, text: str) -> Response:
@@ -259,7 +246,7 @@ ROUTES = (
         "/ui/replays/new",
         preview,
         "What a replay would create.",
-        query=_WISHES,
+        query=_REQUEST,
         of_page=True,
     ),
     Route(
@@ -267,7 +254,7 @@ ROUTES = (
         "/ui/replays",
         start,
         "Replay what was previewed.",
-        body=(*_WISHES, _EXPECTED),
+        body=(*_REQUEST, _EXPECTED),
         of_page=True,
     ),
     _change("stop", stop, "Let a plan create no more jobs."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +16,14 @@ from pgflow_cli.cli.output import messages, records, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Rate
 from pgflow_cli.errors import PgflowError, TryLater
-from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.models.replays import MOST, MOST_CANARIES
 
 if TYPE_CHECKING:
     from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
     from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.operations.dead_letters import Sought
     from pgflow_cli.operations.replay_plans import Outcome
+    from pgflow_cli.operations.replays import ReplayRequest
     from pgflow_cli.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +37,10 @@ PREVIEW = tuple(
     )
 )  # fmt: skip
 
-
+_HOW = (
+    "again", "any_status", "limit", "oldest_first", "to_queue", "run_at", "delay",
+    "max_attempts", "priority", "patch", "rate", "spread", "canary", "canary_timeout",
+)  # fmt: skip
 _OPTIONS = (
     click.option("--again", is_flag=True, help="Those that were replayed before, too."),
     click.option(
@@ -45,7 +50,7 @@ _OPTIONS = (
     ),
     click.option(
         "--limit",
-        type=settings.Number(1, 100_000_000),
+        type=settings.Number(1, MOST),
         metavar="N",
         help="Replay no more than this.",
     ),
@@ -90,7 +95,7 @@ _OPTIONS = (
     ),
     click.option(
         "--canary",
-        type=settings.Number(1, 10_000),
+        type=settings.Number(1, MOST_CANARIES),
         metavar="N",
         help="Create N and wait; go on only if they succeed.",
     ),
@@ -105,47 +110,52 @@ _OPTIONS = (
 
 
 def replay_options(function: F) -> F:
-    """Give a command the options of a replay; `options` and `orders.paced` read
-    them.
-    """
+    """Give a command the options of a replay; it is called with `how`, their values."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        how = {name: options.pop(name) for name in _HOW}
+        return function(*args, how=how, **options)
+
+    command: Any = wrapped
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command  # type: ignore[no-any-return]
 
 
-def options(
-    given: dict[str, Any], words: Sequence[str], *, batch_size: int
-) -> ReplayOptions:
-    """Return how jobs shall be replayed; what excludes each other is refused."""
-    from pgflow_cli.operations import replays
+def request(
+    words: Sequence[str], chosen: JobFilter, how: Mapping[str, Any], change: Change
+) -> ReplayRequest:
+    """Return what is asked for: `words` are ids as they were typed, `chosen` a filter,
+    `how` is what `replay_options` gives.
+    """
+    from pgflow_cli.operations.replays import ReplayRequest
 
-    return replays.options(
-        given,
-        by_id=bool(words),
-        batch_size=batch_size,
+    return ReplayRequest(
+        ids=changes.read_ids(words) if words else None,
+        chosen=chosen,
+        all=change.everything,
+        max=change.most,
+        batch_size=change.batch_size,
         max_payload_bytes=settings.max_payload_bytes.value(),
         name=changes.flag,
+        **how,
     )
 
 
 def preview(
-    repository: Repository,
-    sought: Sought,
-    options: ReplayOptions,
-    chosen: JobFilter | None,
-    change: Change,
+    repository: Repository, asked: ReplayRequest, found: Sought, change: Change
 ) -> bool:
-    """Show what would be created before anybody is asked; True: that is all.
+    """Show what would be created before the operator is asked; True: that is all.
 
-    `chosen` is the filter that selected the jobs, None if they were named. With --yes
-    only what is wrong is told, and for a single job nothing.
+    With --yes only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli.operations import replay_preview, replays
+    from pgflow_cli.operations import replay_preview
 
-    count = len(sought.job_ids)
+    count = len(found.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = replays.facts(repository, sought, options, chosen)
+    facts = asked.preview(repository, found)
     if not change.dry_run:
         told = (
             replay_preview.warnings(facts)
@@ -161,7 +171,7 @@ def preview(
         records.write_record({**replay_preview.record(facts), "run": command}, PREVIEW)
         return True
     changes.tell_dry_run(replay_preview.lines(facts))
-    if count > _SAFER and not options.canary:
+    if count > _SAFER and not asked.canary:
         messages.hint(f"Safer    ... --canary {_SAFER}")
     return True
 
