@@ -69,7 +69,7 @@ def _openapi(call: Call) -> Response:
     return Response(text, content_type="application/json")
 
 
-@cache  # anybody may ask for it, and it takes a while to make
+@cache  # it needs no token, and takes a while to make
 def _document(*, guarded: bool) -> str:
     return values.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
 
@@ -112,7 +112,7 @@ _PAGES = "/ui/"
 
 
 class _LoginFirst(Exception):
-    """A page was asked for by somebody who has not logged in."""
+    """A page was asked for without a login."""
 
 
 class Application:
@@ -269,7 +269,7 @@ def _written(answer: Any, route: Route) -> Response:
 
 
 def _log(request: Request, response: Response, request_id: str, began: float) -> None:
-    """Log a request without its query, which may hold what somebody searched for."""
+    """Log a request without its query, which may hold what a visitor searched for."""
     log.info(
         "%s %s %s",
         request.method,

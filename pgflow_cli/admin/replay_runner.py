@@ -1,6 +1,6 @@
-"""Runs replay plans in the background, after the request that ordered them.
+"""Runs replay plans in the background, after the request that began them.
 
-A plan lives in the database. Whatever ends a run (this server, its host, somebody who
+A plan lives in the database. Whatever ends a run (this server, its host, a client that
 takes the plan over), it can be resumed: by POST /replays/:plan/resume, or from the
 command line.
 """
@@ -25,7 +25,7 @@ _LAST_SECONDS = 2.0  # for a chunk that is on its way when the server ends
 
 
 class _Ending(Exception):
-    """The server ends: leave the plan to whoever resumes it."""
+    """The server ends: leave the plan to be resumed."""
 
 
 class Runners:
@@ -89,7 +89,7 @@ class Runners:
             self._free.release()
 
     def _finished(self, repository: Repository, plan: ReplayPlan) -> Outcome:
-        """Run a plan to its end, through outages: nobody else would go on with it."""
+        """Run a plan to its end, through outages: nothing else would go on with it."""
         rest = _FIRST_REST
         while True:
             try:

@@ -33,9 +33,9 @@ def maybe(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def word(*words: str) -> Schema:
-    """Return one word of a few."""
-    return {"type": "string", "enum": [*words]}
+def one_of(*values: str) -> Schema:
+    """Return the schema of one text of a few."""
+    return {"type": "string", "enum": [*values]}
 
 
 def array(items: Schema) -> Schema:
@@ -45,7 +45,7 @@ def array(items: Schema) -> Schema:
 
 def either(kind: str, **shapes: Shape) -> Schema:
     """Return what has one of several shapes; the field `kind` says which."""
-    mapping = {word: str(shape.reference["$ref"]) for word, shape in shapes.items()}
+    mapping = {name: str(shape.reference["$ref"]) for name, shape in shapes.items()}
     return {
         "oneOf": [shape.reference for shape in shapes.values()],
         "discriminator": {"propertyName": kind, "mapping": mapping},

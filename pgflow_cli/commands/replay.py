@@ -215,8 +215,7 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
 def resume(repository: Repository, plan_id: int, watch: bool, change: Change) -> int:
     """Go on with a plan that was stopped, or whose run was killed.
 
-    Somebody else's run of it ends. A canary that failed is asked anew, with the next
-    jobs.
+    Another's run of it ends. A canary that failed is asked again, with the next jobs.
 
     \b
     Examples:

@@ -74,7 +74,7 @@ class ReplayGroup:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """A plan as its row tells it; `runner_id` changes when somebody takes it over.
+    """A plan as its row tells it; `runner_id` changes when another takes it over.
 
     `remaining` are still to be created, `refused` could not be.
     """
@@ -119,7 +119,7 @@ class ReplayProgress(ReplayPlan):
 
     @property
     def is_over(self) -> bool:
-        """Say whether nothing will change any more unless somebody acts."""
+        """Say whether nothing will change any more unless an operator acts."""
         creates = self.state == "running" and self.remaining > 0
         return not (creates or self.waiting or self.running)
 

@@ -185,7 +185,7 @@ def count(number: int) -> str:
 def footer(
     repository: Repository, chosen: JobFilter, shown: int, *, include_resolved: bool
 ) -> Iterator[str]:
-    """Yield how many there are beside those shown, and what they died of."""
+    """Yield how many there are, those shown among them, and what they died of."""
     tallies = repository.dead_letters.count_dead_letters(chosen, limit=LIMIT + 1)
     total, resolved = totals(tallies)
     if include_resolved:

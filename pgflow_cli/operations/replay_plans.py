@@ -1,7 +1,7 @@
 """Runs plans of replays: first the canary, then the rest, in chunks; stops and undoes.
 
-Whatever ends a run half-way, the plan knows what has been created: it is resumed by
-whoever takes it over, and each chunk makes sure that the plan is still its own.
+Whatever ends a run half-way, the plan knows what has been created: another run
+takes it over, and each chunk makes sure that the plan is still its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcome:
     """How a run has ended, and the plan as it is then.
 
     `result` is finished, failed (the canary), undecided (the canary), stopped, undone,
-    or taken: somebody else runs the plan.
+    or taken: another runner has the plan.
     """
 
     result: str
@@ -86,7 +86,7 @@ def take_over(
 ) -> ReplayPlan:
     """Become the one who runs a plan that was stopped, killed, or is another's.
 
-    A canary that has failed is asked anew, with the next jobs. Raises Refused if there
+    A canary that has failed is asked again, with the next jobs. Raises Refused if there
     is nothing left to run.
     """
     with repository.transaction():
@@ -132,7 +132,7 @@ def run(
 
 
 def stop(repository: Repository, plan_id: int, *, operator: Operator) -> ReplayPlan:
-    """Let a plan create no more jobs; whoever runs it finds out at its next chunk."""
+    """Let a plan create no more jobs; its runner finds out at the next chunk."""
     with repository.transaction():
         plan = _locked(repository, plan_id)
         if plan.state in ("finished", "undone"):

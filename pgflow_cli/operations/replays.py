@@ -280,8 +280,8 @@ def _create(
 ) -> str:
     plan = replay_plans.make(repository, [source], options=options, operator=operator)
     plan_id, runner_id = plan.plan_id, plan.runner_id
-    # Whoever replays the same job in another way is waited for here; what they did is
-    # seen by the next statement.
+    # Another replay of the same job is waited for here; what it did is seen by the next
+    # statement.
     repository.replays.lock_replay_items(plan_id, state="waiting", limit=1)
     [item] = repository.replays.create_replays(
         plan_id, runner_id=runner_id, limit=1, canary=False

@@ -165,7 +165,7 @@ def test_of_many_queues_the_first_page_shows_those_in_trouble(
 
     assert text.count('<th scope="row" class="name">') == 40
     assert text.index('id="q-unserved"') < text.index('id="q-tenant-0"')
-    assert "The 21 queues least in trouble are not shown here" in text
+    assert "The 21 queues with the least need of attention are not shown here" in text
     assert page(client, "/ui/queues").count('<th scope="row" class="name">') == 61
 
 

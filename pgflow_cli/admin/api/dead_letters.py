@@ -66,8 +66,8 @@ def listed(
     return shapes.page(JOB, rows, more)
 
 
-def _position(letter: DeadLetter) -> Position:
-    return letter.created_at or time_of(letter.id), letter.id
+def _position(job: DeadLetter) -> Position:
+    return job.created_at or time_of(job.id), job.id
 
 
 ROUTES = (

@@ -17,7 +17,7 @@ from pgflow_cli.admin.shapes import (
 )
 from pgflow_cli.inspection.explanation import gates
 
-_STATUS = maybe(shapes.word(*query_filters.STATUSES))
+_STATUS = maybe(shapes.one_of(*query_filters.STATUSES))
 JOB = Shape(
     "Job",
     {
@@ -61,7 +61,7 @@ ATTEMPT = Shape(
     {
         "id": TEXT,
         "attempt_no": WHOLE,
-        "status": shapes.word(
+        "status": shapes.one_of(
             "succeeded", "failed", "snoozed", "released", "lost", "canceled"
         ),
         "started_at": TIME,
@@ -77,7 +77,7 @@ ATTEMPT = Shape(
 
 
 def _entry(kind: str, **fields: shapes.Schema) -> Shape:
-    return Shape(f"{kind}Entry", {"kind": shapes.word(kind), **fields})
+    return Shape(f"{kind}Entry", {"kind": shapes.one_of(kind), **fields})
 
 
 STORY = {
@@ -115,7 +115,7 @@ GATE = Shape(
     "Gate",
     {
         "gate": TEXT,
-        "result": shapes.word(gates.PASSED, gates.HELD, gates.NOT_REACHED),
+        "result": shapes.one_of(gates.PASSED, gates.HELD, gates.NOT_REACHED),
         "evidence": TEXT,
     },
 )
@@ -134,10 +134,10 @@ SIMILAR = Shape(
         "total": "In all, counted to 10,001.",
     },
 )
-KIN = Shape(
-    "Kin",
+RELATED = Shape(
+    "RelatedJob",
     {
-        "role": shapes.word("source", "replay"),
+        "role": shapes.one_of("source", "replay"),
         "step": WHOLE,
         "job_id": ID,
         "status": _STATUS,
@@ -146,7 +146,7 @@ KIN = Shape(
 )
 REPLAYS = Shape(
     "ReplaysOfJob",
-    {"of": maybe(ID), "by": maybe(ID), "chain": array(KIN.reference)},
+    {"of": maybe(ID), "by": maybe(ID), "chain": array(RELATED.reference)},
     {
         "of": "The job that it replays.",
         "by": "The job that replays it.",
@@ -179,5 +179,5 @@ EXPLANATION = Shape(
         "gates": "What the lease asks of it, in order; none of a job that has ended.",
     },
 )
-CANCELED = Shape("CanceledJob", {"job_id": ID, "status": shapes.word("canceled")})
-SHAPES = (JOB, LAST_ERROR, ATTEMPT, *STORY.values(), GATE, SIMILAR, KIN, REPLAYS)
+CANCELED = Shape("CanceledJob", {"job_id": ID, "status": shapes.one_of("canceled")})
+SHAPES = (JOB, LAST_ERROR, ATTEMPT, *STORY.values(), GATE, SIMILAR, RELATED, REPLAYS)

@@ -13,7 +13,7 @@ from pgflow_cli.admin.api.job_shapes import (
     CANCELED,
     EXPLANATION,
     JOB,
-    KIN,
+    RELATED,
     REPLAYS,
     STORY,
     TIMELINE,
@@ -69,7 +69,7 @@ def explain_job(call: Call) -> Any:
     """Explain why a job is where it is."""
     found = EXPLANATION.of(document.explanation(_explained(call)))
     replays = REPLAYS.of(found["replays"])
-    replays["chain"] = [KIN.of(kin) for kin in replays["chain"]]
+    replays["chain"] = [RELATED.of(job) for job in replays["chain"]]
     return found | {"replays": replays}
 
 

@@ -32,7 +32,7 @@ EXACT = (
 DRAIN = Shape(
     "Drain",
     {
-        "verdict": shapes.word("empty", "draining", "steady", "growing", "unknown"),
+        "verdict": shapes.one_of("empty", "draining", "steady", "growing", "unknown"),
         "seconds": maybe(NUMBER),
         "workers_needed": maybe(WHOLE),
         "window_seconds": NUMBER,
@@ -74,7 +74,7 @@ QUEUE = Shape(
         "counts_are_exact": FLAG,
     },
     {
-        "dlq": "Dead letters that nobody has resolved.",
+        "dlq": "Dead letters that are not resolved.",
         "oldest_age_seconds": "For how long the oldest runnable job has been due.",
         "policy": "Its limits; null: none of its own.",
         "counts_are_exact": EXACT,
@@ -216,7 +216,7 @@ ROUTES = (
         parameters=(NAME_IN_PATH,),
         query=(WINDOW,),
         answer=QUEUE,
-        errors={404: "Nobody has ever used a queue of that name."},
+        errors={404: "There is no queue of that name: no job, no policy."},
     ),
     Route(
         "POST",
@@ -243,7 +243,7 @@ ROUTES = (
         set_policy,
         "Set the limits of a queue; those that are not named are removed.",
         about="The lease keeps them: they hold at every instant, whatever workers there"
-        " are. A queue that nobody has used yet can be limited beforehand.",
+        " are. A queue that was never used can be limited beforehand.",
         parameters=(NAME_IN_PATH,),
         body=_LIMITS,
         answer=POLICY,

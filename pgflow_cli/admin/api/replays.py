@@ -29,7 +29,7 @@ PLAN = Shape(
     "ReplayPlan",
     {
         "plan_id": WHOLE,
-        "state": shapes.word("running", "stopped", "finished", "undone"),
+        "state": shapes.one_of("running", "stopped", "finished", "undone"),
         "selected": WHOLE,
         "created": WHOLE,
         "waiting": WHOLE,
@@ -38,7 +38,7 @@ PLAN = Shape(
         "canary": WHOLE,
         "eta_seconds": maybe(NUMBER),
         "canary_state": maybe(
-            shapes.word("waiting", "passed", "failed", "undecided")
+            shapes.one_of("waiting", "passed", "failed", "undecided")
         ),
         "created_at": TIME,
     },

@@ -22,7 +22,7 @@ WORKER = Shape(
     {
         "worker_id": ID,
         "name": TEXT,
-        "state": shapes.word(*STATES),
+        "state": shapes.one_of(*STATES),
         "host": TEXT,
         "pid": WHOLE,
         "busy_slots": WHOLE,
@@ -39,7 +39,7 @@ WORKER = Shape(
         "supervisor_id": ID,
     },
     {
-        "state": " ".join(f"{word}: {means}." for word, means in STATES.items()),
+        "state": " ".join(f"{state}: {means}." for state, means in STATES.items()),
         "queues": "Which it serves; null: all of them.",
         "job_types": "Which it has handlers for; null: all of them.",
     },

@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 from pgflow_cli.admin import query_filters
 from pgflow_cli.admin.routes import Call
 from pgflow_cli.admin.security import COOKIE, Role
-from pgflow_cli.admin.ui import alerts as troubles
+from pgflow_cli.admin.ui import alerts as shown_alerts
 from pgflow_cli.admin.ui import rendering, template_filters
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
@@ -84,9 +84,9 @@ def page(
     **values: Any,
 ) -> Response:
     """Return a page with all that stands around it; `about` names its queue."""
-    taken = call.service.glances.latest()
-    found = troubles.gravest_first(alerts.listed(taken))
-    named = troubles.named(found, about=about, first_page=call.request.path == "/")
+    taken = call.service.reports.latest()
+    found = shown_alerts.gravest_first(alerts.listed(taken))
+    named = shown_alerts.named(found, about=about, first_page=call.request.path == "/")
     own = call.request.full_path.rstrip("?")
     told = flash or _flash_of(call.request)
     response = _rendered(
@@ -95,8 +95,8 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=[(alert, troubles.place_of(alert)) for alert in named],
-        troubles=len(found),
+        alerts=[(alert, shown_alerts.place_of(alert)) for alert in named],
+        alert_count=len(found),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -133,7 +133,7 @@ def problem(
         back="/",
         where=None,
         alerts=(),
-        troubles=0,
+        alert_count=0,
         flash=None,
         logged_in=COOKIE in request.cookies,
         now=datetime.now(UTC),
@@ -154,7 +154,7 @@ def go(call: Call, path: str, flash: Flash | None = None, **query: Any) -> Respo
             httponly=True,
             samesite="Strict",
         )
-    call.service.glances.forget()
+    call.service.reports.forget()
     return response
 
 
@@ -190,7 +190,7 @@ def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
 
 
 def set_cookie(call: Call, response: Response, name: str, value: str) -> None:
-    """Remember how somebody likes the page, for a year; no secret."""
+    """Remember how a visitor likes the page, for a year; no secret."""
     response.set_cookie(
         name,
         value,

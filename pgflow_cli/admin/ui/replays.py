@@ -213,10 +213,10 @@ def _back(call: Call, text: str) -> Response:
     return layout.go(call, f"/ui/replays/{call.path['plan_id']}", Flash(text))
 
 
-def _change(word: str, handler: Callable[[Call], Any], summary: str) -> Route:
+def _change(verb: str, handler: Callable[[Call], Any], summary: str) -> Route:
     return Route(
         "POST",
-        f"/ui/replays/<plan_id>/{word}",
+        f"/ui/replays/<plan_id>/{verb}",
         handler,
         summary,
         parameters=(PLAN,),

@@ -181,8 +181,8 @@ def drive(
 ) -> int:
     """Run a plan, tell what has become of it, and return the exit code.
 
-    Raises PgflowError if the canary failed or somebody stopped the plan, TryLater if
-    the canary is undecided or somebody else runs the plan.
+    Raises PgflowError if the canary failed or the plan was stopped, TryLater if the
+    canary is undecided or another runner has the plan.
     """
     from pgflow_cli.operations import replay_plans
 
