@@ -24,10 +24,6 @@ from pgflow_cli.operations.replay_plans import Pause
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
 
-# Jobs of one statement of a preview: one about a million payloads would take longer
-# than the two seconds that the admin server gives a statement that reads.
-_CHUNK = 10_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequest:
@@ -266,7 +262,7 @@ def _groups(
     repository: Repository, job_ids: Sequence[str], options: ReplayOptions
 ) -> list[ReplayGroup]:
     found: dict[tuple[str, str], ReplayGroup] = {}
-    for chunk in dead_letters.batches(job_ids, _CHUNK):
+    for chunk in dead_letters.batches(job_ids, replay_plans.CHUNK):
         for group in repository.replays.preview_replay(chunk, options=options):
             key = group.queue, group.job_type
             found[key] = found[key].joined(group) if key in found else group

@@ -16,7 +16,7 @@ import pytest
 from pgflow_cli.errors import NotFound, Refused
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayProgress
-from pgflow_cli.operations import dead_letters, replay_plans, replays
+from pgflow_cli.operations import dead_letters, replay_plans
 from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Database, Repository
 from tests.repository.test_audit import attempt, lease, unqueue
@@ -560,7 +560,7 @@ def test_a_preview_of_many_is_made_in_chunks_and_says_the_same(
     request = ReplayRequest(all=True, max_payload_bytes=10)
     found = request.find(repository)
     at_once = request.preview(repository, found).groups
-    monkeypatch.setattr(replays, "_CHUNK", 2)
+    monkeypatch.setattr(replay_plans, "CHUNK", 2)
 
     in_chunks = request.preview(repository, found).groups
 
@@ -573,3 +573,16 @@ def test_a_preview_of_many_is_made_in_chunks_and_says_the_same(
     assert (emails.least_priority, emails.most_priority) == (0, 3)
     assert (emails.least_attempts, emails.most_attempts) == (2, 25)
     assert emails.oldest_seconds >= 3600 > emails.newest_seconds
+
+
+def test_a_plan_of_many_is_frozen_in_chunks_and_in_order(
+    repository: Repository, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = plant_dead(connection, 5)
+    monkeypatch.setattr(replay_plans, "CHUNK", 2)
+    plan = replay_plans.make(repository, ids, options=PLAIN, operator=EVE)
+    rows = connection.execute(
+        "select place, source_job_id::text from pgflow.replay_items order by place"
+    ).fetchall()
+    assert rows == list(enumerate(ids, 1))
+    assert (plan.selected, plan.remaining) == (5, 5)
