@@ -84,7 +84,7 @@ def show_plan(call: Call) -> Response:
 def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
     request, typed = _request(call, call.query), _typed(call.request.args)
-    found, facts, too_many = Sought(), None, None
+    found, facts, too_many = Sought(), None, False
     with call.reading() as repository:
         try:
             found = request.find(repository)
@@ -92,7 +92,7 @@ def preview(call: Call) -> Response:
         except Refused as error:
             if error.reason_code != "TOO_MANY":
                 raise
-            too_many = error  # said where more can be allowed
+            too_many = True  # said where more can be allowed
     return layout.page(
         call,
         "replay_new.html",
@@ -110,6 +110,7 @@ def preview(call: Call) -> Response:
         count=len(found.job_ids),
         too_many=too_many,
         most=request.max,
+        at_most=MOST,
         safer=_SAFER if facts and _wants_canary(facts) else None,
         command=_command(request, typed, dry_run=True),
         run_command=_command(request, typed),
@@ -164,7 +165,7 @@ def undo(call: Call) -> Response:
 
 
 def _request(call: Call, values: Mapping[str, Any]) -> ReplayRequest:
-    """Return what a form asks for: the jobs it names, else all that its filter fits."""
+    """Return the replay of a form: of jobs it names, else of all its filter fits."""
     ids, chosen = values["job_id"] or None, query_filters.job_filter(values)
     return ReplayRequest(
         ids=ids,
@@ -194,7 +195,7 @@ def _wants_canary(facts: Preview) -> bool:
 
 
 def _hidden(typed: Mapping[str, Any], *, but: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return what a form carries along, name by name."""
+    """Return the hidden fields that a form carries along, name by name."""
     return [
         (name, text)
         for name, value in typed.items()
