@@ -213,7 +213,7 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
 
 
 def _failed(error: PgflowError, request: Request, request_id: str) -> Problem:
-    """Return what the client reads; the log keeps what only we should."""
+    """Return the problem of an error; the log has the message if the server failed."""
     problem = problems.of_error(error, reading=request.method in SAFE_METHODS)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         extra = {"event": "request_failed", "request_id": request_id}

@@ -192,7 +192,7 @@ def _answer(route: Route) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> Iterator[tuple[int, str]]:
-    """Yield what any route may answer that takes what this one takes."""
+    """Yield the errors of every route that takes what this one takes."""
     yield 400, "The request is not acceptable."
     yield 421, "This server does not answer to the name in Host."
     yield 429, "Too many wrong tokens from this address."

@@ -50,7 +50,7 @@ class Sought:
     hints: tuple[str, ...] = ()
 
     def complaints(self) -> Iterator[str]:
-        """Yield what an operator should know of those that are left out."""
+        """Yield a line about each that is left out, up to a few."""
         for short, error in islice(self.failed.items(), _COMPLAINTS):
             yield f"{short}: {error.message}"
         if len(self.failed) > _COMPLAINTS:

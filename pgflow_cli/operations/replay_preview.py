@@ -54,7 +54,7 @@ class Preview:
 
 
 def lines(preview: Preview) -> Iterator[str]:
-    """Yield what a person reads before saying yes."""
+    """Yield the lines that a person reads before saying yes."""
     yield from sentences(preview)
     if preview.jobs:
         yield from _table(preview.groups)
@@ -76,7 +76,7 @@ def sentences(preview: Preview) -> Iterator[str]:
 
 
 def warnings(preview: Preview) -> Iterator[str]:
-    """Yield what an operator should know who does not read the preview."""
+    """Yield the warnings for an operator who does not read the preview."""
     lacking = preview.without_handler
     if lacking:
         yield f"no live worker has a handler for {_some(lacking)}: those jobs wait"

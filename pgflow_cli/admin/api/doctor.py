@@ -32,7 +32,7 @@ def examine(call: Call) -> Any:
 
 
 def findings(call: Call) -> list[Finding]:
-    """Return what the checks find that are not of this host.
+    """Return the findings of all checks that are not of this host.
 
     Each may wait seconds for a lock, and holds a thread of the server: so one
     examination at a time.

@@ -247,7 +247,7 @@ def undo_replay(call: Call) -> Any:
 
 
 def _request(call: Call, given: Mapping[str, Any], **which: Any) -> ReplayRequest:
-    """Return what a body asks for; `which` are the jobs, if it names any."""
+    """Return the replay of a body; `which` says which jobs."""
     return ReplayRequest(
         **which,
         **{name: given[name] for name in _NAMES & given.keys()},

@@ -175,7 +175,7 @@ def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> 
 
 
 def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
-    """Return what the header says of the database."""
+    """Return the header's values about the database."""
     cluster = taken.measures.cluster
     shown = Database(call.service.plan.url).display()
     return {
@@ -202,7 +202,7 @@ def set_cookie(call: Call, response: Response, name: str, value: str) -> None:
 
 
 def choice(request: Request, name: str, known: Sequence[str]) -> str:
-    """Return what a cookie remembers; the first one unless it is known."""
+    """Return the value of a cookie if it is known, else the first that is."""
     given = request.cookies.get(name, "")
     return given if given in known else known[0]
 
@@ -240,7 +240,7 @@ def _packed(flash: Flash) -> str:
 
 
 def _flash_of(request: Request) -> Flash | None:
-    """Return what the last form left to be told; not to what updates a part."""
+    """Return the message of the last form; none to a request that updates a part."""
     packed = request.cookies.get(_FLASH_COOKIE)
     if not packed or "HX-Request" in request.headers:
         return None

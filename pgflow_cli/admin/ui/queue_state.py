@@ -29,7 +29,7 @@ def queue_state(status: QueueStatus) -> QueueState:
 
 
 def _states(status: QueueStatus) -> Iterator[QueueState]:
-    """Yield what is true of a queue, the gravest first; something always is."""
+    """Yield all states a queue is in, the gravest first; there is always one."""
     measure, growing = status.measure, status.forecast.verdict == GROWING
     if measure.paused:
         yield QueueState("paused", "‖", "warn", status.pause_sentence)

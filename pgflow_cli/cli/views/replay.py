@@ -126,7 +126,7 @@ def replay_options(function: F) -> F:
 def request(
     words: Sequence[str], chosen: JobFilter, how: Mapping[str, Any], change: Change
 ) -> ReplayRequest:
-    """Return what is asked for: `words` are ids as they were typed, `chosen` a filter,
+    """Return the replay asked for: `words` are ids as typed, `chosen` is a filter,
     `how` is what `replay_options` gives.
     """
     from pgflow_cli.operations.replays import ReplayRequest
