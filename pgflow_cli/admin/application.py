@@ -38,7 +38,6 @@ from pgflow_cli.admin.service import Service
 from pgflow_cli.admin.ui import assets, layout
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.formats import payload_text, values
-from pgflow_cli.formats import values as values_
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -161,7 +160,7 @@ class Application:
     def _response(self, request: Request, request_id: str) -> Response:
         guard = self._service.guard
         try:
-            route, values = self._found(request)
+            route, matched = self._found(request)
         except HTTPException:
             guard.require_host(request, exempt=False)
             raise
@@ -177,7 +176,7 @@ class Application:
             request,
             visitor,
             request_id,
-            path=_path_values(route, values),
+            path=_path_values(route, matched),
             query=query.read_query(request.args, route.query, of_form=route.of_page),
             body={} if route.is_safe else _body(request, route),
         )
@@ -264,7 +263,7 @@ def _written(answer: Any, route: Route) -> Response:
     if isinstance(answer, Answer):
         status, answer = answer.status, answer.document
     return Response(
-        values_.json_of(answer), status=status, content_type="application/json"
+        values.json_of(answer), status=status, content_type="application/json"
     )
 
 

@@ -228,7 +228,7 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     found = replay_plans.find(repository, plan_id)
     change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
     plan = replay_plans.take_over(repository, plan_id, operator=change.operator)
-    return replay_view.drive(repository, plan, dead_letters.Sought(), watch=watch)
+    return replay_view.drive(repository, plan, dead_letters.SelectedJobs(), watch=watch)
 
 
 @replay.command("undo")

@@ -19,7 +19,7 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayPlan
 from pgflow_cli.models.selection import JobFilter, Naming, plainly
 from pgflow_cli.operations import dead_letters, delivery, replay_plans
-from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.dead_letters import SelectedJobs
 from pgflow_cli.operations.replay_plans import Pause
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
@@ -69,7 +69,7 @@ class ReplayRequest:
         if self.patch is not None:
             payload_text.check(self.patch, what=self.name("patch"))
 
-    def find(self, repository: Repository) -> Sought:
+    def find(self, repository: Repository) -> SelectedJobs:
         """Look up which jobs are meant; refuse more than `max`.
 
         One job more than `max` is enough for that: a queue may have died by millions.
@@ -85,7 +85,7 @@ class ReplayRequest:
                 readable=True,
             )
         else:
-            found = dead_letters.seek(
+            found = dead_letters.look_up(
                 repository,
                 self.ids,
                 verb="replayed",
@@ -130,7 +130,7 @@ class ReplayRequest:
             max_payload_bytes=self.max_payload_bytes,
         )
 
-    def preview(self, repository: Repository, found: Sought) -> Preview:
+    def preview(self, repository: Repository, found: SelectedJobs) -> Preview:
         """Look at what a replay of the jobs that `find` returned would create."""
         of = left_out = ""
         if self.ids is None:
@@ -155,7 +155,7 @@ class ReplayRequest:
     def start(
         self,
         repository: Repository,
-        found: Sought,
+        found: SelectedJobs,
         *,
         operator: Operator,
         pause: Pause = time.sleep,

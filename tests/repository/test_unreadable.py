@@ -215,7 +215,7 @@ def test_a_replay_by_id_is_refused_and_leaves_no_plan(
 ) -> None:
     _, bad = damaged
     unreadable(repository).search(None)
-    found = dead_letters.seek(repository, [bad], verb="replayed", again=True)
+    found = dead_letters.look_up(repository, [bad], verb="replayed", again=True)
     assert found.job_ids == []
     assert "cannot be read" in found.failed[bad].message
     operator = Operator("ann@host", "pgflow replay")
@@ -224,7 +224,7 @@ def test_a_replay_by_id_is_refused_and_leaves_no_plan(
     assert f"pgflow dlq discard {bad[-8:]}" in refused.value.hints[0]
     plans = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
     assert plans == (0,)
-    discarding = dead_letters.seek(repository, [bad], verb="discarded")
+    discarding = dead_letters.look_up(repository, [bad], verb="discarded")
     assert discarding.job_ids == [bad]
 
 
@@ -234,7 +234,7 @@ def test_it_can_be_replayed_once_its_row_has_been_restored(
     _, bad = damaged
     unreadable(repository).search(None)
     repository.link.raw().execute("set client_encoding to utf8")
-    found = dead_letters.seek(repository, [bad], verb="replayed")
+    found = dead_letters.look_up(repository, [bad], verb="replayed")
     assert found.job_ids == [bad]
 
 

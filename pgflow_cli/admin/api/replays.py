@@ -15,7 +15,7 @@ from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TEXTS, TIME, WHOLE, Shape,
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.models.replays import MOST, MOST_CANARIES, RATES, USUAL_MOST
 from pgflow_cli.operations import replay_plans, replay_preview
-from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.dead_letters import SelectedJobs
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.operations.replays import ReplayRequest
 
@@ -255,7 +255,7 @@ def _request(call: Call, given: Mapping[str, Any], **which: Any) -> ReplayReques
     )
 
 
-def _preview(facts: Preview, found: Sought) -> dict[str, Any]:
+def _preview(facts: Preview, found: SelectedJobs) -> dict[str, Any]:
     return PREVIEW.of(
         {
             **replay_preview.record(facts),

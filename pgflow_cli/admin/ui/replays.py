@@ -24,7 +24,7 @@ from pgflow_cli.models.replays import (
 )
 from pgflow_cli.models.selection import Position
 from pgflow_cli.operations import replay_plans, replay_preview
-from pgflow_cli.operations.dead_letters import Sought
+from pgflow_cli.operations.dead_letters import SelectedJobs
 from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.operations.replays import ReplayRequest
 
@@ -84,7 +84,7 @@ def show_plan(call: Call) -> Response:
 def preview(call: Call) -> Response:
     """Show what a replay would create; nothing is changed."""
     request, typed = _request(call, call.query), _typed(call.request.args)
-    found, facts, too_many = Sought(), None, False
+    found, facts, too_many = SelectedJobs(), None, False
     with call.reading() as repository:
         try:
             found = request.find(repository)

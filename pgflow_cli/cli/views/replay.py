@@ -21,7 +21,7 @@ from pgflow_cli.models.replays import MOST, MOST_CANARIES
 if TYPE_CHECKING:
     from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
     from pgflow_cli.models.selection import JobFilter
-    from pgflow_cli.operations.dead_letters import Sought
+    from pgflow_cli.operations.dead_letters import SelectedJobs
     from pgflow_cli.operations.replay_plans import Outcome
     from pgflow_cli.operations.replays import ReplayRequest
     from pgflow_cli.repository import Repository
@@ -144,7 +144,7 @@ def request(
 
 
 def preview(
-    repository: Repository, asked: ReplayRequest, found: Sought, change: Change
+    repository: Repository, asked: ReplayRequest, found: SelectedJobs, change: Change
 ) -> bool:
     """Show what would be created before the operator is asked; True: that is all.
 
@@ -177,7 +177,7 @@ def preview(
 
 
 def drive(
-    repository: Repository, plan: ReplayPlan, sought: Sought, *, watch: bool
+    repository: Repository, plan: ReplayPlan, found: SelectedJobs, *, watch: bool
 ) -> int:
     """Run a plan, tell what has become of it, and return the exit code.
 
@@ -193,22 +193,22 @@ def drive(
         terminal.progress("replay", total=plan.remaining) as advance,
     ):
         outcome = replay_plans.run(repository, plan, report=_Reporter(advance))
-    code = tell(sought, outcome.plan)
+    code = tell(found, outcome.plan)
     _raise_unless_finished(outcome)
     if watch:
         code = _follow(repository, plan.plan_id) or code
     return code
 
 
-def tell(sought: Sought, plan: ReplayPlan | None) -> int:
+def tell(found: SelectedJobs, plan: ReplayPlan | None) -> int:
     """Write the last line, and return 1 if anything failed; without a plan, nothing
     was left to do.
     """
-    failed = len(sought.failed) + (plan.refused if plan else 0)
+    failed = len(found.failed) + (plan.refused if plan else 0)
     changes.tell_tally(
         {
             "replayed": plan.created if plan else 0,
-            "skipped": len(sought.skipped) + (plan.skipped if plan else 0),
+            "skipped": len(found.skipped) + (plan.skipped if plan else 0),
             "failed": failed,
         },
         {
