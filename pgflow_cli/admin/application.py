@@ -15,10 +15,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from pgflow_cli.admin import openapi, problems, query
+from pgflow_cli.admin import openapi, problems, query, ui
 from pgflow_cli.admin.api import (
     audit,
-    changes,
     dead_letters,
     decisions,
     doctor,
@@ -29,19 +28,16 @@ from pgflow_cli.admin.api import (
     login,
     metrics,
     queues,
-    replaying,
     replays,
-    stories,
     workers,
 )
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.admin.routes import FORM, Answer, Call, Route, url_map
 from pgflow_cli.admin.security import SAFE_METHODS, Role, Visitor, unauthorized
 from pgflow_cli.admin.service import Service
-from pgflow_cli.admin.ui import assets, layout, site
+from pgflow_cli.admin.ui import assets, layout
 from pgflow_cli.errors import PgflowError
 from pgflow_cli.formats import payload_text, values
-from pgflow_cli.formats import values as values_
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -50,12 +46,9 @@ if TYPE_CHECKING:
 _NOUNS = (
     jobs,
     enqueue,
-    stories,
     dead_letters,
     replays,
-    replaying,
     queues,
-    changes,
     decisions,
     workers,
     audit,
@@ -64,7 +57,7 @@ _NOUNS = (
     login,
     events,
     assets,
-    site,
+    ui,
 )
 SHAPES = tuple(shape for noun in _NOUNS for shape in noun.SHAPES)
 
@@ -75,7 +68,7 @@ def _openapi(call: Call) -> Response:
     return Response(text, content_type="application/json")
 
 
-@cache  # anybody may ask for it, and it takes a while to make
+@cache  # it needs no token, and takes a while to make
 def _document(*, guarded: bool) -> str:
     return values.json_of(openapi.document(ROUTES, SHAPES, guarded=guarded))
 
@@ -118,7 +111,7 @@ _PAGES = "/ui/"
 
 
 class _LoginFirst(Exception):
-    """A page was asked for by somebody who has not logged in."""
+    """A page was asked for without a login."""
 
 
 class Application:
@@ -167,7 +160,7 @@ class Application:
     def _response(self, request: Request, request_id: str) -> Response:
         guard = self._service.guard
         try:
-            route, values = self._found(request)
+            route, matched = self._found(request)
         except HTTPException:
             guard.require_host(request, exempt=False)
             raise
@@ -183,7 +176,7 @@ class Application:
             request,
             visitor,
             request_id,
-            path=_path_values(route, values),
+            path=_path_values(route, matched),
             query=query.read_query(request.args, route.query, of_form=route.of_page),
             body={} if route.is_safe else _body(request, route),
         )
@@ -219,7 +212,7 @@ def _told(problem: Problem, request: Request, request_id: str) -> Response:
 
 
 def _failed(error: PgflowError, request: Request, request_id: str) -> Problem:
-    """Return what the client reads; the log keeps what only we should."""
+    """Return the problem of an error; the log has the message if the server failed."""
     problem = problems.of_error(error, reading=request.method in SAFE_METHODS)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         extra = {"event": "request_failed", "request_id": request_id}
@@ -270,12 +263,12 @@ def _written(answer: Any, route: Route) -> Response:
     if isinstance(answer, Answer):
         status, answer = answer.status, answer.document
     return Response(
-        values_.json_of(answer), status=status, content_type="application/json"
+        values.json_of(answer), status=status, content_type="application/json"
     )
 
 
 def _log(request: Request, response: Response, request_id: str, began: float) -> None:
-    """Log a request without its query, which may hold what somebody searched for."""
+    """Log a request without its query, which may hold what a visitor searched for."""
     log.info(
         "%s %s %s",
         request.method,

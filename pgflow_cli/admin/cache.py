@@ -1,4 +1,4 @@
-"""One look at all queues for everybody who asks within a second."""
+"""One report of all queues for all requests of a second."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pgflow_cli.errors import PgflowError
 from pgflow_cli.inspection import queues
 from pgflow_cli.inspection.queues import QueueReport
 
-_FRESH = 1.0  # seconds; a page asks anew every few
+_FRESH = 1.0  # seconds; a page asks again every few
 
 
-class Glances:
-    """Takes a census, at most one at a time, and keeps it for a second.
+class ReportCache:
+    """Makes a report of all queues, at most one at a time, and keeps it for a second.
 
     Many screens on a wall cost the database no more than one.
     """
@@ -28,7 +28,7 @@ class Glances:
         self._failed_at = 0.0
 
     def latest(self) -> QueueReport:
-        """Return a census that is no older than a second.
+        """Return a report that is no older than a second.
 
         Callers that waited for a look that failed get its error: where a database does
         not answer, one try after another would hold up every thread of the server.

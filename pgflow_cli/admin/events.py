@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from pgflow_cli.admin.cache import Glances
+from pgflow_cli.admin.cache import ReportCache
 from pgflow_cli.admin.problems import Problem
 from pgflow_cli.errors import DatabaseUnavailable, PgflowError
 from pgflow_cli.formats import values
@@ -44,13 +44,13 @@ class Broker:
 
     def __init__(
         self,
-        glances: Glances,
+        reports: ReportCache,
         database: Database,
         *,
         most: int,
         ending: threading.Event,
     ) -> None:
-        self._glances = glances
+        self._reports = reports
         self._database = database
         self._most = most
         self._ending = ending
@@ -124,7 +124,7 @@ class Broker:
                 look_at = time.monotonic() + _LOOK
             said = ear.hints(min(_TURN, max(0.0, look_at - time.monotonic())))
             if said:
-                self._glances.forget()
+                self._reports.forget()
                 self._publish(
                     [
                         concerning("queues", said),
@@ -135,7 +135,7 @@ class Broker:
     def _look(self) -> None:
         """Look, and tell what is different from the last time."""
         try:
-            taken = self._glances.latest()
+            taken = self._reports.latest()
         except DatabaseUnavailable:
             self._lost()
             return
@@ -178,7 +178,7 @@ class Broker:
                     subscriber.tell(events)
 
     def _greet(self) -> None:
-        """Bring newcomers up to date: nobody else tells them of earlier changes."""
+        """Bring newcomers up to date: nothing else tells them of earlier changes."""
         with self._lock:
             for subscriber in self._subscribers:
                 if subscriber.is_new:
@@ -280,7 +280,7 @@ def concerning(name: str, queues: Iterable[str]) -> Event:
 
 
 def alarms(taken: QueueReport | None) -> Event:
-    """Return all alerts there are; without a census the database is away."""
+    """Return all alerts there are; without a report the database is away."""
     away = ["the database does not answer"]
     said = away if taken is None else alerts.found(taken)
     return Event(

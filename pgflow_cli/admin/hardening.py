@@ -71,8 +71,8 @@ class Request(HTTPRequestParser):
         self.began = time.time()  # with its first byte
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read the headers. Refuse two lengths, of which waitress takes one and whoever
-        stands before us may take the other: what is left over would be a request.
+        """Read the headers. Refuse two lengths, of which waitress takes one and a proxy
+        before us may take the other: what is left over would be a request.
         """
         before = b"\r\n" + header_plus.lower()
         if b"\r\ntransfer-encoding" in before and (
@@ -196,8 +196,8 @@ class Lanes:
 def close_slow_channels(server: Any) -> None:
     """Close connections of clients that are too slow.
 
-    waitress has no such limits: somebody who sends a byte now and then, or reads
-    nothing, would keep his place for ever. Its loop calls `maintenance` each second.
+    waitress has no such limits: a client that sends a byte now and then, or reads
+    nothing, would keep its place for ever. Its loop calls `maintenance` each second.
     """
     inherited = server.maintenance
 

@@ -61,7 +61,7 @@ def document(
     routes: Sequence[Route], shown: Sequence[Shape], *, guarded: bool
 ) -> dict[str, Any]:
     """Return the document; `shown` are the shapes that others refer to. A server that
-    is not `guarded` asks nobody for a token.
+    is not `guarded` needs no token.
     """
     api = [route for route in routes if not route.of_page]
     paths: dict[str, Any] = {}
@@ -81,8 +81,8 @@ def document(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "tags": [
-            {"name": name, "description": words}
-            for name, words in _TAGS.items()
+            {"name": name, "description": text}
+            for name, text in _TAGS.items()
             if name in used
         ],
         "paths": paths,
@@ -161,9 +161,9 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": HTTPStatus(status).phrase,
             "content": {"application/json": {"schema": shape.reference}},
         }
-    for status, words in sorted({**dict(_errors(route)), **route.errors}.items()):
+    for status, text in sorted({**dict(_errors(route)), **route.errors}.items()):
         found[str(status)] = {
-            "description": words,
+            "description": text,
             "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM.reference}},
         }
         if status in _LATER:
@@ -175,8 +175,8 @@ def _answer(route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.headers:
         found["headers"] = {
-            name: {"description": words, "schema": shapes.TEXT}
-            for name, words in route.headers.items()
+            name: {"description": text, "schema": shapes.TEXT}
+            for name, text in route.headers.items()
         }
     if route.status == HTTPStatus.NO_CONTENT:
         return found
@@ -192,7 +192,7 @@ def _answer(route: Route) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> Iterator[tuple[int, str]]:
-    """Yield what any route may answer that takes what this one takes."""
+    """Yield the errors of every route that takes what this one takes."""
     yield 400, "The request is not acceptable."
     yield 421, "This server does not answer to the name in Host."
     yield 429, "Too many wrong tokens from this address."

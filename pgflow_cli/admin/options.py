@@ -15,7 +15,7 @@ class AdminOptions:
 
     `api_tokens` and `metrics_tokens` are lines, `TOKEN` or `TOKEN read`. A server that
     is `probe_only` answers health probes and tells of the process it belongs to;
-    `worker_id` is the worker beside which it runs.
+    `worker_id` is the worker with which it runs.
     """
 
     url: str = field(repr=False)
@@ -49,7 +49,7 @@ class AdminOptions:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody who reaches it may do everything."""
+        """Whether all who reach it may do everything."""
         return not self.api_tokens
 
     @property

@@ -44,7 +44,7 @@ class Pool:
 
     @property
     def database(self) -> Database:
-        """Return what it connects to, and how."""
+        """The database it connects to, and how."""
         return self._database
 
     def close(self) -> None:

@@ -76,12 +76,12 @@ class Problem(Exception):
 
 
 def bad_request(error: str) -> Problem:
-    """Return what a client reads whose request cannot be understood."""
+    """Return the problem of a request that cannot be understood."""
     return Problem(HTTPStatus.BAD_REQUEST, error)
 
 
 def body_too_large(limit: int) -> Problem:
-    """Return what a client reads whose body is larger than the server takes."""
+    """Return the problem of a body that is larger than the server takes."""
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body is larger than the {limit:,} bytes this server takes (--max-body)",
@@ -89,7 +89,7 @@ def body_too_large(limit: int) -> Problem:
 
 
 def of_error(error: errors.PgflowError, *, reading: bool = False) -> Problem:
-    """Return what a client reads of an error; of a database, that it is away.
+    """Return the problem of an error; of a database, that it is away.
 
     Of what was only `reading`, no outcome is in doubt.
     """
@@ -113,7 +113,7 @@ def of_error(error: errors.PgflowError, *, reading: bool = False) -> Problem:
 
 
 def of_http(error: HTTPException) -> Problem:
-    """Return what a client reads of an error of werkzeug's."""
+    """Return the problem of an error of werkzeug's."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {}
     said = {
@@ -126,7 +126,7 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def unknown_fault() -> Problem:
-    """Return what a client reads of a bug; the log has the rest by the request's id."""
+    """Return the problem of a bug; the log has the rest by the request's id."""
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "something went wrong; the server's log tells more of this request_id",
@@ -176,7 +176,7 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
     elif isinstance(error, errors.TryLater):
         said, code = error.message, "TRY_LATER"
     elif isinstance(error, errors.PermissionDenied):
-        # Which right is missing stands in the log, beside names that are nobody's
+        # Which right is missing stands in the log, with names that are nobody's
         # business.
         said, code = (
             "the database refuses this server's role; `pgflow doctor --check"

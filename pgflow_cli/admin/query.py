@@ -175,12 +175,12 @@ class Unacceptable(Exception):
 
 
 class OutOfRange(Unacceptable):
-    """A time that nobody can have meant: 422."""
+    """A time that cannot be meant: 422."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value: its JSON schema, the words for what it is, how it is read.
+    """A kind of value: its JSON schema, how a refusal names it, how it is read.
 
     `of_text` turns what stands in a URL into what would stand in JSON. A time may be
     out of range, which is an error of its own. What is `as_written` is given on as the
@@ -283,16 +283,16 @@ def flag() -> Kind:
     return Kind({"type": "boolean"}, "true or false", read, of_text)
 
 
-def one_of(*words: str) -> Kind:
-    """Return one word of a few."""
+def one_of(*values: str) -> Kind:
+    """Return one text of a few."""
 
     def read(value: Any) -> str:
-        if value not in words:
+        if value not in values:
             raise Unacceptable
         return str(value)
 
-    schema = {"type": "string", "enum": [*words]}
-    return Kind(schema, f"one of {', '.join(words)}", read)
+    schema = {"type": "string", "enum": [*values]}
+    return Kind(schema, f"one of {', '.join(values)}", read)
 
 
 def moment(bare: Direction) -> Kind:

@@ -1,6 +1,6 @@
-"""Runs replay plans in the background, after the request that ordered them.
+"""Runs replay plans in the background, after the request that began them.
 
-A plan lives in the database. Whatever ends a run (this server, its host, somebody who
+A plan lives in the database. Whatever ends a run (this server, its host, a client that
 takes the plan over), it can be resumed: by POST /replays/:plan/resume, or from the
 command line.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from pgflow_cli.errors import Contention, DatabaseUnavailable, PgflowError, TryLater
 from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
-from pgflow_cli.operations import replays
-from pgflow_cli.operations.replays import Outcome
+from pgflow_cli.operations import replay_plans
+from pgflow_cli.operations.replay_plans import Outcome
 from pgflow_cli.repository import Database, Repository
 
 log = logging.getLogger("pgflow.admin")
@@ -25,7 +25,7 @@ _LAST_SECONDS = 2.0  # for a chunk that is on its way when the server ends
 
 
 class _Ending(Exception):
-    """The server ends: leave the plan to whoever resumes it."""
+    """The server ends: leave the plan to be resumed."""
 
 
 class Runners:
@@ -89,11 +89,11 @@ class Runners:
             self._free.release()
 
     def _finished(self, repository: Repository, plan: ReplayPlan) -> Outcome:
-        """Run a plan to its end, through outages: nobody else would go on with it."""
+        """Run a plan to its end, through outages: nothing else would go on with it."""
         rest = _FIRST_REST
         while True:
             try:
-                return replays.run(
+                return replay_plans.run(
                     repository, plan, report=self._check, pause=self._pause
                 )
             except (DatabaseUnavailable, Contention) as error:

@@ -133,7 +133,7 @@ class Route:
 
     @property
     def fields(self) -> Sequence[Field]:
-        """Return what its body may hold; a change always takes a note."""
+        """The fields its body may hold; a change always takes a note."""
         if self.is_safe:
             return ()
         own = [*(self.body or ())]

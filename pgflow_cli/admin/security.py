@@ -258,7 +258,7 @@ class Keyring:
 
 
 def require_some(lines: Sequence[str], *, variable: str) -> None:
-    """Refuse lines of which none is a token: they would open a server to everybody that
+    """Refuse lines of which none is a token: they would open a server to all that
     was meant to be closed (78). No lines at all are a decision.
     """
     where = f"{variable}_FILE or {variable}"

@@ -37,7 +37,7 @@ _SETTINGS: dict[str, Any] = {
 
 def require_safe(plan: AdminOptions) -> None:
     """Refuse tokens that cannot be meant, and an address that others can reach while
-    nobody needs one (78).
+    no token is needed (78).
     """
     security.require_some(plan.api_tokens, variable="PGFLOW_API_TOKEN")
     security.require_some(plan.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
@@ -149,7 +149,7 @@ def serve(
 
 
 def _behind(plan: AdminOptions, application: WSGIApplication) -> WSGIApplication:
-    """Believe what so many proxies say of the client, and nobody else.
+    """Believe what so many proxies say of the client, and no one else.
 
     Not of the path they put before ours: many let a client's own X-Forwarded-Prefix
     through, which would decide where we send a browser. `--base-path` says it.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgflow_cli.admin.cache import Glances
+from pgflow_cli.admin.cache import ReportCache
 from pgflow_cli.admin.events import Broker
 from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.pool import Pool
@@ -50,9 +50,9 @@ class Service:
         writes = _database(plan, WRITE_SECONDS, reads=False)
         self.writing = Pool(writes, min(_WRITERS, readers))
         self.runners = Runners(writes, self.ending)
-        self.glances = Glances(self.reading)
+        self.reports = ReportCache(self.reading)
         self.broker = Broker(
-            self.glances,
+            self.reports,
             reads,
             most=plan.max_sse,
             ending=self.ending,

@@ -22,7 +22,7 @@ ANY: Schema = {}
 
 
 def maybe(schema: Schema) -> Schema:
-    """Return what may be null, too."""
+    """Return the schema that takes null, too."""
     if "type" in schema:
         kinds = schema["type"]
         kinds = [kinds] if isinstance(kinds, str) else [*kinds]
@@ -33,9 +33,9 @@ def maybe(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def word(*words: str) -> Schema:
-    """Return one word of a few."""
-    return {"type": "string", "enum": [*words]}
+def one_of(*values: str) -> Schema:
+    """Return the schema of one text of a few."""
+    return {"type": "string", "enum": [*values]}
 
 
 def array(items: Schema) -> Schema:
@@ -44,8 +44,8 @@ def array(items: Schema) -> Schema:
 
 
 def either(kind: str, **shapes: Shape) -> Schema:
-    """Return what has one of several shapes; the field `kind` says which."""
-    mapping = {word: str(shape.reference["$ref"]) for word, shape in shapes.items()}
+    """Return the schema of one of several shapes; the field `kind` says which."""
+    mapping = {name: str(shape.reference["$ref"]) for name, shape in shapes.items()}
     return {
         "oneOf": [shape.reference for shape in shapes.values()],
         "discriminator": {"propertyName": kind, "mapping": mapping},
@@ -76,7 +76,7 @@ class Shape:
 
     @property
     def reference(self) -> Schema:
-        """Return what other schemas call it by."""
+        """The reference by which other schemas name it."""
         return {"$ref": f"#/components/schemas/{self.name}"}
 
     def _told(self, name: str) -> Schema:

@@ -146,6 +146,7 @@ def read_ids(given: Iterable[str]) -> list[str]:
 def change_options(
     *,
     bulk: bool = False,
+    most: int = 100_000_000,
     preview: bool = True,
     yes: bool = True,
     everything: bool = True,
@@ -153,7 +154,8 @@ def change_options(
 ) -> Callable[[F], F]:
     """Give a command the options of a change; it is called with `change`.
 
-    `bulk` adds those of a change of many jobs: --all, --max, --batch-size. `preview`
+    `bulk` adds those of a change of many jobs: --all, --max, which is at most `most`,
+    and --batch-size. `preview`
     adds --dry-run, `yes` adds --yes: a severe change has --confirm NAME instead.
     Without `everything` there is no --all, because it is always all of something. What
     is `reported` on stdout is not even begun where stdout is closed.
@@ -176,7 +178,9 @@ def change_options(
             return function(*args, change=Change(**asked), **options)
 
         command: Any = common.actor(wrapped)
-        for flags, attributes in reversed([*_options(bulk, preview, yes, everything)]):
+        for flags, attributes in reversed(
+            [*_options(bulk, most, preview, yes, everything)]
+        ):
             command = click.option(*flags, **attributes)(command)
         return command  # type: ignore[no-any-return]
 
@@ -184,7 +188,7 @@ def change_options(
 
 
 def _options(
-    bulk: bool, preview: bool, yes: bool, everything: bool
+    bulk: bool, most: int, preview: bool, yes: bool, everything: bool
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if preview:
         yield _DRY, {"is_flag": True, "help": "Change nothing; say what would be."}
@@ -200,7 +204,7 @@ def _options(
         yield (
             ("--max", "most"),
             {
-                "type": Number(1, 100_000_000),
+                "type": Number(1, most),
                 "default": 10_000,
                 "show_default": True,
                 "metavar": "N",

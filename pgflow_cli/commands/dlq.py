@@ -264,13 +264,13 @@ def discard(
     change.require_selection(ids, chosen)
     if ids:
         given = changes.read_ids(ids)
-        sought = dead_letters.seek(repository, given, verb="discarded")
-        dead_letters.require_the_one(ids, sought)
+        found = dead_letters.look_up(repository, given, verb="discarded")
+        dead_letters.require_the_one(ids, found)
     else:
-        sought = dead_letters.choose(repository, chosen)
-    count = len(sought.job_ids)
+        found = dead_letters.choose(repository, chosen)
+    count = len(found.job_ids)
     change.require_at_most(count)
-    for line in sought.complaints():
+    for line in found.complaints():
         messages.warn(line)
     verb = "Discard" if keep else "Delete for good"
     if change.dry_run:
@@ -283,7 +283,7 @@ def discard(
         with terminal.progress(verb.lower(), total=count) as advance:
             action, done = dead_letters.discard(
                 repository,
-                sought.job_ids,
+                found.job_ids,
                 change.operator,
                 batch_size=change.batch_size,
                 forever=not keep,
@@ -292,12 +292,12 @@ def discard(
     changes.tell_tally(
         {
             "discarded" if keep else "deleted": done,
-            "skipped": len(sought.skipped) + count - done,
-            "failed": len(sought.failed),
+            "skipped": len(found.skipped) + count - done,
+            "failed": len(found.failed),
         },
         {"action": action},
     )
-    return int(bool(sought.failed))
+    return int(bool(found.failed))
 
 
 def _footer(

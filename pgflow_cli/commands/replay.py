@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,10 +20,12 @@ from pgflow_cli.cli.output import live, messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import JOB_ID, PLAN
 from pgflow_cli.cli.views import replay as replay_view
-from pgflow_cli.models.replays import ReplayPlan, ReplayProgress
+from pgflow_cli.models.replays import MOST, ReplayPlan, ReplayProgress
 from pgflow_cli.models.selection import JobFilter, Page, Position, token
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgflow_cli.repository import Repository
 
 PLANS = (
@@ -82,21 +84,22 @@ def replay() -> None:
 @filter_options(*DEAD_LETTERS)
 @replay_view.replay_options
 @click.option("-w", "--watch", is_flag=True, help="Wait until all have ended.")
-@change_options(bulk=True)
+@change_options(bulk=True, most=MOST)
 @pass_repository
 def run(
     repository: Repository,
     words: tuple[str, ...],
     chosen: JobFilter,
+    how: Mapping[str, object],
     change: Change,
     watch: bool,
-    **given: Any,
 ) -> int:
     """Create a new job for each dead letter; its source is resolved and names it.
 
     ID is a job's id or the end of it; - reads ids from stdin, @FILE from a file. The
     payload is copied inside the database. What a job did before it died is unknown, and
-    may happen again.
+    may happen again. More than 10,000 jobs are refused unless --max allows more, up to
+    1,000,000.
 
     \b
     Examples:
@@ -106,42 +109,22 @@ def run(
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import dead_letters, replay_request, replays
+    from pgflow_cli.operations import dead_letters
 
     migrations.require_current(repository)
-    change.require_selection(words, chosen)
-    options = replay_view.options(given, words, batch_size=change.batch_size)
-    sought = replay_request.sought(
-        repository,
-        changes.read_ids(words) if words else None,
-        chosen,
-        options,
-        limit=given["limit"],
-        newest_first=given["oldest_first"] is False,
-    )
-    dead_letters.require_the_one(words, sought)
-    count = len(sought.job_ids)
-    change.require_at_most(count)
-    options = replay_request.paced(
-        options,
-        count,
-        rate=given["rate"],
-        spread=given["spread"],
-        name=changes.flag,
-    )
-    for line in sought.complaints():
+    request = replay_view.request(words, chosen, how, change)
+    found = request.find(repository)
+    dead_letters.require_the_one(words, found)
+    for line in found.complaints():
         messages.warn(line)
-    if replay_view.preview(
-        repository, sought, options, None if words else chosen, change
-    ):
+    if replay_view.preview(repository, request, found, change):
         return 0
+    count = len(found.job_ids)
     if not count:
-        return replay_view.tell(sought, None)
+        return replay_view.tell(found, None)
     change.confirm(f"Replay {count:,} dead letters", count=count)
-    plan = replays.make(
-        repository, sought.job_ids, options=options, operator=change.operator
-    )
-    return replay_view.drive(repository, plan, sought, watch=watch)
+    plan = request.start(repository, found, operator=change.operator)
+    return replay_view.drive(repository, plan, found, watch=watch)
 
 
 @replay.command("list")
@@ -183,11 +166,13 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57 -w
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
     if watch is not None:
-        following = replays.follow(repository, plan_id, pause=lambda _seconds: None)
+        following = replay_plans.follow(
+            repository, plan_id, pause=lambda _seconds: None
+        )
 
         def fetch() -> list[ReplayProgress] | None:
             progress = next(following, None)
@@ -196,7 +181,7 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
         live.watch(fetch, STATUS, seconds=watch, title=f"pgflow replay {plan_id}")
         if records.is_machine() or not terminal.is_terminal(sys.stdout):
             return
-    records.write_record(replays.find(repository, plan_id), STATUS)
+    records.write_record(replay_plans.find(repository, plan_id), STATUS)
 
 
 @replay.command("stop")
@@ -211,11 +196,11 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay stop 57 --note "smtp is down again"
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
-    plan = replays.stop(repository, plan_id, operator=change.operator)
+    plan = replay_plans.stop(repository, plan_id, operator=change.operator)
     messages.say(
         f"plan {plan_id} is stopped: {plan.created:,} jobs created, "
         f"{plan.remaining:,} not"
@@ -231,21 +216,20 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
 def resume(repository: Repository, plan_id: int, watch: bool, change: Change) -> int:
     """Go on with a plan that was stopped, or whose run was killed.
 
-    Somebody else's run of it ends. A canary that failed is asked anew, with the next
-    jobs.
+    Another's run of it ends. A canary that failed is asked again, with the next jobs.
 
     \b
     Examples:
       pgflow replay resume 57
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import dead_letters, replays
+    from pgflow_cli.operations import dead_letters, replay_plans
 
     migrations.require_current(repository)
-    found = replays.find(repository, plan_id)
+    found = replay_plans.find(repository, plan_id)
     change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
-    plan = replays.take_over(repository, plan_id, operator=change.operator)
-    return replay_view.drive(repository, plan, dead_letters.Sought(), watch=watch)
+    plan = replay_plans.take_over(repository, plan_id, operator=change.operator)
+    return replay_view.drive(repository, plan, dead_letters.SelectedJobs(), watch=watch)
 
 
 @replay.command("undo")
@@ -263,10 +247,10 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --yes
     """
     from pgflow_cli.maintenance import migrations
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     migrations.require_current(repository)
-    found = replays.find(repository, plan_id)
+    found = replay_plans.find(repository, plan_id)
     if change.dry_run:
         changes.tell_dry_run(
             [f"Would cancel what was not tried of {found.waiting:,} waiting jobs"]
@@ -274,10 +258,10 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
         return
     change.confirm(f"Cancel {found.waiting:,} waiting jobs", count=found.waiting)
     with terminal.progress("undo", total=found.created) as advance:
-        done = replays.undo(
+        done = replay_plans.undo(
             repository, plan_id, operator=change.operator, advance=advance
         )
-    had_run = list(replays.jobs_of(repository, plan_id))
+    had_run = list(replay_plans.jobs_of(repository, plan_id))
     line = (
         f"undid {done.canceled:,}, had run {len(had_run):,} "
         f"(plan {plan_id}, action {done.action_id})"

@@ -1,9 +1,16 @@
-"""The shapes of replays: what is wished for, previewed, planned and created."""
+"""Replays: how jobs are replayed, what is previewed, planned and created; limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+
+# Jobs of one replay. Their ids are held in memory while its plan is made (0.1 KB each),
+# and a mistake with more is not undone in a night; a second replay takes the others.
+MOST = 1_000_000
+USUAL_MOST = 10_000  # unless the operator allows more
+MOST_CANARIES = 10_000
+RATES = (0.01, 1_000_000.0)  # jobs that become due in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,24 @@ class ReplayGroup:
     max_attempts_per_minute: int | None
     paused: bool
 
+    def joined(self, other: ReplayGroup) -> ReplayGroup:
+        """Return this and another part of the same queue and type as one."""
+        return replace(
+            self,
+            jobs=self.jobs + other.jobs,
+            oldest_seconds=max(self.oldest_seconds, other.oldest_seconds),
+            newest_seconds=min(self.newest_seconds, other.newest_seconds),
+            least_priority=min(self.least_priority, other.least_priority),
+            most_priority=max(self.most_priority, other.most_priority),
+            least_attempts=min(self.least_attempts, other.least_attempts),
+            most_attempts=max(self.most_attempts, other.most_attempts),
+            too_large=self.too_large + other.too_large,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """A plan as its row tells it; `runner_id` changes when somebody takes it over.
+    """A plan as its row tells it; `runner_id` changes when another takes it over.
 
     `remaining` are still to be created, `refused` could not be.
     """
@@ -98,7 +119,7 @@ class ReplayProgress(ReplayPlan):
 
     @property
     def is_over(self) -> bool:
-        """Say whether nothing will change any more unless somebody acts."""
+        """Say whether nothing will change any more unless an operator acts."""
         creates = self.state == "running" and self.remaining > 0
         return not (creates or self.waiting or self.running)
 

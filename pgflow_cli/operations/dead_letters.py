@@ -39,8 +39,8 @@ class Done:
 
 
 @dataclass(slots=True)
-class Sought:
-    """What a list of ids means: which can be changed, and why the others cannot.
+class SelectedJobs:
+    """The jobs that a change is about, and why others of those named are not.
 
     `skipped` are done already; both of the others are by what was given.
     """
@@ -51,7 +51,7 @@ class Sought:
     hints: tuple[str, ...] = ()
 
     def complaints(self) -> Iterator[str]:
-        """Yield what an operator should know of those that are left out."""
+        """Yield a line about each that is left out, up to a few."""
         for short, error in islice(self.failed.items(), _COMPLAINTS):
             yield f"{short}: {error.message}"
         if len(self.failed) > _COMPLAINTS:
@@ -62,7 +62,7 @@ class Sought:
             yield f"{short} is skipped: {done.reason}{others}"
 
 
-def seek(
+def look_up(
     repository: Repository,
     given: Sequence[str],
     *,
@@ -70,29 +70,29 @@ def seek(
     again: bool = False,
     any_status: bool = False,
     by_flag: bool = True,
-) -> Sought:
+) -> SelectedJobs:
     """Return which of the jobs given are dead letters that can be changed.
 
     `again` lets resolved ones pass, `any_status` jobs that have ended otherwise. `verb`
     is what is to be done to them, such as "replayed". `by_flag`: errors say with what
     flag of the command line to insist.
     """
-    sought = Sought()
+    found = SelectedJobs()
     if verb == "replayed":
         insist = "--again" if by_flag else '"again": true'
-        sought.hints = (f"Try: {insist}, to insist",)
-    names = _full_ids(repository, given, sought)
+        found.hints = (f"Try: {insist}, to insist",)
+    names = _full_ids(repository, given, found)
     for job in _looked_up(repository, list(names)):
         short = names[job.job_id]
         problem = _problem(job, verb, any_status=any_status, by_flag=by_flag)
         done = _done_before(job, again=again)
         if problem is not None:
-            sought.failed[short] = problem
+            found.failed[short] = problem
         elif done is not None:
-            sought.skipped[short] = done
+            found.skipped[short] = done
         else:
-            sought.job_ids.append(job.job_id)
-    return sought
+            found.job_ids.append(job.job_id)
+    return found
 
 
 def choose(
@@ -103,11 +103,11 @@ def choose(
     newest_first: bool = False,
     again: bool = False,
     readable: bool = False,
-) -> Sought:
+) -> SelectedJobs:
     """Return the open dead letters of a filter; `again`: and those replayed before,
     `readable`: without those whose job's row cannot be read.
     """
-    return Sought(
+    return SelectedJobs(
         repository.dead_letters.choose_dead_letters(
             repository.queues.resolve_queues(chosen),
             limit=limit,
@@ -118,17 +118,17 @@ def choose(
     )
 
 
-def require_the_one(given: Sequence[str], sought: Sought) -> None:
+def require_the_one(given: Sequence[str], found: SelectedJobs) -> None:
     """Raise what is wrong with a single id that was typed; lists go on without it."""
-    if len(given) != 1 or given[0].startswith(("-", "@")) or sought.job_ids:
+    if len(given) != 1 or given[0].startswith(("-", "@")) or found.job_ids:
         return
-    for error in sought.failed.values():
+    for error in found.failed.values():
         raise error
-    for short, done in sought.skipped.items():
+    for short, done in found.skipped.items():
         replayed = done.replay_job_id is not None
         raise Refused(
             f"nothing to do for job {short}: {done.reason}",
-            *sought.hints,
+            *found.hints,
             reason_code="ALREADY_REPLAYED" if replayed else "NOT_REPLAYABLE",
             details={"replay_job_id": done.replay_job_id} if replayed else None,
         )
@@ -186,7 +186,7 @@ def count(number: int) -> str:
 def footer(
     repository: Repository, chosen: JobFilter, shown: int, *, include_resolved: bool
 ) -> Iterator[str]:
-    """Yield how many there are beside those shown, and what they died of."""
+    """Yield how many there are, those shown among them, and what they died of."""
     tallies = repository.dead_letters.count_dead_letters(chosen, limit=LIMIT + 1)
     total, resolved = totals(tallies)
     if include_resolved:
@@ -223,14 +223,16 @@ def batches(job_ids: Sequence[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _full_ids(repository: Repository, given: Sequence[str], sought: Sought) -> Names:
+def _full_ids(
+    repository: Repository, given: Sequence[str], found: SelectedJobs
+) -> Names:
     """Return full ids and what was given for each; what is no job's id has failed."""
     names: Names = {}
     for short in given:
         try:
             names.setdefault(repository.jobs.find_job(short), short)
         except (NotFound, UsageError) as error:
-            sought.failed[short] = error
+            found.failed[short] = error
     return names
 
 

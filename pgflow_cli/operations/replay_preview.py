@@ -54,14 +54,14 @@ class Preview:
 
 
 def lines(preview: Preview) -> Iterator[str]:
-    """Return what a person reads before saying yes."""
+    """Yield the lines that a person reads before saying yes."""
     yield from sentences(preview)
     if preview.jobs:
         yield from _table(preview.groups)
 
 
 def sentences(preview: Preview) -> Iterator[str]:
-    """Return the same without its table."""
+    """Yield the same without its table."""
     yield _selected(preview)
     if not preview.jobs:
         return
@@ -76,7 +76,7 @@ def sentences(preview: Preview) -> Iterator[str]:
 
 
 def warnings(preview: Preview) -> Iterator[str]:
-    """Return what somebody should know who does not read the preview."""
+    """Yield the warnings for an operator who does not read the preview."""
     lacking = preview.without_handler
     if lacking:
         yield f"no live worker has a handler for {_some(lacking)}: those jobs wait"

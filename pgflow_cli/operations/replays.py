@@ -1,332 +1,308 @@
-"""Runs plans of replays: first the canary, then the rest, in chunks; stops and undoes.
+"""What shall be replayed: which jobs, how, and how many at most; checked once.
 
-Whatever ends a run half-way, the plan knows what has been created: it is resumed by
-whoever takes it over, and each chunk makes sure that the plan is still its own.
+The command line, HTTP and the page name the same fields. `replay_plans` runs, stops and
+undoes a plan; `replay_preview` says in words what a replay would do.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from pgflow_cli.errors import NotFound, Refused
+from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
+from pgflow_cli.formats import payload_text
+from pgflow_cli.formats.times import Instant
+from pgflow_cli.models import replays, selection
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.replays import (
-    CanaryJob,
-    ReplayedItem,
-    ReplayJob,
-    ReplayOptions,
-    ReplayPlan,
-    ReplayProgress,
-)
-from pgflow_cli.operations import delivery
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayPlan
+from pgflow_cli.models.selection import JobFilter, Naming, plainly
+from pgflow_cli.operations import dead_letters, delivery, replay_plans
+from pgflow_cli.operations.dead_letters import SelectedJobs
+from pgflow_cli.operations.replay_plans import Pause
+from pgflow_cli.operations.replay_preview import Preview
 from pgflow_cli.repository import Repository
 
-_LOOK_SECONDS = 0.3  # between two looks at a canary
-_FOLLOW_SECONDS = 0.5
-_PAGE = 500
 
-Report = Callable[[list[ReplayedItem]], None]
-Pause = Callable[[float], object]
-Plan = TypeVar("Plan", bound=ReplayPlan)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """Which jobs to replay, and how; refused (2) if its fields exclude each other.
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run has ended, and the plan as it is then.
-
-    `result` is finished, failed (the canary), undecided (the canary), stopped, undone,
-    or taken: somebody else runs the plan.
+    Jobs are named by `ids`, or are the dead letters that `chosen` fits, or `all`. More
+    than `max` are refused; `limit` replays no more than that, and leaves the others.
+    None everywhere else: as the source was. `delay`, `spread` and `canary_timeout` are
+    seconds, `rate` is jobs a second, `patch` is JSON text. `name` turns the name of a
+    field into what its sender calls it, such as --run-at.
     """
 
-    result: str
-    plan: ReplayPlan
-    canary: list[CanaryJob]
+    ids: Sequence[str] | None = None
+    chosen: JobFilter = field(default_factory=JobFilter)
+    all: bool = False
+    again: bool = False
+    any_status: bool = False
+    oldest_first: bool | None = None
+    limit: int | None = None
+    max: int = replays.USUAL_MOST
+    to_queue: str | None = None
+    run_at: Instant | None = None
+    delay: float | None = None
+    max_attempts: int | None = None
+    priority: int | None = None
+    patch: str | None = None
+    rate: float | None = None
+    spread: float | None = None
+    canary: int | None = None
+    canary_timeout: float = 120.0
+    batch_size: int = 500
+    max_payload_bytes: int = 262_144
+    name: Naming = plainly
 
-    @property
-    def failed_canaries(self) -> list[CanaryJob]:
-        """Return those that are the reason not to go on."""
-        return [job for job in self.canary if _has_failed(job)]
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What undoing a plan has canceled; `action_id` is what the audit knows it by."""
-
-    action_id: int
-    canceled: int
-
-
-class _Lost(Exception):
-    """The plan is no longer ours: it was stopped, undone or taken over."""
-
-
-def make(
-    repository: Repository,
-    job_ids: Sequence[str],
-    *,
-    options: ReplayOptions,
-    operator: Operator,
-) -> ReplayPlan:
-    """Freeze which jobs are to be replayed; nothing is created yet."""
-    with repository.transaction():
-        action = repository.audit.begin_action(operator, "replay")
-        plan_id = repository.replays.create_replay_plan(
-            job_ids, options=options, runner=operator.actor, action_id=action
+    def __post_init__(self) -> None:
+        """Refuse what excludes each other, and a patch that is no JSON."""
+        named = () if self.ids is None else ("ids",)
+        selection.require_choice(
+            named, self.chosen, everything=self.all, name=self.name
         )
-        repository.replays.name_plan(action, plan_id)
-        return _locked(repository, plan_id)
+        for refusal in self._contradictions():
+            raise UsageError(refusal)
+        if self.patch is not None:
+            payload_text.check(self.patch, what=self.name("patch"))
 
+    def find(self, repository: Repository) -> SelectedJobs:
+        """Look up which jobs are meant; refuse more than `max`.
 
-def take_over(
-    repository: Repository, plan_id: int, *, operator: Operator
-) -> ReplayPlan:
-    """Become the one who runs a plan that was stopped, killed, or is another's.
+        One job more than `max` is enough for that: a queue may have died by millions.
+        """
+        most = self.max + 1 if self.limit is None else min(self.limit, self.max + 1)
+        if self.ids is None:
+            found = dead_letters.choose(
+                repository,
+                self.chosen,
+                limit=most,
+                newest_first=self.oldest_first is False,
+                again=self.again,
+                readable=True,
+            )
+        else:
+            found = dead_letters.look_up(
+                repository,
+                self.ids,
+                verb="replayed",
+                again=self.again,
+                any_status=self.any_status,
+                by_flag=self.name is not plainly,
+            )
+            found.job_ids = found.job_ids[:most]
+        if len(found.job_ids) > self.max:
+            raise self._too_many()
+        self.options(len(found.job_ids))
+        return found
 
-    A canary that has failed is asked anew, with the next jobs. Raises Refused if there
-    is nothing left to run.
-    """
-    with repository.transaction():
-        plan = _locked(repository, plan_id)
-        if plan.state in ("finished", "undone"):
+    def options(self, count: int) -> ReplayOptions:
+        """Return how so many jobs are replayed, with the time between two of them.
+
+        Refuses a canary whose last job would be due when its time is over.
+        """
+        apart = 1 / self.rate if self.rate else (self.spread or 0.0) / (count or 1)
+        canary = self.canary or 0
+        last = (canary - 1) * apart if canary else 0.0
+        if last > self.canary_timeout:
+            raise UsageError(
+                f"at this rate the canary's last job is due after {last:.0f}s; give it "
+                f"longer with {self.name('canary_timeout')}"
+            )
+        when = self.run_at or Instant()
+        offset = when.offset.total_seconds() if when.offset is not None else None
+        return ReplayOptions(
+            to_queue=self.to_queue,
+            run_at=when.at,
+            delay=self.delay if offset is None else offset,
+            max_attempts=self.max_attempts,
+            priority=self.priority,
+            patch=self.patch,
+            seconds_apart=apart,
+            canary=canary,
+            canary_seconds=self.canary_timeout,
+            again=self.again,
+            any_status=self.any_status,
+            batch_size=self.batch_size,
+            max_payload_bytes=self.max_payload_bytes,
+        )
+
+    def preview(self, repository: Repository, found: SelectedJobs) -> Preview:
+        """Look at what a replay of the jobs that `find` returned would create."""
+        of = left_out = ""
+        if self.ids is None:
+            limit = dead_letters.LIMIT + 1
+            chosen = repository.queues.resolve_queues(self.chosen)
+            count = repository.dead_letters.count_dead_letters
+            total, _ = dead_letters.totals(count(limit=limit))
+            _, resolved = dead_letters.totals(count(chosen, limit=limit))
+            of = dead_letters.count(total)
+            left_out = dead_letters.count(0 if self.again else resolved)
+        options = self.options(len(found.job_ids))
+        return Preview(
+            _groups(repository, found.job_ids, options),
+            options,
+            repository.workers.list_workers(),
+            of,
+            left_out,
+            len(found.skipped),
+            len(found.failed),
+        )
+
+    def start(
+        self,
+        repository: Repository,
+        found: SelectedJobs,
+        *,
+        operator: Operator,
+        pause: Pause = time.sleep,
+    ) -> ReplayPlan:
+        """Make a plan of the jobs that `find` returned; `replay_plans.run` runs it.
+
+        It is one plan, even if the reply to its commit is lost. A plan of no job is
+        refused; if one id was given, with what is wrong with that.
+        """
+        dead_letters.require_the_one(self.ids or (), found)
+        if not found.job_ids:
             raise Refused(
-                f"plan {plan_id} is {plan.state}; there is nothing to resume",
-                f"Try: pgflow replay status {plan_id}",
-                reason_code="PLAN_OVER",
+                "no dead letter is selected; nothing was changed",
+                *found.complaints(),
+                reason_code="NOTHING_TO_REPLAY",
             )
-        action = repository.audit.begin_action(operator, "replay.resume")
-        repository.replays.name_plan(action, plan_id)
-        if plan.canary_state == "failed":
-            repository.replays.renew_canary(plan_id)
-        repository.replays.take_replay_plan(
-            plan_id, runner=operator.actor, action_id=action
+        options = self.options(len(found.job_ids))
+
+        def make() -> tuple[int, ReplayPlan]:
+            plan = replay_plans.make(
+                repository, found.job_ids, options=options, operator=operator
+            )
+            return plan.plan_id, plan
+
+        def is_made(plan_id: int) -> bool:
+            return repository.replays.describe_replay_plan(plan_id) is not None
+
+        return _once(repository, make, is_made, pause)
+
+    def replay_one(
+        self,
+        repository: Repository,
+        *,
+        operator: Operator,
+        pause: Pause = time.sleep,
+    ) -> tuple[str, str]:
+        """Replay the one job that is named; return the ids of the new job and of it.
+
+        All in one transaction: what is refused leaves no trace, and what was done
+        without a reply is not done again.
+        """
+        [given] = self.ids or ()
+        source = repository.jobs.find_job(given)
+        found = replace(self, ids=[source]).find(repository)
+        dead_letters.require_the_one([source], found)
+        options = self.options(1)
+
+        def make() -> tuple[str, str]:
+            created = _create(repository, source, options, operator)
+            return created, created
+
+        return _once(repository, make, repository.enqueue.has_job, pause), source
+
+    def _contradictions(self) -> Iterator[str]:
+        name, by_id = self.name, self.ids is not None
+        later = self.run_at is not None or self.delay is not None
+        if self.any_status and not by_id:
+            yield f"{name('any_status')} takes ids, not a filter of dead letters"
+        if by_id and self.oldest_first is not None:
+            yield "ids are replayed in the order in which they are given"
+        if self.run_at is not None and self.delay is not None:
+            yield f"{name('run_at')} and {name('in')} exclude each other"
+        if self.canary and later:
+            yield f"{name('canary')} runs now, so it excludes {name('run_at')}"
+        if self.rate is not None and self.spread is not None:
+            yield f"{name('rate')} and {name('spread')} exclude each other"
+
+    def _too_many(self) -> Refused:
+        limit = self.name("max")
+        return Refused(
+            f"more jobs are selected than {limit}, which is {self.max:,}; nothing was"
+            " changed",
+            f"Narrow the filter, or allow more with {limit}, up to {replays.MOST:,}.",
+            reason_code="TOO_MANY",
         )
-        return _locked(repository, plan_id)
 
 
-def run(
+Identity = TypeVar("Identity", int, str)
+Made = TypeVar("Made")
+
+
+def _once(
     repository: Repository,
-    plan: ReplayPlan,
-    *,
-    report: Report = lambda _items: None,
-    pause: Pause = time.sleep,
-) -> Outcome:
-    """Create the jobs of a plan, the canary first, and return how that has ended."""
-    running = _Run(repository, plan, report, pause)
-    try:
-        result = running.canary() if plan.canary_state == "waiting" else "passed"
-        if result == "passed":
-            running.rest()
-            result = "finished"
-    except _Lost:
-        result = ""
-    with repository.transaction():
-        repository.audit.finish_action(plan.action_id)
-        found = _locked(repository, plan.plan_id)
-    if not result:
-        result = found.state if found.runner_id == plan.runner_id else "taken"
-    return Outcome(result, found, running.watched)
+    make: Callable[[], tuple[Identity, Made]],
+    is_made: Callable[[Identity], bool],
+    pause: Pause,
+) -> Made:
+    """Make something in a transaction, and not again if only the reply was lost.
 
-
-def stop(repository: Repository, plan_id: int, *, operator: Operator) -> ReplayPlan:
-    """Let a plan create no more jobs; whoever runs it finds out at its next chunk."""
-    with repository.transaction():
-        plan = _locked(repository, plan_id)
-        if plan.state in ("finished", "undone"):
-            raise Refused(
-                f"plan {plan_id} is {plan.state}; there is nothing to stop",
-                f"Try: pgflow replay undo {plan_id} --dry-run",
-                reason_code="PLAN_OVER",
-            )
-        action = repository.audit.begin_action(operator, "replay.stop")
-        repository.replays.name_plan(action, plan_id)
-        repository.replays.stop_replay_plan(plan_id)
-        repository.audit.finish_action(action)
-        return _locked(repository, plan_id)
-
-
-def undo(
-    repository: Repository,
-    plan_id: int,
-    *,
-    operator: Operator,
-    advance: Callable[[int], None] = lambda _jobs: None,
-) -> Undone:
-    """Stop a plan for good, cancel its jobs that have not been tried, reopen sources.
-
-    Killed half-way, it is simply done again.
+    `make` returns by which identity it can be looked up, and what it has made.
     """
-    with repository.transaction():
-        _locked(repository, plan_id)
-        action = repository.audit.begin_action(operator, "replay.undo")
-        repository.replays.name_plan(action, plan_id)
-        repository.replays.retract_replay_plan(plan_id)
-    total = place = 0
-    while True:
-        some = partial(_undo_some, repository, plan_id, place, operator, action)
-        looked_at, job_ids = delivery.persistently(some)
-        if looked_at == place:
-            break
-        place = looked_at
-        total += len(job_ids)
-        advance(len(job_ids))
-    repository.audit.finish_action(action)
-    return Undone(action, total)
+    made: list[tuple[Identity, Made]] = []
+
+    def send() -> Made:
+        if not (made and is_made(made[-1][0])):
+            with repository.transaction():
+                made.append(make())
+        return made[-1][1]
+
+    return delivery.persistently(send, pause=pause)
 
 
-def find(repository: Repository, plan_id: int) -> ReplayProgress:
-    """Return how far a plan is; raise NotFound if there is none."""
-    return _known(plan_id, repository.replays.describe_replay_plan(plan_id))
+def _groups(
+    repository: Repository, job_ids: Sequence[str], options: ReplayOptions
+) -> list[ReplayGroup]:
+    found: dict[tuple[str, str], ReplayGroup] = {}
+    for chunk in dead_letters.batches(job_ids, replay_plans.CHUNK):
+        for group in repository.replays.preview_replay(chunk, options=options):
+            key = group.queue, group.job_type
+            found[key] = found[key].joined(group) if key in found else group
+    return sorted(
+        found.values(), key=lambda each: (-each.jobs, each.queue, each.job_type)
+    )
 
 
-def follow(
-    repository: Repository,
-    plan_id: int,
-    *,
-    seconds: float = _FOLLOW_SECONDS,
-    pause: Pause = time.sleep,
-) -> Iterator[ReplayProgress]:
-    """Yield how far a plan is, until all its jobs have ended."""
-    while True:
-        progress = find(repository, plan_id)
-        yield progress
-        if progress.is_over:
-            return
-        pause(seconds)
+def _create(
+    repository: Repository, source: str, options: ReplayOptions, operator: Operator
+) -> str:
+    plan = replay_plans.make(repository, [source], options=options, operator=operator)
+    plan_id, runner_id = plan.plan_id, plan.runner_id
+    # Another replay of the same job is waited for here; what it did is seen by the next
+    # statement.
+    repository.replays.lock_replay_items(plan_id, state="waiting", limit=1)
+    [item] = repository.replays.create_replays(
+        plan_id, runner_id=runner_id, limit=1, canary=False
+    )
+    if item.new_job_id is None:
+        raise _not_created(source, item.problem)
+    repository.audit.extend_action(plan.action_id, job_ids=[source])
+    repository.replays.finish_replay_plan(plan_id, runner_id=runner_id)
+    repository.audit.finish_action(plan.action_id)
+    return item.new_job_id
 
 
-def jobs_of(repository: Repository, plan_id: int) -> Iterator[ReplayJob]:
-    """Yield the jobs that a plan has created and that were not undone."""
-    place = 0
-    while rows := repository.replays.list_replays(
-        plan_id, limit=_PAGE, after_place=place
-    ):
-        yield from rows
-        place = rows[-1].place
-
-
-class _Run:
-    """One run of a plan by its present runner."""
-
-    def __init__(
-        self, repository: Repository, plan: ReplayPlan, report: Report, pause: Pause
-    ) -> None:
-        self.repository = repository
-        self.plan = plan
-        self.watched: list[CanaryJob] = []
-        self._report = report
-        self._pause = pause
-
-    def canary(self) -> str:
-        """Create the first jobs and wait; return passed, failed or undecided."""
-        self._look()
-        while len(self.watched) < self.plan.canary:
-            missing = self.plan.canary - len(self.watched)
-            if not self._chunk(min(missing, self.plan.batch_size), canary=True):
-                break
-            self._look()
-        verdict = self._awaited()
-        plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
-        self._keep(
-            self.repository.replays.settle_canary(
-                plan_id, runner_id=runner_id, canary_state=verdict
-            )
-        )
-        return verdict
-
-    def rest(self) -> None:
-        """Create every job that is left, and finish the plan."""
-        while self._chunk(self.plan.batch_size, canary=False):
-            pass
-        plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
-        self._keep(
-            self.repository.replays.finish_replay_plan(plan_id, runner_id=runner_id)
-        )
-
-    def _awaited(self) -> str:
-        plan_id, runner_id = self.plan.plan_id, self.plan.runner_id
-        deadline = time.monotonic() + self.plan.canary_seconds
-        while True:
-            self._keep(
-                self.repository.replays.beat_replay_plan(plan_id, runner_id=runner_id)
-            )
-            self._look()
-            if any(_has_failed(job) for job in self.watched):
-                return "failed"
-            if all(job.status == "succeeded" for job in self.watched):
-                return "passed"
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return "undecided"
-            self._pause(min(_LOOK_SECONDS, remaining))
-
-    def _chunk(self, limit: int, *, canary: bool) -> list[ReplayedItem]:
-        # A chunk whose reply was lost is asked for again: what it did is not waiting.
-        items = delivery.persistently(
-            lambda: self._create(limit, canary=canary), pause=self._pause
-        )
-        self._report(items)
-        return items
-
-    def _create(self, limit: int, *, canary: bool) -> list[ReplayedItem]:
-        repository, plan_id = self.repository, self.plan.plan_id
-        with repository.transaction():
-            held = _locked(repository, plan_id)
-            ours = held.runner_id == self.plan.runner_id
-            self._keep(ours and held.state == "running")
-            # Locked in one statement, judged in the next: with a snapshot that sees
-            # what others did while this one waited for them.
-            if not repository.replays.lock_replay_items(
-                plan_id, state="waiting", limit=limit
-            ):
-                return []
-            items = repository.replays.create_replays(
-                plan_id, runner_id=self.plan.runner_id, limit=limit, canary=canary
-            )
-            created = [item.source_job_id for item in items if item.new_job_id]
-            repository.audit.extend_action(self.plan.action_id, job_ids=created)
-        return items
-
-    def _look(self) -> None:
-        self.watched = self.repository.replays.judge_canary(self.plan.plan_id)
-
-    def _keep(self, still_ours: bool) -> None:
-        if not still_ours:
-            raise _Lost
-
-
-def _undo_some(
-    repository: Repository, plan_id: int, place: int, operator: Operator, action: int
-) -> tuple[int, list[str]]:
-    with repository.transaction():
-        _locked(repository, plan_id)
-        repository.replays.lock_replay_items(
-            plan_id, state="created", limit=_PAGE, after_place=place
-        )
-        looked_at, job_ids = repository.replays.undo_replays(
-            plan_id,
-            after_place=place,
-            limit=_PAGE,
-            actor=operator.actor,
-            note=operator.note or f"replay plan {plan_id} undone",
-            action_id=action,
-        )
-        repository.audit.extend_action(action, job_ids=job_ids)
-    return looked_at, job_ids
-
-
-def _locked(repository: Repository, plan_id: int) -> ReplayPlan:
-    return _known(plan_id, repository.replays.lock_replay_plan(plan_id))
-
-
-def _known(plan_id: int, found: Plan | None) -> Plan:
-    if found is None:
-        raise NotFound(f"there is no replay plan {plan_id}", "Try: pgflow replay list")
-    return found
-
-
-def _has_failed(job: CanaryJob) -> bool:
-    return job.came_back or job.status in ("dlq", "canceled")
+def _not_created(source: str, problem: str | None) -> PgflowError:
+    short = source[-8:]
+    if problem == "GONE":
+        return NotFound(f"there is no dead letter {source} any more")
+    if problem == "BAD_PAYLOAD":
+        return UsageError("what the patch makes of the payload is not acceptable")
+    said = {
+        "ALREADY_REPLAYED": f"job …{short} has been replayed by now",
+        "PAYLOAD_TOO_LARGE": f"the payload of job …{short} is larger than its queue "
+        "takes",
+    }
+    return Refused(
+        said.get(problem or "", f"job …{short} has been discarded by now"),
+        f"Try: pgflow explain {short}",
+        reason_code=problem if problem in said and problem else "NOT_REPLAYABLE",
+    )

@@ -30,21 +30,27 @@ class Replays(Statements):
         return self.link.rows("preview_replay", ReplayGroup, parameters)
 
     def create_replay_plan(
-        self,
-        job_ids: Sequence[str],
-        *,
-        options: ReplayOptions,
-        runner: str,
-        action_id: int,
+        self, selected: int, *, options: ReplayOptions, runner: str, action_id: int
     ) -> int:
-        """Freeze which jobs are to be replayed, in their order; return the plan."""
+        """Make a plan of so many jobs, which `add_replay_items` names; return it."""
         parameters = {
             **asdict(options),
-            "job_ids": list(job_ids),
+            "selected": selected,
             "runner": runner,
             "action_id": action_id,
         }
         return int(self.link.tuples("create_replay_plan", parameters)[0][0])
+
+    def add_replay_items(
+        self, plan_id: int, job_ids: Sequence[str], *, after_place: int
+    ) -> None:
+        """Freeze the next jobs of a plan, in their order, in its own transaction."""
+        parameters = {
+            "plan_id": plan_id,
+            "job_ids": list(job_ids),
+            "after_place": after_place,
+        }
+        self.link.count("add_replay_items", parameters)
 
     def name_plan(self, action_id: int, plan_id: int) -> None:
         """Say which plan an action is about, in the transaction that began it."""

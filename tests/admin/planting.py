@@ -11,7 +11,7 @@ import psycopg
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayOptions
 from pgflow_cli.operations import queues as queue_operations
-from pgflow_cli.operations import replays
+from pgflow_cli.operations import replay_plans
 from pgflow_cli.repository import Repository
 from tests.repository.test_audit import attempt, cancel, lease, unqueue
 from tests.repository.test_overview import fail_then_retry
@@ -83,24 +83,24 @@ def _plans(
     connection: Connection, repository: Repository, jobs: dict[str, str]
 ) -> dict[str, int]:
     [jobs["replayed"]] = plant_dead(connection, queue="billing")
-    plan = replays.make(
+    plan = replay_plans.make(
         repository, [jobs["replayed"]], options=ReplayOptions(), operator=OPERATOR
     )
-    replays.run(repository, plan)
-    waiting = replays.make(
+    replay_plans.run(repository, plan)
+    waiting = replay_plans.make(
         repository,
         [jobs["other"]],
         options=ReplayOptions(canary=1, seconds_apart=0.5),
         operator=OPERATOR,
     )
-    stopped = replays.make(
+    stopped = replay_plans.make(
         repository, [jobs["bare"]], options=ReplayOptions(), operator=OPERATOR
     )
-    replays.stop(repository, stopped.plan_id, operator=OPERATOR)
-    undone = replays.make(
+    replay_plans.stop(repository, stopped.plan_id, operator=OPERATOR)
+    undone = replay_plans.make(
         repository, [jobs["bare"]], options=ReplayOptions(), operator=OPERATOR
     )
-    replays.undo(repository, undone.plan_id, operator=OPERATOR)
+    replay_plans.undo(repository, undone.plan_id, operator=OPERATOR)
     row = connection.execute(
         "select id::text from pgflow.jobs where replay_of_job_id = %s",
         (jobs["replayed"],),

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.admin import pool as pools
-from pgflow_cli.admin.cache import Glances
+from pgflow_cli.admin.cache import ReportCache
 from pgflow_cli.admin.pool import Pool
 from pgflow_cli.errors import DatabaseUnavailable
 from pgflow_cli.inspection.queues import QueueReport
@@ -24,16 +24,16 @@ from tests.support.servers import Database
 
 
 @pytest.fixture
-def glances(database: Database) -> Iterator[Glances]:
+def reports(database: Database) -> Iterator[ReportCache]:
     with looking(Settings(database.url)) as made:
         yield made
 
 
 @contextmanager
-def looking(database: Settings) -> Iterator[Glances]:
+def looking(database: Settings) -> Iterator[ReportCache]:
     pool = Pool(database, 4)
     try:
-        yield Glances(pool)
+        yield ReportCache(pool)
     finally:
         pool.close()
 
@@ -59,40 +59,40 @@ def names(taken: QueueReport) -> list[str]:
 
 
 def test_who_asks_while_a_look_is_fresh_sees_the_same(
-    glances: Glances,
+    reports: ReportCache,
     connection: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 60.0)
-    first = glances.latest()
+    first = reports.latest()
     plant(connection, queue="emails")
-    assert glances.latest() is first
+    assert reports.latest() is first
     monkeypatch.setattr("pgflow_cli.admin.cache._FRESH", 0.0)
-    assert names(glances.latest()) == ["emails"]
+    assert names(reports.latest()) == ["emails"]
 
 
 def test_after_a_change_of_our_own_it_looks_again(
-    glances: Glances, connection: psycopg.Connection[Any]
+    reports: ReportCache, connection: psycopg.Connection[Any]
 ) -> None:
-    glances.latest()
+    reports.latest()
     plant(connection, queue="emails")
-    glances.forget()
-    assert names(glances.latest()) == ["emails"]
+    reports.forget()
+    assert names(reports.latest()) == ["emails"]
 
 
 def test_who_waits_while_a_look_fails_does_not_try_again(database: Database) -> None:
     with stalling_proxy(database) as (url, proxy):
         settings = Settings(url, call_timeout=1.0, connect_timeout=2.0)
-        with looking(settings) as glances, ThreadPoolExecutor(8) as threads:
-            glances.latest()
-            glances.forget()
+        with looking(settings) as reports, ThreadPoolExecutor(8) as threads:
+            reports.latest()
+            reports.forget()
             proxy.stall()
             ready = threading.Barrier(8)
 
             def ask(_: int) -> str:
                 ready.wait()
                 try:
-                    return str(glances.latest())
+                    return str(reports.latest())
                 except DatabaseUnavailable as error:
                     return error.message
 
@@ -102,4 +102,4 @@ def test_who_waits_while_a_look_fails_does_not_try_again(database: Database) -> 
             assert time.monotonic() - began < 6
             assert len(set(said)) == 1
             # Whoever comes later asks anew: the proxy serves new connections.
-            assert names(glances.latest()) == []
+            assert names(reports.latest()) == []

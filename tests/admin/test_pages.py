@@ -165,7 +165,7 @@ def test_of_many_queues_the_first_page_shows_those_in_trouble(
 
     assert text.count('<th scope="row" class="name">') == 40
     assert text.index('id="q-unserved"') < text.index('id="q-tenant-0"')
-    assert "The 21 queues least in trouble are not shown here" in text
+    assert "The 21 queues with the least need of attention are not shown here" in text
     assert page(client, "/ui/queues").count('<th scope="row" class="name">') == 61
 
 
@@ -579,6 +579,27 @@ def test_more_than_was_shown_is_not_replayed(
     assert "Nothing was replayed: there are 3 now" in flash(text)
     rows = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
     assert rows == (0,)
+
+
+def test_a_replay_of_more_than_max_is_refused_until_more_are_allowed(
+    client: Client, connection: Connection
+) -> None:
+    plant_dead(connection, 3, queue="mails")
+    path = "/ui/replays/new?queue=mails"
+
+    seen = html.unescape(page(client, f"{path}&max=2"))
+    assert "More than 2 jobs are selected." in seen
+    assert "or allow more below, up to 1,000,000." in seen
+    assert 'name="max" value="2"' in seen
+    assert 'action="/ui/replays"' not in seen
+    refused = send(client, "/ui/replays", queue="mails", max="2", expected="3")
+    assert refused.status_code == 409
+
+    seen = html.unescape(page(client, f"{path}&max=3"))
+    assert "pgflow replay run -q mails --max 3" in seen
+    allowed = send(client, "/ui/replays", queue="mails", max="3", expected="3")
+    assert flash(told(client, allowed)).startswith("Replaying 3 jobs")
+    assert client.get(f"{path}&max=1000001").status_code == 400
 
 
 def test_a_canary_is_waited_for_and_the_rest_is_not_created(

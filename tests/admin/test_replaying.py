@@ -17,8 +17,8 @@ from pgflow_cli.admin.options import AdminOptions
 from pgflow_cli.admin.service import Service
 from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.operations import replay_request, replays
+from pgflow_cli.operations import replay_plans
+from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of
@@ -29,7 +29,6 @@ Connection = psycopg.Connection[Any]
 Waits = Callable[..., Any]
 UNKNOWN = "01a2081d-307c-7b77-8a50-0f6c9c41e07b"
 EVE = Operator("eve@host", "test")
-PLAIN = ReplayOptions()
 
 
 @pytest.fixture(autouse=True)
@@ -296,8 +295,8 @@ def test_a_replay_whose_commit_was_not_confirmed_is_not_made_twice(
 ) -> None:
     [source] = plant_dead(connection)
     repository = LosesReplies.of(Settings(database.url))
-    new, of = replay_request.replay_one(
-        repository, source, options=PLAIN, operator=EVE, pause=lambda _: None
+    new, of = ReplayRequest(ids=[source]).replay_one(
+        repository, operator=EVE, pause=lambda _: None
     )
     assert repository.lost
     assert (replays_of(connection, source), of) == ([new], source)
@@ -310,8 +309,9 @@ def test_a_plan_whose_commit_was_not_confirmed_is_made_once(
 ) -> None:
     sources = plant_dead(connection, 3)
     repository = LosesReplies.of(Settings(database.url))
-    plan = replay_request.make_once(
-        repository, sources, options=PLAIN, operator=EVE, pause=lambda _: None
+    request = ReplayRequest(ids=sources)
+    plan = request.start(
+        repository, request.find(repository), operator=EVE, pause=lambda _: None
     )
     assert repository.lost
     assert rows(connection, "select id from pgflow.replay_plans") == [(plan.plan_id,)]
@@ -463,6 +463,12 @@ def test_max_is_ten_thousand_unless_told(
     assert order(client, all=True, limit=10).get_json()["selected"] == 10
 
 
+def test_max_is_a_million_at_most(refuser: Client) -> None:
+    assert order(refuser, all=True, max=1_000_000).get_json()["selected"] == 0
+    problem_of(order(refuser, all=True, max=1_000_001), 400, "BAD_REQUEST")
+    problem_of(order(refuser, all=True, limit=1_000_001), 400, "BAD_REQUEST")
+
+
 def test_a_plan_waits_for_its_canary_and_is_stopped_and_resumed(
     client: Client, connection: Connection, wait_until: Waits
 ) -> None:
@@ -553,7 +559,7 @@ def test_a_run_goes_on_after_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant_dead(connection, 5)
-    real, calls = replays.run, []
+    real, calls = replay_plans.run, []
 
     def away_at_first(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
@@ -561,7 +567,7 @@ def test_a_run_goes_on_after_an_outage(
             raise DatabaseUnavailable("away")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(replays, "run", away_at_first)
+    monkeypatch.setattr(replay_plans, "run", away_at_first)
     plan_id = run(client, all=True)
     assert finish(client, plan_id, wait_until)["created"] == 5
     assert len(calls) == 2

@@ -253,7 +253,7 @@ def test_a_table_stays_where_it_was_moved_to(
     plant(connection, queue="known")
     page = visits.page(f"{serve_admin().url}/", viewport={"width": 390, "height": 844})
     says(page, "live")
-    table = page.get_by_role("region", name="Queues, those in trouble first")
+    table = page.get_by_role("region", name="Queues, those with an alert first")
     # At once: a first update may replace what a locator has found.
     page.evaluate("document.getElementById('scroll-queues').scrollLeft = 120")
     plant(connection, queue="fresh")

@@ -113,6 +113,8 @@ def test_a_preview_tells_what_will_not_go_well(pgflow, connection, dead):
         " values ('wide', 100, 'infinity')"
     )
     pgflow("replay", dead[7])
+    by_glob = pgflow("replay", "-q", "b*", "-n")
+    assert "Selected 1 of 8 dead letters; 1 resolved left out" in by_glob.stdout
     result = pgflow("replay", "--all", "-n")
     text = result.stdout
     assert "Selected 8 of 8 dead letters; 1 resolved left out (--again" in text
@@ -145,8 +147,13 @@ def test_several_are_not_replayed_unasked(pgflow, connection, dead):
         ("--all", "--canary", "9", "--rate", "0.01/s"),
     ):  # fmt: skip
         assert pgflow("replay", *words, "--yes").returncode == 2, words
-    too_many = pgflow("replay", "--all", "--max", "7", "--yes")
-    assert too_many.returncode == 4
+    for words in (("--all",), tuple(dead)):
+        too_many = pgflow("replay", *words, "--max", "7", "--yes")
+        assert too_many.returncode == 4
+        assert "more jobs are selected than --max, which is 7" in too_many.stderr
+    assert pgflow("replay", "--all", "--max", "1000001", "--yes").returncode == 2
+    assert pgflow("replay", "--all", "--limit", "1000001", "--yes").returncode == 2
+    assert pgflow("replay", "-q", "no", "--max", "1000000", "-n").returncode == 0
     assert replayed(connection) == []
 
 

@@ -14,7 +14,7 @@ from pgflow_cli.errors import Blocked, Refused
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.operations import enqueue, replays
+from pgflow_cli.operations import enqueue, replay_plans
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.support.jobs import plant, plant_dead
@@ -328,8 +328,8 @@ def test_operators_act_beyond_the_bound_and_what_they_make_counts(
     connection.execute("update pgflow.gate_limits set max_queues = 1")
     operator = Operator("eve@host", "pgflow replay --to-queue rescue")
     options = ReplayOptions(to_queue="rescue")
-    plan = replays.make(repository, [dead], options=options, operator=operator)
-    assert replays.run(repository, plan).plan.created == 1
+    plan = replay_plans.make(repository, [dead], options=options, operator=operator)
+    assert replay_plans.run(repository, plan).plan.created == 1
     assert repository.jobs.reprioritize_jobs([waits], priority=9) == [waits]
     assert repository.queues.read_queue_bound().in_use == 3
     for queue in ("one", "rescue"):

@@ -15,8 +15,9 @@ import pytest
 
 from pgflow_cli.errors import NotFound, Refused
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.replays import ReplayOptions, ReplayProgress
-from pgflow_cli.operations import dead_letters, replays
+from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayProgress
+from pgflow_cli.operations import dead_letters, replay_plans
+from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Database, Repository
 from tests.repository.test_audit import attempt, lease, unqueue
 from tests.support.jobs import audit, plant, plant_dead, status_of
@@ -37,11 +38,11 @@ def replay(repository: Repository) -> Callable[..., ReplayProgress]:
     """Replay jobs and return the plan as it is afterwards."""
 
     def run(job_ids: list[str], **options: Any) -> ReplayProgress:
-        plan = replays.make(
+        plan = replay_plans.make(
             repository, job_ids, options=replace(PLAIN, **options), operator=EVE
         )
-        outcome = replays.run(repository, plan)
-        return replays.find(repository, outcome.plan.plan_id)
+        outcome = replay_plans.run(repository, plan)
+        return replay_plans.find(repository, outcome.plan.plan_id)
 
     return run
 
@@ -135,10 +136,12 @@ def test_a_source_is_replayed_once_unless_again(connection, replay):
 def test_two_plans_of_the_same_jobs_replay_each_once_even_again(connection, repository):
     ids = plant_dead(connection, 3)
     plans = [
-        replays.make(repository, ids, options=replace(PLAIN, again=again), operator=EVE)
+        replay_plans.make(
+            repository, ids, options=replace(PLAIN, again=again), operator=EVE
+        )
         for again in (False, True, False)
     ]
-    counts = [replays.run(repository, plan).plan.created for plan in plans]
+    counts = [replay_plans.run(repository, plan).plan.created for plan in plans]
     assert counts == [3, 0, 0]
 
 
@@ -147,11 +150,11 @@ def test_what_somebody_discards_meanwhile_is_not_replayed(
     connection, repository, again
 ):
     ids = plant_dead(connection, 2)
-    plan = replays.make(
+    plan = replay_plans.make(
         repository, ids, options=replace(PLAIN, again=again), operator=EVE
     )
     dead_letters.discard(repository, ids[:1], EVE, batch_size=1)
-    replays.run(repository, plan)
+    replay_plans.run(repository, plan)
     assert problems(connection, plan.plan_id) == [
         ("skipped", "DISCARDED"),
         ("created", None),
@@ -171,10 +174,10 @@ def test_operators_at_once_replay_no_source_twice(connection, database):
 
     def operate(order: list[str], created: list[int]) -> None:
         own = Repository.of(Database(database.url))
-        plan = replays.make(
+        plan = replay_plans.make(
             own, order, options=replace(PLAIN, batch_size=7), operator=EVE
         )
-        created.append(replays.run(own, plan).plan.created)
+        created.append(replay_plans.run(own, plan).plan.created)
         own.close()
 
     created: list[int] = []
@@ -266,11 +269,11 @@ def gaps(times: list[datetime]) -> list[float]:
 def test_a_late_rest_of_a_plan_is_no_burst(connection, repository):
     ids = plant_dead(connection, 6)
     options = replace(PLAIN, seconds_apart=10.0, batch_size=3)
-    plan = replays.make(repository, ids, options=options, operator=EVE)
+    plan = replay_plans.make(repository, ids, options=options, operator=EVE)
     connection.execute(
         "update pgflow.replay_plans set next_run_at = now() - interval '1 h'"
     )
-    replays.run(repository, plan)
+    replay_plans.run(repository, plan)
     times = [replays_of(connection, job_id)[0]["run_at"] for job_id in ids]
     assert gaps(times) == pytest.approx([10.0] * 5, abs=1e-3)
     [late] = connection.execute("select now() - %s < '1 min'", (times[0],)).fetchone()
@@ -303,7 +306,7 @@ def test_the_enqueue_rate_limit_is_not_for_replays(connection, replay):
 
 
 def make(repository: Repository, ids: list[str], **options: Any) -> Any:
-    return replays.make(
+    return replay_plans.make(
         repository, ids, options=replace(PLAIN, **options), operator=EVE
     )
 
@@ -314,18 +317,18 @@ def test_a_stopped_plan_creates_no_more_and_is_resumed(connection, repository):
 
     def stop_after_the_first(_items: object) -> None:
         other = Repository.of(repository.database)
-        if replays.find(other, plan.plan_id).created == 2:
-            replays.stop(other, plan.plan_id, operator=EVE)
+        if replay_plans.find(other, plan.plan_id).created == 2:
+            replay_plans.stop(other, plan.plan_id, operator=EVE)
         other.close()
 
-    outcome = replays.run(repository, plan, report=stop_after_the_first)
+    outcome = replay_plans.run(repository, plan, report=stop_after_the_first)
     assert (outcome.result, outcome.plan.created) == ("stopped", 2)
-    taken = replays.take_over(repository, plan.plan_id, operator=EVE)
-    assert replays.run(repository, taken).plan.created == 6
+    taken = replay_plans.take_over(repository, plan.plan_id, operator=EVE)
+    assert replay_plans.run(repository, taken).plan.created == 6
     with pytest.raises(Refused, match="nothing to resume"):
-        replays.take_over(repository, plan.plan_id, operator=EVE)
+        replay_plans.take_over(repository, plan.plan_id, operator=EVE)
     with pytest.raises(Refused, match="nothing to stop"):
-        replays.stop(repository, plan.plan_id, operator=EVE)
+        replay_plans.stop(repository, plan.plan_id, operator=EVE)
     actions = connection.execute(
         "select action, jobs from pgflow.operator_actions order by id"
     ).fetchall()
@@ -335,8 +338,8 @@ def test_a_stopped_plan_creates_no_more_and_is_resumed(connection, repository):
 def test_whoever_loses_a_plan_to_another_creates_nothing_more(connection, repository):
     ids = plant_dead(connection, 6)
     plan = make(repository, ids, batch_size=2)
-    replays.take_over(repository, plan.plan_id, operator=replace(EVE, actor="bob"))
-    outcome = replays.run(repository, plan)
+    replay_plans.take_over(repository, plan.plan_id, operator=replace(EVE, actor="bob"))
+    outcome = replay_plans.run(repository, plan)
     assert (outcome.result, outcome.plan.runner) == ("taken", "bob")
     assert outcome.plan.created == 0
 
@@ -366,12 +369,12 @@ def canary(connection: Connection, repository: Repository) -> Callable[..., Any]
         left = list(endings)
 
         def pause(_seconds: float) -> None:
-            made = replays.jobs_of(repository, plan.plan_id)
+            made = replay_plans.jobs_of(repository, plan.plan_id)
             for ending, job in zip(left, list(made)[-2:], strict=False):
                 ending(job.job_id)
             left.clear()
 
-        return replays.run(repository, plan, pause=pause)
+        return replay_plans.run(repository, plan, pause=pause)
 
     return run
 
@@ -381,7 +384,7 @@ def test_a_canary_that_succeeds_lets_the_rest_go_on(connection, repository, cana
     ended = [lambda job: end(connection, job, "succeeded")] * 2
     outcome = canary(plan, *ended)
     assert (outcome.result, outcome.plan.canary_state) == ("finished", "passed")
-    progress = replays.find(repository, plan.plan_id)
+    progress = replay_plans.find(repository, plan.plan_id)
     assert (progress.created, progress.succeeded, progress.waiting) == (6, 2, 4)
 
 
@@ -398,7 +401,7 @@ def test_a_canary_that_fails_stops_the_plan_and_a_new_one_is_asked(
     assert [job.came_back for job in outcome.failed_canaries] == [True]
     assert (outcome.plan.state, outcome.plan.canary_state) == ("stopped", "failed")
 
-    plan = replays.take_over(repository, plan.plan_id, operator=EVE)
+    plan = replay_plans.take_over(repository, plan.plan_id, operator=EVE)
     outcome = canary(plan, *[lambda job: end(connection, job, "succeeded")] * 2)
     assert (outcome.result, outcome.plan.created) == ("finished", 6)
 
@@ -425,20 +428,22 @@ def test_a_canary_that_does_not_end_is_undecided_and_waited_for_again(
     connection, repository, canary
 ):
     plan = make(repository, plant_dead(connection, 6), canary=2, canary_seconds=0.0)
-    outcome = replays.run(repository, plan)
+    outcome = replay_plans.run(repository, plan)
     assert (outcome.result, outcome.plan.created) == ("undecided", 2)
     connection.execute("update pgflow.replay_plans set canary_seconds = 60")
-    plan = replays.take_over(repository, plan.plan_id, operator=EVE)
+    plan = replay_plans.take_over(repository, plan.plan_id, operator=EVE)
     outcome = canary(plan, *[lambda job: end(connection, job, "succeeded")] * 2)
     assert (outcome.result, outcome.plan.created) == ("finished", 6)
 
 
 def test_a_plan_stopped_while_its_canary_runs_ends(connection, repository):
     plan = make(repository, plant_dead(connection, 6), canary=2)
-    outcome = replays.run(
+    outcome = replay_plans.run(
         repository,
         plan,
-        pause=lambda _s: replays.stop(repository, plan.plan_id, operator=EVE) and None,
+        pause=lambda _s: (
+            replay_plans.stop(repository, plan.plan_id, operator=EVE) and None
+        ),
     )
     assert (outcome.result, outcome.plan.created) == ("stopped", 2)
 
@@ -459,13 +464,13 @@ def test_undo_cancels_what_was_not_tried_and_reopens_it(connection, repository, 
         "update pgflow.pending set run_at = now() + interval '1 h' where job_id = %s",
         (jobs[3],),
     )
-    undone = replays.undo(repository, plan.plan_id, operator=EVE)
+    undone = replay_plans.undo(repository, plan.plan_id, operator=EVE)
     assert undone.canceled == 3
     assert [status_of(connection, job) for job in jobs[3:]] == ["canceled"] * 3
     assert [resolution(connection, job_id)[0] for job_id in ids] == [
         *["replayed"] * 3, *[None] * 3,
     ]  # fmt: skip
-    left = list(replays.jobs_of(repository, plan.plan_id))
+    left = list(replay_plans.jobs_of(repository, plan.plan_id))
     assert [(job.job_id, job.status) for job in left] == [
         (jobs[0], "succeeded"), (jobs[1], "running"), (jobs[2], "queued"),
     ]  # fmt: skip
@@ -476,7 +481,7 @@ def test_undo_cancels_what_was_not_tried_and_reopens_it(connection, repository, 
         "eve@host", f"replay plan {plan.plan_id} undone", undone.action_id,
     )  # fmt: skip
     assert replay(ids).created == 3
-    assert replays.undo(repository, plan.plan_id, operator=EVE).canceled == 0
+    assert replay_plans.undo(repository, plan.plan_id, operator=EVE).canceled == 0
 
 
 def test_undoing_a_second_replay_leaves_the_first(connection, repository, replay):
@@ -484,7 +489,7 @@ def test_undoing_a_second_replay_leaves_the_first(connection, repository, replay
     replay([source])
     before = resolution(connection, source)
     second = replay([source], again=True)
-    replays.undo(repository, second.plan_id, operator=EVE)
+    replay_plans.undo(repository, second.plan_id, operator=EVE)
     assert resolution(connection, source)[:3] == before[:3]
 
 
@@ -496,14 +501,14 @@ def test_undo_finds_a_job_that_an_operator_moved(connection, repository, replay)
         " run_at, attempt_no, rank) insert into pgflow.moved_jobs (job_id, run_at,"
         " attempt_no, rank) select job_id, run_at, attempt_no, rank from moved"
     )
-    assert replays.undo(repository, plan.plan_id, operator=EVE).canceled == 1
+    assert replay_plans.undo(repository, plan.plan_id, operator=EVE).canceled == 1
 
 
 def test_an_unknown_plan_is_not_found(repository):
     with pytest.raises(NotFound, match="no replay plan 7"):
-        replays.find(repository, 7)
+        replay_plans.find(repository, 7)
     with pytest.raises(NotFound):
-        replays.undo(repository, 7, operator=EVE)
+        replay_plans.undo(repository, 7, operator=EVE)
     assert repository.replays.list_replay_plans(limit=5) == []
 
 
@@ -529,7 +534,7 @@ def test_plans_older_than_ninety_days_are_pruned(connection, repository, replay)
     assert [p.plan_id for p in repository.replays.list_replay_plans(limit=9)] == [
         new.plan_id
     ]
-    assert replays.find(repository, new.plan_id).created == 3
+    assert replay_plans.find(repository, new.plan_id).created == 3
 
 
 def test_a_job_in_the_archive_is_replayed(connection, replay):
@@ -544,3 +549,40 @@ def test_a_job_in_the_archive_is_replayed(connection, replay):
         )
     assert replay([job_id], any_status=True).created == 1
     assert replays_of(connection, job_id)[0]["payload"] == '{"kept": 1}'
+
+
+def test_a_preview_of_many_is_made_in_chunks_and_says_the_same(
+    repository: Repository, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_dead(connection, 3, died_ago="1 hour", priority=3, max_attempts=2)
+    plant_dead(connection, 4, payload='"larger than it may be"')
+    plant_dead(connection, 2, queue="billing")
+    request = ReplayRequest(all=True, max_payload_bytes=10)
+    found = request.find(repository)
+    at_once = request.preview(repository, found).groups
+    monkeypatch.setattr(replay_plans, "CHUNK", 2)
+
+    in_chunks = request.preview(repository, found).groups
+
+    def without_ages(groups: list[ReplayGroup]) -> list[ReplayGroup]:
+        return [replace(g, oldest_seconds=0, newest_seconds=0) for g in groups]
+
+    assert without_ages(in_chunks) == without_ages(at_once)
+    emails = in_chunks[0]
+    assert (emails.jobs, emails.too_large) == (7, 4)
+    assert (emails.least_priority, emails.most_priority) == (0, 3)
+    assert (emails.least_attempts, emails.most_attempts) == (2, 25)
+    assert emails.oldest_seconds >= 3600 > emails.newest_seconds
+
+
+def test_a_plan_of_many_is_frozen_in_chunks_and_in_order(
+    repository: Repository, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = plant_dead(connection, 5)
+    monkeypatch.setattr(replay_plans, "CHUNK", 2)
+    plan = replay_plans.make(repository, ids, options=PLAIN, operator=EVE)
+    rows = connection.execute(
+        "select place, source_job_id::text from pgflow.replay_items order by place"
+    ).fetchall()
+    assert rows == list(enumerate(ids, 1))
+    assert (plan.selected, plan.remaining) == (5, 5)

@@ -13,8 +13,8 @@ from pgflow_cli.errors import DatabaseUnavailable, Refused
 from pgflow_cli.inspection import explanation
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import UnreadableJob
-from pgflow_cli.models.replays import ReplayOptions
-from pgflow_cli.operations import dead_letters, replay_request
+from pgflow_cli.operations import dead_letters
+from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.leasing.unreadable_jobs import Unreadable
 from pgflow_cli.worker.options import WorkerOptions
@@ -215,18 +215,16 @@ def test_a_replay_by_id_is_refused_and_leaves_no_plan(
 ) -> None:
     _, bad = damaged
     unreadable(repository).search(None)
-    found = dead_letters.seek(repository, [bad], verb="replayed", again=True)
+    found = dead_letters.look_up(repository, [bad], verb="replayed", again=True)
     assert found.job_ids == []
     assert "cannot be read" in found.failed[bad].message
     operator = Operator("ann@host", "pgflow replay")
     with pytest.raises(Refused, match="cannot be read") as refused:
-        replay_request.replay_one(
-            repository, bad, options=ReplayOptions(), operator=operator
-        )
+        ReplayRequest(ids=[bad]).replay_one(repository, operator=operator)
     assert f"pgflow dlq discard {bad[-8:]}" in refused.value.hints[0]
     plans = connection.execute("select count(*) from pgflow.replay_plans").fetchone()
     assert plans == (0,)
-    discarding = dead_letters.seek(repository, [bad], verb="discarded")
+    discarding = dead_letters.look_up(repository, [bad], verb="discarded")
     assert discarding.job_ids == [bad]
 
 
@@ -236,7 +234,7 @@ def test_it_can_be_replayed_once_its_row_has_been_restored(
     _, bad = damaged
     unreadable(repository).search(None)
     repository.link.raw().execute("set client_encoding to utf8")
-    found = dead_letters.seek(repository, [bad], verb="replayed")
+    found = dead_letters.look_up(repository, [bad], verb="replayed")
     assert found.job_ids == [bad]
 
 

@@ -23,11 +23,13 @@ from tests.trials.world import JOB, WORKER
 def _plan(bench: Bench, *names: str, **options: Any) -> tuple[int, str]:
     """Make a plan; return it and who runs it."""
     plan = bench.repository.replays.create_replay_plan(
-        [JOB[name] for name in names],
+        len(names),
         options=ReplayOptions(**options),
         runner="trial",
         action_id=1,
     )
+    jobs = [JOB[name] for name in names]
+    bench.repository.replays.add_replay_items(plan, jobs, after_place=0)
     row = bench.connection.execute(
         "select runner_id::text from pgflow.replay_plans where id = %s", (plan,)
     ).fetchone()

@@ -22,7 +22,7 @@ ACTION = Shape(
         "action": TEXT,
         "queue": maybe(TEXT),
         "jobs": WHOLE,
-        "state": shapes.word("done", "unfinished"),
+        "state": shapes.one_of("done", "unfinished"),
         "finished_at": maybe(TIME),
         "note": maybe(TEXT),
         "plan_id": maybe(WHOLE),

@@ -5,46 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pgflow_cli.admin import query, query_filters, shapes
+from pgflow_cli.admin.api.job_shapes import JOB
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import ID, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
 from pgflow_cli.models.dead_letters import KEYS, DeadLetter
 from pgflow_cli.models.jobs import time_of
-from pgflow_cli.models.selection import MOST_ROWS, STATUSES, JobFilter, Page, Position
+from pgflow_cli.models.selection import MOST_ROWS, JobFilter, Page, Position
 from pgflow_cli.repository import Repository
 
-JOB = Shape(
-    "Job",
-    {
-        "id": ID,
-        "queue": TEXT,
-        "job_type": TEXT,
-        "status": maybe(shapes.word(*STATUSES)),
-        "run_at": maybe(TIME),
-        "priority": maybe(WHOLE),
-        "max_attempts": maybe(WHOLE),
-        "last_error_code": maybe(TEXT),
-        "last_error_message": maybe(TEXT),
-        "dlq_reason_code": maybe(TEXT),
-        "created_at": maybe(TIME),
-        "updated_at": TIME,
-        "short_id": TEXT,
-        "attempt_no": WHOLE,
-        "dlq_at": maybe(TIME),
-        "fingerprint": maybe(TEXT),
-        "resolved_at": maybe(TIME),
-        "replay_of_job_id": maybe(ID),
-        "worker_id": maybe(TEXT),
-        "lease_expires_at": maybe(TIME),
-    },
-    {
-        "run_at": "When it is or was due; null, as priority, max_attempts and"
-        " created_at, where only its dead letter is left.",
-        "attempt_no": "Of the attempt that runs or ended last; 0 before the first.",
-        "resolved_at": "When a dead letter was replayed or discarded.",
-        "worker_id": "The name of the worker of that attempt.",
-    },
-)
 GROUP = Shape(
     "DeadLetterGroup",
     {
@@ -97,8 +66,8 @@ def listed(
     return shapes.page(JOB, rows, more)
 
 
-def _position(letter: DeadLetter) -> Position:
-    return letter.created_at or time_of(letter.id), letter.id
+def _position(job: DeadLetter) -> Position:
+    return job.created_at or time_of(job.id), job.id
 
 
 ROUTES = (
@@ -143,4 +112,4 @@ ROUTES = (
         answer=shapes.list_of(GROUP),
     ),
 )
-SHAPES = (JOB, GROUP)
+SHAPES = (GROUP,)

@@ -28,7 +28,7 @@ _DECISION = {
 }
 INGEST_DECISION = Shape(
     "IngestDecision",
-    {**_DECISION, "decision": shapes.word("DENIED")},
+    {**_DECISION, "decision": shapes.one_of("DENIED")},
     {"count": "How many enqueues were refused in that minute."},
 )
 POLICY_DECISION = Shape(

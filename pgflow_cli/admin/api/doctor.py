@@ -11,12 +11,17 @@ from pgflow_cli.admin.shapes import TEXT, Shape
 from pgflow_cli.errors import TryLater
 from pgflow_cli.inspection.diagnosis import FAIL, OK, WARN, Finding, checks
 
-# Who may read our files is for the host's own operators, not for whoever has a token.
+# Which files can be read is for the host's operators, not for all with a token.
 _OF_THIS_HOST = {"upkeep.exposure"}
 _CHECKS = tuple(name for name in checks.NAMES if name not in _OF_THIS_HOST)
 FINDING = Shape(
     "Finding",
-    {"check": TEXT, "result": shapes.word(OK, WARN, FAIL), "detail": TEXT, "fix": TEXT},
+    {
+        "check": TEXT,
+        "result": shapes.one_of(OK, WARN, FAIL),
+        "detail": TEXT,
+        "fix": TEXT,
+    },
     {"fix": "SQL or a command, to be copied as it stands; empty if all is well."},
 )
 
@@ -27,7 +32,7 @@ def examine(call: Call) -> Any:
 
 
 def findings(call: Call) -> list[Finding]:
-    """Return what the checks find that are not of this host.
+    """Return the findings of all checks that are not of this host.
 
     Each may wait seconds for a lock, and holds a thread of the server: so one
     examination at a time.

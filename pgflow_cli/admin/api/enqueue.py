@@ -50,7 +50,7 @@ _BODY = (
         query.length(0.001, 2_592_000),
         "Limit of one attempt, instead of the handler's.",
     ),
-    Field("meta", query.document(), "Kept beside the payload."),
+    Field("meta", query.document(), "Kept with the payload."),
 )
 
 

@@ -45,7 +45,7 @@ class Stream:
         return self
 
     def __next__(self) -> bytes:
-        """Return what there is to say, as soon as there is something."""
+        """Return the next events, as soon as there are any."""
         if not self._spoke:
             return self._said(_BEGINNING)
         while not self._is_over():

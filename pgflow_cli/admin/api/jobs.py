@@ -1,4 +1,4 @@
-"""Lists of jobs, and one job with its payload."""
+"""Jobs: lists, one with its payload, why it is where it is; cancels one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from pgflow_cli.admin import query_filters, shapes
-from pgflow_cli.admin.api import dead_letters
+from pgflow_cli.admin import query, query_filters, shapes
+from pgflow_cli.admin.api import dead_letters, job_shapes
+from pgflow_cli.admin.api.job_shapes import (
+    ATTEMPT,
+    CANCELED,
+    EXPLANATION,
+    JOB,
+    RELATED,
+    REPLAYS,
+    STORY,
+    TIMELINE,
+    WHOLE_JOB,
+)
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
-from pgflow_cli.admin.shapes import ANY, OBJECT, Shape, maybe
 from pgflow_cli.formats import values
-from pgflow_cli.inspection import job_list
+from pgflow_cli.inspection import explanation, job_list
+from pgflow_cli.inspection.explanation import Explanation, document
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.operations import jobs
 
 ID_IN_PATH = Field(
     "job_id",
@@ -24,13 +37,7 @@ NOT_ONE_JOB = {
     404: "There is no such job.",
     409: "Several ids end like that; `candidates` has them.",
 }
-
-JOB = dead_letters.JOB
-WHOLE_JOB = Shape(
-    "JobWithPayload",
-    {**JOB.fields, "payload_json": ANY, "meta": maybe(OBJECT)},
-    {**JOB.help, "payload_json": "Any JSON, digit by digit as it is stored."},
-)
+_KILL = Field("kill", query.flag(), "A running one, too; its worker stops it.", False)
 
 
 def list_jobs(call: Call) -> Any:
@@ -40,8 +47,8 @@ def list_jobs(call: Call) -> Any:
         chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
         if chosen.statuses == ("dlq",):
             return dead_letters.listed(repository, chosen, page, resolved=False)
-        jobs = job_list.JobList(repository, chosen, newest=True)
-        listing = jobs.page(page.limit, page.after)
+        found = job_list.JobList(repository, chosen, newest=True)
+        listing = found.page(page.limit, page.after)
     return shapes.page(JOB, listing.jobs, listing.more)
 
 
@@ -56,6 +63,42 @@ def show_job(call: Call) -> Response:
     body = f', "payload_json": {payload}, "meta": {meta or "null"}}}'
     text = values.json_of(JOB.of(found)).removesuffix("}") + body
     return Response(text, content_type="application/json")
+
+
+def explain_job(call: Call) -> Any:
+    """Explain why a job is where it is."""
+    found = EXPLANATION.of(document.explanation(_explained(call)))
+    replays = REPLAYS.of(found["replays"])
+    replays["chain"] = [RELATED.of(job) for job in replays["chain"]]
+    return found | {"replays": replays}
+
+
+def job_timeline(call: Call) -> Any:
+    """Tell what has happened to a job."""
+    found = TIMELINE.of(document.timeline(_explained(call)))
+    return found | {
+        "attempts": [ATTEMPT.of(attempt) for attempt in found["attempts"]],
+        "story": [STORY[entry["kind"]].of(entry) for entry in found["story"]],
+    }
+
+
+def _explained(call: Call) -> Explanation:
+    with call.reading() as repository:
+        job_id = repository.jobs.find_job(call.path["job_id"])
+        facts = repository.explanation.describe_job(job_id, attempts=None)
+    return explanation.explain(facts)
+
+
+def cancel_job(call: Call) -> Any:
+    """Cancel a job: it never runs again."""
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        job_id = repository.jobs.find_job(call.path["job_id"])
+        change = jobs.cancellation(repository, call.operator, kill=call.body["kill"])
+        done = change.run([job_id], batch_size=1)
+    if done.left:
+        raise jobs.why_left(done, "canceled", insist='"kill": true')
+    return CANCELED.of({"job_id": job_id, "status": "canceled"})
 
 
 ROUTES = (
@@ -95,5 +138,36 @@ ROUTES = (
         answer=WHOLE_JOB,
         errors=NOT_ONE_JOB,
     ),
+    Route(
+        "GET",
+        "/jobs/<job_id>/explain",
+        explain_job,
+        "Explain why a job is where it is, and what to do.",
+        parameters=(ID_IN_PATH,),
+        answer=EXPLANATION,
+        errors=NOT_ONE_JOB,
+    ),
+    Route(
+        "GET",
+        "/jobs/<job_id>/timeline",
+        job_timeline,
+        "Tell what has happened to a job.",
+        parameters=(ID_IN_PATH,),
+        answer=TIMELINE,
+        errors=NOT_ONE_JOB,
+    ),
+    Route(
+        "POST",
+        "/jobs/<job_id>/cancel",
+        cancel_job,
+        "Cancel a job that waits, with kill a running one, too.",
+        parameters=(ID_IN_PATH,),
+        body=(_KILL,),
+        answer=CANCELED,
+        errors={
+            404: "There is no such job.",
+            409: "It is in another state (WRONG_STATE), or the id is ambiguous.",
+        },
+    ),
 )
-SHAPES = (JOB,)
+SHAPES = job_shapes.SHAPES

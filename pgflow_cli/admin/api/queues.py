@@ -1,4 +1,4 @@
-"""Queues: what waits, runs and has died, how fast, and whether it drains."""
+"""Queues: what waits, runs and has died, how fast; pauses and limits one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pgflow_cli.admin import query, query_filters, shapes
 from pgflow_cli.admin.query import Field
 from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import FLAG, NUMBER, TEXT, TIME, WHOLE, Shape, maybe
+from pgflow_cli.errors import UsageError
 from pgflow_cli.inspection import queues
 from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.inspection.queues import QueueReport
-from pgflow_cli.models.queues import COUNTED, MOST_QUEUES
+from pgflow_cli.maintenance import migrations
+from pgflow_cli.models.queues import COUNTED, MOST_QUEUES, QueuePolicy
+from pgflow_cli.models.queues import LIMITS as BOUNDS
+from pgflow_cli.operations import queues as queue_operations
+from pgflow_cli.repository import Repository
 
 NAME_IN_PATH = Field("name", query_filters.QUEUE_NAME, "The queue's name.")
 WINDOW = Field(
@@ -27,7 +32,7 @@ EXACT = (
 DRAIN = Shape(
     "Drain",
     {
-        "verdict": shapes.word("empty", "draining", "steady", "growing", "unknown"),
+        "verdict": shapes.one_of("empty", "draining", "steady", "growing", "unknown"),
         "seconds": maybe(NUMBER),
         "workers_needed": maybe(WHOLE),
         "window_seconds": NUMBER,
@@ -69,7 +74,7 @@ QUEUE = Shape(
         "counts_are_exact": FLAG,
     },
     {
-        "dlq": "Dead letters that nobody has resolved.",
+        "dlq": "Dead letters that are not resolved.",
         "oldest_age_seconds": "For how long the oldest runnable job has been due.",
         "policy": "Its limits; null: none of its own.",
         "counts_are_exact": EXACT,
@@ -89,6 +94,19 @@ PAGE = (
     ),
     Field("after", query_filters.QUEUE_NAME, "next_after of the page before."),
 )
+POLICY = Shape("QueuePolicy", {"queue": TEXT, **LIMITS.fields})
+_HELP = {
+    "max_in_flight": "Jobs that run at once.",
+    "max_attempts_per_minute": "Attempts that begin in any minute.",
+    "throttle_delay_ms": "How long to leave it alone when a limit holds jobs back.",
+    "max_payload_bytes": "The largest payload.",
+    "max_enqueue_per_minute": "Jobs that producers may add in each minute of the"
+    " server's clock; 0: no limit.",
+}
+_LIMITS = tuple(
+    Field(name, query.whole(*bounds), _HELP[name]) for name, bounds in BOUNDS.items()
+)
+_FOR = Field("for", query.length(1, 31_536_000), "So long; else until it is resumed.")
 
 
 def list_queues(call: Call) -> Any:
@@ -132,6 +150,54 @@ def document(status: QueueStatus) -> dict[str, Any]:
     }
 
 
+def pause_queue(call: Call) -> Any:
+    """Lease nothing more from a queue; what runs goes on, producers go on."""
+    name = call.path["name"]
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        queue_operations.require_known(repository, [name])
+        queue_operations.pause(repository, [name], call.body["for"], call.operator)
+        return _queue(repository, name)
+
+
+def resume_queue(call: Call) -> Any:
+    """Lease from a queue again."""
+    name = call.path["name"]
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        queue_operations.require_known(repository, [name])
+        queue_operations.resume(repository, [name], call.operator)
+        return _queue(repository, name)
+
+
+def set_policy(call: Call) -> Any:
+    """Set the limits of a queue; those that are not named are removed."""
+    limits = {name: call.body[name] for name in BOUNDS}
+    if set(limits.values()) == {None}:
+        raise UsageError("which limit? name one; DELETE removes all of them")
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        _, after = queue_operations.set_policy(
+            repository, call.path["name"], limits, call.operator
+        )
+    return POLICY.of(after)
+
+
+def clear_policy(call: Call) -> Any:
+    """Remove every limit of a queue; a pause stays."""
+    name = call.path["name"]
+    with call.writing() as repository:
+        migrations.require_current(repository)
+        queue_operations.require_known(repository, [name])
+        queue_operations.clear_policies(repository, [name], call.operator)
+    return POLICY.of(QueuePolicy(name))
+
+
+def _queue(repository: Repository, name: str) -> dict[str, Any]:
+    return document(queues.take_one(repository, name, window=queues.WINDOW))
+
+
+_NO_QUEUE = {404: "There is no queue of that name: no job, no policy."}
 ROUTES = (
     Route(
         "GET",
@@ -150,7 +216,46 @@ ROUTES = (
         parameters=(NAME_IN_PATH,),
         query=(WINDOW,),
         answer=QUEUE,
-        errors={404: "Nobody has ever used a queue of that name."},
+        errors={404: "There is no queue of that name: no job, no policy."},
+    ),
+    Route(
+        "POST",
+        "/queues/<name>/pause",
+        pause_queue,
+        "Lease nothing more from a queue; what runs goes on, producers go on.",
+        parameters=(NAME_IN_PATH,),
+        body=(_FOR,),
+        answer=QUEUE,
+        errors=_NO_QUEUE,
+    ),
+    Route(
+        "POST",
+        "/queues/<name>/resume",
+        resume_queue,
+        "Lease from a queue again.",
+        parameters=(NAME_IN_PATH,),
+        answer=QUEUE,
+        errors=_NO_QUEUE,
+    ),
+    Route(
+        "PUT",
+        "/queues/<name>/policy",
+        set_policy,
+        "Set the limits of a queue; those that are not named are removed.",
+        about="The lease keeps them: they hold at every instant, whatever workers there"
+        " are. A queue that was never used can be limited beforehand.",
+        parameters=(NAME_IN_PATH,),
+        body=_LIMITS,
+        answer=POLICY,
+    ),
+    Route(
+        "DELETE",
+        "/queues/<name>/policy",
+        clear_policy,
+        "Remove every limit of a queue; a pause stays.",
+        parameters=(NAME_IN_PATH,),
+        answer=POLICY,
+        errors=_NO_QUEUE,
     ),
 )
 SHAPES = (DRAIN, LIMITS, PAUSE, QUEUE)

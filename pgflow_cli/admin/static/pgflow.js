@@ -33,7 +33,7 @@
     kinds.forEach(refresh);
   });
 
-  // Whoever types in a panel, has typed there, or marks text in it, keeps what is there.
+  // What a visitor types in a panel, has typed there, or marks, stays as it is.
   const inUse = (panel) => {
     const at = document.activeElement;
     if (at && panel.contains(at) && at.matches("input, select, textarea")) return true;
@@ -59,7 +59,7 @@
     copying = target.contains(document.activeElement) ? document.activeElement.dataset.copy : null;
     scrolled = [...target.querySelectorAll(".scroll")].map((table) => table.scrollLeft);
   });
-  // A wide table stays where somebody has moved it to.
+  // A wide table stays where the visitor has moved it to.
   body.addEventListener("htmx:afterSwap", () => {
     const tables = document.querySelectorAll("#panel .scroll");
     scrolled.forEach((left, place) => { if (tables[place]) tables[place].scrollLeft = left; });
@@ -95,7 +95,7 @@
   };
   const follow = () => {
     if (!window.EventSource) { poll(); return; }
-    // Where nothing happens nobody tells us, but ages grow and rates fall.
+    // Where nothing happens no event comes, but ages grow and rates fall.
     timer = setInterval(() => { refresh("queues"); refresh("jobs"); }, QUIET);
     source = new EventSource(body.dataset.events);
     source.onopen = () => tell("live", true);
@@ -112,7 +112,7 @@
   };
   const attend = () => {
     rest();
-    // Whoever comes to the stream is told to look at everything.
+    // A new stream begins with the word to look at everything.
     if (!document.hidden) follow();
   };
   if (body.dataset.updates === "on") {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pgflow_cli.inspection.alerts import Alert
 
 _MOST = 6  # alerts of the first page; all others name the gravest one
-# A pause comes last: somebody meant it.
+# A pause comes last: an operator meant it.
 _RANKS = {"deaths": 1, "no worker": 2, "paused": 4}
 
 

@@ -103,7 +103,7 @@ def static(call: Call) -> Response:
 
 
 def no_icon(_call: Call) -> Response:
-    """Say that there is no icon: browsers ask for one beside JSON."""
+    """Say that there is no icon: browsers ask for one with JSON, too."""
     kept = {"Cache-Control": "public, max-age=86400"}
     return Response(status=HTTPStatus.NO_CONTENT, headers=kept)
 

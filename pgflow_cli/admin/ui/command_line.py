@@ -19,9 +19,9 @@ _OPTIONS = {
 _UNITS = {"rate": "/s"}
 
 
-def line(*words: str, **options: Any) -> str:
+def line(*arguments: str, **options: Any) -> str:
     """Return a command; options without a value are left out, a true one is a flag."""
-    return shlex.join(["pgflow", *words, *_options(options)])
+    return shlex.join(["pgflow", *arguments, *_options(options)])
 
 
 def given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

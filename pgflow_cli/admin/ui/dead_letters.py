@@ -44,7 +44,7 @@ def list_dead_letters(call: Call) -> Response:
         )
         rows, more = page.read(
             lambda limit, after: _fetch(repository, chosen, limit, after, resolved),
-            lambda letter: letter.position,
+            lambda dead_letter: dead_letter.position,
         )
         shown = list(rows)
         footer = list(

@@ -40,7 +40,7 @@ def form(call: Call) -> Response:
 
 
 def enqueue(call: Call) -> Response:
-    """Enqueue the job; what is wrong is said beside what was typed."""
+    """Enqueue the job; what is wrong is said with what was typed."""
     typed = {name: value or "" for name, value in call.body.items()}
     try:
         job_id = _enqueued(call, typed)
@@ -91,7 +91,7 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
 def _form(
     call: Call, typed: dict[str, Any], problem: Problem | None = None
 ) -> Response:
-    queues = sorted(s.queue for s in call.service.glances.latest().queues)
+    queues = sorted(s.queue for s in call.service.reports.latest().queues)
     said = problem.error if problem else None
     return layout.page(
         call,

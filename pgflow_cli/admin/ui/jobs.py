@@ -106,8 +106,8 @@ def run_now(call: Call) -> Response:
     return _told(call, job_id, done, "hastened", "It is due now.")
 
 
-def _told(call: Call, job_id: str, done: Changed, word: str, said: str) -> Response:
-    left: Any = jobs.why_left(done, word) if done.left else None
+def _told(call: Call, job_id: str, done: Changed, verb: str, said: str) -> Response:
+    left: Any = jobs.why_left(done, verb) if done.left else None
     flash = Flash(left.message, "bad") if left else Flash(said)
     return layout.go(call, f"/ui/jobs/{job_id}", flash)
 

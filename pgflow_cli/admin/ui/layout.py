@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 from pgflow_cli.admin import query_filters
 from pgflow_cli.admin.routes import Call
 from pgflow_cli.admin.security import COOKIE, Role
-from pgflow_cli.admin.ui import alerts as troubles
+from pgflow_cli.admin.ui import alerts as shown_alerts
 from pgflow_cli.admin.ui import rendering, template_filters
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
@@ -84,9 +84,9 @@ def page(
     **values: Any,
 ) -> Response:
     """Return a page with all that stands around it; `about` names its queue."""
-    taken = call.service.glances.latest()
-    found = troubles.gravest_first(alerts.listed(taken))
-    named = troubles.named(found, about=about, first_page=call.request.path == "/")
+    taken = call.service.reports.latest()
+    found = shown_alerts.gravest_first(alerts.listed(taken))
+    named = shown_alerts.named(found, about=about, first_page=call.request.path == "/")
     own = call.request.full_path.rstrip("?")
     told = flash or _flash_of(call.request)
     response = _rendered(
@@ -95,8 +95,8 @@ def page(
         status=status,
         taken=taken,
         now=taken.now,
-        alerts=[(alert, troubles.place_of(alert)) for alert in named],
-        troubles=len(found),
+        alerts=[(alert, shown_alerts.place_of(alert)) for alert in named],
+        alert_count=len(found),
         flash=told,
         own_url=call.request.root_path + own,
         back=own,
@@ -133,7 +133,7 @@ def problem(
         back="/",
         where=None,
         alerts=(),
-        troubles=0,
+        alert_count=0,
         flash=None,
         logged_in=COOKIE in request.cookies,
         now=datetime.now(UTC),
@@ -154,7 +154,7 @@ def go(call: Call, path: str, flash: Flash | None = None, **query: Any) -> Respo
             httponly=True,
             samesite="Strict",
         )
-    call.service.glances.forget()
+    call.service.reports.forget()
     return response
 
 
@@ -169,11 +169,13 @@ def writing(call: Call) -> Iterator[Repository]:
 def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> str:
     """Return where a page is, below the path that a gateway puts before ours."""
     asked = {key: value for key, value in (query or {}).items() if value}
-    return request.root_path + path + (f"?{urlencode(asked)}" if asked else "")
+    return (
+        request.root_path + path + (f"?{urlencode(asked, doseq=True)}" if asked else "")
+    )
 
 
 def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
-    """Return what the header says of the database."""
+    """Return the header's values about the database."""
     cluster = taken.measures.cluster
     shown = Database(call.service.plan.url).display()
     return {
@@ -188,7 +190,7 @@ def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
 
 
 def set_cookie(call: Call, response: Response, name: str, value: str) -> None:
-    """Remember how somebody likes the page, for a year; no secret."""
+    """Remember how a visitor likes the page, for a year; no secret."""
     response.set_cookie(
         name,
         value,
@@ -200,7 +202,7 @@ def set_cookie(call: Call, response: Response, name: str, value: str) -> None:
 
 
 def choice(request: Request, name: str, known: Sequence[str]) -> str:
-    """Return what a cookie remembers; the first one unless it is known."""
+    """Return the value of a cookie if it is known, else the first that is."""
     given = request.cookies.get(name, "")
     return given if given in known else known[0]
 
@@ -238,7 +240,7 @@ def _packed(flash: Flash) -> str:
 
 
 def _flash_of(request: Request) -> Flash | None:
-    """Return what the last form left to be told; not to what updates a part."""
+    """Return the message of the last form; none to a request that updates a part."""
     packed = request.cookies.get(_FLASH_COOKIE)
     if not packed or "HX-Request" in request.headers:
         return None

@@ -39,9 +39,9 @@ class Tile:
 
 
 def overview(call: Call) -> Response:
-    """Show what waits, runs and has died, queues in trouble first."""
-    taken = call.service.glances.latest()
-    ordered = by_trouble(taken)
+    """Show what waits, runs and has died, queues with an alert first."""
+    taken = call.service.reports.latest()
+    ordered = alerted_first(taken)
     with call.reading() as repository:
         held = repository.decisions.group_decisions(JobFilter(since=_LATELY), "all")
     return layout.page(
@@ -73,13 +73,13 @@ def set_updates(call: Call) -> Response:
     return response
 
 
-def by_trouble(taken: QueueReport) -> list[QueueStatus]:
+def alerted_first(taken: QueueReport) -> list[QueueStatus]:
     """Return queues: those with an alert first, then by how long jobs have waited."""
-    troubled = {alert.queue for alert in alerts.listed(taken)}
+    alerted = {alert.queue for alert in alerts.listed(taken)}
 
     def rank(status: QueueStatus) -> tuple[bool, float, str]:
         waited = status.oldest_age_seconds or 0.0
-        return status.queue not in troubled, -waited, status.queue
+        return status.queue not in alerted, -waited, status.queue
 
     return sorted(taken.queues, key=rank)
 

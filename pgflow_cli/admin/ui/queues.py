@@ -25,8 +25,8 @@ _WINDOW = Field("window", query.length(20, 7200), "How far back rates look.", 60
 _SORT = Field("sort", query.one_of(*SORTS), "By which column.")
 _FOR = Field("length", query.length(1, 31_536_000), "So long; else until resumed.")
 LIMITS = tuple(
-    (name, words, *BOUNDS[name])
-    for name, words in (
+    (name, label, *BOUNDS[name])
+    for name, label in (
         ("max_in_flight", "Jobs that run at once"),
         ("max_attempts_per_minute", "Attempts that begin in a minute"),
         ("throttle_delay_ms", "Throttle delay, ms"),
@@ -34,7 +34,7 @@ LIMITS = tuple(
         ("max_enqueue_per_minute", "Jobs enqueued in a minute"),
     )
 )
-# What to do on the page about a verdict: words, and where; {} is the queue.
+# What to do on the page about a verdict: the text, and where; {} is the queue.
 _REMEDIES = {
     "QUEUE_PAUSED": ("Resume it…", "#pause"),
     "IN_FLIGHT_EXCEEDED": ("Change its limits…", "#limits"),
@@ -53,7 +53,7 @@ _MOST = 200  # queues of a list
 
 def list_queues(call: Call) -> Response:
     """List queues with their rates, limits and forecasts."""
-    taken = call.service.glances.latest()
+    taken = call.service.reports.latest()
     wanted = query_filters.job_filter(call.query)
     fitting = 0
     if taken.left_out and wanted.queues:
@@ -174,8 +174,8 @@ def _back(call: Call, text: str) -> Response:
     return layout.go(call, f"/ui/queues/{call.path['name']}", Flash(text))
 
 
-def _limit(name: str, words: str, least: int, most: int) -> Field:
-    return Field(name, query.whole(least, most), words)
+def _limit(name: str, label: str, least: int, most: int) -> Field:
+    return Field(name, query.whole(least, most), label)
 
 
 ROUTES = (

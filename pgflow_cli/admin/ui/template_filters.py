@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pgflow_cli.admin.ui.queue_conditions import condition
+from pgflow_cli.admin.ui.queue_state import queue_state
 from pgflow_cli.formats import safe_text, times
 from pgflow_cli.formats.words import plural, short_id
 
@@ -129,12 +129,12 @@ def share(part: float) -> str:
 
 
 def mark(state: str | None) -> str:
-    """Return the sign that stands before the word of a state."""
+    """Return the sign that stands before the name of a state."""
     return _MARKS.get(state or "", "·")
 
 
 def tone(state: str | None) -> str:
-    """Return the colour of a state; the word and the sign say the same."""
+    """Return the colour of a state; the name and the sign say the same."""
     return _TONES.get(state or "", "calm")
 
 
@@ -173,7 +173,7 @@ def fact(value: object) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        bars, condition, dash, exact, fact, iso, lines, mark, number, percent, plain,
-        plural, relative, share, short_id, skew, span, tone, took,
+        bars, dash, exact, fact, iso, lines, mark, number, percent, plain, plural,
+        queue_state, relative, share, short_id, skew, span, tone, took,
     )
 }  # fmt: skip

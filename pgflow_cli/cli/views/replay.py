@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,13 +17,14 @@ from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.types import QUEUE, Duration, InstantType, Number, Rate
 from pgflow_cli.errors import PgflowError, TryLater
-from pgflow_cli.models.replays import ReplayOptions
+from pgflow_cli.models.replays import MOST, MOST_CANARIES
 
 if TYPE_CHECKING:
     from pgflow_cli.models.replays import ReplayedItem, ReplayPlan
     from pgflow_cli.models.selection import JobFilter
-    from pgflow_cli.operations.dead_letters import Sought
-    from pgflow_cli.operations.replays import Outcome
+    from pgflow_cli.operations.dead_letters import SelectedJobs
+    from pgflow_cli.operations.replay_plans import Outcome
+    from pgflow_cli.operations.replays import ReplayRequest
     from pgflow_cli.repository import Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +38,10 @@ PREVIEW = tuple(
     )
 )  # fmt: skip
 
-
+_HOW = (
+    "again", "any_status", "limit", "oldest_first", "to_queue", "run_at", "delay",
+    "max_attempts", "priority", "patch", "rate", "spread", "canary", "canary_timeout",
+)  # fmt: skip
 _OPTIONS = (
     click.option("--again", is_flag=True, help="Those that were replayed before, too."),
     click.option(
@@ -46,7 +51,7 @@ _OPTIONS = (
     ),
     click.option(
         "--limit",
-        type=Number(1, 100_000_000),
+        type=Number(1, MOST),
         metavar="N",
         help="Replay no more than this.",
     ),
@@ -85,7 +90,7 @@ _OPTIONS = (
     ),
     click.option(
         "--canary",
-        type=Number(1, 10_000),
+        type=Number(1, MOST_CANARIES),
         metavar="N",
         help="Create N and wait; go on only if they succeed.",
     ),
@@ -100,47 +105,52 @@ _OPTIONS = (
 
 
 def replay_options(function: F) -> F:
-    """Give a command the options of a replay; `options` and `orders.paced` read
-    them.
-    """
+    """Give a command the options of a replay; it is called with `how`, their values."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        how = {name: options.pop(name) for name in _HOW}
+        return function(*args, how=how, **options)
+
+    command: Any = wrapped
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command  # type: ignore[no-any-return]
 
 
-def options(
-    given: dict[str, Any], words: Sequence[str], *, batch_size: int
-) -> ReplayOptions:
-    """Return how jobs shall be replayed; what excludes each other is refused."""
-    from pgflow_cli.operations import replay_request
+def request(
+    words: Sequence[str], chosen: JobFilter, how: Mapping[str, Any], change: Change
+) -> ReplayRequest:
+    """Return the replay asked for: `words` are ids as typed, `chosen` is a filter,
+    `how` is what `replay_options` gives.
+    """
+    from pgflow_cli.operations.replays import ReplayRequest
 
-    return replay_request.options(
-        given,
-        by_id=bool(words),
-        batch_size=batch_size,
+    return ReplayRequest(
+        ids=changes.read_ids(words) if words else None,
+        chosen=chosen,
+        all=change.everything,
+        max=change.most,
+        batch_size=change.batch_size,
         max_payload_bytes=common.max_payload_bytes.value(),
         name=changes.flag,
+        **how,
     )
 
 
 def preview(
-    repository: Repository,
-    sought: Sought,
-    options: ReplayOptions,
-    chosen: JobFilter | None,
-    change: Change,
+    repository: Repository, asked: ReplayRequest, found: SelectedJobs, change: Change
 ) -> bool:
-    """Show what would be created before anybody is asked; True: that is all.
+    """Show what would be created before the operator is asked; True: that is all.
 
-    `chosen` is the filter that selected the jobs, None if they were named. With --yes
-    only what is wrong is told, and for a single job nothing.
+    With --yes only what is wrong is told, and for a single job nothing.
     """
-    from pgflow_cli.operations import replay_preview, replay_request
+    from pgflow_cli.operations import replay_preview
 
-    count = len(sought.job_ids)
+    count = len(found.job_ids)
     if not change.dry_run and count < 2:
         return False
-    facts = replay_request.facts(repository, sought, options, chosen)
+    facts = asked.preview(repository, found)
     if not change.dry_run:
         told = (
             replay_preview.warnings(facts)
@@ -156,20 +166,20 @@ def preview(
         records.write_record({**replay_preview.record(facts), "run": command}, PREVIEW)
         return True
     changes.tell_dry_run(replay_preview.lines(facts))
-    if count > _SAFER and not options.canary:
+    if count > _SAFER and not asked.canary:
         messages.hint(f"Safer    ... --canary {_SAFER}")
     return True
 
 
 def drive(
-    repository: Repository, plan: ReplayPlan, sought: Sought, *, watch: bool
+    repository: Repository, plan: ReplayPlan, found: SelectedJobs, *, watch: bool
 ) -> int:
     """Run a plan, tell what has become of it, and return the exit code.
 
-    Raises PgflowError if the canary failed or somebody stopped the plan, TryLater if
-    the canary is undecided or somebody else runs the plan.
+    Raises PgflowError if the canary failed or the plan was stopped, TryLater if the
+    canary is undecided or another runner has the plan.
     """
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     if plan.canary_state == "waiting":
         messages.say(f"plan {plan.plan_id}: waiting for a canary of {plan.canary} jobs")
@@ -177,23 +187,23 @@ def drive(
         _half_way(plan.plan_id),
         terminal.progress("replay", total=plan.remaining) as advance,
     ):
-        outcome = replays.run(repository, plan, report=_Reporter(advance))
-    code = tell(sought, outcome.plan)
+        outcome = replay_plans.run(repository, plan, report=_Reporter(advance))
+    code = tell(found, outcome.plan)
     _raise_unless_finished(outcome)
     if watch:
         code = _follow(repository, plan.plan_id) or code
     return code
 
 
-def tell(sought: Sought, plan: ReplayPlan | None) -> int:
+def tell(found: SelectedJobs, plan: ReplayPlan | None) -> int:
     """Write the last line, and return 1 if anything failed; without a plan, nothing
     was left to do.
     """
-    failed = len(sought.failed) + (plan.refused if plan else 0)
+    failed = len(found.failed) + (plan.refused if plan else 0)
     changes.tell_tally(
         {
             "replayed": plan.created if plan else 0,
-            "skipped": len(sought.skipped) + (plan.skipped if plan else 0),
+            "skipped": len(found.skipped) + (plan.skipped if plan else 0),
             "failed": failed,
         },
         {
@@ -269,12 +279,12 @@ def _raise_unless_finished(outcome: Outcome) -> None:
 
 def _follow(repository: Repository, plan_id: int) -> int:
     """Wait until every job of a plan has ended; 1 if any failed."""
-    from pgflow_cli.operations import replays
+    from pgflow_cli.operations import replay_plans
 
     ended = 0
-    progress = replays.find(repository, plan_id)
+    progress = replay_plans.find(repository, plan_id)
     with terminal.progress("wait", total=progress.created) as advance:
-        for progress in replays.follow(repository, plan_id):
+        for progress in replay_plans.follow(repository, plan_id):
             now = progress.created - progress.waiting - progress.running
             advance(now - ended)
             ended = now

@@ -1,4 +1,4 @@
-"""What is on record: decisions of policies and the gate, changes by operators."""
+"""Decisions: what policies held back, and what the gate refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from pgflow_cli.admin.ui.layout import PAGE, next_page
 
 KINDS = ("all", "ingest", "policy")
 _KIND = Field("kind", query.one_of(*KINDS), "Refused enqueues, jobs held back.", "all")
-_ACTOR = Field("actor", query.text(most=200), "Only what this one has done.")
-_ACTION = Field("action", query.text(most=64), "Only this action, or group of them.")
 _OF_DECISIONS = ("queue", "reason", "since", "until")
-_OF_ACTIONS = ("queue", "since", "until")
 
 
 def list_decisions(call: Call) -> Response:
@@ -54,32 +51,6 @@ def list_decisions(call: Call) -> Response:
     )
 
 
-def list_actions(call: Call) -> Response:
-    """List what operators have changed."""
-    page = query_filters.page(call.query, query_filters.number_of)
-    typed = call.request.args
-    with call.reading() as repository:
-        chosen = repository.queues.resolve_queues(query_filters.job_filter(call.query))
-        fetch = partial(
-            repository.audit.list_actions,
-            chosen,
-            actor=call.query["actor"],
-            action=call.query["action"],
-        )
-        rows, more = page.read(fetch, lambda action: action.position)
-    names = ("actor", "action", *_OF_ACTIONS)
-    return layout.page(
-        call,
-        "audit.html",
-        title="Audit",
-        actions=list(rows),
-        more=next_page(call, more),
-        typed=typed,
-        active=command_line.given(typed, *names),
-        command=command_line.line("audit", "list", **command_line.given(typed, *names)),
-    )
-
-
 ROUTES = (
     Route(
         "GET",
@@ -87,14 +58,6 @@ ROUTES = (
         list_decisions,
         "What was held back or refused.",
         query=(_KIND, *query_filters.some(*_OF_DECISIONS), *PAGE),
-        of_page=True,
-    ),
-    Route(
-        "GET",
-        "/ui/audit",
-        list_actions,
-        "What operators have changed.",
-        query=(_ACTOR, _ACTION, *query_filters.some(*_OF_ACTIONS), *PAGE),
         of_page=True,
     ),
 )

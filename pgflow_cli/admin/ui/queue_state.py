@@ -1,4 +1,4 @@
-"""In what condition a queue is, as a word with a sign and a colour; pure."""
+"""The state of a queue as a label with a sign and a colour; pure."""
 
 from __future__ import annotations
 
@@ -14,43 +14,47 @@ _NEARLY = 0.95  # of the attempts that may begin in a minute
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """The one word that an operator needs first; `hint` says it at length."""
+class QueueState:
+    """What an operator needs to know first of a queue; `hint` says it at length."""
 
-    word: str
+    label: str
     mark: str
     tone: str
     hint: str
 
 
-def condition(status: QueueStatus) -> Condition:
+def queue_state(status: QueueStatus) -> QueueState:
     """Return the gravest thing that is true of a queue."""
-    return next(_conditions(status))
+    return next(_states(status))
 
 
-def _conditions(status: QueueStatus) -> Iterator[Condition]:
-    """Yield what is true of a queue, the gravest first; something always is."""
+def _states(status: QueueStatus) -> Iterator[QueueState]:
+    """Yield all states a queue is in, the gravest first; there is always one."""
     measure, growing = status.measure, status.forecast.verdict == GROWING
     if measure.paused:
-        yield Condition("paused", "‖", "warn", status.pause_sentence)
+        yield QueueState("paused", "‖", "warn", status.pause_sentence)
     if status.unserved:
-        yield Condition("no worker", "✕", "bad", "jobs are due and nobody leases them")
+        yield QueueState(
+            "no worker", "✕", "bad", "jobs are due and no worker leases them"
+        )
     if measure.expired_leases:
-        yield Condition("lost leases", "!", "warn", "leases have run out, unreaped")
+        yield QueueState("lost leases", "!", "warn", "leases have run out, unreaped")
     if (status.error_percent or 0.0) >= _MOSTLY_FAILS:
         share = f"{status.error_words} % of the attempts of the last minute failed"
-        yield Condition("failing", "✕", "bad", share)
+        yield QueueState("failing", "✕", "bad", share)
     if status.deaths_per_minute >= alerts.DEATHS:
         many = f"{status.deaths_per_minute:,.0f} new dead letters a minute"
-        yield Condition("dead letters", "✕", "bad", many)
+        yield QueueState("dead letters", "✕", "bad", many)
     if _at_its_limit(status):
         tone = "warn" if growing else "info"
-        yield Condition("throttled", "◆", tone, f"a limit holds: {status.policy_words}")
+        yield QueueState(
+            "throttled", "◆", tone, f"a limit holds: {status.policy_words}"
+        )
     if growing:
-        yield Condition("growing", "↗", "warn", status.drain_sentence)
+        yield QueueState("growing", "↗", "warn", status.drain_sentence)
     if not (measure.runnable or measure.running or status.attempts_per_sec):
-        yield Condition("idle", "·", "calm", "nothing is due and nothing runs")
-    yield Condition("ok", "✓", "good", status.drain_sentence)
+        yield QueueState("idle", "·", "calm", "nothing is due and nothing runs")
+    yield QueueState("ok", "✓", "good", status.drain_sentence)
 
 
 def _at_its_limit(status: QueueStatus) -> bool:

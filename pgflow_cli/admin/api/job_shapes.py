@@ -1,13 +1,10 @@
-"""Why a job is where it is, and what has happened to it."""
+"""What answers about a job look like: a job, its explanation, its timeline."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from pgflow_cli.admin import shapes
-from pgflow_cli.admin.api.jobs import ID_IN_PATH, NOT_ONE_JOB
-from pgflow_cli.admin.routes import Call, Route
 from pgflow_cli.admin.shapes import (
+    ANY,
     ID,
     NUMBER,
     OBJECT,
@@ -18,18 +15,54 @@ from pgflow_cli.admin.shapes import (
     array,
     maybe,
 )
-from pgflow_cli.inspection import explanation
-from pgflow_cli.inspection.explanation import Explanation, document, gates
+from pgflow_cli.inspection.explanation import gates
 from pgflow_cli.models.selection import STATUSES
 
-_STATUS = maybe(shapes.word(*STATUSES))
+_STATUS = maybe(shapes.one_of(*STATUSES))
+JOB = Shape(
+    "Job",
+    {
+        "id": ID,
+        "queue": TEXT,
+        "job_type": TEXT,
+        "status": _STATUS,
+        "run_at": maybe(TIME),
+        "priority": maybe(WHOLE),
+        "max_attempts": maybe(WHOLE),
+        "last_error_code": maybe(TEXT),
+        "last_error_message": maybe(TEXT),
+        "dlq_reason_code": maybe(TEXT),
+        "created_at": maybe(TIME),
+        "updated_at": TIME,
+        "short_id": TEXT,
+        "attempt_no": WHOLE,
+        "dlq_at": maybe(TIME),
+        "fingerprint": maybe(TEXT),
+        "resolved_at": maybe(TIME),
+        "replay_of_job_id": maybe(ID),
+        "worker_id": maybe(TEXT),
+        "lease_expires_at": maybe(TIME),
+    },
+    {
+        "run_at": "When it is or was due; null, as priority, max_attempts and"
+        " created_at, where only its dead letter is left.",
+        "attempt_no": "Of the attempt that runs or ended last; 0 before the first.",
+        "resolved_at": "When a dead letter was replayed or discarded.",
+        "worker_id": "The name of the worker of that attempt.",
+    },
+)
+WHOLE_JOB = Shape(
+    "JobWithPayload",
+    {**JOB.fields, "payload_json": ANY, "meta": maybe(OBJECT)},
+    {**JOB.help, "payload_json": "Any JSON, digit by digit as it is stored."},
+)
 LAST_ERROR = Shape("LastError", {"error_code": TEXT, "error_message": maybe(TEXT)})
 ATTEMPT = Shape(
     "Attempt",
     {
         "id": TEXT,
         "attempt_no": WHOLE,
-        "status": shapes.word(
+        "status": shapes.one_of(
             "succeeded", "failed", "snoozed", "released", "lost", "canceled"
         ),
         "started_at": TIME,
@@ -45,10 +78,10 @@ ATTEMPT = Shape(
 
 
 def _entry(kind: str, **fields: shapes.Schema) -> Shape:
-    return Shape(f"{kind}Entry", {"kind": shapes.word(kind), **fields})
+    return Shape(f"{kind}Entry", {"kind": shapes.one_of(kind), **fields})
 
 
-_STORY = {
+STORY = {
     "Attempt": _entry("Attempt", at=TIME, **ATTEMPT.fields),
     "PolicyDecision": _entry(
         "PolicyDecision",
@@ -75,7 +108,7 @@ TIMELINE = Shape(
         "last_worker_id": maybe(TEXT),
         "last_error": maybe(LAST_ERROR.reference),
         "attempts": array(ATTEMPT.reference),
-        "story": array(shapes.either("kind", **_STORY)),
+        "story": array(shapes.either("kind", **STORY)),
     },
     {"attempts": "By number.", "story": "By time."},
 )
@@ -83,7 +116,7 @@ GATE = Shape(
     "Gate",
     {
         "gate": TEXT,
-        "result": shapes.word(gates.PASSED, gates.HELD, gates.NOT_REACHED),
+        "result": shapes.one_of(gates.PASSED, gates.HELD, gates.NOT_REACHED),
         "evidence": TEXT,
     },
 )
@@ -102,10 +135,10 @@ SIMILAR = Shape(
         "total": "In all, counted to 10,001.",
     },
 )
-KIN = Shape(
-    "Kin",
+RELATED = Shape(
+    "RelatedJob",
     {
-        "role": shapes.word("source", "replay"),
+        "role": shapes.one_of("source", "replay"),
         "step": WHOLE,
         "job_id": ID,
         "status": _STATUS,
@@ -114,7 +147,7 @@ KIN = Shape(
 )
 REPLAYS = Shape(
     "ReplaysOfJob",
-    {"of": maybe(ID), "by": maybe(ID), "chain": array(KIN.reference)},
+    {"of": maybe(ID), "by": maybe(ID), "chain": array(RELATED.reference)},
     {
         "of": "The job that it replays.",
         "by": "The job that replays it.",
@@ -147,50 +180,5 @@ EXPLANATION = Shape(
         "gates": "What the lease asks of it, in order; none of a job that has ended.",
     },
 )
-
-
-def explain_job(call: Call) -> Any:
-    """Explain why a job is where it is."""
-    found = EXPLANATION.of(document.explanation(_explained(call)))
-    replays = REPLAYS.of(found["replays"])
-    replays["chain"] = [KIN.of(kin) for kin in replays["chain"]]
-    return found | {"replays": replays}
-
-
-def job_timeline(call: Call) -> Any:
-    """Tell what has happened to a job."""
-    found = TIMELINE.of(document.timeline(_explained(call)))
-    return found | {
-        "attempts": [ATTEMPT.of(attempt) for attempt in found["attempts"]],
-        "story": [_STORY[entry["kind"]].of(entry) for entry in found["story"]],
-    }
-
-
-def _explained(call: Call) -> Explanation:
-    with call.reading() as repository:
-        job_id = repository.jobs.find_job(call.path["job_id"])
-        facts = repository.explanation.describe_job(job_id, attempts=None)
-    return explanation.explain(facts)
-
-
-ROUTES = (
-    Route(
-        "GET",
-        "/jobs/<job_id>/explain",
-        explain_job,
-        "Explain why a job is where it is, and what to do.",
-        parameters=(ID_IN_PATH,),
-        answer=EXPLANATION,
-        errors=NOT_ONE_JOB,
-    ),
-    Route(
-        "GET",
-        "/jobs/<job_id>/timeline",
-        job_timeline,
-        "Tell what has happened to a job.",
-        parameters=(ID_IN_PATH,),
-        answer=TIMELINE,
-        errors=NOT_ONE_JOB,
-    ),
-)
-SHAPES = (LAST_ERROR, ATTEMPT, *_STORY.values(), GATE, SIMILAR, KIN, REPLAYS)
+CANCELED = Shape("CanceledJob", {"job_id": ID, "status": shapes.one_of("canceled")})
+SHAPES = (JOB, LAST_ERROR, ATTEMPT, *STORY.values(), GATE, SIMILAR, RELATED, REPLAYS)

@@ -1,4 +1,4 @@
-"""In what condition a queue is: one word, the gravest that is true."""
+"""The state of a queue: one label, of the gravest thing that is true."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.admin.ui.queue_conditions import condition
+from pgflow_cli.admin.ui.queue_state import queue_state
 from tests.unit.cli.test_top import DEFAULT, EMAILS, look
 
 
 @pytest.mark.parametrize(
-    ("measure", "status", "word", "tone"),
+    ("measure", "status", "label", "tone"),
     [
         ({"paused": True, "expired_leases": 2}, {}, "paused", "warn"),
         ({}, {"workers": 0}, "no worker", "bad"),
@@ -35,14 +35,14 @@ from tests.unit.cli.test_top import DEFAULT, EMAILS, look
     ],
 )
 def test_a_queue_is_called_by_the_gravest_thing_that_is_true(
-    measure: dict[str, Any], status: dict[str, Any], word: str, tone: str
+    measure: dict[str, Any], status: dict[str, Any], label: str, tone: str
 ) -> None:
     [found] = look(EMAILS).census.queues
     found = replace(found, measure=replace(found.measure, **measure), **status)
 
-    shown = condition(found)
+    shown = queue_state(found)
 
-    assert (shown.word, shown.tone) == (word, tone)
+    assert (shown.label, shown.tone) == (label, tone)
     assert shown.hint
 
 
@@ -50,5 +50,5 @@ def test_a_queue_that_works_is_ok_and_one_in_which_nothing_happens_is_idle() -> 
     [busy] = look(DEFAULT).census.queues
     [empty] = look(replace(DEFAULT, running=0)).census.queues
 
-    assert condition(busy).word == "ok"
-    assert condition(empty).word == "idle"
+    assert queue_state(busy).label == "ok"
+    assert queue_state(empty).label == "idle"
