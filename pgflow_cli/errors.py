@@ -122,6 +122,14 @@ class StatementFailed(SoftwareFault):
     """The database refused a statement for a reason that nobody expected."""
 
 
+class DataDamaged(StatementFailed):
+    """The server cannot read a page or a file of the database: no outage, for what lies
+    elsewhere goes on, and no fault of ours.
+    """
+
+    exit_code = 74
+
+
 class LeasesRefused(StatementFailed):
     """The database refused the end of leases: `lease_ids`."""
 

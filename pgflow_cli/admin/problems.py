@@ -168,6 +168,12 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
             " later since or a smaller limit",
             "TOO_SLOW",
         )
+    elif isinstance(error, errors.DataDamaged):
+        said, code = (
+            "the database cannot read a part of its data; `pgflow doctor --check"
+            " unreadable` and the server's log tell more",
+            "DATA_DAMAGED",
+        )
     elif isinstance(error, errors.DatabaseUnavailable):
         said, code = (
             "the database does not answer, or takes no writes",

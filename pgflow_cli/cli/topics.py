@@ -21,7 +21,11 @@ _CODES = (
     ("5", "a check found what it looks for"),
     ("69", "the database does not answer, or takes no writes"),
     ("70", "a bug in pgflow; the traceback is saved"),
-    ("74", "a file cannot be written, or stdout: it is closed, its disk is full"),
+    (
+        "74",
+        "a file cannot be written, or stdout: it is closed, its disk is full; or the"
+        " server cannot read a part of its data",
+    ),
     ("75", "try later: somebody holds the lock, or time ran out"),
     ("77", "the database refuses this role"),
     ("78", "a setting is missing or wrong, or the schema is of another version"),

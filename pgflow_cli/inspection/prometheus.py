@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from pgflow_cli.errors import DatabaseUnavailable, TooSlow
+from pgflow_cli.errors import DatabaseUnavailable, DataDamaged, TooSlow
 from pgflow_cli.inspection import metric_families, queues, worker_blockers
 from pgflow_cli.inspection.queues import QueueReport
 from pgflow_cli.models.queues import BUDGET, COUNTED, CounterSum, Totals
@@ -55,8 +55,8 @@ def collect(repository: Repository) -> Snapshot:
         measures, totals = repository.metrics.measure_all(
             window=queues.WINDOW, counted=COUNTED, budget=BUDGET
         )
-    except DatabaseUnavailable as error:
-        up = isinstance(error, TooSlow)
+    except (DatabaseUnavailable, DataDamaged) as error:
+        up = isinstance(error, (TooSlow, DataDamaged))
         return Snapshot(None, None, time.monotonic() - began, up)
     return Snapshot(queues.of(measures), totals, time.monotonic() - began)
 

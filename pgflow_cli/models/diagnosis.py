@@ -113,10 +113,14 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableLetters:
-    """Open dead letters whose job's row cannot be read, and one of them."""
+    """Jobs whose row cannot be read: open dead letters, and the first that wait; one of
+    them, and what is damaged where the server has named it.
+    """
 
     letters: int
+    waiting: int
     job_id: str | None
+    damages: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from pgflow_cli.errors import (
     DatabaseUnavailable,
     NotFound,
     OutcomeUnknown,
+    PermissionDenied,
     PgflowError,
     Refused,
     TooSlow,
@@ -38,6 +40,8 @@ from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Enqueuing, Repository
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext
+
+log = logging.getLogger("pgflow.enqueue")
 
 ATTEMPTS = 5
 """How often something is sent whose reply was lost, or that met another transaction."""
@@ -135,8 +139,17 @@ class _Undone(Exception):
 
 def record_quietly(producing: Enqueuing, refused: Refused) -> None:
     """Count a refusal if the role may; it never hides the refusal itself."""
-    with suppress(PgflowError):
-        producing.record_ingest_decisions(enqueue.refusals_of(refused))
+    try:
+        if producing.record_refusals(enqueue.refusals_of(refused)):
+            return
+        why = "the table of ingest decisions is locked"
+    except PermissionDenied:
+        return
+    except PgflowError as error:
+        why = error.message
+    log.warning(
+        "a refusal was not counted: %s", why, extra={"event": "refusal_not_counted"}
+    )
 
 
 def by_hand(

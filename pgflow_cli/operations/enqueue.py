@@ -138,16 +138,18 @@ def enqueue_many(
         return _send_all(producing, jobs, sending)
 
 
-def record_refusal(connection: psycopg.Connection[Any], refused: Refused) -> None:
+def record_refusal(connection: psycopg.Connection[Any], refused: Refused) -> bool:
     """Count a refusal as an ingest decision, in the connection's present transaction.
 
-    To be called once the transaction that was refused has been rolled back.
+    To be called once the transaction that was refused has been rolled back. It waits
+    for no other transaction; returns whether the refusal was counted, as it is unless
+    the table of decisions is locked as a whole.
     """
     if not isinstance(refused, Refused):
         raise UsageError(
             f"record_refusal takes the Refused that was raised, not {_kind(refused)}"
         )
-    repository.borrowed(connection).record_ingest_decisions(refusals_of(refused))
+    return repository.borrowed(connection).record_refusals(refusals_of(refused))
 
 
 def refusals_of(refused: Refused) -> list[dict[str, object]]:

@@ -22,6 +22,7 @@ from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli.errors import (
     DatabaseUnavailable,
+    DataDamaged,
     OutcomeUnknown,
     PgflowError,
     SchemaMissing,
@@ -68,6 +69,7 @@ class Link:
         self._in_transaction = False
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
         self._owes = False  # that to the transaction that has begun
+        self._damages: dict[str, str] = {}  # of messages: the relation that they mean
 
     @property
     def descriptor(self) -> int | None:
@@ -414,11 +416,27 @@ class Link:
             self.close()  # the next connection looks whether that is the role's default
         if _is_told(error) and not lost:
             told = translate(where, error)
+            if isinstance(told, DataDamaged):
+                return self._located(told)
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
         if call.late:
             return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
         return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
+
+    def _located(self, damaged: DataDamaged) -> DataDamaged:
+        """Name the table: the server names only its file. Asked once for each message,
+        as below.
+        """
+        if damaged.message not in self._damages:
+            other = Link(self.database)
+            with suppress(PgflowError, IndexError):
+                wanted = {"message": damaged.message}
+                [name] = other.tuples("name_damaged_relation", wanted)[0]
+                self._damages[damaged.message] = f", which is {name}"
+            other.close()
+        where = self._damages.setdefault(damaged.message, "")
+        return DataDamaged(damaged.message + where, *damaged.hints)
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
         """Say what a killed restore has left, where `migrate` would refuse to go on.

@@ -31,6 +31,7 @@ from pgflow_cli.models.diagnosis import (
 from pgflow_cli.repository.base import Statements
 
 _CANCELED = "57014"
+_WAITING_LOOKED_AT = 1000  # jobs: a tenth of a second
 
 
 class Diagnosis(Statements):
@@ -86,8 +87,13 @@ class Diagnosis(Statements):
         return self.link.rows("measure_expired_leases", ExpiredLeases)[0]
 
     def find_unreadable_letters(self) -> UnreadableLetters:
-        """Return how many jobs have died because their row cannot be read."""
-        return self.link.rows("find_unreadable_letters", UnreadableLetters)[0]
+        """Return how many jobs have died because their row cannot be read, and will.
+
+        In a transaction of the caller's: a small table would be read as a whole.
+        """
+        self.link.plan_by_index()
+        wanted = {"limit": _WAITING_LOOKED_AT}
+        return self.link.rows("find_unreadable_letters", UnreadableLetters, wanted)[0]
 
     def list_long_runs(self) -> list[LongRun]:
         """Return jobs that run for much longer than their type's jobs do."""

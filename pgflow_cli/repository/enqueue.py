@@ -79,11 +79,14 @@ class Enqueuing(Statements):
         text = str(self.link.tuples("enqueue_many", parameters)[0][0])
         return text[1:-1].split(",") if len(text) > 2 else []
 
-    def record_ingest_decisions(self, refusals: Iterable[Mapping[str, object]]) -> None:
-        """Count what a guard refused: rows of queue, reason_code, jobs and details."""
-        self.link.count(
-            "record_ingest_decisions", {"refusals": json.dumps(list(refusals))}
-        )
+    def record_refusals(self, refusals: Iterable[Mapping[str, object]]) -> bool:
+        """Count what a guard refused: rows of queue, reason_code, jobs and details.
+
+        Returns whether they were counted: while their table is locked they are not, for
+        a refusal waits for nothing.
+        """
+        wanted = {"refusals": json.dumps(list(refusals))}
+        return bool(self.link.tuples("record_refusals", wanted)[0][0])
 
     def list_outcomes(self, job_ids: Sequence[str]) -> list[JobOutcome]:
         """Return how jobs have ended, without those that have not."""

@@ -16,6 +16,7 @@ from pgflow_cli.errors import (
     ConfigurationError,
     Contention,
     DatabaseUnavailable,
+    DataDamaged,
     OutOfRange,
     PermissionDenied,
     PgflowError,
@@ -36,6 +37,12 @@ IS_IT_UP = "Check that the server runs and that the URL names it."
 # Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
 # catalogue.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
+# A page, an index, a file or a part of the disk that cannot be read.
+_DAMAGE = {"XX001", "XX002", "58030", "58P01"}
+_LOOK_FOR_DAMAGE = (
+    "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Jobs that "
+    "cannot be read"
+)
 _CONTENTION = {"40001", "40P01"}
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
@@ -78,6 +85,10 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
         return TooSlow(
             f"the statement was canceled: {primary}",
             "Try: --timeout with a larger value",
+        )
+    if code in _DAMAGE:
+        return DataDamaged(
+            f"data of {where} cannot be read: {primary}", _LOOK_FOR_DAMAGE
         )
     if code.startswith(_OUTAGE):
         return DatabaseUnavailable(f"{where} does not take the statement: {primary}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pgflow_cli.models.jobs import UnreadableJob
 from pgflow_cli.repository.base import Statements
@@ -22,9 +23,13 @@ class UnreadableJobs(Statements):
         job_types: Sequence[str] | None,
         limit: int,
     ) -> list[UnreadableJob]:
-        """Make dead letters of them, with the reason UNREADABLE; return them."""
+        """Make dead letters of them, with the reason UNREADABLE; return them.
+
+        Not of those that a disk does not read: it may, later.
+        """
         wanted = _wanted(queues, job_types, limit)
-        return self.link.rows("bury_unreadable_jobs", UnreadableJob, wanted)
+        with self._by_key():
+            return self.link.rows("bury_unreadable_jobs", UnreadableJob, wanted)
 
     def postpone_unreadable_jobs(
         self,
@@ -35,7 +40,17 @@ class UnreadableJobs(Statements):
     ) -> list[UnreadableJob]:
         """Let them be due an hour from now; return them."""
         wanted = _wanted(queues, job_types, limit)
-        return self.link.rows("postpone_unreadable_jobs", UnreadableJob, wanted)
+        with self._by_key():
+            return self.link.rows("postpone_unreadable_jobs", UnreadableJob, wanted)
+
+    @contextmanager
+    def _by_key(self) -> Iterator[None]:
+        """Read by keys in the block: a table of few pages would be read as a whole, the
+        damaged page included.
+        """
+        with self.transaction():
+            self.link.plan_by_index()
+            yield
 
 
 def _wanted(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pgflow_cli import maintenance
 from pgflow_cli.errors import (
     DatabaseUnavailable,
+    DataDamaged,
     PermissionDenied,
     PgflowError,
     StatementFailed,
@@ -52,6 +53,7 @@ class Upkeep:
     PARTITION_INTERVAL = 3600.0
     PERMISSION_RETRY = 3600.0  # where the owner of the tables is needed
     RETRY = 5.0  # of what is denied otherwise, perhaps for a moment only
+    DAMAGE_RETRY = 60.0  # of what reads a page that nobody has mended
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
@@ -119,6 +121,8 @@ class Upkeep:
             log.warning(
                 "upkeep failed: %s", error, extra=logs.trouble("upkeep_failed", error)
             )
+            if isinstance(error, DataDamaged):
+                return self.DAMAGE_RETRY
             return self.RETRY if isinstance(error, PermissionDenied) else 1.0
         if self._served_since is None:
             self._served_since = time.monotonic()

@@ -6,7 +6,10 @@ damaged as materialized (
       entry.queue, entry.rank, entry.run_at, entry.job_id,
       coalesce(
         pgflow.why_unreadable(entry.job_id),
-        case when not exists (select from pgflow.jobs where id = entry.job_id) then 'it is gone' end
+        case
+          -- `offset 0`: looked up by its key for each. Hashed with the whole table, it fails at the damaged page itself.
+          when not exists (select from pgflow.jobs where id = entry.job_id offset 0) then 'it is gone'
+        end
       ) as reason
     from pgflow.places as place
     cross join lateral (

@@ -221,7 +221,8 @@ create index canceled_jobs_of_lease on pgflow.canceled_jobs (lease_id) where lea
 
 -- Why the row of a job, or what is known of its attempts, cannot be given to a worker; null if it can. Everything that a
 -- lease reads is read, and written in the client's encoding; what comes of it ends here. A damaged page or a byte that is
--- no character are the row's own affair; a lack of memory or a lost disk are the server's, and pass through.
+-- no character are the row's own affair, and so is a part of the disk that cannot be read, though that may come back
+-- (58…); a lack of memory is the server's, and passes through.
 create function pgflow.why_unreadable(wanted uuid) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -240,7 +241,7 @@ begin
   where job_id = wanted;
   return null;
 exception
-  when data_exception or internal_error or data_corrupted or index_corrupted then
+  when data_exception or internal_error or data_corrupted or index_corrupted or io_error or undefined_file then
     return sqlstate || ': ' || sqlerrm;
 end
 $$;

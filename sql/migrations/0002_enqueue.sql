@@ -873,6 +873,60 @@ begin
 end
 $$;
 
+-- Count what enqueue has refused, and return whether it was counted: rows of queue, reason_code, jobs and details.
+--
+-- A function, because a grant on the table would let its holder lock it. It waits for none: each transaction counts in a row
+-- that it alone holds, as for enqueue quotas, and if the whole table is locked it gives up.
+create function pgflow.record_refusals(refusals jsonb) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  this_minute constant timestamptz := date_trunc('minute', now(), 'UTC');
+  refusal record;
+begin
+  for refusal in
+    -- Text first: a cast that fails would be an error in words that are not ours.
+    select
+      given.queue, given.reason_code, sum(given.jobs::bigint)::bigint as jobs,
+      -- The evidence of one of them.
+      (array_agg(given.details))[1] as details
+    from jsonb_to_recordset(refusals) as given (queue text, reason_code text, jobs text, details jsonb)
+    -- What the gate says, and nothing else: every producer may call this.
+    where (octet_length(given.queue) <= 63 and given.queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$' or given.queue = '(new)')
+      and given.reason_code in ('PAYLOAD_TOO_LARGE', 'ENQUEUE_RATE_EXCEEDED', 'TOO_MANY_QUEUES')
+      and given.jobs ~ '^[0-9]{1,4}$'
+      and jsonb_typeof(given.details) = 'object'
+      and octet_length(given.details::text) <= 4096
+    group by given.queue, given.reason_code
+  loop
+    -- Where a snapshot lasts for the transaction, a row that has changed since would be an error.
+    update pgflow.ingest_decisions as decision
+    set count = decision.count + refusal.jobs, last_at = now(), details_json = refusal.details
+    where decision.id = (
+      select free.id
+      from pgflow.ingest_decisions as free
+      where free.queue = refusal.queue
+        and free.reason_code = refusal.reason_code
+        and free.minute = this_minute
+        and current_setting('transaction_isolation') = 'read committed'
+      limit 1
+      for update skip locked
+    );
+    if not found then
+      insert into pgflow.ingest_decisions (minute, count, queue, decision, reason_code, details_json)
+      values (this_minute, refusal.jobs, refusal.queue, 'DENIED', refusal.reason_code, refusal.details);
+    end if;
+  end loop;
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+
+revoke execute on function pgflow.record_refusals(jsonb) from public;
 revoke execute on function pgflow.uuid7_at(bigint) from public;
 revoke execute on function pgflow.uuid7_ticks() from public;
 revoke execute on function pgflow.uuid7() from public;

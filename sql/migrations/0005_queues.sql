@@ -161,7 +161,8 @@ after delete on pgflow.policy_decisions
 referencing old table as gone
 for each statement execute function pgflow.keep_decision_counts();
 
--- An enqueue that was refused, aggregated the same way.
+-- Enqueues that were refused, aggregated the same way; but several rows may say the same, and are summed: a unique key
+-- would let each recorder wait for the other's open transaction. See record_refusals in 0002_enqueue.
 create table pgflow.ingest_decisions (
   id bigint generated always as identity primary key,
   minute timestamptz not null,
@@ -172,7 +173,6 @@ create table pgflow.ingest_decisions (
   decision text not null,
   reason_code text not null,
   details_json jsonb not null default '{}',
-  constraint ingest_decisions_one_a_minute unique (queue, reason_code, minute),
   constraint times_lie_between_2000_and_9998 check (
     least(minute, first_at, last_at) >= '2000-01-01 00:00:00+00'
     and greatest(minute, first_at, last_at) < '9999-01-01 00:00:00+00'
@@ -180,6 +180,7 @@ create table pgflow.ingest_decisions (
 );
 
 create index ingest_decisions_by_time on pgflow.ingest_decisions (minute);
+create index ingest_decisions_by_reason on pgflow.ingest_decisions (queue, reason_code, minute);
 
 create trigger counts_are_kept
 after delete on pgflow.ingest_decisions

@@ -144,6 +144,80 @@ def test_a_damaged_payload_fails_no_list_that_asks_for_payloads() -> None:
         repository.close()
 
 
+@contextmanager
+def a_damaged_page(block: int, jobs: int) -> Iterator[tuple[str, list[str], str]]:
+    """Damage the header of a page; yield a URL, the jobs in it, and their table."""
+    with private_server() as server:
+        migrate(server.url)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            payload = json.dumps({"x": "y" * 300})
+            plant(connection, jobs, job_type="quick", payload=payload)
+            [table] = connection.execute(OF_JOBS).fetchone() or []
+            inside = IN_FIRST_BLOCK.replace("= 0", f"= {block}")
+            bad = [row[0] for row in connection.execute(inside).fetchall()]
+        assert 0 < len(bad) < jobs
+        with stopped(server, table) as path, path.open("r+b") as file:
+            file.seek(8192 * block)
+            file.write(b"\xee" * 24)
+        yield server.url, bad, table
+
+
+# Of 24 pages the planner would hash all rows, two it would read as a whole.
+@pytest.mark.parametrize(("block", "jobs"), [(13, 400), (0, 30)])
+def test_a_damaged_page_costs_only_the_jobs_in_it(block: int, jobs: int) -> None:
+    with (
+        a_damaged_page(block, jobs) as (url, bad, table),
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        repository = Repository.of(Settings(url))
+        named = f"block {block} of relation"
+        for letters in (False, True):
+            with repository.diagnosis.bounded(60):
+                seen = repository.diagnosis.find_unreadable_letters()
+            assert (seen.letters, seen.waiting) == (
+                (len(bad), 0) if letters else (0, len(bad))
+            )
+            [damage] = seen.damages
+            assert named in damage
+            assert damage.endswith(f"which is {table}")
+            if not letters:
+                worker = WorkerOptions(url=url, name="w", batch_size=jobs)
+                assert Unreadable(repository, worker).search(None)
+        found = connection.execute(
+            "select job_id::text from pgflow.dead_letters order by job_id"
+        ).fetchall()
+        assert [row[0] for row in found] == bad
+        left = connection.execute("select count(*) from pgflow.pending").fetchone()
+        assert left == (jobs - len(bad),)
+        repository.close()
+
+
+def test_upkeep_that_meets_a_damaged_page_goes_on_with_its_other_tasks(
+    how_to_run: executable.Runs, tmp_path: Path
+) -> None:
+    with a_damaged_page(13, 400) as (url, _bad, table):
+        for words, code in (
+            (
+                ("maintain", "--task", "analyze", "--task", "partitions", "-o", "json"),
+                1,
+            ),
+            (("jobs", "list", "--limit", "500"), 74),
+        ):
+            told = how_to_run(
+                *words,
+                environment={**os.environ, "DATABASE_URL": url},
+                folder=tmp_path,
+                input=None,
+            )
+            assert told.returncode == code, told.stderr
+            said = told.stdout + told.stderr
+            assert 'cannot be read: invalid page in block 13 of relation "' in said
+            assert f"which is {table}" in said
+            if words[0] == "maintain":
+                results = [(r["task"], r["result"]) for r in json.loads(told.stdout)]
+                assert results == [("analyze", "failed"), ("partitions", "ok")]
+
+
 DAMAGES = [bytes_that_are_no_text, a_lost_toast, a_page_of_jobs]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_cli.errors import DatabaseUnavailable, Refused
+from pgflow_cli.errors import PASSING, DatabaseUnavailable, DataDamaged, Refused
 from pgflow_cli.inspection import explanation
 from pgflow_cli.models.audit import Operator
-from pgflow_cli.models.jobs import UnreadableJob
+from pgflow_cli.models.jobs import JobOptions, UnreadableJob
 from pgflow_cli.operations import dead_letters
 from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Repository
@@ -101,6 +101,48 @@ def test_it_is_passed_over_if_the_database_refuses_its_dead_letter(
         (bad,),
     ).fetchone()
     assert row == (True,)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("58030", "scheduled"), ("58P01", "scheduled"), ("XX001", "dlq")],
+)
+def test_what_the_disk_does_not_read_is_passed_over_and_damage_is_a_dead_letter(
+    repository: Repository, connection: Connection, code: str, status: str
+) -> None:
+    good, bad = plant(connection, 2)
+    raise_for(connection, bad, code)
+    assert unreadable(repository).search(None)
+    assert [status_of(connection, job) for job in (good, bad)] == ["queued", status]
+
+
+def raise_for(connection: Connection, job_id: str, code: str) -> None:
+    """Have each look at the payload of a job fail as on a damaged disk."""
+    connection.execute(
+        "create function fail() returns integer language plpgsql stable as"
+        f" $$ begin raise exception 'no page' using errcode = '{code}'; end $$;"
+        "alter table pgflow.jobs rename to whole_jobs;"
+        "create view pgflow.jobs as select id, payload, meta, timeout_ms,"
+        " replay_of_job_id, case when id = '"
+        f"{job_id}' then fail() else max_attempts end as max_attempts"
+        " from pgflow.whole_jobs"
+    )
+
+
+@pytest.mark.parametrize("code", ["XX001", "XX002", "58030", "58P01"])
+def test_data_that_cannot_be_read_is_no_outage(
+    repository: Repository, connection: Connection, code: str
+) -> None:
+    connection.execute(
+        "create function fail() returns trigger language plpgsql as"
+        f" $$ begin raise exception 'no page' using errcode = '{code}'; end $$;"
+        "create trigger fail before insert on pgflow.jobs"
+        " for each row execute function fail()"
+    )
+    with pytest.raises(DataDamaged, match="cannot be read: no page") as caught:
+        repository.enqueue.enqueue("noop", "{}", options=JobOptions())
+    assert not isinstance(caught.value, PASSING)
+    assert caught.value.exit_code == 74
 
 
 def test_who_finds_nothing_does_not_search_again_at_once(

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pgflow_cli.cli.output import cells
 from pgflow_cli.cli.views.queues import TOP
-from pgflow_cli.errors import Contention, DatabaseUnavailable, UsageError
+from pgflow_cli.errors import Contention, DatabaseUnavailable, DataDamaged, UsageError
 from pgflow_cli.formats import times
 from pgflow_cli.inspection import alerts
 from pgflow_cli.inspection.queue_status import BARS, QueueStatus
@@ -91,7 +91,7 @@ class Dashboard:
     def _refresh(self) -> None:
         try:
             self._latest, self._trouble = self._look(), ""
-        except (Contention, DatabaseUnavailable) as error:
+        except (Contention, DatabaseUnavailable, DataDamaged) as error:
             self._trouble = error.message
 
     def _press(self, pressed: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from pgflow_cli.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    DataDamaged,
     PermissionDenied,
     PgflowError,
     TryLater,
@@ -461,6 +462,8 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
         yield _unseen(check, _told(error))
     except DatabaseUnavailable as error:
         yield fail(check.name, _told(error), command="pgflow doctor")
+    except DataDamaged as error:
+        yield fail(check.name, _told(error), command="pgflow doctor --check unreadable")
     except ConfigurationError as error:
         yield warn(
             check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)

@@ -43,13 +43,21 @@ def expired_leases(seen: ExpiredLeases) -> Finding:
 def unreadable(seen: UnreadableLetters) -> Finding:
     """Judge whether rows of jobs are damaged."""
     check = "jobs.unreadable"
-    if not seen.letters:
+    if not seen.letters and not seen.waiting:
         return ok(check, "none")
+    what = []
+    if seen.letters:
+        what.append(f"of {seen.letters:,} jobs, which are dead letters")
+    if seen.waiting:
+        what.append(
+            f"of {seen.waiting:,} that wait: a worker makes dead letters of them"
+        )
+    damages = "; ".join(seen.damages) or "look for damage in the database"
     return fail(
         check,
-        f"the rows of {seen.letters:,} jobs cannot be read, and they are dead letters:"
-        " look for damage in the database",
-        command=f"pgflow explain {seen.job_id}  |  pgflow dlq list --reason UNREADABLE",
+        f"the rows {' and '.join(what)}, cannot be read: {damages}",
+        command=f"pgflow explain {seen.job_id}  |  pgflow dlq list --reason UNREADABLE"
+        "  |  RUNBOOK, Jobs that cannot be read",
     )
 
 

@@ -14,7 +14,7 @@ from pgflow_cli.repository import sqlfiles
 from pgflow_cli.repository.remains import TO_KEEP, Remains
 
 MOST_STRAYS = 10_000
-_FUNCTIONS = ("enqueue", "enqueue_many")
+_FUNCTIONS = ("enqueue", "enqueue_many", "record_refusals")
 # What a worker does; every other table it only reads.
 _WORKER: Mapping[str, str] = {
     "pending": "select insert update delete",

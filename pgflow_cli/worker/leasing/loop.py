@@ -189,8 +189,10 @@ class LeaseLoop(Limits, Outcomes):
         ceiling = 0.05 if quick else min(1.0, 0.1 * 2 ** min(self._failures, 4))
         pause = uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
         if not quick:
+            served = isinstance(error, REFUSALS)
             log.warning(
-                "database unavailable, again in %.1f s: %s",
+                "%s, again in %.1f s: %s",
+                "nothing is leased" if served else "database unavailable",
                 pause,
                 error,
                 extra=logs.trouble("database_unavailable", error),

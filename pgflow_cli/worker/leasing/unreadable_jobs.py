@@ -20,9 +20,10 @@ PAUSE = 30.0  # seconds after a search that has found nothing, or has failed
 class Unreadable:
     """Searches for such jobs when leases fail though the database takes statements.
 
-    What it finds becomes a dead letter, or, if the database refuses even that, is
-    passed over for an hour. In vain it searches only every `PAUSE` seconds, unless it
-    is known that there is such a job.
+    What it finds becomes a dead letter. It is passed over for an hour if the database
+    refuses even that, or if it is the disk that does not read: that may come back. In
+    vain it searches only every `PAUSE` seconds, unless it is known that there is such a
+    job.
     """
 
     def __init__(self, repository: Repository, plan: WorkerOptions) -> None:
@@ -67,13 +68,20 @@ class Unreadable:
                 error,
                 extra=logs.trouble("outcome_refused", error),
             )
-            found = self._repository.unreadable_jobs.postpone_unreadable_jobs(
-                queues=plan.queues, job_types=job_types, limit=plan.batch_size
-            )
-            _tell(found, "passed over for an hour")
+            found = self._postpone(job_types)
         else:
             _tell(found, "dead: UNREADABLE")
+            if found:
+                return found
+            found = self._postpone(job_types)
+        _tell(found, "passed over for an hour")
         return found
+
+    def _postpone(self, job_types: Sequence[str] | None) -> list[UnreadableJob]:
+        plan = self._plan
+        return self._repository.unreadable_jobs.postpone_unreadable_jobs(
+            queues=plan.queues, job_types=job_types, limit=plan.batch_size
+        )
 
 
 def _tell(found: Sequence[UnreadableJob], words: str) -> None:

@@ -4,7 +4,9 @@ with
 taken as (
   delete from pgflow.pending
   using damaged
-  where pending.queue = damaged.queue
+  -- What a disk does not give today it may give tomorrow: those are postponed.
+  where left(damaged.reason, 2) <> '58'
+    and pending.queue = damaged.queue
     and pending.rank = damaged.rank
     and pending.run_at = damaged.run_at
     and pending.job_id = damaged.job_id

@@ -390,10 +390,16 @@ def test_a_type_needs_a_handler_where_its_queue_has_workers() -> None:
 
 
 def test_damaged_rows_are_told() -> None:
-    assert result(jobs.unreadable(UnreadableLetters(0, None))) == "OK"
-    found = jobs.unreadable(UnreadableLetters(3, "a-job"))
-    assert found.result == "FAIL"
-    assert "rows of 3 jobs cannot be read" in found.detail
+    assert result(jobs.unreadable(UnreadableLetters(0, 0, None, []))) == "OK"
+    damage = "invalid page in block 13, which is pgflow.jobs_20261201"
+    for seen in (
+        UnreadableLetters(3, 0, "a-job", [damage]),
+        UnreadableLetters(0, 3, "a-job", [damage]),
+    ):
+        found = jobs.unreadable(seen)
+        assert found.result == "FAIL"
+        assert "the rows of 3 " in found.detail
+        assert found.detail.endswith(damage)
 
 
 def test_the_audit_names_what_is_wrong() -> None:

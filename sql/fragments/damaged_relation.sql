@@ -1,0 +1,9 @@
+-- The relation whose file the server names in `told.message`; of a TOAST table the one that it belongs to.
+left join lateral (
+  select coalesce(main.oid, file.relation)::regclass::text as name
+  from (
+    select pg_filenode_relation(coalesce(part[1], '0')::oid, part[2]::oid) as relation
+    from regexp_match(told.message, '(?:base|pg_tblspc/([0-9]+)/[^/"]+)/[0-9]+/([0-9]+)') as matched (part)
+  ) as file
+  left join pg_class as main on main.reltoastrelid = file.relation
+) as damaged on true
