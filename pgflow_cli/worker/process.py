@@ -41,11 +41,15 @@ KILLED = (
 # Seconds without any use of the processor after which a process that is not ready is
 # frozen; what imports for long computes now and then.
 START = 60.0
+# Seconds after which a loop that has not turned, though no job accounts for it, never
+# will: far longer than any call to the database may take.
+STILL = 60.0
 REPLACED = "the worker process was replaced because of another job"
 STOOD_STILL = (
     "the worker process stood still past a deadline and was killed: this job or another"
     " one that ran in it held it up"
 )
+NO_PROGRESS = "the worker process made no progress any more and was killed"
 
 
 @dataclass
@@ -65,6 +69,7 @@ class Child:
     process: SpawnProcess
     started: float
     ready: bool = False
+    ready_at: float = math.inf  # monotonic seconds
     idle: bool = False
     retiring: bool = False
     done: bool = False
@@ -167,6 +172,21 @@ class Child:
             elif now > run.deadline + grace:
                 late.append(run)
         return late, deaf
+
+    def is_still(self) -> bool:
+        """Say whether its loop, or that of one of its connections, turns no more, and
+        no handler that holds the interpreter accounts for it.
+        """
+        if not self.ready:
+            return False
+        plan, board, now = self.plan, self.board, time.monotonic()
+        most = max(STILL, plan.lease_seconds + 4 * plan.connect_timeout) + 2 * plan.poll
+        # While it imported its loop could not turn.
+        turned = now - max(board.turned_at(), self.ready_at)
+        cycled = board.cycled_at()
+        if turned > most:
+            return not board.running()  # else their deadlines end it
+        return turned < STILL / 10 and bool(cycled) and now - cycled > most
 
     def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
         """Return those of its late runs that are certainly late by their own doing.

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
-from pgflow_cli.telemetry import log_guard, logs, streams
+from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
 from pgflow_cli.worker.execution import executables, threads
 from pgflow_cli.worker.execution.threads import OwnThread
 
@@ -162,11 +162,17 @@ def end(code: int) -> NoReturn:
     long for the log handlers of an application.
     """
     try:
-        ending = threading.Thread(target=logging.shutdown, daemon=True)
+        ending = threading.Thread(target=_end_logs, daemon=True)
         ending.start()
         ending.join(FLUSH)
     finally:
         os._exit(code)
+
+
+def _end_logs() -> None:
+    log_writer.is_stuck()  # ours first: theirs may never return
+    log_guard.flush(FLUSH / 2)
+    logging.shutdown()
 
 
 def _note_thread(args: threading.ExceptHookArgs) -> None:

@@ -20,10 +20,10 @@ from typing import Any
 from pgflow_cli.formats.clock import monotonic
 
 # When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
-# whether a job has been settled; when jobs were last leased, and when there was last a
-# reason to lease none.
-_HEADER = struct.Struct("=ddddd")
-_RENEWED, _PROVEN, _LEASED, _OCCUPIED = 8, 16, 24, 32
+# whether a job has been settled; when jobs were last leased, when there was last a
+# reason to lease none, and when the connections' loops have all last turned.
+_HEADER = struct.Struct("=dddddd")
+_RENEWED, _PROVEN, _LEASED, _OCCUPIED, _CYCLED = 8, 16, 24, 32, 40
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=36s36sdddiii")
 _START = struct.calcsize("d")
@@ -83,6 +83,10 @@ class SharedMemory:
     def turn(self) -> None:
         """Show that the loop turns."""
         struct.pack_into("=d", self.memory, 0, monotonic())
+
+    def cycle(self, since: float) -> None:
+        """Show since when the loop of a connection has not turned."""
+        struct.pack_into("=d", self.memory, _CYCLED, since)
 
     def occupy(self) -> None:
         """Show that there is reason to lease nothing: no slot is free for some type."""
@@ -159,6 +163,9 @@ class SharedMemory:
 
     def turned_at(self) -> float:
         return float(_HEADER.unpack_from(self.memory, 0)[0])
+
+    def cycled_at(self) -> float:
+        return float(_HEADER.unpack_from(self.memory, 0)[5])
 
     def has_settled(self) -> bool:
         """Return whether the process has seen a job to its end."""

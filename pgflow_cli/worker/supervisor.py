@@ -32,6 +32,7 @@ from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Places, Vacancy
 from pgflow_cli.worker.process import (
     CONTEXT,
+    NO_PROGRESS,
     REPLACED,
     STOOD_STILL,
     Child,
@@ -226,6 +227,7 @@ class Supervisor:
     def _take_message(self, child: Child, kind: str, values: list[Any]) -> None:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
+            child.ready_at = time.monotonic()
             self._places.fill(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
@@ -325,8 +327,12 @@ class Supervisor:
         self._looked_at = now
         for child in list(self._children) if now >= self._look_again else []:
             late, deaf = child.overrun(OUTSIDE_GRACE)
-            if (late or deaf) and child.process.is_alive():
+            if not child.process.is_alive():
+                continue
+            if late or deaf:
                 self._kill_held_up(child, late, deaf)
+            elif child.is_still():
+                self._kill_still(child)
 
     def _kill_held_up(
         self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
@@ -345,10 +351,7 @@ class Supervisor:
         )
         child.kill()
         guilty = child.guilty(late)
-        self._hear(child)
-        self._remove(child)
-        child.pipe.close()
-        self._free_lock()
+        self._clear_away(child)
         known = len(guilty) == len(late)
         self._settle_dead(
             child,
@@ -357,6 +360,26 @@ class Supervisor:
             REPLACED if known else STOOD_STILL,
             tuple(guilty),
         )
+
+    def _kill_still(self, child: Child) -> None:
+        """Replace a process that would lease and settle nothing for ever, though none
+        of its jobs is late.
+        """
+        log.error(
+            "%s makes no progress any more: killed",
+            child.name,
+            extra={"event": "process_killed", "worker_id": child.name},
+        )
+        child.kill()
+        self._clear_away(child)
+        self._settle_dead(child, "lost", NO_PROGRESS)
+        self._places.postpone(child, ending=self._ending_at is not None)
+
+    def _clear_away(self, child: Child) -> None:
+        self._hear(child)
+        self._remove(child)
+        child.pipe.close()
+        self._free_lock()
 
     # Ending.
 

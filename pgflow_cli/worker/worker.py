@@ -58,6 +58,7 @@ class Worker:
         self._plan, self._board, self._control = plan, board, control
         self._id = worker_id
         self._released = self._told_taken = False
+        self._turning: list[LeaseLoop] = []
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -117,6 +118,7 @@ class Worker:
         """Look after deadlines, leases and jobs that wait too long; often."""
         now = monotonic()
         self._board.turn()
+        self._board.cycle(min((c.turned_at() for c in self._turning), default=now))
         if self.slots.is_full():
             self._board.occupy()
         self.slots.stop_late(now)
@@ -205,7 +207,7 @@ class Worker:
                     extra=logs.trouble("slots_short", error),
                 )
                 return
-            resting.popleft()
+            self._turning.append(resting.popleft())
 
     def _report(self, pipe: WorkerEnd) -> None:
         self._intake.counters.count_dropped_lines(logs.take_dropped())
