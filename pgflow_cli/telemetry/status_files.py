@@ -36,7 +36,8 @@ class Status:
     process is ready, the second before one was answered. `stalled_for` is for how long
     one of them has leased nothing though due jobs wait that it may run: 0 unless for
     three leases. `quiet` processes lease nothing, because an operator or a signal said
-    so.
+    so. In place of the `restarting` ones, which are not counted, others will start:
+    they have ended, or could not load the handlers.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Status:
     age: float = 0.0
     stalled_for: float = 0.0
     quiet: int = 0
+    restarting: int = 0
 
     def problem(self, *, max_age: float, ready: bool) -> str | None:
         """Return the first problem, or None; `ready` wants the database answered and
@@ -60,7 +62,8 @@ class Status:
 
     def _unready(self, max_age: float) -> str | None:
         if self.turned_ago is None:
-            return f"no process of {self.name} is ready"
+            died = f": {self.restarting} ended and start again" * bool(self.restarting)
+            return f"no process of {self.name} is ready{died}"
         if self.heard_ago is None:
             return f"the database has answered no heartbeat of {self.name} yet"
         if self.heard_ago + self.age > max_age:
@@ -76,12 +79,18 @@ class Status:
 
     def words(self) -> str:
         """Return its name, and what is to be known of it though it is well."""
-        if not self.quiet:
-            return self.name
-        return (
-            f"{self.name} ({self.quiet} of {self.processes} processes quiet: pgflow "
-            f"workers resume {self.name})"
-        )
+        told = []
+        if self.quiet:
+            told.append(
+                f"{self.quiet} of {self.processes} processes quiet: pgflow workers "
+                f"resume {self.name}"
+            )
+        if self.restarting:
+            places = self.processes + self.restarting
+            told.append(
+                f"{self.restarting} of {places} processes restarting: its log says why"
+            )
+        return f"{self.name} ({'; '.join(told)})" if told else self.name
 
 
 class StatusFile:
@@ -101,6 +110,7 @@ class StatusFile:
         stalled_for: float = 0.0,
         quiet: int = 0,
         answered: bool = True,
+        restarting: int = 0,
     ) -> None:
         """Write it, if it is time. Where no folder can be written to, there is none.
 
@@ -121,6 +131,7 @@ class StatusFile:
             max(heard, default=None) if answered else None,
             stalled_for=stalled_for,
             quiet=quiet,
+            restarting=restarting,
         )
         for folder in self._folders if self._path is None else [self._path.parent]:
             with suppress(OSError):

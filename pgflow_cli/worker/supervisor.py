@@ -75,7 +75,7 @@ class Supervisor:
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
         self._signals = Signals()
         self._spare = SparePlace(self._start_spare, patient=plan.once)
-        self._ran_once = False
+        self._ran_once = self._was_ready = False
         self._ending_at: float | None = None
         self._released_at: float | None = None
         self._idle_since = self._began = self._looked_at = time.monotonic()
@@ -142,6 +142,7 @@ class Supervisor:
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
                 answered=any(c.is_answered() for c in living),
+                restarting=len(self._restarting()),
             )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
@@ -228,6 +229,7 @@ class Supervisor:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
             child.ready_at = time.monotonic()
+            self._was_ready = True
             self._places.fill(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
@@ -266,8 +268,21 @@ class Supervisor:
                 extra={"event": "spare_failed", "worker_id": child.name},
             )
             return
-        self._failure = errors.of_exit_code(code, message, *hints)
+        child.failure = message
+        others = any(c.process.is_alive() for c in self._children if c is not child)
+        if self._was_ready and (others or not self._ends_by_itself()):
+            log.error(
+                "%s cannot load the handlers: %s",
+                child.name,
+                message,
+                extra={"event": "process_not_started", "worker_id": child.name},
+            )
+            return
+        self._failure = self._failure or errors.of_exit_code(code, message, *hints)
         self._end()
+
+    def _ends_by_itself(self) -> bool:
+        return self.plan.drain or self.plan.once
 
     def _bury(self, child: Child) -> None:
         """Settle what a dead process held, at once; decide when its successor
@@ -277,7 +292,7 @@ class Supervisor:
         child.pipe.close()
         code = child.process.exitcode
         if not child.ready:
-            if self._ending_at is None:
+            if self._ending_at is None and child.failure is None:
                 _tell_died(child, f"{child.name} ended before it was ready")
             self._places.postpone(child, ending=self._ending_at is not None)
             return
@@ -391,7 +406,7 @@ class Supervisor:
             self._idle_since = now
         if self._ending_at is None:
             if plan.max_runtime and now - self._began >= plan.max_runtime:
-                if not idle and (plan.drain or plan.once):
+                if not idle and self._ends_by_itself():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
