@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pgflow_cli.cli import servers, settings
+from pgflow_cli.cli import servers, settings, startup
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
@@ -53,7 +53,7 @@ def work(database: Database, **options: Any) -> None:
         await_database(
             database, migrate=options["migrate"], patience=_patience(options)
         )
-        Supervisor(plan, companions).run()
+        Supervisor(plan, companions, startup.kept).run()
 
 
 def _patience(options: dict[str, Any]) -> float:
@@ -96,6 +96,7 @@ def _plan(database: Database, options: dict[str, Any]) -> WorkerOptions:
         notify_socket=settings.notify_socket(),
         watchdog=settings.watchdog_seconds(),
         connect_timeout=settings.given("connect_timeout"),
+        patience=_patience(options),
         # One batch is one connection's business.
         connections=1 if options["once"] else min(2, options["pool_size"] or 2),
         **{name: options[name] for name in _PASSED_ON},

@@ -97,6 +97,15 @@ class Child:
         """
         return self.board.renewed_at() >= self.started
 
+    def lacks_database(self, patience: float) -> bool:
+        """Say whether, so many seconds after it was ready, the database has answered no
+        heartbeat for it, or no statement of its own though it is meant to lease.
+        """
+        if self.is_spare or time.monotonic() - self.ready_at < patience:
+            return False
+        leases = self.shall_lease() and self.job_types != []
+        return not self.is_answered() or (leases and not self.board.has_reached())
+
     def shall_lease(self) -> bool:
         """Say whether it is meant to lease jobs."""
         return self.ready and not (self.quiet or self.retiring or self.is_spare)

@@ -102,12 +102,14 @@ def hide_memory() -> None:
 
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
-    which programs of the same user can read. Before there are other threads.
+    which programs of the same user can read; no signal to the whole group ends it.
+    Before there are other threads.
 
     Where no process can be started at the moment it is left to the first one that is.
     """
     if not hasattr(resource_tracker, "ensure_running"):
         return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, group_signals())
     withheld = {n: v for n, v in os.environ.items() if executables.is_withheld(n)}
     for name in withheld:
         del os.environ[name]
@@ -116,6 +118,7 @@ def start_tracker() -> None:
             resource_tracker.ensure_running()
     finally:
         os.environ.update(withheld)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -8,6 +8,7 @@ interpreter or crashing it.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 import uuid
@@ -19,6 +20,7 @@ from typing import Any
 from pgflow_cli import errors
 from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database
+from pgflow_cli.telemetry import logs
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
 from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
@@ -56,6 +58,14 @@ OUT_OF_TIME = (
     "--max-runtime is over, and it is not known that nothing is left to run",
     "Run it again, or allow it more time. Where nothing was leased, its log says why.",
 )
+CUT_SHORT = (
+    "ended by {} before it was known that nothing is left to run",
+    "Run it again: what ran has been settled or given back.",
+)
+NO_CONNECTION = (
+    "the database has not answered each connection of this run within {:g} s",
+    "Its log says why. It needs one for each process and three more, at least.",
+)
 SPARE = -1  # the number of a spare process
 
 
@@ -65,7 +75,10 @@ class Supervisor:
     """
 
     def __init__(
-        self, plan: WorkerOptions, companions: Sequence[Companion] = ()
+        self,
+        plan: WorkerOptions,
+        companions: Sequence[Companion] = (),
+        kept: list[str] | None = None,
     ) -> None:
         self.plan = plan
         self._companions = companions
@@ -73,7 +86,7 @@ class Supervisor:
         # Its lock is a semaphore that a kill of all of us would leave behind.
         lock = False if plan.max_jobs is None else CONTEXT.Lock()
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
-        self._signals = Signals()
+        self._signals = Signals(kept)
         self._spare = SparePlace(self._start_spare, patient=plan.once)
         self._ran_once = self._was_ready = False
         self._ending_at: float | None = None
@@ -401,11 +414,18 @@ class Supervisor:
     def _look_at_limits(self) -> None:
         now = time.monotonic()
         plan = self.plan
-        idle = bool(self._children) and all(c.idle for c in self._children)
+        idle = self._is_idle()
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if plan.max_runtime and now - self._began >= plan.max_runtime:
+            patience = plan.patience if self._ends_by_itself() else math.inf
+            if any(c.lacks_database(patience) for c in self._living()) and not idle:
+                message, hint = NO_CONNECTION
+                self._failure = errors.DatabaseUnavailable(
+                    message.format(patience), hint
+                )
+                self._end()
+            elif plan.max_runtime and now - self._began >= plan.max_runtime:
                 if not idle and self._ends_by_itself():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
@@ -424,6 +444,9 @@ class Supervisor:
             self._release()
         if self._released_at is not None and now - self._released_at >= LAST_GRACE:
             self._kill_all(now - self._released_at)
+
+    def _is_idle(self) -> bool:
+        return bool(self._children) and all(c.idle for c in self._children)
 
     def _kill_all(self, waited: float) -> None:
         for child in list(self._children):
@@ -456,8 +479,21 @@ class Supervisor:
     def _ended(self) -> bool:
         return self._ending_at is not None and not self._children
 
+    def _cut_short(self, name: str) -> None:
+        """Have a run that is to end by itself fail if a signal ends it before."""
+        done = self._is_idle() if self.plan.drain else self._has_leased()
+        done = done or self._spent()
+        if self._ends_by_itself() and not done and self._ending_at is None:
+            message, hint = CUT_SHORT
+            self._failure = errors.TryLater(message.format(name), hint)
+
+    def _has_leased(self) -> bool:
+        return self._ran_once or any(c.board.leased_at() for c in self._children)
+
     def _obey_signals(self) -> None:
         for name in self._signals.take():
+            if name == RELEASE or name in END:
+                self._cut_short(name)
             if name == RELEASE or (name in END and self._ending_at is not None):
                 log.info("%s: releasing what runs", name, extra={"event": "releasing"})
                 self._end()
@@ -479,6 +515,8 @@ class Supervisor:
                     child.hush()
                 self._heartbeat.hurry()
             else:
+                if not self._children:
+                    logs.say_stacks()  # our own: there is no other
                 for child in self._children:
                     child.dump()
 

@@ -127,6 +127,7 @@ class Exchange:
                 self._unreadable.expect()
             intake.cursors.forget()
             raise
+        intake.board.reach()
         now = monotonic()
         self._clock = counters.moment(reply.scanned_at), now
         if room:
@@ -151,6 +152,7 @@ class Exchange:
         except DatabaseUnavailable:
             cursors.forget()
             raise
+        self._intake.board.reach()
         cursors.end_look(started, found)
         if any(first.spent is False for first in found):
             self._intake.gates.open()
