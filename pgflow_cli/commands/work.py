@@ -10,7 +10,7 @@ from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import report
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -33,6 +33,8 @@ def work(database: Database, **options: Any) -> None:
     from pgflow_cli.worker.readiness import await_database
     from pgflow_cli.worker.supervisor import Supervisor
 
+    if options["drain"] and options["once"]:
+        raise UsageError("--drain and --once exclude each other")
     plan = _plan(database, options)
     if options["check"]:
         _check(plan)

@@ -18,6 +18,7 @@ from pgflow_cli.worker.process import Child
 
 log = logging.getLogger("pgflow.supervisor")
 
+LONG_START = 5.0  # seconds after which operators see that a process still loads
 LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
 LONGEST_BACK_OFF = 30.0  # seconds before one that keeps dying is started again
 # Seconds after which the death of a process is not one of several in a row.
@@ -30,7 +31,8 @@ WARY_AFTER = 2
 @dataclass
 class Vacancy:
     """A place without a process that is ready; `deaths`: so many processes of the
-    worker have died one after the other, or could not be started.
+    worker have died one after the other, or could not be started. With none, a process
+    loads.
     """
 
     plan: WorkerOptions
@@ -38,6 +40,7 @@ class Vacancy:
     quiet: bool = False  # what comes next is to lease nothing
     hushed: bool = False  # by a signal, of which its row does not tell yet
     deaths: int = 0
+    since: float = field(default_factory=time.monotonic)
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def hush(self) -> None:
@@ -103,8 +106,12 @@ class Places:
         return any(c.quiet for c in children if c.number == number)
 
     def without_process(self) -> list[Vacancy]:
-        """Return the places whose processes have died, until one is ready again."""
-        return [vacancy for vacancy in [*self._vacant.values()] if vacancy.deaths]
+        """Return the places whose processes have died or load for long, until one is
+        ready.
+        """
+        before = time.monotonic() - LONG_START
+        vacant = [*self._vacant.values()]
+        return [each for each in vacant if each.deaths or each.since < before]
 
     def hush(self) -> None:
         """Have what comes next in vacant places lease nothing: a signal said so."""

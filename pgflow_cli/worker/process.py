@@ -75,6 +75,7 @@ class Child:
     done: bool = False
     quiet: bool = False
     job_types: list[str] | None = None
+    dismissed: bool = False  # it was to end before it was ready
     failure: str | None = None  # why it could not load the handlers
     hushed: bool = False  # by a signal, of which its row does not tell yet
     stalled_for: float | None = None

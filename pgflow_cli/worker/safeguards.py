@@ -100,6 +100,13 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def user() -> tuple[int, ...]:
+    """Return the ids of users that this process has: what a handler changes there is
+    changed for all.
+    """
+    return os.getresuid() if hasattr(os, "getresuid") else ()
+
+
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
     which programs of the same user can read; no signal to the whole group ends it.

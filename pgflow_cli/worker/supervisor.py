@@ -23,6 +23,7 @@ from pgflow_cli.repository import Database
 from pgflow_cli.telemetry import logs
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
+from pgflow_cli.worker import safeguards
 from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
@@ -65,6 +66,10 @@ CUT_SHORT = (
 NO_CONNECTION = (
     "the database has not answered each connection of this run within {:g} s",
     "Its log says why. It needs one for each process and three more, at least.",
+)
+WITHOUT_WORDS = (
+    " (its own lines say why; without any, code of the application has closed its log"
+    " and its other descriptors)"
 )
 SPARE = -1  # the number of a spare process
 
@@ -155,7 +160,8 @@ class Supervisor:
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
                 answered=any(c.is_answered() for c in living),
-                restarting=len(self._restarting()),
+                restarting=sum(1 for v in self._restarting() if v.deaths),
+                unanswered=self._heartbeat.failing_for(),
             )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
@@ -169,8 +175,12 @@ class Supervisor:
         return [c for c in list(self._children) if c.ready and c.process.is_alive()]
 
     def _restarting(self) -> list[Vacancy]:
-        """Return the places whose processes have died, until one is ready again."""
-        return [] if self._ending_at is not None else self._places.without_process()
+        """Return the places whose processes have died or load for long, until one is
+        ready.
+        """
+        if self._ending_at is not None or self._spent():
+            return []
+        return self._places.without_process()
 
     def _wake(self) -> None:
         for child in self._living():
@@ -304,13 +314,13 @@ class Supervisor:
         self._remove(child)
         child.pipe.close()
         code = child.process.exitcode
-        if not child.ready:
+        if not child.ready and not child.dismissed:
             if self._ending_at is None and child.failure is None:
                 _tell_died(child, f"{child.name} ended before it was ready")
             self._places.postpone(child, ending=self._ending_at is not None)
             return
         killed = self._released_at is not None
-        if child.done or killed:
+        if child.done or killed or child.dismissed:
             self._settle_dead(
                 child, "released", "the worker was stopped before the job ended"
             )
@@ -468,6 +478,10 @@ class Supervisor:
             self._maintaining.stop()
             for child in self._children:
                 child.drain()
+                self._hear(child)
+                if not child.ready and not child.is_spare:
+                    child.dismissed = True  # it holds nothing that is worth a wait
+                    child.process.kill()
 
     def _release(self) -> None:
         """Give back what still runs, uncharged."""
@@ -540,8 +554,9 @@ class Supervisor:
 def _tell_died(child: Child, what: str) -> None:
     code = child.process.exitcode
     log.error(
-        "%s: %s",
+        "%s: %s%s",
         what,
         cause(code),
+        WITHOUT_WORDS if code == safeguards.FAILED else "",
         extra={"event": "process_died", "worker_id": child.name, "exit_code": code},
     )

@@ -59,6 +59,7 @@ class Worker:
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
+        self._user = safeguards.user()
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -119,6 +120,12 @@ class Worker:
         now = monotonic()
         self._board.turn()
         self._board.cycle(min((c.turned_at() for c in self._turning), default=now))
+        if safeguards.user() != self._user:
+            log.critical(
+                "a handler has changed the user of the process: it ends",
+                extra={"event": "process_failed"},
+            )
+            safeguards.end(safeguards.FAILED)
         if self.slots.is_full():
             self._board.occupy()
         self.slots.stop_late(now)
