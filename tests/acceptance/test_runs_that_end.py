@@ -116,7 +116,7 @@ def test_a_signal_that_ends_nothing_waits_until_a_worker_can_act_on_it(
     if name == "SIGUSR2":
         wait_until(lambda: "event=stack" in worker.log, "it shows its stacks")
     else:
-        quiet = "select from pgflow.workers where quiet"
+        quiet = "select 1 from pgflow.workers where quiet"
         wait_until(lambda: connection.execute(quiet).fetchone(), "it is quiet")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
