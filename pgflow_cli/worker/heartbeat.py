@@ -23,6 +23,7 @@ from pgflow_cli.telemetry.counters import (
 )
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Vacancy
+from pgflow_cli.worker.process import FROZEN_AFTER
 from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 
@@ -64,8 +65,6 @@ class Ledger:
 
 
 log = logging.getLogger("pgflow.supervisor")
-
-FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
 
 
 class Process(Protocol):

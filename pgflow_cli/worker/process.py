@@ -44,6 +44,7 @@ START = 60.0
 # Seconds after which a loop that has not turned, though no job accounts for it, never
 # will: far longer than any call to the database may take.
 STILL = 60.0
+FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
 REPLACED = "the worker process was replaced because of another job"
 STOOD_STILL = (
     "the worker process stood still past a deadline and was killed: this job or another"

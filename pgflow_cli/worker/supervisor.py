@@ -23,35 +23,26 @@ from pgflow_cli.repository import Database
 from pgflow_cli.telemetry import logs
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
-from pgflow_cli.worker import safeguards
 from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
-from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
+from pgflow_cli.worker.heartbeat import Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.places import Places, Vacancy
+from pgflow_cli.worker.places import Clearance, Places, Vacancy
 from pgflow_cli.worker.process import (
     CONTEXT,
-    NO_PROGRESS,
-    REPLACED,
-    STOOD_STILL,
     Child,
-    cause,
     leave_behind,
-    settling,
 )
-from pgflow_cli.worker.shared_memory import RunningJob
 from pgflow_cli.worker.signals import END, QUIET, RELEASE, Signals
 from pgflow_cli.worker.standstill import Standstill
 
 log = logging.getLogger("pgflow.supervisor")
 
 TICK = 0.1  # seconds between two looks at the processes
-# Seconds past its deadline before a job's process is killed: the process had five.
-OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
@@ -67,14 +58,10 @@ NO_CONNECTION = (
     "the database has not answered each connection of this run within {:g} s",
     "Its log says why. It needs one for each process and three more, at least.",
 )
-WITHOUT_WORDS = (
-    " (its own lines say why; without any, code of the application has closed its log"
-    " and its other descriptors)"
-)
 SPARE = -1  # the number of a spare process
 
 
-class Supervisor:
+class Supervisor(Clearance):
     """Runs until it is told to end, or a limit of the plan is reached. Exit code 0
     after a graceful end.
     """
@@ -307,118 +294,6 @@ class Supervisor:
     def _ends_by_itself(self) -> bool:
         return self.plan.drain or self.plan.once
 
-    def _bury(self, child: Child) -> None:
-        """Settle what a dead process held, at once; decide when its successor
-        starts.
-        """
-        self._remove(child)
-        child.pipe.close()
-        code = child.process.exitcode
-        if not child.ready and not child.dismissed:
-            if self._ending_at is None and child.failure is None:
-                _tell_died(child, f"{child.name} ended before it was ready")
-            self._places.postpone(child, ending=self._ending_at is not None)
-            return
-        killed = self._released_at is not None
-        if child.done or killed or child.dismissed:
-            self._settle_dead(
-                child, "released", "the worker was stopped before the job ended"
-            )
-        else:
-            _tell_died(child, f"worker process {child.name} ended")
-            self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
-            self._free_lock()
-            self._places.postpone(child, ending=self._ending_at is not None)
-
-    def _free_lock(self) -> None:
-        """Free the lock of what is left to lease: a process may have died with it."""
-        if self.plan.max_jobs is not None:
-            lock = self._remaining.get_lock()
-            lock.acquire(timeout=1.0)  # the living hold it for microseconds
-            with suppress(ValueError):
-                lock.release()
-
-    def _remove(self, child: Child) -> None:
-        self._children.remove(child)
-        self._places.vacate(child, self._children)
-
-    def _settle_dead(
-        self,
-        child: Child,
-        status: str,
-        message: str,
-        culprits: tuple[RunningJob, ...] = (),
-    ) -> None:
-        graveyard = self._upkeep.graveyard
-        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
-
-    def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
-        and whose own watch could not end it.
-        """
-        for child in self._children:
-            child.give_up_start()
-        now = time.monotonic()
-        if now - self._looked_at > FROZEN_AFTER:
-            # We stood still, and our processes perhaps with us: they may turn again.
-            self._look_again = now + OUTSIDE_GRACE
-        self._looked_at = now
-        for child in list(self._children) if now >= self._look_again else []:
-            late, deaf = child.overrun(OUTSIDE_GRACE)
-            if not child.process.is_alive():
-                continue
-            if late or deaf:
-                self._kill_held_up(child, late, deaf)
-            elif child.is_still():
-                self._kill_still(child)
-
-    def _kill_held_up(
-        self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
-    ) -> None:
-        log.error(
-            "a handler holds up %s %s: killed",
-            child.name,
-            "past its deadline"
-            if late
-            else "though its job was canceled or has lost its lease",
-            extra={
-                "event": "process_killed",
-                "worker_id": child.name,
-                "jobs": [run.job_id for run in (*late, *deaf)],
-            },
-        )
-        child.kill()
-        guilty = child.guilty(late)
-        self._clear_away(child)
-        known = len(guilty) == len(late)
-        self._settle_dead(
-            child,
-            # As with a crash: one that holds it up again runs apart in the end.
-            "released" if known else "lost",
-            REPLACED if known else STOOD_STILL,
-            tuple(guilty),
-        )
-
-    def _kill_still(self, child: Child) -> None:
-        """Replace a process that would lease and settle nothing for ever, though none
-        of its jobs is late.
-        """
-        log.error(
-            "%s makes no progress any more: killed",
-            child.name,
-            extra={"event": "process_killed", "worker_id": child.name},
-        )
-        child.kill()
-        self._clear_away(child)
-        self._settle_dead(child, "lost", NO_PROGRESS)
-        self._places.postpone(child, ending=self._ending_at is not None)
-
-    def _clear_away(self, child: Child) -> None:
-        self._hear(child)
-        self._remove(child)
-        child.pipe.close()
-        self._free_lock()
-
     # Ending.
 
     def _look_at_limits(self) -> None:
@@ -549,14 +424,3 @@ class Supervisor:
             duty.stop()
         for thread in threads:
             thread.join(self.plan.lease_seconds / 3 + 1)
-
-
-def _tell_died(child: Child, what: str) -> None:
-    code = child.process.exitcode
-    log.error(
-        "%s: %s%s",
-        what,
-        cause(code),
-        WITHOUT_WORDS if code == safeguards.FAILED else "",
-        extra={"event": "process_died", "worker_id": child.name, "exit_code": code},
-    )
