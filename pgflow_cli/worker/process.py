@@ -198,7 +198,7 @@ class Child:
         cycled = board.cycled_at()
         if turned > most:
             return not board.running()  # else their deadlines end it
-        return turned < STILL / 10 and bool(cycled) and now - cycled > most
+        return turned < FROZEN_AFTER and bool(cycled) and now - cycled > most
 
     def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
         """Return those of its late runs that are certainly late by their own doing.
