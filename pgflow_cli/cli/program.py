@@ -110,7 +110,7 @@ class Program(Group):
             meant = f" Did you mean {' or '.join(alike)}?" if alike else ""
             ctx.fail(f"there is no command {args[0]!r}.{meant}")
         name, found, rest = super().resolve_command(ctx, args)
-        startup.heed_signals(name)
+        startup.heed_signals(name, rest)
         return name, found, rest
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:

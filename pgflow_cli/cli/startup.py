@@ -15,12 +15,17 @@ if TYPE_CHECKING:  # typing itself loads half a dozen modules
     from typing import Any
 
 _HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
+# What a worker is asked to do without ending it.
+_KEPT = ("SIGUSR1", "SIGUSR2", "SIGTSTP")
 # Commands that stay, and the signals that end them with exit code 0.
 _STAYING = {
     "work": _HELD,
     "serve-admin": ("SIGTERM", "SIGINT"),
     "maintain": ("SIGTERM",),
 }
+
+# The names of signals that came before the worker could act on them, in turn.
+kept: list[str] = []
 
 
 def open_standard_streams() -> None:
@@ -118,26 +123,40 @@ class _Stdout(io.FileIO):
 def hold_signals() -> None:
     """Have signals wait until it is known which command they concern."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers(_HELD))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers((*_HELD, *_KEPT)))
 
 
-def heed_signals(command: str | None) -> None:
+def heed_signals(command: str | None, arguments: list[str]) -> None:
     """Let the signals through that were held.
 
     A command that stays has nothing to end yet: until it installs handlers of its own,
-    it leaves at once, with the exit code of a graceful end.
+    it leaves at once, with the exit code of a graceful end; or, if it is to end by
+    itself once all is done, of one that was not. What does not end it is kept for it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         return
     if signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         return  # they were not held: we are part of another program
+    undone = command == "work" and ("--drain" in arguments or "--once" in arguments)
+    leave = _leave_undone if undone else _leave
     for number in _numbers(_STAYING.get(command or "", ())):
-        signal.signal(number, _leave)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers(_HELD))
+        signal.signal(number, leave)
+    if command == "work":
+        for number in _numbers(_KEPT):
+            signal.signal(number, _keep)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers((*_HELD, *_KEPT)))
 
 
 def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)
+
+
+def _leave_undone(_number: int, _frame: object) -> None:
+    raise SystemExit(75)
+
+
+def _keep(number: int, _frame: object) -> None:
+    kept.append(signal.Signals(number).name)
 
 
 def _numbers(names: tuple[str, ...]) -> set[signal.Signals]:

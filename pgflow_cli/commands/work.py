@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pgflow_cli.cli import servers, settings
+from pgflow_cli.cli import servers, settings, startup
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
@@ -18,7 +18,7 @@ from pgflow_cli.cli.settings.work import (
     archive_after,
     prune_after,
 )
-from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database
@@ -41,6 +41,8 @@ def work(database: Database, options: WorkOptions) -> None:
     from pgflow_cli.worker.readiness import await_database
     from pgflow_cli.worker.supervisor import Supervisor
 
+    if options.drain and options.once:
+        raise UsageError("--drain and --once exclude each other")
     plan = _plan(database, options)
     if options.check:
         _check(plan)
@@ -59,7 +61,7 @@ def work(database: Database, options: WorkOptions) -> None:
     systemd.say(plan.notify_socket, systemd.WAITING)
     with servers.companion_servers(database, plan.name, options) as companions:
         await_database(database, migrate=options.migrate, patience=_patience(options))
-        Supervisor(plan, companions).run()
+        Supervisor(plan, companions, startup.kept).run()
 
 
 def _patience(options: WorkOptions) -> float:
@@ -96,6 +98,7 @@ def _plan(database: Database, options: WorkOptions) -> WorkerOptions:
         notify_socket=settings.notify_socket(),
         watchdog=settings.watchdog_seconds(),
         connect_timeout=settings.given("connect_timeout"),
+        patience=_patience(options),
         # One batch is one connection's business.
         connections=1 if options.once else min(2, options.pool_size or 2),
     )

@@ -12,6 +12,7 @@ _NAMED = 3
 
 STATES: dict[str, Callable[[WorkerProcess], bool]] = {
     "silent": lambda worker: not worker.alive,
+    "starting": lambda worker: worker.deaths == 0,
     "restarting": lambda worker: worker.deaths is not None,
     "spare": lambda worker: worker.spare,
     "retiring": lambda worker: worker.retiring,
@@ -31,6 +32,11 @@ def of_worker(worker: WorkerProcess) -> str | None:
     """Say in a sentence why a live process leases nothing; None: it does lease, or is
     the spare process of one that does.
     """
+    if worker.deaths == 0:
+        return (
+            f"{worker.name} is starting: it loads its handlers (pid {worker.pid} on "
+            f"{worker.host} is its supervisor); if that does not end, an import hangs"
+        )
     if worker.deaths is not None:
         died = "1 process" if worker.deaths == 1 else f"{worker.deaths} processes"
         return (
@@ -80,7 +86,7 @@ def is_restarting(workers: Sequence[WorkerProcess], queue: str) -> bool:
     """Say whether a worker of a queue has only processes that die: another like it
     would, too.
     """
-    return any(w.deaths is not None for w in _known(workers, queue))
+    return any(w.deaths for w in _known(workers, queue))
 
 
 def _known(workers: Sequence[WorkerProcess], queue: str) -> list[WorkerProcess]:

@@ -25,7 +25,8 @@ class WorkerProcess:
     and ends after its other jobs. `spare`: it runs one suspect. `stalled_for`: the
     seconds for which it has leased nothing though due jobs wait for it; None: it does
     lease, or has reason not to. `deaths`: there is no process, and its supervisor
-    starts another: so many have died one after the other, or could not be started.
+    starts another: so many have died one after the other, or could not be started; 0:
+    it loads the handlers for the first time.
     """
 
     name: str
@@ -67,6 +68,7 @@ STATES = {
     "and ends after its other jobs",
     "restarting": "has no process now: it ended or could not be started, and its "
     "supervisor starts another",
+    "starting": "is not ready yet: it loads the handlers",
     "spare": "runs one job apart, of which processes have died",
     "stalled": "leases nothing, though due jobs wait that it may run",
     "silent": "was not heard of for longer than its lease",

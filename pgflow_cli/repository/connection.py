@@ -28,6 +28,7 @@ from pgflow_cli.errors import (
     SchemaMissing,
     TooSlow,
 )
+from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.errors import IS_IT_UP, refused_connection, translate
 from pgflow_cli.repository.negotiation import canceler
@@ -65,6 +66,7 @@ class Link:
         self._lock = threading.Lock()
         self._warning: str | None = None
         self._patience = math.inf  # seconds, for each call
+        self.called_at = 0.0  # monotonic seconds; when the last call began
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
@@ -388,6 +390,7 @@ class Link:
         if limit is None or limit > self._patience:
             limit = None if math.isinf(self._patience) else self._patience
         self._warning = None
+        self.called_at = monotonic()
         call = None
         try:
             with self.database.watchdog.guard(self, limit) as call:

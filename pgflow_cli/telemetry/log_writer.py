@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from os import getpid
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from pgflow_cli.formats.clock import monotonic
 
@@ -59,6 +59,15 @@ class LineWriter(logging.Handler):
         self._untold = 0  # of them, or of earlier ones, those no line has told of
         self._why = ""
         self._at_once = _AT_ONCE
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Filter and write a record, without the lock of a handler: the text of an
+        argument may be slow to come, or never.
+        """
+        passed: Any = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; never raises, and waits for a second at most."""
@@ -106,7 +115,7 @@ class LineWriter(logging.Handler):
         if self._stream is None:
             self._dropped += 1
             return
-        with suppress(OSError, ValueError):
+        with self._changed, suppress(OSError, ValueError):
             self._stream.write(line)
             self._stream.flush()
 

@@ -36,7 +36,10 @@ class Status:
     process is ready, the second before one was answered. `stalled_for` is for how long
     one of them has leased nothing though due jobs wait that it may run: 0 unless for
     three leases. `quiet` processes lease nothing, because an operator or a signal said
-    so.
+    so. In place of the `restarting` ones, which are not counted, others will start:
+    they have ended, or could not load the handlers. `unanswered` is for how long no
+    heartbeat was answered: 0 if the last one was. Only in the `realm` in which it was
+    written does the process id mean anything.
     """
 
     name: str
@@ -47,11 +50,16 @@ class Status:
     age: float = 0.0
     stalled_for: float = 0.0
     quiet: int = 0
+    restarting: int = 0
+    unanswered: float = 0.0
+    realm: str | None = None
 
     def problem(self, *, max_age: float, ready: bool) -> str | None:
         """Return the first problem, or None; `ready` wants the database answered and
         jobs leased, too.
         """
+        if self.realm and self.realm == _realm() and not _is_alive(self.pid):
+            return f"{self.name} (process {self.pid}) is gone, and was not told to end"
         if self.age > max_age:
             return f"{self.name} has not written its status for {self.age:.0f} s"
         if self.turned_ago is not None and self.turned_ago + self.age > max_age:
@@ -60,13 +68,13 @@ class Status:
 
     def _unready(self, max_age: float) -> str | None:
         if self.turned_ago is None:
-            return f"no process of {self.name} is ready"
+            died = f": {self.restarting} ended and start again" * bool(self.restarting)
+            return f"no process of {self.name} is ready{died}"
         if self.heard_ago is None:
             return f"the database has answered no heartbeat of {self.name} yet"
-        if self.heard_ago + self.age > max_age:
-            return (
-                f"the database has not answered {self.name} for {self.heard_ago:.0f} s"
-            )
+        heard = self.heard_ago + self.age
+        if self.unanswered or heard > max_age:
+            return f"the database has not answered {self.name} for {heard:.0f} s"
         if self.stalled_for:
             return (
                 f"{self.name} has leased nothing for {self.stalled_for:.0f} s, though "
@@ -76,12 +84,18 @@ class Status:
 
     def words(self) -> str:
         """Return its name, and what is to be known of it though it is well."""
-        if not self.quiet:
-            return self.name
-        return (
-            f"{self.name} ({self.quiet} of {self.processes} processes quiet: pgflow "
-            f"workers resume {self.name})"
-        )
+        told = []
+        if self.quiet:
+            told.append(
+                f"{self.quiet} of {self.processes} processes quiet: pgflow workers "
+                f"resume {self.name}"
+            )
+        if self.restarting:
+            places = self.processes + self.restarting
+            told.append(
+                f"{self.restarting} of {places} processes restarting: its log says why"
+            )
+        return f"{self.name} ({'; '.join(told)})" if told else self.name
 
 
 class StatusFile:
@@ -101,6 +115,8 @@ class StatusFile:
         stalled_for: float = 0.0,
         quiet: int = 0,
         answered: bool = True,
+        restarting: int = 0,
+        unanswered: float = 0.0,
     ) -> None:
         """Write it, if it is time. Where no folder can be written to, there is none.
 
@@ -121,6 +137,9 @@ class StatusFile:
             max(heard, default=None) if answered else None,
             stalled_for=stalled_for,
             quiet=quiet,
+            restarting=restarting,
+            unanswered=unanswered,
+            realm=_realm(),
         )
         for folder in self._folders if self._path is None else [self._path.parent]:
             with suppress(OSError):
@@ -161,6 +180,27 @@ def read_all(places: Iterable[Path], name: str | None = None) -> list[Status]:
                 if _owned(path) and name in (None, status.name):
                     found.append(status)
     return found
+
+
+def _realm() -> str | None:
+    """Name the host and its namespace within which a process id is one process's."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+        return f"{boot.strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _is_alive(pid: int) -> bool:
+    """Say whether there is such a process; only asked where there is a /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    # A zombie: its parent does not look. The name before may hold anything.
+    return stat.rpartition(")")[2].split()[:1] != ["Z"]
 
 
 def _write(folder: Path, status: Status) -> Path:

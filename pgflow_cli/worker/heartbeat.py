@@ -23,6 +23,7 @@ from pgflow_cli.telemetry.counters import (
 )
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Vacancy
+from pgflow_cli.worker.process import FROZEN_AFTER
 from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 
@@ -65,8 +66,6 @@ class Ledger:
 
 log = logging.getLogger("pgflow.supervisor")
 
-FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
-
 
 class Process(Protocol):
     """What the heartbeat sees of a worker process."""
@@ -106,6 +105,7 @@ class Heartbeat:
     hurried: threading.Event = field(default_factory=threading.Event)
     registered: set[str] = field(default_factory=set)
     ledger: Ledger = field(default_factory=Ledger)
+    failing_since: float | None = None  # monotonic seconds; None: the last was answered
     _told: set[str] = field(default_factory=set)  # vacancies that have a row
 
     def run(self) -> None:
@@ -115,9 +115,11 @@ class Heartbeat:
             pause = self.plan.heartbeat
             try:
                 self.beat(repository)
+                self.failing_since = None
                 self.ledger.add(Tally(dropped_lines=logs.take_dropped()))
                 self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
+                self.failing_since = self.failing_since or time.monotonic()
                 log.warning(
                     "heartbeat failed: %s",
                     error,
@@ -140,6 +142,11 @@ class Heartbeat:
     def hurry(self) -> None:
         """Send a heartbeat now: a process is ready and not yet registered."""
         self.hurried.set()
+
+    def failing_for(self) -> float:
+        """Return for how long none was answered; 0 if the last one was."""
+        since = self.failing_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
         self.stopped.set()

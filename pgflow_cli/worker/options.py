@@ -4,6 +4,7 @@ that it can be sent to a process.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class WorkerOptions:
     archive_after: float = 7 * 86_400.0
     prune_after: float = 7 * 86_400.0
     connect_timeout: float = 5.0
+    patience: float = math.inf  # for a connection, of what is to end by itself
     shutdown_timeout: float = 30.0
     drain: bool = False
     once: bool = False

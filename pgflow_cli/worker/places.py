@@ -1,5 +1,5 @@
-"""The places of a worker's processes: which are vacant, and when the next process may
-start in one.
+"""The places of a worker's processes: which are vacant, when the next process may
+start in one, and how one that has died or stands still is cleared away.
 """
 
 from __future__ import annotations
@@ -10,14 +10,28 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pgflow_cli.handlers import outcomes
+from pgflow_cli.worker import safeguards
+from pgflow_cli.worker.background import Upkeep
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.process import Child
+from pgflow_cli.worker.process import (
+    FROZEN_AFTER,
+    NO_PROGRESS,
+    REPLACED,
+    STOOD_STILL,
+    Child,
+    cause,
+    settling,
+)
+from pgflow_cli.worker.shared_memory import RunningJob
 
 log = logging.getLogger("pgflow.supervisor")
 
+LONG_START = 5.0  # seconds after which operators see that a process still loads
 LONGEST_PAUSE = 5.0  # seconds before a process that could not be started is tried again
 LONGEST_BACK_OFF = 30.0  # seconds before one that keeps dying is started again
 # Seconds after which the death of a process is not one of several in a row.
@@ -25,12 +39,19 @@ STEADY = 30.0
 # Deaths one after the other, before anything was settled, from which on processes are
 # wary. One alone may be the host's fault, and most jobs that are lost with it innocent.
 WARY_AFTER = 2
+# Seconds past its deadline before a job's process is killed: the process had five.
+OUTSIDE_GRACE = 7.0
+WITHOUT_WORDS = (
+    " (its own lines say why; without any, code of the application has closed its log"
+    " and its other descriptors)"
+)
 
 
 @dataclass
 class Vacancy:
     """A place without a process that is ready; `deaths`: so many processes of the
-    worker have died one after the other, or could not be started.
+    worker have died one after the other, or could not be started. With none, a process
+    loads.
     """
 
     plan: WorkerOptions
@@ -38,6 +59,7 @@ class Vacancy:
     quiet: bool = False  # what comes next is to lease nothing
     hushed: bool = False  # by a signal, of which its row does not tell yet
     deaths: int = 0
+    since: float = field(default_factory=time.monotonic)
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def hush(self) -> None:
@@ -103,8 +125,12 @@ class Places:
         return any(c.quiet for c in children if c.number == number)
 
     def without_process(self) -> list[Vacancy]:
-        """Return the places whose processes have died, until one is ready again."""
-        return [vacancy for vacancy in [*self._vacant.values()] if vacancy.deaths]
+        """Return the places whose processes have died or load for long, until one is
+        ready.
+        """
+        before = time.monotonic() - LONG_START
+        vacant = [*self._vacant.values()]
+        return [each for each in vacant if each.deaths or each.since < before]
 
     def hush(self) -> None:
         """Have what comes next in vacant places lease nothing: a signal said so."""
@@ -171,3 +197,144 @@ class Places:
         if (vacancy := self._vacant.get(number)) is not None:
             vacancy.deaths = deaths
             self._changed()
+
+
+class Clearance:
+    """What a supervisor does with processes that have died, or that stand still."""
+
+    plan: WorkerOptions
+    _children: list[Child]
+    _places: Places
+    _upkeep: Upkeep
+    _remaining: Any
+    _ending_at: float | None
+    _released_at: float | None
+    _looked_at: float
+    _look_again: float
+
+    def _hear(self, child: Child) -> None:
+        """Take the messages of a process."""
+        raise NotImplementedError
+
+    def _bury(self, child: Child) -> None:
+        """Settle what a dead process held, at once; decide when its successor
+        starts.
+        """
+        self._remove(child)
+        child.pipe.close()
+        code = child.process.exitcode
+        if not child.ready and not child.dismissed:
+            if self._ending_at is None and child.failure is None:
+                _tell_died(child, f"{child.name} ended before it was ready")
+            self._places.postpone(child, ending=self._ending_at is not None)
+            return
+        killed = self._released_at is not None
+        if child.done or killed or child.dismissed:
+            self._settle_dead(
+                child, "released", "the worker was stopped before the job ended"
+            )
+        else:
+            _tell_died(child, f"worker process {child.name} ended")
+            self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
+            self._free_lock()
+            self._places.postpone(child, ending=self._ending_at is not None)
+
+    def _free_lock(self) -> None:
+        """Free the lock of what is left to lease: a process may have died with it."""
+        if self.plan.max_jobs is not None:
+            lock = self._remaining.get_lock()
+            lock.acquire(timeout=1.0)  # the living hold it for microseconds
+            with suppress(ValueError):
+                lock.release()
+
+    def _remove(self, child: Child) -> None:
+        self._children.remove(child)
+        self._places.vacate(child, self._children)
+
+    def _settle_dead(
+        self,
+        child: Child,
+        status: str,
+        message: str,
+        culprits: tuple[RunningJob, ...] = (),
+    ) -> None:
+        graveyard = self._upkeep.graveyard
+        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
+
+    def _look_at_deadlines(self) -> None:
+        """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
+        and whose own watch could not end it.
+        """
+        for child in self._children:
+            child.give_up_start()
+        now = time.monotonic()
+        if now - self._looked_at > FROZEN_AFTER:
+            # We stood still, and our processes perhaps with us: they may turn again.
+            self._look_again = now + OUTSIDE_GRACE
+        self._looked_at = now
+        for child in list(self._children) if now >= self._look_again else []:
+            late, deaf = child.overrun(OUTSIDE_GRACE)
+            if not child.process.is_alive():
+                continue
+            if late or deaf:
+                self._kill_held_up(child, late, deaf)
+            elif child.is_still():
+                self._kill_still(child)
+
+    def _kill_held_up(
+        self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
+    ) -> None:
+        log.error(
+            "a handler holds up %s %s: killed",
+            child.name,
+            "past its deadline"
+            if late
+            else "though its job was canceled or has lost its lease",
+            extra={
+                "event": "process_killed",
+                "worker_id": child.name,
+                "jobs": [run.job_id for run in (*late, *deaf)],
+            },
+        )
+        child.kill()
+        guilty = child.guilty(late)
+        self._clear_away(child)
+        known = len(guilty) == len(late)
+        self._settle_dead(
+            child,
+            # As with a crash: one that holds it up again runs apart in the end.
+            "released" if known else "lost",
+            REPLACED if known else STOOD_STILL,
+            tuple(guilty),
+        )
+
+    def _kill_still(self, child: Child) -> None:
+        """Replace a process that would lease and settle nothing for ever, though none
+        of its jobs is late.
+        """
+        log.error(
+            "%s makes no progress any more: killed",
+            child.name,
+            extra={"event": "process_killed", "worker_id": child.name},
+        )
+        child.kill()
+        self._clear_away(child)
+        self._settle_dead(child, "lost", NO_PROGRESS)
+        self._places.postpone(child, ending=self._ending_at is not None)
+
+    def _clear_away(self, child: Child) -> None:
+        self._hear(child)
+        self._remove(child)
+        child.pipe.close()
+        self._free_lock()
+
+
+def _tell_died(child: Child, what: str) -> None:
+    code = child.process.exitcode
+    log.error(
+        "%s: %s%s",
+        what,
+        cause(code),
+        WITHOUT_WORDS if code == safeguards.FAILED else "",
+        extra={"event": "process_died", "worker_id": child.name, "exit_code": code},
+    )

@@ -41,11 +41,16 @@ KILLED = (
 # Seconds without any use of the processor after which a process that is not ready is
 # frozen; what imports for long computes now and then.
 START = 60.0
+# Seconds after which a loop that has not turned, though no job accounts for it, never
+# will: far longer than any call to the database may take.
+STILL = 60.0
+FROZEN_AFTER = 5.0  # seconds without a turn of a process's loop
 REPLACED = "the worker process was replaced because of another job"
 STOOD_STILL = (
     "the worker process stood still past a deadline and was killed: this job or another"
     " one that ran in it held it up"
 )
+NO_PROGRESS = "the worker process made no progress any more and was killed"
 
 
 @dataclass
@@ -65,11 +70,14 @@ class Child:
     process: SpawnProcess
     started: float
     ready: bool = False
+    ready_at: float = math.inf  # monotonic seconds
     idle: bool = False
     retiring: bool = False
     done: bool = False
     quiet: bool = False
     job_types: list[str] | None = None
+    dismissed: bool = False  # it was to end before it was ready
+    failure: str | None = None  # why it could not load the handlers
     hushed: bool = False  # by a signal, of which its row does not tell yet
     stalled_for: float | None = None
     _given_up: bool = False
@@ -90,6 +98,15 @@ class Child:
         board shows when it was started.
         """
         return self.board.renewed_at() >= self.started
+
+    def lacks_database(self, patience: float) -> bool:
+        """Say whether, so many seconds after it was ready, the database has answered no
+        heartbeat for it, or no statement of its own though it is meant to lease.
+        """
+        if self.is_spare or time.monotonic() - self.ready_at < patience:
+            return False
+        leases = self.shall_lease() and self.job_types != []
+        return not self.is_answered() or (leases and not self.board.has_reached())
 
     def shall_lease(self) -> bool:
         """Say whether it is meant to lease jobs."""
@@ -167,6 +184,21 @@ class Child:
             elif now > run.deadline + grace:
                 late.append(run)
         return late, deaf
+
+    def is_still(self) -> bool:
+        """Say whether its loop, or that of one of its connections, turns no more, and
+        no handler that holds the interpreter accounts for it.
+        """
+        if not self.ready:
+            return False
+        plan, board, now = self.plan, self.board, time.monotonic()
+        most = max(STILL, plan.lease_seconds + 4 * plan.connect_timeout) + 2 * plan.poll
+        # While it imported its loop could not turn.
+        turned = now - max(board.turned_at(), self.ready_at)
+        cycled = board.cycled_at()
+        if turned > most:
+            return not board.running()  # else their deadlines end it
+        return turned < FROZEN_AFTER and bool(cycled) and now - cycled > most
 
     def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
         """Return those of its late runs that are certainly late by their own doing.

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
-from pgflow_cli.telemetry import log_guard, logs, streams
+from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
 from pgflow_cli.worker.execution import event_loop, executables, threads
 from pgflow_cli.worker.execution.threads import OwnThread
 
@@ -109,14 +109,23 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def user() -> tuple[int, ...]:
+    """Return the ids of users that this process has: what a handler changes there is
+    changed for all.
+    """
+    return os.getresuid() if hasattr(os, "getresuid") else ()
+
+
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
-    which programs of the same user can read. Before there are other threads.
+    which programs of the same user can read; no signal to the whole group ends it.
+    Before there are other threads.
 
     Where no process can be started at the moment it is left to the first one that is.
     """
     if not hasattr(resource_tracker, "ensure_running"):
         return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, group_signals())
     withheld = {n: v for n, v in os.environ.items() if executables.is_withheld(n)}
     for name in withheld:
         del os.environ[name]
@@ -125,6 +134,7 @@ def start_tracker() -> None:
             resource_tracker.ensure_running()
     finally:
         os.environ.update(withheld)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -172,11 +182,17 @@ def end(code: int) -> NoReturn:
     long for the log handlers of an application.
     """
     try:
-        ending = threading.Thread(target=logging.shutdown, daemon=True)
+        ending = threading.Thread(target=_end_logs, daemon=True)
         ending.start()
         ending.join(FLUSH)
     finally:
         os._exit(code)
+
+
+def _end_logs() -> None:
+    log_writer.is_stuck()  # ours first: theirs may never return
+    log_guard.flush(FLUSH / 2)
+    logging.shutdown()
 
 
 def _note_thread(args: threading.ExceptHookArgs) -> None:

@@ -20,10 +20,11 @@ from typing import Any
 from pgflow_cli.formats.clock import monotonic
 
 # When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
-# whether a job has been settled; when jobs were last leased, and when there was last a
-# reason to lease none.
-_HEADER = struct.Struct("=ddddd")
-_RENEWED, _PROVEN, _LEASED, _OCCUPIED = 8, 16, 24, 32
+# whether a job has been settled; when jobs were last leased, when there was last a
+# reason to lease none, when the connections' loops have all last turned; whether the
+# database has answered one.
+_HEADER = struct.Struct("=ddddddd")
+_RENEWED, _PROVEN, _LEASED, _OCCUPIED, _CYCLED, _REACHED = 8, 16, 24, 32, 40, 48
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=36s36sdddiii")
 _START = struct.calcsize("d")
@@ -83,6 +84,14 @@ class SharedMemory:
     def turn(self) -> None:
         """Show that the loop turns."""
         struct.pack_into("=d", self.memory, 0, monotonic())
+
+    def cycle(self, since: float) -> None:
+        """Show since when the loop of a connection has not turned."""
+        struct.pack_into("=d", self.memory, _CYCLED, since)
+
+    def reach(self) -> None:
+        """Show that the database has answered a statement that leases."""
+        struct.pack_into("=d", self.memory, _REACHED, 1.0)
 
     def occupy(self) -> None:
         """Show that there is reason to lease nothing: no slot is free for some type."""
@@ -163,6 +172,13 @@ class SharedMemory:
 
     def turned_at(self) -> float:
         return float(_HEADER.unpack_from(self.memory, 0)[0])
+
+    def cycled_at(self) -> float:
+        return float(_HEADER.unpack_from(self.memory, 0)[5])
+
+    def has_reached(self) -> bool:
+        """Return whether the database has answered a statement that leases."""
+        return bool(_HEADER.unpack_from(self.memory, 0)[6])
 
     def has_settled(self) -> bool:
         """Return whether the process has seen a job to its end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,13 +16,14 @@ DUMP = "SIGUSR2"
 class Signals:
     """What has been signaled since it was last taken, by name and in turn."""
 
-    def __init__(self) -> None:
-        self._names: deque[str] = deque()
+    def __init__(self, kept: list[str] | None = None) -> None:
+        # With what came before there were handlers of ours.
+        self._names: list[str] = [] if kept is None else kept
 
     def take(self) -> Iterator[str]:
         """Yield each name once."""
         while self._names:
-            yield self._names.popleft()
+            yield self._names.pop(0)
 
     @contextmanager
     def watched(self) -> Iterator[socket.socket]:

@@ -8,6 +8,7 @@ interpreter or crashing it.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 import uuid
@@ -19,35 +20,29 @@ from typing import Any
 from pgflow_cli import errors
 from pgflow_cli.models.jobs import Suspect
 from pgflow_cli.repository import Database, Repository
+from pgflow_cli.telemetry import logs
 from pgflow_cli.telemetry.status_files import StatusFile
 from pgflow_cli.telemetry.systemd import Notices
 from pgflow_cli.worker.background import MaintenanceThread, QueueListener, Upkeep
 from pgflow_cli.worker.channel import Garbled
 from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
-from pgflow_cli.worker.heartbeat import FROZEN_AFTER, Heartbeat
+from pgflow_cli.worker.heartbeat import Heartbeat
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.suspects import SparePlace
 from pgflow_cli.worker.options import WorkerOptions
-from pgflow_cli.worker.places import Places, Vacancy
+from pgflow_cli.worker.places import Clearance, Places, Vacancy
 from pgflow_cli.worker.process import (
     CONTEXT,
-    REPLACED,
-    STOOD_STILL,
     Child,
-    cause,
     leave_behind,
-    settling,
 )
-from pgflow_cli.worker.shared_memory import RunningJob
 from pgflow_cli.worker.signals import END, QUIET, RELEASE, Signals
 from pgflow_cli.worker.standstill import Standstill
 
 log = logging.getLogger("pgflow.supervisor")
 
 TICK = 0.1  # seconds between two looks at the processes
-# Seconds past its deadline before a job's process is killed: the process had five.
-OUTSIDE_GRACE = 7.0
 LAST_GRACE = 3.0  # seconds a process has to release its jobs
 # Seconds a killed process has to be gone: one that hangs in the kernel is left to it.
 KERNEL_GRACE = 5.0
@@ -55,16 +50,27 @@ OUT_OF_TIME = (
     "--max-runtime is over, and it is not known that nothing is left to run",
     "Run it again, or allow it more time. Where nothing was leased, its log says why.",
 )
+CUT_SHORT = (
+    "ended by {} before it was known that nothing is left to run",
+    "Run it again: what ran has been settled or given back.",
+)
+NO_CONNECTION = (
+    "the database has not answered each connection of this run within {:g} s",
+    "Its log says why. It needs one for each process and three more, at least.",
+)
 SPARE = -1  # the number of a spare process
 
 
-class Supervisor:
+class Supervisor(Clearance):
     """Runs until it is told to end, or a limit of the plan is reached. Exit code 0
     after a graceful end.
     """
 
     def __init__(
-        self, plan: WorkerOptions, companions: Sequence[Companion] = ()
+        self,
+        plan: WorkerOptions,
+        companions: Sequence[Companion] = (),
+        kept: list[str] | None = None,
     ) -> None:
         self.plan = plan
         self._companions = companions
@@ -72,9 +78,9 @@ class Supervisor:
         # Its lock is a semaphore that a kill of all of us would leave behind.
         lock = False if plan.max_jobs is None else CONTEXT.Lock()
         self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
-        self._signals = Signals()
+        self._signals = Signals(kept)
         self._spare = SparePlace(self._start_spare, patient=plan.once)
-        self._ran_once = False
+        self._ran_once = self._was_ready = False
         self._job_types: list[str] | None = None  # that its processes run; None: any
         self._ending_at: float | None = None
         self._released_at: float | None = None
@@ -142,6 +148,8 @@ class Supervisor:
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
                 answered=any(c.is_answered() for c in living),
+                restarting=sum(1 for v in self._restarting() if v.deaths),
+                unanswered=self._heartbeat.failing_for(),
             )
             self._notices.turn(boards, ending=self._ending_at is not None)
             for companion in self._companions:
@@ -155,8 +163,12 @@ class Supervisor:
         return [c for c in list(self._children) if c.ready and c.process.is_alive()]
 
     def _restarting(self) -> list[Vacancy]:
-        """Return the places whose processes have died, until one is ready again."""
-        return [] if self._ending_at is not None else self._places.without_process()
+        """Return the places whose processes have died or load for long, until one is
+        ready.
+        """
+        if self._ending_at is not None or self._spent():
+            return []
+        return self._places.without_process()
 
     def _wake(self) -> None:
         for child in self._living():
@@ -228,6 +240,8 @@ class Supervisor:
         if kind == "ready":
             child.ready, (child.job_types, codes) = True, values
             self._job_types = child.job_types
+            child.ready_at = time.monotonic()
+            self._was_ready = True
             self._places.fill(child)
             self._heartbeat.hurry()
             self._upkeep.urgent.put(lambda r: r.leases.declare_error_codes(codes))
@@ -266,111 +280,40 @@ class Supervisor:
                 extra={"event": "spare_failed", "worker_id": child.name},
             )
             return
-        self._failure = errors.of_exit_code(code, message, *hints)
+        child.failure = message
+        others = any(c.process.is_alive() for c in self._children if c is not child)
+        if self._was_ready and (others or not self._ends_by_itself()):
+            log.error(
+                "%s cannot load the handlers: %s",
+                child.name,
+                message,
+                extra={"event": "process_not_started", "worker_id": child.name},
+            )
+            return
+        self._failure = self._failure or errors.of_exit_code(code, message, *hints)
         self._end()
 
-    def _bury(self, child: Child) -> None:
-        """Settle what a dead process held, at once; decide when its successor
-        starts.
-        """
-        self._remove(child)
-        child.pipe.close()
-        code = child.process.exitcode
-        if not child.ready:
-            if self._ending_at is None:
-                _tell_died(child, f"{child.name} ended before it was ready")
-            self._places.postpone(child, ending=self._ending_at is not None)
-            return
-        killed = self._released_at is not None
-        if child.done or killed:
-            self._settle_dead(
-                child, "released", "the worker was stopped before the job ended"
-            )
-        else:
-            _tell_died(child, f"worker process {child.name} ended")
-            self._settle_dead(child, "lost", f"the worker process ended: {cause(code)}")
-            self._free_lock()
-            self._places.postpone(child, ending=self._ending_at is not None)
-
-    def _free_lock(self) -> None:
-        """Free the lock of what is left to lease: a process may have died with it."""
-        if self.plan.max_jobs is not None:
-            lock = self._remaining.get_lock()
-            lock.acquire(timeout=1.0)  # the living hold it for microseconds
-            with suppress(ValueError):
-                lock.release()
-
-    def _remove(self, child: Child) -> None:
-        self._children.remove(child)
-        self._places.vacate(child, self._children)
-
-    def _settle_dead(
-        self,
-        child: Child,
-        status: str,
-        message: str,
-        culprits: tuple[RunningJob, ...] = (),
-    ) -> None:
-        graveyard = self._upkeep.graveyard
-        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
-
-    def _look_at_deadlines(self) -> None:
-        """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
-        and whose own watch could not end it.
-        """
-        for child in self._children:
-            child.give_up_start()
-        now = time.monotonic()
-        if now - self._looked_at > FROZEN_AFTER:
-            # We stood still, and our processes perhaps with us: they may turn again.
-            self._look_again = now + OUTSIDE_GRACE
-        self._looked_at = now
-        for child in list(self._children) if now >= self._look_again else []:
-            late, deaf = child.overrun(OUTSIDE_GRACE)
-            if (late or deaf) and child.process.is_alive():
-                self._kill_held_up(child, late, deaf)
-
-    def _kill_held_up(
-        self, child: Child, late: list[RunningJob], deaf: list[RunningJob]
-    ) -> None:
-        log.error(
-            "a handler holds up %s %s: killed",
-            child.name,
-            "past its deadline"
-            if late
-            else "though its job was canceled or has lost its lease",
-            extra={
-                "event": "process_killed",
-                "worker_id": child.name,
-                "jobs": [run.job_id for run in (*late, *deaf)],
-            },
-        )
-        child.kill()
-        guilty = child.guilty(late)
-        self._hear(child)
-        self._remove(child)
-        child.pipe.close()
-        self._free_lock()
-        known = len(guilty) == len(late)
-        self._settle_dead(
-            child,
-            # As with a crash: one that holds it up again runs apart in the end.
-            "released" if known else "lost",
-            REPLACED if known else STOOD_STILL,
-            tuple(guilty),
-        )
+    def _ends_by_itself(self) -> bool:
+        return self.plan.drain or self.plan.once
 
     # Ending.
 
     def _look_at_limits(self) -> None:
         now = time.monotonic()
         plan = self.plan
-        idle = bool(self._children) and all(c.idle for c in self._children)
+        idle = self._is_idle()
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            if plan.max_runtime and now - self._began >= plan.max_runtime:
-                if not idle and (plan.drain or plan.once):
+            patience = plan.patience if self._ends_by_itself() else math.inf
+            if any(c.lacks_database(patience) for c in self._living()) and not idle:
+                message, hint = NO_CONNECTION
+                self._failure = errors.DatabaseUnavailable(
+                    message.format(patience), hint
+                )
+                self._end()
+            elif plan.max_runtime and now - self._began >= plan.max_runtime:
+                if not idle and self._ends_by_itself():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
@@ -405,6 +348,9 @@ class Supervisor:
                 extra={"event": "no_handlers", "worker_id": self.plan.name},
             )
 
+    def _is_idle(self) -> bool:
+        return bool(self._children) and all(c.idle for c in self._children)
+
     def _kill_all(self, waited: float) -> None:
         for child in list(self._children):
             child.process.kill()
@@ -425,6 +371,10 @@ class Supervisor:
             self._maintaining.stop()
             for child in self._children:
                 child.drain()
+                self._hear(child)
+                if not child.ready and not child.is_spare:
+                    child.dismissed = True  # it holds nothing that is worth a wait
+                    child.process.kill()
 
     def _release(self) -> None:
         """Give back what still runs, uncharged."""
@@ -436,8 +386,21 @@ class Supervisor:
     def _ended(self) -> bool:
         return self._ending_at is not None and not self._children
 
+    def _cut_short(self, name: str) -> None:
+        """Have a run that is to end by itself fail if a signal ends it before."""
+        done = self._is_idle() if self.plan.drain else self._has_leased()
+        done = done or self._spent()
+        if self._ends_by_itself() and not done and self._ending_at is None:
+            message, hint = CUT_SHORT
+            self._failure = errors.TryLater(message.format(name), hint)
+
+    def _has_leased(self) -> bool:
+        return self._ran_once or any(c.board.leased_at() for c in self._children)
+
     def _obey_signals(self) -> None:
         for name in self._signals.take():
+            if name == RELEASE or name in END:
+                self._cut_short(name)
             if name == RELEASE or (name in END and self._ending_at is not None):
                 log.info("%s: releasing what runs", name, extra={"event": "releasing"})
                 self._end()
@@ -459,6 +422,8 @@ class Supervisor:
                     child.hush()
                 self._heartbeat.hurry()
             else:
+                if not self._children:
+                    logs.say_stacks()  # our own: there is no other
                 for child in self._children:
                     child.dump()
 
@@ -477,13 +442,3 @@ class Supervisor:
             duty.stop()
         for thread in threads:
             thread.join(self.plan.lease_seconds / 3 + 1)
-
-
-def _tell_died(child: Child, what: str) -> None:
-    code = child.process.exitcode
-    log.error(
-        "%s: %s",
-        what,
-        cause(code),
-        extra={"event": "process_died", "worker_id": child.name, "exit_code": code},
-    )

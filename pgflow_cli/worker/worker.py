@@ -58,6 +58,8 @@ class Worker:
         self._plan, self._board, self._control = plan, board, control
         self._id = worker_id
         self._released = self._told_taken = False
+        self._turning: list[LeaseLoop] = []
+        self._user = safeguards.user()
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -118,6 +120,13 @@ class Worker:
         """Look after deadlines, leases and jobs that wait too long; often."""
         now = monotonic()
         self._board.turn()
+        self._board.cycle(min((c.turned_at() for c in self._turning), default=now))
+        if safeguards.user() != self._user:
+            log.critical(
+                "a handler has changed the user of the process: it ends",
+                extra={"event": "process_failed"},
+            )
+            safeguards.end(safeguards.FAILED)
         if self.slots.is_full():
             self._board.occupy()
         self.slots.stop_late(now)
@@ -206,7 +215,7 @@ class Worker:
                     extra=logs.trouble("slots_short", error),
                 )
                 return
-            resting.popleft()
+            self._turning.append(resting.popleft())
 
     def _report(self, pipe: WorkerEnd) -> None:
         self._intake.counters.count_dropped_lines(logs.take_dropped())

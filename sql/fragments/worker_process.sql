@@ -4,6 +4,7 @@ select
   worker.name,
   case
     when worker.last_heartbeat < now() - worker.lease_seconds * interval '1 second' then 'silent'
+    when worker.deaths = 0 then 'starting'
     when worker.deaths is not null then 'restarting'
     when worker.spare then 'spare'
     -- Before quiet, which its replacement is, too: this one ends.

@@ -63,6 +63,7 @@ class Exchange:
         self._results: deque[Run] = deque()
         self._wanted = 1
         self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
+        self._turned_at = monotonic()
         self._again = False  # a reply was lost: its statement may still be at work
         self._next_poll = 0.0
         self._empty = False  # the last scan found nothing
@@ -86,6 +87,10 @@ class Exchange:
         )
         if not primary:
             intake.offer_help(self.event)
+
+    def turned_at(self) -> float:
+        """Return when its loop last turned, or began a statement."""
+        return max(self._turned_at, self._repository.link.called_at)
 
     def deliver(self, run: Run) -> None:
         """Take a job that ended, or one given back; from any thread."""
@@ -124,6 +129,7 @@ class Exchange:
                 self._unreadable.expect()
             intake.cursors.forget()
             raise
+        intake.board.reach()
         now = monotonic()
         self._clock = counters.moment(reply.scanned_at), now
         if room:
@@ -158,6 +164,7 @@ class Exchange:
         except DatabaseUnavailable:
             cursors.forget()
             raise
+        self._intake.board.reach()
         cursors.end_look(started, found)
         if any(first.spent is False for first in found):
             self._intake.gates.open()

@@ -57,6 +57,7 @@ class LeaseLoop(Limits, Outcomes):
         """Wait for results or for a reason to lease, and send what there is; an outage
         is waited for.
         """
+        self._turned_at = monotonic()
         runs = self._gather()
         try:
             self._try_again()

@@ -1,0 +1,122 @@
+"""What is to end by itself, and cannot do what it is for, says so by its exit code; and
+signals that come before a worker can act on them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.conftest import Worker
+from tests.acceptance.test_first_second import HOOK, NOWHERE
+from tests.support.jobs import plant, status_of
+from tests.support.servers import Database
+
+Connection = psycopg.Connection[Any]
+Start = Callable[..., Worker]
+Wait = Callable[..., Any]
+Witness = Callable[[str], list[tuple[str, int]]]
+
+
+@pytest.fixture
+def lonely(database: Database, connection: Connection) -> Iterator[str]:
+    """The URL of a role that may open one connection."""
+    role = f"lonely_{uuid.uuid4().hex[:8]}"
+    connection.execute(f"create role {role} login connection limit 1 in role postgres")
+    yield database.url.replace("postgres@", f"{role}@", 1)
+    connection.execute(f"drop role {role}")
+
+
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+def test_each_connection_of_a_run_counts(
+    connection: Connection, start_worker: Start, lonely: str, mode: str
+) -> None:
+    """Whichever gets the one there is: the job that runs then does not end."""
+    plant(connection, job_type="sleeps")
+    options = ("--wait-for-db", "2s", "--shutdown-timeout", "0s", "--no-maintain")
+    options += ("--exec", "sleeps=sleep 600")
+    worker = start_worker(mode, *options, url=lonely, app=False)
+    assert worker.wait() == 69
+    assert "has not answered each connection of this run within 2 s" in worker.log
+
+
+def test_a_signal_before_the_queue_is_drained_is_no_success(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    witness: Witness,
+    tmp_path: Path,
+) -> None:
+    text = f'{{"gate": "{tmp_path / "never"}"}}'
+    [job] = plant(connection, job_type="gated", payload=text)
+    worker = start_worker("--drain", "--shutdown-timeout", "0s")
+    wait_until(lambda: witness(job), "it runs")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 75
+    assert "ended by SIGTERM before it was known" in worker.log
+    assert status_of(connection, job) == "queued"
+
+
+def test_a_signal_during_the_one_batch_lets_it_succeed(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    witness: Witness,
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    [job] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
+    worker = start_worker("--once")
+    wait_until(lambda: witness(job), "it runs")
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "event=draining" in worker.log, "the signal is heard")
+    gate.touch()
+    assert worker.wait() == 0
+    assert status_of(connection, job) == "succeeded"
+
+
+@pytest.mark.parametrize("mode", ["--drain", "--once"])
+def test_a_signal_while_it_waits_for_its_database_is_no_success(
+    start_worker: Start, wait_until: Wait, mode: str
+) -> None:
+    worker = start_worker(mode, url=NOWHERE)
+    wait_until(lambda: "event=database_unavailable" in worker.log, "it waits")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 75
+
+
+# Signals that end nothing.
+
+
+@pytest.mark.parametrize("module", ["click", "pgflow_cli.worker.supervisor"])
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTSTP", "SIGUSR2"])
+def test_a_signal_that_ends_nothing_waits_until_a_worker_can_act_on_it(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    module: str,
+) -> None:
+    """It comes to each of its processes while they load."""
+    (tmp_path / "sitecustomize.py").write_text(HOOK)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    monkeypatch.setenv("SIGNAL", name)
+    monkeypatch.setenv("SIGNAL_AT", module)
+    worker = start_worker("--no-maintain")
+    if name == "SIGUSR2":
+        wait_until(lambda: "event=stack" in worker.log, "it shows its stacks")
+    else:
+        quiet = "select 1 from pgflow.workers where quiet"
+        wait_until(lambda: connection.execute(quiet).fetchone(), "it is quiet")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
