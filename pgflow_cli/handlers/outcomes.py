@@ -97,17 +97,26 @@ def released(message: str, *, delay: float = 0.0) -> Outcome:
     return Outcome("released", delay=delay, error_message=error_text.excerpt(message))
 
 
-def lost(leased: LeasedJob, message: str, *, crash_budget: int) -> Outcome:
-    """Return the outcome of an attempt that ended with what it ran in: by its own
-    doing or by another's, which cannot be seen.
+BROKEN_LOOP = (
+    "the event loop of its process broke: by this job's doing, or another's in it"
+)
+
+
+def broken_loop(
+    handler: Handler, leased: LeasedJob, crash_budget: int, *, alone: bool
+) -> Outcome:
+    """Return the outcome of an attempt whose event loop broke. If it ran there `alone`
+    it has failed; else it is lost, for it cannot be seen which of them has done it.
     """
+    if alone:
+        return failed(handler, leased, error_codes.UNKNOWN, BROKEN_LOOP)
     spent = leased.lost_attempts + 1 >= crash_budget
     return Outcome(
         "lost",
         delay=None if spent else 0.0,
         dlq_reason_code="CRASH_LOOP" if spent else None,
         error_code="WORKER_LOST",
-        error_message=error_text.excerpt(message),
+        error_message=BROKEN_LOOP,
     )
 
 

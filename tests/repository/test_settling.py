@@ -5,7 +5,6 @@ a statement whose reply it never sees.
 from __future__ import annotations
 
 import multiprocessing
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from pgflow_cli.repository.leases import Leases
 from pgflow_cli.worker.execution.slots import Slots
-from pgflow_cli.worker.leasing import outcomes
+from pgflow_cli.worker.leasing import capacity, loop, outcomes
 from pgflow_cli.worker.leasing.capacity import Capacity
 from pgflow_cli.worker.leasing.loop import LeaseLoop
 from pgflow_cli.worker.options import WorkerOptions
@@ -223,13 +222,8 @@ def test_a_pause_after_a_failure_ends_when_its_process_begins_to_end(
             return super().wait(timeout)
 
     slept: list[float] = []
-    real, own = time.sleep, threading.current_thread()
-
-    def sleep(seconds: float) -> None:
-        (slept.append if threading.current_thread() is own else real)(seconds)
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(random, "uniform", lambda *_: 60.0)
+    monkeypatch.setattr(capacity, "sleep", slept.append)
+    monkeypatch.setattr(loop, "uniform", lambda *_: 60.0)
     refuse(connection, "leases", "true")
     plant(connection)
     worker = process()

@@ -36,8 +36,8 @@ class Blocked:
     """What two looks in a row have found in the loop: one step, without an await."""
 
     job: Job | None  # whose step it is, if that is known
-    since: float  # monotonic seconds: the first of these looks
     seconds: float  # since the last look
+    lasted: float  # seconds since the first look; of a pause between two, one
 
 
 class _Selector(selectors.DefaultSelector):
@@ -126,7 +126,7 @@ class SharedLoop:
         self._ending = False
         self._ident: int | None = None
         self._step: asyncio.Handle | None = None  # that the last look has found
-        self._step_since = self._looked_at = 0.0
+        self._step_lasted = self._looked_at = 0.0
         self._loop = loop = _Loop()
         loop.set_task_factory(tasks.make)  # type: ignore[arg-type]
         loop.set_exception_handler(_note)
@@ -137,7 +137,7 @@ class SharedLoop:
             os.register_at_fork(after_in_child=lambda: (f := forked()) and f())
         try:
             OwnThread(target=self._run, name="pgflow-async", daemon=True).start()
-        except RuntimeError:
+        except BaseException:
             type(loop).close(loop)
             raise
 
@@ -154,16 +154,6 @@ class SharedLoop:
         context = contextvars.Context()
         return tasks.AttemptTask(coroutine, loop=self._loop, context=context)
 
-    def expire(self, limit: asyncio.Timeout) -> None:
-        """Let the time limit of a coroutine pass now."""
-
-        def reschedule() -> None:
-            with suppress(RuntimeError):  # it has ended meanwhile
-                limit.reschedule(-math.inf)
-
-        with suppress(RuntimeError):  # the loop is closed
-            self.call(reschedule)
-
     def cancel(self, task: tasks.AttemptTask) -> None:
         """Cancel an attempt as if its own job asked: what it waits for, and is another
         job's, goes on.
@@ -174,6 +164,16 @@ class SharedLoop:
             self._loop.call_soon_threadsafe(task.cancel, context=context)
         except RuntimeError:
             return  # it is closed: the task does not run
+
+    def set_off(self, limit: asyncio.Timeout) -> None:
+        """Have a time limit expire now."""
+
+        def expire() -> None:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                limit.reschedule(-math.inf)
+
+        with suppress(RuntimeError):  # the loop is closed
+            self.call(expire)
 
     def end(self) -> None:
         """Let the thread end; what runs is left alone."""
@@ -188,10 +188,12 @@ class SharedLoop:
         last, before = self._step, self._looked_at
         self._step, self._looked_at = self._running_step(), now
         if self._step is None or self._step is not last:
-            self._step_since = now
+            self._step_lasted = 0.0
             return None
+        # After a longer pause the whole process, or machine, has stood still.
+        self._step_lasted += min(now - before, 1.0)
         job = tasks.owner({"handle": self._step})
-        return Blocked(job, self._step_since, now - before)
+        return Blocked(job, now - before, self._step_lasted)
 
     def _running_step(self) -> asyncio.Handle | None:
         frame = sys._current_frames().get(self._ident or 0)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic, thread_time
-from pgflow_cli.handlers import Outcome
+from pgflow_cli.handlers import Outcome, outcomes
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker.execution import type_limits
 from pgflow_cli.worker.execution.attempts import Attempts
-from pgflow_cli.worker.execution.deadlines import Deadlines, broken_loop
+from pgflow_cli.worker.execution.deadlines import Deadlines
 from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
 from pgflow_cli.worker.execution.run import Run, Waiting, _end_span
@@ -163,7 +163,7 @@ class Slots:
             elif late >= 0 and run.limit is not None and not run.is_late:
                 assert self._loop is not None
                 run.is_late = True
-                self._loop.expire(run.limit)
+                self._loop.set_off(run.limit)
             elif late >= 0 and run.handler.kind == "thread":
                 self._abandon(run, handlers.timed_out(run.handler, run.leased))
             elif run.canceled_at and now - run.canceled_at >= GRACE:
@@ -349,7 +349,7 @@ class Slots:
                 elif run.task is not None and run.started:
                     run.held_up += blocked.seconds
                     self._board.put_off(run.place, run.deadline)
-        if self._blocker is None and now - blocked.since >= GRACE:
+        if self._blocker is None and blocked.lasted >= GRACE:
             # Its job has ended or was given up, or is unknown.
             self._give_up_loop(known=blocked.job is not None)
 
@@ -364,8 +364,9 @@ class Slots:
             if known:
                 outcome = handlers.released("another job blocked the event loop")
             else:
-                alone = len(runs) == 1
-                outcome = broken_loop(run, self._crash_budget, alone=alone)
+                outcome = outcomes.broken_loop(
+                    run.handler, run.leased, self._crash_budget, alone=len(runs) == 1
+                )
             self._abandon(run, outcome)
         self.stuck = max(self.stuck, 1)  # also where jobs only waited for the loop
 
@@ -408,7 +409,7 @@ class Slots:
             try:
                 self._loop = self._loop or SharedLoop(self._give_up_loop)
                 self._loop.call(self._pump)
-            except (OSError, RuntimeError) as error:
+            except Exception as error:
                 self._run_short(error)
             else:
                 self._pumping = True
@@ -421,7 +422,7 @@ class Slots:
         elif self._threads < self.concurrency:
             try:
                 OwnThread(target=self._thread, name="pgflow-slot", daemon=True).start()
-            except RuntimeError as error:
+            except Exception as error:  # whatever a handler has made of threads, too
                 self._run_short(error)
             else:
                 self._threads += 1

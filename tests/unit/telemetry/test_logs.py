@@ -275,7 +275,7 @@ def test_one_trouble_is_told_once_in_a_while(
     root: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(logs, "monotonic", lambda: clock[0])
     logs.set_up("json", "info", processes=2)
     logger = logging.getLogger("tests.logs.trouble")
     away, bug = DatabaseUnavailable("away"), StatementFailed("bug")
@@ -299,7 +299,7 @@ def test_lines_of_a_talkative_library_share_a_limit(
     root: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(logs, "monotonic", lambda: clock[0])
     logs.set_up("json", "info")
     logs.limit("tests.logs.queue")
     for tick in range(20):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_cli.handlers import CANCELED, App, Job, outcomes
+from pgflow_cli.handlers import CANCELED, App, Handler, Job, Outcome, outcomes
 from pgflow_cli.worker.execution.run import Run
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.shared_memory import SharedMemory
@@ -335,11 +335,19 @@ def test_a_canceled_thread_that_does_not_listen_stays_canceled_at_its_timeout(
     gate.set()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("can't start new thread"), AssertionError("of a handler's mock")],
+    ids=["limit", "mock"],
+)
 def test_jobs_that_find_no_thread_are_given_back_and_run_later(
-    app: App, slots: Callable[..., Slots], monkeypatch: pytest.MonkeyPatch
+    app: App,
+    slots: Callable[..., Slots],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     app.handler("quick")(lambda job: None)
 
@@ -414,6 +422,7 @@ def test_what_ran_in_a_loop_that_a_handler_has_broken_is_lost_or_has_broken_it(
     assert some.stuck == 1 + others, "the process is replaced"
     for task in asyncio.all_tasks(broken[0]):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.get_coro().close()  # type: ignore[union-attr]
     type(broken[0]).close(broken[0])
 
 
@@ -441,10 +450,12 @@ def test_a_coroutine_whose_deadline_passes_while_the_process_stands_still_may_en
 
 
 def test_the_last_loss_of_a_crash_budget_is_a_crash_loop() -> None:
-    job = leased(job_type="x")
-    first = outcomes.lost(job._replace(lost_attempts=1), "gone", crash_budget=3)
+    def lost(before: int) -> Outcome:
+        job = leased(job_type="x")._replace(lost_attempts=before)
+        return outcomes.broken_loop(Handler("x"), job, 3, alone=False)
+
+    first, last = lost(1), lost(2)
     assert (first.dlq_reason_code, first.delay) == (None, 0.0)
-    last = outcomes.lost(job._replace(lost_attempts=2), "gone", crash_budget=3)
     assert (last.dlq_reason_code, last.delay) == ("CRASH_LOOP", None)
     assert outcomes.told_apart(last) == "dlq"
 
@@ -487,6 +498,13 @@ class Blockade:
             self.now += 0.05
             self.slots.stop_late(self.now)
 
+    def end(self, wait_until: Wait) -> None:
+        """Let the loop go on, and leave no coroutine in it."""
+        self.gate.set()
+        loop = self.slots._loop
+        assert loop is not None
+        wait_until(lambda: not asyncio.all_tasks(loop._loop), "all tasks end")
+
     def outcomes(self) -> dict[str, tuple[str, str | None]]:
         return {
             run.leased.job_type: (run.outcome.status, run.outcome.error_message)
@@ -510,8 +528,7 @@ def test_a_deadline_that_passes_while_another_job_blocks_the_loop_is_put_off(
     [[shown]] = [[r.deadline for r in blockade.slots._board.running()][:1]]
     assert shown > blockade.now, "its supervisor waits, too"
     time.sleep(1.5)  # the loop's own clock: the neighbour's second is over by it
-    blockade.gate.set()
-    wait_until(lambda: len(blockade.ended) == 2, "both end")
+    blockade.end(wait_until)
     assert blockade.outcomes() == {
         "neighbour": ("succeeded", None),
         "blocks": ("succeeded", None),
@@ -532,7 +549,7 @@ def test_a_job_that_blocks_the_loop_past_its_deadline_pays_alone(
 
     blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
     blockade.pass_on(10)
-    blockade.gate.set()
+    blockade.end(wait_until)
     assert blockade.outcomes() == {
         "blocks": (
             "failed",
@@ -554,8 +571,12 @@ def test_a_loop_that_is_blocked_by_no_job_that_runs_is_given_up(
         asyncio.get_running_loop().call_later(0.01, blockade.block)
 
     blockade.slots.submit(runs(app, "leaves_behind", 1, blockade.ended))
+    blockade.pass_on(1)
+    blockade.now += 3600  # the machine was paused
+    blockade.pass_on(1)
+    assert [*blockade.outcomes()] == ["leaves_behind"]
     blockade.pass_on(10)
-    blockade.gate.set()
+    blockade.end(wait_until)
     assert blockade.outcomes() == {
         "leaves_behind": ("succeeded", None),
         "neighbour": ("released", "another job blocked the event loop"),
