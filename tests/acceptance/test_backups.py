@@ -88,13 +88,12 @@ def test_backups_under_load_are_proven_and_sound(
     told = json.loads((tmp_path / "b" / "1.dump.json").read_text())
     jobs = [n for t, n in told["tables"].items() if t.startswith("jobs_")]
     assert sum(jobs) > 200
-    for number in (0, 1):
-        with another(server, f"pgflow_copy_{os.getpid()}_{number}") as copy:
-            restored = pgflow("restore", f"b/{number}.dump", "--into", copy.url)
-            assert restored.returncode == 0, restored.stderr
-            with psycopg.connect(copy.url) as there:
-                assert audit(there) == (0, 0)
-                assert there.execute(LEDGER).fetchone() == (0,)
+    with another(server, f"pgflow_copy_{os.getpid()}") as copy:
+        restored = pgflow("restore", "b/1.dump", "--into", copy.url)
+        assert restored.returncode == 0, restored.stderr
+        with psycopg.connect(copy.url) as there:
+            assert audit(there) == (0, 0)
+            assert there.execute(LEDGER).fetchone() == (0,)
 
 
 def test_a_worker_whose_database_is_replaced_under_it_starts_nothing(
