@@ -60,7 +60,12 @@ def workers(database: Database, folder: Path) -> Iterator[Callable[..., Worker]]
     """Yield what starts `pgflow work` in a folder; all of them end with the block."""
     started: list[Worker] = []
 
-    def start(*options: str, url: str | None = None, app: bool = True) -> Worker:
+    def start(
+        *options: str,
+        url: str | None = None,
+        app: bool = True,
+        how: type[Forked] = Forked,
+    ) -> Worker:
         log = folder / f"worker-{len(started)}.log"
         arguments = ["work", "--log-format", "text", "--log-level", "debug"]
         if app:
@@ -69,7 +74,7 @@ def workers(database: Database, folder: Path) -> Iterator[Callable[..., Worker]]
             "DATABASE_URL": url or database.url,
             "WITNESS_URL": url or database.url,
         }
-        process = Forked(
+        process = how(
             *arguments,
             *options,
             environment={**os.environ, **there},

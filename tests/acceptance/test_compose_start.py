@@ -21,8 +21,8 @@ Wait = Callable[..., Any]
 
 
 @pytest.fixture
-def machine(tmp_path: Path, empty_database: Database) -> Iterator[Machine]:
-    made = Machine(tmp_path, empty_database)
+def machine(tmp_path: Path, database: Database) -> Iterator[Machine]:
+    made = Machine(tmp_path, database)
     yield made
     made.stop()
 
@@ -43,8 +43,9 @@ def asked(url: str, token: str | None = None) -> tuple[int, str]:
 
 
 def test_an_empty_machine_gets_a_worker_that_works_and_an_admin_that_answers(
-    machine: Machine, wait_until: Wait
+    machine: Machine, empty_database: Database, wait_until: Wait
 ) -> None:
+    machine.database = empty_database
     machine.start("pgflow", "pgflow-1")
     wait_until(
         lambda: machine.is_healthy("pgflow", "pgflow-1"),
@@ -77,7 +78,6 @@ def test_an_empty_machine_gets_a_worker_that_works_and_an_admin_that_answers(
 def test_two_workers_are_two(
     machine: Machine, wait_until: Wait, connection: psycopg.Connection[Any]
 ) -> None:
-    machine.database = Database(connection.info.dsn, connection.info.dbname)
     names = [f"worker-{number}" for number in (1, 2)]
     for name in names:
         machine.start("worker", name)
