@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from tests.support import executable
+from tests.acceptance.forked import Forked
 from tests.support.jobs import audit
 from tests.support.servers import Database
 
@@ -25,7 +23,7 @@ Connection = psycopg.Connection[Any]
 class Worker:
     """A running `pgflow work`, and its log."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, process: Forked, log: Path) -> None:
         self.process, self.log_file = process, log
         self.pid = process.pid
 
@@ -51,12 +49,6 @@ class Worker:
 
 
 @pytest.fixture
-def how_to_run() -> executable.Runs:
-    """Start the real program."""
-    return executable.start
-
-
-@pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start `pgflow work` on the trial's database; all are gone when the trial ends."""
     with workers(database, tmp_path) as start:
@@ -68,24 +60,27 @@ def workers(database: Database, folder: Path) -> Iterator[Callable[..., Worker]]
     """Yield what starts `pgflow work` in a folder; all of them end with the block."""
     started: list[Worker] = []
 
-    def start(*options: str, url: str | None = None, app: bool = True) -> Worker:
+    def start(
+        *options: str,
+        url: str | None = None,
+        app: bool = True,
+        how: type[Forked] = Forked,
+    ) -> Worker:
         log = folder / f"worker-{len(started)}.log"
         arguments = ["work", "--log-format", "text", "--log-level", "debug"]
         if app:
             arguments += ["--app", str(APP)]
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("pgflow")), *arguments, *options],
-                env={
-                    **os.environ,
-                    "DATABASE_URL": url or database.url,
-                    "WITNESS_URL": url or database.url,
-                },
-                cwd=folder,
-                stdout=output,
-                stderr=output,
-                text=True,
-            )
+        there = {
+            "DATABASE_URL": url or database.url,
+            "WITNESS_URL": url or database.url,
+        }
+        process = how(
+            *arguments,
+            *options,
+            environment={**os.environ, **there},
+            folder=folder,
+            output=log,
+        )
         started.append(Worker(process, log))
         return started[-1]
 

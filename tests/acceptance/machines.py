@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.acceptance.forked import Forked
+from tests.support import executable
 from tests.support.deployment import compose, environment_of
 from tests.support.servers import Database
 
@@ -26,7 +27,7 @@ class Machine:
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder, self.database = folder, database
         self.port = free_port()
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[Forked] = []
 
     def environment(
         self, service: str, name: str, given: Mapping[str, str]
@@ -51,26 +52,22 @@ class Machine:
 
     def run(self, service: str, name: str, *words: str) -> int:
         """Run a command in a running container, as its health check is."""
-        return subprocess.run(
-            [PGFLOW, *words],
-            env=self.environment(service, name, {}),
-            cwd=self.folder / name,
-            capture_output=True,
-            check=False,
+        return executable.fork(
+            *words,
+            environment=self.environment(service, name, {}),
+            folder=self.folder / name,
+            input=None,
         ).returncode
 
     def start(
         self, service: str, name: str, given: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        environment = self.environment(service, name, given or {})
-        with self.log(name).open("wb") as log:
-            process = subprocess.Popen(
-                [PGFLOW, *compose()["services"][service]["command"]],
-                env=environment,
-                cwd=self.folder / name,
-                stdout=log,
-                stderr=log,
-            )
+    ) -> Forked:
+        process = Forked(
+            *compose()["services"][service]["command"],
+            environment=self.environment(service, name, given or {}),
+            folder=self.folder / name,
+            output=self.log(name),
+        )
         self._running.append(process)
         return process
 

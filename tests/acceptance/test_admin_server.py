@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import signal
 import socket
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -22,16 +20,18 @@ import psycopg
 import pytest
 
 from tests.acceptance.admin_servers import (
-    PGFLOW,
     AdminServer,
     parsed,
     read_all,
     start_server,
 )
+from tests.acceptance.forked import Forked, Started
+from tests.conftest import RunsPgflow
+from tests.support import executable
 from tests.support.private_servers import (
     PrivateServer,
     a_standby,
-    private_server,
+    migrated_server,
     stalling_proxy,
 )
 from tests.support.servers import Database
@@ -47,8 +47,13 @@ def start_admin(database: Database, tmp_path: Path) -> Iterator[Starts]:
     """Start admin servers; all of them end with the trial."""
     started: list[AdminServer] = []
 
-    def start(*options: str, url: str | None = None, **env: str) -> AdminServer:
-        made = start_server(tmp_path, url or database.url, *options, env=env)
+    def start(
+        *options: str,
+        url: str | None = None,
+        how: type[Forked] = Forked,
+        **env: str,
+    ) -> AdminServer:
+        made = start_server(tmp_path, url or database.url, *options, env=env, how=how)
         started.append(made)
         return made
 
@@ -61,21 +66,17 @@ def start_admin(database: Database, tmp_path: Path) -> Iterator[Starts]:
 @pytest.fixture
 def own_server() -> Iterator[PrivateServer]:
     """A server of PostgreSQL that the trial may kill."""
-    with private_server() as server:
+    with migrated_server() as server:
         yield server
 
 
 def refused(database: Database, folder: Path, *options: str, **env: str) -> str:
     """Run a server that must not start; return what it says, checked for its code."""
-    done = subprocess.run(
-        [PGFLOW, "serve-admin", *options],
-        env={**os.environ, "DATABASE_URL": database.url, **env},
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
+    done = executable.fork(
+        *("serve-admin", *options),
+        environment={**os.environ, "DATABASE_URL": database.url, **env},
+        folder=folder,
+        input=None,
     )
     assert done.returncode == 78, done.stderr
     assert done.stdout == ""
@@ -90,17 +91,8 @@ def secret_file(folder: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def test_without_an_address_it_listens_on_this_host_only(
-    database: Database, tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        [PGFLOW, "serve-admin", "--help"],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        cwd=tmp_path,
-    )
-    assert re.search(r"127\.0\.0\.1:3003", done.stdout)
+def test_without_an_address_it_listens_on_this_host_only(pgflow: RunsPgflow) -> None:
+    assert "127.0.0.1:3003" in pgflow("serve-admin", "--help").stdout
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "::"])
@@ -127,13 +119,6 @@ def test_who_says_that_a_gateway_guards_it_is_warned(start_admin: Starts) -> Non
     assert (warning["event"], warning["level"]) == ("no_token", "warning")
     assert "whoever reaches 0.0.0.0" in warning["message"]
     assert listening["event"] == "listening"
-
-
-def test_with_a_token_it_listens_anywhere(start_admin: Starts) -> None:
-    server = start_admin("--addr", "0.0.0.0:0", PGFLOW_API_TOKEN=TOKEN)
-    assert "whoever reaches" not in server.log
-    assert server.ask("/jobs").status == 401
-    assert server.ask("/jobs", f"x-api-key: {TOKEN}").status == 200
 
 
 @pytest.mark.parametrize("off", ["off", "false", "OFF", "0", '"off"'])
@@ -209,20 +194,20 @@ def test_a_missing_token_file_is_named(database: Database, tmp_path: Path) -> No
     assert "gone" in said
 
 
-def test_a_token_file_that_others_can_read_is_warned_of(
+def test_with_tokens_it_listens_anywhere_and_one_beyond_ascii_works(
     start_admin: Starts, tmp_path: Path
 ) -> None:
-    path = secret_file(tmp_path, f"{TOKEN} read\n", mode=0o644)
+    """And a file that others can read is warned of."""
+    token = "schlüssel-für-die-tür"
+    path = secret_file(tmp_path, f"{TOKEN} read\n{token}\n", mode=0o644)
     assert path.stat().st_mode & stat.S_IROTH
-    server = start_admin("--api-token-file", str(path))
+    server = start_admin("--addr", "0.0.0.0:0", "--api-token-file", str(path))
+    assert "whoever reaches" not in server.log
     assert "others can read" in server.log
+    assert server.ask("/jobs").status == 401
+    assert server.ask("/jobs", f"x-api-key: {TOKEN}").status == 200
     assert server.ask("/jobs", f"Authorization: Bearer {TOKEN}").status == 200
     assert TOKEN not in server.log
-
-
-def test_a_token_beyond_ascii_works(start_admin: Starts, tmp_path: Path) -> None:
-    token = "schlüssel-für-die-tür"
-    server = start_admin("--api-token-file", str(secret_file(tmp_path, token)))
     assert server.ask("/jobs", f"x-api-key: {token}").status == 200
     assert server.ask("/jobs", f"Authorization: Bearer {token}").status == 200
     assert server.ask("/jobs", "x-api-key: schlussel-für-die-tür").status == 401
@@ -230,15 +215,6 @@ def test_a_token_beyond_ascii_works(start_admin: Starts, tmp_path: Path) -> None
     for wrong in (b"x-api-key: \xff\xfe\xfd", b"Cookie: pgflow_session=\xff.\xfe.1"):
         assert parsed(server.send(raw % wrong)).status == 401
     assert "Traceback" not in server.log
-
-
-def test_a_token_is_in_no_argument_of_the_process(
-    start_admin: Starts, database: Database
-) -> None:
-    server = start_admin(PGFLOW_API_TOKEN=TOKEN)
-    shown = " ".join(psutil.Process(server.process.pid).cmdline())
-    assert TOKEN not in shown
-    assert database.url not in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -288,23 +264,17 @@ def refuses(server: AdminServer) -> bool:
 
 
 def test_idle_and_trickling_connections_do_not_hold_up_its_end(
-    start_admin: Starts,
+    start_admin: Starts, database: Database, tmp_path: Path, wait_until: Wait
 ) -> None:
+    """And it leaves nothing behind."""
     server = start_admin()
+    assert server.ask("/jobs").status == 200
+    family = psutil.Process(server.process.pid).children(recursive=True)
     with server.connect() as idle, server.connect() as trickling:
         idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert parsed(idle.recv(65536)).status == 200
         trickling.sendall(b"GET /hea")
         assert server.terminate() == 0
-
-
-def test_it_leaves_nothing_behind(
-    start_admin: Starts, database: Database, tmp_path: Path, wait_until: Wait
-) -> None:
-    server = start_admin()
-    assert server.ask("/jobs").status == 200
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    assert server.terminate() == 0
     assert not [each for each in family if each.is_running()]
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["admin-0.log"]
     watcher = database.connect()
@@ -315,8 +285,7 @@ def test_it_leaves_nothing_behind(
 def test_liveness_holds_while_the_database_is_away_and_readiness_comes_back(
     own_server: PrivateServer, start_admin: Starts, wait_until: Wait
 ) -> None:
-    server = start_admin(url=own_server.migrated())
-    repairs(own_server.url)
+    server = start_admin(url=own_server.url)
     wait_until(lambda: server.ask("/health/ready").status == 200, "it is ready")
     own_server.kill()
     answer = server.ask("/health/ready")
@@ -335,17 +304,6 @@ def test_liveness_holds_while_the_database_is_away_and_readiness_comes_back(
     wait_until(lambda: server.ask("/health/ready").status == 200, "it is ready again")
     assert server.ask("/jobs").status == 200
     assert server.process.poll() is None
-
-
-def repairs(url: str) -> None:
-    """Take the database for what it is, as `migrate` of an operator would."""
-    done = subprocess.run(
-        [PGFLOW, "migrate", "--quiet"],
-        env={**os.environ, "DATABASE_URL": url},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -445,9 +403,13 @@ def test_a_role_without_rights_is_told_so_and_the_log_says_which(
 
 
 def test_behind_a_prefix_paths_redirects_and_cookies_have_it(
-    start_admin: Starts,
+    start_admin: Starts, database: Database
 ) -> None:
-    server = start_admin("--base-path", "/pgflow", PGFLOW_API_TOKEN=TOKEN)
+    """And the token is in no argument of the process."""
+    server = start_admin("--base-path", "/pgflow", how=Started, PGFLOW_API_TOKEN=TOKEN)
+    shown = " ".join(psutil.Process(server.process.pid).cmdline())
+    assert TOKEN not in shown
+    assert database.url not in shown
     key = f"x-api-key: {TOKEN}"
     assert server.ask("/pgflow/health").body == b"ok"
     assert server.ask("/pgflow/jobs", key).status == 200

@@ -11,7 +11,7 @@ import pytest
 from pgflow_cli.local import clients
 from tests.conftest import RunsPgflow
 from tests.support.jobs import plant
-from tests.support.private_servers import private_server
+from tests.support.private_servers import migrated_server
 from tests.support.tools import missing, needs_postgresql
 
 
@@ -22,8 +22,8 @@ def older() -> Iterator[str]:
     found = clients.find(0, pg_dump=binaries / "pg_dump")
     if found.major >= 17:
         missing("no PostgreSQL before 17 is installed")
-    with private_server(binaries) as server:
-        with psycopg.connect(server.migrated(), autocommit=True) as connection:
+    with migrated_server(binaries) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
             plant(connection, 5)
         yield server.url
 

@@ -72,7 +72,7 @@ def test_a_worker_serves_the_api_and_its_probes(
     assert ask(f"{admin}/health")[0] == 0
 
 
-def test_a_server_that_dies_is_started_again(
+def test_a_server_that_dies_is_started_again_and_ends_with_its_supervisor(
     start_worker: Start, wait_until: Wait
 ) -> None:
     worker = start_worker("--admin", ANY_PORT)
@@ -82,14 +82,6 @@ def test_a_server_that_dies_is_started_again(
     server.kill()
     wait_until(lambda: "the admin server ended: signal SIGKILL" in worker.log, "seen")
     wait_until(lambda: ask(f"{admin}/health")[0] == 200, "it answers again")
-
-
-def test_a_server_ends_with_its_supervisor(
-    start_worker: Start, wait_until: Wait
-) -> None:
-    worker = start_worker("--admin", ANY_PORT)
-    admin = address(worker, wait_until)
-    wait_until(lambda: ask(f"{admin}/health")[0] == 200, "it answers")
     worker.send(signal.SIGKILL)
     wait_until(lambda: ask(f"{admin}/health")[0] == 0, "nobody listens any more")
 
@@ -107,14 +99,12 @@ def test_a_server_answers_while_the_worker_waits_for_the_database(
     assert ask(f"{admin}/jobs")[0] == 503
 
 
-@pytest.mark.parametrize("off", ["OFF", ""])
 def test_nothing_listens_unless_it_is_asked_to(
     start_worker: Start,
     wait_until: Wait,
     monkeypatch: pytest.MonkeyPatch,
-    off: str,
 ) -> None:
-    monkeypatch.setenv("PGFLOW_ADMIN_ADDR", off)
+    monkeypatch.setenv("PGFLOW_ADMIN_ADDR", "")
     worker = start_worker()
     wait_until(lambda: len(worker.children()) == 1, "its process runs")
     assert not listens(psutil.Process(worker.pid))

@@ -22,6 +22,7 @@ import pytest
 
 from pgflow_cli.local import Folder, find_running
 from pgflow_cli.local.binaries import server_account
+from tests.support import executable
 
 PROGRAM = str(Path(sys.executable).with_name("pgflow"))
 WaitUntil = Callable[..., Any]
@@ -42,16 +43,17 @@ class Directory:
             for ephemeral in (False, True)
         ]
 
-    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PROGRAM, *arguments],
-            cwd=self.path,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
+    def run(
+        self,
+        *arguments: str,
+        how: executable.Runs = executable.fork,
+        **env: str,
+    ) -> subprocess.CompletedProcess[str]:
+        return how(
+            *arguments,
+            environment={**os.environ, **env},
+            folder=self.path,
+            input=None,
         )
 
     def start(self, *arguments: str) -> Process:
@@ -78,22 +80,33 @@ class Directory:
         return url
 
     def wait_for_worker(self, url: str) -> None:
+        def connect() -> psycopg.Connection[Any] | None:
+            with suppress(psycopg.OperationalError):
+                return psycopg.connect(url, autocommit=True)
+            return None
+
         def registered() -> bool:
-            with suppress(psycopg.Error), psycopg.connect(url) as connection:
-                row = connection.execute("select count(*) from pgflow.workers")
-                return row.fetchone() != (0,)
+            with suppress(psycopg.Error):  # the schema may not be there yet
+                return connection.execute("select from pgflow.workers").rowcount > 0
             return False
 
-        self.wait_until(registered, "a worker registers", seconds=120)
+        with self.wait_until(connect, "it takes connections") as connection:
+            self.wait_until(registered, "a worker registers", seconds=120)
 
-    def processes(self) -> list[str]:
-        lines = [
-            " ".join(process.info["cmdline"] or [])
-            for process in psutil.process_iter(["cmdline"])
-        ]
+    def processes(self) -> list[psutil.Process]:
+        """Return those whose command line names one of its folders."""
         return [
-            line for line in lines if any(str(f.path) in line for f in self.folders)
+            process
+            for process in psutil.process_iter(["cmdline"])
+            for line in [" ".join(process.info["cmdline"] or [])]
+            if any(str(folder.path) in line for folder in self.folders)
         ]
+
+    def is_empty(self) -> bool:
+        """Whether no process is here; those that are are given a moment to end."""
+        left = self.processes()
+        psutil.wait_procs(left, timeout=1)  # a look at every process takes long
+        return not left
 
 
 @pytest.fixture
@@ -109,7 +122,7 @@ def cleaned(made: Directory) -> Iterator[Directory]:
     for process in made.started:
         process.kill()
         print(process.communicate()[0])  # is shown if the test has failed
-    made.wait_until(lambda: not made.processes(), "every server has ended")
+    made.wait_until(made.is_empty, "every server has ended")
     for folder in made.folders:
         shutil.rmtree(folder.path, ignore_errors=True)
 
@@ -143,13 +156,14 @@ def served(
 def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> None:
     handlers = directory.path / "slow.py"
     handlers.write_text(
-        "import time\n"
+        "import os, time\n"
         "from pgflow_cli import App\n"
         "app = App()\n"
         "@app.handler('slow')\n"
         "def slow(job):\n"
         "    open('began', 'w').close()\n"
-        "    time.sleep(1.5)\n"
+        "    while not os.path.exists('gate'):\n"
+        "        time.sleep(0.01)\n"
         "    open('ended', 'w').close()\n"
     )
     dev = directory.start("--no-admin", "--app", "slow.py")
@@ -160,7 +174,12 @@ def test_ctrl_c_drains_the_worker_and_stops_the_server(directory: Directory) -> 
 
     os.killpg(dev.pid, signal.SIGINT)  # as the terminal does: the whole group
 
-    output, _ = dev.communicate(timeout=60)
+    assert dev.stdout is not None
+    before = [next(dev.stdout)]
+    while "leasing no more" not in before[-1]:
+        before.append(next(dev.stdout))
+    (directory.path / "gate").touch()
+    output = "".join(before) + dev.communicate(timeout=60)[0]
     assert dev.returncode == 0, output
     assert (directory.path / "ended").exists()
     assert directory.processes() == []
@@ -176,7 +195,9 @@ def test_the_url_reaches_a_migrated_database(served: Directory) -> None:
         return not served.run("migrate", "--check", DATABASE_URL=url).returncode
 
     served.wait_until(is_migrated, "it is migrated")
-    assert not any("password" in line or url in line for line in served.processes())
+    lines = [" ".join(process.info["cmdline"]) for process in served.processes()]
+    assert lines
+    assert not any("password" in line or url in line for line in lines)
 
 
 def test_without_a_running_server_there_is_no_url(directory: Directory) -> None:
@@ -277,10 +298,12 @@ def test_dev_reset_deletes_nothing_under_a_running_server(served: Directory) -> 
 
 
 def test_the_url_dev_starts_a_server_for_one_command(directory: Directory) -> None:
-    done = directory.run("migrate", DATABASE_URL="dev:")
+    really = executable.start  # the server ends with what started it
+    done = directory.run("migrate", how=really, DATABASE_URL="dev:")
     assert done.returncode == 0, done.stderr
     assert directory.processes() == []
-    assert directory.run("migrate", "--check", DATABASE_URL="dev:").returncode == 0
+    done = directory.run("migrate", "--check", how=really, DATABASE_URL="dev:")
+    assert done.returncode == 0
     # What it leaves are data, and `dev reset` deletes them.
     assert directory.run("dev", "reset").returncode == 4  # nobody to ask
     assert directory.folders[0].data.exists()

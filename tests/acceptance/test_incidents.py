@@ -13,19 +13,19 @@ import pytest
 
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
-from tests.support import executable
-from tests.support.jobs import attempts_of, audit, expire_leases, plant, status_of
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    plant,
+    status_of,
+    statuses_of,
+)
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
 Wait = Callable[..., Any]
 Witness = Callable[[str], list[tuple[str, int]]]
-
-
-@pytest.fixture
-def how_to_run() -> executable.Runs:
-    """Fork for the commands: the workers are what is started here."""
-    return executable.fork
 
 
 @pytest.fixture
@@ -186,9 +186,7 @@ def test_a_dlq_spike_is_grouped_and_replayed_by_canary(
     others = plant(connection, 3, queue="emails", job_type="gives_up")
     start_worker("-q", "emails")
     dead = [*jobs, *others]
-    wait_until(
-        lambda: all(status_of(connection, job) == "dlq" for job in dead), "all died"
-    )
+    wait_until(lambda: statuses_of(connection, dead) == {"dlq"}, "all died")
     groups = items(type_in("dlq", "list", "--since", "2h", "--group", "-o", "json"))
     assert sorted(group["count"] for group in groups) == [3, 40]
     [group] = [group for group in groups if group["count"] == 40]

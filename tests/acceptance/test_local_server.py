@@ -120,18 +120,40 @@ def data_dir(tmp_path: Path, wait_until: WaitUntil) -> Iterator[Path]:
     yield data
     for ephemeral in (False, True):
         folder = Folder.of(data, server_account(), ephemeral=ephemeral)
-        wait_until(lambda path=folder.path: not processes_of(path), "all has ended")
+        wait_until(lambda path=folder.path: none_left(path), "all has ended")
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def processes_of(path: Path | str) -> list[str]:
+@pytest.fixture(scope="module")
+def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    data = tmp_path_factory.mktemp("lasting") / ".pgflow"
+    yield data
+    shutil.rmtree(Folder.of(data, server_account()).path, ignore_errors=True)
+
+
+@pytest.fixture
+def lasting_dir(shared_dir: Path, wait_until: WaitUntil) -> Iterator[Path]:
+    """The folder of a lasting server that trials share: the first makes the data."""
+    yield shared_dir
+    path = Folder.of(shared_dir, server_account()).path
+    wait_until(lambda: none_left(path), "all has ended")
+
+
+def processes_of(path: Path | str) -> list[psutil.Process]:
     """Return the processes whose command line names a folder."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
         if str(path) in line and process.pid != os.getpid() and "OWNER" not in line:
-            found.append(line)
+            found.append(process)
     return found
+
+
+def none_left(path: Path | str) -> bool:
+    """Whether no process names a folder; those that do are given a moment to end."""
+    left = processes_of(path)
+    psutil.wait_procs(left, timeout=1)  # a look at every process takes long
+    return not left
 
 
 def ask(url: str, question: str) -> Any:
@@ -171,7 +193,7 @@ def test_a_killed_owner_leaves_nothing(
     owner.process.kill()
 
     wait_until(lambda: not path.exists(), "the folder is removed")
-    wait_until(lambda: not processes_of(path), "the server and the guard end")
+    wait_until(lambda: none_left(path), "the server and the guard end")
 
 
 def test_an_owner_killed_while_it_makes_the_data_leaves_nothing(
@@ -184,7 +206,7 @@ def test_an_owner_killed_while_it_makes_the_data_leaves_nothing(
     owner.process.kill()
 
     wait_until(lambda: not path.exists(), "the folder is removed")
-    wait_until(lambda: not processes_of(path), "initdb and the guard end")
+    wait_until(lambda: none_left(path), "initdb and the guard end")
 
 
 def test_what_an_owner_and_its_guard_left_is_removed_by_the_next_run(
@@ -203,66 +225,67 @@ def test_what_an_owner_and_its_guard_left_is_removed_by_the_next_run(
     with LocalServer():
         # Another test's server may be the next run, and still be at it.
         wait_until(lambda: not path.exists(), "the folder is removed")
-        wait_until(lambda: not processes_of(path), "the old server has ended")
+        wait_until(lambda: none_left(path), "the old server has ended")
 
 
-def test_a_lasting_server_keeps_its_data_and_is_durable(data_dir: Path) -> None:
-    with LocalServer(data_dir) as server:
+def test_a_lasting_server_keeps_its_data_and_is_durable(lasting_dir: Path) -> None:
+    with LocalServer(lasting_dir) as server:
         assert ask(server.url, "show fsync") == "on"
         with psycopg.connect(server.url) as connection:
             connection.execute("create table kept as select 42 as answer")
         assert (server.folder.path / ".gitignore").read_text() == "*\n"
         first = server.url
-    assert running_url(data_dir) is None
-    with LocalServer(data_dir) as server:
+    assert running_url(lasting_dir) is None
+    with LocalServer(lasting_dir) as server:
         assert ask(server.url, "select answer from kept") == 42
         assert server.url == first
 
 
-def test_a_second_owner_is_refused_and_finds_the_first_ones_url(data_dir: Path) -> None:
-    with LocalServer(data_dir) as server:
+def test_a_second_owner_is_refused_and_finds_the_first_ones_url(
+    lasting_dir: Path,
+) -> None:
+    with LocalServer(lasting_dir) as server:
         with pytest.raises(AlreadyRunning):
-            LocalServer(data_dir).start()
-        assert running_url(data_dir) == server.url
+            LocalServer(lasting_dir).start()
+        assert running_url(lasting_dir) == server.url
         assert ask(server.url, "select 1") == 1
 
 
 def test_a_lasting_server_ends_with_its_killed_owner_and_starts_again(
-    data_dir: Path, start_owner: Callable[..., Owner], wait_until: WaitUntil
+    lasting_dir: Path, start_owner: Callable[..., Owner], wait_until: WaitUntil
 ) -> None:
-    owner = start_owner(data_dir)
+    owner = start_owner(lasting_dir)
     path = owner.told("path")["path"]
     owner.process.kill()
-    wait_until(lambda: not processes_of(path), "the server and the guard end")
-    with LocalServer(data_dir) as server:
+    wait_until(lambda: none_left(path), "the server and the guard end")
+    with LocalServer(lasting_dir) as server:
         log = server.folder.log.read_text()
     assert "not properly shut down" not in log
 
 
-def test_a_pid_file_of_a_dead_server_does_not_stop_the_next(data_dir: Path) -> None:
-    with LocalServer(data_dir) as server:
+def test_a_pid_file_of_a_dead_server_does_not_stop_the_next(lasting_dir: Path) -> None:
+    with LocalServer(lasting_dir) as server:
         pid_file = server.folder.data / "postmaster.pid"
         lines = pid_file.read_text().splitlines()
     # The number is a living process's now: only the time it started tells.
     lines[0] = str(os.getppid())
     lines[2] = str(int(lines[2]) - 86_400 * 365)
     pid_file.write_text("\n".join(lines) + "\n")
-    assert running_url(data_dir) is None
-    with LocalServer(data_dir) as server:
+    assert running_url(lasting_dir) is None
+    with LocalServer(lasting_dir) as server:
         assert ask(server.url, "select 1") == 1
 
 
 def test_a_long_path_moves_the_socket(
-    tmp_path: Path, start_owner: Callable[..., Owner]
+    open_folder: Path, start_owner: Callable[..., Owner]
 ) -> None:
-    long = tmp_path / ("a-long-name-" * 10)
+    long = open_folder / ("a-long-name-" * 10)
     long.mkdir()
     account = None
     if IS_ROOT:  # root's servers never stand on a long path
         account = server_account()
         assert account is not None
         os.chown(long, account.uid, account.gid)
-        open_parents(long)
     owner = start_owner(
         long / ".pgflow", account=account, python=python_for(account), env={"HOME": "/"}
     )
@@ -296,23 +319,25 @@ def test_the_dev_url_is_refused_outside_development(data_dir: Path) -> None:
     assert not data_dir.exists()
 
 
-def test_a_server_started_by_the_dev_url_ends_with_its_process(data_dir: Path) -> None:
+def test_a_server_started_by_the_dev_url_ends_with_its_process(
+    lasting_dir: Path,
+) -> None:
     program = (
         "import sys; from pathlib import Path;"
         "from pgflow_cli.local import url_of_dev;"
         "print(url_of_dev(Path(sys.argv[1]), environment='dev'))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(data_dir)],
+        [sys.executable, "-c", program, str(lasting_dir)],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": TREE},
     )
     assert done.stdout.startswith("postgresql://pgflow:")
-    assert running_url(data_dir) is None
-    with LocalServer(data_dir) as server:
-        assert url_of_dev(data_dir) == server.url == done.stdout.strip()
+    assert running_url(lasting_dir) is None
+    with LocalServer(lasting_dir) as server:
+        assert url_of_dev(lasting_dir) == server.url == done.stdout.strip()
 
 
 def test_a_folder_with_other_files_is_never_taken(tmp_path: Path) -> None:
@@ -344,7 +369,7 @@ def test_for_root_programs_behind_a_closed_folder_are_copied(tmp_path: Path) -> 
 
 
 def test_an_ordinary_user_has_a_server_of_its_own(
-    start_owner: Callable[..., Owner], tmp_path: Path
+    start_owner: Callable[..., Owner], open_folder: Path
 ) -> None:
     account = None
     if IS_ROOT:
@@ -352,24 +377,25 @@ def test_an_ordinary_user_has_a_server_of_its_own(
 
         entry = pwd.getpwnam("nobody")
         account = Account("nobody", entry.pw_uid, entry.pw_gid)
-        os.chown(tmp_path, account.uid, account.gid)
-        open_parents(tmp_path)
+        os.chown(open_folder, account.uid, account.gid)
     python = python_for(account)
-    owner = start_owner(tmp_path / ".pgflow", account=account, python=python)
+    owner = start_owner(open_folder / ".pgflow", account=account, python=python)
     told = owner.told("path")
-    assert told["path"] == str(tmp_path / ".pgflow")
+    assert told["path"] == str(open_folder / ".pgflow")
     assert told["notes"] == []
-    assert (tmp_path / ".pgflow").stat().st_mode & 0o777 == 0o700
+    assert (open_folder / ".pgflow").stat().st_mode & 0o777 == 0o700
     assert ask(told["url"], "show fsync") == "on"
     assert owner.end() == 0
-    assert processes_of(tmp_path) == []
+    assert processes_of(open_folder) == []
 
 
-def open_parents(path: Path) -> None:
-    """Let everybody pass the folders that pytest made."""
-    for parent in path.parents:
-        if "pytest-of-" in str(parent):
-            parent.chmod(0o711)
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every account reaches: each start of pytest closes its own."""
+    folder = Path(tempfile.mkdtemp(prefix="pgflow-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def python_for(account: Account | None) -> str:

@@ -21,7 +21,7 @@ from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
 from tests.support import executable
 from tests.support.jobs import plant, status_of
-from tests.support.private_servers import private_server
+from tests.support.private_servers import migrated_server
 from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -266,17 +266,17 @@ def test_a_url_that_cannot_be_used_shows_no_password(tmp_path: Path, url: str) -
     assert CANARY not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("url", [USELESS[0], USELESS[5], USELESS[7]])
 def test_a_worker_whose_url_cannot_be_used_shows_no_password(
-    start_worker: Start, wait_until: Wait, url: str
+    start_worker: Start, wait_until: Wait
 ) -> None:
-    worker = start_worker("--debug", url=url.format(CANARY))
-    wait_until(
-        lambda: worker.process.poll() or "event=database_unavailable" in worker.log,
-        "it cannot connect",
-    )
-    assert "event=settings" in worker.log
-    assert CANARY not in worker.log
+    urls = [USELESS[number].format(CANARY) for number in (0, 5, 7)]
+    for worker in [start_worker("--debug", url=url) for url in urls]:
+        wait_until(
+            lambda w=worker: w.process.poll() or "event=database_unavailable" in w.log,
+            "it cannot connect",
+        )
+        assert "event=settings" in worker.log
+        assert CANARY not in worker.log
 
 
 def test_a_loop_of_maintain_begins_with_its_settings(
@@ -306,8 +306,8 @@ def test_an_outage_is_no_more_than_a_line_a_second(
     start_worker: Start, wait_until: Wait
 ) -> None:
     """All processes of a worker together, while everything they do fails."""
-    with private_server() as server:
-        url = server.migrated()
+    with migrated_server() as server:
+        url = server.url
         worker = start_worker("--processes", "2", url=url)
         with psycopg.connect(url, autocommit=True) as look:
             wait_until(
@@ -322,7 +322,7 @@ def test_an_outage_is_no_more_than_a_line_a_second(
             failed = r"^(\S+Z) .*  event=(?:\w+_failed|\w+_unavailable) "
             return re.findall(failed, worker.log, re.MULTILINE)
 
-        wait_until(lambda: len(told()) >= 9, "it goes on", seconds=60)
+        wait_until(lambda: len(told()) >= 6, "it goes on", seconds=60)
         times = [datetime.fromisoformat(time) for time in told()]
         lasted = (times[-1] - times[0]).total_seconds()
         assert len(times) <= lasted + 3, worker.log

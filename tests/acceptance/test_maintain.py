@@ -246,8 +246,8 @@ def test_under_load_four_of_them_touch_no_live_job_and_deadlock_nobody(
     jobs: list[str] = []
     others = [start("--loop", "--interval", "0.5s", "--batch-size", "20") for _ in "ab"]
     once = []
-    for _ in range(6):
-        jobs += plant(connection, 300, job_type="quick")
+    for _ in range(3):
+        jobs += plant(connection, 600, job_type="quick")
         once.append(start("--lock-wait", "20s"))
     ended = [each.end() for each in once]
     assert {code for code, _, _ in ended} <= {0, 75}

@@ -58,7 +58,7 @@ class Watch:
         return sum(v for k, v in self.last.items() if k[0] == name and wanted <= set(k))
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(0.05):
             self.look()
 
     @contextmanager

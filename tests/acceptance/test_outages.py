@@ -28,8 +28,8 @@ from tests.support.jobs import (
 from tests.support.private_servers import (
     PrivateServer,
     a_standby,
+    migrated_server,
     pgbouncer,
-    private_server,
     stalling_proxy,
 )
 from tests.support.servers import Database
@@ -40,8 +40,8 @@ Wait = Callable[..., Any]
 
 @pytest.fixture
 def own_server() -> Iterator[PrivateServer]:
-    """A server that the trial may kill."""
-    with private_server() as server:
+    """A server that the trial may kill, with the current schema."""
+    with migrated_server() as server:
         yield server
 
 
@@ -59,11 +59,11 @@ def connect(url: str, wait_until: Wait) -> psycopg.Connection[Any]:
 def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
     own_server: PrivateServer, start_worker: Start, wait_until: Wait
 ) -> None:
-    url = own_server.migrated()
+    url = own_server.url
     with psycopg.connect(url, autocommit=True) as connection:
-        jobs = plant(connection, 2000, job_type="quick")
-    worker = start_worker("--processes", "2", "--lease-seconds", "3", url=url)
-    for wanted in (300, 900):
+        jobs = plant(connection, 1000, job_type="quick")
+    worker = start_worker("--processes", "2", "--lease-seconds", "2", url=url)
+    for wanted in (200, 500):
         with connect(url, wait_until) as connection:
             wait_until(
                 lambda c=connection, n=wanted: c.execute(
@@ -87,19 +87,18 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
 
 @pytest.mark.slow
 def test_a_worker_started_before_its_database_waits_for_it(
-    own_server: PrivateServer, start_worker: Start, wait_until: Wait
+    database: Database, start_worker: Start, wait_until: Wait
 ) -> None:
-    url = own_server.migrated()
-    own_server.kill()
-    worker = start_worker(url=url)
-    wait_until(
-        lambda: "unavailable" in worker.log or "cannot connect" in worker.log,
-        "it waits",
-    )
-    assert worker.process.poll() is None
-    own_server.start()
-    with connect(url, wait_until) as connection:
-        jobs = plant(connection, 3, job_type="quick")
+    connection = database.connect()
+    jobs = plant(connection, 3, job_type="quick")
+    with stalling_proxy(database, listens=False) as (url, proxy):
+        worker = start_worker(url=url)
+        wait_until(
+            lambda: "unavailable" in worker.log or "cannot connect" in worker.log,
+            "it waits",
+        )
+        assert worker.process.poll() is None
+        proxy.listen()
         wait_until(lambda: statuses_of(connection, jobs) == {"succeeded"}, "they run")
 
 
@@ -108,9 +107,9 @@ def test_terminated_backends_are_replaced(
     database: Database, start_worker: Start, wait_until: Wait
 ) -> None:
     connection = database.connect()
-    jobs = plant(connection, 1000, job_type="quick")
-    worker = start_worker("--lease-seconds", "3")
-    for wanted in (100, 300, 600):
+    jobs = plant(connection, 600, job_type="quick")
+    worker = start_worker("--lease-seconds", "2")
+    for wanted in (100, 250, 400):
         wait_until(
             lambda n=wanted: connection.execute(
                 "select count(*) >= %s from pgflow.job_attempts", (n,)
@@ -189,35 +188,31 @@ def app_role(database: Database) -> Iterator[str]:
         connection.execute(f"drop role {name}")
 
 
+REFUSALS = (
+    ("alter role {} nologin", "alter role {} login", "not permitted to log in"),
+    (
+        "revoke usage on schema pgflow from {}",
+        "grant usage on schema pgflow to {}",
+        "permission denied for schema pgflow",
+    ),
+    (  # as a restore does
+        "alter schema pgflow rename to pgflow_aside",
+        "alter schema pgflow_aside rename to pgflow",
+        "the schema is missing",
+    ),
+)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
-    [
-        ("alter role {} nologin", "alter role {} login", "not permitted to log in"),
-        (
-            "revoke usage on schema pgflow from {}",
-            "grant usage on schema pgflow to {}",
-            "permission denied for schema pgflow",
-        ),
-        (  # as a restore does
-            "alter schema pgflow rename to pgflow_aside",
-            "alter schema pgflow_aside rename to pgflow",
-            "the schema is missing",
-        ),
-    ],
-)
 def test_a_refusal_while_it_works_is_an_outage(
     app_role: str,
     database: Database,
     start_worker: Start,
     wait_until: Wait,
     tmp_path: Path,
-    before: str,
-    after: str,
-    said: str,
 ) -> None:
-    """No process ends, nothing is charged, and every duty is taken up again."""
+    """No process ends, nothing is charged, and all it does is taken up again."""
     connection = database.connect()
     connection.execute(
         "create table witness (job_id uuid, attempt_no int, event text, pid int)"
@@ -235,29 +230,31 @@ def test_a_refusal_while_it_works_is_an_outage(
     processes = {child.pid for child in worker.children()}
     assert len(processes) == 2
 
-    connection.execute(before.format(app_role))
-    connection.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s",
-        (app_role,),
-    )
-    for logger in ("unavailable, again", "cannot listen|heartbeat|upkeep|settle"):
-        wait_until(
-            lambda w=logger: re.search(f"({w}).*{said}", worker.log),
-            f"both a worker and its supervisor are told: {said}",
+    for before, after, said in REFUSALS:
+        connection.execute(before.format(app_role))
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s",
+            (app_role,),
         )
-    connection.execute(after.format(app_role))
-
-    (later,) = plant(connection, job_type="quick")
-    wait_until(lambda: status_of(connection, later) == "succeeded", "jobs run again")
+        for told in ("unavailable, again", "cannot listen|heartbeat|upkeep|settle"):
+            wait_until(
+                lambda w=f"({told}).*{said}": re.search(w, worker.log),
+                f"both a worker and its supervisor are told: {said}",
+            )
+        connection.execute(after.format(app_role))
+        (later,) = plant(connection, job_type="quick")
+        wait_until(
+            lambda j=later: status_of(connection, j) == "succeeded", "jobs run again"
+        )
+        (orphan,) = plant(connection, queue="elsewhere")
+        abandon(connection, orphan)
+        wait_until(
+            lambda j=orphan: attempts_of(connection, j) == [(1, "lost", "WORKER_LOST")],
+            "it reaps again",
+        )
     gate.touch()
     wait_until(lambda: status_of(connection, long) == "succeeded", "it went on")
     assert attempts_of(connection, long) == [(1, "succeeded", None)]
-    (orphan,) = plant(connection, queue="elsewhere")
-    abandon(connection, orphan)
-    wait_until(
-        lambda: attempts_of(connection, orphan) == [(1, "lost", "WORKER_LOST")],
-        "it reaps again",
-    )
     assert {child.pid for child in worker.children()} == processes
     assert worker.process.poll() is None
     assert "Traceback" not in worker.log
@@ -278,12 +275,9 @@ def abandon(connection: psycopg.Connection[Any], job_id: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["--drain", "--once"])
-def test_what_is_to_end_by_itself_does_not_wait_for_ever(
-    start_worker: Start, mode: str
-) -> None:
+def test_what_is_to_end_by_itself_does_not_wait_for_ever(start_worker: Start) -> None:
     nowhere = "postgresql://postgres@127.0.0.1:1/nowhere"
-    worker = start_worker(mode, "--wait-for-db", "1s", url=nowhere)
+    worker = start_worker("--drain", "--wait-for-db", "1s", url=nowhere)
     assert worker.wait() == 69
     assert "waiting for it: cannot connect" in worker.log
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.machines import PGFLOW, free_port
+from tests.acceptance.forked import Forked
+from tests.acceptance.machines import free_port
 from tests.support.deployment import container, pods
 from tests.support.servers import Database
 
@@ -35,14 +35,12 @@ class Pod:
             (folder / key).write_text(text)
             (folder / key).chmod(0o440)
         self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [PGFLOW, *self.spec["args"]],
-                env={"PATH": os.environ["PATH"], **self._environment()},
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
+        self.process = Forked(
+            *self.spec["args"],
+            environment={"PATH": os.environ["PATH"], **self._environment()},
+            folder=folder,
+            output=self.log,
+        )
 
     def _environment(self) -> dict[str, str]:
         """Return its variables, with the secrets and the port of this host."""
@@ -93,31 +91,31 @@ def start(tmp_path: Path, database: Database) -> Iterator[Callable[[str], Pod]]:
         pod.process.wait(60)
 
 
-@pytest.mark.parametrize("name", ["pgflow-worker", "pgflow-admin"])
-def test_a_pod_passes_its_probes_and_ends_when_it_is_told(
-    start: Callable[[str], Pod], wait_until: Wait, name: str
-) -> None:
-    pod = start(f"Deployment {name}")
+def passes_its_probes(pod: Pod, wait_until: Wait) -> None:
     for kind in ("startup", "liveness", "readiness"):
         wait_until(lambda k=kind: pod.probe(k) == 200, f"the {kind} probe passes")
+
+
+def ends_when_it_is_told(pod: Pod) -> None:
     pod.process.terminate()
     assert pod.process.wait(60) == 0
 
 
-def test_the_probe_of_a_worker_tells_nothing_of_jobs(
+def test_a_worker_passes_its_probes_which_tell_nothing_of_jobs(
     start: Callable[[str], Pod], wait_until: Wait
 ) -> None:
     pod = start("Deployment pgflow-worker")
-    wait_until(lambda: pod.probe("liveness") == 200, "it lives")
+    passes_its_probes(pod, wait_until)
     # By its address it is asked for its health, by no other name for anything.
     assert {pod.get(path) for path in ("/jobs", "/metrics", "/")} <= {404, 421}
+    ends_when_it_is_told(pod)
 
 
 def test_the_admin_server_asks_for_the_tokens_of_its_secret(
     start: Callable[[str], Pod], wait_until: Wait
 ) -> None:
     pod = start("Deployment pgflow-admin")
-    wait_until(lambda: pod.probe("readiness") == 200, "it is ready")
+    passes_its_probes(pod, wait_until)
     service = "pgflow-admin:3003"
     operator, scraper = (text.strip() for text in SECRETS.values())
     assert pod.get("/jobs", host=service) == 401
@@ -125,6 +123,7 @@ def test_the_admin_server_asks_for_the_tokens_of_its_secret(
     assert pod.get("/metrics/prom", host=service, token=scraper) == 200
     assert pod.get("/jobs", host=service, token=scraper) in (401, 403)
     assert pod.get("/jobs", host="evil.example", token=operator) == 421
+    ends_when_it_is_told(pod)
 
 
 @pytest.mark.parametrize("name", ["CronJob pgflow-maintain", "Job pgflow-migrate"])

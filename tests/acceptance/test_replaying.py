@@ -73,7 +73,7 @@ def test_a_replay_killed_half_way_is_resumed_and_none_is_replayed_twice(
     wait_until: Wait,
 ) -> None:
     ids = plant_dead(connection, 300)
-    for kill in range(3):
+    for kill in range(2):
         words = ("--all", "--batch-size", "1") if kill == 0 else ("resume", "1")
         before = created(connection)
         killed = operate(*words, "--yes")

@@ -11,7 +11,14 @@ import pytest
 
 from tests.acceptance.conftest import Worker, watch, workers
 from tests.conftest import cloned
-from tests.support.jobs import attempts_of, audit, make_due, plant, status_of
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    make_due,
+    plant,
+    status_of,
+    statuses_of,
+)
 from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
@@ -21,7 +28,7 @@ Witness = Callable[[str], list[tuple[str, int]]]
 
 
 def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
-    return lambda: all(status_of(connection, j) in ("succeeded", "dlq") for j in jobs)
+    return lambda: statuses_of(connection, [*jobs]) <= {"succeeded", "dlq"}
 
 
 class Shop:
@@ -170,34 +177,43 @@ def test_jobs_behind_a_busy_slot_are_given_back_for_others_to_run(
     assert {len(attempts_of(connection, j)) for j in jobs} == {1}
 
 
-def test_a_process_that_was_replaced_twice_leases_on(
+def test_a_stuck_thread_costs_its_process_and_the_third_one_leases_on(
     connection: Connection,
     start_worker: Start,
     witness: Witness,
     wait_until: Wait,
     tmp_path: Path,
 ) -> None:
-    """A process that retires says in its heartbeats that it leases nothing more: no
-    operator's word, which would hold for all that come after it.
+    """Its neighbours finish. A process that retires says in its heartbeats that it
+    leases nothing more: no operator's word, which would hold for all that come after
+    it.
     """
-    start_worker("-c", "4", "--lease-seconds", "1")
+    worker = start_worker("-c", "4", "--lease-seconds", "1")
     for number in range(2):
+        [process] = wait_until(worker.children, "a process starts")
         gate = tmp_path / f"gate-{number}"
         payload = f'{{"gate": "{gate}"}}'
         [neighbour] = plant(connection, job_type="gated", payload=payload)
         wait_until(lambda job=neighbour: witness(job), "its neighbour runs")
-        plant(connection, job_type="stuck", max_attempts=1)
+        [stuck] = plant(connection, job_type="stuck", max_attempts=1)
         last = wait_until(lambda: retiring(connection), "the process retires")
         # Two heartbeats later the supervisor has read its own word.
         for _ in range(2):
             last = wait_until(
                 lambda before=last: newer(retiring(connection), before), "a heartbeat"
             )
-        gate.touch()
+        wait_until(settled(connection, stuck), "the stuck job is failed")
+        assert attempts_of(connection, stuck) == [(1, "failed", "TIMEOUT")]
+        [late] = plant(connection, job_type="quick")
+        wait_until(settled(connection, late), "another process takes over")
+        assert status_of(connection, neighbour) == "running"
         assert not connection.execute(
             "select 1 from pgflow.workers where quiet"
         ).fetchone(), "no operator said so"
-        wait_until(lambda: not retiring(connection), "the process ends")
+        gate.touch()
+        wait_until(settled(connection, neighbour), "the neighbour finishes")
+        assert attempts_of(connection, neighbour) == [(1, "succeeded", None)]
+        wait_until(lambda p=process: not p.is_running(), "the old process ends")
     [job] = plant(connection, job_type="seen")
     wait_until(
         lambda: status_of(connection, job) == "succeeded", "the third one leases"
@@ -215,29 +231,6 @@ def retiring(connection: Connection) -> Any:
 
 def newer(found: Any, before: Any) -> Any:
     return found if found is not None and found > before else None
-
-
-def test_a_stuck_thread_fails_its_attempt_and_its_neighbours_finish(
-    connection: Connection,
-    start_worker: Start,
-    witness: Witness,
-    wait_until: Wait,
-    tmp_path: Path,
-) -> None:
-    gate = tmp_path / "gate"
-    [neighbour] = plant(connection, job_type="gated", payload=f'{{"gate": "{gate}"}}')
-    [stuck] = plant(connection, job_type="stuck", max_attempts=1)
-    worker = start_worker("--concurrency", "2")
-    [first] = wait_until(worker.children, "a process starts")
-    wait_until(settled(connection, stuck), "the stuck job is failed")
-    assert attempts_of(connection, stuck) == [(1, "failed", "TIMEOUT")]
-    [late] = plant(connection, job_type="quick")
-    wait_until(settled(connection, late), "a second process takes over")
-    assert status_of(connection, neighbour) == "running"
-    gate.touch()
-    wait_until(settled(connection, neighbour), "the neighbour finishes")
-    wait_until(lambda: not first.is_running(), "the old process ends")
-    assert [a[1] for a in attempts_of(connection, neighbour)] == ["succeeded"]
 
 
 def test_an_async_handler_is_canceled_at_its_timeout(
@@ -268,12 +261,12 @@ def test_async_jobs_run_side_by_side(
 def test_a_type_with_a_limit_runs_no_more_than_that_at_once(
     shop: Shop, wait_until: Wait
 ) -> None:
-    jobs = plant(shop.connection, 30, job_type="limited")
+    jobs = plant(shop.connection, 15, job_type="limited")
     wait_until(settled(shop.connection, *jobs), "all are settled")
     rows = shop.connection.execute(
         "select event from witness where job_id = any(%s::uuid[]) order by n", (jobs,)
     ).fetchall()
-    assert [r[0] for r in rows] == ["start", "end"] * 30
+    assert [r[0] for r in rows] == ["start", "end"] * 15
 
 
 def test_a_job_nobody_here_can_run_is_left_for_those_who_can(
@@ -285,15 +278,6 @@ def test_a_job_nobody_here_can_run_is_left_for_those_who_can(
     wait_until(settled(connection, known), "the known one runs")
     assert status_of(connection, unknown) == "queued"
     assert attempts_of(connection, unknown) == []
-
-
-def test_an_unknown_type_is_dead_lettered_when_asked_to(
-    connection: Connection, start_worker: Start, wait_until: Wait
-) -> None:
-    [unknown] = plant(connection, job_type="not_here")
-    start_worker("--on-unknown", "dlq")
-    wait_until(settled(connection, unknown), "it is settled")
-    assert attempts_of(connection, unknown) == [(1, "failed", "UNKNOWN_JOB_TYPE")]
 
 
 def test_a_follower_exists_only_once_its_job_has_succeeded(
@@ -365,10 +349,11 @@ def test_an_idle_worker_is_woken_by_a_notification(
     assert worker.process.poll() is None
 
 
-def test_without_notifications_polling_finds_the_job(
+def test_without_notifications_polling_finds_jobs_of_unknown_types_too(
     connection: Connection, start_worker: Start, wait_until: Wait
 ) -> None:
-    start_worker("--no-listen")
+    """Which are dead-lettered where that is asked for."""
+    start_worker("--no-listen", "--on-unknown", "dlq")
     wait_until(
         lambda: connection.execute(
             "select 1 from pgflow.workers where idle"
@@ -376,13 +361,16 @@ def test_without_notifications_polling_finds_the_job(
         "it is idle",
     )
     [job] = plant(connection, job_type="quick")
-    wait_until(settled(connection, job), "it runs")
+    [unknown] = plant(connection, job_type="not_here")
+    wait_until(settled(connection, job, unknown), "both are settled")
+    assert status_of(connection, job) == "succeeded"
+    assert attempts_of(connection, unknown) == [(1, "failed", "UNKNOWN_JOB_TYPE")]
 
 
 def test_two_workers_with_one_name_never_share_a_job(
     connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
 ) -> None:
-    jobs = plant(connection, 30, job_type="seen")
+    jobs = plant(connection, 20, job_type="seen")
     for _ in range(2):
         start_worker("--worker-id", "same")
     wait_until(settled(connection, *jobs), "all are settled")
@@ -395,16 +383,6 @@ def test_every_queue_is_served_when_asked_for_all(shop: Shop, wait_until: Wait) 
         for queue in ("a", "b.c", "NULL")
     ]
     wait_until(settled(shop.connection, *jobs), "all are settled")
-
-
-def test_a_worker_without_handlers_warns_and_leases_nothing(
-    connection: Connection, start_worker: Start, wait_until: Wait
-) -> None:
-    [job] = plant(connection, job_type="quick")
-    worker = start_worker(app=False)
-    wait_until(lambda: "no handlers" in worker.log, "it warns")
-    assert status_of(connection, job) == "queued"
-    assert worker.process.poll() is None
 
 
 def test_an_executable_runs_a_job(shop: Shop, wait_until: Wait) -> None:

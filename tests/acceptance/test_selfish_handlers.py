@@ -18,6 +18,7 @@ import pytest
 
 from pgflow_cli.worker import safeguards
 from tests.acceptance.conftest import Worker
+from tests.acceptance.forked import Started
 from tests.conftest import RunsPgflow
 from tests.support.jobs import attempts_of, plant, status_of
 from tests.support.servers import Database
@@ -355,7 +356,7 @@ def test_a_program_cannot_read_the_secrets_of_the_processes_it_comes_from(
     seen = tmp_path / "seen"
     text = json.dumps({"seen": str(seen)})
     [job] = plant(connection, job_type="reads_secrets", payload=text, max_attempts=1)
-    worker = start()
+    worker = start(how=Started)  # with variables of its own
     wait_until(settled(connection, job), "it is settled")
     assert attempts_of(connection, job) == [(1, "succeeded", None)]
     if os.geteuid() != 0:  # root reads everything

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
-from tests.support.jobs import plant
+from tests.support.jobs import plant, status_of
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
@@ -87,11 +87,15 @@ def test_a_supervisor_that_stands_still_says_nothing(
     wait_until(lambda: len(manager.lines()) > heard, "it speaks again")
 
 
-def test_a_worker_without_handlers_is_ready_too(
-    manager: Manager, start_worker: Start, wait_until: Wait
+def test_a_worker_without_handlers_is_ready_warns_and_leases_nothing(
+    connection: Connection, manager: Manager, start_worker: Start, wait_until: Wait
 ) -> None:
-    start_worker(app=False)
+    [job] = plant(connection, job_type="quick")
+    worker = start_worker(app=False)
     wait_until(lambda: "READY=1" in manager.lines(), "it is ready")
+    wait_until(lambda: "no handlers" in worker.log, "it warns")
+    assert status_of(connection, job) == "queued"
+    assert worker.process.poll() is None
 
 
 def _stopped(worker: Worker) -> bool:

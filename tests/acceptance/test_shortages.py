@@ -20,7 +20,7 @@ import pytest
 
 from tests.acceptance.conftest import APP, Worker
 from tests.conftest import RunsPgflow
-from tests.support.jobs import attempts_of, plant, status_of
+from tests.support.jobs import attempts_of, plant, status_of, statuses_of
 from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -33,7 +33,7 @@ BRISK = ("--heartbeat", "100ms", "--reap-interval", "200ms")
 
 
 def done(connection: Connection, *jobs: str) -> Callable[[], bool]:
-    return lambda: all(status_of(connection, job) == "succeeded" for job in jobs)
+    return lambda: statuses_of(connection, [*jobs]) == {"succeeded"}
 
 
 def heartbeat_follows(connection: Connection, wait_until: Wait) -> None:
@@ -188,11 +188,11 @@ def start_mute(database: Database, tmp_path: Path) -> Iterator[StartsMute]:
 def test_a_log_that_nothing_reads_holds_up_no_job(
     connection: Connection, start_mute: StartsMute, wait_until: Wait
 ) -> None:
-    jobs = plant(connection, 50, job_type="chatty")
+    jobs = plant(connection, 10, job_type="chatty")
     worker = start_mute("--processes", "2", "--log-jobs", *BRISK)
     wait_until(done(connection, *jobs), "all are done")
     heartbeat_follows(connection, wait_until)
-    jobs = plant(connection, 50, job_type="chatty")
+    jobs = plant(connection, 10, job_type="chatty")
     wait_until(done(connection, *jobs), "and more of them")
     wait_until(
         lambda: connection.execute(

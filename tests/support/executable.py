@@ -1,7 +1,7 @@
 """Runs `pgflow` to its end: started, or in a fork of a process that has imported it.
 
 A start is 0.3 s of imports, and the tests of the commands have a thousand of them.
-Those of tests/acceptance start it.
+Tests of the start itself, of signals and of pipes start it.
 """
 
 from __future__ import annotations
