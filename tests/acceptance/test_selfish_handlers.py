@@ -198,7 +198,7 @@ def test_a_coroutine_that_was_done_while_another_job_held_the_interpreter_succee
     naps = plant(connection, 2, job_type="naps", payload=text, max_attempts=1)
     [holds] = plant(connection, job_type="holds", payload=text, max_attempts=1)
     start()
-    wait_until(settled(connection, holds, *naps), "they are settled")
+    wait_until(settled(connection, holds, *naps), "they are settled", seconds=150)
     for job in (holds, *naps):
         assert attempts_of(connection, job) == [(1, "succeeded", None)]
 
