@@ -27,7 +27,9 @@ EXACT = (
 DRAIN = Shape(
     "Drain",
     {
-        "verdict": shapes.word("empty", "draining", "steady", "growing", "unknown"),
+        "verdict": shapes.word(
+            "empty", "draining", "steady", "growing", "unknown", "unserved"
+        ),
         "seconds": maybe(NUMBER),
         "workers_needed": maybe(WHOLE),
         "window_seconds": NUMBER,
