@@ -157,6 +157,7 @@ def _plan(options: dict[str, Any]) -> MaintenancePlan:
 
 
 def _once(current: Pass, *, skip_if_locked: bool) -> int:
+    reports.require_stdout()
     began = time.monotonic()
     try:
         current.run()

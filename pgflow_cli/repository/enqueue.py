@@ -25,6 +25,7 @@ from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.errors import ENDED_BY, translate
+from pgflow_cli.repository.session import NO_TRANSACTIONS, is_of_statement_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,6 +234,8 @@ class BorrowedLink(Link):
         try:
             yield
         except psycopg.Error as error:
+            if is_of_statement_mode(error):
+                raise ConnectionUnfit(*NO_TRANSACTIONS) from error
             if self._borrowed.closed and error.sqlstate not in ENDED_BY:
                 raise OutcomeUnknown("the connection was lost") from error
             if error.sqlstate is None:

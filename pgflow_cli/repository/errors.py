@@ -51,6 +51,7 @@ _LOOK_FOR_DAMAGE = (
     "cannot be read"
 )
 _CONTENTION = {"40001", "40P01"}
+_CONCURRENTLY = "tuple concurrently "
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
 _CREDENTIALS = "Check user and password, and pg_hba.conf on the server."
@@ -89,7 +90,8 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             f"another transaction holds what this one needs: {primary}",
             f"lock_timeout has ended the wait. {_TIMEOUTS}",
         )
-    if code in _CONTENTION:
+    # Two changes of one schema at once, such as two restores: without a code.
+    if code in _CONTENTION or (code == "XX000" and _CONCURRENTLY in primary):
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":
         return TooSlow(
