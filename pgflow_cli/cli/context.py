@@ -17,7 +17,7 @@ from pgflow_cli.cli.output import terminal
 from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.database import database_url, require_connection_text
 from pgflow_cli.cli.settings.option import Session, require_text
-from pgflow_cli.errors import DatabaseUnavailable, Unadmitted
+from pgflow_cli.errors import DatabaseUnavailable, TooSlow, Unadmitted
 
 if TYPE_CHECKING:
     from pgflow_cli.repository import Database, Repository
@@ -212,6 +212,8 @@ def _connected(wanted: Database, tries: int) -> Repository:
         repository = Repository.of(patience)
         try:
             repository.link.raw()
+        except TooSlow:
+            raise  # the server answers: no other try would take less time
         except DatabaseUnavailable as error:
             took = time.monotonic() - began
             pause = attempt * budget / 5

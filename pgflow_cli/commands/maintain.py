@@ -175,6 +175,7 @@ def _plan(options: MaintainOptions) -> MaintenancePlan:
 
 
 def _once(current: Pass, *, skip_if_locked: bool) -> int:
+    reports.require_stdout()
     began = time.monotonic()
     try:
         current.run()

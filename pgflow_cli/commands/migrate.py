@@ -101,6 +101,7 @@ def up(
             records.write(migrations.list_pending(repository, target=target), APPLIED)
             messages.say("dry run, nothing was changed")
         else:
+            reports.require_stdout()
             applied = migrations.migrate(
                 repository,
                 target=target,

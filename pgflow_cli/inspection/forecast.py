@@ -13,6 +13,9 @@ ENOUGH = 20  # arrivals and completions below which nothing is foretold
 EMPTY, DRAINING, STEADY, GROWING, UNKNOWN = (
     "empty", "draining", "steady", "growing", "unknown",
 )  # fmt: skip
+# What a queue report says instead where no live worker serves the queue: it will not
+# drain, whatever it did in the window.
+UNSERVED = "unserved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgflow_cli.formats import times
-from pgflow_cli.inspection.forecast import Drain, sentence, word
+from pgflow_cli.inspection.forecast import UNSERVED, Drain, sentence, word
 from pgflow_cli.models.queues import QueueRow
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -102,8 +102,8 @@ class QueueStatus:
     def drain(self) -> dict[str, object]:
         """Return the forecast as HTTP has it."""
         return {
-            "verdict": self.forecast.verdict,
-            "seconds": self.forecast.seconds,
+            "verdict": UNSERVED if self.unserved else self.forecast.verdict,
+            "seconds": None if self.unserved else self.forecast.seconds,
             "per_minute": self.forecast.per_minute,
             "workers_needed": self.forecast.workers_needed,
             "window_seconds": self.forecast.window,

@@ -286,6 +286,8 @@ class Run:
             return OutputFailed(text)
         if _DENIED.search(everything):
             return PermissionDenied(text)
+        if "tuple concurrently " in everything:  # another restore, most likely
+            return TryLater(f"{text}; another session changes the same schema")
         if _AWAY.search(everything):
             return DatabaseUnavailable(text)
         if found := re.search(r'role "(.*)" does not exist', everything):

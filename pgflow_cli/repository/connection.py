@@ -30,7 +30,12 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.repository.database import WATCHED, Database
-from pgflow_cli.repository.errors import IS_IT_UP, refused_connection, translate
+from pgflow_cli.repository.errors import (
+    ENDED_BY,
+    IS_IT_UP,
+    refused_connection,
+    translate,
+)
 from pgflow_cli.repository.negotiation import canceler
 from pgflow_cli.repository.remains import look
 from pgflow_cli.repository.session import Sent, pin, run
@@ -417,6 +422,9 @@ class Link:
             return TooSlow(f"{call.tale} and was canceled")
         if self._before and isinstance(error, sqlstate.ReadOnlySqlTransaction):
             self.close()  # the next connection looks whether that is the role's default
+        if isinstance(error, psycopg.Error) and error.sqlstate in ENDED_BY:
+            self.close()
+            return translate(where, error)
         if _is_told(error) and not lost:
             told = translate(where, error)
             if isinstance(told, DataDamaged):

@@ -24,7 +24,8 @@ from pgflow_cli.repository import literals, sqlfiles
 from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
-from pgflow_cli.repository.errors import translate
+from pgflow_cli.repository.errors import ENDED_BY, translate
+from pgflow_cli.repository.session import NO_TRANSACTIONS, is_of_statement_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,7 +235,9 @@ class BorrowedLink(Link):
         try:
             yield
         except psycopg.Error as error:
-            if self._borrowed.closed:
+            if is_of_statement_mode(error):
+                raise ConnectionUnfit(*NO_TRANSACTIONS) from error
+            if self._borrowed.closed and error.sqlstate not in ENDED_BY:
                 raise OutcomeUnknown("the connection was lost") from error
             if error.sqlstate is None:
                 # Not the server's: psycopg sent nothing, for this connection cannot.

@@ -37,6 +37,13 @@ IS_IT_UP = "Check that the server runs and that the URL names it."
 # Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
 # catalogue.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
+# Settings by which a server ends a session; what was not committed has not happened.
+ENDED_BY = {
+    "25P03": "idle_in_transaction_session_timeout",
+    "25P04": "transaction_timeout",
+    "57P05": "idle_session_timeout",
+}
+_TIMEOUTS = "pgflow doctor --check session tells what this role and database set."
 # A page, an index, a file or a part of the disk that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
@@ -44,6 +51,7 @@ _LOOK_FOR_DAMAGE = (
     "cannot be read"
 )
 _CONTENTION = {"40001", "40P01"}
+_CONCURRENTLY = "tuple concurrently "
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
 _CREDENTIALS = "Check user and password, and pg_hba.conf on the server."
@@ -78,13 +86,23 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code.startswith("PF"):
         return _refusal(code, primary, error.diag.message_detail)
     if code == "55P03":
-        return Blocked(f"another transaction holds what this one needs: {primary}")
-    if code in _CONTENTION:
+        return Blocked(
+            f"another transaction holds what this one needs: {primary}",
+            f"lock_timeout has ended the wait. {_TIMEOUTS}",
+        )
+    # Two changes of one schema at once, such as two restores: without a code.
+    if code in _CONTENTION or (code == "XX000" and _CONCURRENTLY in primary):
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":
         return TooSlow(
             f"the statement was canceled: {primary}",
-            "Try: --timeout with a larger value",
+            "Unless another session has canceled it, statement_timeout is too short:"
+            f" that of --timeout, else of the role or the database. {_TIMEOUTS}",
+        )
+    if code in ENDED_BY:
+        return DatabaseUnavailable(
+            f"the server has ended the session: {primary}",
+            f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
         )
     if code in _DAMAGE:
         return DataDamaged(

@@ -265,13 +265,23 @@ def _require_transactions(connection: psycopg.Connection[Any]) -> None:
         with connection.transaction():
             pass
     except psycopg.OperationalError as error:
-        # PgBouncer speaks English always, and has one SQLSTATE for all that it says.
-        if "statement pooling" not in str(error):
+        if not is_of_statement_mode(error):
             raise
-        raise ConfigurationError(
-            "the pooler is in statement mode, which knows no transactions",
-            "Set pool_mode to transaction or session for this database.",
-        ) from None
+        raise ConfigurationError(*NO_TRANSACTIONS) from None
+
+
+NO_TRANSACTIONS = (
+    "the pooler is in statement mode, which knows no transactions",
+    "Set pool_mode to transaction or session for this database.",
+)
+
+
+def is_of_statement_mode(error: BaseException) -> bool:
+    """Say whether a pooler has refused a transaction.
+
+    PgBouncer speaks English always, and has one SQLSTATE for all that it says.
+    """
+    return "statement pooling" in str(error)
 
 
 def _pinning(settings: Mapping[str, str], *, only_now: bool) -> Sent:

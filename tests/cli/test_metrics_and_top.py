@@ -64,6 +64,24 @@ def test_one_queue_is_shown_with_its_forecast(planted, pgflow: RunsPgflow):
     assert record["drain"]["window_seconds"] == 60
 
 
+def test_every_surface_has_one_verdict_of_a_queue_that_no_worker_serves(
+    planted, pgflow: RunsPgflow
+):
+    for words in (
+        ("queues", "show", "reports"),
+        ("queues", "list"),
+        ("metrics", "--json"),
+    ):
+        form = () if "--json" in words else ("-o", "json")
+        told = json.loads(pgflow(*words, *form).stdout)
+        queues = told.get("items") or told.get("queues") or [told]
+        [found] = [queue for queue in queues if queue["queue"] == "reports"]
+        assert (found["drain"]["verdict"], found["drain"]["seconds"]) == (
+            "unserved",
+            None,
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

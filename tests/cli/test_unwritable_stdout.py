@@ -161,7 +161,9 @@ def test_a_full_disk_behind_stdout_hides_no_change(
     assert re.search(f"^Error: {said}$", done.stderr, re.MULTILINE), done.stderr
 
 
-@pytest.mark.parametrize("words", ["enqueue ok", "backup a.dump", "dlq discard --all"])
+@pytest.mark.parametrize(
+    "words", ["enqueue ok", "backup a.dump", "dlq discard --all", "migrate", "maintain"]
+)
 def test_nothing_is_changed_where_stdout_is_closed(
     run: Callable[..., Any], connection: Connection, words: str, tmp_path: Path
 ) -> None:

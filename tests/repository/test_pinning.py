@@ -12,7 +12,13 @@ import psycopg.conninfo
 import psycopg.rows
 import pytest
 
-from pgflow_cli.errors import ConfigurationError, Refused, StatementFailed
+import pgflow_cli
+from pgflow_cli.errors import (
+    ConfigurationError,
+    ConnectionUnfit,
+    Refused,
+    StatementFailed,
+)
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Database as Settings
@@ -137,6 +143,21 @@ def test_a_pooler_in_statement_mode_is_refused(
         with pytest.raises(ConfigurationError, match="in statement mode") as raised:
             repository.queues.list_queue_names()
     assert raised.value.exit_code == 78
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("enqueued", ["one", "many"])
+def test_a_producer_behind_a_pooler_in_statement_mode_is_told_so(
+    database: Database, connection: Connection, enqueued: str
+) -> None:
+    """It is no lost connection, to be tried again without end."""
+    with pgbouncer(database, "pool_mode = statement") as url:
+        own = psycopg.connect(url)
+        jobs = [{"job_type": "a"}] * (1 if enqueued == "one" else 1001)
+        with pytest.raises(ConnectionUnfit, match="in statement mode"):
+            pgflow_cli.enqueue_many(own, jobs)
+        own.close()
+    assert connection.execute("select count(*) from pgflow.jobs").fetchone() == (0,)
 
 
 _KNOWN = "select pg_catalog.current_setting('restrict_nonsystem_relation_kind', true)"

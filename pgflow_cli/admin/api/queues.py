@@ -32,7 +32,9 @@ EXACT = (
 DRAIN = Shape(
     "Drain",
     {
-        "verdict": shapes.one_of("empty", "draining", "steady", "growing", "unknown"),
+        "verdict": shapes.one_of(
+            "empty", "draining", "steady", "growing", "unknown", "unserved"
+        ),
         "seconds": maybe(NUMBER),
         "workers_needed": maybe(WHOLE),
         "window_seconds": NUMBER,

@@ -33,6 +33,7 @@ _LEAST = {
     "lock_timeout": 1.0,
     "idle_in_transaction_session_timeout": 10.0,
     "idle_session_timeout": 60.0,
+    "transaction_timeout": 300.0,  # a pass of maintain holds its lock in one
 }
 _TO_THE_PRIMARY = "set DATABASE_URL to the primary; several hosts are fine"
 _RELOAD = "select pg_reload_conf();"

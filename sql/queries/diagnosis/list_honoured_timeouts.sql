@@ -6,7 +6,10 @@ select
   source::text as source,
   quote_ident(current_user) as role
 from pg_settings
-where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')
+where name in (
+    'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
+    'transaction_timeout'
+  )
   -- Not what we ask for ourselves with --timeout.
   and source not in ('client', 'session')
 order by name
