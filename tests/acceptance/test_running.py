@@ -188,7 +188,7 @@ def test_a_stuck_thread_costs_its_process_and_the_third_one_leases_on(
     leases nothing more: no operator's word, which would hold for all that come after
     it.
     """
-    worker = start_worker("-c", "4", "--lease-seconds", "1")
+    worker = start_worker("-c", "4", "--heartbeat", "200ms")
     for number in range(2):
         [process] = wait_until(worker.children, "a process starts")
         gate = tmp_path / f"gate-{number}"
