@@ -27,7 +27,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Protocol
 
 import pgflow_cli
-from pgflow_cli.cli import program
+from pgflow_cli import __main__ as program
 from pgflow_cli.repository import sqlfiles
 
 _SECONDS = 120
@@ -121,18 +121,21 @@ class Fork:
         ]
         self._written = given[1:]
         request = [arguments, {**environment}, os.path.abspath(folder), code, terminal]
-        self._told, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        self._told = self._opened.enter_context(ours)
         with theirs, TemporaryFile() as file:
             file.write(json.dumps(request).encode())
             file.seek(0)
             _server.fork(theirs, file, *given)
         self.pid = self._number(_SECONDS)
 
+    def __del__(self) -> None:
+        self._opened.close()
+
     def wait(self, timeout: float = _SECONDS) -> int:
         """Return its exit code, or the number of its signal below zero."""
         if self._code is None:
             self._code = self._number(timeout)
-            self._told.close()
         return self._code
 
     def communicate(self, timeout: float = _SECONDS) -> tuple[str, str]:
@@ -259,8 +262,12 @@ def _run(files: list[int]) -> None:
     for number, file in enumerate(files[1:]):
         os.dup2(file, number)
         os.close(file)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - ends with us
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    # Made for these files: those of before know whether they could seek.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
     sys.argv = ["pgflow", *arguments]
     if code is None:
         program.main()
