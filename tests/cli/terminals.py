@@ -8,13 +8,17 @@ import pty
 import re
 import select
 import struct
-import subprocess
 import sys
 import termios
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pexpect.fdpexpect import fdspawn
+
+from tests.support import executable
+
+UTF_8 = {"TERM": "xterm", "LC_ALL": "C.UTF-8"}
 PREAMBLE = """
 import sys
 from pgflow_cli.cli.output import live, messages, records, terminal
@@ -67,22 +71,51 @@ def on_a_terminal(
     silent = termios.tcgetattr(theirs)
     silent[3] &= ~termios.ECHO
     termios.tcsetattr(theirs, termios.TCSANOW, silent)
-    process = subprocess.Popen(
-        words,
+    code, arguments = (words[2], words[3:]) if words[1] == "-c" else (None, words[1:])
+    process = executable.Fork(
+        *arguments,
+        environment={**os.environ, **UTF_8, **(variables or {})},
         stdin=theirs,
         stdout=theirs if stdout is None else stdout,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(variables or {})},
+        code=code,
     )
     os.close(theirs)
     try:
         os.write(ours, typed.encode())
         text = _everything(ours)
+        return Seen(text, process.wait(timeout=30))
     finally:
         os.close(ours)
-        if process.poll() is None and not text:
-            process.kill()
-    return Seen(text, process.wait(timeout=30))
+        process.kill()
+
+
+class Screen(fdspawn):
+    """A run on a terminal of its own, where pexpect types and reads."""
+
+    def __init__(
+        self, *arguments: str, variables: Mapping[str, str], size: tuple[int, int]
+    ) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.process = executable.Fork(
+            *arguments,
+            environment={**os.environ, **UTF_8, **variables},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            terminal=True,
+        )
+        os.close(theirs)
+        super().__init__(ours, timeout=30, encoding="utf-8")
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.close()
 
 
 def _everything(descriptor: int) -> str:

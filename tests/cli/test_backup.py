@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import psutil
@@ -26,6 +27,7 @@ from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.support.backup_tools import another, digests, found_clients, slow_pg_dump
+from tests.support.executable import Fork
 from tests.support.jobs import audit, plant
 from tests.support.servers import Database, Server
 from tests.support.tools import needs_postgresql
@@ -49,28 +51,18 @@ def real(server: Server) -> Clients:
 
 @pytest.fixture
 def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Start `pgflow` without waiting for it; none is left when the test ends."""
-    started: list[subprocess.Popen[str]] = []
+    """Begin a run without waiting for it; none is left when the test ends."""
+    begun: list[Fork] = []
 
-    def run(*arguments: str, **more: Any) -> subprocess.Popen[str]:
-        variables = {"DATABASE_URL": more.pop("url", database.url)}
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("pgflow")), *arguments],
-            env={**os.environ, **variables, **more.pop("more_environment", {})},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=more.pop("stdout", subprocess.PIPE),
-            stderr=subprocess.PIPE,
-            text=True,
-            **more,
-        )
-        started.append(process)
-        return process
+    def run(*arguments: str, url: str = database.url, **more: Any) -> Fork:
+        environment = {**os.environ, "DATABASE_URL": url}
+        begun.append(Fork(*arguments, environment=environment, folder=tmp_path, **more))
+        return begun[-1]
 
     yield run
-    for process in started:
+    for process in begun:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture
@@ -176,28 +168,22 @@ def test_without_a_server_of_its_own_it_is_restored_beside_the_source(
 
 
 def test_a_dump_goes_to_stdout(
-    database: Database, pgflow: RunsPgflow, connection: Connection, tmp_path: Path
+    start: Callable[..., Any], connection: Connection, tmp_path: Path
 ) -> None:
     plant(connection)
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("pgflow")), "backup", "-"],
-        env={**os.environ, "DATABASE_URL": database.url},
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"PGDMP")
+    reader, writer = os.pipe()
+    process = start("backup", "-", stdout=writer)
+    os.close(writer)
+    with open(reader, "rb") as piped:
+        dumped = piped.read()
+    assert process.wait() == 0
+    assert dumped.startswith(b"PGDMP")
     assert list(tmp_path.iterdir()) == []
-    listed = subprocess.run(
-        [str(Path(sys.executable).with_name("pgflow")), "restore", "-", "--list"],
-        env={**os.environ, "DATABASE_URL": database.url},
-        cwd=tmp_path,
-        input=done.stdout,
-        capture_output=True,
-        check=False,
-    )
-    assert b"TABLE DATA pgflow jobs" in listed.stdout
+    with TemporaryFile() as stdin:
+        stdin.write(dumped)
+        stdin.seek(0)
+        listed, _ = start("restore", "-", "--list", stdin=stdin).communicate()
+    assert "TABLE DATA pgflow jobs" in listed
 
 
 def test_archived_jobs_are_left_out(
@@ -365,38 +351,39 @@ def plant_much(connection: Connection) -> None:
     )
 
 
-def files_of_64_kib() -> None:
-    """Let this process write no larger files."""
-    import resource  # noqa: PLC0415 - Windows has none
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+# It may write no larger files.
+FILES_OF_64_KIB = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+from pgflow_cli.__main__ import main
+main()
+"""
 
 
 def test_a_file_that_may_not_grow_leaves_nothing(
     start: Callable[..., Any], connection: Connection, tmp_path: Path
 ) -> None:
     plant_much(connection)
-    done = start(
-        *("backup", "b/a.dump", "--compress", "0"),
-        preexec_fn=files_of_64_kib,
-    )
-    _, complaint = done.communicate(timeout=60)
+    done = start("backup", "b/a.dump", "--compress", "0", code=FILES_OF_64_KIB)
+    _, complaint = done.communicate()
     assert done.returncode == 74, complaint
     assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_a_dump_that_stdout_takes_in_part_only_is_exit_74(
-    start: Callable[..., Any], connection: Connection, tmp_path: Path
+    database: Database, connection: Connection, tmp_path: Path
 ) -> None:
     plant_much(connection)
     with open(tmp_path / "x.dump", "wb") as file:
-        done = start(
-            *("backup", "-", "--compress", "0"),
-            more_environment={"PYTHONUNBUFFERED": "1"},
+        done = subprocess.run(
+            [sys.executable, "-c", FILES_OF_64_KIB, "backup", "-", "--compress", "0"],
+            env={**os.environ, "DATABASE_URL": database.url, "PYTHONUNBUFFERED": "1"},
             stdout=file,
-            preexec_fn=files_of_64_kib,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
-        _, complaint = done.communicate(timeout=60)
+    complaint = done.stderr
     assert done.returncode == 74, complaint
     assert "cannot write to stdout: File too large" in complaint
     kept = connection.execute("select count(*) from pgflow.backups").fetchone()
@@ -666,7 +653,7 @@ def test_the_password_is_in_no_command_line_no_output_and_no_file(
     wait_until(Path(f"{seen}.done").exists, "pg_dump runs")
     family = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
     lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family]
-    out, complaint = process.communicate(timeout=60)
+    out, complaint = process.communicate()
     assert process.returncode == 0, complaint
     assert seen.read_text() == "*:*:*:*:pa\\:ss\\\\wo'rd%21canary\n"
     assert Path(f"{seen}.mode").read_text() == "600\n"
@@ -734,7 +721,7 @@ def test_what_is_dumped_and_what_is_counted_are_of_one_instant(
     wait_until(mark.exists, "the snapshot is taken")
     plant(connection, 5)
     gate.touch()
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate()
     assert process.returncode == 0, complaint
     assert manifest(tmp_path / "a.dump")["tables"]["pending"] == 7
 

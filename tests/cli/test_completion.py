@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from tests.cli.programs import run
 from tests.repository.test_audit import bury, unqueue
+from tests.support import executable
 from tests.support.jobs import plant
 
 PGFLOW = Path(sys.executable).with_name("pgflow")
@@ -35,9 +37,7 @@ def complete(database: Any, tmp_path: Path) -> Any:
             "DATABASE_URL": database.url if url is None else url,
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
         }
-        done = subprocess.run(
-            [PGFLOW], env=variables, capture_output=True, text=True, check=False
-        )
+        done = executable.fork(environment=variables, folder=tmp_path, input=None)
         assert done.stderr == ""
         return [line for line in done.stdout.splitlines() if line]
 
@@ -141,33 +141,36 @@ def visitors(listening: socket.socket) -> int:
     return came
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
-def test_commands_are_completed_without_the_driver(shell, tmp_path):
-    program = (
-        "import sys\nfrom pgflow_cli.cli.program import program\n"
-        "try:\n    program([], prog_name='pgflow')\nexcept SystemExit:\n    pass\n"
-        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))\n"
+def test_commands_are_completed_without_the_driver():
+    asked = [
+        {
+            "_PGFLOW_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": line,
+            # fish gives the word itself.
+            "COMP_CWORD": line.split(" ")[-1]
+            if shell == "fish"
+            else str(len(line.split(" ")) - 1),
+            "COMP_WORD": line.split(" ")[-1],
+        }
+        for shell in ("bash", "zsh", "fish", "powershell")
+        for line in ("pgflow wo", "pgflow work --le", "pgflow dlq ")
+    ]
+    code = (
+        "import os, sys\nfrom pgflow_cli.cli.program import program\n"
+        f"for asked in {asked!r}:\n"
+        "    os.environ.update(asked)\n"
+        "    try:\n        program([], prog_name='pgflow')\n"
+        "    except SystemExit:\n        pass\n"
+        "    print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))\n"
     )
-    for line in ("pgflow wo", "pgflow work --le", "pgflow dlq "):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env={
-                **os.environ,
-                "_PGFLOW_COMPLETE": f"{shell}_complete",
-                "COMP_WORDS": line,
-                # fish gives the word itself.
-                "COMP_CWORD": line.split(" ")[-1]
-                if shell == "fish"
-                else str(len(line.split(" ")) - 1),
-                "COMP_WORD": line.split(" ")[-1],
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
-        assert not loaded & {"psycopg", "rich", "tabulate"}
-        assert len(done.stdout.splitlines()) > 1
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    answers = re.split("^LOADED (.*)\n", done.stdout, flags=re.MULTILINE)
+    assert answers.pop() == ""
+    assert len(answers) == 2 * len(asked)
+    assert all(answers[::2]), "each line has candidates"
+    assert not set(answers[-1].split()) & {"psycopg", "rich", "tabulate"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import re
 import shlex
 import stat
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from pgflow_cli.inspection.diagnosis import checks
 from pgflow_cli.inspection.diagnosis.checks import Doctor
 from tests.conftest import RunsPgflow
 from tests.repository.test_audit import attempt, lease, unqueue
+from tests.support import executable
 from tests.support.jobs import audit, expire_leases, plant
 from tests.support.private_servers import a_standby, pgbouncer
 from tests.support.servers import Database, Server
@@ -715,13 +715,9 @@ def run_fix(
 
 def run_bare(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the executable without the URL of the test's database."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("pgflow")), *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
+    environment = {**os.environ, **variables}
+    return executable.fork(
+        *arguments, environment=environment, folder=Path.cwd(), input=None
     )
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from pgflow_cli.local.clients import Clients
 from tests.conftest import RunsPgflow
 from tests.support import executable
-from tests.support.backup_tools import another, digests, found_clients, slow_pg_dump
+from tests.support.backup_tools import digests, found_clients, slow_pg_dump, take
 from tests.support.jobs import audit, plant
 from tests.support.servers import Database, Server
 
@@ -39,15 +38,7 @@ def backup(
 ) -> Path:
     """A folder with a backup of a database with five jobs, taken once."""
     folder = tmp_path_factory.mktemp("backup")
-    with another(server, f"{template.name}_backed_up", template=template.name) as made:
-        plant(made.connect(), 5)
-        done = executable.fork(
-            *("backup", "a.dump", "--no-record"),
-            environment={**os.environ, "DATABASE_URL": made.url},
-            folder=folder,
-            input=None,
-        )
-    assert done.returncode == 0, done.stderr
+    take(server, template, folder, jobs=5)
     return folder
 
 
@@ -81,15 +72,10 @@ class Trial:
         place = ("--clean", "--confirm", self.database.name)
         if into is not None:
             place = ("--create", "--into", into)
-        process = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("pgflow")),
-                *("restore", "a.dump", *place),
-                *("--pg-dump", str(pg_dump), *options),
-            ],
-            env={**os.environ, "DATABASE_URL": self.database.url},
-            cwd=self.folder,
-            stderr=subprocess.DEVNULL,
+        process = executable.Fork(
+            *("restore", "a.dump", *place, "--pg-dump", str(pg_dump), *options),
+            environment={**os.environ, "DATABASE_URL": self.database.url},
+            folder=self.folder,
         )
         try:
             self.wait_until(when or self.mark.exists, "it has come so far", seconds=120)
@@ -101,7 +87,7 @@ class Trial:
             process.wait()
         _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive
-        return process.returncode
+        return process.wait()
 
     def schemas(self) -> list[str]:
         rows = self.connection.execute(

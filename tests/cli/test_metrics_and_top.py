@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pexpect
 import psycopg
 import pytest
 
+from tests.cli.terminals import Screen
 from tests.conftest import RunsPgflow
 from tests.support.jobs import audit, plant
 from tests.support.servers import Database
@@ -142,26 +142,23 @@ def test_top_looks_once_where_nobody_watches(planted, pgflow: RunsPgflow):
 # On a terminal.
 
 
-def top(database: Database, *words: str, width: int = 160) -> pexpect.spawn:
-    return pexpect.spawn(
-        str(Path(sys.executable).with_name("pgflow")),
-        ["top", "-i", "300ms", *words],
-        env={
-            **os.environ,
-            "DATABASE_URL": database.url,
-            "TERM": "xterm",
-            "LC_ALL": "C.UTF-8",
-        },
-        dimensions=(16, width),
-        encoding="utf-8",
-        timeout=30,
-    )
+@pytest.fixture
+def top(database: Database) -> Iterator[Callable[..., Screen]]:
+    with ExitStack() as shown:
+
+        def show(*words: str, width: int = 160, term: str = "xterm") -> Screen:
+            variables = {"DATABASE_URL": database.url, "TERM": term}
+            words = words or ("top", "-i", "300ms")
+            size = (16, width)
+            return shown.enter_context(Screen(*words, variables=variables, size=size))
+
+        yield show
 
 
 ALTERNATE, BACK = r"\x1b\[\?1049h", r"\x1b\[\?1049l"
 
 
-def cooked(child: pexpect.spawn) -> bool:
+def cooked(child: Screen) -> bool:
     """Return whether the terminal takes lines and shows what is typed."""
     import termios  # noqa: PLC0415 - not on Windows
 
@@ -169,9 +166,8 @@ def cooked(child: pexpect.spawn) -> bool:
     return bool(flags & termios.ICANON) and bool(flags & termios.ECHO)
 
 
-def test_top_takes_the_screen_hears_keys_and_gives_everything_back(planted, database):
-    child = top(database)
-    assert cooked(child)
+def test_top_takes_the_screen_hears_keys_and_gives_everything_back(planted, top):
+    child = top()
     child.expect(ALTERNATE)
     child.expect("sort queue")
     assert not cooked(child)
@@ -185,39 +181,30 @@ def test_top_takes_the_screen_hears_keys_and_gives_everything_back(planted, data
     child.send("q")
     child.expect(BACK)
     child.expect(pexpect.EOF)
-    child.wait()
-    assert child.exitstatus == 0
+    assert child.process.wait() == 0
     assert cooked(child)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_a_signal_gives_the_terminal_back(number, code, planted, database):
-    child = top(database)
+def test_a_signal_gives_the_terminal_back(number, code, planted, top):
+    child = top()
     child.expect("sort queue")
-    child.kill(number)
+    child.process.send_signal(number)
     child.expect(BACK)
     child.expect(pexpect.EOF)
-    child.wait()
-    assert child.exitstatus == code
+    assert child.process.wait() == code
     assert cooked(child)
 
 
-def test_eighty_columns_are_readable(planted, database):
-    child = top(database, width=80)
+def test_eighty_columns_are_readable(planted, top):
+    child = top(width=80)
     child.expect("sort queue")
     child.send("q")
     child.expect(pexpect.EOF)
-    child.wait()
-    seen = child.before
-    assert "\\u" not in seen
-    listed = pexpect.run(
-        f"{Path(sys.executable).with_name('pgflow')} queues list --no-pager",
-        env={**os.environ, "DATABASE_URL": database.url, "TERM": "dumb"},
-        dimensions=(16, 80),
-        encoding="utf-8",
-    )
+    assert "\\u" not in child.before
+    listed = top("queues", "list", "--no-pager", width=80, term="dumb").read()
     headings = listed.splitlines()[0].split()
     assert headings[0] == "QUEUE"
     assert "RUNNABLE" in headings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from tests.support.backup_tools import (
     dump_plain,
     found_clients,
     slow_pg_dump,
+    take,
 )
+from tests.support.executable import Fork
 from tests.support.jobs import audit, plant
 from tests.support.servers import Database, Server
 
@@ -45,6 +47,23 @@ def empty(server: Server) -> Iterator[Database]:
 @pytest.fixture
 def real(server: Server) -> Clients:
     return found_clients(server)
+
+
+@pytest.fixture(scope="module")
+def taken(
+    server: Server, template: Database, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A folder with a backup of a database with three jobs, and its digests."""
+    folder = tmp_path_factory.mktemp("backup")
+    return folder, take(server, template, folder, jobs=3)
+
+
+@pytest.fixture
+def dumped(taken: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """That backup as `a.dump`, for this test."""
+    folder, digested = taken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return digested
 
 
 @pytest.fixture
@@ -100,35 +119,36 @@ def test_a_round_trip_brings_equal_rows_behind_the_fence(
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("format_", ["custom", "plain"])
 def test_a_backup_reads_and_restores_through_pipes(
-    pgflow: RunsPgflow, database: Database, empty: Database, tmp_path: Path
+    database: Database, empty: Database, format_: str
 ) -> None:
+    """As `pgflow backup - | pgflow restore -` does."""
     before = digests(database)
-    program = Path(sys.executable).with_name("pgflow")
-    for format_ in ("custom", "plain"):
-        dumped = subprocess.run(
-            [str(program), "backup", "-", "--format", format_],
-            env={**os.environ, "DATABASE_URL": database.url},
-            check=True,
-            capture_output=True,
-        ).stdout
-        done = subprocess.run(
-            [str(program), "restore", "-", "--clean", "--confirm", empty.name],
-            env={**os.environ, "DATABASE_URL": empty.url},
-            input=dumped,
-            check=False,
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert b"nothing is compared" in done.stderr
-        assert digests(empty) == before
+    reader, writer = os.pipe()
+    environment = {**os.environ, "DATABASE_URL": database.url}
+    writing = Fork(
+        *("backup", "-", "--format", format_), environment=environment, stdout=writer
+    )
+    os.close(writer)
+    environment["DATABASE_URL"] = empty.url
+    reading = Fork(
+        *("restore", "-", "--clean", "--confirm", empty.name),
+        environment=environment,
+        stdin=reader,
+    )
+    os.close(reader)
+    assert writing.wait() == 0
+    _, said = reading.communicate()
+    assert reading.returncode == 0, said
+    assert "nothing is compared" in said
+    assert digests(empty) == before
 
 
+@pytest.mark.usefixtures("dumped")
 def test_the_database_is_made_if_it_is_to_be(
-    pgflow: RunsPgflow, server: Server, connection: Connection
+    pgflow: RunsPgflow, server: Server
 ) -> None:
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump").returncode == 0
     name = f"pgflow_made_{os.getpid()}"
     url = server.url_of(name)
     missing = pgflow("restore", "a.dump", "--into", url)
@@ -143,11 +163,10 @@ def test_the_database_is_made_if_it_is_to_be(
         server.drop(Database(url, name))
 
 
+@pytest.mark.usefixtures("dumped")
 def test_data_are_not_restored_onto(
     pgflow: RunsPgflow, database: Database, connection: Connection
 ) -> None:
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     plant(connection, 2)
     before = digests(database)
     for arguments in (
@@ -233,10 +252,10 @@ def test_a_restore_that_fails_brings_back_what_was_there(
     assert not is_fenced(pgflow, database)
 
 
+@pytest.mark.usefixtures("dumped")
 def test_living_workers_are_in_the_way(
     pgflow: RunsPgflow, database: Database, connection: Connection
 ) -> None:
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     register(connection, "0" * 31 + "1", heard="0 seconds")
     clean = ("restore", "a.dump", "--clean", "--confirm", database.name)
     done = pgflow(*clean)
@@ -245,11 +264,10 @@ def test_living_workers_are_in_the_way(
     assert pgflow(*clean, "--force").returncode == 0
 
 
+@pytest.mark.usefixtures("dumped")
 def test_a_dry_run_changes_nothing_and_its_command_does_it(
-    pgflow: RunsPgflow, database: Database, connection: Connection
+    pgflow: RunsPgflow, database: Database
 ) -> None:
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     before = digests(database)
     done = pgflow("restore", "a.dump", "--clean", "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -261,16 +279,14 @@ def test_a_dry_run_changes_nothing_and_its_command_does_it(
     assert is_fenced(pgflow, database)
 
 
+@pytest.mark.usefixtures("dumped")
 @pytest.mark.parametrize("which", ["dump", "sums", "manifest"])
 def test_what_does_not_match_is_refused(
     pgflow: RunsPgflow,
-    connection: Connection,
     empty: Database,
     tmp_path: Path,
     which: str,
 ) -> None:
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump").returncode == 0
     if which == "dump":
         with (tmp_path / "a.dump").open("ab") as file:
             file.write(b"x")
@@ -284,11 +300,10 @@ def test_what_does_not_match_is_refused(
     assert "is not what" in done.stderr
 
 
+@pytest.mark.usefixtures("dumped")
 def test_rows_that_the_manifest_does_not_know_are_told(
-    pgflow: RunsPgflow, connection: Connection, empty: Database, tmp_path: Path
+    pgflow: RunsPgflow, empty: Database, tmp_path: Path
 ) -> None:
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump").returncode == 0
     path = tmp_path / "a.dump.json"
     told = json.loads(path.read_text())
     told["tables"]["pending"] = 4
@@ -299,12 +314,11 @@ def test_rows_that_the_manifest_does_not_know_are_told(
     assert is_fenced(pgflow, empty)
 
 
+@pytest.mark.usefixtures("dumped")
 def test_rows_that_living_workers_have_written_are_no_failure(
     pgflow: RunsPgflow, database: Database, connection: Connection, tmp_path: Path
 ) -> None:
     """As by one that reports between the end of the load and the count."""
-    plant(connection, 3)
-    assert pgflow("backup", "a.dump").returncode == 0
     path = tmp_path / "a.dump.json"
     told = json.loads(path.read_text())
     told["tables"]["workers"] = 1
@@ -472,10 +486,10 @@ def test_a_dump_without_our_schema_is_restored_and_not_fenced(
     assert "nothing to fence" in done.stderr
 
 
+@pytest.mark.usefixtures("dumped")
 def test_programs_that_are_too_old_restore_nothing(
-    pgflow: RunsPgflow, filled: list[str], empty: Database, tmp_path: Path
+    pgflow: RunsPgflow, empty: Database, tmp_path: Path
 ) -> None:
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     old = tmp_path / "pg_dump"
     old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
     old.chmod(0o755)
@@ -486,13 +500,13 @@ def test_programs_that_are_too_old_restore_nothing(
     assert "nothing was restored" in done.stderr
 
 
+@pytest.mark.usefixtures("dumped")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_restore_that_failed_in_a_database_of_its_own_leaves_a_mark(
-    pgflow: RunsPgflow, filled: list[str], server: Server, database: Database,
+    pgflow: RunsPgflow, server: Server, database: Database,
     real: Clients, tmp_path: Path, jobs: str,
 ) -> None:  # fmt: skip
     """There is nothing to bring back: what came stays in part, and is used by none."""
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     broken = slow_pg_dump(tmp_path / "broken", real)
     for name in ("pg_restore", "psql"):
         program = broken.with_name(name)
@@ -517,12 +531,12 @@ def test_a_restore_that_failed_in_a_database_of_its_own_leaves_a_mark(
         server.drop(Database(url, name))
 
 
+@pytest.mark.usefixtures("dumped")
 def test_a_restore_that_failed_over_another_leaves_no_mark_of_its_own(
-    pgflow: RunsPgflow, filled: list[str], database: Database, connection: Connection,
+    pgflow: RunsPgflow, database: Database, connection: Connection,
     real: Clients, tmp_path: Path,
 ) -> None:  # fmt: skip
     """But one that was there before stays: what came back is a part."""
-    assert pgflow("backup", "a.dump", "--no-record").returncode == 0
     broken = slow_pg_dump(tmp_path / "broken", real)
     program = broken.with_name("pg_restore")
     program.unlink()

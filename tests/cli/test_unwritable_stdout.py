@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.cli.program import program
+from tests.support import executable
 from tests.support.jobs import plant, plant_dead
 from tests.support.servers import Database
 
@@ -109,19 +111,34 @@ SILENT = {
 
 @pytest.fixture
 def run(database: Database, tmp_path: Path) -> Callable[..., Any]:
-    """Run the program with this stdout to its end."""
+    """Run the program with this stdout to its end; without one, it is started."""
 
-    def started(words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("pgflow")), *words.split()],
-            env={**os.environ, "DATABASE_URL": database.url},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            **more,
-        )
+    def started(words: str, stdout: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "DATABASE_URL": database.url}
+        if stdout is None:
+            return subprocess.run(
+                [str(Path(sys.executable).with_name("pgflow")), *words.split()],
+                env=environment,
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                preexec_fn=lambda: os.close(1),
+            )
+        with TemporaryFile() as stderr:
+            process = executable.Fork(
+                *words.split(),
+                environment=environment,
+                folder=tmp_path,
+                stdout=stdout,
+                stderr=stderr,
+            )
+            code = process.wait()
+            stderr.seek(0)
+            return subprocess.CompletedProcess(
+                words, code, stderr=stderr.read().decode()
+            )
 
     return started
 
@@ -149,14 +166,15 @@ def test_a_full_disk_behind_stdout_hides_no_change(
     prepare, words, said = REPORTED[command]
     planted = prepare(connection) if prepare else ""
     if prepare is a_plan:
-        first = run("replay --all --yes", stdout=subprocess.DEVNULL)
+        with open(os.devnull, "wb") as nothing:
+            first = run("replay --all --yes", nothing)
         assert first.returncode == 0, first.stderr
     if command == "replay resume":
         connection.execute(
             "update pgflow.replay_plans set state = 'stopped', ended_at = null"
         )
     with open("/dev/full", "wb") as full:
-        done = run(words.format(planted), stdout=full)
+        done = run(words.format(planted), full)
     assert done.returncode == 74, done.stderr
     assert re.search(f"^Error: {said}$", done.stderr, re.MULTILINE), done.stderr
 
@@ -168,7 +186,7 @@ def test_nothing_is_changed_where_stdout_is_closed(
     run: Callable[..., Any], connection: Connection, words: str, tmp_path: Path
 ) -> None:
     plant_dead(connection, 1)
-    done = run(words, preexec_fn=lambda: os.close(1))
+    done = run(words, None)
     said = "Error: cannot write to stdout: it is closed; nothing was changed\n"
     assert (done.returncode, done.stderr) == (74, said)
     [[actions, jobs, dead]] = connection.execute(
@@ -185,7 +203,7 @@ def test_a_reader_that_has_gone_hides_no_change(
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = run("enqueue ok", stdout=writer)
+    done = run("enqueue ok", writer)
     os.close(writer)
     [[job_id]] = connection.execute("select id::text from pgflow.jobs").fetchall()
     said = f"job {job_id} was enqueued; its id could not be written to stdout"
@@ -197,7 +215,7 @@ def test_the_ids_of_a_batch_are_told(
 ) -> None:
     (tmp_path / "jobs.jsonl").write_text('{"job_type": "ok", "payload_json": {}}\n' * 3)
     with open("/dev/full", "wb") as full:
-        done = run("enqueue --batch jobs.jsonl -o ids", stdout=full)
+        done = run("enqueue --batch jobs.jsonl -o ids", full)
     assert done.returncode == 74, done.stderr
     rows = connection.execute("select id::text from pgflow.jobs order by id").fetchall()
     said = f"3 jobs were enqueued ({rows[0][0]} to {rows[-1][0]}); their ids {LOST}"

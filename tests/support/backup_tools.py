@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import psycopg
 from pgflow_cli.local import clients
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
+from tests.support import executable
+from tests.support.jobs import plant
 from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
@@ -60,6 +63,23 @@ def dump_plain(real: clients.Clients, database: Database, *options: str) -> byte
     """Dump a database as the runbook does: pg_dump DATABASE > file."""
     command = [str(real.pg_dump), database.url, *options]
     return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def take(
+    server: Server, template: Database, folder: Path, *, jobs: int
+) -> dict[str, Any]:
+    """Take a backup `a.dump` of a database with jobs; return its digests."""
+    name = f"{template.name}_backed_up"
+    with another(server, name, template=template.name) as made:
+        plant(made.connect(), jobs)
+        done = executable.fork(
+            *("backup", "a.dump", "--no-record"),
+            environment={**os.environ, "DATABASE_URL": made.url},
+            folder=folder,
+            input=None,
+        )
+        assert done.returncode == 0, done.stderr
+        return digests(made)
 
 
 @contextmanager
