@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
+from tests.acceptance.forked import Started
 from tests.acceptance.test_first_second import HOOK, NOWHERE
 from tests.support.jobs import plant, status_of
 from tests.support.servers import Database
@@ -112,7 +113,7 @@ def test_a_signal_that_ends_nothing_waits_until_a_worker_can_act_on_it(
     monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
     monkeypatch.setenv("SIGNAL", name)
     monkeypatch.setenv("SIGNAL_AT", module)
-    worker = start_worker("--no-maintain")
+    worker = start_worker("--no-maintain", how=Started)
     if name == "SIGUSR2":
         wait_until(lambda: "event=stack" in worker.log, "it shows its stacks")
     else:
