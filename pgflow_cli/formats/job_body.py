@@ -83,30 +83,33 @@ def _check_that_none_is_given_twice(text: str, given: dict[str, Any]) -> None:
 
 
 def _check_type(name: object) -> None:
-    if name is not None and not isinstance(name, str):
-        raise UsageError("job_type must be a string")
     payload_text.check_job_type(name)
 
 
 def _queue(value: Any) -> str:
-    if not isinstance(value, str):
-        raise UsageError("queue must be a string")
     payload_text.check_queue(value)
-    return value
+    return str(value)
 
 
 def _run_at(value: Any) -> Instant:
-    if not isinstance(value, str) or len(value) > _LONGEST_TIME:
-        raise UsageError("run_at must be a time such as 15m or 2026-11-23T09:30:00Z")
+    """Read RFC 3339, or `in 30s` on the database's clock, as the gate does."""
+    if isinstance(value, str) and value.startswith("in "):
+        if len(value) > _LONGEST_TIME:
+            raise UsageError(payload_text.RUN_AT)
+        try:
+            seconds = payload_text.seconds_of(value[3:], what="run_at")
+        except UsageError:
+            raise UsageError(payload_text.RUN_AT) from None
+        if seconds > times.LONGEST.total_seconds():
+            raise OutOfRange(payload_text.RUN_AT)
+        return Instant(offset=timedelta(seconds=seconds))
+    payload_text.check_run_at(value)
     try:
-        found = times.parse_instant(value, bare="future")
-    except times.OutOfRange as error:
-        raise OutOfRange(f"run_at: {error}") from None
-    except ValueError as error:
-        raise UsageError(f"run_at is not acceptable: {error}") from None
-    if found.offset is not None and found.offset < timedelta():
-        raise OutOfRange("run_at must not lie so long ago; without it a job is due now")
-    return found
+        return times.parse_instant(value)
+    except times.OutOfRange:
+        raise OutOfRange(payload_text.RUN_AT) from None
+    except ValueError:
+        raise UsageError(payload_text.RUN_AT) from None
 
 
 def _priority(value: Any) -> int:
@@ -122,22 +125,6 @@ def _max_attempts(value: Any) -> int:
 def _job_id(value: Any) -> str:
     payload_text.check_job_id(value)
     return str(value).lower()
-
-
-def _job_timeout(value: Any) -> float:
-    if isinstance(value, str) and len(value) <= _LONGEST_TIME:
-        try:
-            seconds = times.parse_duration(value).total_seconds()
-        except times.OutOfRange:
-            seconds = 0.0  # our own bounds are narrower
-        except ValueError as error:
-            raise UsageError(f"job_timeout is not acceptable: {error}") from None
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value
-    else:
-        raise UsageError("job_timeout must be seconds, or text such as 30s or 5m")
-    payload_text.check_timeout_seconds(seconds)
-    return float(seconds)
 
 
 def _meta(value: Any) -> Any:
@@ -157,7 +144,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "priority": _priority,
     "max_attempts": _max_attempts,
     "job_id": _job_id,
-    "job_timeout": _job_timeout,
+    "job_timeout": payload_text.timeout_of,
     "meta": _meta,
     "note": _note,
 }

@@ -234,7 +234,7 @@ def _checked(body: dict[str, Any]) -> dict[str, object]:
 def _milliseconds(length: Delay) -> str:
     found = seconds(length)
     if found is None:
-        raise UsageError("job_timeout must be seconds, a timedelta, or text such as 5m")
+        raise UsageError(f"job_timeout {payload_text.LENGTH}")
     return times.exact_duration(timedelta(seconds=found))
 
 

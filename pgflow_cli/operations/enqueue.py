@@ -385,16 +385,14 @@ def _moment(given: datetime | str | None) -> datetime | None:
     try:
         return times.parse_instant(given).at
     except ValueError:
-        raise UsageError(
-            "run_at must be a time with a zone, from 2000 to 9998"
-        ) from None
+        raise UsageError(payload_text.RUN_AT) from None
 
 
 def _aware(moment: datetime) -> datetime:
     if moment.utcoffset() is None:
-        raise UsageError("run_at must have a zone, such as datetime.now(UTC)")
+        raise UsageError(payload_text.RUN_AT, "Such as: datetime.now(UTC)")
     if not 2000 <= moment.year <= 9998:
-        raise OutOfRange("run_at must be a time with a zone, from 2000 to 9998")
+        raise OutOfRange(payload_text.RUN_AT)
     return moment
 
 
@@ -406,5 +404,5 @@ def _seconds(given: Duration | None, what: str) -> float | None:
     if isinstance(given, str):
         given = payload_text.seconds_of(given, what=what)
     if isinstance(given, bool) or not isinstance(given, int | float):
-        raise UsageError(f"{what} must be seconds, a timedelta, or text such as 5m")
+        raise UsageError(f"{what} {payload_text.LENGTH}")
     return given

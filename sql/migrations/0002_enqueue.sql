@@ -44,6 +44,7 @@ return case
   -- Infinity lies outside too.
   when run_at is null or run_at < '2000-01-01 00:00:00+00' or run_at >= '9999-01-01 00:00:00+00'
     then 'run_at must be a time with a zone, from 2000 to 9998'
+  when timeout_ms = -1 then 'job_timeout must be seconds, or text such as 500ms, 30s, 5m, 2h, 7d or 1h30m'
   when timeout_ms not between 1 and 2592000000 then 'job_timeout must be from 1ms to 30d'
   when jsonb_typeof(meta) <> 'object' then 'meta must be a JSON object'
   when octet_length(meta::text) >= 130
@@ -114,7 +115,7 @@ return case
   when jsonb_typeof(given) = 'string'
     and (given #>> '{}') ~ (
       '^[2-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]'
-      '(:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-4]):[0-5][0-9])$'
+      '(:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9])$'
     )
     -- The last day of the month: of its first, a month later, a day earlier.
     and substring(given #>> '{}', 9, 2)::integer <= date_part('day',
@@ -122,6 +123,14 @@ return case
       + interval '1 month - 1 day'
     )
     then (given #>> '{}')::timestamptz
+end;
+
+-- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
+create function pgflow.is_delay(delay interval) returns boolean
+language sql stable parallel safe
+return case
+  when delay between interval '0' and interval '36525 days' then now() + delay <= now() + interval '36525 days'
+  else delay is null
 end;
 
 -- An interval may be infinite from PostgreSQL 17 on, and its epoch a number that no integer holds.
@@ -132,16 +141,18 @@ return case
     then (date_part('epoch', greatest(least(given, interval '31 days'), interval '0')) * 1000)::bigint
 end;
 
--- A text that `interval_of` takes, in milliseconds; 0, which is out of range, for anything else.
+-- A number of seconds, or a text that `interval_of` takes, in milliseconds; -1 for anything else. More than 31 days are 31.
 create function pgflow.milliseconds_of(given jsonb) returns bigint
 language sql stable parallel safe
 return case
   when given is not null
     then coalesce(
-      pgflow.milliseconds_of(
-        case when jsonb_typeof(given) = 'string' then pgflow.interval_of(given #>> '{}') end
-      ),
-      0
+      case jsonb_typeof(given)
+        when 'string' then pgflow.milliseconds_of(pgflow.interval_of(given #>> '{}'))
+        -- To the nearest, as Python does.
+        when 'number' then round(greatest(least(given::numeric, 2678400), 0) * 1000)::bigint
+      end,
+      -1
     )
 end;
 
@@ -381,7 +392,7 @@ begin
   if problem is null and enqueue.delay is not null then
     if enqueue.run_at is not null then
       problem := 'run_at and delay exclude each other';
-    elsif enqueue.delay between interval '0' and interval '36525 days' then
+    elsif pgflow.is_delay(enqueue.delay) then
       due_at := now() + enqueue.delay;
     else
       problem := 'delay must be from 0 to 100 years';
@@ -497,7 +508,7 @@ $$;
 -- Enqueue up to 1,000 jobs and return their ids in order: all of them or none.
 --
 -- `jobs` is an array of objects with the fields of POST /jobs: job_type, payload_json, queue, run_at, priority,
--- max_attempts, job_id, job_timeout, meta; but times are RFC 3339 or `in 30s`, and a job_timeout is a text such as `30s`.
+-- max_attempts, job_id, job_timeout, meta.
 -- The other parameters are for elements that lack the field; `job_ids` runs parallel to `jobs`. A refusal names a job, and
 -- its DETAIL lists the ordinals (from 1) of everything that was refused: without those, the rest passes.
 create function pgflow.enqueue_many(
@@ -534,7 +545,7 @@ begin
     when jsonb_typeof(jobs) is distinct from 'array' then 'jobs must be a JSON array of objects'
     when jsonb_array_length(jobs) > 1000 then 'a call takes at most 1000 jobs'
     when enqueue_many.run_at is not null and delay is not null then 'run_at and delay exclude each other'
-    when delay not between interval '0' and interval '36525 days' then 'delay must be from 0 to 100 years'
+    when not pgflow.is_delay(delay) then 'delay must be from 0 to 100 years'
     when cardinality(job_ids) <> jsonb_array_length(jobs) then 'job_ids must be as many as jobs'
     when enqueue_many.max_payload_bytes not between 2 and 16777216
       then 'max_payload_bytes must be from 2 to 16777216'
@@ -595,10 +606,17 @@ begin
         -- Not null, and not acceptable.
         '00000000-0000-0000-0000-000000000000'
       ) as id,
-      case when given.queue is null then coalesce(enqueue_many.queue, 'default') else given.queue #>> '{}' end as queue,
-      coalesce(
-        case when given.job_type is null then enqueue_many.job_type else given.job_type #>> '{}' end, ''
-      ) as job_type,
+      -- What is no string is no name: neither is `!`.
+      case
+        when given.queue is null then coalesce(enqueue_many.queue, 'default')
+        when jsonb_typeof(given.queue) = 'string' then given.queue #>> '{}'
+        else '!'
+      end as queue,
+      case
+        when given.job_type is null then coalesce(enqueue_many.job_type, '')
+        when jsonb_typeof(given.job_type) = 'string' then given.job_type #>> '{}'
+        else '!'
+      end as job_type,
       given.payload_json as payload,
       octet_length(given.payload_json::text) as bytes,
       case when given.priority is null
@@ -613,7 +631,6 @@ begin
       end as timeout_ms,
       coalesce(given.meta, enqueue_many.meta) as meta,
       octet_length(coalesce(given.meta, enqueue_many.meta)::text) as meta_bytes,
-      jsonb_typeof(given.job_type) <> 'string' or jsonb_typeof(given.queue) <> 'string' as name_is_no_string,
       given.job_id is not null or enqueue_many.job_ids[ordinal] is not null as id_is_given
     -- Read as jsonb and cast by hand: a cast that fails would end the call in words that are not ours.
     from rows from (
@@ -663,7 +680,6 @@ begin
       select
         parsed.ordinal,
         coalesce(
-          case when parsed.name_is_no_string then 'job_type and queue must be strings' end,
           names.problem,
           pgflow.field_problem(
             parsed.priority, parsed.max_attempts, parsed.run_at, parsed.timeout_ms, parsed.meta, parsed.id, horizon
@@ -927,6 +943,7 @@ end
 $$;
 
 revoke execute on function pgflow.record_refusals(jsonb) from public;
+revoke execute on function pgflow.is_delay(interval) from public;
 revoke execute on function pgflow.uuid7_at(bigint) from public;
 revoke execute on function pgflow.uuid7_ticks() from public;
 revoke execute on function pgflow.uuid7() from public;

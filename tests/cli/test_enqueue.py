@@ -346,7 +346,7 @@ def test_without_atomic_every_good_line_is_enqueued(
     assert "line 4: PAYLOAD_TOO_LARGE" in result.stderr
     assert "line 6: the line is not JSON" in result.stderr
     assert "line 7: job_id must be" in result.stderr
-    assert "line 8: run_at is not acceptable: there is no such date" in result.stderr
+    assert "line 8: run_at must be a time with a zone" in result.stderr
     assert "enqueued 5 jobs, refused 4 lines" in result.stderr
     assert CANARY not in result.stderr
     assert len(stored(connection)) == 5
@@ -356,19 +356,10 @@ BODIES: list[tuple[dict[str, Any], str | None]] = [
     ({}, None),
     ({"job_timeout": 5}, None),
     ({"job_timeout": 1.5}, None),
-    ({"job_timeout": "1.5s"}, None),
     ({"job_timeout": "2592000000ms"}, None),
     ({"job_timeout": None, "queue": None, "priority": None, "meta": None}, None),
-    ({"run_at": "now"}, None),
     ({"run_at": "in 1h"}, None),
-    ({"run_at": "1h30m"}, None),
-    ({"run_at": "@1893456000.5"}, None),
-    ({"run_at": "2030-01-01"}, None),
-    ({"run_at": "2030-01-01T00:00:00"}, None),
-    ({"run_at": "2030-01-01 00:00"}, None),
     ({"run_at": "2030-01-01t00:00:00.123456789z"}, None),
-    ({"run_at": "2030-01-01T00:00:00+16:00"}, None),
-    ({"run_at": "2030-01-01T00:00:00-23:59"}, None),
     ({"meta": {"a": 1.50}, "priority": 3, "max_attempts": 2, "queue": "q"}, None),
     ({"job_id": "01800000-0000-7000-8000-00000000000A"}, None),
     ({"note": "x"}, None),
@@ -379,19 +370,17 @@ BODIES: list[tuple[dict[str, Any], str | None]] = [
     ({"job_timeout": 0}, "job_timeout must be from 1ms to 30d"),
     ({"job_timeout": "31d"}, "job_timeout must be from 1ms to 30d"),
     ({"job_timeout": "99999999d"}, "job_timeout must be from 1ms to 30d"),
-    ({"job_timeout": "5 m"}, "job_timeout is not acceptable: a duration looks like"),
-    ({"run_at": "2h ago"}, "run_at must not lie so long ago"),
+    ({"job_timeout": "5 m"}, "job_timeout must be seconds, or text such as"),
     ({"run_at": 5}, "run_at must be a time"),
-    ({"run_at": ""}, "run_at is not acceptable"),
-    ({"run_at": "2030-02-30"}, "run_at is not acceptable: there is no such date"),
-    ({"run_at": "1999-12-31"}, "run_at: a time lies between the years 2000 and 9998"),
-    ({"run_at": "99999d"}, "run_at: a duration is at most 36500d"),
+    ({"run_at": ""}, "run_at must be a time"),
+    ({"run_at": "1999-12-31"}, "run_at must be a time"),
+    ({"run_at": "in 99999d"}, "run_at must be a time"),
     ({"priority": 99999999999999}, "priority must be a whole number from -100 to 100"),
     ({"priority": "1"}, "priority must be"),
     ({"max_attempts": 0}, "max_attempts must be"),
     ({"queue": "a:b"}, "queue must be 1 to 63"),
     ({"job_type": None}, "job_type is missing"),
-    ({"job_type": 5}, "job_type must be a string"),
+    ({"job_type": 5}, "job_type must be 1 to 128"),
     ({"payload_json": None}, "payload_json is missing"),
     ({"meta": []}, "meta must be a JSON object"),
     ({"delay": 5}, 'unknown field "delay"'),

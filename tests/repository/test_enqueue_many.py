@@ -250,7 +250,7 @@ UNACCEPTABLE: list[tuple[dict[str, Any], str]] = [
     ({"run_at": []}, "run_at must be"),
     ({"run_at": "2030-02-30T00:00:00Z"}, "run_at must be a time with a zone"),
     ({"run_at": "2030-01-01T00:00:00"}, "run_at must be a time with a zone"),
-    ({"run_at": datetime(2030, 1, 1)}, "run_at must have a zone"),
+    ({"run_at": datetime(2030, 1, 1)}, "run_at must be a time with a zone"),
     ({"run_at": "2030-01-01T00:00:00Z", "delay": 1}, "exclude each other"),
     ({"delay": []}, "delay must be"),
     ({"delay": "999999999d999999999h"}, "delay must be from 0 to 100 years"),

@@ -33,7 +33,12 @@ _BODY = (
         required=True,
     ),
     Field("queue", query_filters.QUEUE_NAME, "The queue.", "default"),
-    Field("run_at", query.moment("future"), "Not before this time; without it, now."),
+    Field(
+        "run_at",
+        query.moment("future"),
+        "Not before this time, which has a zone (2026-11-23T09:30:00Z), or `in 30s`;"
+        " without it, now.",
+    ),
     Field("priority", PRIORITY, "Higher runs first.", 0),
     Field(
         "max_attempts", MAX_ATTEMPTS, "Failed attempts that make it a dead letter.", 25
