@@ -22,7 +22,11 @@ from pgflow_cli.models.backups import DumpSource, Manifest, TableDigest, TablePl
 from pgflow_cli.repository import Database, Repository
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-_ARCHIVES = ("pgflow.jobs_archive*", "pgflow.job_attempts_archive*")
+_ARCHIVES = (
+    "pgflow.jobs_archive*",
+    "pgflow.job_attempts_archive*",
+    "pgflow.job_successes_archive*",
+)
 _CHUNK = 1 << 20
 
 

@@ -18,6 +18,7 @@ from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.models.maintenance import (
     ATTEMPTS,
     JOBS,
+    SUCCESSES,
     Moved,
     PartitionDay,
     RetentionLimits,
@@ -48,7 +49,7 @@ def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> No
     """Move what succeeded before `cuts.archive` to the archive."""
     turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
     for day in repository.archive.list_partition_days(before=cuts.archive):
-        if not {JOBS, ATTEMPTS}.isdisjoint(day.parents) and turn.may_go_on():
+        if not {JOBS, ATTEMPTS, SUCCESSES}.isdisjoint(day.parents) and turn.may_go_on():
             _Day(repository, day, cuts, turn).archive()
     _archive_strays(repository, cuts, turn)
     if not turn.dry_run:
@@ -56,9 +57,9 @@ def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> No
 
 
 class _Day:
-    """One day that is over: its jobs first, then their attempts.
+    """One day that is over: its jobs first, then their attempts and successes.
 
-    In this order, and not in one transaction: whoever settles locks both tables, too.
+    In this order, and not in one transaction: whoever settles locks these tables, too.
     In between, a job's attempts are found where they were.
     """
 
@@ -80,6 +81,7 @@ class _Day:
                 self._preview()
             elif self._give(JOBS):
                 self._give(ATTEMPTS)
+                self._give(SUCCESSES)
         except Contention as error:
             self.turn.put_off(f"{self.day.named()} put off: {error}")
 

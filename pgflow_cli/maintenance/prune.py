@@ -10,6 +10,7 @@ from pgflow_cli.maintenance.batches import BatchRun
 from pgflow_cli.models.maintenance import (
     ATTEMPTS,
     JOBS,
+    SUCCESSES,
     PartitionDay,
     Removed,
     RetentionLimits,
@@ -77,7 +78,11 @@ def _drop_days(
     for day in repository.archive.list_partition_days(before=cuts.archived):
         parents = [
             parent
-            for parent in (f"{JOBS}_archive", f"{ATTEMPTS}_archive")
+            for parent in (
+                f"{JOBS}_archive",
+                f"{ATTEMPTS}_archive",
+                f"{SUCCESSES}_archive",
+            )
             if parent in day.parents
         ]
         if not parents or not turn.may_go_on():

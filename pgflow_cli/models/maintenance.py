@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 JOBS = "jobs"
 ATTEMPTS = "job_attempts"
+SUCCESSES = "job_successes"
 
 
 @dataclass(frozen=True, slots=True)

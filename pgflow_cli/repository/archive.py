@@ -41,12 +41,7 @@ class Archive(Statements):
         self, parent: str, day: PartitionDay, *, staying: Sequence[str] = ()
     ) -> Transfer | None:
         """Return how a day's partition is given to the archive, if it is there."""
-        wanted = {
-            "parent": parent,
-            "day": day.day,
-            **_range(day),
-            "staying": list(staying),
-        }
+        wanted = {"parent": parent, **_range(day), "staying": list(staying)}
         return next(iter(self.link.rows("plan_transfer", Transfer, wanted)), None)
 
     def check_partition(self, checks: Sequence[str], *, lock_timeout: float) -> None:
@@ -62,8 +57,7 @@ class Archive(Statements):
 
     def plan_archive_partition(self, day: PartitionDay) -> list[PartitionPlan]:
         """Return the partitions of the archives that a day lacks."""
-        wanted = {"day": day.day, **_range(day)}
-        return self.link.rows("plan_archive_partition", PartitionPlan, wanted)
+        return self.link.rows("plan_archive_partition", PartitionPlan, _range(day))
 
     def archive_jobs_of_day(
         self, day: PartitionDay, *, after: str | None, cut: datetime, limit: int
@@ -105,7 +99,7 @@ class Archive(Statements):
 
     def measure_partition(self, parent: str, day: PartitionDay, *, limit: int) -> int:
         """Return how many rows a day has: counted up to a limit, then estimated."""
-        wanted = {"parent": parent, "day": day.day, **_range(day), "limit": limit}
+        wanted = {"parent": parent, **_range(day), "limit": limit}
         ((counted, estimated),) = self.link.tuples("measure_partition", wanted)
         return int(counted if counted < limit else max(counted, estimated))
 
@@ -166,4 +160,4 @@ class Archive(Statements):
 
 
 def _range(day: PartitionDay) -> dict[str, object]:
-    return {"first_id": day.first_id, "end_id": day.end_id}
+    return {"day": day.day, "first_id": day.first_id, "end_id": day.end_id}

@@ -32,9 +32,10 @@ class Leases(Statements):
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
 
         Sending it again after a lost reply settles nothing twice. The first run may
-        still be at work on the server, with a snapshot as old as the other's: then both
-        would give the same jobs back. So `again` waits for it by the lock of the
-        leases, and looks only then. Outcomes whose lease is gone come back as `lost`.
+        still be at work on the server, with a snapshot as old as the other's: then one
+        of both would be undone (`Contention`). So `again` waits for it by the lock of
+        the leases, and looks only then. Outcomes whose lease is gone come back as
+        `lost`.
         """
         settled = cycle.settlements
         others = [s for s in settled if s.status != "succeeded"]

@@ -44,9 +44,12 @@ matched as (
     and (
       %(code_version)s::text is null
       or exists (
-        select from pgflow.job_attempts
-        where job_attempts.job_id = job.id
-          and job_attempts.code_version = %(code_version)s::text
+        select
+        from (select job.id) as wanted
+        cross join lateral (
+          -- include: attempts_of_job
+        ) as attempt
+        where attempt.code_version = %(code_version)s::text
       )
     )
   limit %(limit)s::integer

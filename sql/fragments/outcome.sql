@@ -1,8 +1,8 @@
 -- How the job `wanted.id` has ended; no row if it has not. A job ends once: the limit is for the day it does not.
 select 'succeeded' as status, null::text as error_code
-from pgflow.any_attempts as attempt
-where attempt.job_id = wanted.id
-  and attempt.status = 'succeeded'
+from (
+  -- include: success_of_job
+) as success
 union all
 select 'dlq', dead_letters.error_code
 from pgflow.dead_letters

@@ -23,9 +23,4 @@ cross join lateral (
     on item.plan_id = plan.id
     and item.new_job_id = entry.job_id
     and item.state = 'created'
-  where not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
 ) as running

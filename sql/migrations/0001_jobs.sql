@@ -1,8 +1,7 @@
 -- Jobs: where each of them is, and how its attempts ended.
 --
--- A job's state is the table its id stands in: `pending`, a row of `leases` that names it without an attempt row of that
--- number, a succeeded row of `job_attempts`, `dead_letters` or `canceled_jobs`. There are no foreign keys on the hot
--- path; sql/queries/diagnosis/audit_jobs.sql is what replaces them.
+-- A job's state is the table its id stands in: `pending`, `leases`, `job_successes`, `dead_letters` or `canceled_jobs`.
+-- There are no foreign keys on the hot path; sql/queries/diagnosis/audit_jobs.sql is what replaces them.
 
 revoke all on schema pgflow from public;
 
@@ -39,7 +38,7 @@ create table pgflow.jobs (
   constraint meta_is_an_object check (jsonb_typeof(meta) = 'object')
 ) partition by range (id);
 
--- How an attempt ended. Append-only; written once, when it settles or is reaped.
+-- How an attempt ended that did not succeed. Append-only; written once, when it settles or is reaped.
 create table pgflow.job_attempts (
   job_id uuid not null,
   lease_id uuid not null,  -- a settlement that is sent again recognises its own row by it
@@ -55,7 +54,7 @@ create table pgflow.job_attempts (
   code_version text,
   primary key (job_id, attempt_no),
   constraint status_is_known check (
-    status in ('succeeded', 'failed', 'snoozed', 'released', 'lost', 'canceled')
+    status in ('failed', 'snoozed', 'released', 'lost', 'canceled')
   ),
   constraint attempt_no_is_positive check (attempt_no > 0),
   constraint duration_is_not_negative check (finished_at >= started_at)
@@ -63,12 +62,43 @@ create table pgflow.job_attempts (
 
 create index job_attempts_by_time on pgflow.job_attempts using brin (finished_at);
 
+-- Attempts that have succeeded: as arrays in a row for those that one statement settled of one lease. They are nearly
+-- all there is, and a row for each took half again as long and twice the WAL. Append-only.
+--
+-- All ids of a row are of one minute. So it goes with the partitions of its jobs, which are days; and a job that ran
+-- late does not widen the row of others. Where one job is meant, its row is found by `day`, by `id_times` and by
+-- `job_ids`: sql/fragments/success_of_job.sql.
+create table pgflow.job_successes (
+  first_id uuid not null,  -- the least of job_ids, which are in order
+  lease_id uuid not null,  -- a settlement that is sent again recognises its own row by it
+  leased_at timestamptz not null,
+  settled_at timestamptz not null default now(),
+  day integer not null,  -- since 1970, in UTC, by the milliseconds of the ids
+  worker_name text not null,
+  code_version text,
+  id_times int8range not null,  -- the milliseconds of the first and the last id
+  job_ids uuid[] not null,
+  attempt_nos integer[] not null,
+  -- Seconds before settled_at, to seven digits.
+  started_ago real[] not null,
+  ended_ago real[] not null,
+  primary key (day, first_id),
+  constraint arrays_are_parallel check (
+    cardinality(job_ids) > 0
+    and cardinality(job_ids) = cardinality(attempt_nos)
+    and cardinality(job_ids) = cardinality(started_ago)
+    and cardinality(job_ids) = cardinality(ended_ago)
+  )
+) partition by range (day);
+
+create index job_successes_by_id on pgflow.job_successes using gist (id_times);
+create index job_successes_by_time on pgflow.job_successes using brin (settled_at);
+
 create table pgflow.jobs_default partition of pgflow.jobs default;
 create table pgflow.job_attempts_default partition of pgflow.job_attempts default;
-
--- What `maintain` asks again and again: what has succeeded among the rows that have no day of their own. Few of them
--- do, and nothing on the hot path writes to this partition.
-create index job_attempts_default_succeeded on pgflow.job_attempts_default (job_id) where status = 'succeeded';
+create table pgflow.job_successes_default partition of pgflow.job_successes default;
+-- 256 jobs are 7 kB: kept in the row, neither compressed nor moved out. Partitions are made like this one.
+alter table pgflow.job_successes_default set (toast_tuple_target = 8160);
 
 -- Waits for a worker. Narrow, because it is deleted at lease. job_type stands here so that a worker can pass over types
 -- it has no handler for without reading jobs.
@@ -146,7 +176,8 @@ create table pgflow.gate_limits (
 
 insert into pgflow.gate_limits default values;
 
--- One row for each batch of jobs that a worker holds. The row is the fence: an outcome counts while it exists.
+-- One row for each batch of jobs that a worker holds. The row is the fence: an outcome counts while it names the job,
+-- and what records the outcome takes the job out of it.
 create table pgflow.leases (
   -- Random: a counter would repeat after a restore or a failover and let a zombie through.
   lease_id uuid primary key default gen_random_uuid(),
@@ -272,37 +303,54 @@ begin
 end
 $$;
 
--- End a worker's turn: remove the leases it has done with, take what has departed out of the others, and say whether it
--- is idle (null: it has not looked).
+-- End a worker's turn: take `gone_ids`, which are settled or have departed, out of `lease_ids`, remove the leases that
+-- the worker has done with if they are empty now, and say whether it is idle (null: it has not looked).
 create function pgflow.finish_turn(
-  closed_ids uuid[], departed_lease_ids uuid[], departed_job_ids uuid[], worker_id uuid, is_idle boolean
+  lease_ids uuid[], gone_ids uuid[], closed_ids uuid[], worker_id uuid, is_idle boolean
 ) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  present bigint;
 begin
-  if cardinality(departed_lease_ids) > 0 then
+  if cardinality(lease_ids || closed_ids) > 0 then
     -- All of them in one order, as a heartbeat locks them: otherwise the two may wait for each other.
-    perform
-    from pgflow.leases as held
-    where held.lease_id = any(closed_ids || departed_lease_ids)
-    order by held.lease_id
-    for no key update;
+    select count(*) into present
+    from (
+      select held.job_ids
+      from pgflow.leases as held
+      where held.lease_id = any(lease_ids || closed_ids)
+      order by held.lease_id
+      for no key update
+    ) as locked
+    cross join lateral unnest(locked.job_ids) as entry (job_id)
+    where entry.job_id in (select unnest(gone_ids));
+    -- An outcome is recorded once because its job is taken out of its lease once. Another statement of the same worker
+    -- has done so since the fence was taken: this one is undone as a whole, and finds it out when it is sent again.
+    if present < cardinality(gone_ids) then
+      raise exception 'another statement has settled jobs of the same lease'
+      using errcode = 'serialization_failure';
+    end if;
+    if cardinality(closed_ids) > 0 then
+      delete from pgflow.leases as held
+      where held.lease_id = any(closed_ids)
+        -- Only if nothing is left: the worker may be wrong, and a job that is in no lease and has no outcome is lost.
+        and not exists (
+          select from unnest(held.job_ids) as entry (job_id)
+          where entry.job_id not in (select unnest(gone_ids))
+        );
+    end if;
     update pgflow.leases as held
     set (job_ids, attempt_nos) = (
       select
         coalesce(array_agg(entry.job_id order by entry.place), '{}'),
         coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
       from unnest(held.job_ids, held.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
-      where entry.job_id <> all(departed_job_ids)
+      where entry.job_id not in (select unnest(gone_ids))
     )
-    where held.lease_id = any(departed_lease_ids)
-      and held.lease_id <> all(closed_ids);
-  end if;
-  if cardinality(closed_ids) > 0 then
-    delete from pgflow.leases as held
-    where held.lease_id = any(closed_ids);
+    where held.lease_id = any(lease_ids);
   end if;
   -- The leases first, as a heartbeat does. An idle worker is told of new jobs; a busy one looks by itself. Written only
   -- when it changes.
@@ -314,5 +362,37 @@ begin
 end
 $$;
 
+-- Whether an outcome was recorded under its lease: it was sent before, and the reply was lost. Asked of the few that
+-- find no lease; a function, because a statement opens all partitions that it might have to read, each time.
+create function pgflow.is_settled(lease_id uuid, job_id uuid, attempt_no integer, status text) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  milliseconds constant bigint := ('x' || left(replace(is_settled.job_id::text, '-', ''), 12))::bit(48)::bigint;
+begin
+  perform
+  from pgflow.job_attempts as attempt
+  where attempt.job_id = is_settled.job_id
+    and attempt.attempt_no = is_settled.attempt_no
+    and attempt.lease_id = is_settled.lease_id
+    -- A reaper writes under the same lease, but writes that the attempt was lost.
+    and attempt.status = is_settled.status;
+  if found then
+    return true;
+  end if;
+  perform
+  from pgflow.job_successes as success
+  where is_settled.status = 'succeeded'
+    and success.day = milliseconds / 86400000
+    and success.id_times @> milliseconds
+    and success.lease_id = is_settled.lease_id
+    and success.attempt_nos[array_position(success.job_ids, is_settled.job_id)] = is_settled.attempt_no;
+  return found;
+end
+$$;
+
 revoke execute on function pgflow.hold_leases(uuid[], uuid) from public;
+revoke execute on function pgflow.is_settled(uuid, uuid, integer, text) from public;
 revoke execute on function pgflow.finish_turn(uuid[], uuid[], uuid[], uuid, boolean) from public;

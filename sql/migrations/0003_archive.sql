@@ -1,13 +1,16 @@
 -- The archive: where jobs go that succeeded a while ago, with their attempts; and what reads a job wherever it is.
 --
 -- The tables are made like those they take from, and partitioned by the same days: a day whose jobs are done changes
--- hands as a whole. Whoever adds a column to jobs or job_attempts adds it to their archives.
+-- hands as a whole. Whoever adds a column to one of them adds it to its archive.
 create table pgflow.jobs_archive (like pgflow.jobs including all) partition by range (id);
 create table pgflow.job_attempts_archive (like pgflow.job_attempts including all) partition by range (job_id);
+create table pgflow.job_successes_archive (like pgflow.job_successes including all) partition by range (day);
 
 -- For days that have no partition of their own: ids that a producer made long ago.
 create table pgflow.jobs_archive_default partition of pgflow.jobs_archive default;
 create table pgflow.job_attempts_archive_default partition of pgflow.job_attempts_archive default;
+create table pgflow.job_successes_archive_default partition of pgflow.job_successes_archive default;
+alter table pgflow.job_successes_archive_default set (toast_tuple_target = 8160);
 
 -- Up to which id jobs have been archived and pruned. No job with a greater id is in the archive, and none has been
 -- pruned: enqueue looks no further for ids of today. Written by `maintain`, with what it moves or removes.
@@ -50,6 +53,20 @@ select
   true
 from pgflow.jobs_archive;
 
+-- Successes, a row for each statement that settled some of a lease.
+create view pgflow.any_successes as
+select
+  day, first_id, lease_id, leased_at, settled_at, id_times, worker_name, code_version, job_ids, attempt_nos,
+  started_ago, ended_ago
+from pgflow.job_successes
+union all
+select
+  day, first_id, lease_id, leased_at, settled_at, id_times, worker_name, code_version, job_ids, attempt_nos,
+  started_ago, ended_ago
+from pgflow.job_successes_archive;
+
+-- All attempts of all jobs. What asks for those of one job takes sql/fragments/attempts_of_job.sql, which finds the
+-- arrays that it is in.
 create view pgflow.any_attempts as
 select
   job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message,
@@ -59,7 +76,21 @@ union all
 select
   job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name, error_code, error_message,
   error_fingerprint, code_version
-from pgflow.job_attempts_archive;
+from pgflow.job_attempts_archive
+union all
+select
+  entry.job_id, success.lease_id,
+  -- Never before its lease, which may be later than the settlement if the clock has stepped.
+  greatest(success.leased_at, success.settled_at - entry.started_ago * interval '1 second'),
+  greatest(
+    success.leased_at, success.settled_at - entry.started_ago * interval '1 second',
+    success.settled_at - entry.ended_ago * interval '1 second'
+  ),
+  null, entry.attempt_no, 'succeeded', success.worker_name, null, null, null, success.code_version
+from pgflow.any_successes as success
+cross join lateral unnest(
+  success.job_ids, success.attempt_nos, success.started_ago, success.ended_ago
+) as entry (job_id, attempt_no, started_ago, ended_ago);
 
 -- What a person asks in psql: where a job is, and how its attempts ended.
 --
@@ -93,16 +124,47 @@ select
 from pgflow.any_jobs as jobs
 left join lateral (
   select attempt_no, status, worker_name, finished_at, next_run_at
-  from pgflow.any_attempts
-  where job_id = jobs.id
+  from (
+    -- As in sql/fragments/attempts_of_job.sql.
+    select attempt_no, status, worker_name, finished_at, next_run_at
+    from pgflow.job_attempts
+    where job_id = jobs.id
+    union all
+    select attempt_no, status, worker_name, finished_at, next_run_at
+    from pgflow.job_attempts_archive
+    where job_id = jobs.id
+    union all
+    select
+      success.attempt_nos[entry.place], 'succeeded', success.worker_name,
+      greatest(
+        success.leased_at, success.settled_at - success.started_ago[entry.place] * interval '1 second',
+        success.settled_at - success.ended_ago[entry.place] * interval '1 second'
+      ),
+      null
+    from (
+      select ('x' || left(replace(jobs.id::text, '-', ''), 12))::bit(48)::bigint as milliseconds
+    ) as made
+    join pgflow.any_successes as success
+      on success.day = made.milliseconds / 86400000
+      and success.id_times @> made.milliseconds
+      and jobs.id = any(success.job_ids)
+    cross join lateral (select array_position(success.job_ids, jobs.id) as place) as entry
+  ) as attempt
   order by attempt_no desc
   limit 1
 ) as last on true
 left join lateral (
   select error_code, error_message, error_fingerprint
-  from pgflow.any_attempts
-  where job_id = jobs.id
-    and error_code is not null
+  from (
+    select attempt_no, error_code, error_message, error_fingerprint
+    from pgflow.job_attempts
+    where job_id = jobs.id
+    union all
+    select attempt_no, error_code, error_message, error_fingerprint
+    from pgflow.job_attempts_archive
+    where job_id = jobs.id
+  ) as attempt
+  where error_code is not null
   order by attempt_no desc
   limit 1
 ) as failure on true
@@ -132,7 +194,6 @@ left join lateral (
   cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
   where leases.job_ids @> array[jobs.id]
     and entry.job_id = jobs.id
-    -- A settled job stays in its lease's arrays until the next heartbeat.
     and entry.attempt_no > coalesce(last.attempt_no, 0)
     and keyed.run_at is null
     and last.status is distinct from 'succeeded'

@@ -69,16 +69,10 @@ select
 from pgflow.queue_policies as policy
 cross join lateral (
   -- Expired leases, too: until they are reaped, their jobs may still run.
-  select count(*) as jobs
+  select coalesce(sum(cardinality(leases.job_ids)), 0)::bigint as jobs
   from pgflow.leases
-  cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
   where leases.queue = policy.queue
     and policy.max_in_flight is not null
-    and not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.attempt_no = entry.attempt_no
-    )
 ) as held
 cross join lateral (
   select coalesce(sum(counter.count), 0)::bigint as attempts, min(counter.second) as first_second

@@ -32,7 +32,7 @@ from (
   select
     count(*) <> max(attempt_no) as gap,
     count(*) filter (where status = 'succeeded') > 1 as twice
-  from pgflow.job_attempts
+  from pgflow.any_attempts
   group by job_id
 ) as job
 where gap or twice

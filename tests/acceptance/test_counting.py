@@ -37,7 +37,7 @@ def settled(connection: Connection) -> dict[str, int]:
             when status = 'failed' then 'retried'
             else status
           end, count(*)
-        from pgflow.job_attempts
+        from pgflow.any_attempts
         group by 1
         """
     ).fetchall()

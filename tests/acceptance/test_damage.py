@@ -238,7 +238,7 @@ def test_a_job_that_cannot_be_read_is_a_dead_letter_and_the_others_run(
         assert connection.execute("select count(*) from pgflow.pending").fetchone() == (
             0,
         )
-        ended = "select count(*) from pgflow.job_attempts where status = 'succeeded'"
+        ended = "select count(*) from pgflow.any_attempts where status = 'succeeded'"
         assert connection.execute(ended).fetchone() == (
             200 - len(bad) if damage is a_page_of_jobs else 20,
         )

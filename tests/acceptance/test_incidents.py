@@ -218,7 +218,7 @@ def test_a_dlq_spike_is_grouped_and_replayed_by_canary(
     wait_until(
         lambda: (
             connection.execute(
-                "select count(*) = 40 from pgflow.job_attempts"
+                "select count(*) = 40 from pgflow.any_attempts"
                 " where status = 'succeeded'"
             ).fetchone()
             == (True,)

@@ -74,7 +74,7 @@ def test_a_limited_queue_and_a_full_one_do_not_starve_each_other(
     wait_until(lambda: all_ended(connection), "both are served")
     assert statuses_of(connection, [*few, *flood]) == {"succeeded"}
     ended = (
-        "select max(finished_at) from pgflow.job_attempts"
+        "select max(finished_at) from pgflow.any_attempts"
         " where job_id = any(%s::uuid[])"
     )
     [[of_few], [of_flood]] = (

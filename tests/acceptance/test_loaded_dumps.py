@@ -16,9 +16,10 @@ import pytest
 from pgflow_cli.repository import Repository
 from tests.acceptance.conftest import Worker
 from tests.conftest import RunsPgflow
+from tests.repository.test_audit import attempt
 from tests.repository.test_cycle import lease
 from tests.support.backup_tools import dump_plain, found_clients
-from tests.support.jobs import audit, expire_leases, plant, status_of
+from tests.support.jobs import audit, expire_leases, plant, status_of, successes
 from tests.support.servers import Database, Server
 
 Connection = psycopg.Connection[Any]
@@ -62,9 +63,7 @@ def succeed(connection: Connection, repository: Any, jobs: list[str]) -> None:
     """Let jobs that wait have succeeded in the meantime."""
     connection.execute(
         "with gone as (delete from pgflow.pending where job_id = any(%s::uuid[])"
-        " returning job_id) insert into pgflow.job_attempts (job_id, lease_id,"
-        " started_at, attempt_no, status, worker_name) select job_id,"
-        " gen_random_uuid(), now(), 1, 'succeeded', 'w' from gone",
+        f" returning job_id) {successes('select job_id from gone')}",
         (jobs,),
     )
 
@@ -303,11 +302,7 @@ def test_an_acceptance_leaves_every_job_in_one_place_and_numbers_go_on(
         (archived, "succeeded"),
         (dead, "failed"),
     ):
-        connection.execute(
-            "insert into pgflow.job_attempts (job_id, lease_id, started_at, attempt_no,"
-            " status, worker_name) values (%s, gen_random_uuid(), now(), 1, %s, 'w')",
-            (job, status),
-        )
+        attempt(connection, job, status)
     connection.execute(
         "insert into pgflow.dead_letters (job_id, attempt_no, failed_attempts, queue,"
         " job_type, dlq_reason_code) values (%s, 1, 1, 'default', 'noop', 'X')",
@@ -325,11 +320,8 @@ def test_an_acceptance_leaves_every_job_in_one_place_and_numbers_go_on(
         (archived,),
     )
     connection.execute(
-        "with gone as (delete from pgflow.job_attempts where job_id = %s"
-        " returning job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " insert into pgflow.job_attempts_archive (job_id, lease_id, started_at,"
-        " attempt_no, status, worker_name) select job_id, lease_id, started_at,"
-        " attempt_no, status, worker_name from gone",
+        "with gone as (delete from pgflow.job_successes where first_id = %s"
+        " returning *) insert into pgflow.job_successes_archive select * from gone",
         (archived,),
     )
     psql.load(dump)  # the jobs come back, too, and so do entries and the lease

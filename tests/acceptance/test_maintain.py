@@ -238,7 +238,9 @@ def test_under_load_four_of_them_touch_no_live_job_and_deadlock_nobody(
     for ago in (9, 10, 11):
         day = plant_day(connection, ago, 300)
         dead = day.ids(connection)[0]
-        connection.execute("delete from pgflow.job_attempts where job_id = %s", [dead])
+        connection.execute(
+            "delete from pgflow.job_successes where first_id = %s", [dead]
+        )
         attempt(connection, dead, "failed")
         bury(connection, dead)
     strays = plant_day(connection, 12, 100, partitions=False)
@@ -267,7 +269,7 @@ def test_under_load_four_of_them_touch_no_live_job_and_deadlock_nobody(
     assert archived(connection) == 3 * 299 + 100
     assert strays.ids(connection) == []
     twice = connection.execute(
-        "select job_id from pgflow.job_attempts where job_id = any(%s::uuid[])"
+        "select job_id from pgflow.any_attempts where job_id = any(%s::uuid[])"
         " group by job_id having count(*) <> 1",
         (jobs,),
     ).fetchall()

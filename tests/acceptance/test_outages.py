@@ -67,7 +67,7 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
         with connect(url, wait_until) as connection:
             wait_until(
                 lambda c=connection, n=wanted: c.execute(
-                    "select count(*) >= %s from pgflow.job_attempts", (n,)
+                    "select count(*) >= %s from pgflow.any_attempts", (n,)
                 ).fetchone()[0],
                 "jobs are settled",
             )
@@ -77,7 +77,7 @@ def test_a_database_killed_in_the_middle_of_batches_loses_nothing(
         wait_until(lambda: all_ended(connection), "all are settled", seconds=120)
         assert statuses_of(connection, jobs) == {"succeeded"}
         row = connection.execute(
-            "select count(*) - count(distinct job_id) from pgflow.job_attempts"
+            "select count(*) - count(distinct job_id) from pgflow.any_attempts"
             " where status = 'succeeded'"
         ).fetchone()
         assert row == (0,)
@@ -112,7 +112,7 @@ def test_terminated_backends_are_replaced(
     for wanted in (100, 250, 400):
         wait_until(
             lambda n=wanted: connection.execute(
-                "select count(*) >= %s from pgflow.job_attempts", (n,)
+                "select count(*) >= %s from pgflow.any_attempts", (n,)
             ).fetchone()[0],
             "jobs are settled",
         )

@@ -287,11 +287,11 @@ def test_programs_and_processes_of_a_handler_hear_signals(
     assert start("--drain").wait() == 0
     failed = connection.execute(
         "select job_type, payload, error_code, error_message"
-        " from pgflow.job_attempts join pgflow.jobs on id = job_id"
+        " from pgflow.any_attempts join pgflow.jobs on id = job_id"
         " where status <> 'succeeded'"
     ).fetchall()
     assert failed == []
-    ended = "select count(*) from pgflow.job_attempts"
+    ended = "select count(*) from pgflow.any_attempts"
     assert connection.execute(ended).fetchone() == (len(cases),)
 
 

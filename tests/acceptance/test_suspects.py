@@ -55,7 +55,7 @@ def settled(connection: Connection, *jobs: str) -> Callable[[], bool]:
 def succeeded(connection: Connection) -> int:
     """Return how many attempts have; one query, however many jobs there are."""
     [[number]] = connection.execute(
-        "select count(*) from pgflow.job_attempts where status = 'succeeded'"
+        "select count(*) from pgflow.any_attempts where status = 'succeeded'"
     ).fetchall()
     return int(number)
 
@@ -174,7 +174,7 @@ def test_a_suspect_that_outruns_its_timeout_fails_and_is_no_suspect_any_more(
     assert third != fourth
     [row] = wait_until(
         lambda: connection.execute(
-            "select worker_name from pgflow.job_attempts where attempt_no = 4"
+            "select worker_name from pgflow.any_attempts where attempt_no = 4"
         ).fetchall(),
         "its fourth attempt ends",
     )

@@ -15,7 +15,7 @@ from pgflow_cli.errors import DatabaseUnavailable, OutcomeUnknown
 from pgflow_cli.operations import enqueue as enqueuing
 from pgflow_cli.repository import Enqueuing
 from tests.admin.conftest import MakesClients, problem_of
-from tests.support.jobs import audit
+from tests.support.jobs import audit, successes
 
 Connection = psycopg.Connection[Any]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -489,12 +489,7 @@ def test_an_id_of_pruned_times_is_refused_and_an_archived_one_is_the_same_job(
         " values (%s, 'default', 'noop', '{}')",
         (old,),
     )
-    connection.execute(
-        "insert into pgflow.job_attempts_archive (job_id, lease_id, started_at,"
-        " attempt_no, status, worker_name)"
-        " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
-        (old,),
-    )
+    connection.execute(successes(f"select '{old}'::uuid as job_id", archive=True))
     answer = enqueue(client, job_id=old)
     assert answer.status_code == 200
     assert answer.get_json() == {"job_id": old}

@@ -22,7 +22,7 @@ from pgflow_cli.operations.replays import ReplayRequest
 from pgflow_cli.repository import Database as Settings
 from pgflow_cli.repository import Repository
 from tests.admin.conftest import MakesClients, problem_of
-from tests.support.jobs import audit, plant, plant_dead, status_of
+from tests.support.jobs import audit, plant, plant_dead, status_of, successes
 from tests.support.servers import Database
 
 Connection = psycopg.Connection[Any]
@@ -484,13 +484,8 @@ def test_a_plan_waits_for_its_canary_and_is_stopped_and_resumed(
     assert resumed.status_code == 200, resumed.text
     assert resumed.get_json()["state"] == "running"
     connection.execute(
-        """
-        with done as (delete from pgflow.pending returning job_id)
-        insert into pgflow.job_attempts (
-          job_id, lease_id, started_at, finished_at, attempt_no, status, worker_name
-        )
-        select job_id, gen_random_uuid(), now(), now(), 1, 'succeeded', 'w' from done
-        """
+        "with done as (delete from pgflow.pending returning job_id)"
+        + successes("select job_id from done")
     )
     plan = finish(client, plan_id, wait_until)
     assert (plan["created"], plan["canary_state"]) == (20, "passed")

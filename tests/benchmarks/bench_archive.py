@@ -39,9 +39,15 @@ insert into pgflow.pending (queue, rank, run_at, job_id, job_type)
 select queue, -priority, run_at, id, job_type from made
 """
 _BURY = """
-with failed as (
-  update pgflow.job_attempts set status = 'failed'
-  where job_id = any(%s::uuid[])
+with undone as (
+  delete from pgflow.job_successes
+  where first_id = any(%s::uuid[])
+  returning first_id as job_id
+),
+failed as (
+  insert into pgflow.job_attempts
+    (job_id, lease_id, started_at, attempt_no, status, worker_name)
+  select job_id, gen_random_uuid(), now(), 1, 'failed', 'worker-1' from undone
   returning job_id
 )
 insert into pgflow.dead_letters
@@ -100,13 +106,14 @@ def main(arguments: list[str]) -> None:
 def whole_day(
     connection: Connection, url: str, ago: int, size: int, stragglers: int
 ) -> None:
-    day = plant_day(connection, ago, size)
+    # With stragglers one by one, so that one can be taken back.
+    day = plant_day(connection, ago, size, together=1 if stragglers else 100)
     if stragglers:
         ids = day.ids(connection)[:: max(1, size // stragglers)]
         connection.execute(_BURY, (ids,))
     # As autovacuum has, a week later.
     connection.execute(f"vacuum analyze pgflow.jobs_{day.name}")
-    connection.execute(f"vacuum analyze pgflow.job_attempts_{day.name}")
+    connection.execute(f"vacuum analyze pgflow.job_successes_{day.name}")
     megabytes = size_of(connection, day)
     with Producer(url) as producer:
         report = run(url, "archive", archive_after=7 * DAY)
@@ -118,9 +125,9 @@ def whole_day(
 
 
 def in_batches(connection: Connection, url: str, ago: int, size: int) -> None:
-    plant_day(connection, ago, size, partitions=False)
+    plant_day(connection, ago, size, partitions=False, together=100)
     connection.execute("vacuum analyze pgflow.jobs_default")
-    connection.execute("vacuum analyze pgflow.job_attempts_default")
+    connection.execute("vacuum analyze pgflow.job_successes_default")
     with Producer(url) as producer:
         report = run(url, "archive", archive_after=7 * DAY, sleep=0.0)
     say(
@@ -152,7 +159,7 @@ def run(url: str, task: str, **plan: Any) -> TaskReport:
 def size_of(connection: Connection, day: Day) -> int:
     row = connection.execute(
         "select (pg_total_relation_size(%s) + pg_total_relation_size(%s)) / 1000000",
-        (f"pgflow.jobs_{day.name}", f"pgflow.job_attempts_{day.name}"),
+        (f"pgflow.jobs_{day.name}", f"pgflow.job_successes_{day.name}"),
     ).fetchone()
     assert row is not None
     return int(row[0])

@@ -148,6 +148,13 @@ def add_days(connection: psycopg.Connection[Any]) -> None:
                 low, high
               );
             end loop;
+            execute format(
+              'create table pgflow.%I partition of pgflow.job_successes for values'
+                ' from (%s) to (%s)',
+              'job_successes' || to_char(day at time zone 'UTC', '_YYYYMMDD'),
+              (day at time zone 'UTC')::date - date '1970-01-01',
+              (day at time zone 'UTC')::date - date '1970-01-01' + 1
+            );
           end loop;
         end $$
         """
@@ -191,12 +198,32 @@ def add_jobs(connection: psycopg.Connection[Any], options: argparse.Namespace) -
           error_code, error_message, error_fingerprint, code_version
         )
         select id, '00000000-0000-0000-0000-000000000001', at, at + interval '20 ms', 1,
-          case place when 'dead' then 'failed' else place end, 'worker-' || n % 5,
-          case place when 'dead' then 'DEPENDENCY_DOWN' end,
-          case place when 'dead' then 'smtp.example: connection refused ' || n end,
-          case place when 'dead' then 'f1-' || lpad(to_hex(n % 40), 8, '0') end,
-          '4f2a9c'
-        from planted where place in ('succeeded', 'dead')
+          'failed', 'worker-' || n % 5, 'DEPENDENCY_DOWN',
+          'smtp.example: connection refused ' || n,
+          'f1-' || lpad(to_hex(n % 40), 8, '0'), '4f2a9c'
+        from planted where place = 'dead'
+        """,
+        # A hundred at a time, as two connections of a worker take turns.
+        """
+        insert into pgflow.job_successes (
+          day, first_id, lease_id, leased_at, settled_at, id_times, worker_name,
+          code_version, job_ids, attempt_nos, started_ago, ended_ago
+        )
+        select
+          day, (array_agg(id order by id))[1], gen_random_uuid(), max(at),
+          max(at) + interval '20 ms', int8range(min(ms), max(ms), '[]'),
+          'worker-' || part, '4f2a9c', array_agg(id order by id), array_agg(1),
+          array_agg(0.02::real), array_agg(0::real)
+        from (
+          select n / 200 as batch, n % 2 as part, id, at, made.ms,
+            made.ms / 86400000 as day
+          from planted
+          cross join lateral (
+            select ('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint as ms
+          ) as made
+          where place = 'succeeded'
+        ) as numbered
+        group by day, batch, part
         """,
         """
         insert into pgflow.pending (queue, rank, run_at, job_id, job_type)

@@ -124,7 +124,7 @@ def worker_first(
     bench.check(jobs)
     rows = bench.connection.execute(
         "select extract(epoch from started_at - created_at)::float8 * 1000"
-        " from pgflow.job_attempts join pgflow.jobs on id = job_id"
+        " from pgflow.any_attempts join pgflow.jobs on id = job_id"
     ).fetchall()
     waits = sorted(row[0] for row in rows)
     return Measured(bench.rate(), waits, statements / jobs)

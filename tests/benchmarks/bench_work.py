@@ -86,7 +86,7 @@ class Bench:
     def check(self, jobs: int) -> None:
         """Nothing was lost and nothing ran twice."""
         row = self.connection.execute(
-            "select count(*), count(distinct job_id) from pgflow.job_attempts"
+            "select count(*), count(distinct job_id) from pgflow.any_attempts"
             " where status = 'succeeded'"
         ).fetchone()
         assert row == (jobs, jobs), row
@@ -96,7 +96,7 @@ class Bench:
         """Return jobs per second from the first start to the last settlement."""
         row = self.connection.execute(
             "select count(*) / extract(epoch from max(finished_at) - min(started_at))"
-            " from pgflow.job_attempts"
+            " from pgflow.any_attempts"
         ).fetchone()
         assert row is not None
         return float(row[0])
@@ -131,7 +131,7 @@ def memory(process: subprocess.Popen[bytes]) -> list[str]:
 
 def settled(bench: Bench) -> int:
     row = bench.connection.execute(
-        "select count(*) from pgflow.job_attempts"
+        "select count(*) from pgflow.any_attempts"
     ).fetchone()
     assert row is not None
     return int(row[0])
@@ -186,7 +186,7 @@ def pick_up(bench: Bench, samples: int) -> None:
             time.sleep(0.01)
         after = memory(process)
     rows = bench.connection.execute(
-        "select job_id, extract(epoch from started_at)::float8 from pgflow.job_attempts"
+        "select job_id, extract(epoch from started_at)::float8 from pgflow.any_attempts"
     ).fetchall()
     # One host, one clock: the server's is also this process's.
     took = sorted((at - committed[job]) * 1000 for job, at in rows)

@@ -36,7 +36,9 @@ select
     '{' || (array_agg(taken.job_id order by rank, run_at, job_id))[count(*)] || '}',
     '{}'
   ) as cursor_job_ids,
-  sum(length(job.payload)) as bytes, (select count(*) from refused) as refused
+  sum(length(job.payload)) as bytes, (select count(*) from refused) as refused,
+  -- Else the leases would stay.
+  (select count(*) from finished) as finished
 from taken
 join leased using (queue)
 cross join lateral (

@@ -28,7 +28,7 @@ from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.support.backup_tools import another, digests, found_clients, slow_pg_dump
 from tests.support.executable import Fork
-from tests.support.jobs import audit, plant
+from tests.support.jobs import audit, plant, successes
 from tests.support.servers import Database, Server
 from tests.support.tools import needs_postgresql
 
@@ -195,10 +195,7 @@ def test_archived_jobs_are_left_out(
         "delete from pgflow.pending",
         "with moved as (delete from pgflow.jobs returning *)"
         " insert into pgflow.jobs_archive select * from moved",
-        "insert into pgflow.job_attempts_archive"
-        " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " select id, gen_random_uuid(), now(), 1, 'succeeded', 'w'"
-        " from pgflow.jobs_archive",
+        successes("select id as job_id from pgflow.jobs_archive", archive=True),
     ):
         connection.execute(statement)
     done = pgflow("backup", "all.dump", "--verify", "restore")

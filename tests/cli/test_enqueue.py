@@ -18,6 +18,7 @@ from werkzeug.test import Client
 from pgflow_cli.cli.program import program
 from pgflow_cli.operations import enqueue
 from tests.admin.conftest import client, client_of
+from tests.support.jobs import successes
 from tests.support.servers import Database
 
 __all__ = ["client", "client_of"]
@@ -238,10 +239,7 @@ def test_waiting_for_a_job_that_succeeds_is_exit_0(
 ) -> None:
     ending = finish(
         connection,
-        "insert into pgflow.job_attempts"
-        " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " select job_id, gen_random_uuid(), now(), 1, 'succeeded', 'w'"
-        " from pgflow.pending",
+        successes("select job_id from pgflow.pending"),
     )
     result = run("t", "--wait", "-o", "json")
     ending.join()

@@ -327,8 +327,8 @@ def test_tail_shows_the_newest_ends_last(pgflow, connection):
         unqueue(connection, job)
         attempt(connection, job, "succeeded")
         connection.execute(
-            "update pgflow.job_attempts set started_at = now() - %s * interval '1 min',"
-            " finished_at = now() - %s * interval '1 min' where job_id = %s",
+            "update pgflow.job_successes set leased_at = now() - %s * interval '1 min',"
+            " settled_at = now() - %s * interval '1 min' where first_id = %s",
             (minutes, minutes, job),
         )
     assert pgflow("jobs", "tail", "-o", "ids").stdout.split() == jobs[::-1]

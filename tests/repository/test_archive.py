@@ -24,7 +24,14 @@ from pgflow_cli.models.maintenance import TaskReport
 from pgflow_cli.repository import Database, Repository
 from tests.repository.test_audit import attempt, bury, cancel, lease, unqueue
 from tests.support.days import Day, plant_day
-from tests.support.jobs import attempts_of, audit, expire_leases, plant, status_of
+from tests.support.jobs import (
+    attempts_of,
+    audit,
+    expire_leases,
+    plant,
+    status_of,
+    successes,
+)
 
 Connection = psycopg.Connection[Any]
 A_WEEK = MaintenancePlan(sleep=0.0)
@@ -55,7 +62,9 @@ def partitions(connection: Connection, parent: str) -> set[str]:
 
 def unfinish(connection: Connection, job_id: str, how: str) -> None:
     """Take a job's success back, and put it in another place."""
-    connection.execute("delete from pgflow.job_attempts where job_id = %s", (job_id,))
+    connection.execute(
+        "delete from pgflow.job_successes where first_id = %s", (job_id,)
+    )
     attempt(connection, job_id, "failed")
     if how == "dead":
         bury(connection, job_id)
@@ -75,10 +84,11 @@ def succeed(connection: Connection, job_id: str, ago: str) -> None:
     """Let a job that waits have succeeded some time ago."""
     unqueue(connection, job_id)
     connection.execute(
-        "insert into pgflow.job_attempts (job_id, lease_id, started_at, finished_at,"
-        " attempt_no, status, worker_name) values (%s, gen_random_uuid(),"
-        " now() - %s::interval, now() - %s::interval, 2, 'succeeded', 'w')",
-        (job_id, ago, ago),
+        successes(
+            f"select '{job_id}'::uuid as job_id",
+            attempt_no=2,
+            at=f"now() - interval '{ago}'",
+        )
     )
 
 
@@ -90,10 +100,10 @@ def test_a_day_that_has_succeeded_goes_to_the_archive_as_a_whole(connection, mai
     assert (report.result, report.rows) == ("ok", 100)
     assert "whole (100 jobs)" in report.detail
     assert day.ids(connection) == []
-    assert day.ids(connection, "job_attempts") == []
+    assert day.ids(connection, "job_successes") == []
     assert len(day.ids(connection, "jobs_archive")) == 100
-    assert len(day.ids(connection, "job_attempts_archive")) == 100
-    for table in ("jobs", "job_attempts"):
+    assert len(day.ids(connection, "job_successes_archive")) == 100
+    for table in ("jobs", "job_attempts", "job_successes"):
         assert day.name not in partitions(connection, table)
         assert day.name in partitions(connection, f"{table}_archive")
     assert len(recent.ids(connection)) == 50
@@ -115,6 +125,28 @@ def test_an_archived_job_is_explained_found_and_read(connection, maintain, repos
     assert repository.enqueue.list_outcomes([job_id])[0].status == "succeeded"
 
 
+def test_jobs_that_were_settled_together_go_or_stay_together(connection, maintain):
+    day = plant_day(connection, 9, 30, together=10)
+    jobs = day.ids(connection)
+    connection.execute(
+        "update pgflow.job_successes set settled_at = now() where first_id = %s",
+        (jobs[10],),
+    )
+    report = maintain(ARCHIVE)["archive"]
+    assert "10 stay" in report.detail
+    assert day.ids(connection) == jobs[10:20]
+    assert day.ids(connection, "job_successes") == jobs[10:20]
+    assert day.ids(connection, "jobs_archive") == [*jobs[:10], *jobs[20:]]
+    assert day.ids(connection, "job_successes_archive") == [*jobs[:10], *jobs[20:]]
+    assert {status_of(connection, job) for job in jobs} == {"succeeded"}
+    connection.execute(
+        "update pgflow.job_successes set settled_at = now() - interval '9 days'"
+    )
+    assert maintain(ARCHIVE)["archive"].rows == 10
+    assert day.ids(connection, "job_successes_archive") == jobs
+    assert audit(connection) == (0, 0)
+
+
 def test_few_stragglers_stay_and_the_day_goes(connection, maintain):
     day = plant_day(connection, 9, 50)
     dead, canceled, leased, pending, *done = day.ids(connection)
@@ -132,7 +164,7 @@ def test_few_stragglers_stay_and_the_day_goes(connection, maintain):
     assert day.ids(connection) == sorted(before)
     assert day.ids(connection, "job_attempts") == sorted(before)
     assert day.ids(connection, "jobs_archive") == done
-    assert day.ids(connection, "job_attempts_archive") == done
+    assert day.ids(connection, "job_successes_archive") == done
     assert day.name not in partitions(connection, "jobs")
     after = {
         job: (status_of(connection, job), attempts_of(connection, job))
@@ -154,11 +186,12 @@ def test_a_straggler_is_archived_when_its_own_success_has_rested(connection, mai
     assert day.ids(connection) == [lately]
     assert late in day.ids(connection, "jobs_archive")
     archived = connection.execute(
-        "select array_agg(status order by attempt_no) from pgflow.job_attempts_archive"
-        " where job_id = %s",
-        (late,),
+        "select (select array_agg(status) from pgflow.job_attempts_archive"
+        "  where job_id = %s),"
+        " (select attempt_nos from pgflow.job_successes_archive where first_id = %s)",
+        (late, late),
     ).fetchone()
-    assert archived == (["failed", "succeeded"],)
+    assert archived == (["failed"], [2])
 
 
 def test_a_day_of_many_stragglers_is_moved_in_batches(
@@ -175,7 +208,7 @@ def test_a_day_of_many_stragglers_is_moved_in_batches(
     assert day.ids(connection) == staying
     assert day.ids(connection, "job_attempts") == staying
     assert len(day.ids(connection, "jobs_archive")) == 35
-    assert len(day.ids(connection, "job_attempts_archive")) == 35
+    assert len(day.ids(connection, "job_successes_archive")) == 35
     assert day.name in partitions(connection, "jobs"), "too many to put back"
     assert maintain(plan)["archive"].rows == 0
     for job_id in staying[:2]:
@@ -189,7 +222,7 @@ def test_a_day_of_many_stragglers_is_moved_in_batches(
     )
     assert maintain(plan)["archive"].rows == 2
     assert day.ids(connection) == staying[2:]
-    for table in ("jobs", "job_attempts"):
+    for table in ("jobs", "job_attempts", "job_successes"):
         assert day.name not in partitions(connection, table), "the rest was put back"
         assert day.name in partitions(connection, f"{table}_archive")
     assert connection.execute("select from pgflow.archive_sweeps").fetchall() == []
@@ -211,9 +244,9 @@ def test_a_day_waits_for_jobs_that_ended_after_it(connection, maintain):
     """A backlog at midnight is no straggler: the whole day goes a little later."""
     day = plant_day(connection, 8, 10)
     [since_midnight] = connection.execute(
-        "update pgflow.job_attempts set finished_at ="
+        "update pgflow.job_successes set settled_at ="
         " date_trunc('day', now(), 'UTC') - interval '7 days' + interval '2 minutes'"
-        " where job_id = %s"
+        " where first_id = %s"
         " returning date_part('epoch', now() - date_trunc('day', now(), 'UTC'))",
         (day.ids(connection)[-1],),
     ).fetchone()
@@ -226,12 +259,12 @@ def test_a_day_waits_for_jobs_that_ended_after_it(connection, maintain):
 
 def test_a_day_of_old_make_is_checked_first(connection, maintain):
     day = plant_day(connection, 9, 20)
-    for table in ("jobs", "job_attempts"):
+    for table in ("jobs", "job_attempts", "job_successes"):
         connection.execute(
             f"alter table pgflow.{table}_{day.name} drop constraint id_is_of_its_day"
         )
     assert maintain(ARCHIVE)["archive"].rows == 20
-    assert len(day.ids(connection, "job_attempts_archive")) == 20
+    assert len(day.ids(connection, "job_successes_archive")) == 20
 
 
 def test_what_was_left_half_way_is_finished(connection, maintain, repository):
@@ -253,8 +286,8 @@ def test_what_was_left_half_way_is_finished(connection, maintain, repository):
     assert audit(connection) == (0, 0)
     assert status_of(connection, day.ids(connection, "jobs_archive")[0]) == "succeeded"
     maintain(ARCHIVE)
-    assert day.ids(connection, "job_attempts") == []
-    assert len(day.ids(connection, "job_attempts_archive")) == 20
+    assert day.ids(connection, "job_successes") == []
+    assert len(day.ids(connection, "job_successes_archive")) == 20
 
 
 def test_a_job_that_is_enqueued_into_the_old_day_at_last_stays(
@@ -325,9 +358,9 @@ def test_the_archive_is_pruned_by_whole_days(connection, maintain):
     report = maintain(PRUNE)["prune"]
     assert (report.rows, report.detail) == (60, "attempts 30, jobs 30")
     assert old.ids(connection, "jobs_archive") == []
-    assert old.ids(connection, "job_attempts_archive") == []
+    assert old.ids(connection, "job_successes_archive") == []
     assert old.name not in partitions(connection, "jobs_archive")
-    assert len(young.ids(connection, "job_attempts_archive")) == 20
+    assert len(young.ids(connection, "job_successes_archive")) == 20
 
 
 def test_a_day_is_kept_in_the_archive_for_who_ended_late(connection, maintain):
@@ -337,6 +370,11 @@ def test_a_day_is_kept_in_the_archive_for_who_ended_late(connection, maintain):
     succeed(connection, late, "9 days")
     maintain(replace(A_WEEK, tasks=("archive", "prune")))
     assert len(old.ids(connection, "jobs_archive")) == 5
+    connection.execute(
+        "update pgflow.job_successes_archive set leased_at = now() - interval '15 d',"
+        " settled_at = now() - interval '15 days' where first_id = %s",
+        (late,),
+    )
     connection.execute(
         "update pgflow.job_attempts_archive set started_at = now() - interval '15 d',"
         " finished_at = now() - interval '15 days' where job_id = %s",
@@ -354,7 +392,7 @@ def test_archived_jobs_without_a_day_are_pruned_in_batches(connection, maintain)
     report = maintain(replace(PRUNE, batch_size=4))["prune"]
     assert (report.rows, report.batches) == (20, 3)
     assert strays.ids(connection, "jobs_archive") == []
-    assert strays.ids(connection, "job_attempts_archive") == []
+    assert strays.ids(connection, "job_successes_archive") == []
 
 
 def test_history_of_what_lives_is_never_pruned(connection, maintain):
@@ -652,7 +690,7 @@ def test_a_role_that_ends_idle_transactions_does_not_end_the_lock(database, conn
         holder._keep_lock()
 
 
-@pytest.mark.parametrize("table", ["jobs", "job_attempts"])
+@pytest.mark.parametrize("table", ["jobs", "job_attempts", "job_successes"])
 def test_an_archive_has_the_columns_and_rules_of_what_it_keeps(connection, table):
     columns, rules = (
         [
@@ -678,9 +716,9 @@ def test_a_new_partition_proves_its_range(connection):
         " from pg_inherits left join pg_constraint on conrelid = inhrelid"
         " and conname = 'id_is_of_its_day'"
         " where inhparent in ('pgflow.jobs'::regclass,"
-        " 'pgflow.job_attempts'::regclass)"
+        " 'pgflow.job_attempts'::regclass, 'pgflow.job_successes'::regclass)"
     ).fetchone()
-    assert row == (2 * (migrations.DAYS_AHEAD + 2), 2 * (migrations.DAYS_AHEAD + 3))
+    assert row == (3 * (migrations.DAYS_AHEAD + 2), 3 * (migrations.DAYS_AHEAD + 3))
 
 
 def test_days_and_repository_agree(connection, repository: Repository):

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.repository import sqlfiles
-from tests.support.jobs import plant
+from tests.support.jobs import plant, successes
 
 Connection = psycopg.Connection[Any]
 ANY_ID = "gen_random_uuid()"
@@ -31,6 +31,11 @@ def lease(connection: Connection, job_id: str, attempt_no: int = 1) -> None:
 
 
 def attempt(connection: Connection, job_id: str, status: str, number: int = 1) -> None:
+    if status == "succeeded":
+        connection.execute(
+            successes(f"select '{job_id}'::uuid as job_id", attempt_no=number)
+        )
+        return
     connection.execute(
         "insert into pgflow.job_attempts"
         " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
@@ -86,14 +91,20 @@ def test_a_job_in_no_place_is_found(connection):
     assert audit(connection) == (2, 0, 0)
 
 
-def test_an_entry_of_a_lease_that_has_settled_is_no_place(connection):
-    [job_id] = plant(connection)
-    unqueue(connection, job_id)
-    lease(connection, job_id)
-    attempt(connection, job_id, "failed")
-    assert audit(connection) == (1, 0, 0)
-    attempt(connection, job_id, "succeeded", 2)
+def test_a_job_that_succeeded_among_others_is_in_one_place(connection):
+    first, second, third = plant(connection, 3)
+    connection.execute("delete from pgflow.pending")
+    for job_id in (first, second):
+        attempt(connection, job_id, "succeeded")
+    connection.execute(
+        "update pgflow.job_successes set job_ids = job_ids || %s::uuid,"
+        " attempt_nos = '{1,1}', started_ago = '{0,0}', ended_ago = '{0,0}'"
+        " where first_id = %s",
+        (third, second),
+    )
     assert audit(connection) == (0, 0, 0)
+    lease(connection, third)
+    assert audit(connection) == (0, 1, 0)
 
 
 def test_a_place_that_names_an_unknown_job_is_found(connection):

@@ -217,7 +217,7 @@ def test_a_success_is_settled_and_its_lease_closed(
     assert leases(connection) == 0
     took = connection.execute(
         "select extract(epoch from finished_at - started_at)::float8"
-        " from pgflow.job_attempts where job_id = %s",
+        " from pgflow.any_attempts where job_id = %s",
         (a.job_id,),
     ).fetchone()
     assert took is not None
@@ -951,12 +951,12 @@ def instants_in_order(connection: Connection) -> bool:
           and started_at >= coalesce(
             (
               select leased_at from pgflow.leases
-              where leases.lease_id = job_attempts.lease_id
+              where leases.lease_id = any_attempts.lease_id
             ),
-            (select max(leased_at) from before where lease = job_attempts.lease_id)
+            (select max(leased_at) from before where lease = any_attempts.lease_id)
           )
         )
-        from pgflow.job_attempts
+        from pgflow.any_attempts
         """
     ).fetchone()
     assert row is not None

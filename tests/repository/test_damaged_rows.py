@@ -15,7 +15,10 @@ Connection = psycopg.Connection[Any]
 BEYOND = ["-infinity", "infinity", "4000-01-01 BC", "20000-01-01"]
 # Written by each lease or each enqueue, where a check costs more than it is worth, and
 # only read: tests/cli/test_damaged_rows.py. `migrations` is made by no migration.
-READ_ONLY = {"jobs", "jobs_archive", "job_attempts", "job_attempts_archive", "leases"}
+READ_ONLY = {
+    *("jobs", "job_attempts", "job_successes", "leases"),
+    *("jobs_archive", "job_attempts_archive", "job_successes_archive"),
+}
 
 
 @pytest.mark.parametrize("instant", BEYOND)

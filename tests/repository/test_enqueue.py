@@ -24,6 +24,7 @@ from pgflow_cli.errors import (
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository, borrowed
+from tests.support.jobs import successes
 from tests.support.servers import Database
 
 pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
@@ -217,12 +218,7 @@ def test_a_finished_job_does_not_run_again(
 ) -> None:
     job_id = repository.enqueue.enqueue("a", "{}", options=PLAIN)
     connection.execute("delete from pgflow.pending")
-    connection.execute(
-        "insert into pgflow.job_attempts"
-        " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
-        (job_id,),
-    )
+    connection.execute(successes(f"select '{job_id}'::uuid as job_id"))
     assert repository.enqueue.enqueue("a", "{}", options=PLAIN, job_id=job_id) == job_id
     assert count("pending") == 0
 
@@ -828,12 +824,7 @@ def test_outcomes_tell_how_jobs_have_ended(
     jobs = json.dumps([job()] * 4)
     good, dead, canceled, waiting = repository.enqueue.enqueue_many(jobs, options=PLAIN)
     connection.execute("delete from pgflow.pending where job_id <> %s", (waiting,))
-    connection.execute(
-        "insert into pgflow.job_attempts"
-        " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
-        (good,),
-    )
+    connection.execute(successes(f"select '{good}'::uuid as job_id"))
     connection.execute(
         "insert into pgflow.dead_letters (job_id, attempt_no, failed_attempts, queue,"
         " job_type, dlq_reason_code, error_code)"

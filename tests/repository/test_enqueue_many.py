@@ -18,6 +18,7 @@ from pgflow_cli import OutOfRange, PgflowError, Refused, UsageError
 from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Repository
+from tests.support.jobs import successes
 
 pytestmark = pytest.mark.usefixtures("every_job_in_one_place")
 
@@ -379,10 +380,7 @@ def test_what_is_sent_again_meets_no_limit_of_size(
     if archived:
         connection.execute("delete from pgflow.pending")
         connection.execute(
-            "insert into pgflow.job_attempts_archive (job_id, lease_id, started_at,"
-            " attempt_no, status, worker_name)"
-            " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
-            (job_id,),
+            successes(f"select '{job_id}'::uuid as job_id", archive=True)
         )
         connection.execute(
             "with gone as (delete from pgflow.jobs returning id, queue, job_type,"

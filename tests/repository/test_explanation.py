@@ -188,10 +188,11 @@ def in_flight_exceeded(connection: Connection, job_id: str) -> None:
     attempts_this_minute(connection, 1)
 
 
-def settled_and_still_in_its_lease(connection: Connection, job_id: str) -> None:
+def settled_while_its_lease_goes_on(connection: Connection, job_id: str) -> None:
     limit(connection, max_in_flight=1)
     [held] = plant(connection)
     running(connection, held)
+    connection.execute("update pgflow.leases set job_ids = '{}', attempt_nos = '{}'")
     attempt(connection, held, "succeeded")
 
 
@@ -276,7 +277,7 @@ SITUATIONS = [
     ("READY", one_nobody_runs_is_ahead, [Worker(job_types=NOOP)]),
     ("READY", one_of_the_future_is_ahead, [Worker()]),
     ("READY", limited_with_room, [Worker()]),
-    ("READY", settled_and_still_in_its_lease, [Worker()]),
+    ("READY", settled_while_its_lease_goes_on, [Worker()]),
     ("READY", rate_of_a_minute_ago, [Worker()]),
     ("READY", throttled_without_a_limit, [Worker()]),
     ("READY", another_is_limited, [Worker()]),

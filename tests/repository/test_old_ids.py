@@ -258,11 +258,11 @@ def test_an_id_that_is_there_twice_is_explained_named_and_mended(
     """As older releases made it."""
     [job] = plant(connection)
     succeed(connection, job, "30 days")
-    for table in ("jobs", "job_attempts"):
+    for table in ("jobs", "job_successes"):
         connection.execute(
             f"insert into pgflow.{table}_archive select * from pgflow.{table}"
         )
-    connection.execute("delete from pgflow.job_attempts")
+    connection.execute("delete from pgflow.job_successes")
     connection.execute(
         "insert into pgflow.pending (queue, rank, run_at, job_id, job_type)"
         " values ('default', 0, now(), %s, 'noop')",

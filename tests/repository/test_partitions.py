@@ -15,6 +15,7 @@ import pytest
 from pgflow_cli.errors import TryLater
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
+from tests.support.jobs import successes
 
 DAY = timedelta(days=1)
 Connection = psycopg.Connection[Any]
@@ -31,6 +32,9 @@ def id_of(instant: datetime) -> str:
             | uuid.uuid4().int & (1 << 62) - 1
         )
     )
+
+
+TABLES = ("jobs", "job_successes", "job_attempts")
 
 
 def name_of(table: str, day: datetime) -> str:
@@ -61,7 +65,7 @@ def insert(connection: Connection, job_id: str) -> None:
 
 
 def home_of(connection: Connection, table: str, job_id: str) -> str:
-    key = "id" if table == "jobs" else "job_id"
+    key = {"jobs": "id", "job_attempts": "job_id"}.get(table, "first_id")
     row = connection.execute(
         f"select tableoid::regclass::text from pgflow.{table} where {key} = %s",
         (job_id,),
@@ -71,7 +75,7 @@ def home_of(connection: Connection, table: str, job_id: str) -> str:
 
 def drop_partitions(connection: Connection, *days: datetime) -> None:
     for day in days:
-        for table in ("jobs", "job_attempts"):
+        for table in TABLES:
             connection.execute(f"drop table pgflow.{name_of(table, day)}")
 
 
@@ -104,7 +108,7 @@ def test_a_partition_is_made_of_the_same_stuff_as_its_table(
         select index.indexrelid::regclass::text
         from pg_index as index
         join pg_class as relation on relation.oid = index.indrelid
-        where relation.relname ~ '^(jobs|job_attempts)_[0-9]{8}$'
+        where relation.relname ~ '^(jobs|job_attempts|job_successes)_[0-9]{8}$'
           and not exists (select from pg_inherits where inhrelid = index.indexrelid)
         """
     ).fetchall()
@@ -122,17 +126,16 @@ def test_rows_that_fell_into_the_default_partition_move_into_their_day(
         connection.execute(
             "insert into pgflow.job_attempts (job_id, lease_id, started_at,"
             " attempt_no, status, worker_name)"
-            " values (%s, gen_random_uuid(), now(), 1, 'succeeded', 'w')",
+            " values (%s, gen_random_uuid(), now(), 1, 'failed', 'w')",
             (job_id,),
         )
+        connection.execute(successes(f"select '{job_id}'::uuid as job_id"))
         assert home_of(connection, "jobs", job_id) == "jobs_default"
     made = migrations.ensure_partitions(repository)
     assert made == [
-        name_of(table, day)
-        for day in (today, today + DAY)
-        for table in ("jobs", "job_attempts")
+        name_of(table, day) for day in (today, today + DAY) for table in TABLES
     ]
-    for table in ("jobs", "job_attempts"):
+    for table in TABLES:
         homes = [home_of(connection, table, job_id) for job_id in jobs]
         assert homes == [name_of(table, day) for day in (today, today + DAY, today)]
 
@@ -144,7 +147,7 @@ def test_an_open_producer_neither_blocks_a_partition_nor_is_blocked_by_it(
     drop_partitions(connection, today + DAY)
     producer = database.connect(autocommit=False)
     first = producer.execute("select pgflow.enqueue('noop', '{}')::text").fetchone()[0]
-    assert len(migrations.ensure_partitions(repository)) == 2
+    assert len(migrations.ensure_partitions(repository)) == 3
     producer.execute("set local lock_timeout = '1s'")
     second = producer.execute("select pgflow.enqueue('noop', '{}')::text").fetchone()[0]
     producer.commit()
@@ -165,7 +168,7 @@ def test_while_today_is_missing_an_open_producer_is_left_in_peace(
         migrations.ensure_partitions(repository)
     assert time.monotonic() - begun < 30
     producer.commit()
-    assert len(migrations.ensure_partitions(repository)) == 2
+    assert len(migrations.ensure_partitions(repository)) == 3
     assert home_of(connection, "jobs", job_id) == name_of("jobs", today)
 
 
@@ -200,7 +203,7 @@ def test_producers_go_on_while_the_missing_day_is_made(
                 time.sleep(0.2)
         stop.set()
         enqueued = sum(done.result() for done in producing)
-    assert made == [name_of("jobs", today), name_of("job_attempts", today)]
+    assert made == [name_of(table, today) for table in TABLES]
     row = connection.execute(
         f"select count(*), (select count(*) from pgflow.{made[0]}),"
         " (select count(*) from pgflow.jobs_default) from pgflow.jobs"
@@ -245,7 +248,9 @@ def test_a_day_with_too_many_strays_stays_in_the_default_partition(
     for _ in range(3):
         insert(connection, id_of(today))
     monkeypatch.setattr(migrations, "MOST_STRAYS", 2)
-    assert migrations.ensure_partitions(repository) == [name_of("job_attempts", today)]
+    assert migrations.ensure_partitions(repository) == [
+        name_of(table, today) for table in ("job_successes", "job_attempts")
+    ]
     monkeypatch.setattr(migrations, "MOST_STRAYS", 3)
     assert migrations.ensure_partitions(repository) == [name_of("jobs", today)]
 

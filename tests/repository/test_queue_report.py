@@ -16,6 +16,7 @@ from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.worker.heartbeat import Ledger
 from tests.repository.test_audit import bury
 from tests.repository.test_counters import lease
+from tests.repository.test_cycle import settle, success
 from tests.support.jobs import audit, new_worker, plant
 
 Connection = psycopg.Connection[Any]
@@ -94,13 +95,9 @@ def test_each_place_is_counted(repository, connection):
 
 def test_a_settled_job_of_a_lease_runs_no_more(repository, connection):
     plant(connection, 2)
-    first, _ = lease(repository, new_worker())
-    connection.execute(
-        "insert into pgflow.job_attempts"
-        " (job_id, lease_id, started_at, attempt_no, status, worker_name)"
-        " values (%s, %s, now(), 1, 'succeeded', 'w')",
-        (first.job_id, first.lease_id),
-    )
+    worker_id = new_worker()
+    first, _ = lease(repository, worker_id)
+    settle(repository, success(first), worker_id=worker_id)
     assert look(repository)["default"].running == 1
     assert audit(connection) == (0, 0)
 

@@ -25,7 +25,6 @@ from tests.trials.orders import OPERATIONS, Operation, Theatre, while_held
 LOCKED_BEFORE = "the statement before it, in its transaction, has locked the rows"
 MAINTAINS = "who maintains, alone by the maintenance lock"
 EXCEPTIONS = {
-    "beat": LOCKED_BEFORE,
     "cancel_running_jobs": LOCKED_BEFORE,
     "create_replays": LOCKED_BEFORE,
     "delete_dead_letters": LOCKED_BEFORE,
@@ -40,6 +39,7 @@ EXCEPTIONS = {
     "prune_archived_jobs": MAINTAINS,
     "prune_canceled_jobs": MAINTAINS,
     "take_over_job": LOCKED_BEFORE,
+    "remove_archived_copies": "behind a closed fence, and its jobs are no one's",
     "remove_reloaded_jobs": "behind a closed fence, and its jobs had been pruned",
 }
 

@@ -607,7 +607,11 @@ def test_a_parent_keeps_its_followers_until_its_lease_is_closed(
     [closing] = severed.cut
     assert [s.status for s in closing.settlements] == ["left"]
     # What the promoted standby does not have.
-    connection.execute("delete from pgflow.job_attempts")
+    connection.execute("delete from pgflow.job_successes")
+    connection.execute(
+        "update pgflow.leases set job_ids = array[%s::uuid], attempt_nos = '{1}'",
+        (job,),
+    )
     connection.execute("delete from pgflow.pending where job_type = 'child'")
     connection.execute("delete from pgflow.jobs where job_type = 'child'")
     worker.turn_until(wait_until, lambda: leases(connection) == {})

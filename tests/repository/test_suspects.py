@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pgflow_cli.inspection.explanation import explain
+from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import LeasedJob, Settlement, Suspect
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker.options import WorkerOptions
@@ -93,12 +94,10 @@ def test_what_was_canceled_is_not_taken_over(connection, repository):
     plant(connection)
     cycle = asking()
     [job] = repository.leases.settle_and_lease(cycle).jobs
-    connection.execute(
-        "insert into pgflow.job_attempts (job_id, lease_id, started_at, finished_at,"
-        " attempt_no, status, worker_name)"
-        " values (%s, %s, now(), now(), 1, 'canceled', 'w')",
-        (job.job_id, job.lease_id),
-    )
+    operator = Operator("me", "here")
+    assert repository.jobs.cancel_running_jobs(
+        [job.job_id], operator=operator, action_id=1
+    ) == [job.job_id]
     suspect = suspect_of(cycle.worker_id, job)
     assert repository.leases.take_over_job(asking(0), suspect) is None
 

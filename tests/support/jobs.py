@@ -121,6 +121,37 @@ def plant_dead(
     return [row[0] for row in rows]
 
 
+def successes(
+    jobs: str,
+    *,
+    attempt_no: int = 1,
+    at: str = "now()",
+    took: str = "0",
+    lease_id: str = "gen_random_uuid()",
+    worker: str = "w",
+    archive: bool = False,
+) -> str:
+    """Return the statement that plants a success for each `job_id` of a query.
+
+    Each has a row of its own. `at` and `lease_id` are of SQL and may name the query's
+    columns; `took` is in seconds.
+    """
+    return f"""
+      insert into pgflow.job_successes{"_archive" if archive else ""} (
+        day, first_id, lease_id, leased_at, settled_at, id_times, worker_name, job_ids,
+        attempt_nos, started_ago, ended_ago
+      )
+      select
+        made.ms / 86400000, job_id, {lease_id}, {at} - {took} * interval '1 second',
+        {at}, int8range(made.ms, made.ms, '[]'), '{worker}', array[job_id],
+        array[{attempt_no}], array[{took}::real], array[0::real]
+      from ({jobs}) as succeeded
+      cross join lateral (
+        select ('x' || left(replace(job_id::text, '-', ''), 12))::bit(48)::bigint as ms
+      ) as made
+    """
+
+
 def expire_leases(connection: Connection) -> None:
     """Let every lease have run out a minute ago."""
     connection.execute(
@@ -182,7 +213,7 @@ def attempts_of(
 ) -> list[tuple[int, str, str | None]]:
     """Return number, status and error code of each attempt."""
     return connection.execute(
-        "select attempt_no, status, error_code from pgflow.job_attempts"
+        "select attempt_no, status, error_code from pgflow.any_attempts"
         " where job_id = %s order by attempt_no",
         (job_id,),
     ).fetchall()

@@ -36,6 +36,8 @@ create trigger witness after delete on pgflow.leases
 for each row execute function witness.note_lease_end();
 create trigger witness after update on pgflow.job_attempts
 for each row execute function witness.note_rewriting();
+create trigger witness after update on pgflow.job_successes
+for each row execute function witness.note_rewriting();
 create trigger witness after update on pgflow.jobs
 for each row execute function witness.note_rewriting();
 """
@@ -72,9 +74,7 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where each job is. `leased` maps a job to the attempt that a lease holds for it
-    and that has no row.
-    """
+    """Where each job is. `leased` maps a job to the attempt that a lease holds."""
 
     jobs: dict[str, JobRow]
     attempts: dict[str, dict[int, Attempt]]
@@ -104,11 +104,7 @@ class Ledger:
             dead={row[0]: DeadRow(*row[1:]) for row in rows(_DEAD)},
             canceled={row[0] for row in rows(_CANCELED)},
             pending=dict(rows(_PENDING)),
-            leased={
-                job_id: attempt_no
-                for job_id, attempt_no in rows(_LEASED)
-                if attempt_no not in attempts.get(job_id, {})
-            },
+            leased=dict(rows(_LEASED)),
             # Without the examples.
             audit=rows(sqlfiles.statement("audit_jobs").text.decode())[0][:3],
             rewritten=[f"{what}: {row}" for what, row in rows(_REWRITTEN)],

@@ -257,24 +257,24 @@ def wrongs(connection: Connection) -> list[str]:
 
 _WRONGS = f"""
 select 'attempts of ' || job_id || ' are not numbered without a gap'
-from pgflow.job_attempts
+from pgflow.any_attempts
 group by job_id
 having max(attempt_no) <> count(*)
 union all
 select job_id || ' waits with ' || attempt_no || ' attempts and has other rows'
 from pgflow.pending
 where attempt_no <> (
-  select count(*) from pgflow.job_attempts as attempt
+  select count(*) from pgflow.any_attempts as attempt
   where attempt.job_id = pending.job_id
 )
 union all
 select 'two outcomes of ' || job_id || ' under one lease'
-from pgflow.job_attempts
+from pgflow.any_attempts
 group by job_id, lease_id
 having count(*) > 1
 union all
 select job_id || ' began before it was leased, or ended before it began'
-from pgflow.job_attempts
+from pgflow.any_attempts
 where lease_id = '{world.LEASE}'
   and (started_at < (select created_at from pgflow.jobs where id = job_id)
     + interval '40 seconds' - interval '1 millisecond' or finished_at < started_at)
@@ -286,21 +286,21 @@ union all
 select 'a dead letter of ' || job_id || ' without its failed attempt'
 from pgflow.dead_letters
 where not exists (
-  select from pgflow.job_attempts as attempt
+  select from pgflow.any_attempts as attempt
   where attempt.job_id = dead_letters.job_id
     and attempt.attempt_no = dead_letters.attempt_no
     and attempt.status in ('failed', 'lost')
 )
 union all
 select count(*) || ' followers, ' || (
-  select count(*) from pgflow.job_attempts
+  select count(*) from pgflow.any_attempts
   where job_id = '{world.JOB["first"]}' and status = 'succeeded'
     and code_version = 'followed'
 ) || ' parents'
 from pgflow.jobs
 where job_type = 'follower'
 having count(*) <> (
-  select count(*) from pgflow.job_attempts
+  select count(*) from pgflow.any_attempts
   where job_id = '{world.JOB["first"]}' and status = 'succeeded'
     and code_version = 'followed'
 )

@@ -490,9 +490,4 @@ from pgflow.leases
 cross join lateral unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
 join pgflow.jobs as job on job.id = entry.job_id
 where job.job_type = 'short'
-  and not exists (
-    select from pgflow.job_attempts as attempt
-    where attempt.job_id = entry.job_id
-      and attempt.attempt_no = entry.attempt_no
-  )
 """

@@ -6,6 +6,7 @@ them: `terms` takes the conditions away, one by one.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import EndedJob, LeaseReply, Scan, Settlement, Suspect
 from pgflow_cli.repository import Database, Repository
+from tests.support.jobs import successes
 from tests.trials import world
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
 
@@ -265,12 +267,77 @@ def an_attempt_settled_under_another_lease_is_lost(bench: Bench) -> str:
     return bench.settle(world.success("first"))
 
 
-def _attempt_under(bench: Bench, lease_id: str) -> None:
+def _attempt_under(bench: Bench, lease_id: str, status: str = "succeeded") -> None:
+    bench.sql(
+        "update pgflow.leases set job_ids = job_ids[2:], attempt_nos = attempt_nos[2:]"
+        f" where lease_id = '{LEASE}'"
+    )
+    if status == "succeeded":
+        one = f"select '{JOB['first']}'::uuid as job_id"
+        bench.sql(successes(one, lease_id=f"'{lease_id}'::uuid"))
+        return
     bench.sql(
         "insert into pgflow.job_attempts (job_id, lease_id, started_at, attempt_no,"
         f" status, worker_name) values ('{JOB['first']}', '{lease_id}', now(), 1,"
-        " 'succeeded', 'worker-2')"
+        f" '{status}', 'worker-2')"
     )
+
+
+@scenario(CYCLE, answer="lost stranger", places="second: failed 1, leased 1")
+def another_failure_under_its_lease_does_not_answer_for_a_job(bench: Bench) -> str:
+    """Neither one that is kept in the archive."""
+    for table, name in (("job_attempts", "second"), ("job_attempts_archive", "third")):
+        bench.sql(
+            f"insert into pgflow.{table} (job_id, lease_id, started_at, attempt_no,"
+            f" status, worker_name) values ('{JOB[name]}', '{FOREIGN}', now(), 1,"
+            " 'failed', 'worker-2')"
+        )
+    return bench.settle(world.retry("stranger"))
+
+
+@scenario(
+    CYCLE, answer="lost first", places="first: failed 1", leases="1 live, 3 expired"
+)
+def a_failure_under_another_lease_does_not_answer_for_a_job(bench: Bench) -> str:
+    _attempt_under(bench, FOREIGN, "failed")
+    return bench.settle(world.retry("first"))
+
+
+@scenario(
+    CYCLE,
+    answer="lost first",
+    places="first: failed 1, later 1",
+    leases="1 live, 3 expired",
+)
+def an_older_failure_does_not_answer_for_a_newer_attempt(bench: Bench) -> str:
+    bench.settle(world.retry("first"))
+    return bench.settle(world.retry("first", attempt_no=2))
+
+
+@scenario(
+    CYCLE,
+    answer="lost second third fourth",
+)
+def nothing_is_written_of_what_finds_no_lease(bench: Bench) -> str:
+    gone = {"lease_id": str(uuid.UUID(int=1))}
+    return bench.settle(
+        world.retry("second", **gone),
+        world.unstarted("third", **gone),
+        world.success("fourth", **gone),
+    )
+
+
+@scenario("finish_turn", answer="another statement has settled jobs of the same lease")
+def what_is_not_in_its_lease_is_not_settled(bench: Bench) -> str:
+    try:
+        bench.sql(
+            f"select pgflow.finish_turn(array['{LEASE}']::uuid[],"
+            f" array['{JOB['first']}', '{JOB['fifth']}']::uuid[], '{{}}',"
+            f" '{WORKER}', null)"
+        )
+    except psycopg.errors.SerializationFailure as error:
+        return str(error.diag.message_primary)
+    return "settled"
 
 
 @scenario(
@@ -440,17 +507,31 @@ def a_settled_job_does_not_answer_for_another(bench: Bench) -> str:
 @scenario(
     CYCLE,
     answer="written: False",
-    places="fifth: succeeded 1; sixth: leased 1; third: pending 0",
-    leases="1 live, 1 live, 3 expired",
+    places="fifth: leased 1; sixth: leased 1; third: pending 0",
+    leases="1 live, 2 live, 3 expired",
 )
 def giving_back_does_not_write_other_leases(bench: Bench) -> str:
     lease_id = bench.second_lease()
     before = _version(bench, lease_id)
-    bench.settle(world.unstarted("third"), world.success("fifth", lease_id=lease_id))
+    other = world.success("fifth", lease_id=lease_id, attempt_no=7)
+    bench.settle(world.unstarted("third"), other)
     return f"written: {before != _version(bench, lease_id)}"
 
 
 # Closing.
+
+
+@scenario(
+    CYCLE,
+    places="first: succeeded 1",
+    leases="0 live, 1 live, 3 expired",
+)
+def an_empty_lease_stays_until_it_is_closed(bench: Bench) -> str:
+    """So that its worker's heartbeat finds it."""
+    lease_id = bench.second_lease()
+    gone = [world.unstarted(n, lease_id=lease_id) for n in ("fifth", "sixth")]
+    bench.settle(*gone)
+    return bench.settle(world.success("first"), closed=[LEASE])
 
 
 @scenario(

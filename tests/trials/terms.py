@@ -73,6 +73,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "enqueue_many": (),
     "hold_leases": ("settle_and_lease", "settle_and_enqueue"),
     "finish_turn": ("settle_and_lease",),
+    "is_settled": ("settle_and_lease", "settle_and_enqueue"),
 }
 
 

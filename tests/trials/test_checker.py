@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.jobs import successes
 from tests.trials.checker import CHECKS, Verdict, judge
 from tests.trials.history import History, Scribe
 from tests.trials.ledger import Ledger, install_witness
@@ -69,7 +70,11 @@ class Town:
             self.handler("end", run=name, result=result)
 
     def end(self, job: str, attempt_no: int = 1, status: str = "succeeded") -> None:
-        self.sql(_ENDED, job, attempt_no, status)
+        if status == "succeeded":
+            one = f"select '{job}'::uuid as job_id"
+            self.sql(successes(one, attempt_no=attempt_no))
+        else:
+            self.sql(_ENDED, job, attempt_no, status)
 
     def restore(self, *kept: tuple[str, int], dumped: float | None = None) -> None:
         """Go back to a dump that has these outcomes, begun just now or at a time."""
@@ -143,7 +148,14 @@ def hold_up_leased(town: Town) -> None:
 
 def succeed_again(town: Town) -> None:
     town.run(town.jobs["succeeded"], 2)
-    town.end(town.jobs["succeeded"], 2)
+    # In a row that begins with another job: its key would refuse this.
+    town.sql(
+        "insert into pgflow.job_successes (day, first_id, lease_id, leased_at,"
+        " worker_name, id_times, job_ids, attempt_nos, started_ago, ended_ago)"
+        " select day, gen_random_uuid(), gen_random_uuid(), now(), 'worker', id_times,"
+        " job_ids, '{2}', '{0}', '{0}' from pgflow.job_successes where first_id = %s",
+        town.jobs["succeeded"],
+    )
 
 
 def bury_what_succeeded(town: Town) -> None:
@@ -177,7 +189,7 @@ def skip_a_number(town: Town) -> None:
 
 def forget_an_attempt(town: Town) -> None:
     town.sql(
-        "delete from pgflow.job_attempts where job_id = %s", town.jobs["succeeded"]
+        "delete from pgflow.job_successes where first_id = %s", town.jobs["succeeded"]
     )
 
 

@@ -18,6 +18,7 @@ from tests.trials.terms import FUNCTIONS, STATEMENTS, mutants, unnoticed
 # Terms without which everything still ends right, and what each is there for.
 _INDEX = "the key of an index: without it the same row is sought among all rows"
 _ORDER = "says what is locked first; the executor happens to do so anyway"
+_WAITS = "says what comes first: tests/repository/test_successes.py"
 _FIRST_ATTEMPT = "false for nearly every job: then no partition is opened"
 _LOCKED = "no other leases than the locked ones: another order of sessions needs it"
 
@@ -25,13 +26,29 @@ _AGAIN = "asked while locking already; once more for the row as it is by now"
 _COST = "only how much is read or written"
 _DAYS = "names the partitions; which jobs they are is decided before"
 _ALL_DAYS = "strays are of no day: the range that is sent has every id"
-_RANGE = ("job_id >= CAST($2 AS uuid)", "job_id < CAST($3 AS uuid)")
+_LAST = f"{_COST}: of a row that keeps a job nothing goes"
 _STRAYS = {
-    **dict.fromkeys(_RANGE, _ALL_DAYS),
-    **dict.fromkeys([f"{term} [2]" for term in _RANGE], _ALL_DAYS),
-    "id >= CAST($2 AS uuid)": _ALL_DAYS,
-    "id < CAST($3 AS uuid)": _ALL_DAYS,
+    "id >= CAST($4 AS uuid)": _ALL_DAYS,
+    "id < CAST($5 AS uuid)": _ALL_DAYS,
+    "job_id >= CAST($4 AS uuid)": _ALL_DAYS,
+    "job_id < CAST($5 AS uuid)": _ALL_DAYS,
+    "day = ANY(ARRAY(SELECT day FROM ripe))": _INDEX,
 }
+# The fragment that finds the success of a job.
+_OF_A_JOB = {
+    "success.day = made.milliseconds / 86400000": _INDEX,
+    "success.id_times @> made.milliseconds": _INDEX,
+}
+# The fragment that takes successes out of their rows.
+_SHRUNK = {
+    "NOT bool_and(keeps.it)": f"{_COST}: such a row is written as it was",
+    "rest.job_ids IS NOT NULL": "what is deleted is not written, whichever comes first",
+}
+_HAS_SUCCEEDED = next(
+    mutant.term
+    for mutant in mutants("undo_replays")
+    if mutant.term.startswith("NOT EXISTS (SELECT FROM (SELECT sought.new_job_id")
+)
 
 # The fragment that finds the rows of jobs that wait.
 _FINDS = {
@@ -64,12 +81,15 @@ SPARED = {
     },
     "settle_and_lease": {
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
-        "lease_id = ANY(CAST($11 AS uuid[]))": "of other leases no attempt is read",
+        "(SELECT count(*) FROM returned) >= 0": _WAITS,
+        "(SELECT count(*) FROM buried) >= 0": _WAITS,
         "pending.rank = place.rank": _INDEX,
         "pending.rank = place.rank [2]": _INDEX,
     },
-    "finish_turn": {
-        "held.lease_id <> ALL(closed_ids)": f"{_COST}: those are deleted next",
+    "settle_and_enqueue": {"leased_at IS NOT NULL": "each has a lease here"},
+    "is_settled": {
+        "success.day = milliseconds / 86400000": _INDEX,
+        "success.id_times @> milliseconds": _INDEX,
     },
     "lease_limited": {
         "taken.attempt_no > 0": _FIRST_ATTEMPT,
@@ -100,6 +120,9 @@ SPARED = {
     },
     "undo_replays": {
         "queue IS NULL": f"{_COST}: found twice, removed once",
+        **_OF_A_JOB,
+        "wanted.id = ANY(success.job_ids)": f"{_COST}: it has no row in pending",
+        _HAS_SUCCEEDED: f"{_COST}: such a job has no row in pending",
         **{
             f"NOT EXISTS (SELECT FROM pgflow.{there} OFFSET 0)": (
                 f"{_COST}: such a job has no row in pending"
@@ -135,14 +158,26 @@ SPARED = {
     "purge_pending": {"pending.rank = places.rank": _INDEX},
     "archive_stray_jobs": _STRAYS,
     "archive_jobs_of_day": {
-        "id >= CAST($2 AS uuid)": _DAYS,
-        "id < CAST($3 AS uuid)": _DAYS,
-        **{f"{term} [2]": _DAYS for term in _RANGE},
+        "id >= CAST($5 AS uuid)": _DAYS,
+        "id < CAST($6 AS uuid)": _DAYS,
+        "job_id >= CAST($5 AS uuid)": _DAYS,
+        "job_id < CAST($6 AS uuid)": _DAYS,
+        "day = ANY(ARRAY(SELECT day FROM ripe))": _INDEX,
+    },
+    "prune_archived_jobs": {
+        **_OF_A_JOB,
+        "first_id < pgflow.least_id(CAST($2 AS timestamptz))": _INDEX,
+        "removed.id = ANY(success.job_ids)": _LAST,
+        "EXISTS (SELECT FROM removed WHERE removed.id = ANY(success.job_ids))": _LAST,
     },
     "prune_canceled_jobs": {
         "canceled_at < CAST(CAST($1 AS text) AS timestamptz) [2]": _AGAIN
     },
+    "remove_archived_copies": _SHRUNK,
+    "remove_reloaded_jobs": _SHRUNK,
+    "trim_interrupted_leases": _OF_A_JOB,
     "remove_second_entries": {
+        **_OF_A_JOB,
         "leases.job_ids @> ARRAY[entry.job_id]": _INDEX,
     },
 }

@@ -11,6 +11,7 @@ from functools import partial
 
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.maintenance import Moved, PartitionDay, Removed
+from tests.support.jobs import successes
 from tests.trials import world
 from tests.trials.scenarios import Bench, scenario
 from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
@@ -18,6 +19,13 @@ from tests.trials.world import FOREIGN, JOB, LEASE, OTHER, WORKER
 _OPERATOR = Operator("trial", "trial")
 OLD, _CUT, _RECENT = "2024-06-02", datetime(2025, 1, 1, tzinfo=UTC), "2025-06-02"
 _CUT_TEXT = "2025-01-01"
+DAY = PartitionDay(
+    "20240610",
+    "018fff71-d000-0000-0000-000000000000",
+    "01900498-2c00-0000-0000-000000000000",
+    [],
+    False,
+)
 LATER = "01a00000-0000-7000-8000-000000000001"  # an id of 2026
 _ROWS = """
 select 'job ' || id::text from pgflow.jobs
@@ -28,6 +36,12 @@ from pgflow.job_attempts
 union all
 select 'archived attempt ' || job_id || ' ' || attempt_no
 from pgflow.job_attempts_archive
+union all
+select 'success ' || array_to_string(job_ids, ' ') || ' ' || attempt_nos::text
+from pgflow.job_successes
+union all
+select 'archived success ' || array_to_string(job_ids, ' ') || ' ' || attempt_nos::text
+from pgflow.job_successes_archive
 union all
 select 'dead ' || job_id || coalesce(' ' || resolution, '')
   || coalesce(' ' || replay_job_id, '')
@@ -108,11 +122,32 @@ def end(
     at: str = OLD,
     archive: bool = False,
 ) -> None:
+    if status == "succeeded":
+        one = f"select '{JOB[name]}'::uuid as job_id"
+        at = f"'{at}'::timestamptz"
+        bench.sql(successes(one, attempt_no=attempt_no, at=at, archive=archive))
+        return
     bench.sql(
         f"insert into pgflow.job_attempts{'_archive' if archive else ''} (job_id,"
         " lease_id, started_at, finished_at, attempt_no, status, worker_name) values"
         f" ('{JOB[name]}', '{LEASE}', '{at}', '{at}', {attempt_no}, '{status}', 'w')"
     )
+
+
+def together(bench: Bench, *names: str, archive: bool = False) -> None:
+    """Let jobs have been settled by one statement."""
+    for name in names:
+        end(bench, name, archive=archive)
+    table = f"pgflow.job_successes{'_archive' if archive else ''}"
+    ids = ", ".join(f"'{JOB[name]}'" for name in names)
+    with world.upkeep(bench.connection):
+        bench.sql(f"delete from {table} where first_id in ({ids.split(', ', 1)[1]})")
+        bench.sql(
+            f"update {table} set job_ids = array[{ids}]::uuid[], attempt_nos ="
+            f" array_fill(1, array[{len(names)}]), started_ago = array_fill(0::real,"
+            f" array[{len(names)}]), ended_ago = array_fill(0::real,"
+            f" array[{len(names)}]) where first_id = '{JOB[names[0]]}'"
+        )
 
 
 def _archive(bench: Bench, *names: str) -> None:
@@ -265,7 +300,6 @@ def a_new_priority_makes_its_rank_once(bench: Bench) -> str:
 
 
 def _ended(bench: Bench) -> None:
-    _hold(bench, "first")
     for name in ("first", "second", "fifth", "sixth"):
         end(bench, name, attempt_no=2 if name == "second" else 1)
     end(bench, "second", "failed")
@@ -276,12 +310,12 @@ def _ended(bench: Bench) -> None:
 @told(
     "archive_stray_jobs",
     answer=(
-        "3 looked at, 2 2; -attempt fifth 1 succeeded; -attempt sixth 1 "
-        "succeeded; -job fifth; -job sixth; -marks new new; +archived attempt "
-        "fifth 1; +archived attempt sixth 1; +archived fifth; +archived sixth; "
-        "+marks sixth new | 3 looked at, 1 2; -attempt second 1 failed; -attempt "
-        "second 2 succeeded; -job second; +archived attempt second 1; +archived "
-        "attempt second 2; +archived second"
+        "3 looked at, 2 2; -job fifth; -job sixth; -marks new new; -success fifth "
+        "{1}; -success sixth {1}; +archived fifth; +archived sixth; +archived "
+        "success fifth {1}; +archived success sixth {1}; +marks sixth new | 2 looked "
+        "at, 2 3; -attempt second 1 failed; -job first; -job second; -success first "
+        "{1}; -success second {2}; +archived attempt second 1; +archived first; "
+        "+archived second; +archived success first {1}; +archived success second {2}"
     ),
 )
 def what_has_rested_is_archived(bench: Bench) -> str:
@@ -295,36 +329,63 @@ def what_has_rested_is_archived(bench: Bench) -> str:
             ),
         )
 
-    last, first = move("second", 9), move("", 9)
+    last, first = move("second", 9), move("", 2)
     return f"{last} | {first}"
 
 
 @told(
     "archive_jobs_of_day",
     answer=(
-        "3 looked at, 1 1; -attempt fifth 1 succeeded; -job fifth; -marks new "
-        "new; +archived attempt fifth 1; +archived fifth; +marks fifth new | 1 "
-        "looked at, 0 0 | 2 looked at, 1 2; -attempt second 1 failed; -attempt "
-        "second 2 succeeded; -job second; +archived attempt second 1; +archived "
-        "attempt second 2; +archived second"
+        "2 looked at, 1 1; -job fifth; -marks new new; -success fifth {1}; +archived "
+        "fifth; +archived success fifth {1}; +marks fifth new | 1 looked at, 1 1; -job "
+        "first; -success first {1}; +archived first; +archived success first {1} | 2 "
+        "looked at, 1 2; -attempt second 1 failed; -job second; -success second {2}; "
+        "+archived attempt second 1; +archived second; +archived success second {2}"
     ),
 )
 def what_has_rested_of_a_day_is_archived(bench: Bench) -> str:
     _ended(bench)
-    day = PartitionDay("20240601", JOB["second"], JOB["sixth"], [], False)
+    with world.upkeep(bench.connection):
+        bench.sql(
+            "update pgflow.job_successes set day = day + 1"
+            f" where first_id = '{JOB['sixth']}'"
+        )
 
-    def move(after: str) -> str:
+    def move(after: str, limit: int) -> str:
         return changes(
             bench,
             lambda: bench.repository.archive.archive_jobs_of_day(
-                day, after=JOB.get(after), cut=_CUT, limit=9
+                DAY, after=JOB.get(after), cut=_CUT, limit=limit
             ),
         )
 
-    _hold(bench, "first", "second", attempt_nos="{1,2}")
-    held = move("")
-    _hold(bench, "first")
-    return f"{held} | {move('second')} | {move('')}"
+    return f"{move('second', 9)} | {move('', 1)} | {move('', 9)}"
+
+
+@told(
+    "archive_stray_jobs",
+    "archive_jobs_of_day",
+    answer=(
+        "3 looked at, 3 3; -job fifth; -job first; -job second; -marks new new; "
+        "-success first second fifth {1,1,1}; +archived fifth; +archived first; "
+        "+archived second; +archived success first second fifth {1,1,1}; +marks fifth "
+        "new | 2 looked at, 2 2; -job seventh; -job third; -marks fifth new; -success "
+        "third seventh {1,1}; +archived seventh; +archived success third seventh "
+        "{1,1}; +archived third; +marks seventh new"
+    ),
+)
+def what_was_settled_together_is_archived_together(bench: Bench) -> str:
+    together(bench, "first", "second", "fifth")
+    end(bench, "sixth")
+    move = bench.repository.archive
+    stray = changes(
+        bench, lambda: move.archive_stray_jobs(after=None, cut=_CUT, limit=2)
+    )
+    together(bench, "third", "seventh")
+    of_day = changes(
+        bench, lambda: move.archive_jobs_of_day(DAY, after=None, cut=_CUT, limit=2)
+    )
+    return f"{stray} | {of_day}"
 
 
 def _trace(bench: Bench, *names: str) -> None:
@@ -401,10 +462,10 @@ def _resolve(bench: Bench, name: str, at: str) -> None:
 @told(
     "prune_archived_jobs",
     answer=(
-        "3 looked at, 2 0 | 2 looked at, 1 1; -archived attempt fifth 1; "
-        "-archived fifth; -marks new new; +marks new fifth | 3 looked at, 2 2; "
-        "-archived attempt first 1; -archived attempt second 1; -archived first; "
-        "-archived second"
+        "3 looked at, 2 0 | 2 looked at, 1 1; -archived fifth; -archived success "
+        "fifth {1}; -marks new new; +marks new fifth | 3 looked at, 2 2; -archived "
+        "first; -archived second; -archived success first {1}; -archived success "
+        "second {1}"
     ),
 )
 def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
@@ -431,6 +492,35 @@ def archived_jobs_of_long_ago_are_pruned(bench: Bench) -> str:
     return " | ".join(ends)
 
 
+@told(
+    "prune_archived_jobs",
+    answer=(
+        "1 looked at, 1 0; -archived first; -marks new new; +marks new first | 2 "
+        "looked at, 1 2; -archived second; -archived success first second {1,1}; "
+        "-marks new first; +marks new second | 2 looked at, 2 3; -archived attempt "
+        "fourth 1; -archived fifth; -archived fourth; -archived success fourth fifth "
+        "{1,1}; -marks new second; +marks new fifth"
+    ),
+)
+def a_row_of_successes_goes_with_the_last_of_its_jobs(bench: Bench) -> str:
+    """But for one that failed lately, though it has succeeded long ago."""
+    _archive(bench, "first", "second", "third", "fourth", "fifth")
+    together(bench, "first", "second", archive=True)
+    together(bench, "fourth", "fifth", archive=True)
+    end(bench, "third", "failed", at=_RECENT, archive=True)
+    end(bench, "fourth", "failed", archive=True)
+
+    def prune(after: str, limit: int) -> str:
+        return changes(
+            bench,
+            lambda: bench.repository.archive.prune_archived_jobs(
+                after=JOB.get(after), before=_CUT, limit=limit, dry_run=False
+            ),
+        )
+
+    return " | ".join(prune(*each) for each in (("", 1), ("first", 2), ("third", 9)))
+
+
 # After a dump was loaded over the tables.
 
 
@@ -451,6 +541,40 @@ def copies_of_archived_jobs_are_removed(bench: Bench) -> str:
     for name in ("second", "third", "fifth"):
         end(bench, name, "failed")
     return _count(bench, "remove_archived_copies")
+
+
+@told(
+    "remove_archived_copies",
+    "remove_reloaded_jobs",
+    answer=(
+        "3; -job eighth; -job first; -job second; -success eighth {1}; -success first "
+        "second third {1,1,1}; +success third {1} | 3; -job fourth; -job sixth; -job "
+        "third; -success fourth fifth {1,1}; -success sixth {1}; -success third {1}; "
+        "+success fifth {1}"
+    ),
+)
+def only_those_that_go_are_taken_out_of_a_row_of_successes(bench: Bench) -> str:
+    bench.sql(f"delete from pgflow.leases where lease_id = '{LEASE}'")
+    together(bench, "first", "second", "third")
+    together(bench, "fourth", "fifth")
+    for name in ("sixth", "seventh", "eighth"):
+        end(bench, name)
+    _archive(bench, "first", "second", "eighth")
+    together(bench, "first", "second", archive=True)
+    end(bench, "eighth", archive=True)
+    copies = _count(bench, "remove_archived_copies")
+    identity = (
+        "update pgflow.database_identity set load_began = {}, load_pruned_until = {}"
+    )
+    bench.sql(identity.format("pg_current_xact_id()", f"'{JOB['sixth']}'"))
+    bench.sql(
+        "update pgflow.jobs set priority = priority"
+        f" where id in ('{JOB['third']}', '{JOB['fourth']}', '{JOB['sixth']}')"
+    )
+    try:
+        return f"{copies} | {_count(bench, 'remove_reloaded_jobs')}"
+    finally:
+        bench.sql(identity.format("null", "null"))
 
 
 @told(
@@ -555,6 +679,8 @@ def each_reason_to_remove_an_entry_is_one(bench: Bench) -> str:
     bench.sql(f"delete from pgflow.leases where lease_id = '{LEASE}'")
     for name in ("first", "second", "third", "stranger", "fifth"):
         _wait(bench, name, 0, 1)
+    end(bench, "sixth", "failed", archive=True)
+    together(bench, "seventh", "eighth")
     _die(bench, "first")
     cancel(bench, "second", OLD)
     end(bench, "third", "failed")
@@ -577,6 +703,7 @@ def leases_that_a_dump_has_brought_back_are_trimmed(bench: Bench) -> str:
     _die(bench, "fourth")
     cancel(bench, "fifth", OLD)
     end(bench, "stranger")
+    end(bench, "seventh", "failed", archive=True)
     bench.sql("set session_replication_role = replica")
     bench.sql(f"delete from pgflow.jobs where id = '{JOB['first']}'")
     bench.sql("set session_replication_role = origin")

@@ -42,10 +42,11 @@ def _uuids(*names: str) -> str:
 _CLEAR = "; ".join(
     f"delete from pgflow.{table}"
     for table in (
-        "jobs", "job_attempts", "pending", "leases", "dead_letters", "canceled_jobs",
-        "workers", "queue_policies", "moved_jobs", "queue_ranks", "attempt_counters",
-        "policy_decisions", "jobs_archive", "job_attempts_archive", "replay_plans",
-        "replay_items", "worker_counters", "enqueue_counters",
+        "jobs", "job_attempts", "job_successes", "pending", "leases", "dead_letters",
+        "canceled_jobs", "workers", "queue_policies", "moved_jobs", "queue_ranks",
+        "attempt_counters", "policy_decisions", "jobs_archive", "job_attempts_archive",
+        "job_successes_archive", "replay_plans", "replay_items", "worker_counters",
+        "enqueue_counters",
     )
 )  # fmt: skip
 _LEAST = "00000000-0000-0000-0000-000000000000"
@@ -102,12 +103,14 @@ create schema trial;
 create table trial.upkeep (since timestamptz default now());
 create function trial.refuse() returns trigger language plpgsql as $$
 begin
-  if tg_op = 'DELETE' and exists (select from trial.upkeep) then
-    return old;
+  if exists (select from trial.upkeep) then
+    return case tg_op when 'DELETE' then old else new end;
   end if;
   raise exception 'a row of % was %', tg_table_name, lower(tg_op);
 end $$;
 create trigger append_only before update or delete on pgflow.job_attempts
+for each row execute function trial.refuse();
+create trigger append_only before update or delete on pgflow.job_successes
 for each row execute function trial.refuse();
 create function trial.plant() returns void language plpgsql
 set session_replication_role = replica
@@ -120,7 +123,13 @@ end $$;
 """
 _PLACES = """
 select job_id::text, status || ' ' || attempt_no, 0 as place, attempt_no
-from pgflow.job_attempts
+from (
+  select job_id, status, attempt_no from pgflow.job_attempts
+  union all
+  select entry.job_id, 'succeeded', entry.attempt_no
+  from pgflow.job_successes
+  cross join lateral unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
+) as attempt
 union all
 select job_id::text, case when run_at > now() then 'later ' else 'pending ' end
   || attempt_no || case when rank <> 0 then ' rank ' || rank else '' end, 1, 0
@@ -129,11 +138,6 @@ union all
 select entry.job_id::text, 'leased ' || entry.attempt_no, 1, 0
 from pgflow.leases
 cross join lateral unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
-where not exists (
-  select from pgflow.job_attempts as attempt
-  where attempt.job_id = entry.job_id
-    and attempt.attempt_no = entry.attempt_no
-)
 union all
 select job_id::text, 'dead ' || dlq_reason_code, 2, 0 from pgflow.dead_letters
 union all
@@ -146,15 +150,7 @@ PLANTED = {
     **dict.fromkeys(NAMES[4:8], "pending 0"),
 }
 _LEASES = """
-select (
-  select count(*)
-  from unnest(job_ids, attempt_nos) as entry (job_id, attempt_no)
-  where not exists (
-    select from pgflow.job_attempts as attempt
-    where attempt.job_id = entry.job_id
-      and attempt.attempt_no = entry.attempt_no
-  )
-), expires_at > now()
+select cardinality(job_ids), expires_at > now()
 from pgflow.leases
 order by 1, 2
 """

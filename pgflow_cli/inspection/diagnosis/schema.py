@@ -26,6 +26,7 @@ _WORKER: Mapping[str, str] = {
     "arrival_looks": "select update",
     "arrival_slices": "select insert update delete",
     "job_attempts": "select insert",
+    "job_successes": "select insert",
     "dead_letters": "select insert",
     "policy_decisions": "select insert update",
     "queue_policies": "select update",

@@ -1,12 +1,18 @@
 -- Move succeeded jobs to the archive that have no day of their own, the next few after an id.
 with looked as materialized (
-  select job_id, finished_at
-  from pgflow.job_attempts_default
-  where status = 'succeeded'
-    and job_id > %(after)s::uuid
-    and job_id >= %(first_id)s::uuid
-    and job_id < %(end_id)s::uuid
-  order by job_id
-  limit %(limit)s::integer
+  select day, first_id, settled_at, job_ids
+  from (
+    select
+      day, first_id, settled_at, job_ids,
+      sum(cardinality(job_ids)) over (order by first_id) - cardinality(job_ids) as before
+    from (
+      select day, first_id, settled_at, job_ids
+      from pgflow.job_successes_default
+      where first_id > %(after)s::uuid
+      order by first_id
+      limit %(limit)s::integer
+    ) as next
+  ) as counted
+  where before < %(limit)s::integer
 ),
 -- include: move_to_archive

@@ -1,9 +1,8 @@
 -- How many succeeded jobs without a day of their own are ripe for the archive, counted no further than some.
-select count(*)
+select coalesce(least(sum(cardinality(few.job_ids)), %(limit)s::integer), 0)::bigint
 from (
-  select
-  from pgflow.job_attempts_default
-  where status = 'succeeded'
-    and finished_at < %(cut)s::timestamptz
+  select job_ids
+  from pgflow.job_successes_default
+  where settled_at < %(cut)s::timestamptz
   limit %(limit)s::integer
 ) as few

@@ -1,4 +1,5 @@
 -- Forget when days were looked through that have gone since.
 delete from pgflow.archive_sweeps
 where to_regclass('pgflow.job_attempts_' || to_char(day, 'YYYYMMDD')) is null
+  and to_regclass('pgflow.job_successes_' || to_char(day, 'YYYYMMDD')) is null
   and to_regclass('pgflow.jobs_' || to_char(day, 'YYYYMMDD')) is null

@@ -8,8 +8,8 @@ with leaves as (
   join pg_class as parent on parent.oid = inhparent
   join pg_class as leaf on leaf.oid = inhrelid
   where inhparent in (
-    'pgflow.jobs'::regclass, 'pgflow.job_attempts'::regclass,
-    'pgflow.jobs_archive'::regclass, 'pgflow.job_attempts_archive'::regclass
+    'pgflow.jobs'::regclass, 'pgflow.job_attempts'::regclass, 'pgflow.job_successes'::regclass,
+    'pgflow.jobs_archive'::regclass, 'pgflow.job_attempts_archive'::regclass, 'pgflow.job_successes_archive'::regclass
   )
 )
 select

@@ -23,7 +23,6 @@ from (
     limit %(limit)s::integer
   )
   union
-  -- Settled or not: whoever holds the lease may yet ask for the attempt.
   select entry.job_id
   from pgflow.leases
   cross join lateral unnest(leases.job_ids) as entry (job_id)
@@ -45,6 +44,16 @@ from (
     where job_id >= %(first_id)s::uuid
       and job_id < %(end_id)s::uuid
       and finished_at >= %(cut)s::timestamptz
+    limit %(limit)s::integer
+  )
+  union
+  -- All jobs of a row of successes stay together.
+  (
+    select entry.job_id
+    from pgflow.job_successes as success
+    cross join lateral unnest(success.job_ids) as entry (job_id)
+    where success.day = to_date(%(day)s::text, 'YYYYMMDD') - date '1970-01-01'
+      and success.settled_at >= %(cut)s::timestamptz
     limit %(limit)s::integer
   )
 ) as staying

@@ -18,6 +18,15 @@ select
         and id < %(end_id)s::uuid
       limit %(limit)s::integer
     ) as few
+  ) when 'job_successes_archive' then (
+    -- Jobs, not rows.
+    select coalesce(sum(cardinality(few.job_ids)), 0)
+    from (
+      select job_ids
+      from pgflow.job_successes_archive
+      where day = to_date(%(day)s::text, 'YYYYMMDD') - date '1970-01-01'
+      limit %(limit)s::integer
+    ) as few
   ) else (
     select count(*)
     from (

@@ -1,4 +1,4 @@
--- How a day of the archive, of jobs or of attempts, is removed; no row if it is not there.
+-- How a day of the archive, of jobs, attempts or successes, is removed; no row if it is not there.
 select
   leaf.relname::text as name,
   0 as strays,
@@ -15,4 +15,6 @@ select
 from pg_class as leaf
 join pg_inherits on inhrelid = leaf.oid
 where leaf.oid = to_regclass('pgflow.' || %(parent)s::text || '_' || %(day)s::text)
-  and inhparent in ('pgflow.jobs_archive'::regclass, 'pgflow.job_attempts_archive'::regclass)
+  and inhparent in (
+    'pgflow.jobs_archive'::regclass, 'pgflow.job_attempts_archive'::regclass, 'pgflow.job_successes_archive'::regclass
+  )

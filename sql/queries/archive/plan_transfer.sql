@@ -1,15 +1,25 @@
--- How a day's partition of jobs or attempts is given to the archive; no row if it is not there.
+-- How a day's partition of jobs, attempts or successes is given to the archive; no row if it is not there.
 --
 -- `lock` keeps everybody from writing to the day, while the others go on. `statements` detach it, which needs everybody
 -- to wait, put what stays back into its table, where the default partition takes it, and attach the rest to the archive
 -- under another name. `fold` is for a day of which only so much is left that all of it may stay.
 with named as (
   select
-    parent, parent || '_' || day as old_name, parent || '_archive_' || day as new_name, first_id, end_id,
-    case parent when 'jobs' then 'id' else 'job_id' end as key
+    given.parent, given.parent || '_' || given.day as old_name, given.parent || '_archive_' || given.day as new_name,
+    given.end_id, keyed.key, quote_literal(keyed.begins) as begins, quote_literal(keyed.ends) as ends, keyed.stays
   from (
     values (%(parent)s::text, %(day)s::text, %(first_id)s::uuid, %(end_id)s::uuid)
   ) as given (parent, day, first_id, end_id)
+  cross join lateral (
+    values
+      ('jobs', 'id', first_id::text, end_id::text, 'id = any'),
+      ('job_attempts', 'job_id', first_id::text, end_id::text, 'job_id = any'),
+      (
+        'job_successes', 'day', (to_date(day, 'YYYYMMDD') - date '1970-01-01')::text,
+        (to_date(day, 'YYYYMMDD') - date '1970-01-01' + 1)::text, 'job_ids && '
+      )
+  ) as keyed (parent, key, begins, ends, stays)
+  where keyed.parent = given.parent
 ),
 columns as (
   select string_agg(quote_ident(attname), ', ' order by attnum) as list
@@ -31,7 +41,7 @@ select
     concat(
       'alter table pgflow.', old_name, ' drop constraint if exists id_is_of_its_day,',
       ' add constraint id_is_of_its_day check (',
-      key, ' >= ', quote_literal(first_id), ' and ', key, ' < ', quote_literal(end_id), ') not valid'
+      key, ' >= ', begins, ' and ', key, ' < ', ends, ') not valid'
     ),
     concat('alter table pgflow.', old_name, ' validate constraint id_is_of_its_day')
   ] as checks,
@@ -39,20 +49,20 @@ select
     concat('alter table pgflow.', parent, ' detach partition pgflow.', old_name),
     case
       when cardinality(%(staying)s::uuid[]) > 0 then concat(
-        'with staying as (delete from pgflow.', old_name, ' where ', key, ' = any(',
+        'with staying as (delete from pgflow.', old_name, ' where ', stays, '(',
         quote_literal(%(staying)s::uuid[]), ') returning ', list, ')',
         ' insert into pgflow.', parent, ' (', list, ') select ', list, ' from staying'
       )
     end,
     concat('alter table pgflow.', old_name, ' rename to ', new_name),
     concat(
-      'with strays as (delete from pgflow.', parent, '_archive_default where ', key, ' >= ', quote_literal(first_id),
-      ' and ', key, ' < ', quote_literal(end_id), ' returning ', list, ')',
+      'with strays as (delete from pgflow.', parent, '_archive_default where ', key, ' >= ', begins,
+      ' and ', key, ' < ', ends, ' returning ', list, ')',
       ' insert into pgflow.', new_name, ' (', list, ') select ', list, ' from strays on conflict do nothing'
     ),
     concat(
       'alter table pgflow.', parent, '_archive attach partition pgflow.', new_name,
-      ' for values from (', quote_literal(first_id), ') to (', quote_literal(end_id), ')'
+      ' for values from (', begins, ') to (', ends, ')'
     ),
     -- enqueue looks into the archive for ids up to here.
     case

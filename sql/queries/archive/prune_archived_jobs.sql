@@ -15,6 +15,14 @@ doomed as materialized (
     where attempt.job_id = looked.id
       and attempt.finished_at >= %(before)s::timestamptz
   )
+  and not exists (
+    select
+    from (select looked.id) as wanted
+    cross join lateral (
+      -- include: success_of_job
+    ) as success
+    where success.finished_at >= %(before)s::timestamptz
+  )
 ),
 removed as (
   delete from pgflow.jobs_archive_default
@@ -26,6 +34,18 @@ history as (
   delete from pgflow.job_attempts_archive
   where job_id = any(array(select id from removed))
   returning job_id
+),
+successes as (
+  delete from pgflow.job_successes_archive_default as success
+  where first_id < pgflow.least_id(%(before)s::timestamptz)
+    and exists (select from removed where removed.id = any(success.job_ids))
+    -- A row goes with the last of its jobs.
+    and not exists (
+      select from pgflow.jobs_archive
+      where jobs_archive.id = any(success.job_ids)
+        and jobs_archive.id not in (select id from removed)
+    )
+  returning job_ids
 ),
 -- enqueue refuses an unknown id up to here: its job may have run.
 marked as (
@@ -43,4 +63,4 @@ select
   (select count(*) from looked) as looked,
   (select id::text from looked order by id desc limit 1) as last_id,
   (select count(*) from doomed) as jobs,
-  (select count(*) from history) as attempts
+  (select count(*) from history) + (select coalesce(sum(cardinality(job_ids)), 0)::bigint from successes) as attempts

@@ -6,9 +6,9 @@ select
   exists (
     select from pg_partition_ancestors(pg_class.oid) as ancestor (relid)
     join pg_class as named on named.oid = ancestor.relid
-    where named.relname in ('jobs_archive', 'job_attempts_archive')
+    where named.relname in ('jobs_archive', 'job_attempts_archive', 'job_successes_archive')
   )
-  or relname ~ '^(jobs|job_attempts)_archive' as archived,
+  or relname ~ '^(jobs|job_attempts|job_successes)_archive' as archived,
   'select count(*), null from only ' || pg_class.oid::regclass::text as count_statement,
   'select count(*), coalesce(sum(hashtextextended(digested::text, 0)::numeric), 0)::text from only '
     || pg_class.oid::regclass::text || ' as digested' as digest_statement

@@ -8,16 +8,11 @@ with places as (
   select entry.job_id, true
   from pgflow.leases
   cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
-  where not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
   union all
   -- What has ended may be kept for longer than the job itself.
-  select job_id, false
-  from pgflow.any_attempts
-  where status = 'succeeded'
+  select entry.job_id, false
+  from pgflow.any_successes as success
+  cross join lateral unnest(success.job_ids) as entry (job_id)
   union all
   select job_id, false
   from pgflow.dead_letters

@@ -11,11 +11,6 @@ with running as materialized (
     limit 200
   ) as held
   cross join lateral unnest(held.job_ids, held.attempt_nos) as entry (job_id, attempt_no)
-  where not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
 ),
 typed as materialized (
   select running.job_id, running.queue, running.worker_name, running.seconds, job.job_type
@@ -29,14 +24,17 @@ typed as materialized (
 ),
 -- The newest of a day, by their key: partitions before it are not opened, and nothing is sorted.
 recent as materialized (
-  select job_id, date_part('epoch', finished_at - started_at) as seconds
-  from pgflow.job_attempts
-  where status = 'succeeded'
-    and job_id >= rpad(
-      lpad(to_hex((date_part('epoch', now() - interval '1 day') * 1000)::bigint), 12, '0'), 32, '0'
-    )::uuid
-    and exists (select from typed)
-  order by job_id desc
+  select entry.job_id, entry.started_ago - entry.ended_ago as seconds
+  from (
+    select job_ids, started_ago, ended_ago
+    from pgflow.job_successes
+    where day >= (date_part('epoch', now() - interval '1 day') / 86400)::integer
+      and exists (select from typed)
+    order by day desc, first_id desc
+    limit 5000
+  ) as success
+  cross join lateral unnest(success.job_ids, success.started_ago, success.ended_ago)
+    as entry (job_id, started_ago, ended_ago)
   limit 5000
 ),
 usual as (

@@ -79,8 +79,10 @@ cross join lateral (
     count(*) as attempts,
     count(*) filter (where status = 'failed') as failed_attempts,
     count(*) filter (where status = 'lost') as lost_attempts
-  from pgflow.any_attempts
-  where job_id = job.id
+  from (select job.id) as wanted
+  cross join lateral (
+    -- include: attempts_of_job
+  ) as attempt
 ) as history
 where job.id = %(job_id)s::uuid
 -- An id that was enqueued again after its job had been archived, before enqueue looked there, names two: the later one.

@@ -4,8 +4,10 @@ with numbered as (
     attempt_no, status, started_at, finished_at, next_run_at, worker_name, error_code, error_message, code_version,
     row_number() over (order by attempt_no) as place,
     row_number() over (order by attempt_no desc) as place_from_end
-  from pgflow.any_attempts
-  where job_id = %(job_id)s::uuid
+  from (select %(job_id)s::uuid as id) as wanted
+  cross join lateral (
+    -- include: attempts_of_job
+  ) as attempt
 )
 select
   numbered.attempt_no,

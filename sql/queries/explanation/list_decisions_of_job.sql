@@ -26,9 +26,12 @@ from (
     and decision.first_at <= coalesce(%(until)s::timestamptz, now())
     and decision.last_at >= coalesce(earlier.next_run_at, %(run_at)s::timestamptz)
     and not exists (
-      select from pgflow.job_attempts as running
-      where running.job_id = %(job_id)s::uuid
-        and running.started_at <= decision.first_at
+      select
+      from (select %(job_id)s::uuid as id) as wanted
+      cross join lateral (
+        -- include: attempts_of_job
+      ) as running
+      where running.started_at <= decision.first_at
         and running.finished_at >= decision.last_at
     )
   order by decision.first_at desc

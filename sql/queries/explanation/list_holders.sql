@@ -6,10 +6,5 @@ select
 from pgflow.leases
 cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
 where leases.queue = %(queue)s::text
-  and not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
 order by leases.leased_at, entry.job_id
 limit %(limit)s::integer

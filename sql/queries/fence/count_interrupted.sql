@@ -13,11 +13,6 @@ held as materialized (
     leases.expires_at
   from pgflow.leases
   cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
-  where not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
 )
 select
   count(*) filter (where not lives and not extendable) as jobs,

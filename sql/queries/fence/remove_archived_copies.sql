@@ -10,12 +10,25 @@ copied as materialized (
   join pgflow.jobs_archive using (id)
   where jobs.id not in (select job_id from running)
 ),
+-- Else nothing would say any more that it has succeeded.
+forgotten as materialized (
+  select copied.id
+  from copied
+  join (
+    select entry.job_id
+    from pgflow.job_successes_archive
+    cross join lateral unnest(job_ids) as entry (job_id)
+  ) as succeeded on succeeded.job_id = copied.id
+),
 history as (
   delete from pgflow.job_attempts
-  where job_id = any(array(select id from copied))
-    -- Else nothing would say any more that it has succeeded.
-    and job_id in (select job_id from pgflow.job_attempts_archive where status = 'succeeded')
+  where job_id = any(array(select id from forgotten))
+),
+-- include: forgotten_successes
+gone as (
+  delete from pgflow.jobs
+  where id = any(array(select id from copied))
+  returning id
 )
-delete from pgflow.jobs
-where id = any(array(select id from copied))
-returning id::text
+select id::text
+from gone

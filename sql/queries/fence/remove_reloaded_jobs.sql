@@ -24,7 +24,15 @@ dead as (
 canceled as (
   delete from pgflow.canceled_jobs
   where job_id = any(array(select id from reloaded))
+),
+forgotten as (
+  select id from reloaded
+),
+-- include: forgotten_successes
+gone as (
+  delete from pgflow.jobs
+  where id = any(array(select id from reloaded))
+  returning id
 )
-delete from pgflow.jobs
-where id = any(array(select id from reloaded))
-returning id::text
+select id::text
+from gone

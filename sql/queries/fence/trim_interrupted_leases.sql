@@ -11,9 +11,13 @@ with trimmed as (
     select
       exists (select from pgflow.jobs where id = entry.job_id)
       and not exists (
-        select from pgflow.any_attempts as attempt
-        where attempt.job_id = entry.job_id
-          and (attempt.status = 'succeeded' or attempt.attempt_no >= entry.attempt_no)
+        select
+        from (select entry.job_id as id) as wanted
+        cross join lateral (
+          -- include: attempts_of_job
+        ) as attempt
+        where attempt.status = 'succeeded'
+          or attempt.attempt_no >= entry.attempt_no
       )
       and not exists (select from pgflow.dead_letters where dead_letters.job_id = entry.job_id)
       and not exists (select from pgflow.canceled_jobs where canceled_jobs.job_id = entry.job_id) as yet

@@ -16,11 +16,9 @@ recorded as (
     greatest(leased_at, now()),
     attempt_no, 'canceled', worker_name, %(note)s::text
   from running
-  -- A settled job stays in its lease's arrays until the next heartbeat.
-  on conflict (job_id, attempt_no) do nothing
   returning job_id, lease_id
 ),
--- Out of the arrays, too: a worker that gives the job back unstarted, and has waited for this, reads them again and
+-- Out of the arrays: a worker that gives the job back unstarted, and has waited for this, reads them again and
 -- finds nothing to give back.
 shrunk as (
   update pgflow.leases
@@ -37,7 +35,6 @@ shrunk as (
     left join recorded on recorded.job_id = entry.job_id
     where held.lease_id = any(%(lease_ids)s::text::uuid[])
     group by held.lease_id
-    having count(recorded.job_id) > 0
   ) as rest
   where leases.lease_id = rest.lease_id
 ),

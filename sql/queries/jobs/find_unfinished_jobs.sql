@@ -9,11 +9,6 @@ from (
   from pgflow.leases
   cross join lateral unnest(leases.job_ids) as entry (job_id)
   where right(entry.job_id::text, length(%(suffix)s::text)) = %(suffix)s::text
-    and not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.status = 'succeeded'
-    )
   union
   select job_id, 'pending', queue
   from pgflow.pending

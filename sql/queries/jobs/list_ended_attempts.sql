@@ -3,7 +3,30 @@
 with ended as materialized (
   select
     job_id, attempt_no, status, started_at, finished_at, worker_name, error_code, error_message, code_version
-  from pgflow.job_attempts
+  from (
+    select
+      job_id, attempt_no, status, started_at, finished_at, worker_name, error_code, error_message, error_fingerprint,
+      code_version
+    from pgflow.job_attempts
+    where finished_at >= coalesce(%(since_at)s::timestamptz, now() + %(since_offset)s::interval, '-infinity')
+    union all
+    select
+      entry.job_id, entry.attempt_no, 'succeeded',
+      greatest(success.leased_at, success.settled_at - entry.started_ago * interval '1 second'),
+      greatest(
+        success.leased_at, success.settled_at - entry.started_ago * interval '1 second',
+        success.settled_at - entry.ended_ago * interval '1 second'
+      ),
+      success.worker_name, null, null, null, success.code_version
+    from pgflow.job_successes as success
+    cross join lateral unnest(
+      success.job_ids, success.attempt_nos, success.started_ago, success.ended_ago
+    ) as entry (job_id, attempt_no, started_ago, ended_ago)
+    -- Settled after it ended, mostly at once.
+    where success.settled_at >= coalesce(
+      %(since_at)s::timestamptz, now() + %(since_offset)s::interval, '-infinity'
+    )
+  ) as attempt
   where finished_at >= coalesce(%(since_at)s::timestamptz, now() + %(since_offset)s::interval, '-infinity')
     and finished_at < coalesce(%(until_at)s::timestamptz, now() + %(until_offset)s::interval, 'infinity')
     and (%(error_codes)s::text[] is null or error_code = any(%(error_codes)s::text[]))

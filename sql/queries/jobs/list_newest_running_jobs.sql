@@ -9,12 +9,6 @@ with looked as materialized (
     and entry.job_id <
 -- include: until_id
     and entry.job_id < coalesce(%(after_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    -- A settled job stays in its lease's arrays until the next heartbeat.
-    and not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.attempt_no = entry.attempt_no
-    )
   order by entry.job_id desc
   limit %(most)s::integer
 ),

@@ -12,12 +12,6 @@ with looked as materialized (
       when %(slow)s::boolean then (leases.leased_at, entry.job_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
       else (leases.leased_at, entry.job_id) < (%(after_at)s::timestamptz, %(after_id)s::uuid)
     end
-    -- A settled job stays in its lease's arrays until the next heartbeat.
-    and not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.attempt_no = entry.attempt_no
-    )
   order by
     case when %(slow)s::boolean then leases.leased_at end,
     case when %(slow)s::boolean then entry.job_id end,

@@ -5,19 +5,7 @@ with
 extended as (
   update pgflow.leases
   set expires_at = now() + %(lease_seconds)s::float8 * interval '1 second',
-      progress = %(progress)s::jsonb -> leases.lease_id::text,
-      -- Drop what has settled.
-      (job_ids, attempt_nos) = (
-        select
-          coalesce(array_agg(entry.job_id order by entry.place), '{}'),
-          coalesce(array_agg(entry.attempt_no order by entry.place), '{}')
-        from unnest(leases.job_ids, leases.attempt_nos) with ordinality as entry (job_id, attempt_no, place)
-        where not exists (
-          select from pgflow.job_attempts
-          where job_attempts.job_id = entry.job_id
-            and job_attempts.attempt_no = entry.attempt_no
-        )
-      )
+      progress = %(progress)s::jsonb -> leases.lease_id::text
   where leases.lease_id = any(%(lease_ids)s::uuid[])
   returning leases.lease_id
 ),

@@ -3,43 +3,34 @@ with fence as materialized (
   select leased_at, job_ids, attempt_nos
   from pgflow.hold_leases(array[%(lease_id)s::uuid], %(worker_id)s::uuid)
 ),
-held as (
-  select fence.leased_at, entry.job_id, entry.attempt_no
+succeeded as materialized (
+  select
+    %(lease_id)s::uuid as lease_id, entry.job_id, entry.attempt_no, %(started_ago)s::real as started_ago,
+    %(ended_ago)s::real as ended_ago, fence.leased_at
   from fence
   cross join lateral unnest(fence.job_ids, fence.attempt_nos) as entry (job_id, attempt_no)
+  where entry.job_id = %(job_id)s::uuid
+    and entry.attempt_no = %(attempt_no)s::integer
 ),
-settled as (
-  insert into pgflow.job_attempts (
-    job_id, lease_id, started_at, finished_at, attempt_no, status, worker_name, code_version
-  )
-  select
-    job_id, %(lease_id)s::uuid,
-    greatest(leased_at, now() - %(started_ago)s::float8 * interval '1 second'),
-    greatest(
-      leased_at,
-      now() - %(started_ago)s::float8 * interval '1 second',
-      now() - %(ended_ago)s::float8 * interval '1 second'
-    ),
-    attempt_no, 'succeeded', %(worker_name)s::text, %(code_version)s::text
-  from held
-  where job_id = %(job_id)s::uuid
-    and attempt_no = %(attempt_no)s::integer
-  on conflict (job_id, attempt_no) do nothing
-  returning job_id
+-- include: kept_successes
+enqueued as materialized (
+  select made.ids
+  from kept
+  cross join lateral pgflow.enqueue_many(
+    -- Of `kept`: otherwise the planner may call the function first, and enqueue for a job that is not settled.
+    case when kept.job_ids is not null then %(jobs)s::jsonb end,
+    max_payload_bytes => %(max_payload_bytes)s::integer,
+    max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer
+  ) as made (ids)
 )
 select enqueued.ids::text[] as ids
-from settled
-cross join lateral pgflow.enqueue_many(
-  -- Of `settled`: otherwise the planner may call the function first, and enqueue for a job that is not settled.
-  case when settled.job_id is not null then %(jobs)s::jsonb end,
-  max_payload_bytes => %(max_payload_bytes)s::integer,
-  max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer
-) as enqueued (ids)
+from enqueued
+-- Last, because enqueueing may wait for a producer: from here on, a heartbeat waits for this transaction.
+cross join lateral pgflow.finish_turn(
+  array[%(lease_id)s::uuid], array[%(job_id)s::uuid], case when enqueued.ids is not null then '{}'::uuid[] end,
+  %(worker_id)s::uuid, null
+) as finished
 union all
 -- Settled before, by this statement, whose reply was lost: no row only if the lease is gone.
 select '{}'
-from pgflow.job_attempts
-where job_id = %(job_id)s::uuid
-  and attempt_no = %(attempt_no)s::integer
-  and lease_id = %(lease_id)s::uuid
-  and status = 'succeeded'
+where pgflow.is_settled(%(lease_id)s::uuid, %(job_id)s::uuid, %(attempt_no)s::integer, 'succeeded')

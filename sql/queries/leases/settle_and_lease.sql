@@ -10,27 +10,29 @@ held as (
   from fence
   cross join lateral unnest(fence.job_ids, fence.attempt_nos) as entry (job_id, attempt_no)
 ),
--- Successes come as plain arrays, because they are nearly all there is; everything else in one document.
-reported as materialized (
-  select
-    lease_id, job_id, attempt_no, 'succeeded' as status, started_ago, ended_ago,
-    null::text as error_code, null::text as error_message, null::text as error_fingerprint,
-    null::float8 as delay, null::text as dlq_reason_code, null::integer as failed_attempts, null::timestamptz as run_at
+-- Successes come as plain arrays, because they are nearly all there is; everything else in one document. What finds no
+-- fence has no leased_at.
+succeeded as materialized (
+  select success.lease_id, success.job_id, success.attempt_no, success.started_ago, success.ended_ago, held.leased_at
   from unnest(
     %(lease_ids)s::uuid[], %(job_ids)s::uuid[], %(attempt_nos)s::integer[],
-    %(started_ago)s::float8[], %(ended_ago)s::float8[]
+    %(started_ago)s::real[], %(ended_ago)s::real[]
   ) as success (lease_id, job_id, attempt_no, started_ago, ended_ago)
-  union all
+  left join held using (lease_id, job_id, attempt_no)
+),
+reported as materialized (
   select
-    lease_id, job_id, attempt_no, status, started_ago, ended_ago,
-    error_code, error_message, error_fingerprint,
-    delay, dlq_reason_code, failed_attempts, run_at
+    other.lease_id, other.job_id, other.attempt_no, other.status, other.started_ago, other.ended_ago, other.error_code,
+    other.error_message, other.error_fingerprint, other.delay, other.dlq_reason_code, other.failed_attempts,
+    other.run_at, held.leased_at
   from jsonb_to_recordset(%(others)s::jsonb) as other (
     lease_id uuid, job_id uuid, attempt_no integer, status text, started_ago float8, ended_ago float8,
     error_code text, error_message text, error_fingerprint text,
     delay float8, dlq_reason_code text, failed_attempts integer, run_at timestamptz
   )
+  left join held using (lease_id, job_id, attempt_no)
 ),
+-- include: kept_successes
 settled as (
   insert into pgflow.job_attempts (
     job_id, lease_id, started_at, finished_at, next_run_at, attempt_no, status, worker_name,
@@ -46,44 +48,31 @@ settled as (
     attempt_no, status, %(worker_name)s::text,
     error_code, error_message, error_fingerprint, %(code_version)s::text
   from reported
-  join held using (lease_id, job_id, attempt_no)
-  where status not in ('unstarted', 'left')
-  -- A settlement that is sent again after a lost reply finds its own row.
+  where leased_at is not null
+    and status not in ('unstarted', 'left')
   on conflict (job_id, attempt_no) do nothing
-  returning job_id, attempt_no, next_run_at
+  returning job_id, lease_id, attempt_no, next_run_at
 ),
--- What leaves the lease's arrays: a job given back before it started, which keeps its number and its place in the
--- queue, and one left without an outcome. Once each: who else takes an entry out (a cancellation, a reaper, this
--- statement sent again) locks its lease for update, so the fence waits and reads the arrays again. An attempt that the
--- snapshot is too old to show puts an entry into a lease of its own at worst, and the reaper finds it settled.
+-- A job given back before it started, which keeps its number and its place in the queue, and one left without an
+-- outcome.
 departed as (
   select
-    reported.lease_id, reported.job_id, reported.attempt_no, reported.status,
+    lease_id, job_id, attempt_no, status,
     -- Without a delay, as nearly always, greatest takes what is not null.
-    greatest(reported.run_at, now() + reported.delay * interval '1 second') as run_at
+    greatest(run_at, now() + delay * interval '1 second') as run_at
   from reported
-  join held using (lease_id, job_id, attempt_no)
-  where reported.status in ('unstarted', 'left')
-    and not exists (
-      select from pgflow.job_attempts as earlier
-      where earlier.job_id = reported.job_id
-        and earlier.attempt_no = reported.attempt_no
-    )
+  where leased_at is not null
+    and status in ('unstarted', 'left')
 ),
--- What found no fence, or found its own row. Materialized: nearly always empty, and only then looked up.
+-- What found no fence. Materialized: nearly always empty, and only then looked up.
 refused as materialized (
+  select lease_id, job_id, attempt_no, 'succeeded' as status
+  from succeeded
+  where leased_at is null
+  union all
   select lease_id, job_id, attempt_no, status
   from reported
-  where not exists (
-      select from settled
-      where settled.job_id = reported.job_id
-        and settled.attempt_no = reported.attempt_no
-    )
-    and not exists (
-      select from departed
-      where departed.job_id = reported.job_id
-        and departed.lease_id = reported.lease_id
-    )
+  where leased_at is null
     and status <> 'left'
 ),
 returned as (
@@ -109,6 +98,7 @@ returned as (
     -- Without this the planner may hash-join, and read every partition.
     offset 0
   ) as job
+  returning job_id
 ),
 buried as (
   insert into pgflow.dead_letters (
@@ -128,36 +118,7 @@ buried as (
     offset 0
   ) as job
   where reported.dlq_reason_code is not null
-),
--- Entries of leases that the worker has done with, and that this statement says nothing of.
-unsaid as materialized (
-  select lease_id, job_id, attempt_no
-  from held
-  where lease_id = any(%(closed_ids)s::uuid[])
-    -- Hashed, because it is no join: of these the planner knows no sizes, and a nested loop takes longer than the rest.
-    and (job_id, attempt_no) not in (select job_id, attempt_no from settled)
-    and (job_id, lease_id) not in (select job_id, lease_id from departed)
-),
-unsettled as materialized (
-  select unsaid.lease_id
-  from unsaid
-  left join lateral (
-    select attempt_no
-    from pgflow.job_attempts
-    where job_id = unsaid.job_id
-      and attempt_no = unsaid.attempt_no
-    -- Without this the planner may hash-join, and read every partition.
-    offset 0
-  ) as earlier on true
-  where earlier.attempt_no is null
-),
--- The worker only asks: a lease goes if each of its entries is settled or gone. A job that is in no lease and has no
--- attempt is lost.
-closing as materialized (
-  select lease_id
-  from fence
-  where lease_id = any(%(closed_ids)s::uuid[])
-    and lease_id not in (select lease_id from unsettled)
+  returning job_id
 ),
 -- No heartbeat renews this lease, and its worker does not know it: a reaper takes it at once, though what was leased
 -- with it still runs, and counts the attempt as lost.
@@ -251,12 +212,29 @@ limited as materialized (
 -- Once, because the first row asks for it: after what it reads is settled.
 finished as materialized (
   select pgflow.finish_turn(
-    array(select lease_id from closing),
-    array(select lease_id from departed),
-    array(select job_id from departed),
+    array(
+      select lease_id from kept
+      union
+      select lease_id from settled
+      union
+      select lease_id from departed
+    ),
+    array(
+      select entry.job_id
+      from kept
+      cross join lateral unnest(kept.job_ids) as entry (job_id)
+      union all
+      select job_id from settled
+      union all
+      select job_id from departed
+    ),
+    array(select lease_id from fence where lease_id = any(%(closed_ids)s::uuid[])),
     %(worker_id)s::uuid,
     case when %(room)s::integer > 0 then not exists (select from taken) end
   )
+  -- After all that may wait, such as a trigger: from here on, a heartbeat waits for this statement.
+  where (select count(*) from returned) >= 0
+    and (select count(*) from buried) >= 0
 )
 -- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
 select
@@ -271,14 +249,7 @@ union all
 select
   lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0
 from refused
-where not exists (
-  select from pgflow.job_attempts as earlier
-  where earlier.job_id = refused.job_id
-    and earlier.attempt_no = refused.attempt_no
-    and earlier.lease_id = refused.lease_id
-    -- A reaper writes under the same lease, but writes that the attempt was lost.
-    and earlier.status = refused.status
-)
+where not pgflow.is_settled(lease_id, job_id, attempt_no, status)
 union all
 (
 -- include: leased_jobs

@@ -9,12 +9,6 @@ with entry as materialized (
   where source.lease_id = %(lease_id)s::uuid
     and source.worker_id = %(from_worker_id)s::uuid
     and held.job_id = %(job_id)s::uuid
-    -- What is settled stays in its lease until the next heartbeat.
-    and not exists (
-      select from pgflow.job_attempts as earlier
-      where earlier.job_id = held.job_id
-        and earlier.attempt_no = held.attempt_no
-    )
     and not exists (select from pgflow.fence where closed)
 ),
 -- Even if nothing is left in it, the row stays: whose it is closes it.

@@ -17,8 +17,10 @@ join (
     ('canceled_jobs', interval '1 hour'),
     ('jobs', interval '1 day'),
     ('job_attempts', interval '1 day'),
+    ('job_successes', interval '1 day'),
     ('jobs_archive', interval '1 day'),
-    ('job_attempts_archive', interval '1 day')
+    ('job_attempts_archive', interval '1 day'),
+    ('job_successes_archive', interval '1 day')
 ) as wanted (relname, at_most) using (relname)
 where schemaname = 'pgflow'
   and coalesce(greatest(last_analyze, last_autoanalyze), '-infinity') < now() - at_most

@@ -5,13 +5,6 @@ with held as materialized (
   from pgflow.leases
   cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
   where leases.queue = any(%(queues)s::text[])
-    and not exists (
-      select from pgflow.job_attempts
-      where job_attempts.job_id = entry.job_id
-        and job_attempts.attempt_no = entry.attempt_no
-      -- Without this the planner may merge, and read every attempt.
-      offset 0
-    )
 )
 select
   named.queue,

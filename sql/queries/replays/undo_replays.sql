@@ -37,6 +37,14 @@ missing as materialized (
   from sought
   where queue is null
     and not exists (select from pgflow.job_attempts where job_attempts.job_id = sought.new_job_id offset 0)
+    and not exists (
+      select
+      from (select sought.new_job_id as id) as wanted
+      cross join lateral (
+        -- include: success_of_job
+      ) as success
+      offset 0
+    )
     and not exists (select from pgflow.canceled_jobs where canceled_jobs.job_id = sought.new_job_id offset 0)
     and not exists (select from pgflow.leases where leases.job_ids @> array[sought.new_job_id] offset 0)
 ),

@@ -2,25 +2,37 @@
 --
 -- A table is made by itself and then attached. `create table … partition of` would lock its parent against everybody,
 -- and wait, with all of them behind it, for the longest transaction that has touched it.
-with wanted as (
+with days as (
   select
-    parent,
-    parent || to_char(day, '_YYYYMMDD') as name,
-    day,
+    day, (day::date - date '1970-01-01')::integer as number,
     -- The first 48 bits of a UUIDv7 are its milliseconds.
     rpad(lpad(to_hex((date_part('epoch', day) * 1000)::bigint), 12, '0'), 32, '0')::uuid as first_id,
     rpad(lpad(to_hex((date_part('epoch', day) * 1000)::bigint + 86400000), 12, '0'), 32, '0')::uuid as end_id
-  from unnest(array['jobs', 'job_attempts']) as parent
   -- Timestamps without a zone: days of UTC, whatever the session's zone.
-  cross join generate_series(
+  from generate_series(
     date_trunc('day', now() at time zone 'UTC') - interval '1 day',
     date_trunc('day', now() at time zone 'UTC') + %(days_ahead)s::integer * interval '1 day',
     interval '1 day'
   ) as day
 ),
+wanted as (
+  select
+    parent, key, days.day, days.number, days.first_id, days.end_id, options,
+    parent || to_char(days.day, '_YYYYMMDD') as name,
+    case parent when 'job_successes' then quote_literal(days.number) else quote_literal(days.first_id) end as begins,
+    case parent when 'job_successes' then quote_literal(days.number + 1) else quote_literal(days.end_id) end as ends
+  from (
+    values
+      ('jobs', 'id', ''),
+      ('job_attempts', 'job_id', ''),
+      -- See its default partition.
+      ('job_successes', 'day', ' with (toast_tuple_target = 8160)')
+  ) as parents (parent, key, options)
+  cross join days
+),
 missing as (
   select
-    parent, name, day, first_id, end_id,
+    parent, name, key, day, begins, ends, options,
     case parent
       when 'jobs' then (
         -- No further than it matters: too many rows to move are left where they are.
@@ -30,6 +42,15 @@ missing as (
           from pgflow.jobs_default
           where id >= first_id
             and id < end_id
+          limit %(most_strays)s::integer + 1
+        ) as few
+      )
+      when 'job_successes' then (
+        select count(*)
+        from (
+          select
+          from pgflow.job_successes_default
+          where job_successes_default.day = number
           limit %(most_strays)s::integer + 1
         ) as few
       )
@@ -50,11 +71,8 @@ missing as (
 ),
 -- The columns by name: dropped and added ones may stand in another order.
 columns as (
-  select
-    parent,
-    string_agg(quote_ident(attname), ', ' order by attnum) as list,
-    case parent when 'jobs' then 'id' else 'job_id' end as key
-  from unnest(array['jobs', 'job_attempts']) as parent
+  select parent, string_agg(quote_ident(attname), ', ' order by attnum) as list
+  from (select distinct parent from missing) as parents
   join pg_attribute on attrelid = to_regclass('pgflow.' || parent)
   where attnum > 0
     and not attisdropped
@@ -70,23 +88,23 @@ select
       when strays > 0 or day <= now() at time zone 'UTC'
         then concat('lock table only pgflow.', parent, ' in share row exclusive mode')
     end,
-    concat('create table pgflow.', name, ' (like pgflow.', parent, ' including all)'),
+    concat('create table pgflow.', name, ' (like pgflow.', parent, ' including all)', options),
     -- What the archive will want to know when it takes the day over: without it every row would be read then, while
     -- everybody waits.
     concat(
       'alter table pgflow.', name, ' add constraint id_is_of_its_day check (',
-      key, ' >= ', quote_literal(first_id), ' and ', key, ' < ', quote_literal(end_id), ')'
+      key, ' >= ', begins, ' and ', key, ' < ', ends, ')'
     ),
     case
       when strays > 0 then concat(
-        'with strays as (delete from pgflow.', parent, '_default where ', key, ' >= ', quote_literal(first_id),
-        ' and ', key, ' < ', quote_literal(end_id), ' returning ', list, ')',
+        'with strays as (delete from pgflow.', parent, '_default where ', key, ' >= ', begins,
+        ' and ', key, ' < ', ends, ' returning ', list, ')',
         ' insert into pgflow.', name, ' (', list, ') select ', list, ' from strays'
       )
     end,
     concat(
       'alter table pgflow.', parent, ' attach partition pgflow.', name,
-      ' for values from (', quote_literal(first_id), ') to (', quote_literal(end_id), ')'
+      ' for values from (', begins, ') to (', ends, ')'
     )
   ], null) as statements
 from missing

@@ -13,11 +13,6 @@ unsettled as materialized (
     ) as started
   from ended
   cross join lateral unnest(ended.job_ids, ended.attempt_nos) as entry (job_id, attempt_no)
-  where not exists (
-    select from pgflow.job_attempts
-    where job_attempts.job_id = entry.job_id
-      and job_attempts.attempt_no = entry.attempt_no
-  )
 ),
 judged as materialized (
   select
