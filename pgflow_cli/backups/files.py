@@ -176,13 +176,13 @@ def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
         and other.system_identifier in (None, manifest.system_identifier)
         and found != path
     ]
-    doomed = [found for _, found in sorted(same, reverse=True)[keep - 1 :]]
+    chosen = [found for _, found in sorted(same, reverse=True)[keep - 1 :]]
     with _failing_as_output(path.parent):
-        for found in doomed:
+        for found in chosen:
             _remove(found)
             sums_path(found).unlink(missing_ok=True)
             manifest_path(found).unlink(missing_ok=True)
-    return doomed
+    return chosen
 
 
 @contextmanager

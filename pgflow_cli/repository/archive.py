@@ -144,8 +144,8 @@ class Archive(Statements):
         wanted = {"before": before, "limit": limit}
         with self.transaction():
             locked = self.link.tuples("lock_resolved_dead_letters", wanted)
-            doomed = {"job_ids": [row[0] for row in locked], "before": before}
-            return self.link.rows("prune_dead_letters", Removed, doomed)[0]
+            chosen = {"job_ids": [row[0] for row in locked], "before": before}
+            return self.link.rows("prune_dead_letters", Removed, chosen)[0]
 
     def prune_canceled_jobs(self, *, before: str, limit: int) -> Removed:
         """Remove jobs that were canceled before a time."""

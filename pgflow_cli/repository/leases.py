@@ -28,7 +28,7 @@ from pgflow_cli.repository.literals import array, names
 class Leases(Statements):
     """What workers and their supervisor say."""
 
-    def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
+    def settle_and_lease(self, request: LeaseRequest) -> LeaseReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
 
         Sending it again after a lost reply settles nothing twice. The first run may
@@ -37,16 +37,16 @@ class Leases(Statements):
         the leases, and looks only then. Outcomes whose lease is gone come back as
         `lost`.
         """
-        settled = cycle.settlements
+        settled = request.settlements
         others = [s for s in settled if s.status != "succeeded"]
         successes = [s[:6] for s in settled if s.status == "succeeded"]
         lease_ids, job_ids, attempt_nos, _, started, ended = (
             zip(*successes, strict=True) if successes else [()] * 6
         )
         parameters = {
-            "code_version": cycle.code_version,
+            "code_version": request.code_version,
             "fence_ids": array(
-                {*lease_ids} | {s.lease_id for s in others} | {*cycle.closed}
+                {*lease_ids} | {s.lease_id for s in others} | {*request.closed}
             ),
             "lease_ids": literals.uuids(lease_ids),
             "job_ids": literals.uuids(job_ids),
@@ -54,12 +54,12 @@ class Leases(Statements):
             "started_ago": literals.floats(started),
             "ended_ago": literals.floats(ended),
             "others": json.dumps([s.as_json() for s in others]),
-            "closed_ids": array(cycle.closed),
-            **_wanted(cycle),
-            **_scan(cycle.scan),
-            "last_queue": cycle.scan.last_queue,
+            "closed_ids": array(request.closed),
+            **_wanted(request),
+            **_scan(request.scan),
+            "last_queue": request.scan.last_queue,
         }
-        with self._after_first_run(cycle, parameters["fence_ids"]):
+        with self._after_first_run(request, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
             with _all_decoded():
                 rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -75,23 +75,23 @@ class Leases(Statements):
 
     @contextmanager
     def _after_first_run(
-        self, cycle: LeaseRequest, fence_ids: object
+        self, request: LeaseRequest, fence_ids: object
     ) -> Iterator[None]:
-        if not cycle.again:
+        if not request.again:
             yield
             return
         with self.transaction():
-            named = {"fence_ids": fence_ids, "worker_id": cycle.worker_id}
+            named = {"fence_ids": fence_ids, "worker_id": request.worker_id}
             self.link.tuples("lock_leases", named)
             yield
 
-    def look_behind(self, cycle: LeaseRequest) -> list[FirstDue]:
+    def look_behind(self, request: LeaseRequest) -> list[FirstDue]:
         """Find what is due behind the cursors of `cycle.scan`, in every place that the
         worker may lease from.
 
         Reads only. An entry that another transaction is leasing may be among it.
         """
-        parameters = {**_sought(cycle), **_scan(cycle.scan)}
+        parameters = {**_sought(request), **_scan(request.scan)}
         rows = self.link.tuples("look_behind", parameters)
         return [FirstDue._make(row) for row in rows]
 
@@ -108,13 +108,13 @@ class Leases(Statements):
         [[found]] = self.link.tuples("find_due_job", wanted)
         return bool(found)
 
-    def lease_limited(self, cycle: LeaseRequest) -> list[LeasedJob]:
+    def lease_limited(self, request: LeaseRequest) -> list[LeasedJob]:
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 
         Two statements in one transaction: the count must be newer than the lock. A
         queue whose policy somebody else has locked is passed over.
         """
-        wanted = _wanted(cycle)
+        wanted = _wanted(request)
         with self.transaction():
             locked = self.link.tuples("lock_limited_queues", wanted)
             if not locked:
@@ -122,13 +122,15 @@ class Leases(Statements):
             parameters = {
                 **wanted,
                 "queues": names(row[0] for row in locked),
-                "last_queue": cycle.scan.last_queue,
+                "last_queue": request.scan.last_queue,
             }
             with _all_decoded():
                 rows = self.link.tuples("lease_limited", parameters)
             return [LeasedJob._make(row) for row in rows]
 
-    def take_over_job(self, cycle: LeaseRequest, suspect: Suspect) -> LeasedJob | None:
+    def take_over_job(
+        self, request: LeaseRequest, suspect: Suspect
+    ) -> LeasedJob | None:
         """Move a job that has not started from the lease of another process to one of
         `cycle`'s own, in one commit; None if it is not there any more. The batch is
         named after the job.
@@ -146,9 +148,9 @@ class Leases(Statements):
             "job_id": suspect.job_id,
             "rank": str(suspect.rank),
             "run_at": f"{suspect.run_at}+00",
-            "worker_id": cycle.worker_id,
-            "worker_name": cycle.worker_name,
-            "lease_seconds": str(cycle.lease_seconds),
+            "worker_id": request.worker_id,
+            "worker_name": request.worker_name,
+            "lease_seconds": str(request.lease_seconds),
         }
         with self.transaction():
             self.link.tuples("lock_leases", source)
@@ -157,7 +159,7 @@ class Leases(Statements):
 
     def settle_and_enqueue(
         self,
-        cycle: LeaseRequest,
+        request: LeaseRequest,
         settlement: Settlement,
         jobs: Sequence[Mapping[str, object]],
         *,
@@ -172,9 +174,9 @@ class Leases(Statements):
         """
         parameters = {
             "lease_id": settlement.lease_id,
-            "worker_id": cycle.worker_id,
-            "worker_name": cycle.worker_name,
-            "code_version": cycle.code_version,
+            "worker_id": request.worker_id,
+            "worker_name": request.worker_name,
+            "code_version": request.code_version,
             "job_id": settlement.job_id,
             "attempt_no": str(settlement.attempt_no),
             "started_ago": str(settlement.started_ago),
@@ -183,7 +185,7 @@ class Leases(Statements):
             "max_payload_bytes": str(max_payload_bytes),
             "max_enqueue_per_minute": str(max_enqueue_per_minute),
         }
-        with self._after_first_run(cycle, array([settlement.lease_id])):
+        with self._after_first_run(request, array([settlement.lease_id])):
             rows = self.link.tuples("settle_and_enqueue", parameters)
         return list(rows[0][0]) if rows else None
 
@@ -232,22 +234,22 @@ def _all_decoded() -> Iterator[None]:
         raise Undecodable(f"a leased job cannot be decoded: {error}") from None
 
 
-def _wanted(cycle: LeaseRequest) -> dict[str, object]:
+def _wanted(request: LeaseRequest) -> dict[str, object]:
     """Return who leases, for how long, and what."""
     return {
-        "worker_id": cycle.worker_id,
-        "worker_name": cycle.worker_name,
-        "batch_id": cycle.batch_id,
-        "lease_seconds": str(cycle.lease_seconds),
-        "room": str(cycle.room),
-        **_sought(cycle),
+        "worker_id": request.worker_id,
+        "worker_name": request.worker_name,
+        "batch_id": request.batch_id,
+        "lease_seconds": str(request.lease_seconds),
+        "room": str(request.room),
+        **_sought(request),
     }
 
 
-def _sought(cycle: LeaseRequest) -> dict[str, object]:
+def _sought(request: LeaseRequest) -> dict[str, object]:
     return {
-        "queues": None if cycle.queues is None else names(cycle.queues),
-        "job_types": None if cycle.job_types is None else names(cycle.job_types),
+        "queues": None if request.queues is None else names(request.queues),
+        "job_types": None if request.job_types is None else names(request.job_types),
     }
 
 

@@ -110,7 +110,7 @@ class StatusFile:
 
     def write(
         self,
-        boards: Iterable[Liveness],
+        memories: Iterable[Liveness],
         *,
         stalled_for: float = 0.0,
         quiet: int = 0,
@@ -126,9 +126,9 @@ class StatusFile:
         if now < self._next:
             return
         self._next = now + INTERVAL
-        shown = list(boards)
-        turned = [now - board.turned_at() for board in shown]
-        heard = [now - board.renewed_at() for board in shown]
+        shown = list(memories)
+        turned = [now - memory.turned_at() for memory in shown]
+        heard = [now - memory.renewed_at() for memory in shown]
         status = Status(
             self._name,
             os.getpid(),

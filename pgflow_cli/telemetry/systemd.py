@@ -35,7 +35,7 @@ class Notices:
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
 
-    def turn(self, boards: Iterable[RunningJobs], *, ending: bool) -> None:
+    def turn(self, memories: Iterable[RunningJobs], *, ending: bool) -> None:
         """Tell what is new, on each turn of the supervisor's loop; never blocks.
 
         Only the loop calls this, so the watchdog sees a loop that stands still. What
@@ -43,7 +43,7 @@ class Notices:
         """
         if self._address is None:
             return
-        now, shown, lines = time.monotonic(), list(boards), list[str]()
+        now, shown, lines = time.monotonic(), list(memories), list[str]()
         starts = bool(shown) and not self._ready
         ends = ending and not self._ending
         beats = self._pulse > 0 and now >= self._next_pulse
@@ -84,7 +84,7 @@ def say(address: str | None, *lines: str) -> bool:
     return True
 
 
-def _told(boards: list[RunningJobs], *, ending: bool) -> str:
-    jobs = sum(len(board.running()) for board in boards)
+def _told(memories: list[RunningJobs], *, ending: bool) -> str:
+    jobs = sum(len(memory.running()) for memory in memories)
     state = "ending, waiting for what runs" if ending else "working"
-    return f"{state}; processes: {len(boards)}, jobs running: {jobs}"
+    return f"{state}; processes: {len(memories)}, jobs running: {jobs}"

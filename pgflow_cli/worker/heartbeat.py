@@ -71,7 +71,7 @@ class Process(Protocol):
     """What the heartbeat sees of a worker process."""
 
     worker_id: str
-    board: SharedMemory
+    memory: SharedMemory
 
     def row(self) -> dict[str, object]:
         """Return its row of the workers table."""
@@ -174,10 +174,10 @@ class Heartbeat:
         vacant: Sequence[Vacancy],
     ) -> None:
         sent = time.monotonic()
-        held = {p.worker_id: _extendable(p.board, sent) for p in processes}
+        held = {p.worker_id: _extendable(p.memory, sent) for p in processes}
         progress: dict[str, dict[str, object]] = {}
         for process in processes:
-            for run in process.board.running():
+            for run in process.memory.running():
                 if run.progress[1]:
                     progress.setdefault(run.lease_id, {})[run.job_id] = run.progress
         rows = [p.row() for p in processes]
@@ -193,12 +193,12 @@ class Heartbeat:
         for vacancy, row in zip(vacant, vacant_rows, strict=True):
             vacancy.learn(row, quiet=vacancy.worker_id in reply.quiet)
         for process, row in zip(processes, rows, strict=True):
-            process.board.renew(sent)
+            process.memory.renew(sent)
             process.learn(row, quiet=process.worker_id in reply.quiet)
             for lease_id, place in held[process.worker_id].items():
                 exists = lease_id in reply.leases
                 until = sent + self.plan.lease_seconds if exists else GONE
-                process.board.extend(lease_id, place, until)
+                process.memory.extend(lease_id, place, until)
             self._pass_on(reply, process, held[process.worker_id])
             if process.worker_id not in self.registered:
                 # Known to producers from now on: look once more for what they enqueued
@@ -216,9 +216,9 @@ class Heartbeat:
             process.cancel(canceled)
 
 
-def _extendable(board: SharedMemory, now: float) -> dict[str, int]:
+def _extendable(memory: SharedMemory, now: float) -> dict[str, int]:
     """Return the leases to extend: none of a process that is frozen while no job of its
     own accounts for it.
     """
-    turning = now - board.turned_at() < FROZEN_AFTER
-    return board.held() if turning or board.running() else {}
+    turning = now - memory.turned_at() < FROZEN_AFTER
+    return memory.held() if turning or memory.running() else {}

@@ -62,7 +62,7 @@ class Vacancy:
     since: float = field(default_factory=time.monotonic)
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
-    def hush(self) -> None:
+    def make_quiet(self) -> None:
         """Have what comes next lease nothing: a signal said so."""
         self.quiet = self.hushed = True
 
@@ -132,10 +132,10 @@ class Places:
         vacant = [*self._vacant.values()]
         return [each for each in vacant if each.deaths or each.since < before]
 
-    def hush(self) -> None:
+    def make_quiet(self) -> None:
         """Have what comes next in vacant places lease nothing: a signal said so."""
         for vacancy in self._vacant.values():
-            vacancy.hush()
+            vacancy.make_quiet()
 
     # What becomes of processes.
 
@@ -147,7 +147,9 @@ class Places:
         """Take note that a process is ready."""
         vacancy = self._vacant.pop(child.number, None)
         if vacancy is not None:
-            child.hush(quiet=vacancy.quiet)  # an operator may have said so meanwhile
+            child.make_quiet(
+                quiet=vacancy.quiet
+            )  # an operator may have said so meanwhile
 
     def vacate(self, child: Child, others: Sequence[Child]) -> None:
         """Take note that a process is gone; `others` are there."""
@@ -177,7 +179,7 @@ class Places:
         """
         # A job that kills its process shall not keep away those that get work done.
         steady = time.monotonic() - child.started > STEADY
-        if child.ready and (child.board.has_settled() or steady):
+        if child.ready and (child.memory.has_settled() or steady):
             self._quick_deaths = 0
         if child.is_spare:
             return

@@ -64,7 +64,7 @@ class Child:
     name: str
     plan: WorkerOptions
     worker_id: str
-    board: SharedMemory
+    memory: SharedMemory
     control: Control
     pipe: channel.SupervisorEnd
     process: SpawnProcess
@@ -95,9 +95,9 @@ class Child:
 
     def is_answered(self) -> bool:
         """Say whether the database has answered a heartbeat for it: until then, its
-        board shows when it was started.
+        shared memory shows when it was started.
         """
-        return self.board.renewed_at() >= self.started
+        return self.memory.renewed_at() >= self.started
 
     def lacks_database(self, patience: float) -> bool:
         """Say whether, so many seconds after it was ready, the database has answered no
@@ -106,7 +106,7 @@ class Child:
         if self.is_spare or time.monotonic() - self.ready_at < patience:
             return False
         leases = self.shall_lease() and self.job_types != []
-        return not self.is_answered() or (leases and not self.board.has_reached())
+        return not self.is_answered() or (leases and not self.memory.has_reached())
 
     def shall_lease(self) -> bool:
         """Say whether it is meant to lease jobs."""
@@ -116,7 +116,7 @@ class Child:
         """Have it look for jobs, and at what it is told."""
         self.pipe.wake()
 
-    def hush(self, *, quiet: bool = True) -> None:
+    def make_quiet(self, *, quiet: bool = True) -> None:
         """Have it lease nothing, now and after it has been replaced; or lease again."""
         if self.quiet == quiet or self.is_spare:
             return
@@ -144,7 +144,7 @@ class Child:
         if self.hushed and not row["hushed"]:
             return
         self.hushed = False
-        self.hush(quiet=quiet)
+        self.make_quiet(quiet=quiet)
 
     def answer(self, number: int, *, taken: bool) -> None:
         """Answer its question about a suspect."""
@@ -157,7 +157,7 @@ class Child:
         # Another dictionary, at once: the supervisor's own thread reads it.
         self._canceled = {
             key: self._canceled.get(key, now)
-            for run in self.board.running()
+            for run in self.memory.running()
             if (key := (run.job_id, run.attempt_no)) in self._canceled
             or run.job_id in job_ids
         }
@@ -170,11 +170,11 @@ class Child:
         process hears later: by then, one that does not turn cannot end them itself.
         """
         now, canceled = time.monotonic(), self._canceled
-        turns = now - self.board.turned_at() < 2 * grace
-        lost = [] if turns else self.board.gone()
+        turns = now - self.memory.turned_at() < 2 * grace
+        lost = [] if turns else self.memory.gone()
         self._gone = {lease: self._gone.get(lease, now) for lease in lost}
         late, deaf = [], []
-        for run in self.board.running():
+        for run in self.memory.running():
             told = min(
                 canceled.get((run.job_id, run.attempt_no), math.inf),
                 self._gone.get(run.lease_id, math.inf),
@@ -191,13 +191,13 @@ class Child:
         """
         if not self.ready:
             return False
-        plan, board, now = self.plan, self.board, time.monotonic()
+        plan, memory, now = self.plan, self.memory, time.monotonic()
         most = max(STILL, plan.lease_seconds + 4 * plan.connect_timeout) + 2 * plan.poll
         # While it imported its loop could not turn.
-        turned = now - max(board.turned_at(), self.ready_at)
-        cycled = board.cycled_at()
+        turned = now - max(memory.turned_at(), self.ready_at)
+        cycled = memory.cycled_at()
         if turned > most:
-            return not board.running()  # else their deadlines end it
+            return not memory.running()  # else their deadlines end it
         return turned < FROZEN_AFTER and bool(cycled) and now - cycled > most
 
     def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
@@ -207,9 +207,9 @@ class Child:
         holds it up cannot be seen: a deadline that passes then says nothing of its job,
         unless no other runs.
         """
-        if len(self.board.running()) == 1:
+        if len(self.memory.running()) == 1:
             return [*late]
-        turned = self.board.turned_at()
+        turned = self.memory.turned_at()
         return [run for run in late if run.deadline < turned]
 
     def drain(self) -> None:
@@ -238,16 +238,16 @@ class Child:
         """
         name = plan.name_of(number)
         worker_id = str(uuid.uuid4())
-        board = SharedMemory.create(CONTEXT, runs=plan.places, leases=plan.places)
-        board.renew(time.monotonic())
-        board.turn()
+        memory = SharedMemory.create(CONTEXT, runs=plan.places, leases=plan.places)
+        memory.renew(time.monotonic())
+        memory.turn()
         control = Control.create(CONTEXT, plan.places)
         control.quiet(quiet)
         ours, theirs = channel.pair()
         try:
             process = CONTEXT.Process(
                 target=worker.main,
-                args=(plan, worker_id, name, board, control, theirs, remaining),
+                args=(plan, worker_id, name, memory, control, theirs, remaining),
                 name=f"pgflow-worker-{number}",
             )
             start_process(process)
@@ -262,7 +262,7 @@ class Child:
             name,
             plan,
             worker_id,
-            board,
+            memory,
             control,
             ours,
             process,
@@ -303,12 +303,12 @@ class Child:
 
     def row(self) -> dict[str, object]:
         """Return its row of the workers table; times are seconds ago."""
-        leased_at = self.board.leased_at()
+        leased_at = self.memory.leased_at()
         return {
             "worker_id": self.worker_id,
             "pid": self.process.pid,
             "slots": self.plan.concurrency,
-            "busy_slots": len(self.board.running()),
+            "busy_slots": len(self.memory.running()),
             "lease_seconds": max(1, round(self.plan.lease_seconds)),
             "quiet": self.quiet or self.hushed,
             "hushed": self.hushed,
@@ -376,7 +376,7 @@ def settling(
     jobs with the status, also those that had ended and were not settled yet.
     """
     # Culprits, too: what is settled is passed over, unless its outcome was refused.
-    started = tuple((run.job_id, run.attempt_no) for run in child.board.unsettled())
+    started = tuple((run.job_id, run.attempt_no) for run in child.memory.unsettled())
     burial = Burial(
         child.worker_id, child.name, status, message, started, child.plan.crash_budget
     )
@@ -397,9 +397,9 @@ def settling(
 def _settle_late(
     child: Child, culprits: tuple[RunningJob, ...], repository: Repository
 ) -> None:
-    cycle = _timed_out(child, culprits)
+    request = _timed_out(child, culprits)
     try:
-        lost = set(repository.leases.settle_and_lease(cycle).lost)
+        lost = set(repository.leases.settle_and_lease(request).lost)
     except REFUSALS as error:
         log.error(  # noqa: TRY400 - the sentence is all there is to know
             "%d timeouts cannot be recorded, these attempts end with their process: %s",
@@ -408,7 +408,7 @@ def _settle_late(
             extra=logs.trouble("outcome_refused", error),
         )
         return
-    settled = [s for s in cycle.settlements if s.job_id not in lost]
+    settled = [s for s in request.settlements if s.job_id not in lost]
     repository.counters.count_attempts([(s.job_id, s.attempt_no) for s in settled])
     for settlement in settled:
         _tell_late(child, settlement)

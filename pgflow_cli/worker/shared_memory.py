@@ -85,7 +85,7 @@ class SharedMemory:
         """Show that the loop turns."""
         struct.pack_into("=d", self.memory, 0, monotonic())
 
-    def cycle(self, since: float) -> None:
+    def show_turn(self, since: float) -> None:
         """Show since when the loop of a connection has not turned."""
         struct.pack_into("=d", self.memory, _CYCLED, since)
 

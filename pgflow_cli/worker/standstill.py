@@ -23,7 +23,7 @@ class Process(Protocol):
 
     name: str
     worker_id: str
-    board: SharedMemory
+    memory: SharedMemory
     started: float
     job_types: list[str] | None
     stalled_for: float | None
@@ -68,8 +68,8 @@ class Standstill:
         """Return when a process was first seen to lease nothing; None if it has leased
         since the last look, or had reason not to.
         """
-        board = process.board
-        at = max(board.leased_at(), board.occupied_at(), process.started)
+        memory = process.memory
+        at = max(memory.leased_at(), memory.occupied_at(), process.started)
         if not process.shall_lease() or now - at < self._pause:
             return None
         since = self._since.get(process.worker_id, now)

@@ -142,16 +142,16 @@ class Supervisor(Clearance):
             self._look_at_limits()
             # Not of the spare process: a suspect that holds it up harms no other job.
             living = [child for child in self._living() if not child.is_spare]
-            boards = [child.board for child in living]
+            memories = [child.memory for child in living]
             self._status.write(
-                boards,
+                memories,
                 stalled_for=max((c.stalled_for or 0.0 for c in living), default=0.0),
                 quiet=sum(c.quiet for c in living),
                 answered=any(c.is_answered() for c in living),
                 restarting=sum(1 for v in self._restarting() if v.deaths),
                 unanswered=self._heartbeat.failing_for(),
             )
-            self._notices.turn(boards, ending=self._ending_at is not None)
+            self._notices.turn(memories, ending=self._ending_at is not None)
             for companion in self._companions:
                 companion.attend()
         self._stop(threads)
@@ -395,7 +395,7 @@ class Supervisor(Clearance):
             self._failure = errors.TryLater(message.format(name), hint)
 
     def _has_leased(self) -> bool:
-        return self._ran_once or any(c.board.leased_at() for c in self._children)
+        return self._ran_once or any(c.memory.leased_at() for c in self._children)
 
     def _obey_signals(self) -> None:
         for name in self._signals.take():
@@ -416,10 +416,10 @@ class Supervisor(Clearance):
                 log.info(
                     "%s: all are quiet, leasing nothing", name, extra={"event": "quiet"}
                 )
-                self._places.hush()
+                self._places.make_quiet()
                 for child in self._children:
                     child.hushed = not child.is_spare
-                    child.hush()
+                    child.make_quiet()
                 self._heartbeat.hurry()
             else:
                 if not self._children:

@@ -50,12 +50,12 @@ class Worker:
         plan: WorkerOptions,
         worker_id: str,
         name: str,
-        board: SharedMemory,
+        memory: SharedMemory,
         control: Control,
         app: App,
         remaining: Any,
     ) -> None:
-        self._plan, self._board, self._control = plan, board, control
+        self._plan, self._memory, self._control = plan, memory, control
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
@@ -73,21 +73,21 @@ class Worker:
         self._enqueue_lock = threading.Lock()
         self.slots = Slots(
             plan.concurrency,
-            board,
+            memory,
             self._enqueue_now,
             crash_budget=plan.crash_budget,
             exec_environment=plan.exec_environment,
             tracing=spans.consumer(name),
         )
-        self._intake = Capacity(plan, board, app, self.slots, remaining)
+        self._capacity = Capacity(plan, memory, app, self.slots, remaining)
         suspect = plan.suspect
         kind = LeaseLoop if suspect is None else functools.partial(SpareLoop, suspect)
         self._repositories = [
             Repository.of(self._database) for _ in range(plan.connections)
         ]
-        self._cycles = [
+        self._loops = [
             kind(
-                self._intake,
+                self._capacity,
                 repository,
                 worker_id=worker_id,
                 worker_name=name,
@@ -119,8 +119,8 @@ class Worker:
     def tick(self) -> None:
         """Look after deadlines, leases and jobs that wait too long; often."""
         now = monotonic()
-        self._board.turn()
-        self._board.cycle(min((c.turned_at() for c in self._turning), default=now))
+        self._memory.turn()
+        self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
         if safeguards.user() != self._user:
             log.critical(
                 "a handler has changed the user of the process: it ends",
@@ -128,24 +128,24 @@ class Worker:
             )
             safeguards.end(safeguards.FAILED)
         if self.slots.is_full():
-            self._board.occupy()
+            self._memory.occupy()
         self.slots.stop_late(now)
-        if self._intake.ending or self.slots.stuck:
-            self._intake.give_back(self.slots.give_back())
+        if self._capacity.ending or self.slots.stuck:
+            self._capacity.give_back(self.slots.give_back())
         elif not self._plan.once:
-            self._intake.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
-        if self.slots.stuck and not self._intake.ending:
+            self._capacity.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
+        if self.slots.stuck and not self._capacity.ending:
             log.warning(
                 "a handler ignored its timeout, or that its job was canceled; this"
                 " process leases nothing more and ends after its other jobs",
                 extra={"event": "process_retiring"},
             )
-            self._intake.ending = True
+            self._capacity.ending = True
 
     def wake(self) -> None:
         """Look for jobs now."""
-        self._intake.woken.set()
-        self._cycles[0].event.set()
+        self._capacity.woken.set()
+        self._loops[0].event.set()
 
     def run(self, pipe: WorkerEnd) -> None:
         """Serve until the supervisor or a limit ends it.
@@ -153,12 +153,12 @@ class Worker:
         Raises SupervisorGone or ChannelLost.
         """
         self._obey()  # before the first lease
-        resting = deque(self._cycles)
+        resting = deque(self._loops)
         told_idle = told_retiring = False
-        told_quiet = self._intake.is_still()
+        told_quiet = self._capacity.is_still()
         report_at = monotonic() + REPORT
-        while not self._intake.finished():
-            self._start_cycles(resting)
+        while not self._capacity.finished():
+            self._start_loops(resting)
             if pipe.wait(TICK):
                 self.wake()
             self._obey()
@@ -167,10 +167,10 @@ class Worker:
             # While the supervisor does not read, what is counted stays here.
             if not pipe.flush():
                 continue
-            if self._intake.is_drained() != told_idle:
+            if self._capacity.is_drained() != told_idle:
                 told_idle = not told_idle
                 pipe.send("idle", told_idle)
-            if self._intake.is_still() != told_quiet:
+            if self._capacity.is_still() != told_quiet:
                 told_quiet = not told_quiet
                 what = "nothing" if told_quiet else "again"
                 log.debug("told to lease %s", what, extra={"event": "worker_quiet"})
@@ -189,7 +189,7 @@ class Worker:
         told = self._control
         leaving = told.is_draining() or told.is_releasing()
         leaving = leaving or bool(self.slots.stuck and not self._plan.once)
-        question = self._intake.attend_suspects(
+        question = self._capacity.attend_suspects(
             told.answered(), self._id, leaving=leaving
         )
         if question is not None:
@@ -197,13 +197,13 @@ class Worker:
 
     def _tell_taken(self, pipe: WorkerEnd) -> None:
         """Say once whether a spare process has taken over its job."""
-        [cycle, *_] = self._cycles
-        if isinstance(cycle, SpareLoop) and cycle.taken is not None:
+        [loop, *_] = self._loops
+        if isinstance(loop, SpareLoop) and loop.taken is not None:
             if not self._told_taken:
-                pipe.send("taken", cycle.taken)
+                pipe.send("taken", loop.taken)
             self._told_taken = True
 
-    def _start_cycles(self, resting: deque[LeaseLoop]) -> None:
+    def _start_loops(self, resting: deque[LeaseLoop]) -> None:
         while resting:
             thread = OwnThread(target=resting[0].run, name="pgflow-cycle", daemon=True)
             try:
@@ -218,22 +218,22 @@ class Worker:
             self._turning.append(resting.popleft())
 
     def _report(self, pipe: WorkerEnd) -> None:
-        self._intake.counters.count_dropped_lines(logs.take_dropped())
-        if tally := self._intake.counters.take():
+        self._capacity.counters.count_dropped_lines(logs.take_dropped())
+        if tally := self._capacity.counters.take():
             pipe.send("counted", tally)
 
     def _obey(self) -> None:
         """Do what the supervisor has asked for; flags stay set."""
         told = self._control
-        self._intake.hush(quiet=told.is_quiet())
+        self._capacity.make_quiet(quiet=told.is_quiet())
         if told.is_draining() or told.is_releasing():
-            self._intake.ending = True
+            self._capacity.ending = True
         if told.is_releasing() and not self._released:
             self._released = True
-            self._intake.give_back(self.slots.give_back())
+            self._capacity.give_back(self.slots.give_back())
             self.slots.release("the worker was stopped before the job ended")
         if canceled := told.canceled():
-            self._intake.cancel(canceled)
+            self._capacity.cancel(canceled)
         if told.wants_dump():
             logs.say_stacks()
 
@@ -242,7 +242,7 @@ def main(
     plan: WorkerOptions,
     worker_id: str,
     name: str,
-    board: SharedMemory,
+    memory: SharedMemory,
     control: Control,
     pipe: WorkerEnd,
     remaining: Any,
@@ -259,11 +259,11 @@ def main(
         filters=[JobFields()],
     )
     safeguards.take()
-    # A cycle waits for the interpreter behind handlers that compute; 5 ms would be
+    # A lease loop waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
     try:
-        _serve(plan, worker_id, name, board, control, pipe, remaining)
+        _serve(plan, worker_id, name, memory, control, pipe, remaining)
         _flush(pipe)
     except SupervisorGone as error:
         # Its leases end, and so do we.
@@ -287,7 +287,7 @@ def _serve(
     plan: WorkerOptions,
     worker_id: str,
     name: str,
-    board: SharedMemory,
+    memory: SharedMemory,
     control: Control,
     pipe: WorkerEnd,
     remaining: Any,
@@ -313,7 +313,7 @@ def _serve(
         )
     if control.is_draining():
         return
-    worker = Worker(plan, worker_id, name, board, control, app, remaining)
+    worker = Worker(plan, worker_id, name, memory, control, app, remaining)
     # Without handlers nothing is leased, whatever becomes of unknown types.
     unknown = plan.on_unknown == "dlq" and app.handlers
     types = None if unknown else sorted(app.handlers)

@@ -38,7 +38,7 @@ def child(plan: WorkerOptions) -> Iterator[Child]:
         name="worker.0",
         plan=plan,
         worker_id=str(uuid.uuid4()),
-        board=SharedMemory.create(CONTEXT, runs=1, leases=1),
+        memory=SharedMemory.create(CONTEXT, runs=1, leases=1),
         control=Control.create(CONTEXT, 1),
         pipe=ours,
         process=process,
@@ -77,7 +77,7 @@ def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
     heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
     before = child.row()
     child.hushed = True
-    child.hush()
+    child.make_quiet()
     child.learn(before, quiet=False)  # what came of a heartbeat sent before
     assert child.quiet
     for _ in range(2):
@@ -173,17 +173,17 @@ def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
     """Long before its deadline: its job runs elsewhere, and its neighbours cannot."""
     supervisor = Supervisor(plan)
     supervisor._children.append(child)
-    lease, board, now = str(uuid.uuid4()), child.board, time.monotonic()
-    board.hold(lease, now + 60)
-    board.start(0, lease, str(uuid.uuid4()), now + 3600, (1, 0, 25))
+    lease, memory, now = str(uuid.uuid4()), child.memory, time.monotonic()
+    memory.hold(lease, now + 60)
+    memory.start(0, lease, str(uuid.uuid4()), now + 3600, (1, 0, 25))
     supervisor._look_at_deadlines()
     assert child in supervisor._children, "its lease is its own"
-    board.extend(lease, 0, GONE)
-    board.turn()
+    memory.extend(lease, 0, GONE)
+    memory.turn()
     child._gone = {lease: now - 3600}
     supervisor._look_at_deadlines()
     assert child in supervisor._children, "it turns, and ends it itself"
-    struct.pack_into("=d", board.memory, 0, 0.0)  # it has not turned for long
+    struct.pack_into("=d", memory.memory, 0, 0.0)  # it has not turned for long
     supervisor._look_at_deadlines()
     assert child in supervisor._children, "it may turn soon: it may have been frozen"
     child._gone = {lease: now - 3600}
@@ -200,7 +200,7 @@ def test_a_process_killed_for_its_deadline_takes_no_lock_along(
     supervisor._children.append(child)
     long_ago = time.monotonic() - 3600
     job = str(uuid.uuid4()), str(uuid.uuid4())
-    child.board.start(0, *job, long_ago, (1, 0, 25))
+    child.memory.start(0, *job, long_ago, (1, 0, 25))
     lock = supervisor._remaining.get_lock()
     lock.acquire()  # as the process did that holds it
     supervisor._look_at_deadlines()

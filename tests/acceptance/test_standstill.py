@@ -45,7 +45,7 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
         name="w",
         plan=supervisor.plan,
         worker_id=str(uuid.uuid4()),
-        board=SharedMemory.create(CONTEXT, runs=3, leases=3),
+        memory=SharedMemory.create(CONTEXT, runs=3, leases=3),
         control=Control.create(CONTEXT, 3),
         pipe=ours,
         process=sleeper,
@@ -83,11 +83,11 @@ def run(child: Child, jobs: list[LeasedJob], late_by: list[float]) -> None:
     now = time.monotonic()
     for place, (job, late) in enumerate(zip(jobs, late_by, strict=True)):
         attempts = (job.attempt_no, job.failed_attempts, job.max_attempts)
-        child.board.start(place, job.lease_id, job.job_id, now - late, attempts)
+        child.memory.start(place, job.lease_id, job.job_id, now - late, attempts)
 
 
 def turned(child: Child, ago: float) -> None:
-    struct.pack_into("=d", child.board.memory, 0, time.monotonic() - ago)
+    struct.pack_into("=d", child.memory.memory, 0, time.monotonic() - ago)
 
 
 def settle(supervisor: Supervisor, repository: Repository) -> None:
@@ -153,7 +153,7 @@ def test_a_supervisor_that_stood_still_gives_its_processes_time_to_turn_again(
     supervisor: Supervisor, child: Child
 ) -> None:
     """They may have been frozen with it, as a virtual machine is that is paused."""
-    child.board.start(
+    child.memory.start(
         0, str(uuid.uuid4()), str(uuid.uuid4()), time.monotonic() - 60, (1, 0, 25)
     )
     supervisor._looked_at -= 60
@@ -196,5 +196,5 @@ def test_a_process_that_computes_is_seen_to(wait_until: Wait) -> None:
 
 def test_a_process_is_answered_once_a_heartbeat_of_it_was(child: Child) -> None:
     assert not child.is_answered(), "its board shows when it was started"
-    child.board.renew(time.monotonic())
+    child.memory.renew(time.monotonic())
     assert child.is_answered()

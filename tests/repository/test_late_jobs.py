@@ -87,28 +87,28 @@ class Process:
             batch_size=concurrency, lease_seconds=600.0,
         )  # fmt: skip
         context = multiprocessing.get_context("spawn")
-        board = SharedMemory.create(context, plan.places, plan.places)
-        board.renew(time.monotonic())
-        self.slots = Slots(concurrency, board, lambda _: [])
-        self.intake = Capacity(plan, board, app, self.slots, None)
+        memory = SharedMemory.create(context, plan.places, plan.places)
+        memory.renew(time.monotonic())
+        self.slots = Slots(concurrency, memory, lambda _: [])
+        self.capacity = Capacity(plan, memory, app, self.slots, None)
         worker = new_worker()
-        self.cycles = [
+        self.loops = [
             LeaseLoop(
-                self.intake, repository, worker_id=worker, worker_name="worker-1",
+                self.capacity, repository, worker_id=worker, worker_name="worker-1",
                 primary=number == 0,
             )
             for number, repository in enumerate(repositories)
         ]  # fmt: skip
 
     def wake(self) -> None:
-        self.intake.woken.set()
-        self.cycles[0].event.set()
+        self.capacity.woken.set()
+        self.loops[0].event.set()
 
     def turn_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
-            self.cycles[0].take_turn()
+            self.loops[0].take_turn()
 
 
 def due(connection: Connection, condition: str = "true") -> int:
@@ -140,7 +140,7 @@ def idle(told: Told) -> Iterator[Callable[..., Process]]:
     def make(app: App, **options: Any) -> Process:
         process = Process(app, [told], **options)
         made.append(process)
-        process.turn_until(lambda: process.intake.idle)
+        process.turn_until(lambda: process.capacity.idle)
         told.sent.clear()
         return process
 
@@ -167,7 +167,7 @@ def test_a_worker_that_is_woken_leases_first_and_looks_behind_its_cursors_then(
 ) -> None:
     plant(connection)
     process = idle(app)
-    process.intake.cursors.forget()  # a look is due
+    process.capacity.cursors.forget()  # a look is due
     with connection.transaction():
         plant(connection, due_in="-10 s")
         plant(connection)
@@ -216,7 +216,7 @@ def test_an_idle_worker_polls_with_one_statement_that_writes_nothing(
     plant(connection)
     process = idle(app, poll=0.25)
     for _ in range(4):
-        process.cycles[0].take_turn()
+        process.loops[0].take_turn()
     assert told.sent == ["look_behind"] * 4
 
 
@@ -233,8 +233,8 @@ def test_a_worker_that_found_nothing_waits_for_a_reason(
 ) -> None:
     process = idle(app)
     process.wake()
-    process.cycles[0].take_turn()
-    process.turn_until(lambda: process.cycles[0]._pause() > NEVER / 2)
+    process.loops[0].take_turn()
+    process.turn_until(lambda: process.loops[0]._pause() > NEVER / 2)
     assert told.sent.count("settle_and_lease") == 1
     assert told.sent[-1] == "look_behind"
 
@@ -275,9 +275,9 @@ def test_a_queue_that_was_shut_is_scanned_from_its_first_job(
     connection.execute(order)
     plant(connection, 3, due_in="-10 s")
     for _ in range(3):
-        process.cycles[0].take_turn()
+        process.loops[0].take_turn()
     assert due(connection) == 3
-    assert process.intake.idle
+    assert process.capacity.idle
     connection.execute("delete from pgflow.queue_policies")
     process.turn_until(lambda: all_settled(connection))
 
@@ -296,7 +296,7 @@ def test_a_job_that_another_transaction_has_locked_is_leased_after_a_rollback(
     process.turn_until(lambda: due(connection) == 1)
     told.sent.clear()
     for _ in range(6):
-        process.cycles[0].take_turn()
+        process.loops[0].take_turn()
     # It cannot be had: looked for at each poll, and not between.
     assert told.sent.count("settle_and_lease") <= 6
     holder.rollback()
@@ -308,10 +308,10 @@ def test_two_connections_share_what_a_look_has_found(
 ) -> None:
     other = Told(Repository.of(told.database), connection)
     process = Process(app, [told, other], poll=0.05, concurrency=20)
-    process.turn_until(lambda: process.intake.idle)
+    process.turn_until(lambda: process.capacity.idle)
     plant(connection, 200, due_in="-10 s")
     while not all_settled(connection):
-        for cycle in process.cycles:
+        for cycle in process.loops:
             cycle.take_turn()
     assert told.in_vain + other.in_vain == 0
     process.slots.stop()
@@ -363,9 +363,9 @@ def test_an_idle_worker_only_looks_while_a_limit_is_spent_elsewhere(
     process.turn_until(lambda: "lease_limited" in told.sent)
     told.sent.clear()
     for _ in range(30):
-        process.cycles[0].take_turn()
+        process.loops[0].take_turn()
     assert set(told.sent) == {"look_behind"}
-    assert not process.intake.idle  # these jobs will run
+    assert not process.capacity.idle  # these jobs will run
     neighbour.settle()
     process.turn_until(lambda: all_settled(connection))
     assert told.sent.count("lease_limited") <= 2 * len(jobs) + 1

@@ -80,14 +80,14 @@ class Process:
         )
         context = multiprocessing.get_context("spawn")
         places = self.plan.places
-        self.board = SharedMemory.create(context, runs=places, leases=places)
-        self.board.renew(time.monotonic())
-        self.slots = Slots(self.plan.concurrency, self.board, lambda _: [])
+        self.memory = SharedMemory.create(context, runs=places, leases=places)
+        self.memory.renew(time.monotonic())
+        self.slots = Slots(self.plan.concurrency, self.memory, lambda _: [])
         remaining = context.Value("q", -1)
-        self.intake = Capacity(self.plan, self.board, app, self.slots, remaining)
+        self.capacity = Capacity(self.plan, self.memory, app, self.slots, remaining)
         self.worker_id = new_worker()
         self.cycle = LeaseLoop(
-            self.intake,
+            self.capacity,
             repository,
             worker_id=self.worker_id,
             worker_name="worker-1",
@@ -172,7 +172,7 @@ def test_a_refused_outcome_becomes_a_failure_beside_a_mate_that_still_runs(
     )
     assert status_of(connection, job) == "scheduled"
     assert status_of(connection, mate) == "running"
-    assert [run.job_id for run in worker.board.unsettled()] == [mate]
+    assert [run.job_id for run in worker.memory.unsettled()] == [mate]
 
 
 @pytest.mark.parametrize("code", ["42501", "PF001"])
@@ -204,7 +204,7 @@ def test_a_lease_that_is_refused_is_tried_again_less_and_less_often(
     plant(connection)
     worker = process()
     pauses: list[float] = []
-    monkeypatch.setattr(worker.intake, "rest", pauses.append)
+    monkeypatch.setattr(worker.capacity, "rest", pauses.append)
     for _ in range(6):
         worker.cycle.take_turn()
     assert pauses[0] <= 0.2
@@ -227,11 +227,11 @@ def test_a_pause_after_a_failure_ends_when_its_process_begins_to_end(
     refuse(connection, "leases", "true")
     plant(connection)
     worker = process()
-    worker.intake._ended = EndsMeanwhile()
+    worker.capacity._ended = EndsMeanwhile()
     worker.cycle.take_turn()
-    assert (worker.intake.ending, slept) == (True, [])
+    assert (worker.capacity.ending, slept) == (True, [])
     # From then on, to go on at once would be to ask without a pause.
-    worker.intake.rest(1.0)
+    worker.capacity.rest(1.0)
     assert slept == [1.0]
 
 
@@ -302,7 +302,7 @@ def test_what_is_due_is_leased_between_tries_of_slow_outcomes(
     """One after the other, each may take a third of a lease."""
     worker = process(concurrency=8)
     plant(connection, 8, job_type=job_type)
-    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 8)
+    worker.turn_until(wait_until, lambda: worker.capacity.in_flight == 8)
     wait_until(lambda: len(worker.cycle._results) == 8, "all have ended")
     [mate] = plant(connection)
     refuse(connection, table, condition, f"using errcode = '{code}'")
@@ -310,7 +310,7 @@ def test_what_is_due_is_leased_between_tries_of_slow_outcomes(
     events = [getattr(record, "event", "") for record in caplog.records]
     assert events.count("outcome_postponed") <= 2
     connection.execute(f"drop trigger refuse on pgflow.{table}")
-    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
+    worker.turn_until(wait_until, lambda: worker.capacity.in_flight == 0)
     assert status_of(connection, mate) == "succeeded"
 
 
@@ -369,18 +369,18 @@ def test_an_attempt_of_which_nothing_is_taken_is_left_to_a_reaper_and_counts(
     gates[mate].set()
     worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
     # No heartbeat renews the lease, and a process that dies now is charged.
-    assert worker.board.held() == {}
-    assert [run.job_id for run in worker.board.unsettled()] == [job]
-    assert worker.intake.in_flight == 1
+    assert worker.memory.held() == {}
+    assert [run.job_id for run in worker.memory.unsettled()] == [job]
+    assert worker.capacity.in_flight == 1
     connection.execute("drop trigger refuse on pgflow.leases")
     expire_leases(connection)
     [reaped] = repository.unsettled_leases.reap_expired_locks(limit=10, crash_budget=3)
     assert (reaped.job_id, reaped.started) == (job, True)
     assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
     worker.cycle._forsaken[0].until = time.monotonic()
-    worker.intake.quiet = True
-    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
-    assert worker.board.unsettled() == []
+    worker.capacity.quiet = True
+    worker.turn_until(wait_until, lambda: worker.capacity.in_flight == 0)
+    assert worker.memory.unsettled() == []
 
 
 def test_a_process_that_ends_waits_for_no_reaper(
@@ -391,10 +391,10 @@ def test_a_process_that_ends_waits_for_no_reaper(
     [job] = plant(connection, job_type="hopeless")
     worker = process(lease_seconds=600.0)
     worker.turn_until(wait_until, lambda: bool(worker.cycle._forsaken))
-    assert not worker.intake.finished()
-    worker.intake.ending = True
-    worker.turn_until(wait_until, worker.intake.finished)
-    assert [run.job_id for run in worker.board.unsettled()] == [job]
+    assert not worker.capacity.finished()
+    worker.capacity.ending = True
+    worker.turn_until(wait_until, worker.capacity.finished)
+    assert [run.job_id for run in worker.memory.unsettled()] == [job]
 
 
 def test_an_outcome_that_is_refused_twice_leaves_the_lease_that_its_mate_keeps(
@@ -433,14 +433,14 @@ def test_a_stale_outcome_is_left_to_a_reaper_at_once(
     [mate, job] = [plant(connection, job_type="gated")[0] for _ in range(2)]
     gates[mate], gates[job] = threading.Event(), threading.Event()
     worker = process()
-    worker.turn_until(wait_until, lambda: len(worker.board.running()) == 2)
-    [(lease_id, place)] = worker.board.held().items()
+    worker.turn_until(wait_until, lambda: len(worker.memory.running()) == 2)
+    [(lease_id, place)] = worker.memory.held().items()
     # No heartbeat has come through for a lease's time.
-    worker.board.extend(lease_id, place, time.monotonic())
+    worker.memory.extend(lease_id, place, time.monotonic())
     gates[job].set()
     left = {mate: True, job: False}
     worker.turn_until(wait_until, lambda: leases(connection) == left)
-    worker.board.extend(lease_id, place, time.monotonic() + 60)
+    worker.memory.extend(lease_id, place, time.monotonic() + 60)
     gates[mate].set()
     worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
     assert leases(connection) == {job: False}
@@ -459,7 +459,7 @@ def test_a_place_stays_taken_until_the_settlement_is_confirmed(
         def settle_and_lease(self, cycle: LeaseRequest) -> LeaseReply:
             reply = super().settle_and_lease(cycle)
             if cycle.settlements:
-                seen.append([run.job_id for run in worker.board.unsettled()])
+                seen.append([run.job_id for run in worker.memory.unsettled()])
             return reply
 
     [job] = plant(connection)
@@ -469,8 +469,8 @@ def test_a_place_stays_taken_until_the_settlement_is_confirmed(
     worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
     watched.close()
     assert seen == [[job]]
-    assert worker.board.unsettled() == []
-    assert worker.board.held() == {}
+    assert worker.memory.unsettled() == []
+    assert worker.memory.held() == {}
 
 
 class Severed(Repository):
@@ -528,7 +528,7 @@ def test_what_a_late_commit_leased_is_given_back_uncharged(
     worker = process(severed)
     worker.turn_until(wait_until, lambda: bool(severed.cut))
     worker.cycle.take_turn()  # looks for it, and finds nothing yet
-    assert worker.intake.doubts.pressing(time.monotonic())
+    assert worker.capacity.doubts.pressing(time.monotonic())
     [job] = plant(connection)
     lease = (
         repository.leases.lease_limited
@@ -539,7 +539,7 @@ def test_what_a_late_commit_leased_is_given_back_uncharged(
     assert status_of(connection, job) == "running"
     worker.turn_until(wait_until, lambda: status_of(connection, job) == "succeeded")
     assert attempts_of(connection, job) == [(1, "succeeded", None)]
-    assert not worker.intake.doubts.pressing(time.monotonic())
+    assert not worker.capacity.doubts.pressing(time.monotonic())
 
 
 def test_a_process_in_doubt_does_not_end(
@@ -551,9 +551,9 @@ def test_a_process_in_doubt_does_not_end(
     severed.wanted = lambda cycle: bool(cycle.room)
     worker = process(severed, lease_seconds=0.5)
     worker.turn_until(wait_until, lambda: bool(severed.cut))
-    worker.intake.ending = True
-    assert not worker.intake.finished()
-    worker.turn_until(wait_until, worker.intake.finished)
+    worker.capacity.ending = True
+    assert not worker.capacity.finished()
+    worker.turn_until(wait_until, worker.capacity.finished)
 
 
 def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
@@ -567,10 +567,10 @@ def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
     [mate, job] = [plant(connection, job_type="gated")[0] for _ in range(2)]
     gates[mate] = threading.Event()
     worker = process(severed, concurrency=1)
-    worker.turn_until(wait_until, lambda: len(worker.board.running()) == 1)
+    worker.turn_until(wait_until, lambda: len(worker.memory.running()) == 1)
     severed.wanted = lambda cycle: bool(cycle.settlements)
-    worker.intake.quiet = True
-    worker.intake.give_back(worker.slots.give_back())
+    worker.capacity.quiet = True
+    worker.capacity.give_back(worker.slots.give_back())
     worker.turn_until(wait_until, lambda: bool(severed.cut))
     [first] = severed.cut
     assert [s.status for s in first.settlements] == ["unstarted"]
@@ -586,7 +586,7 @@ def test_jobs_given_back_twice_because_the_first_reply_was_lost_exist_once(
             )
         turning.result()
     assert status_of(connection, job) == "queued"
-    assert worker.intake.in_flight == 1
+    assert worker.capacity.in_flight == 1
     gates[mate].set()
     worker.turn_until(wait_until, lambda: status_of(connection, mate) == "succeeded")
 
@@ -643,7 +643,7 @@ def test_an_outage_in_the_middle_of_refused_outcomes_settles_each_once(
     worker.turn_until(
         wait_until, lambda: all(attempts_of(connection, job) for job in jobs)
     )
-    worker.turn_until(wait_until, lambda: worker.intake.in_flight == 0)
+    worker.turn_until(wait_until, lambda: worker.capacity.in_flight == 0)
     assert [len(attempts_of(connection, job)) for job in jobs] == [1, 1, 1, 1]
-    assert worker.board.held() == {}
-    assert worker.board.unsettled() == []
+    assert worker.memory.held() == {}
+    assert worker.memory.unsettled() == []

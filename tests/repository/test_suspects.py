@@ -198,7 +198,7 @@ class Process:
 
     name: str = "w"
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    board: SharedMemory = field(
+    memory: SharedMemory = field(
         default_factory=lambda: SharedMemory.create(CONTEXT, 1, 1)
     )
     started: float = 0.0
@@ -272,8 +272,8 @@ def test_a_process_that_leases_or_is_full_is_not_stalled(
     watch.look(repository)
     assert process.stalled_for is not None
     if sign == "leases":
-        process.board.hold(str(uuid.uuid4()), 1.0)
+        process.memory.hold(str(uuid.uuid4()), 1.0)
     else:
-        process.board.occupy()
+        process.memory.occupy()
     watch.look(repository)
     assert process.stalled_for is None

@@ -1,4 +1,4 @@
-"""One attempt of a job, from its place on the board to its outcome."""
+"""One attempt of a job, from its place in shared memory to its outcome."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pgflow_cli.worker.shared_memory import SharedMemory
 
 
 class Attempts:
-    """Runs jobs in the thread that asks. Each `Run` has its place on the board, and
+    """Runs jobs in the thread that asks. Each `Run` has its place in shared memory, and
     gets its outcome, unless that was decided from outside meanwhile.
     """
 
     def __init__(
         self,
-        board: SharedMemory,
+        memory: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
         exec_environment: Mapping[str, str] | None = None,
         tracing: spans.Consumer | None = None,
     ) -> None:
-        self._board = board
+        self._memory = memory
         self._environment = exec_environment
         self._tracing = tracing
         # For each place once, not for each job.
         self._hooks = [
-            Hooks(functools.partial(board.progress, place), enqueue_now)
-            for place in range(board.runs)
+            Hooks(functools.partial(memory.progress, place), enqueue_now)
+            for place in range(memory.runs)
         ]
 
     def run(self, run: Run) -> None:
@@ -76,16 +76,16 @@ class Attempts:
         )
 
     def _prepare(self, run: Run) -> Job | None:
-        """Start a job: show it on the board and decode it. None if it ended there and
-        then.
+        """Start a job: show it in shared memory and decode it. None if it ended at
+        once.
         """
         leased = run.leased
         now = run.started = monotonic()
-        if now >= self._board.valid_until(leased.lease_id):
+        if now >= self._memory.valid_until(leased.lease_id):
             # Too late to begin: another worker may be running it already.
             run.outcome, run.ended = None, now
             return None
-        self._board.start(
+        self._memory.start(
             run.place,
             leased.lease_id,
             leased.job_id,

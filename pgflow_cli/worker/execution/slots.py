@@ -27,7 +27,7 @@ from pgflow_cli.worker.shared_memory import SharedMemory
 
 log = logging.getLogger("pgflow.worker")
 
-SENTRY = 0.002  # seconds between two looks at whether the one thread is held up
+WATCH = 0.002  # seconds between two looks at whether the one thread is held up
 GRACE = 5.0  # seconds between asking a handler to stop and giving up on it
 # Seconds without new jobs after the system has refused a thread; what has waited for
 # one is given back meanwhile.
@@ -45,7 +45,7 @@ class Slots:
     def __init__(
         self,
         concurrency: int,
-        board: SharedMemory,
+        memory: SharedMemory,
         enqueue_now: Callable[[list[dict[str, object]]], list[str]],
         *,
         crash_budget: int = 3,
@@ -55,24 +55,24 @@ class Slots:
         self.concurrency = concurrency
         self._crash_budget = crash_budget
         self.stuck = 0
-        self._board = board
+        self._memory = memory
         self._attempts = Attempts(
-            board, enqueue_now, exec_environment=exec_environment, tracing=tracing
+            memory, enqueue_now, exec_environment=exec_environment, tracing=tracing
         )
         self._waiting = Waiting()
         self._running: set[Run] = set()
         self._limited = False
-        self._places = list(range(board.runs))
+        self._places = list(range(memory.runs))
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
-        # The sentry waits apart, so that nobody who calls a sleeper wakes it instead.
+        # The thread that watches waits apart: what calls a sleeper must not wake it.
         self._watch = threading.Condition(lock)
         self._threads = 0
         self._sleeping = 0
         self._called = 0  # of the sleeping ones, those that are about to wake
         self._active = 0
         self._taken = 0
-        self._sentry = False
+        self._watched = False
         self._stopping = False
         self._loop: SharedLoop | None = None
         self._pumping = False  # `_pump` is on its way
@@ -82,7 +82,7 @@ class Slots:
         self._short_until = 0.0
         self._deadlines = Deadlines()
 
-    # What the cycle asks.
+    # What the lease loop asks.
 
     @property
     def busy(self) -> int:
@@ -169,7 +169,7 @@ class Slots:
             elif run.canceled_at and now - run.canceled_at >= GRACE:
                 if run.handler.kind != "executable":  # which is killed
                     self._abandon(run, handlers.CANCELED)
-            elif now >= self._board.valid_until(run.leased.lease_id):
+            elif now >= self._memory.valid_until(run.leased.lease_id):
                 self._cancel(run, None)
 
     def free(self, runs: Iterable[Run]) -> None:
@@ -178,7 +178,7 @@ class Slots:
         """
         for run in runs:
             if run.place >= 0:
-                self._board.free(run.place)
+                self._memory.free(run.place)
                 self._places.append(run.place)
 
     def cancel(self, job_ids: set[str]) -> None:
@@ -292,24 +292,24 @@ class Slots:
         there is none.
 
         Handlers that only compute gain nothing from a second thread and lose by waking
-        it: one runs them all, while a sentry looks every `SENTRY` seconds whether it
+        it: one runs them all, while another looks every `WATCH` seconds whether it
         has met one that takes longer.
         """
         waiting = self._waiting.threads
         if waiting and not (self._pace.computing and self._active):
             run = self._take(waiting)
             if run is not None:
-                alone = self._pace.computing and self._sentry
+                alone = self._pace.computing and self._watched
                 if waiting and not alone:
                     self._call_thread()
                 return run
-        elif waiting and not self._sentry:
+        elif waiting and not self._watched:
             taken = self._taken
-            self._sentry = True
-            self._watch.wait(SENTRY)
-            self._sentry = False
+            self._watched = True
+            self._watch.wait(WATCH)
+            self._watched = False
             if self._taken == taken and waiting:
-                self._call_thread()  # the next sentry
+                self._call_thread()  # the next one to watch
                 return self._take(waiting)
             return None
         self._sleeping += 1
@@ -348,7 +348,7 @@ class Slots:
                     self._blocker = run
                 elif run.task is not None and run.started:
                     run.held_up += blocked.seconds
-                    self._board.put_off(run.place, run.deadline)
+                    self._memory.put_off(run.place, run.deadline)
         if self._blocker is None and blocked.lasted >= GRACE:
             # Its job has ended or was given up, or is unknown.
             self._give_up_loop(known=blocked.job is not None)
@@ -401,7 +401,7 @@ class Slots:
         if waiting:
             wanted = min(waiting, self._free())
             if self._pace.computing:
-                wanted = min(wanted, 2)  # one to run them, and a sentry
+                wanted = min(wanted, 2)  # one to run them, one to watch
             for _ in range(wanted):
                 self._call_thread()
         # Waking the loop costs more than a short coroutine: once, however many end.
@@ -444,7 +444,7 @@ class Slots:
             self._running.remove(run)
         except KeyError:
             return False
-        self._board.end(run.place)
+        self._memory.end(run.place)
         self._crowded = False
         self._pace.note(run.ended - run.started, run.worked)
         run.deliver(run)

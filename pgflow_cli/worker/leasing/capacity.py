@@ -70,12 +70,12 @@ class Capacity:
     def __init__(
         self,
         plan: WorkerOptions,
-        board: SharedMemory,
+        memory: SharedMemory,
         app: App,
         slots: Slots,
         remaining: Any,
     ) -> None:
-        self.plan, self.board, self.slots = plan, board, slots
+        self.plan, self.memory, self.slots = plan, memory, slots
         self.cursors = Cursors()
         self.doubts = Doubts(plan.lease_seconds)
         self.gates = Gates()
@@ -140,7 +140,7 @@ class Capacity:
         else:
             self._ended.wait(seconds)
 
-    def hush(self, *, quiet: bool) -> None:
+    def make_quiet(self, *, quiet: bool) -> None:
         """Lease nothing from now on, or lease again."""
         if self.quiet and not (quiet or self._mute):
             self.idle = False  # it has not looked meanwhile
@@ -213,7 +213,7 @@ class Capacity:
         return slots - self.slots.stuck
 
     def _may_lease(self) -> bool:
-        healthy = self.board.renewed_at() + self.plan.lease_seconds > monotonic()
+        healthy = self.memory.renewed_at() + self.plan.lease_seconds > monotonic()
         able = healthy and not self.slots.is_short()
         return able and not (self.quiet or self.ending or self.has_batch)
 
@@ -294,10 +294,10 @@ class Capacity:
     def cancel(self, job_ids: set[str]) -> None:
         """Stop jobs that an operator has canceled, started or not."""
         with self._lock:
-            doomed = self.suspects.remove(job_ids)
-        for run in doomed:
+            chosen = self.suspects.remove(job_ids)
+        for run in chosen:
             run.outcome = handlers.CANCELED
-        self.give_back(doomed)
+        self.give_back(chosen)
         self.slots.cancel(job_ids)
 
     def is_drained(self) -> bool:

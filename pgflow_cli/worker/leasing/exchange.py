@@ -51,7 +51,7 @@ class Exchange:
 
     def __init__(
         self,
-        intake: Capacity,
+        capacity: Capacity,
         repository: Repository,
         *,
         worker_id: str,
@@ -59,7 +59,7 @@ class Exchange:
         primary: bool,
     ) -> None:
         self.event = threading.Event()
-        self._intake, self._repository, self._primary = intake, repository, primary
+        self._capacity, self._repository, self._primary = capacity, repository, primary
         self._results: deque[Run] = deque()
         self._wanted = 1
         self._open: Counter[str] = Counter()  # lease id -> jobs not yet settled
@@ -70,7 +70,7 @@ class Exchange:
         self._looks = 0  # since then
         # The database's time as a statement last told it, and ours at that moment.
         self._clock = datetime.min, 0.0
-        self._plan = plan = intake.plan
+        self._plan = plan = capacity.plan
         self._unreadable = Unreadable(repository, plan)
         self._request = LeaseRequest(
             worker_id=worker_id,
@@ -86,7 +86,7 @@ class Exchange:
             closed=[],
         )
         if not primary:
-            intake.offer_help(self.event)
+            capacity.offer_help(self.event)
 
     def turned_at(self) -> float:
         """Return when its loop last turned, or began a statement."""
@@ -100,15 +100,15 @@ class Exchange:
             self.event.set()
 
     def _exchange(self, room: int, runs: list[Run], closed: list[str]) -> LeaseReply:
-        intake = self._intake
-        types = intake.leasable_types() if room else []
+        capacity = self._capacity
+        types = capacity.leasable_types() if room else []
         woken = False
         if room:
-            woken = intake.woken.is_set()
-            intake.woken.clear()
+            woken = capacity.woken.is_set()
+            capacity.woken.clear()
             if not woken:
                 self._look(types, searching=False)
-        started = intake.cursors.begin(room, types)
+        started = capacity.cursors.begin(room, types)
         sent = monotonic()
         request = replace(
             self._request,
@@ -124,16 +124,16 @@ class Exchange:
             reply = self._repository.leases.settle_and_lease(request)
         except DatabaseUnavailable as error:
             if room and isinstance(error, OutcomeUnknown):
-                intake.doubts.add(request.batch_id, monotonic())
+                capacity.doubts.add(request.batch_id, monotonic())
             if isinstance(error, Undecodable):
                 self._unreadable.expect()
-            intake.cursors.forget()
+            capacity.cursors.forget()
             raise
-        intake.board.reach()
+        capacity.memory.reach()
         now = monotonic()
         self._clock = counters.moment(reply.scanned_at), now
         if room:
-            intake.cursors.end(started, reply)
+            capacity.cursors.end(started, reply)
             self._plan_next(reply, room, now, woken=woken)
         # First: what is taken needs the places of what has left.
         self._leave(runs, closed)
@@ -154,7 +154,7 @@ class Exchange:
         self, types: list[str] | None, *, searching: bool
     ) -> list[FirstDue] | None:
         """Look behind the cursors; return what is due, or None if it is too early."""
-        cursors = self._intake.cursors
+        cursors = self._capacity.cursors
         started = cursors.begin_look(monotonic(), types, searching=searching)
         if started is None:
             return None
@@ -164,31 +164,31 @@ class Exchange:
         except DatabaseUnavailable:
             cursors.forget()
             raise
-        self._intake.board.reach()
+        self._capacity.memory.reach()
         cursors.end_look(started, found)
         if any(first.spent is False for first in found):
-            self._intake.gates.open()
+            self._capacity.gates.open()
         return [first for first in found if first.run_at is not None]
 
     def _take(self, jobs: list[LeasedJob], sent: float, now: float) -> None:
-        intake = self._intake
+        capacity = self._capacity
         taken = Counter([job.lease_id for job in jobs])
         for lease_id in taken:
             if not self._open[lease_id]:
                 # Counted from before the statement was sent: never longer than the
                 # database counts.
-                intake.board.hold(lease_id, sent + self._plan.lease_seconds)
+                capacity.memory.hold(lease_id, sent + self._plan.lease_seconds)
         self._open.update(taken)
         scanned_at, then = self._clock
         leased_at = scanned_at + timedelta(seconds=now - then)
-        intake.counters.count_waits(jobs, leased_at)
-        intake.accept(jobs, self.deliver, now)
+        capacity.counters.count_waits(jobs, leased_at)
+        capacity.accept(jobs, self.deliver, now)
 
     def _leave(self, runs: list[Run], closed: list[str]) -> None:
         """Let go of what a confirmed statement has settled, and of the leases that have
         no other run.
         """
-        self._intake.slots.free(runs)
+        self._capacity.slots.free(runs)
         self._let_go(runs, closed)
 
     def _let_go(self, runs: list[Run], closed: list[str]) -> None:
@@ -196,7 +196,7 @@ class Exchange:
         self._open.subtract([run.leased.lease_id for run in runs])
         for lease_id in closed:
             del self._open[lease_id]
-            self._intake.board.drop(lease_id)
+            self._capacity.memory.drop(lease_id)
 
     def _plan_next(
         self, reply: LeaseReply, room: int, now: float, *, woken: bool
@@ -204,11 +204,11 @@ class Exchange:
         """Decide when to look again: at once while there is more; soon for what little
         or nothing was found; at the next poll if that was a look already.
         """
-        intake = self._intake
+        capacity = self._capacity
         found = len(reply.jobs)
         again, self._empty, self._looks = self._empty, not found, 0
-        intake.more = found == room
-        if intake.more or (woken and not found):
+        capacity.more = found == room
+        if capacity.more or (woken and not found):
             self._next_poll = now
         elif found or not again:
             self._next_poll = now + SOON
@@ -216,7 +216,7 @@ class Exchange:
             self._next_poll = now + self._jitter()
         # Jobs that a limit holds back will run: the queue is not drained.
         if found or reply.limited_waiting:
-            intake.idle = False
+            capacity.idle = False
 
     def _jitter(self) -> float:
         return self._plan.poll * uniform(0.8, 1.2)  # noqa: S311 - no secret
@@ -224,7 +224,7 @@ class Exchange:
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
         now = monotonic()
         leases = {run.leased.lease_id for run in runs}
-        valid = {lease: self._intake.board.valid_until(lease) for lease in leases}
+        valid = {lease: self._capacity.memory.valid_until(lease) for lease in leases}
         return [settlement_of(r, now, valid[r.leased.lease_id]) for r in runs]
 
     def _is_refusal(self, error: PgflowError) -> bool:
@@ -250,7 +250,7 @@ class Exchange:
         again.
         """
         now = monotonic()
-        batches = self._intake.doubts.due(now)
+        batches = self._capacity.doubts.due(now)
         if not batches:
             return
         try:
@@ -272,7 +272,7 @@ class Exchange:
                     len(ended),
                     extra={"event": "batch_given_back", "count": len(ended)},
                 )
-        self._intake.doubts.looked(found, now)
+        self._capacity.doubts.looked(found, now)
 
     def _seek_unreadable(self) -> None:
         """Find what leases fail on if nothing else fails: rows that cannot be read."""
@@ -281,4 +281,4 @@ class Exchange:
             # the jobs that wait. An outage is the search's to tell.
             with suppress(*PASSING, *REFUSALS, Contention):
                 self._clear_doubt()
-            self._unreadable.search(self._intake.leasable_types())
+            self._unreadable.search(self._capacity.leasable_types())

@@ -38,7 +38,7 @@ class Limits(Exchange):
         """Lease from queues with a limit, if that may get something: after the
         settlements of these runs, which count no more.
         """
-        gates = self._intake.gates
+        gates = self._capacity.gates
         if room and not reply.limited_open:
             gates.open()  # nothing waits: what comes next is asked for at once
         if any(gates.knows(run.leased.queue) for run in runs):
@@ -48,7 +48,7 @@ class Limits(Exchange):
 
     def _tell_held_back(self) -> None:
         """Have the decision written, now and then, that holds all these jobs back."""
-        if self._held_back and self._intake.gates.may_ask(monotonic()):
+        if self._held_back and self._capacity.gates.may_ask(monotonic()):
             self._owed = not self._lease_limited()
 
     def _lease_limited(self) -> bool:
@@ -57,15 +57,15 @@ class Limits(Exchange):
         Returns whether there was room to try. An outage is the next turn's to deal
         with: this one has settled already.
         """
-        intake = self._intake
-        room = intake.reserve_slots()
+        capacity = self._capacity
+        room = capacity.reserve_slots()
         if not room:
             return False
         sent = monotonic()
         request = replace(
             self._request,
             batch_id=str(uuid4()),
-            job_types=intake.leasable_types(),
+            job_types=capacity.leasable_types(),
             room=room,
             scan=Scan(last_queue=self._last_limited),
         )
@@ -76,7 +76,7 @@ class Limits(Exchange):
             asked = True
         except (*PASSING, *REFUSALS) as error:
             if isinstance(error, OutcomeUnknown):
-                intake.doubts.add(request.batch_id, monotonic())
+                capacity.doubts.add(request.batch_id, monotonic())
             if isinstance(error, Undecodable):
                 self._unreadable.expect()
             log.warning(
@@ -92,12 +92,12 @@ class Limits(Exchange):
                 extra=logs.trouble("contention", error),
             )
         finally:
-            intake.confirm(room, 0, leased=len(jobs), batch=asked)
+            capacity.confirm(room, 0, leased=len(jobs), batch=asked)
         if asked:
             queues = {job.queue for job in jobs}
-            intake.gates.asked(sent, queues, filled=len(jobs) == room)
+            capacity.gates.asked(sent, queues, filled=len(jobs) == room)
         if jobs:
             self._last_limited = jobs[-1].queue
-            intake.idle = False
+            capacity.idle = False
             self._take(jobs, sent, monotonic())
         return True

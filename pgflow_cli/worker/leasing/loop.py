@@ -103,7 +103,7 @@ class LeaseLoop(Limits, Outcomes):
         pause = max(0.0, self._next_poll - now)
         for aside in self._aside:
             pause = min(pause, max(0.0, self._due_at(aside) - now))
-        look = self._intake.doubts.pause(now)
+        look = self._capacity.doubts.pause(now)
         return pause if look is None else min(pause, look)
 
     def _polls_in_vain(self) -> bool:
@@ -112,14 +112,14 @@ class LeaseLoop(Limits, Outcomes):
         Such a worker only looks, which writes nothing and sees what a scan would not;
         it waits for a look that is due sooner than the next poll.
         """
-        intake = self._intake
-        if not self._empty or self._owed or intake.woken.is_set():
+        capacity = self._capacity
+        if not self._empty or self._owed or capacity.woken.is_set():
             return False
-        types = intake.leasable_types()
+        types = capacity.leasable_types()
         found = self._look(types, searching=True)
         now = monotonic()
         if found is None:
-            self._next_poll = intake.cursors.next_look(types)
+            self._next_poll = capacity.cursors.next_look(types)
             return self._next_poll <= now + self._plan.poll
         self._looks += 1
         if self._looks > LOOKS or any(not first.spent for first in found):
@@ -128,14 +128,14 @@ class LeaseLoop(Limits, Outcomes):
         self._held_back = bool(found)
         # Jobs may be in a batch that this process does not know of, or a limit holds
         # them back: not drained yet.
-        unsure = self._held_back or intake.doubts.pressing(now)
-        intake.idle = intake.in_flight == 0 and not unsure
+        unsure = self._held_back or capacity.doubts.pressing(now)
+        capacity.idle = capacity.in_flight == 0 and not unsure
         return True
 
     # Speaking.
 
     def _turn(self, runs: list[Run]) -> None:
-        intake = self._intake
+        capacity = self._capacity
         self._clear_doubt()
         self._settle_parents(runs)
         room = self._room(len(runs))
@@ -152,32 +152,32 @@ class LeaseLoop(Limits, Outcomes):
             with self._repository.link.within(patience):
                 reply = None if vain else self._exchange(room - kept, runs, closed)
         except PgflowError as error:
-            intake.confirm(room, len(runs), batch=False)
+            capacity.confirm(room, len(runs), batch=False)
             if not (runs and self._is_refusal(error)):
                 raise
             self._settle_singly(runs, error)
             return
         if reply is None:
-            intake.confirm(room, 0, batch=False)
+            capacity.confirm(room, 0, batch=False)
             self._tell_held_back()
             return
         leased = len(reply.jobs)
         batch = leased > 0 or not reply.limited_open
         # Before the confirmation: with nothing in flight the process may end.
         self._count(runs, reply)
-        intake.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
+        capacity.confirm(room, len(runs), leased=leased, settled=len(runs), batch=batch)
         self._note(runs, reply)
         self._ask_limited(runs, reply, room - kept, kept)
 
     def _room(self, settling: int) -> int:
-        intake = self._intake
+        capacity = self._capacity
         batch = self._plan.batch_size
         least = 1
         if self._again and settling:
             least = batch + 1  # it may have to wait for a lock: none
         elif not self._primary:
-            least = batch // 4 if intake.more else batch + 1
-        return intake.reserve(settling, at_least=least)
+            least = batch // 4 if capacity.more else batch + 1
+        return capacity.reserve(settling, at_least=least)
 
     # Trouble.
 
@@ -198,5 +198,5 @@ class LeaseLoop(Limits, Outcomes):
                 error,
                 extra=logs.trouble("database_unavailable", error),
             )
-        self._intake.rest(pause)
+        self._capacity.rest(pause)
         self._next_poll = 0.0

@@ -37,7 +37,7 @@ class Accounts(Exchange):
         is counted where it is written.
         """
         lost = set(reply.lost)
-        self._intake.counters.count_attempts(
+        self._capacity.counters.count_attempts(
             _counted(run, run.outcome)
             for run in runs
             if run.outcome is not None
@@ -257,7 +257,7 @@ class Outcomes(Accounts):
                 self._count([run], reply)
                 self._note([run], reply)
                 break
-        self._intake.confirm(0, 0, settled=1)
+        self._capacity.confirm(0, 0, settled=1)
 
     # Outcomes that look like an outage.
 
@@ -274,9 +274,9 @@ class Outcomes(Accounts):
     def _forsake(self, run: Run) -> None:
         """Leave a run to its lease, which runs out when no other job of it is left.
 
-        On the board it stays a run that has started, until a reaper has come: if the
-        process died before, the attempt would count as one that never began, and its
-        number would be used again.
+        In shared memory it stays a run that has started, until a reaper has come: if
+        the process died before, the attempt would count as one that never began, and
+        its number would be used again.
         """
         lease_id = run.leased.lease_id
         closed = [lease_id] if self._open[lease_id] == 1 else []
@@ -285,18 +285,18 @@ class Outcomes(Accounts):
 
     def _free_forsaken(self) -> None:
         """Free the places of runs that a reaper has ended. A process that ends waits
-        for none: its burial finds them on the board.
+        for none: its burial finds them there.
         """
-        now, intake = monotonic(), self._intake
+        now, capacity = monotonic(), self._capacity
         for each in [*self._forsaken]:
-            if intake.ending or intake.has_batch:
-                intake.confirm(0, 0, settled=1)
+            if capacity.ending or capacity.has_batch:
+                capacity.confirm(0, 0, settled=1)
             elif self._open[each.run.leased.lease_id]:
                 each.until = now + self._reaped_within()
                 continue
             elif now >= each.until:
-                intake.slots.free([each.run])
-                intake.confirm(0, 0, settled=1)
+                capacity.slots.free([each.run])
+                capacity.confirm(0, 0, settled=1)
             else:
                 continue
             self._forsaken.remove(each)

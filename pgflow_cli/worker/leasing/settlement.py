@@ -1,4 +1,4 @@
-"""The outcomes of runs, as the statement of the cycle takes them."""
+"""The outcomes of runs, as the statement of the lease loop takes them."""
 
 from __future__ import annotations
 

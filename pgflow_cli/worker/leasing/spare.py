@@ -28,23 +28,23 @@ class SpareLoop(LeaseLoop):
         self.taken: bool | None = None
 
     def _turn(self, runs: list[Run]) -> None:
-        if self.taken is None and not self._intake.ending:
+        if self.taken is None and not self._capacity.ending:
             job = self._take_over()
             self.taken = job is not None
         super()._turn(runs)
-        if not self._intake.in_flight:
-            self._intake.ending = True
+        if not self._capacity.in_flight:
+            self._capacity.ending = True
 
     def _take_over(self) -> LeasedJob | None:
         """Take the job over; an outage is waited for by the turn.
 
         None if it is not there any more, or if that is unknown.
         """
-        intake, sent = self._intake, monotonic()
+        capacity, sent = self._capacity, monotonic()
         try:
             job = self._repository.leases.take_over_job(self._request, self._suspect)
         except OutcomeUnknown:
-            intake.doubts.add(self._suspect.job_id, sent)
+            capacity.doubts.add(self._suspect.job_id, sent)
             return None
         except REFUSALS as error:
             log.error(  # noqa: TRY400 - the sentence is all there is to know
@@ -56,8 +56,8 @@ class SpareLoop(LeaseLoop):
             return None
         if job is not None:
             # Not as what is leased: its wait was counted when it was.
-            intake.confirm(0, 0, leased=1)
-            intake.board.hold(job.lease_id, sent + self._plan.lease_seconds)
+            capacity.confirm(0, 0, leased=1)
+            capacity.memory.hold(job.lease_id, sent + self._plan.lease_seconds)
             self._open[job.lease_id] += 1
-            intake.accept([job], self.deliver, monotonic())
+            capacity.accept([job], self.deliver, monotonic())
         return job

@@ -218,10 +218,10 @@ def test_a_database_that_goes_away_is_told_and_the_last_look_stays():
         return found
 
     screen = Script("..q")
-    board = Dashboard(next_look, interval=0.0, sort=None)
-    board._refresh()
-    board._refresh()
-    board._show(screen)
+    memory = Dashboard(next_look, interval=0.0, sort=None)
+    memory._refresh()
+    memory._refresh()
+    memory._show(screen)
     assert "connection refused; trying again" in screen.pages[-1]
     assert "emails" in screen.pages[-1]
 

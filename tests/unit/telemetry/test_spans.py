@@ -53,9 +53,9 @@ def work(wait_until: Wait) -> Iterator[Callable[..., list[Run]]]:
 
     def run(app: App | Handler, job_type: str, **row: Any) -> list[Run]:
         context = multiprocessing.get_context("spawn")
-        board = SharedMemory.create(context, runs=1, leases=1)
-        board.hold(LEASE, time.monotonic() + 3600)
-        slots = Slots(1, board, lambda _: [], tracing=spans.consumer("worker-1"))
+        memory = SharedMemory.create(context, runs=1, leases=1)
+        memory.hold(LEASE, time.monotonic() + 3600)
+        slots = Slots(1, memory, lambda _: [], tracing=spans.consumer("worker-1"))
         made.append(slots)
         handler = app if isinstance(app, Handler) else app.handlers[job_type]
         ended: list[Run] = []

@@ -31,11 +31,11 @@ def taking(remaining: Any) -> Capacity:
 
 def capacity_of(remaining: Any, **options: Any) -> Capacity:
     plan = WorkerOptions(url="", concurrency=4, name=str(uuid.uuid4()), **options)
-    board = SharedMemory.create(CONTEXT, runs=4, leases=4)
-    board.renew(time.monotonic())
+    memory = SharedMemory.create(CONTEXT, runs=4, leases=4)
+    memory.renew(time.monotonic())
     app = App()
     app.handler("quick")(lambda job: None)
-    return Capacity(plan, board, app, Slots(4, board, lambda _: []), remaining)
+    return Capacity(plan, memory, app, Slots(4, memory, lambda _: []), remaining)
 
 
 def test_no_more_is_reserved_than_is_left(taking: Capacity, remaining: Any) -> None:

@@ -10,7 +10,7 @@ import uuid
 from pgflow_cli.worker.shared_memory import GONE, SharedMemory
 
 
-def board() -> SharedMemory:
+def memory() -> SharedMemory:
     return SharedMemory.create(multiprocessing.get_context("spawn"), runs=2, leases=3)
 
 
@@ -19,7 +19,7 @@ def new_id() -> str:
 
 
 def test_a_lease_is_seen_until_it_is_dropped() -> None:
-    shown, lease = board(), new_id()
+    shown, lease = memory(), new_id()
     shown.hold(lease, 12.5)
     assert list(shown.held()) == [lease]
     assert shown.valid_until(lease) == 12.5
@@ -29,14 +29,14 @@ def test_a_lease_is_seen_until_it_is_dropped() -> None:
 
 
 def test_an_extension_reaches_the_process() -> None:
-    shown, lease = board(), new_id()
+    shown, lease = memory(), new_id()
     shown.hold(lease, 10.0)
     shown.extend(lease, shown.held()[lease], 20.0)
     assert shown.valid_until(lease) == 20.0
 
 
 def test_an_extension_for_a_lease_that_has_left_its_place_changes_nothing() -> None:
-    shown, old, new = board(), new_id(), new_id()
+    shown, old, new = memory(), new_id(), new_id()
     shown.hold(old, 10.0)
     place = shown.held()[old]
     shown.drop(old)
@@ -46,7 +46,7 @@ def test_an_extension_for_a_lease_that_has_left_its_place_changes_nothing() -> N
 
 
 def test_places_are_used_again() -> None:
-    shown = board()
+    shown = memory()
     for _ in range(10):
         lease = new_id()
         shown.hold(lease, 1.0)
@@ -55,7 +55,7 @@ def test_places_are_used_again() -> None:
 
 
 def test_a_running_job_is_seen_with_its_deadline_and_progress() -> None:
-    shown, lease, job = board(), new_id(), new_id()
+    shown, lease, job = memory(), new_id(), new_id()
     before = time.monotonic()
     shown.start(1, lease, job, deadline=50.0, attempts=(3, 1, 25))
     shown.progress(1, 4, 10)
@@ -69,7 +69,7 @@ def test_a_running_job_is_seen_with_its_deadline_and_progress() -> None:
 
 
 def test_progress_that_is_no_number_is_not_shown() -> None:
-    shown = board()
+    shown = memory()
     shown.start(0, new_id(), new_id(), deadline=50.0, attempts=(1, 0, 25))
     shown.progress(0, 4, 10)
     for done, total in ((math.nan, 10), (4, math.inf)):
@@ -78,7 +78,7 @@ def test_progress_that_is_no_number_is_not_shown() -> None:
 
 
 def test_a_job_that_has_ended_keeps_its_place_until_it_is_settled() -> None:
-    shown, lease, job = board(), new_id(), new_id()
+    shown, lease, job = memory(), new_id(), new_id()
     shown.start(1, lease, job, deadline=50.0, attempts=(1, 0, 25))
     [running] = shown.running()
     shown.end(1)
@@ -89,13 +89,13 @@ def test_a_job_that_has_ended_keeps_its_place_until_it_is_settled() -> None:
 
 
 def test_a_job_that_ends_without_having_started_leaves_its_place_free() -> None:
-    shown = board()
+    shown = memory()
     shown.end(1)
     assert shown.unsettled() == []
 
 
 def test_a_place_that_is_half_written_is_passed_over() -> None:
-    shown = board()
+    shown = memory()
     shown.hold("not-an-id".ljust(36, "x"), 1.0)
     assert shown.held() == {}
 
@@ -116,7 +116,7 @@ def _hold(shown: SharedMemory, lease: str) -> None:
 
 
 def test_a_process_has_settled_once_a_job_that_ended_is_known_to_the_database() -> None:
-    shown = board()
+    shown = memory()
     shown.free(0)  # given back, never started
     shown.start(1, new_id(), new_id(), deadline=50.0, attempts=(1, 0, 25))
     shown.end(1)

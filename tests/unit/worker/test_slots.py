@@ -38,9 +38,9 @@ def slots() -> Iterator[Callable[..., Slots]]:
 
     def make(concurrency: int) -> Slots:
         context = multiprocessing.get_context("spawn")
-        board = SharedMemory.create(context, runs=500, leases=1)
-        board.hold(LEASE, time.monotonic() + 3600)
-        made.append(Slots(concurrency, board, lambda _: []))
+        memory = SharedMemory.create(context, runs=500, leases=1)
+        memory.hold(LEASE, time.monotonic() + 3600)
+        made.append(Slots(concurrency, memory, lambda _: []))
         return made[-1]
 
     yield make
@@ -440,7 +440,7 @@ def test_a_coroutine_whose_deadline_passes_while_the_process_stands_still_may_en
     ended: list[Run] = []
     some = slots(1)
     some.submit(runs(app, "brief", 1, ended))
-    wait_until(some._board.running, "it runs")
+    wait_until(some._memory.running, "it runs")
     some.stop_late(time.monotonic())
     time.sleep(1.5)  # no look for more than a second
     some.stop_late(time.monotonic())
@@ -525,7 +525,7 @@ def test_a_deadline_that_passes_while_another_job_blocks_the_loop_is_put_off(
     blockade.slots.submit(runs(app, "blocks", 1, blockade.ended))
     blockade.pass_on(30)
     assert blockade.ended == []
-    [[shown]] = [[r.deadline for r in blockade.slots._board.running()][:1]]
+    [[shown]] = [[r.deadline for r in blockade.slots._memory.running()][:1]]
     assert shown > blockade.now, "its supervisor waits, too"
     time.sleep(1.5)  # the loop's own clock: the neighbour's second is over by it
     blockade.end(wait_until)
