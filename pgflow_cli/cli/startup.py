@@ -147,6 +147,14 @@ def heed_signals(command: str | None, arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers((*_HELD, *_KEPT)))
 
 
+def ignore_signals() -> None:
+    """Let no signal change what a run has come to: it is over but for the end of the
+    interpreter, which restores what ends a program and leaves what is ignored.
+    """
+    for number in _numbers((*_HELD, *_KEPT)):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 

@@ -61,7 +61,10 @@ def work(database: Database, options: WorkOptions) -> None:
     systemd.say(plan.notify_socket, systemd.WAITING)
     with servers.companion_servers(database, plan.name, options) as companions:
         await_database(database, migrate=options.migrate, patience=_patience(options))
-        Supervisor(plan, companions, startup.kept).run()
+        try:
+            Supervisor(plan, companions, startup.kept).run()
+        finally:
+            startup.ignore_signals()
 
 
 def _patience(options: WorkOptions) -> float:

@@ -110,13 +110,26 @@ def broken_loop(
     """
     if alone:
         return failed(handler, leased, error_codes.UNKNOWN, BROKEN_LOOP)
+    return lost(leased, BROKEN_LOOP, crash_budget=crash_budget)
+
+
+HELD_UP = (
+    "its process stood still again and again: this job or another one that ran in it"
+    " held it up"
+)
+
+
+def lost(leased: LeasedJob, message: str, *, crash_budget: int) -> Outcome:
+    """Return the outcome of an attempt that ended by its own doing or by another's in
+    its process, which cannot be seen.
+    """
     spent = leased.lost_attempts + 1 >= crash_budget
     return Outcome(
         "lost",
         delay=None if spent else 0.0,
         dlq_reason_code="CRASH_LOOP" if spent else None,
         error_code="WORKER_LOST",
-        error_message=BROKEN_LOOP,
+        error_message=message,
     )
 
 

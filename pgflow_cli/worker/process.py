@@ -204,13 +204,10 @@ class Child:
         """Return those of its late runs that are certainly late by their own doing.
 
         While a process stands still none of its handlers can end, and which of them
-        holds it up cannot be seen: a deadline that passes then says nothing of its job,
-        unless no other runs.
+        holds it up cannot be seen: that a deadline has passed says nothing of its job,
+        unless no other runs. A process that turns ends those that are late itself.
         """
-        if len(self.memory.running()) == 1:
-            return [*late]
-        turned = self.memory.turned_at()
-        return [run for run in late if run.deadline < turned]
+        return [*late] if len(self.memory.running()) == 1 else []
 
     def drain(self) -> None:
         """Have it end after what runs."""

@@ -93,6 +93,24 @@ def test_a_signal_while_it_waits_for_its_database_is_no_success(
     assert worker.wait() == 75
 
 
+def test_a_signal_after_the_end_of_a_run_changes_nothing_of_it(
+    start_worker: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the interpreter ends."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, signal\n"
+        "ours = os.getpid()\n"
+        "def late():\n"
+        "    if os.getpid() == ours:\n"
+        "        os.kill(ours, signal.SIGTERM)\n"
+        "atexit.register(late)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    worker = start_worker("--drain", "--no-maintain", how=Started)
+    assert worker.wait() == 0
+
+
 # Signals that end nothing.
 
 

@@ -31,7 +31,11 @@ class Run:
     task: AttemptTask | None = None
     limit: asyncio.Timeout | None = None  # of a coroutine; set off by `stop_late`
     is_late: bool = False  # that has been done
-    held_up: float = 0.0  # seconds for which other jobs have blocked its event loop
+    # Seconds for which its event loop was blocked by other jobs, or its process stood
+    # still; and those of the second kind.
+    held_up: float = 0.0
+    stood_still: float = 0.0
+    put_off_at: float = 0.0  # when a standstill was last counted
     outcome: Outcome | None = None
     stopped: bool = False  # by the worker: what it does now is not its own fault
     # Whether its lease had run out before it ended; known once it is to be settled.

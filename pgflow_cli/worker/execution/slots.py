@@ -18,7 +18,7 @@ from pgflow_cli.handlers import Outcome, outcomes
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker.execution import type_limits
 from pgflow_cli.worker.execution.attempts import Attempts
-from pgflow_cli.worker.execution.deadlines import Deadlines
+from pgflow_cli.worker.execution.deadlines import Deadlines, late_outcome
 from pgflow_cli.worker.execution.event_loop import SharedLoop
 from pgflow_cli.worker.execution.pace import Pace
 from pgflow_cli.worker.execution.run import Run, Waiting, _end_span
@@ -80,7 +80,7 @@ class Slots:
         self._pace = Pace()
         self._crowded = False
         self._short_until = 0.0
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(memory)
 
     # What the lease loop asks.
 
@@ -148,24 +148,24 @@ class Slots:
 
     def stop_late(self, now: float) -> None:
         """End what has passed its deadline; cancel what has lost its lease."""
-        judged = self._deadlines.judged_at(now)
+        running = list(self._running)
+        judged = self._deadlines.look(now, running)
         self._look_at_loop(now)
-        for run in list(self._running):
+        budget, alone = self._crash_budget, len(running) < 2
+        for run in running:
             if not run.started:
                 continue  # taken by a thread that has not begun it yet
             late = judged - run.deadline
             if late >= GRACE and run.task is not None:
                 # It ignores cancellation, or blocks the loop.
                 why = BLOCKED if run is self._blocker else ""
-                self._abandon(
-                    run, handlers.timed_out(run.handler, run.leased, because=why)
-                )
+                self._abandon(run, late_outcome(run, budget, alone=alone, because=why))
             elif late >= 0 and run.limit is not None and not run.is_late:
                 assert self._loop is not None
                 run.is_late = True
                 self._loop.set_off(run.limit)
             elif late >= 0 and run.handler.kind == "thread":
-                self._abandon(run, handlers.timed_out(run.handler, run.leased))
+                self._abandon(run, late_outcome(run, budget, alone=alone))
             elif run.canceled_at and now - run.canceled_at >= GRACE:
                 if run.handler.kind != "executable":  # which is killed
                     self._abandon(run, handlers.CANCELED)
@@ -346,7 +346,7 @@ class Slots:
             for run in list(self._running):
                 if run.job is not None and run.job is blocked.job:
                     self._blocker = run
-                elif run.task is not None and run.started:
+                elif run.task is not None and run.started and run.put_off_at < now:
                     run.held_up += blocked.seconds
                     self._memory.put_off(run.place, run.deadline)
         if self._blocker is None and blocked.lasted >= GRACE:

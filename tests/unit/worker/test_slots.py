@@ -92,6 +92,35 @@ def test_a_deadline_that_passes_while_the_process_stands_still_is_given_a_moment
     gate.set()
 
 
+def test_standstills_put_off_the_deadlines_of_jobs_that_run_beside_each_other(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    """One of them holds the process up, lets it turn for an instant, and again. After a
+    minute of that all are lost, for none can be told from the others.
+    """
+    gate, began = threading.Event(), list[Job]()
+
+    @app.handler("gated", timeout=10.0)
+    def gated(job: Job) -> None:
+        began.append(job)
+        gate.wait()
+
+    ended: list[Run] = []
+    some = slots(2)
+    some.submit(runs(app, "gated", 2, ended))
+    wait_until(lambda: len(began) == 2, "both run")
+    now = time.monotonic()
+    some.stop_late(now)
+    for second in (9, 18, 27, 36, 45, 54, 63):
+        some.stop_late(now + second)
+        some.stop_late(now + second + 0.6)
+        assert ended == []
+    some.stop_late(now + 72)
+    some.stop_late(now + 72.6)
+    assert [r.outcome.status for r in ended if r.outcome] == ["lost", "lost"]
+    gate.set()
+
+
 def test_no_more_jobs_run_at_once_than_there_are_slots(
     app: App, slots: Callable[..., Slots], wait_until: Wait
 ) -> None:
