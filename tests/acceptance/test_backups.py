@@ -74,7 +74,7 @@ def test_backups_under_load_are_proven_and_sound(
         wait_until(
             lambda: (
                 connection.execute(
-                    "select count(*) > 200 from pgflow.job_attempts"
+                    "select count(*) > 200 from pgflow.any_attempts"
                 ).fetchone()
                 == (True,)
             ),

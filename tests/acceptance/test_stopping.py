@@ -165,7 +165,7 @@ def test_once_gives_nothing_of_its_batch_back(
     """
     plant(connection, 2, job_type="naps", payload='{"seconds": 1.5}')
     assert start_worker("--once", "-c", "1").wait(150) == 0
-    ended = connection.execute("select status from pgflow.job_attempts").fetchall()
+    ended = connection.execute("select status from pgflow.any_attempts").fetchall()
     assert ended == [("succeeded",)] * 2
 
 

@@ -29,7 +29,7 @@ def test_it_applies_everything_once_and_says_what(pgflow, empty_database):
     first = pgflow("migrate", "-o", "json", env=on(empty_database))
     assert versions(first) == [*range(1, LATEST + 1)]
     assert "applied 0001_jobs" in first.stderr
-    assert "made 10 day partitions, jobs_" in first.stderr
+    assert "made 15 day partitions, jobs_" in first.stderr
     again = pgflow("migrate", "up", "-o", "json", env=on(empty_database))
     assert versions(again) == []
     assert again.stderr == ""

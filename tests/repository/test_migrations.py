@@ -386,7 +386,7 @@ def test_eight_at_once_behind_a_pooler_in_transaction_mode(empty_database, templ
         with ThreadPoolExecutor(8) as pool:
             applied = sorted(v for done in pool.map(run, range(8)) for v in done)
         repository = Repository.of(Database(url))
-        assert len(migrations.ensure_partitions(repository)) == 10
+        assert len(migrations.ensure_partitions(repository)) == 15
         repository.close()
     assert applied == [*range(1, LATEST + 1)]
     assert describe_schema(empty_database) == describe_schema(template)
