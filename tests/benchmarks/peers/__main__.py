@@ -80,7 +80,11 @@ def main(arguments: list[str]) -> None:
         entrants = list(_entrants(given, place))
         run = _Run(plan, server, entrants)
         for number in range(given.rounds):
+            started = time.monotonic()
             run.round(number)
+            # The next one takes about as long.
+            if 2 * time.monotonic() - started - began > given.minutes * 60:
+                break
     about["minutes"] = round((time.monotonic() - began) / 60, 1)
     _report(run, about, given)
 
@@ -97,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS,
         metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}")  # fmt: skip
     add("--rounds", type=int, default=3)
+    add("--minutes", type=float, default=15.0,
+        help="begin no round that would end later than this")  # fmt: skip
     add("--jobs", type=int, default=20_000, help="of a drain")
     add("--single", type=int, default=500, help="jobs that are enqueued one by one")
     add("--samples", type=int, default=100, help="of an idle worker")
@@ -135,7 +141,8 @@ class _Run:
             key: {e.name: [] for e in entrants if self._plays(e, key)}
             for key in self.measures
         }
-        self.reasons: dict[tuple[str, str], str] = {}
+        self.notes: dict[tuple[str, str], str] = {}
+        self.rounds = 0
         for key in REFERENCE.keys() & self.measures.keys():
             self.results[key][REFERENCE[key].name] = []
 
@@ -143,22 +150,28 @@ class _Run:
         """Let each queue play once, in turn from the front and from the back."""
         for entrant in self.entrants if number % 2 == 0 else self.entrants[::-1]:
             _say(f"round {number + 1}: {entrant.name}")
-            figures, failures = self._play(entrant)
+            figures, failures, notes = self._play(entrant)
             for key, found in self.results.items():
                 if entrant.name not in found:
                     continue
                 found[entrant.name].append(figures.get(key))
                 if key not in figures:
                     why = failures.get(scenario_of(key), "not measured")
-                    self.reasons[key, entrant.name] = why
+                    self.notes[key, entrant.name] = why
+                elif key in notes:
+                    self.notes[key, entrant.name] = notes[key]
         for key, reference in REFERENCE.items():
             if key in self.results:
                 rate = drain_with_pgbench(self.server, reference, self.plan.jobs)
                 self.results[key][reference.name].append(rate)
+        self.rounds += 1
 
-    def _play(self, entrant: Entrant) -> tuple[dict[str, float], dict[str, str]]:
+    def _play(
+        self, entrant: Entrant
+    ) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
+        """Figures by measure, failures by scenario, notes by measure."""
         if entrant.environment is None:
-            return {}, dict.fromkeys(SCENARIOS, entrant.reason)
+            return {}, dict.fromkeys(SCENARIOS, entrant.reason), {}
         plan = self.plan
         if entrant.settings.name != "best":
             chosen = tuple(s for s in plan.scenarios if s in OF_DEFAULTS)
@@ -172,7 +185,7 @@ class _Run:
             )
             played = Round(runner, self.server.url, plan)
             played.run()
-        return played.figures, played.failures
+        return played.figures, played.failures, played.notes
 
     def _plays(self, entrant: Entrant, key: str) -> bool:
         return entrant.settings.name == "best" or scenario_of(key) in OF_DEFAULTS
@@ -213,7 +226,7 @@ def _server(server: Server) -> str:
 
 def _report(run: _Run, about: dict[str, Any], given: argparse.Namespace) -> None:
     text = "\n".join([*_heading(run, about), "", *table.lines(
-        run.measures, run.results, run.reasons, ours=PGFLOW.name,
+        run.measures, run.results, run.notes, ours=PGFLOW.name,
     )]) + "\n"  # fmt: skip
     sys.stdout.write(text)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -233,7 +246,7 @@ def _heading(run: _Run, about: dict[str, Any]) -> list[str]:
         f" {about['cores']} cores, {about['memory_gib']} GiB",
         f"{about['server']}, fsync on; Python {about['python']};"
         f" load {about['load_before']} before; {about['minutes']} minutes",
-        f"{about['arguments']['rounds']} rounds; drains of {plan.jobs:,} jobs, cut off"
+        f"{run.rounds} rounds; drains of {plan.jobs:,} jobs, cut off"
         f" after {plan.limit:g} s; {plan.seconds:g} s at each rate",
     ]
     for entrant in run.entrants:
@@ -248,6 +261,7 @@ def _heading(run: _Run, about: dict[str, Any]) -> list[str]:
 def _document(run: _Run, about: dict[str, Any]) -> dict[str, Any]:
     return {
         **about,
+        "rounds": run.rounds,
         "node": catalog.NODE,
         "queues": [
             {
@@ -264,9 +278,9 @@ def _document(run: _Run, about: dict[str, Any]) -> dict[str, Any]:
             {"key": key, **asdict(measure), "rounds": run.results[key]}
             for key, measure in run.measures.items()
         ],
-        "failures": [
-            {"key": key, "queue": name, "reason": reason}
-            for (key, name), reason in run.reasons.items()
+        "notes": [
+            {"key": key, "queue": name, "note": note}
+            for (key, name), note in run.notes.items()
         ],
     }
 

@@ -123,4 +123,58 @@ PEERS = (
         ),
         ("pg-boss@12.38.0", NODE),
     ),
+    Peer(
+        "chancy",
+        "0.26.0",
+        "chancy_queue.py",
+        "select count(*) from chancy_jobs"
+        " where state in ('pending', 'running', 'retrying')",
+        (
+            Settings(
+                "best",
+                "its executor for coroutines, concurrency 100, eager polling",
+                {
+                    "executor": "chancy.executors.asyncex.AsyncExecutor",
+                    "concurrency": 100,
+                    "eager_polling": True,
+                    "polling_interval": 1,
+                },
+            ),
+            Settings("defaults", "its processes, as many as cores, a poll in 5 s"),
+        ),
+        ("chancy==0.26.0", "psycopg[binary]==3.3.9"),
+    ),
+    Peer(
+        "awa-pg",
+        "0.6.9",
+        "awa_queue.py",
+        "select count(*) from awa.jobs where state in"
+        " ('available', 'running', 'scheduled', 'retryable')",
+        (Settings("best", "64 workers; it has no default", {"workers": 64}),),
+        ("awa-pg==0.6.9",),
+    ),
+    Peer(
+        "oban",
+        "0.7.0",
+        "",
+        "",
+        (Settings("best", "needs Python 3.12"),),
+        missing="not run: it needs Python 3.12, this benchmark runs from 3.11 on",
+    ),
+    Peer(
+        "dbos",
+        "3.4.0",
+        "",
+        "",
+        (Settings("best", "none"),),
+        missing="not run: its program has not been written",
+    ),
+    Peer(
+        "absurd",
+        "0.5.1",
+        "",
+        "",
+        (Settings("best", "none"),),
+        missing="not run: its program has not been written",
+    ),
 )

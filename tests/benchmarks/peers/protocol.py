@@ -86,7 +86,7 @@ class Runner:
             yield Producer(process, log)
 
     @contextmanager
-    def workers(self, processes: int, gate: Path | None = None) -> Iterator[None]:
+    def workers(self, processes: int, gate: Path | None = None) -> Iterator[Workers]:
         """Run so many worker processes for the block."""
         log = self.starts.with_name("worker.log")
         commands = [[*self._command(), "work"]] * processes
@@ -97,9 +97,7 @@ class Runner:
                 stack.enter_context(self._running(command, errors, gate))
                 for command in commands
             ]
-            yield
-            if any(process.poll() is not None for process in started):
-                raise PeerFailed(f"worker: {last_words(log.read_text())}")
+            yield Workers(started, log)
 
     @contextmanager
     def _running(
@@ -152,6 +150,19 @@ class Runner:
             "PEER_OPTIONS": json.dumps(dict(self.settings.options)),
             "PEER_STARTS": str(self.starts),
         }
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Running worker processes."""
+
+    processes: list[subprocess.Popen[bytes]]
+    log: Path
+
+    def check(self) -> None:
+        """Raise PeerFailed if one of them has ended."""
+        if any(process.poll() is not None for process in self.processes):
+            raise PeerFailed(f"worker: {last_words(self.log.read_text())}")
 
 
 class Producer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,13 @@ import psycopg
 from tests.benchmarks.peers import starts
 from tests.benchmarks.peers.catalog import PGFLOW
 from tests.benchmarks.peers.figures import Measure, quantile
-from tests.benchmarks.peers.protocol import PeerFailed, Producer, Runner, Sent
+from tests.benchmarks.peers.protocol import (
+    PeerFailed,
+    Producer,
+    Runner,
+    Sent,
+    Workers,
+)
 from tests.benchmarks.peers.starts import Start, Starts, WrongJobs
 from tests.support.jobs import audit
 
@@ -74,26 +81,30 @@ def scenario_of(key: str) -> str:
 
 @dataclass
 class Round:
-    """One queue's run through the plan; every scenario starts with no job waiting.
+    """One queue's run through the plan.
 
-    A scenario that fails has no figure but a reason, and the next one begins with a
-    fresh database.
+    A scenario that leaves jobs behind is followed by a fresh database, except that the
+    jobs of "bulk" are drained by "drain1". A scenario that fails has no figure but a
+    reason.
     """
 
     runner: Runner
     admin_url: str
     plan: Plan
     figures: dict[str, float] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)  # by scenario
+    notes: dict[str, str] = field(default_factory=dict)  # what limits a figure
 
     def __post_init__(self) -> None:
         self._open = ExitStack()
         self._starts = Starts(self.runner.starts)
         self._connection: psycopg.Connection[Any]
         self._producer: Producer
+        self._workers: Workers | None = None
         self._next = 0  # number of the next job
+        self._before = 0  # how many had started when jobs were sent last
+        self._loaded: int | None = None  # the first of the jobs that wait for a drain
         self._fresh = False
-        self._working = False
 
     def run(self) -> None:
         """Measure every scenario of the plan."""
@@ -119,7 +130,7 @@ class Round:
     def _renew(self) -> None:
         """Begin with an empty database that has the peer's schema."""
         self._open.close()
-        self._working = False
+        self._workers = self._loaded = None
         self._starts.clear()
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
             admin.execute("drop database if exists peer with (force)")
@@ -133,6 +144,7 @@ class Round:
 
     def _send(self, jobs: int, *, each: int, rate: float = 0.0) -> tuple[int, Sent]:
         first, self._next = self._next, self._next + jobs
+        self._before = self._starts.count()
         return first, self._producer.send(first, jobs, each=each, rate=rate)
 
     def _single(self) -> None:
@@ -140,29 +152,30 @@ class Round:
         self._fresh = False  # these jobs wait
 
     def _bulk(self) -> None:
-        self.figures["bulk"] = self._send(self.plan.jobs, each=BULK)[1].rate
-        self._fresh = False
+        self._loaded, sent = self._send(self.plan.jobs, each=BULK)
+        self.figures["bulk"] = sent.rate
 
     def _drain(self, name: str, processes: int) -> None:
-        first, _ = self._send(self.plan.jobs, each=BULK)
+        self._starts.clear()
+        first, self._loaded = self._loaded, None
+        if first is None:
+            first, _ = self._send(self.plan.jobs, each=BULK)
+        self._before = 0
         self._connection.execute("vacuum analyze")
         self._connection.execute("checkpoint")
-        self._starts.clear()
         with (
             tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder,
-            self.runner.workers(processes, Path(folder)),
+            self.runner.workers(processes, Path(folder)) as self._workers,
         ):
             self._open_gate(Path(folder), processes)
             rows = self._finish(first, self.plan.jobs)
-        self.figures[name] = starts.rate(rows)
+        self._workers = None
+        self._rate(name, rows)
 
     def _open_gate(self, gate: Path, processes: int) -> None:
         """Let the first jobs of all processes start, once each process has one."""
-        until = time.monotonic() + START_UP
-        while len(list(gate.iterdir())) < processes:
-            if time.monotonic() > until:
-                raise PeerFailed(f"{processes} processes do not all get a job")
-            time.sleep(0.02)
+        if not self._wait(lambda: len([*gate.iterdir()]) >= processes, limit=START_UP):
+            raise PeerFailed(f"not each of {processes} processes gets a job")
         (gate / "open").touch()
 
     def _idle(self) -> None:
@@ -182,7 +195,15 @@ class Round:
     def _first(self) -> None:
         self._warm()
         first, _ = self._send(self.plan.jobs, each=BULK)
-        self.figures["first"] = starts.rate(self._finish(first, self.plan.jobs))
+        self._rate("first", self._finish(first, self.plan.jobs))
+
+    def _rate(self, key: str, rows: list[Start]) -> None:
+        self.figures[key] = starts.rate(rows)
+        if len(rows) < self.plan.jobs:
+            self.notes[key] = (
+                f"cut off after {self.plan.limit:g} s:"
+                f" {len(rows):,} of {self.plan.jobs:,} jobs had started"
+            )
 
     def _waits(
         self, key: str, jobs: int, *, each: int, rate: float
@@ -191,30 +212,38 @@ class Round:
         rows = self._finish(first, jobs)
         late = (time.time() - sent.ended) * 1000
         took = starts.waits(rows, jobs - len(rows), at_least=late)
-        self.figures[f"{key}-p50"] = quantile(took, 0.50)
-        self.figures[f"{key}-p99"] = quantile(took, 0.99)
+        for name, part in (("p50", 0.50), ("p99", 0.99)):
+            self.figures[f"{key}-{name}"] = quantile(took, part)
+            if len(rows) < part * jobs:
+                self.notes[f"{key}-{name}"] = (
+                    f"at least this: {jobs - len(rows):,} of {jobs:,} jobs"
+                    f" had not started {self.plan.limit:g} s after the last was sent"
+                )
         return rows, sent
 
     def _warm(self) -> None:
         """Have a worker run that has nothing to do."""
-        if self._working:
+        if self._workers is not None:
             return
+        if self._loaded is not None:
+            self._renew()
         self._starts.clear()
-        self._open.enter_context(self.runner.workers(1))
+        self._workers = self._open.enter_context(self.runner.workers(1))
         self._send(1, each=1)
-        if not self._starts.wait(1, limit=START_UP):
+        if not self._wait(lambda: self._starts.count() > 0, limit=START_UP):
             raise PeerFailed("its worker runs no job")
         self._settle()
         time.sleep(1)  # until it is idle in its own way: listens, sleeps between polls
-        self._working = True
 
     def _finish(self, first: int, jobs: int) -> list[Start]:
-        """Wait for the jobs and return their starts.
+        """Wait for the jobs that were sent last and return their starts.
 
         All have run exactly once and are settled; or time was up, and none ran twice.
         """
-        before = self._starts.count() - len(self._starts.of(first, jobs))
-        if self._starts.wait(before + jobs, limit=self.plan.limit):
+        all_started = self._before + jobs
+        if self._wait(
+            lambda: self._starts.count() >= all_started, limit=self.plan.limit
+        ):
             self._settle()
         else:
             self._fresh = False
@@ -223,13 +252,26 @@ class Round:
             raise WrongJobs(f"{len(rows)} of {jobs} jobs ran, and others did")
         return rows
 
+    def _wait(self, happened: Callable[[], bool], *, limit: float) -> bool:
+        """Wait until something has happened; False if that takes too long.
+
+        Raises PeerFailed if a worker ends meanwhile.
+        """
+        until = time.monotonic() + limit
+        while not happened():
+            if time.monotonic() > until:
+                return False
+            if self._workers is not None:
+                self._workers.check()
+            time.sleep(0.02)
+        return True
+
     def _settle(self) -> None:
         """Wait until the queue itself says that nothing is left."""
-        until = time.monotonic() + max(10.0, self.plan.limit)
-        while (left := self._count(self.runner.peer.unsettled)) > 0:
-            if time.monotonic() > until:
-                raise WrongJobs(f"{left} jobs ran and are not settled")
-            time.sleep(0.05)
+        statement = self.runner.peer.unsettled
+        limit = max(10.0, self.plan.limit)
+        if not self._wait(lambda: self._count(statement) == 0, limit=limit):
+            raise WrongJobs(f"{self._count(statement)} jobs ran and are not settled")
         if self.runner.peer is PGFLOW:
             if audit(self._connection) != (0, 0):
                 raise WrongJobs("a job is in no place, or in two")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -36,15 +35,6 @@ class Starts:
 
     def count(self) -> int:
         return sum(path.stat().st_size // _ROW for path in self.folder.iterdir())
-
-    def wait(self, jobs: int, *, limit: float) -> bool:
-        """Wait until so many have started; False if that takes too long."""
-        until = time.monotonic() + limit
-        while self.count() < jobs:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-        return True
 
     def of(self, first: int, jobs: int) -> list[Start]:
         """The starts of these jobs, in the order of their time.

@@ -15,11 +15,11 @@ Results = Mapping[str, Mapping[str, Rounds]]
 def lines(
     measures: Mapping[str, Measure],
     results: Results,
-    reasons: Mapping[tuple[str, str], str],
+    notes: Mapping[tuple[str, str], str],
     *,
     ours: str,
 ) -> list[str]:
-    """Write each measure with its queues; a queue without a figure has its reason.
+    """Write each measure with its queues, and below a queue what limits its figure.
 
     The last column is what `ours` gives, divided by what the queue gives. An arrow says
     whether more or less of a measure is better.
@@ -31,10 +31,8 @@ def lines(
         written += [f"{head:<43}{'median':>9}{'lowest–highest':>17}{ours + '/it':>11}"]
         for name, rounds in results[key].items():
             written.append(_line(name, rounds, results[key][ours], ours))
-            if None in rounds:
-                written.append(
-                    f"    {reasons.get((key, name), 'not measured')}"[:WIDTH]
-                )
+            if (key, name) in notes:
+                written.append(f"    {notes[key, name]}"[:WIDTH])
         written.append("")
     return written[:-1]
 

@@ -34,7 +34,7 @@ RESULTS = {
         "absent": [None, None, None],
     },
 }
-REASONS = {("drain1", "absent"): "not installed: npm ERR! " + "x" * 200}
+NOTES = {("drain1", "absent"): "not installed: npm ERR! " + "x" * 200}
 
 
 def test_a_median_stands_between_the_lowest_and_the_highest() -> None:
@@ -85,10 +85,10 @@ def test_a_row_that_is_half_written_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_table_is_eighty_columns_wide_and_leaves_no_queue_out() -> None:
-    lines = table.lines(MEASURES, RESULTS, REASONS, ours="pgflow")
+    lines = table.lines(MEASURES, RESULTS, NOTES, ours="pgflow")
     assert max(len(line) for line in lines) == 80
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [
-        "pgflow", "slow", "not", "absent", "not", "pgflow", "slow", "absent", "not",
+        "pgflow", "slow", "absent", "not", "pgflow", "slow", "absent",
     ]  # fmt: skip
     slow = next(line for line in lines if "slow" in line)
     # 22,000 / 1,000 and 21,000 / 2,000; the round between has no figure.

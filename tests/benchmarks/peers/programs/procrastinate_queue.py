@@ -9,7 +9,8 @@ import procrastinate
 from python_side import OPTIONS, URL, Payload, Starts, main
 
 pool = {"max_size": OPTIONS.pop("pool")} if "pool" in OPTIONS else {}
-app = procrastinate.App(procrastinate.PsycopgConnector(conninfo=URL, **pool))
+connector = procrastinate.PsycopgConnector(conninfo=URL, **pool)
+app = procrastinate.App(connector=connector)
 starts = Starts()
 
 
