@@ -94,10 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.benchmarks.peers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    names = [peer.name for peer in PEERS]
+    names = [peer.name for peer in PEERS if not peer.missing]
     add = parser.add_argument
-    add("--peers", nargs="*", choices=names, default=names, metavar="PEER",
-        help=f"of {', '.join(names)}; all by default")  # fmt: skip
+    add("--peers", nargs="*", choices=names, default=names[:4], metavar="PEER",
+        help=f"of {', '.join(names)}; the first four by default")  # fmt: skip
     add("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS,
         metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}")  # fmt: skip
     add("--rounds", type=int, default=3)
@@ -117,15 +117,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _entrants(given: argparse.Namespace, place: Path) -> Iterator[Entrant]:
-    for peer in (PGFLOW, *(p for p in PEERS if p.name in given.peers)):
-        _say(f"installing {peer.name} {peer.version}")
-        environment, reason = None, ""
-        try:
-            environment = install(peer, place)
-        except PeerFailed as error:
-            reason = str(error)
+    for peer in (PGFLOW, *PEERS):
+        environment, reason = None, peer.missing
+        if peer is not PGFLOW and peer.name not in given.peers:
+            reason = reason or "not asked for (--peers)"
+        else:
+            _say(f"installing {peer.name} {peer.version}")
+            try:
+                environment = install(peer, place)
+            except PeerFailed as error:
+                reason = str(error)
         for settings in peer.settings:
-            if settings.name == "best" or not given.best:
+            if settings.name == "best" or not (given.best or reason):
                 yield Entrant(peer, settings, environment, reason)
 
 
@@ -136,9 +139,10 @@ class _Run:
         self.plan = plan
         self.server = server
         self.entrants = entrants
+        self.playing = [e for e in entrants if e.environment is not None]
         self.measures = plan.measures()
         self.results: dict[str, dict[str, list[float | None]]] = {
-            key: {e.name: [] for e in entrants if self._plays(e, key)}
+            key: {e.name: [] for e in self.playing if _plays(e, key)}
             for key in self.measures
         }
         self.notes: dict[tuple[str, str], str] = {}
@@ -148,7 +152,7 @@ class _Run:
 
     def round(self, number: int) -> None:
         """Let each queue play once, in turn from the front and from the back."""
-        for entrant in self.entrants if number % 2 == 0 else self.entrants[::-1]:
+        for entrant in self.playing if number % 2 == 0 else self.playing[::-1]:
             _say(f"round {number + 1}: {entrant.name}")
             figures, failures, notes = self._play(entrant)
             for key, found in self.results.items():
@@ -170,8 +174,7 @@ class _Run:
         self, entrant: Entrant
     ) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
         """Figures by measure, failures by scenario, notes by measure."""
-        if entrant.environment is None:
-            return {}, dict.fromkeys(SCENARIOS, entrant.reason), {}
+        assert entrant.environment is not None
         plan = self.plan
         if entrant.settings.name != "best":
             chosen = tuple(s for s in plan.scenarios if s in OF_DEFAULTS)
@@ -187,8 +190,9 @@ class _Run:
             played.run()
         return played.figures, played.failures, played.notes
 
-    def _plays(self, entrant: Entrant, key: str) -> bool:
-        return entrant.settings.name == "best" or scenario_of(key) in OF_DEFAULTS
+
+def _plays(entrant: Entrant, key: str) -> bool:
+    return entrant.settings.name == "best" or scenario_of(key) in OF_DEFAULTS
 
 
 def _about(given: argparse.Namespace) -> dict[str, Any]:
@@ -288,7 +292,9 @@ def _document(run: _Run, about: dict[str, Any]) -> dict[str, Any]:
 def _into_readme(text: str) -> None:
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}```text\n{text}```\n{END}{after}", "utf-8")
+    picture = f"![pgflow beside other queues]({NEWEST.relative_to(ROOT)}.svg)"
+    block = f"```text\n{text}```\n\n{picture}\n"
+    README.write_text(f"{before}{BEGIN}{block}{END}{after}", encoding="utf-8")
 
 
 def _say(text: str) -> None:

@@ -28,9 +28,9 @@ class Peer:
 
     name: str
     version: str
-    program: str
-    unsettled: str  # a statement that counts what is not settled yet
-    settings: tuple[Settings, ...]
+    program: str = ""
+    unsettled: str = ""  # a statement that counts what is not settled yet
+    settings: tuple[Settings, ...] = (Settings("best", "none"),)
     requirements: tuple[str, ...] = ()
     # Why it is listed but not run.
     missing: str = ""
@@ -156,25 +156,8 @@ PEERS = (
     Peer(
         "oban",
         "0.7.0",
-        "",
-        "",
-        (Settings("best", "needs Python 3.12"),),
-        missing="not run: it needs Python 3.12, this benchmark runs from 3.11 on",
+        missing="not run: it needs Python 3.12, and pgflow is measured from 3.11 on",
     ),
-    Peer(
-        "dbos",
-        "3.4.0",
-        "",
-        "",
-        (Settings("best", "none"),),
-        missing="not run: its program has not been written",
-    ),
-    Peer(
-        "absurd",
-        "0.5.1",
-        "",
-        "",
-        (Settings("best", "none"),),
-        missing="not run: its program has not been written",
-    ),
+    Peer("dbos", "3.4.0", missing="not run: no program for it here"),
+    Peer("absurd", "0.5.1", missing="not run: no program for it here"),
 )
