@@ -8,7 +8,7 @@ from html import escape
 from tests.benchmarks.peers.figures import Measure, Summary
 from tests.benchmarks.peers.table import Results, number
 
-WIDTH, LABELS, BAR, GAP = 760, 230, 16, 34
+WIDTH, LABELS, BAR, GAP = 790, 260, 16, 34
 BARS = WIDTH - LABELS - 90
 OURS, THEIRS, SPREAD = "#1f6f8b", "#b8bfc6", "#444"
 

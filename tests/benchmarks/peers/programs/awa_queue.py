@@ -24,6 +24,8 @@ class Awa:
     async def migrate(self) -> None:
         await self.connect()
         await self._client.migrate()
+        # Not a migration's part yet; bulk enqueue by COPY needs it.
+        await self._client.install_queue_storage()
 
     async def connect(self) -> None:
         # Its driver wants a host before it looks at the parameter.
