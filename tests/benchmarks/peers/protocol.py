@@ -9,11 +9,11 @@ PEER_OPTIONS, its settings as JSON; PEER_STARTS, a folder.
   `each` 1 is the call for a single job. With a `rate` so many jobs a second are sent.
   It answers with the seconds since 1970 at which it `began` and `ended`. It ends with
   its stdin.
-- `work` runs jobs until SIGTERM. The handler does nothing but note the job: its number,
-  when its producer's call began (both from the payload), and now, as three doubles in
-  a file of its process in PEER_STARTS, written out every few milliseconds. With a
-  folder PEER_GATE the first job of each process puts a file there and waits for one
-  that is named `open`: so several processes begin at the same instant.
+- `work` runs jobs until SIGTERM or the end of its stdin. The handler does nothing but
+  note the job: its number, when its producer's call began (both from the payload), and
+  now, as three doubles in a file of its process in PEER_STARTS, written out every few
+  milliseconds. With a folder PEER_GATE the first job of each process puts a file there
+  and waits for one that is named `open`: so several processes begin together.
 """
 
 from __future__ import annotations
@@ -117,8 +117,6 @@ class Runner:
         finally:
             assert process.stdin is not None
             assert process.stdout is not None
-            with suppress(BrokenPipeError):
-                process.stdin.close()
             process.terminate()
             try:
                 process.wait(10)
@@ -126,6 +124,8 @@ class Runner:
                 # The leader of a session of its own: its children, too.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.stdout.close()
 
     def _command(self) -> list[str]:

@@ -81,6 +81,8 @@ export async function main(queue) {
     }
   } else {
     setInterval(flush, FLUSHED_EVERY);
+    // The benchmark may have been killed.
+    process.stdin.resume().on("end", () => process.kill(process.pid, "SIGTERM"));
     await queue.work();
     return;
   }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 
 import psycopg
-from python_side import URL, Payload, main
+from python_side import URL, Payload, end_with_stdin, main
 
 import pgflow_cli
 from pgflow_cli.maintenance import migrations
@@ -35,9 +37,20 @@ class Pgflow:
         raise NotImplementedError
 
 
-if sys.argv[1] == "work":
+def work(processes: str) -> int:
+    """Run `pgflow work` until SIGTERM, which it hears as well."""
     app = os.path.join(os.path.dirname(__file__), "pgflow_handlers.py")
-    command = ["-m", "pgflow_cli", "work", "--app", app, "--processes", sys.argv[2]]
-    os.environ["DATABASE_URL"] = URL
-    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - no shell
+    command = ["-m", "pgflow_cli", "work", "--app", app, "--processes", processes]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, "DATABASE_URL": URL},
+        stdin=subprocess.DEVNULL,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    end_with_stdin()
+    return process.wait()
+
+
+if sys.argv[1] == "work":
+    sys.exit(work(sys.argv[2]))
 main(Pgflow())

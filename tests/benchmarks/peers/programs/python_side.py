@@ -95,7 +95,18 @@ async def _migrate(queue: Queue) -> None:
     await queue.migrate()
 
 
+def end_with_stdin() -> None:
+    """Have SIGTERM come when stdin ends: the benchmark may have been killed."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 async def _work(queue: Queue) -> None:
+    end_with_stdin()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await queue.connect()
