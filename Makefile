@@ -4,14 +4,14 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 # One more than CI has cores: many a test waits for what it has started.
 TESTERS := 3
-.PHONY: help demo test acceptance check format lint types bench fuzz trials clean
+.PHONY: help demo test acceptance check format lint types bench bench-peers fuzz trials clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
 # pip before 25.1 cannot read dependency groups.
 DEV_TOOLS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.demo  ## start a private PostgreSQL and watch jobs run; nothing is left behind
 	@.venv/bin/pgflow demo $(ARGS)
@@ -36,6 +36,9 @@ types: .venv/.dev  ## mypy --strict
 
 bench: .venv/.dev  ## measure against pgbench on this machine
 	@.venv/bin/python -m tests.benchmarks $(ARGS)
+
+bench-peers: .venv/.dev  ## measure beside other queues from PyPI and npm (ARGS="--help")
+	@.venv/bin/python -m tests.benchmarks.peers $(ARGS)
 
 fuzz: .venv/.dev  ## ask the API what its document allows and forbids (ARGS="--examples 1000 --seed 7")
 	@.venv/bin/python -m tests.admin.fuzzing $(ARGS)
