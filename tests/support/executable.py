@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import select
 import signal
 import socket
 import struct
@@ -132,14 +133,20 @@ class Fork:
     def __del__(self) -> None:
         self._opened.close()
 
-    def wait(self, timeout: float = _SECONDS) -> int:
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        if self._code is None and select.select([self._told], [], [], 0)[0]:
+            self._code = self._number(_SECONDS)
+        return self._code
+
+    def wait(self, timeout: float | None = _SECONDS) -> int:
         """Return its exit code, or the number of its signal below zero."""
         if self._code is None:
             self._code = self._number(timeout)
         return self._code
 
     def communicate(self, timeout: float = _SECONDS) -> tuple[str, str]:
-        """Return what it has written to stdout and stderr, once it has ended."""
+        """Wait for its end, and read what it has written to stdout and stderr."""
         self.wait(timeout)
         for file in self._written:
             file.seek(0)
@@ -148,7 +155,7 @@ class Fork:
         return out, err
 
     def send_signal(self, number: int) -> None:
-        if self._code is None:
+        if self.poll() is None:  # else its number may be another's by now
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -160,12 +167,12 @@ class Fork:
         """The exit code, once it was waited for."""
         return self._code
 
-    def _number(self, seconds: float) -> int:
+    def _number(self, seconds: float | None) -> int:
         self._told.settimeout(seconds)
         try:
             [number] = struct.unpack("i", self._told.recv(4))
         except TimeoutError:
-            raise subprocess.TimeoutExpired(self.arguments, seconds) from None
+            raise subprocess.TimeoutExpired(self.arguments, seconds or 0) from None
         return int(number)
 
 
@@ -214,14 +221,7 @@ _server = _Server()
 def serve(number: int) -> None:
     """Fork for each that asks through a socket, until that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests end it
-    for module in pkgutil.walk_packages(pgflow_cli.__path__, "pgflow_cli."):
-        if not module.name.endswith("__main__"):
-            import_module(module.name)
-    for name in _LAZY:
-        import_module(name)
-    for name in sqlfiles.queries():
-        sqlfiles.statement(name)
-    gc.freeze()  # or the first collection of each run copies all of it
+    _preload()
     forking = multiprocessing.get_context("fork")
     running: dict[Any, tuple[Any, socket.socket]] = {}
     with socket.socket(fileno=number) as asked:
@@ -230,6 +230,8 @@ def serve(number: int) -> None:
                 if ready is asked:
                     _, files, _, _ = socket.recv_fds(asked, 1, 5)
                     if not files:
+                        for process, _ in running.values():
+                            process.kill()
                         return
                     process = forking.Process(target=_run, args=(files[1:],))
                     process.start()
@@ -243,6 +245,18 @@ def serve(number: int) -> None:
                     with teller:
                         _tell(teller, process.exitcode)
                     process.close()
+
+
+def _preload() -> None:
+    """Import and read all that a run may need."""
+    for module in pkgutil.walk_packages(pgflow_cli.__path__, "pgflow_cli."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    for name in _LAZY:
+        import_module(name)
+    for name in sqlfiles.queries():
+        sqlfiles.statement(name)
+    gc.freeze()  # or the first collection of each run copies all of it
 
 
 def _tell(teller: socket.socket, number: int | None) -> None:
@@ -269,7 +283,10 @@ def _run(files: list[int]) -> None:
         2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
     sys.argv = ["pgflow", *arguments]
-    if code is None:
-        program.main()
-    else:
-        exec(code, {"__name__": "__main__"})  # noqa: S102 - of the tests
+    try:
+        if code is None:
+            program.main()
+        else:
+            exec(code, {"__name__": "__main__"})  # noqa: S102 - of the tests
+    finally:
+        atexit._run_exitfuncs()  # a fork of multiprocessing leaves them out
