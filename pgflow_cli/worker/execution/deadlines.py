@@ -28,6 +28,7 @@ class Deadlines:
         self._memory = memory
         self._looked_at = math.inf
         self._stood_since = self._moment_until = 0.0
+        self._seen: Sequence[Run] = ()  # running, at the last look
 
     def look(self, now: float, running: Sequence[Run]) -> float:
         """Return the instant by which deadlines are judged.
@@ -41,16 +42,17 @@ class Deadlines:
             if now >= self._moment_until:
                 self._stood_since = now - gap
             self._moment_until = now + MOMENT
-            self._put_off(now, gap, running)
+            if len({*running, *self._seen}) > 1:  # one may stand still by itself
+                self._put_off(now, gap, running)
+        self._seen = running
         return self._stood_since if now < self._moment_until else now
 
     def _put_off(self, now: float, gap: float, running: Sequence[Run]) -> None:
-        held_up = [run for run in running if 0 < run.started < now - gap]
-        if len(held_up) < 2:
-            return  # it may have stood still by its own doing
-        for run in held_up:
+        for run in running:
+            if not run.started:
+                continue
             run.put_off_at = now
-            seconds = min(gap, MOST_PUT_OFF - run.stood_still)
+            seconds = min(gap, now - run.started, MOST_PUT_OFF - run.stood_still)
             run.stood_still += seconds
             run.held_up += seconds
             self._memory.put_off(run.place, run.deadline)
@@ -59,7 +61,7 @@ class Deadlines:
 def late_outcome(
     run: Run, crash_budget: int, *, alone: bool, because: str = ""
 ) -> Outcome:
-    """Return what a job whose time is over is charged.
+    """Return the outcome of a job whose time is over.
 
     A failure; but if its process has stood still again and again while others ran
     beside it, none of them can be told from the one that did it: then it is lost.

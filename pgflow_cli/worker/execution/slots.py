@@ -271,7 +271,7 @@ class Slots:
         """Hand in what has ended and take the next job without the lock, which would
         take as long as a handler that only computes.
 
-        One job goes and one comes, each by one step of the interpreter: whoever
+        One job goes and one comes, each by one step of the interpreter: a call that
         abandons the first, or gives back the second, meanwhile, has it alone.
         """
         if not self._finish(ended):

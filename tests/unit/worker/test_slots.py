@@ -121,6 +121,34 @@ def test_standstills_put_off_the_deadlines_of_jobs_that_run_beside_each_other(
     gate.set()
 
 
+def test_a_standstill_puts_a_deadline_off_though_what_caused_it_has_ended(
+    app: App, slots: Callable[..., Slots], wait_until: Wait
+) -> None:
+    gates, began = [threading.Event(), threading.Event()], list[Job]()
+    each = iter(gates)
+
+    @app.handler("gated", timeout=10.0)
+    def gated(job: Job) -> None:
+        gate = next(each)
+        began.append(job)
+        gate.wait()
+
+    ended: list[Run] = []
+    some = slots(2)
+    some.submit(runs(app, "gated", 2, ended))
+    wait_until(lambda: len(began) == 2, "both run")
+    now = time.monotonic()
+    some.stop_late(now)
+    gates[0].set()
+    wait_until(lambda: len(ended) == 1, "one ends")
+    some.stop_late(now + 20)
+    some.stop_late(now + 20.6)
+    assert len(ended) == 1
+    gates[1].set()
+    wait_until(lambda: len(ended) == 2, "so does the other")
+    assert {r.outcome.status for r in ended if r.outcome} == {"succeeded"}
+
+
 def test_no_more_jobs_run_at_once_than_there_are_slots(
     app: App, slots: Callable[..., Slots], wait_until: Wait
 ) -> None:
@@ -615,7 +643,7 @@ def test_a_loop_that_is_blocked_by_no_job_that_runs_is_given_up(
 def test_many_short_steps_of_other_jobs_put_no_deadline_off(
     app: App, slots: Callable[..., Slots], wait_until: Wait
 ) -> None:
-    """A loop that turns slowly is not blocked: whoever waits for ever fails in time."""
+    """A loop that turns slowly is not blocked: a job that waits on fails in time."""
     stopped = threading.Event()
 
     @app.handler("computes", timeout=600.0)
