@@ -53,7 +53,7 @@ class Upkeep:
     PARTITION_INTERVAL = 3600.0
     PERMISSION_RETRY = 3600.0  # where the owner of the tables is needed
     RETRY = 5.0  # of what is denied otherwise, perhaps for a moment only
-    DAMAGE_RETRY = 60.0  # of what reads a page that nobody has mended
+    DAMAGE_RETRY = 60.0  # of what reads a damaged page
     PARTITION_RETRY = 60.0
     FORGET_INTERVAL = 60.0
     FENCE_INTERVAL = 10.0
@@ -283,7 +283,7 @@ class MaintenanceThread:
 
     def _run(self, every: float) -> None:
         maintenance.run_forever(
-            # A pass has long statements, and nobody's lease depends on it.
+            # A pass has long statements, and no lease depends on it.
             replace(self.database, call_timeout=600.0),
             maintenance.MaintenancePlan(
                 archive_after=self.plan.archive_after,

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
+from pgflow_cli.errors import REFUSALS
 from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.handlers import outcomes
 from pgflow_cli.maintenance.reap import end_leases
-from pgflow_cli.models.jobs import EndedJob
+from pgflow_cli.models.jobs import EndedJob, LeaseRequest, Scan, Settlement
 from pgflow_cli.repository import Repository
+from pgflow_cli.telemetry import logs
+from pgflow_cli.worker.process import Child
+from pgflow_cli.worker.shared_memory import RunningJob
 
 log = logging.getLogger("pgflow.supervisor")
 
@@ -173,4 +180,105 @@ def _tell(burial: Burial, job: EndedJob) -> None:
             **({"error_code": "WORKER_LOST"} if status == "lost" else {}),
             **({"reason_code": "CRASH_LOOP"} if dead else {}),
         },
+    )
+
+
+def settling(
+    child: Child,
+    status: str,
+    message: str,
+    graveyard: Graveyard,
+    culprit: RunningJob | None = None,
+) -> Callable[[Repository], None]:
+    """Return what settles for a dead process: `culprit` as timed out, other started
+    jobs with the status, also those that had ended and were not settled yet.
+    """
+    # The culprit, too: what is settled is passed over, unless its outcome was refused.
+    started = tuple((run.job_id, run.attempt_no) for run in child.memory.unsettled())
+    burial = Burial(
+        child.worker_id, child.name, status, message, started, child.plan.crash_budget
+    )
+    late = [culprit] if culprit else []
+
+    def settle(repository: Repository) -> None:
+        if late:
+            _settle_late(child, late[0], repository)
+            late.clear()
+        tell_ended(burial, burial.end(repository))
+        repository.unsettled_leases.forget_workers([child.worker_id])
+        if not child.done:  # else it has seen its last statement to its end
+            graveyard.add(burial)
+
+    return settle
+
+
+def _settle_late(child: Child, culprit: RunningJob, repository: Repository) -> None:
+    settlement = _timed_out(culprit)
+    try:
+        reply = repository.leases.settle_and_lease(_settling_only(child, settlement))
+    except REFUSALS as error:
+        log.error(  # noqa: TRY400 - the sentence is all there is to know
+            "a timeout cannot be recorded, the attempt ends with its process: %s",
+            error,
+            extra=logs.trouble("outcome_refused", error),
+        )
+        return
+    if settlement.job_id not in reply.lost:
+        attempt = settlement.job_id, settlement.attempt_no
+        repository.counters.count_attempts([attempt])
+        _tell_timed_out(child, settlement)
+
+
+def _tell_timed_out(child: Child, settled: Settlement) -> None:
+    reason = settled.dlq_reason_code
+    log.warning(
+        "job %s failed with TIMEOUT: %s",
+        settled.job_id,
+        settled.error_message,
+        extra={
+            "event": handlers.EVENTS["dlq" if reason else "retried"],
+            "worker_id": child.name,
+            "job_id": settled.job_id,
+            "attempt_no": settled.attempt_no,
+            "latency_ms": round((settled.started_ago or 0.0) * 1000, 1),
+            "error_code": settled.error_code,
+            **({"reason_code": reason} if reason else {}),
+        },
+    )
+
+
+def _timed_out(run: RunningJob) -> Settlement:
+    """Return the settlement of a job that its own process could not end in time."""
+    failed = run.failed_attempts + 1
+    last = failed >= run.max_attempts
+    return Settlement(
+        run.lease_id,
+        run.job_id,
+        run.attempt_no,
+        "failed",
+        started_ago=monotonic() - run.started,
+        ended_ago=0.0,
+        delay=None if last else outcomes.backoff_delay(failed),
+        dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
+        failed_attempts=failed,
+        error_code="TIMEOUT",
+        error_message="the handler held up its process past its deadline",
+    )
+
+
+def _settling_only(child: Child, settlement: Settlement) -> LeaseRequest:
+    return LeaseRequest(
+        worker_id=child.worker_id,
+        worker_name=child.name,
+        code_version=child.plan.code_version,
+        batch_id=str(uuid.uuid4()),
+        lease_seconds=child.plan.lease_seconds,
+        queues=None,
+        job_types=None,
+        room=0,
+        scan=Scan(),
+        settlements=[settlement],
+        closed=[],
+        # A statement of the process itself may still run on the server, or this one.
+        again=True,
     )

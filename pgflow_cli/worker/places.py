@@ -17,6 +17,7 @@ from typing import Any
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.worker import safeguards
 from pgflow_cli.worker.background import Upkeep
+from pgflow_cli.worker.dead_processes import settling
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import (
     FROZEN_AFTER,
@@ -25,7 +26,6 @@ from pgflow_cli.worker.process import (
     STOOD_STILL,
     Child,
     cause,
-    settling,
 )
 from pgflow_cli.worker.shared_memory import RunningJob
 
@@ -258,10 +258,10 @@ class Clearance:
         child: Child,
         status: str,
         message: str,
-        culprits: tuple[RunningJob, ...] = (),
+        culprit: RunningJob | None = None,
     ) -> None:
         graveyard = self._upkeep.graveyard
-        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprits))
+        self._upkeep.urgent.put(settling(child, status, message, graveyard, culprit))
 
     def _look_at_deadlines(self) -> None:
         """Kill a process whose job is past its deadline, is canceled or runs elsewhere,
@@ -299,15 +299,15 @@ class Clearance:
             },
         )
         child.kill()
-        guilty = child.guilty(late)
+        culprit = child.culprit(late)
         self._clear_away(child)
-        known = len(guilty) == len(late)
+        known = culprit is not None or not late
         self._settle_dead(
             child,
             # As with a crash: one that holds it up again runs apart in the end.
             "released" if known else "lost",
             REPLACED if known else STOOD_STILL,
-            tuple(guilty),
+            culprit,
         )
 
     def _kill_still(self, child: Child) -> None:

@@ -12,21 +12,14 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from pgflow_cli import handlers
-from pgflow_cli.errors import REFUSALS
-from pgflow_cli.handlers import outcomes
-from pgflow_cli.models.jobs import LeaseRequest, Scan, Settlement
-from pgflow_cli.repository import Repository
-from pgflow_cli.telemetry import logs
 from pgflow_cli.worker import channel, safeguards, worker
-from pgflow_cli.worker.dead_processes import Burial, Graveyard, tell_ended
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.shared_memory import Control, RunningJob, SharedMemory
 
@@ -200,14 +193,14 @@ class Child:
             return not memory.running()  # else their deadlines end it
         return turned < FROZEN_AFTER and bool(cycled) and now - cycled > most
 
-    def guilty(self, late: Sequence[RunningJob]) -> list[RunningJob]:
-        """Return those of its late runs that are certainly late by their own doing.
+    def culprit(self, late: Sequence[RunningJob]) -> RunningJob | None:
+        """Return its late run if that is certainly late by its own doing.
 
         While a process stands still none of its handlers can end, and which of them
         holds it up cannot be seen: that a deadline has passed says nothing of its job,
         unless no other runs. A process that turns ends those that are late itself.
         """
-        return [*late] if len(self.memory.running()) == 1 else []
+        return late[0] if late and len(self.memory.running()) == 1 else None
 
     def drain(self) -> None:
         """Have it end after what runs."""
@@ -362,114 +355,8 @@ def start_process(process: SpawnProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def settling(
-    child: Child,
-    status: str,
-    message: str,
-    graveyard: Graveyard,
-    culprits: tuple[RunningJob, ...] = (),
-) -> Callable[[Repository], None]:
-    """Return what settles for a dead process: `culprits` as timed out, other started
-    jobs with the status, also those that had ended and were not settled yet.
-    """
-    # Culprits, too: what is settled is passed over, unless its outcome was refused.
-    started = tuple((run.job_id, run.attempt_no) for run in child.memory.unsettled())
-    burial = Burial(
-        child.worker_id, child.name, status, message, started, child.plan.crash_budget
-    )
-    late = list(culprits)
-
-    def settle(repository: Repository) -> None:
-        if late:
-            _settle_late(child, tuple(late), repository)
-            late.clear()
-        tell_ended(burial, burial.end(repository))
-        repository.unsettled_leases.forget_workers([child.worker_id])
-        if not child.done:  # else it has seen its last statement to its end
-            graveyard.add(burial)
-
-    return settle
-
-
-def _settle_late(
-    child: Child, culprits: tuple[RunningJob, ...], repository: Repository
-) -> None:
-    request = _timed_out(child, culprits)
-    try:
-        lost = set(repository.leases.settle_and_lease(request).lost)
-    except REFUSALS as error:
-        log.error(  # noqa: TRY400 - the sentence is all there is to know
-            "%d timeouts cannot be recorded, these attempts end with their process: %s",
-            len(culprits),
-            error,
-            extra=logs.trouble("outcome_refused", error),
-        )
-        return
-    settled = [s for s in request.settlements if s.job_id not in lost]
-    repository.counters.count_attempts([(s.job_id, s.attempt_no) for s in settled])
-    for settlement in settled:
-        _tell_late(child, settlement)
-
-
-def _tell_late(child: Child, settled: Settlement) -> None:
-    reason = settled.dlq_reason_code
-    log.warning(
-        "job %s failed with TIMEOUT: %s",
-        settled.job_id,
-        settled.error_message,
-        extra={
-            "event": handlers.EVENTS["dlq" if reason else "retried"],
-            "worker_id": child.name,
-            "job_id": settled.job_id,
-            "attempt_no": settled.attempt_no,
-            "latency_ms": round((settled.started_ago or 0.0) * 1000, 1),
-            "error_code": settled.error_code,
-            **({"reason_code": reason} if reason else {}),
-        },
-    )
-
-
 def cause(code: int | None) -> str:
     """Name an exit code or a signal."""
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"
-
-
-def _timed_out(child: Child, culprits: tuple[RunningJob, ...]) -> LeaseRequest:
-    """Return the settlement of jobs that their own process could not end in time."""
-    now = time.monotonic()
-    settlements = []
-    for run in culprits:
-        failed = run.failed_attempts + 1
-        last = failed >= run.max_attempts
-        settlements.append(
-            Settlement(
-                run.lease_id,
-                run.job_id,
-                run.attempt_no,
-                "failed",
-                started_ago=now - run.started,
-                ended_ago=0.0,
-                delay=None if last else outcomes.backoff_delay(failed),
-                dlq_reason_code="MAX_ATTEMPTS_EXCEEDED" if last else None,
-                failed_attempts=failed,
-                error_code="TIMEOUT",
-                error_message="the handler held up its process past its deadline",
-            )
-        )
-    return LeaseRequest(
-        worker_id=child.worker_id,
-        worker_name=child.name,
-        code_version=child.plan.code_version,
-        batch_id=str(uuid.uuid4()),
-        lease_seconds=child.plan.lease_seconds,
-        queues=None,
-        job_types=None,
-        room=0,
-        scan=Scan(),
-        settlements=settlements,
-        closed=[],
-        # A statement of the process itself may still run on the server, or this one.
-        again=True,
-    )

@@ -334,8 +334,8 @@ class Supervisor(Clearance):
             self._kill_all(now - self._released_at)
 
     def _tell_left(self, repository: Repository) -> None:
-        """Say that jobs are due which only a worker with other handlers runs: whoever
-        reads that the queue is drained must know.
+        """Say that jobs are due which only a worker with other handlers runs: an exit
+        code of 0 would tell that the queue is drained.
         """
         types = self._job_types
         if not (self.plan.drain or self.plan.once) or types is None:

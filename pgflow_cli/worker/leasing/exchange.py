@@ -95,7 +95,7 @@ class Exchange:
     def deliver(self, run: Run) -> None:
         """Take a job that ended, or one given back; from any thread."""
         self._results.append(run)
-        # Set already, it will be seen: whoever clears it looks at the results then.
+        # Set already, it will be seen: what clears it looks at the results next.
         if len(self._results) >= self._wanted and not self.event.is_set():
             self.event.set()
 

@@ -38,13 +38,15 @@ class Accounts(Exchange):
         """
         lost = set(reply.lost)
         self._capacity.counters.count_attempts(
-            _counted(run, run.outcome)
-            for run in runs
-            if run.outcome is not None
-            and not run.stale
-            and not run.refused
-            and run.outcome.status != "canceled"
-            and run.leased.job_id not in lost
+            [
+                _counted(run, run.outcome)
+                for run in runs
+                if run.outcome is not None
+                and not run.stale
+                and not run.refused
+                and run.outcome.status != "canceled"
+                and run.leased.job_id not in lost
+            ]
         )
 
     def _note(self, runs: list[Run], reply: LeaseReply) -> None:
