@@ -98,13 +98,9 @@ def take_over(
     is nothing left to run.
     """
     with repository.transaction():
-        plan = _locked(repository, plan_id)
-        if plan.state in ("finished", "undone"):
-            raise Refused(
-                f"plan {plan_id} is {plan.state}; there is nothing to resume",
-                f"Try: pgflow replay status {plan_id}",
-                reason_code="PLAN_OVER",
-            )
+        plan = _locked_open(
+            repository, plan_id, "resume", hint=f"Try: pgflow replay status {plan_id}"
+        )
         action = repository.audit.begin_action(operator, "replay.resume")
         repository.replays.name_plan(action, plan_id)
         if plan.canary_state == "failed":
@@ -142,13 +138,12 @@ def run(
 def stop(repository: Repository, plan_id: int, *, operator: Operator) -> ReplayPlan:
     """Let a plan create no more jobs; its runner finds out at the next chunk."""
     with repository.transaction():
-        plan = _locked(repository, plan_id)
-        if plan.state in ("finished", "undone"):
-            raise Refused(
-                f"plan {plan_id} is {plan.state}; there is nothing to stop",
-                f"Try: pgflow replay undo {plan_id} --dry-run",
-                reason_code="PLAN_OVER",
-            )
+        _locked_open(
+            repository,
+            plan_id,
+            "stop",
+            hint=f"Try: pgflow replay undo {plan_id} --dry-run",
+        )
         action = repository.audit.begin_action(operator, "replay.stop")
         repository.replays.name_plan(action, plan_id)
         repository.replays.stop_replay_plan(plan_id)
@@ -328,6 +323,19 @@ def _undo_some(
 
 def _locked(repository: Repository, plan_id: int) -> ReplayPlan:
     return _known(plan_id, repository.replays.lock_replay_plan(plan_id))
+
+
+def _locked_open(
+    repository: Repository, plan_id: int, verb: str, *, hint: str
+) -> ReplayPlan:
+    plan = _locked(repository, plan_id)
+    if plan.state in ("finished", "undone"):
+        raise Refused(
+            f"plan {plan_id} is {plan.state}; there is nothing to {verb}",
+            hint,
+            reason_code="PLAN_OVER",
+        )
+    return plan
 
 
 def _known(plan_id: int, found: Plan | None) -> Plan:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from pgflow_cli.models.jobs import LeasedJob
 
@@ -25,6 +26,7 @@ OTHER = "other"
 
 Attempt = tuple[str, str, str, str, bool]  # queue, type, outcome, error code, again
 Timed = tuple[str, str]  # queue, job type
+Key = TypeVar("Key", Timed, str)
 
 
 @dataclass(slots=True)
@@ -78,26 +80,15 @@ class Tally:
         """Whether anything was counted."""
         return bool(self.attempts or self.waits or self.dropped_lines)
 
-    def count(self, attempts: Iterable[tuple[Attempt, float | None]]) -> None:
+    def count(self, attempts: Sequence[tuple[Attempt, float | None]]) -> None:
         """Count attempts and the seconds they took; None where that means nothing."""
-        counts, last, histogram = self.attempts, None, Histogram([])
-        for attempt, seconds in attempts:
-            counts[attempt] += 1
-            if seconds is None:
-                continue
-            if attempt != last:  # most of a batch are alike
-                last = attempt
-                histogram = self.durations[attempt[:2]]
-            histogram.count(DURATIONS, seconds)
+        self.attempts.update([attempt for attempt, _ in attempts])
+        timed = ((a[:2], s) for a, s in attempts if s is not None)
+        _count(self.durations, DURATIONS, timed)
 
     def count_waits(self, waits: Iterable[tuple[str, float]]) -> None:
         """Count jobs of these queues, leased so many seconds after they were due."""
-        last, histogram = None, Histogram([])
-        for queue, seconds in waits:
-            if queue != last:
-                last = queue
-                histogram = self.waits[queue]
-            histogram.count(WAITS, seconds)
+        _count(self.waits, WAITS, waits)
 
     def add(self, other: Tally) -> None:
         """Count what another one has counted."""
@@ -109,6 +100,19 @@ class Tally:
         self.dropped_lines += other.dropped_lines
 
 
+def _count(
+    histograms: Mapping[Key, Histogram],
+    bounds: tuple[float, ...],
+    measured: Iterable[tuple[Key, float]],
+) -> None:
+    last: Key | None = None
+    histogram = Histogram([])
+    for key, seconds in measured:
+        if key != last:  # most of a batch are alike
+            last, histogram = key, histograms[key]
+        histogram.count(bounds, seconds)
+
+
 class Counters:
     """The tally of one process: its connections count, its main thread takes."""
 
@@ -116,7 +120,7 @@ class Counters:
         self._tally = Tally()
         self._lock = threading.Lock()
 
-    def count_attempts(self, attempts: Iterable[tuple[Attempt, float | None]]) -> None:
+    def count_attempts(self, attempts: Sequence[tuple[Attempt, float | None]]) -> None:
         """Count attempts whose outcome the database has accepted."""
         with self._lock:
             self._tally.count(attempts)
