@@ -182,8 +182,7 @@ def _unavailable(error: errors.PgflowError, *, reading: bool) -> Problem:
     elif isinstance(error, errors.TryLater):
         said, code = error.message, "TRY_LATER"
     elif isinstance(error, errors.PermissionDenied):
-        # Which right is missing stands in the log, with names that are nobody's
-        # business.
+        # Which right is missing stands in the log: its names are not for clients.
         said, code = (
             "the database refuses this server's role; `pgflow doctor --check"
             " privileges` and the server's log tell more",

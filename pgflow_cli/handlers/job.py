@@ -89,7 +89,7 @@ class Job:
             argument  # the payload as the handler's second parameter wants it
         )
         self.timeout = timeout
-        # Whose trace this attempt belongs to: whoever enqueued the job, or its span.
+        # Whose trace this attempt belongs to: its producer's, or its span's.
         self.trace = trace_context.of_meta(meta) if meta else None
         self._canceled: Event | None = None
         self.progress_made: tuple[float, float] | None = None
@@ -249,7 +249,7 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class JobFields(logging.Filter):
-    """Gives every line written inside a job the job's fields, whoever wrote it.
+    """Gives every line written inside a job the job's fields, also one of a library.
 
     Put it on a log handler.
     """

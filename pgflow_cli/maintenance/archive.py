@@ -59,7 +59,7 @@ def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> No
 class _Day:
     """One day that is over: its jobs first, then their attempts and successes.
 
-    In this order, and not in one transaction: whoever settles locks these tables, too.
+    In this order, and not in one transaction: a settlement locks these tables, too.
     In between, a job's attempts are found where they were.
     """
 

@@ -209,7 +209,7 @@ def _check_server(repository: Repository) -> None:
 
 
 def _bootstrap(repository: Repository, *, restoring: bool = False) -> None:
-    """Make the schema, its table of versions and the row to lock, whoever else does."""
+    """Make the schema, its table of versions and the row to lock; others may, too."""
     _check_server(repository)
     repository.backups.inspect_remains().require_whole(restoring=restoring)
     while not repository.schema.inspect_server().has_schema:

@@ -19,7 +19,7 @@ from pgflow_cli.formats.times import Instant
 Row = TypeVar("Row")
 Position = tuple[datetime, str]  # of a row in a list: its time and its id
 Naming = Callable[[str], str]
-"""Turns the name of a field into what whoever reads an error calls it."""
+"""Turns the name of a field into the name that an error gives it: --queue, or queue."""
 
 MOST_ROWS = 500
 _NO_QUEUE = ""  # no queue has this name

@@ -83,7 +83,7 @@ class Backups(Statements):
         self.link.run_text(self._plan_database(name)[0], alone=True)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, and end all connections to it."""
         self.link.run_text(self._plan_database(name)[1], alone=True)
 
     def list_role_names(self) -> list[str]:

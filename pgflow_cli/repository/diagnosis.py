@@ -118,7 +118,7 @@ class Diagnosis(Statements):
         return self.link.rows("list_honoured_timeouts", Honoured)
 
     def list_xmin_holders(self) -> list[XminHolder]:
-        """Return whoever holds back vacuum, the oldest first."""
+        """Return what holds back vacuum, the oldest first."""
         return self.link.rows("list_xmin_holders", XminHolder)
 
     def list_table_vitals(self) -> list[TableVitals]:

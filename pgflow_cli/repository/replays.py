@@ -20,7 +20,7 @@ from pgflow_cli.repository.base import Statements
 
 
 class Replays(Statements):
-    """New jobs for dead letters, by plans that survive whoever runs them."""
+    """New jobs for dead letters, by plans that survive their runners."""
 
     def preview_replay(
         self, job_ids: Sequence[str], *, options: ReplayOptions

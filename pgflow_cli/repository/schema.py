@@ -38,7 +38,7 @@ class Schema(Statements):
         return self._made("create_migrations_table")
 
     def create_schema_lock(self) -> bool:
-        """Make the row that everybody locks who changes the schema."""
+        """Make the row that each change of the schema locks."""
         return self._made("create_schema_lock")
 
     def begin_schema_change(self, *, lock_wait: float, lock_timeout: float) -> None:

@@ -1,7 +1,7 @@
 """Spans of producers and workers, by OpenTelemetry's conventions for messaging.
 
 Nothing of OpenTelemetry is imported here unless the application has done so and has set
-a tracer provider: then `send QUEUE` is a span of whoever enqueues and `process QUEUE`
+a tracer provider: then `send QUEUE` is a span of the producer and `process QUEUE`
 one of the worker, whose parent is the context kept with the job. No attribute ever
 holds payload or the text of an error.
 """

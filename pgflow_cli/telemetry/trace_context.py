@@ -1,6 +1,6 @@
 """W3C trace contexts: read, checked, kept in a job's meta; pure.
 
-`traceparent` and `tracestate` are keys of meta. They come from whoever enqueues: the
+`traceparent` and `tracestate` are keys of meta. They come from the producer: the
 job's log lines, its spans and the jobs it enqueues itself belong to that trace.
 """
 

@@ -1,4 +1,4 @@
--- The rows of `pending` of some jobs, found by their keys and locked in the order that everybody locks them in.
+-- The rows of `pending` of some jobs, found by their keys and locked in the order of every statement that locks them.
 seen as materialized (
   select wanted.id, job.queue, job.run_at
   from unnest(%(job_ids)s::text::uuid[]) as wanted (id)

@@ -1,7 +1,7 @@
 -- The archive: where jobs go that succeeded a while ago, with their attempts; and what reads a job wherever it is.
 --
 -- The tables are made like those they take from, and partitioned by the same days: a day whose jobs are done changes
--- hands as a whole. Whoever adds a column to one of them adds it to its archive.
+-- hands as a whole. A column that is added to one of them is added to its archive.
 create table pgflow.jobs_archive (like pgflow.jobs including all) partition by range (id);
 create table pgflow.job_attempts_archive (like pgflow.job_attempts including all) partition by range (job_id);
 create table pgflow.job_successes_archive (like pgflow.job_successes including all) partition by range (day);

@@ -28,7 +28,7 @@ MODES = (
 
 
 def refusal(queue: str = "emails", jobs: int = 1) -> Refused:
-    """Return what the gate says of a payload that is too large."""
+    """Return the refusal of a payload that is too large."""
     details = {"queue": queue, "limit": 2, "bytes": 9, "jobs": jobs}
     return Refused("too large", reason_code="PAYLOAD_TOO_LARGE", details=details)
 

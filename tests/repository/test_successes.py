@@ -54,7 +54,7 @@ def plant_of(connection: Connection, ago: str, count: int = 1) -> list[str]:
 
 
 def ended(connection: Connection, jobs: list[LeasedJob]) -> list[list[Any]]:
-    """Return what any_attempts says of jobs."""
+    """Return the rows of any_attempts for jobs."""
     return [
         [
             list(row)

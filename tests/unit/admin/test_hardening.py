@@ -46,7 +46,7 @@ NAMES = {
     "dispatcher": {"add_task", "set_thread_count", "shutdown"},
     "loop": {"loop"},
 }  # fmt: skip
-# An override that waitress no longer calls would be no error, and protect nobody.
+# An override that waitress no longer calls would be no error, and no protection.
 CALLERS = [
     (HTTPChannel.received, "parser_class"),
     (HTTPChannel.received, "add_task"),
