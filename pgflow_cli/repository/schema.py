@@ -19,7 +19,10 @@ from pgflow_cli.repository.base import Statements
 
 # What `if not exists` still raises when two sessions make the same thing at once.
 _MADE_BY_SOMEBODY_ELSE = {"23505", "40001", "42P06", "42P07", "42710"}
-_CANCELED = "57014"
+_WHY_NO_PARTITION = {
+    "57014": "there are more rows to move than time",  # query_canceled
+    "23514": "rows of its day were written meanwhile",  # check_violation
+}
 
 
 class Schema(Statements):
@@ -95,16 +98,17 @@ class Schema(Statements):
         """Run a partition's plan, each statement for at most `patience` seconds.
 
         In a transaction that has begun a schema change. Raises `Contention` when time
-        ran out: then nothing was made.
+        ran out, or when a row of a later day came meanwhile: then nothing was made.
         """
         self.limit_statements(patience)
         try:
             for statement in statements:
                 self.link.run_text(statement)
         except PgflowError as error:
-            if _sqlstate(error) != _CANCELED:
+            reason = _WHY_NO_PARTITION.get(_sqlstate(error) or "")
+            if reason is None:
                 raise
-            raise Contention("there are more rows to move than time") from error
+            raise Contention(reason) from error
 
     def limit_statements(self, seconds: float) -> None:
         """Give up on statements that take longer, until the transaction ends."""

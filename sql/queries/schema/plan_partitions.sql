@@ -95,8 +95,9 @@ select
       'alter table pgflow.', name, ' add constraint id_is_of_its_day check (',
       key, ' >= ', begins, ' and ', key, ' < ', ends, ')'
     ),
+    -- Also if there were no strays yet when they were counted: until the lock is had, writers go on.
     case
-      when strays > 0 then concat(
+      when strays > 0 or day <= now() at time zone 'UTC' then concat(
         'with strays as (delete from pgflow.', parent, '_default where ', key, ' >= ', begins,
         ' and ', key, ' < ', ends, ' returning ', list, ')',
         ' insert into pgflow.', name, ' (', list, ') select ', list, ' from strays'
