@@ -455,6 +455,7 @@ def gone(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_beside_slow_and_deaf_clients_an_honest_one_is_answered(
     hostile: AdminServer, wait_until: Wait
 ) -> None:
@@ -503,11 +504,12 @@ def test_beside_slow_and_deaf_clients_an_honest_one_is_answered(
             time.sleep(0.5)
             return len(gone(deaf, select.POLLHUP | select.POLLERR)) == len(deaf)
 
-        wait_until(slow_are_gone, "every slow connection is closed", seconds=60)
+        # The server's own limits are 10 and 30 seconds; ours are for busy machines.
+        wait_until(slow_are_gone, "every slow connection is closed", seconds=240)
         assert time.monotonic() - began > 9
         # How quick they were is for `python -m tests.benchmarks admin`.
         assert beside_all > 0
-        wait_until(deaf_are_gone, "every deaf connection is closed", seconds=120)
+        wait_until(deaf_are_gone, "every deaf connection is closed", seconds=240)
 
 
 @pytest.mark.slow
