@@ -93,10 +93,10 @@ class Process(Protocol):
 @dataclass
 class Heartbeat:
     """Extends the leases that live processes report: one statement for all of them,
-    every `plan.heartbeat` seconds.
+    every `options.heartbeat` seconds.
     """
 
-    plan: WorkerOptions
+    options: WorkerOptions
     database: Database
     supervisor_id: str
     processes: Callable[[], Sequence[Process]]
@@ -112,7 +112,7 @@ class Heartbeat:
         repository = Repository.of(self.database)
         while not self.stopped.is_set():
             self.hurried.clear()
-            pause = self.plan.heartbeat
+            pause = self.options.heartbeat
             try:
                 self.beat(repository)
                 self.failing_since = None
@@ -187,7 +187,7 @@ class Heartbeat:
             supervisor_id=self.supervisor_id,
             workers=[*rows, *vacant_rows],
             lease_ids=[lease for leases in held.values() for lease in leases],
-            lease_seconds=self.plan.lease_seconds,
+            lease_seconds=self.options.lease_seconds,
             progress=progress,
         )
         for vacancy, row in zip(vacant, vacant_rows, strict=True):
@@ -197,7 +197,7 @@ class Heartbeat:
             process.learn(row, quiet=process.worker_id in reply.quiet)
             for lease_id, place in held[process.worker_id].items():
                 exists = lease_id in reply.leases
-                until = sent + self.plan.lease_seconds if exists else GONE
+                until = sent + self.options.lease_seconds if exists else GONE
                 process.memory.extend(lease_id, place, until)
             self._pass_on(reply, process, held[process.worker_id])
             if process.worker_id not in self.registered:

@@ -79,7 +79,7 @@ class WorkerOptions:
         return 1 if self.wary else self.crash_budget - 1
 
     def of_spare(self, suspect: Suspect) -> WorkerOptions:
-        """Return the plan of a spare process: one slot, one connection.
+        """Return the options of a spare process: one slot, one connection.
 
         What its job takes off --max-jobs was taken when it was leased.
         """

@@ -47,7 +47,7 @@ class Worker:
 
     def __init__(
         self,
-        plan: WorkerOptions,
+        options: WorkerOptions,
         worker_id: str,
         name: str,
         memory: SharedMemory,
@@ -55,16 +55,16 @@ class Worker:
         app: App,
         remaining: Any,
     ) -> None:
-        self._plan, self._memory, self._control = plan, memory, control
+        self._options, self._memory, self._control = options, memory, control
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
         self._user = safeguards.user()
         self._database = Database(
-            plan.url,
+            options.url,
             application_name=f"pgflow work {name}",
-            connect_timeout=plan.connect_timeout,
-            call_timeout=plan.lease_seconds / 3,
+            connect_timeout=options.connect_timeout,
+            call_timeout=options.lease_seconds / 3,
             steady_plans=True,
             watchdog=Watchdog(),
         )
@@ -72,18 +72,18 @@ class Worker:
         self._enqueuer: Repository | None = None
         self._enqueue_lock = threading.Lock()
         self.slots = Slots(
-            plan.concurrency,
+            options.concurrency,
             memory,
             self._enqueue_now,
-            crash_budget=plan.crash_budget,
-            exec_environment=plan.exec_environment,
+            crash_budget=options.crash_budget,
+            exec_environment=options.exec_environment,
             tracing=spans.consumer(name),
         )
-        self._capacity = Capacity(plan, memory, app, self.slots, remaining)
-        suspect = plan.suspect
+        self._capacity = Capacity(options, memory, app, self.slots, remaining)
+        suspect = options.suspect
         kind = LeaseLoop if suspect is None else functools.partial(SpareLoop, suspect)
         self._repositories = [
-            Repository.of(self._database) for _ in range(plan.connections)
+            Repository.of(self._database) for _ in range(options.connections)
         ]
         self._loops = [
             kind(
@@ -101,8 +101,8 @@ class Worker:
             if self._enqueuer is None:
                 self._enqueuer = Repository.of(self._database)
             guards = JobOptions(
-                max_payload_bytes=self._plan.max_payload_bytes,
-                max_enqueue_per_minute=self._plan.max_enqueue_per_minute,
+                max_payload_bytes=self._options.max_payload_bytes,
+                max_enqueue_per_minute=self._options.max_enqueue_per_minute,
             )
             return self._enqueuer.enqueue.enqueue_many(
                 json.dumps(bodies), options=guards
@@ -132,7 +132,7 @@ class Worker:
         self.slots.stop_late(now)
         if self._capacity.ending or self.slots.stuck:
             self._capacity.give_back(self.slots.give_back())
-        elif not self._plan.once:
+        elif not self._options.once:
             self._capacity.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self._capacity.ending:
             log.warning(
@@ -188,7 +188,7 @@ class Worker:
     def _attend_suspects(self, pipe: WorkerEnd) -> None:
         told = self._control
         leaving = told.is_draining() or told.is_releasing()
-        leaving = leaving or bool(self.slots.stuck and not self._plan.once)
+        leaving = leaving or bool(self.slots.stuck and not self._options.once)
         question = self._capacity.attend_suspects(
             told.answered(), self._id, leaving=leaving
         )
@@ -239,7 +239,7 @@ class Worker:
 
 
 def main(
-    plan: WorkerOptions,
+    options: WorkerOptions,
     worker_id: str,
     name: str,
     memory: SharedMemory,
@@ -252,9 +252,9 @@ def main(
     safeguards.die_with_parent()
     safeguards.hide_memory()
     logs.set_up(
-        plan.log_format,
-        plan.log_level,
-        processes=plan.processes + 1,
+        options.log_format,
+        options.log_level,
+        processes=options.processes + 1,
         worker_id=name,
         filters=[JobFields()],
     )
@@ -263,7 +263,7 @@ def main(
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
     try:
-        _serve(plan, worker_id, name, memory, control, pipe, remaining)
+        _serve(options, worker_id, name, memory, control, pipe, remaining)
         _flush(pipe)
     except SupervisorGone as error:
         # Its leases end, and so do we.
@@ -284,7 +284,7 @@ def main(
 
 
 def _serve(
-    plan: WorkerOptions,
+    options: WorkerOptions,
     worker_id: str,
     name: str,
     memory: SharedMemory,
@@ -296,10 +296,10 @@ def _serve(
         return  # it is over before it has begun
     try:
         app = handlers.load(
-            plan.apps,
-            handlers_dir=plan.handlers_dir,
-            exec_specs=plan.exec_specs,
-            simulate=plan.simulate,
+            options.apps,
+            handlers_dir=options.handlers_dir,
+            exec_specs=options.exec_specs,
+            simulate=options.simulate,
         )
     except PgflowError as error:
         pipe.send("failed", error.exit_code, error.message, error.hints)
@@ -313,9 +313,9 @@ def _serve(
         )
     if control.is_draining():
         return
-    worker = Worker(plan, worker_id, name, memory, control, app, remaining)
+    worker = Worker(options, worker_id, name, memory, control, app, remaining)
     # Without handlers nothing is leased, whatever becomes of unknown types.
-    unknown = plan.on_unknown == "dlq" and app.handlers
+    unknown = options.on_unknown == "dlq" and app.handlers
     types = None if unknown else sorted(app.handlers)
     descriptors.guard(lambda: [pipe.fileno(), *worker.descriptors()])
     pipe.send("ready", types, handlers.declared_codes(app))
