@@ -1,4 +1,4 @@
-"""What the parts of the repository share: the link they speak through."""
+"""The base class of the repository's nouns: each sends its statements over a `Link`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from pgflow_cli.repository.metrics import Metrics
 from pgflow_cli.repository.workers import Workers
 
 _MOST_HOLDERS = 3
-_MOST_DECISIONS = 1000  # minutes of one reason
+_MOST_DECISIONS = 1000  # decisions read for a job: each is one minute of one reason
 _MOST_ACTIONS = 100
 _MOST_REPLAYS = 10
 _LATELY = 7200.0
@@ -36,7 +36,7 @@ _RATE_WINDOW = 600.0
 
 
 class Explanations(Statements):
-    """What explains a job."""
+    """The evidence for `pgflow explain`."""
 
     def __init__(
         self, link: Link, workers: Workers, fence: Fence, metrics: Metrics
@@ -45,7 +45,7 @@ class Explanations(Statements):
         self._workers, self._fence, self._metrics = workers, fence, metrics
 
     def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobEvidence:
-        """Return what explains a job, with so many of its attempts; None: all.
+        """Return the evidence for one job, with its last `attempts`; None: all of them.
 
         All of one instant. Raises `NotFound` if there is no such job. Of a dead letter
         whose row cannot be read, only what the letter itself says.
@@ -198,7 +198,7 @@ def _life(job: JobDescription) -> dict[str, object]:
 def _runnable_types(
     job: JobDescription, workers: list[WorkerProcess]
 ) -> list[str] | None:
-    """Return the types that somebody who would take this job takes before it."""
+    """Return the job types that a worker which takes this job may take before it."""
     takers = [worker for worker in workers if worker.takes(job.queue, job.job_type)]
     if not takers or any(worker.job_types is None for worker in takers):
         return None

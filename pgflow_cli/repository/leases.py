@@ -26,7 +26,7 @@ from pgflow_cli.repository.literals import array, names
 
 
 class Leases(Statements):
-    """What workers and their supervisor say."""
+    """The statements of workers and their supervisors."""
 
     def settle_and_lease(self, request: LeaseRequest) -> LeaseReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
@@ -112,7 +112,7 @@ class Leases(Statements):
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 
         Two statements in one transaction: the count must be newer than the lock. A
-        queue whose policy somebody else has locked is passed over.
+        queue whose policy another session has locked is skipped.
         """
         wanted = _wanted(request)
         with self.transaction():
@@ -198,7 +198,7 @@ class Leases(Statements):
         lease_seconds: float,
         progress: Mapping[str, object],
     ) -> BeatReply:
-        """Say that the workers live and extend the leases; return what came of it."""
+        """Send the heartbeat of worker processes and extend their leases."""
         extended = {"lease_ids": array(lease_ids)}
         parameters = {
             **extended,
@@ -235,7 +235,9 @@ def _all_decoded() -> Iterator[None]:
 
 
 def _wanted(request: LeaseRequest) -> dict[str, object]:
-    """Return who leases, for how long, and what."""
+    """Return the parameters that say which worker leases, for how long, from which
+    queues.
+    """
     return {
         "worker_id": request.worker_id,
         "worker_name": request.worker_name,

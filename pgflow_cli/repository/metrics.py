@@ -1,4 +1,6 @@
-"""Statements that measure queues and the database; each bounded, all of one instant."""
+"""Statements that measure queues and the database: each is bounded in time, and all
+read one snapshot.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,13 @@ log = logging.getLogger("pgflow.metrics")
 Found = TypeVar("Found")
 
 _MOST_SERIES = 50_000
-_FEW = 100  # jobs of a queue that is counted with all the others
-_PATIENCE_MS = 2_000  # for each statement: a screen must not load a busy database
+_FEW = 100  # jobs counted in each queue when all queues are counted
+# Milliseconds for each statement: a screen must not load a busy database.
+_PATIENCE_MS = 2_000
 
 
 class Metrics(Statements):
-    """What `queues`, `top` and `metrics` show."""
+    """The figures that `queues`, `top` and `metrics` show."""
 
     def __init__(self, link: Link, workers: Workers) -> None:
         super().__init__(link)
@@ -101,9 +104,10 @@ class Metrics(Statements):
         """Measure the `limit` queues that matter most, the others together, and what
         Prometheus wants besides.
 
-        All measured queues have a budget of jobs to count; what most of them leave of
-        it goes to the deep ones, each up to `counted`. A part that is too slow, or that
-        the role may not see, is empty and named; the others are there all the same.
+        The measured queues share a budget of jobs to count. Most queues need little of
+        it; the rest is spent on the deep ones, each up to `counted`. A part that is too
+        slow, or that the role may not read, is empty and named; the other parts are
+        complete.
         """
         with self._one_instant() as asked_at:
             look = _Look(self)
@@ -166,7 +170,7 @@ class Metrics(Statements):
 
     @contextmanager
     def _one_instant(self) -> Iterator[float]:
-        """Begin a snapshot; hand out our own time at that moment."""
+        """Begin a snapshot; yield our own clock at that moment."""
         with self.transaction():
             asked_at = time.time()
             self.link.begin_snapshot()
@@ -203,7 +207,7 @@ class Metrics(Statements):
     def _look_deeper(
         self, queues: list[QueueRow], share: int, counted: int, budget: int
     ) -> list[QueueRow]:
-        """Count once more what was too deep for a share of the budget."""
+        """Count the queues again that were too deep for their share of the budget."""
         deep = [q.queue for q in queues if _deepest(q) > share]
         limit = _share(budget, len(deep), counted)
         if not deep or limit <= share:
@@ -212,7 +216,7 @@ class Metrics(Statements):
         return [again.get(q.queue, q) for q in queues]
 
     def _estimated(self, queues: list[QueueRow]) -> list[QueueRow]:
-        """Add the planner's estimates of what was too deep to count."""
+        """Add the planner's estimates for the queues that were too deep to count."""
         deep = [q.queue for q in queues if max(q.runnable, q.scheduled) > q.counted]
         dead = [q.queue for q in queues if q.dlq > q.counted]
         waiting = self.estimate_queues(deep) if deep else {}
@@ -228,7 +232,9 @@ class Metrics(Statements):
 
 
 class _Look:
-    """Looks at one part after another, each for a while; one that fails ends alone."""
+    """Measures one part after another, each within a time limit; one that fails does
+    not end the others.
+    """
 
     def __init__(self, measuring: Metrics) -> None:
         self.failed: dict[str, bool] = {}

@@ -1,4 +1,6 @@
-"""Leases that end without an outcome: reaped, given back, of dead workers."""
+"""Leases that end without an outcome: they are reaped, given back, or of dead
+workers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _NO_LEASE = {"limit": 0, "only": "{}", "passed_over": "{}"}
 
 
 class _How(TypedDict):
-    """How leases end, and with what their jobs."""
+    """How leases end, and what their jobs become."""
 
     status: str
     # The attempts that had started: job id and number. None: all of them, perhaps.
@@ -35,7 +37,7 @@ class _How(TypedDict):
 
 
 class UnsettledLeases(Statements):
-    """What ends leases for others; it is counted."""
+    """Ends leases of other processes, and counts them."""
 
     def __init__(self, link: Link, counters: Counters) -> None:
         super().__init__(link)
@@ -89,8 +91,8 @@ class UnsettledLeases(Statements):
 
         The attempts (job id, number) that it had `started` are recorded with the
         `status` (lost or released); other jobs go back as they were. Sent again, it
-        ends what a statement of the process has leased meanwhile, and charges none of
-        it. Raises `LeasesRefused`.
+        ends leases that a late statement of the process has taken meanwhile, and
+        charges none of their jobs. Raises `LeasesRefused`.
         """
         lease_ids: list[str] = []
         with _told_apart(lease_ids), self.transaction():
@@ -158,7 +160,7 @@ class UnsettledLeases(Statements):
     ) -> list[EndedJob]:
         """End the leases of workers that are not known, each job with an attempt.
 
-        Their jobs go back to their queue, unless they are to be buried or canceled.
+        Their jobs go back to their queue, or are dead-lettered or canceled.
         """
         with self.transaction():
             return self._end(
@@ -173,8 +175,8 @@ class UnsettledLeases(Statements):
             )
 
     def try_to_end(self) -> None:
-        """Send what ends leases, for none: raises what keeps every lease from being
-        ended, if anything does.
+        """Run the statement that ends leases for no lease: it raises if no lease can be
+        ended.
         """
         with self.transaction():
             self.link.tuples("lock_expired_leases", _NO_LEASE)
@@ -229,8 +231,8 @@ class UnsettledLeases(Statements):
 
 @contextmanager
 def _told_apart(lease_ids: Sequence[str]) -> Iterator[None]:
-    """Name the leases whose end has failed, for the caller to end each by itself: a
-    trigger may raise anything for one of them, also when the transaction ends.
+    """Name the leases whose end has failed, so that the caller ends each by itself: a
+    trigger may raise any error for one of them, also at commit.
     """
     try:
         yield

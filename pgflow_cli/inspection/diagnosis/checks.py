@@ -1,4 +1,4 @@
-"""Runs the checks of `doctor` and says what each found, or why it could not look."""
+"""Runs the checks of `doctor`; each has a finding, also if it could not look."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def examine(
     Nothing is raised but for an unknown name: an outage is a finding, too.
     """
     checks = chosen(words)
-    # A server that falls silent must not keep us, either.
+    # A server that stops answering must not keep the diagnosis waiting, either.
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
     repository = Repository.of(replace(database, call_timeout=longest))
     try:
@@ -227,7 +227,8 @@ def examine(
             if why and (words or reached.result != FAIL):
                 yield _unseen(check, why)
             elif why:
-                continue  # said once, where the server is: thirty rows would hide it
+                # The finding about the server says so; thirty more rows would hide it.
+                continue
             else:
                 yield from _run(check, doctor)
     finally:
@@ -265,7 +266,7 @@ def _schema_obstacle(doctor: Doctor) -> str:
         facts = doctor.repository.schema.inspect_server()
         remains = doctor.repository.backups.inspect_remains()
     except PermissionDenied:
-        return ""  # each check says itself which right it needs
+        return ""  # each check names the privilege that it lacks
     except PgflowError as error:
         return _told(error)
     if remains.version or (facts.has_migrations and not remains.partial):
@@ -281,7 +282,7 @@ def _schema_obstacle(doctor: Doctor) -> str:
 def _run(check: Check, doctor: Doctor) -> Iterator[Finding]:
     try:
         found = check.run(doctor)
-        # Findings may be made one by one: what goes wrong goes wrong here.
+        # A check may be a generator, which raises only while it is read.
         yield from [found] if isinstance(found, Finding) else list(found)
     except PermissionDenied as error:
         role = doctor.instance.role
@@ -309,7 +310,7 @@ def _unseen(check: Check, why: str) -> Finding:
 
 
 def _way_on(why: str) -> str:
-    """Return the way back from a schema that is incomplete."""
+    """Return the command that repairs an incomplete schema, or tells how."""
     cut = "restore" in why
     return "pgflow doctor --check schema" if cut else "pgflow migrate"
 

@@ -55,8 +55,8 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known of this host: files with secrets, what was typed, and where an
-    admin server listens for others without asking for a token.
+    """Facts of this host: files with secrets, whether the password was typed, and where
+    an admin server listens on the network without a token.
     """
 
     secrets: Sequence[SecretFile] = ()
@@ -66,7 +66,7 @@ class Surroundings:
 
 @dataclass
 class Doctor:
-    """A database under examination; what several checks want is asked once."""
+    """Asks a database for the facts that the checks judge; each fact is read once."""
 
     repository: Repository
     surroundings: Surroundings = field(default_factory=Surroundings)
@@ -104,14 +104,14 @@ class Doctor:
         return self.ask(self.repository.diagnosis.plan_upkeep)
 
     def clock(self) -> Clock:
-        """Compare clocks; the quickest of a few looks knows best."""
+        """Compare clocks; the read with the shortest round trip is the most exact."""
         return min(
             (self._look() for _ in range(_CLOCK_LOOKS)),
             key=lambda look: look.round_trip,
         )
 
     def disk(self) -> Disk:
-        """Return the space taken, and the free one if the disk is of this host."""
+        """Return the space taken, and the free space if the server is on this host."""
         seen = self.ask(self.repository.diagnosis.measure_disk)
         folder = self.instance.data_directory
         if not folder or not self.repository.database.on_socket:
@@ -120,7 +120,7 @@ class Doctor:
             if not (Path(folder) / "PG_VERSION").exists():
                 return seen
             stats = os.statvfs(folder)
-        except (OSError, AttributeError):  # not ours to see; Windows has no statvfs
+        except (OSError, AttributeError):  # no permission; Windows has no statvfs
             return seen
         return replace(
             seen,
@@ -129,7 +129,7 @@ class Doctor:
         )
 
     def hears_itself(self) -> bool:
-        """Say whether a notification comes through."""
+        """Return whether a notification reaches its own session."""
         listener = Listener(self.repository.database)
         try:
             return listener.hears_itself(_ECHO_SECONDS)
@@ -137,13 +137,13 @@ class Doctor:
             listener.close()
 
     def pooler(self) -> Finding:
-        """Judge whether notifications arrive, where any are sent."""
+        """Judge whether notifications arrive; a standby sends none."""
         if self.instance.in_recovery:
             return server.silent_standby()
         return server.pooler(self.hears_itself())
 
     def partitions(self) -> Iterator[Finding]:
-        """Judge partitions ahead and rows in the net."""
+        """Judge whether partitions are missing, and the rows in default partitions."""
         missing = self.ask(
             lambda: self.repository.schema.plan_partitions(
                 days_ahead=_DAYS_AHEAD, most_strays=schema.MOST_STRAYS
@@ -155,7 +155,7 @@ class Doctor:
         return schema.partitions(missing, strays)
 
     def audit(self) -> Finding:
-        """Judge whether every job is in one place, if there is time to look."""
+        """Judge whether every job is in exactly one table, if the time limit allows."""
         try:
             with self.repository.diagnosis.bounded(self.audit_seconds):
                 return jobs.audit(self.repository.diagnosis.audit_jobs())

@@ -1,4 +1,4 @@
-"""Judges the upkeep: maintenance, backups, the client's tools and secrets."""
+"""Judges maintenance, backups, the pg_dump of this host and files with secrets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def pg_dump(tools: Sequence[ClientTool], server_major: int | None) -> Finding:
 def exposure(
     files: Sequence[SecretFile], *, password_typed: bool, open_address: str | None
 ) -> Iterator[Finding]:
-    """Judge who else can read our secrets, or do what only we should."""
+    """Judge whether other accounts can read the secrets, or use an open admin
+    server.
+    """
     check = "upkeep.exposure"
     if open_address is not None:
         yield warn(
