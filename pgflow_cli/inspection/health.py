@@ -1,4 +1,4 @@
-"""Answers whether a worker or a server is well; each answer is a sentence."""
+"""Checks the health of workers by their status files, and of a server by HTTP."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pgflow_cli.telemetry import status_files
 def check_worker(
     places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
 ) -> str:
-    """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
+    """Return the workers that are healthy; raise `CheckFailed` if none is, or if the
+    named one is not.
 
-    Status files of killed workers do not matter while another worker is well. One that
-    an operator has made quiet is well, and said to be quiet. `max_age` is in seconds.
+    Status files of killed workers do not matter while another worker is healthy. A
+    quiet worker is healthy, and the text says that it is quiet. `max_age` is in
+    seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
@@ -31,7 +33,7 @@ def check_worker(
 
 
 def check_url(url: str, *, timeout: float) -> str:
-    """Return what an HTTP health endpoint answers with status 200.
+    """Return the body of an HTTP health endpoint that answers with status 200.
 
     Raises `CheckFailed` for another status, `DatabaseUnavailable` without an answer in
     `timeout` seconds.
