@@ -117,7 +117,7 @@ def _attend(server: LocalServer, worker: LocalWorker | None, signals: list[int])
 def _stop(folder: Folder) -> bool:
     owner = folder.owner()
     if owner is None:
-        # Killed, and its guard with it: what is left can only be ended here.
+        # Owner and guard were killed: only this process can stop the server now.
         lock = folder.lock() if folder.postmaster() is not None else None
         if lock is None:
             return False

@@ -1,4 +1,4 @@
-"""W3C trace contexts: read, checked, kept in a job's meta; pure.
+"""W3C trace contexts: read, check and keep them in a job's meta; pure.
 
 `traceparent` and `tracestate` are keys of meta. They come from the producer: the
 job's log lines, its spans and the jobs it enqueues itself belong to that trace.
@@ -56,7 +56,7 @@ def accepted(traceparent: object, tracestate: object = None) -> TraceContext | N
     """Return the context in two headers or variables, or None if there is none.
 
     An invalid tracestate is left out, as the standard demands; it never invalidates its
-    traceparent. Of a later version, what version 00 knows is kept.
+    traceparent. Of a later version, only the fields of version 00 are kept.
     """
     if not isinstance(traceparent, str) or len(traceparent) > _LONGEST_PARENT:
         return None
