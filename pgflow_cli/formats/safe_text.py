@@ -24,7 +24,7 @@ _PASSWORD_IN_PAIR = re.compile(
 
 
 def neutral(text: str) -> str:
-    """Return one line that is safe for a terminal: control characters become `\\xNN`."""
+    """Return one line, safe for a terminal: control characters become `\\xNN`."""
     return _DANGEROUS.sub(_shown, text)
 
 
