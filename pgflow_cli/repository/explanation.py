@@ -22,7 +22,6 @@ from pgflow_cli.models.explanation import (
 from pgflow_cli.models.queues import ArrivalMeasure, RateMeasure
 from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.fence import Fence
 from pgflow_cli.repository.metrics import Metrics
 from pgflow_cli.repository.workers import Workers
@@ -37,12 +36,6 @@ _RATE_WINDOW = 600.0
 
 class Explanations(Statements):
     """The evidence for `pgflow explain`."""
-
-    def __init__(
-        self, link: Link, workers: Workers, fence: Fence, metrics: Metrics
-    ) -> None:
-        super().__init__(link)
-        self._workers, self._fence, self._metrics = workers, fence, metrics
 
     def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobEvidence:
         """Return the evidence for one job, with its last `attempts`; None: all of them.
@@ -67,8 +60,8 @@ class Explanations(Statements):
         return JobEvidence(
             job=job,
             attempts=[],
-            workers=self._workers.list_workers(),
-            identity=self._fence.read_identity(),
+            workers=Workers(self.link).list_workers(),
+            identity=Fence(self.link).read_identity(),
             queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
         )
 
@@ -79,7 +72,7 @@ class Explanations(Statements):
             if not found:
                 raise NotFound(f"there is no job {job_id}")
             [job] = found
-            workers = self._workers.list_workers()
+            workers = Workers(self.link).list_workers()
             waits = job.rank is not None
             return JobEvidence(
                 job=job,
@@ -87,7 +80,7 @@ class Explanations(Statements):
                     "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
                 ),
                 workers=workers,
-                identity=self._fence.read_identity(),
+                identity=Fence(self.link).read_identity(),
                 queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
                 backlog=self._backlog(job, workers) if waits else None,
                 rates=self._rates(job) if waits else None,
@@ -111,8 +104,9 @@ class Explanations(Statements):
 
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
-        rates = self._metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
-        arrivals = self._metrics.measure_arrivals(_RATE_WINDOW)
+        metrics = Metrics(self.link)
+        rates = metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
+        arrivals = metrics.measure_arrivals(_RATE_WINDOW)
         return _rates(job.queue, [*rates.values()], arrivals)
 
     def _holders(self, job: JobDescription) -> list[Holder]:

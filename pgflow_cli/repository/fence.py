@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.unsettled_leases import UnsettledLeases
 
 
 class Fence(Statements):
     """The fence around a database that was restored or cloned."""
-
-    def __init__(self, link: Link, unsettled_leases: UnsettledLeases) -> None:
-        super().__init__(link)
-        self._unsettled_leases = unsettled_leases
 
     def read_identity(self) -> DatabaseIdentity:
         """Return the recorded identity of the database, and its present one."""
@@ -53,7 +48,7 @@ class Fence(Statements):
         Live leases keep theirs. What is left is in one place, and numbers go on.
         """
         with self.transaction():
-            self._unsettled_leases.lock_interrupted_leases()
+            UnsettledLeases(self.link).lock_interrupted_leases()
             removed = self.link.count("remove_archived_copies")
             removed += self.link.count("remove_reloaded_jobs")
             removed += self.link.count("trim_interrupted_leases")

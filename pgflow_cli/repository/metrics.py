@@ -28,7 +28,6 @@ from pgflow_cli.models.queues import (
 )
 from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.workers import Workers
 
 log = logging.getLogger("pgflow.metrics")
@@ -43,10 +42,6 @@ _PATIENCE_MS = 2_000
 
 class Metrics(Statements):
     """The figures that `queues`, `top` and `metrics` show."""
-
-    def __init__(self, link: Link, workers: Workers) -> None:
-        super().__init__(link)
-        self._workers = workers
 
     def choose_queues(
         self, names: Sequence[str] | None, *, limit: int
@@ -87,7 +82,7 @@ class Metrics(Statements):
                 self.measure_queue_rates(queues, window),
                 {arrival.queue: arrival for arrival in arrivals},
                 arrivals[0].covered,
-                self._workers.list_workers(),
+                Workers(self.link).list_workers(),
                 window,
                 asked_at,
                 known,
@@ -134,7 +129,7 @@ class Metrics(Statements):
                 "arrivals", lambda: self.measure_arrivals(window), []
             )
             workers: list[WorkerProcess] = look.at(
-                "workers", self._workers.list_workers, []
+                "workers", Workers(self.link).list_workers, []
             )
             others = OtherQueues()
             if known > len(names):

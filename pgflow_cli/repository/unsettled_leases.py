@@ -15,7 +15,6 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.models.jobs import EndedJob
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.literals import array
 
@@ -38,10 +37,6 @@ class _How(TypedDict):
 
 class UnsettledLeases(Statements):
     """Ends leases of other processes, and counts them."""
-
-    def __init__(self, link: Link, counters: Counters) -> None:
-        super().__init__(link)
-        self._counters = counters
 
     def reap_expired_locks(
         self,
@@ -201,7 +196,7 @@ class UnsettledLeases(Statements):
             return []
         ended = self._send_ends(lease_ids, **how)
         attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-        self._counters.count_attempts(attempts, expired=expired)
+        Counters(self.link).count_attempts(attempts, expired=expired)
         return ended
 
     def _send_ends(
