@@ -46,7 +46,7 @@ class Endings:
         return [*self._new(found)]
 
     def following(self) -> list[EndedAttempt]:
-        """Return what has been recorded since the last call."""
+        """Return the attempts recorded since the last call."""
         since = Instant(offset=-OVERLAP)
         if self._latest is not None:
             since = Instant(at=self._latest - OVERLAP)

@@ -223,8 +223,8 @@ class Upkeep:
             )
             return self.PERMISSION_RETRY
         except TryLater as error:
-            # Somebody holds a lock; the default partition takes the rows meanwhile. Not
-            # at once again: each try makes others wait.
+            # Another session holds a lock; the default partition takes the rows
+            # meanwhile. Not at once again: each try makes others wait.
             log.warning("%s", error, extra={"event": "partitions_postponed"})
             return self.PARTITION_RETRY
         if made:
@@ -258,7 +258,7 @@ class Upkeep:
 
 @dataclass
 class MaintenanceThread:
-    """Does passes of `maintain`, unless somebody else has done one lately."""
+    """Runs passes of `maintain`, unless another process has run one lately."""
 
     LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
 

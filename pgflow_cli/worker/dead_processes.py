@@ -190,7 +190,7 @@ def settling(
     graveyard: Graveyard,
     culprit: RunningJob | None = None,
 ) -> Callable[[Repository], None]:
-    """Return what settles for a dead process: `culprit` as timed out, other started
+    """Return the settlements for a dead process: `culprit` as timed out, other started
     jobs with the status, also those that had ended and were not settled yet.
     """
     # The culprit, too: what is settled is passed over, unless its outcome was refused.

@@ -1,7 +1,7 @@
 """The supervisor of `pgflow work`: starts worker processes, keeps their leases alive,
 replaces them, ends them.
 
-It never runs user code, so no handler can cost anybody a lease by holding the
+It never runs user code, so no handler can make a lease expire by holding the
 interpreter or crashing it.
 """
 

@@ -153,7 +153,9 @@ class Exchange:
     def _look(
         self, types: list[str] | None, *, searching: bool
     ) -> list[FirstDue] | None:
-        """Look behind the cursors; return what is due, or None if it is too early."""
+        """Look behind the cursors; return the due entries, or None if it is too
+        early.
+        """
         cursors = self._capacity.cursors
         started = cursors.begin_look(monotonic(), types, searching=searching)
         if started is None:
