@@ -9,8 +9,8 @@ import click
 from pgflow_cli.cli.context import (
     group,
     open_repository,
+    pass_any_repository,
     pass_database,
-    pass_repository,
 )
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
@@ -115,7 +115,7 @@ def up(
 
 
 @migrate.command("status")
-@pass_repository
+@pass_any_repository
 def status(repository: Repository) -> None:
     """List every version: when it was applied, whether its file was edited since.
 
