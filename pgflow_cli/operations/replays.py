@@ -14,6 +14,7 @@ from typing import TypeVar
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models import replays, selection
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayPlan
@@ -291,7 +292,7 @@ def _create(
 
 
 def _not_created(source: str, problem: str | None) -> PgflowError:
-    short = source[-8:]
+    short = short_id(source)
     if problem == "GONE":
         return NotFound(f"there is no dead letter {source} any more")
     if problem == "BAD_PAYLOAD":
