@@ -24,7 +24,7 @@ except ImportError:  # Windows: an open file cannot be removed there anyway
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path("backups")
-_ABANDONED_SECONDS = 600
+_ABANDONED_SECONDS = 600  # a younger file may belong to a process that has no lock yet
 
 
 def default_path(database: str, now: datetime, extension: str) -> Path:

@@ -13,8 +13,8 @@ from pgflow_cli.formats import payload_text, times
 from pgflow_cli.formats.times import Instant
 
 FIELDS = payload_text.FIELDS | {"note"}
-LONGEST_NOTE = 1000
-_LONGEST_TIME = 64
+LONGEST_NOTE = 1000  # characters; a note is for people
+_LONGEST_TIME = 64  # characters: no time that is valid is longer
 
 
 class JobBody(NamedTuple):

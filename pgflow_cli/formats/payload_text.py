@@ -21,10 +21,13 @@ from typing import Any, NoReturn
 from pgflow_cli.errors import OutOfRange, UsageError
 from pgflow_cli.formats import times
 
+# Levels of nesting; the enqueue functions of the database have the same limit.
 MAX_DEPTH = 64
 MAX_BYTES = 16_777_216
 """The table's ceiling; a queue's own limit lies below, and the database applies it."""
+# float64, and with it JavaScript, represents whole numbers exactly up to here.
 LARGEST_WHOLE_NUMBER = 2**53
+# Characters of a number: converting a longer one takes quadratic time.
 LONGEST_NUMBER = 1000
 _BEYOND = "has a whole number beyond 2^53; write it as a string"
 

@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 VERSION = "f1"
+# Innermost application frames in a fingerprint: callers further out differ without
+# another cause.
 FRAMES = 3
 _READ = 2_000  # characters of the message that count
 

@@ -16,8 +16,8 @@ from pgflow_cli.handlers.error_codes import ErrorCode
 from pgflow_cli.handlers.exceptions import UnknownJobType, seconds
 from pgflow_cli.handlers.payload_types import Decode
 
-DEFAULT_TIMEOUT = 60.0
-LONGEST_TIMEOUT = 30 * 86400.0
+DEFAULT_TIMEOUT = 60.0  # seconds of an attempt if neither handler nor job says
+LONGEST_TIMEOUT = 30 * 86400.0  # seconds: an attempt of more than 30 days is a mistake
 
 Backoff = Callable[[int], float]
 

@@ -12,6 +12,7 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
 
+# Attempts that one look of `jobs tail --follow` reads: that bounds its memory.
 MOST_AT_ONCE = 10_000
 # An attempt has the time at which its handler ended, and is visible only after the
 # commit, some seconds later: so each look reads this far back.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pgflow_cli.formats import times
 from pgflow_cli.models.workers import WorkerProcess
 
-_NAMED = 3
+_NAMED = 3  # workers that a sentence names
 
 
 STATES: dict[str, Callable[[WorkerProcess], bool]] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pgflow_cli.errors import ConfigurationError
 
-OLDEST = 15
+OLDEST = 15  # the oldest major version that pgflow is tested on
 _NEEDED = ("postgres", "initdb", "pg_ctl")
 _SYSTEM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",

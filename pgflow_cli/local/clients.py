@@ -32,8 +32,9 @@ from pgflow_cli.local import binaries
 from pgflow_cli.local.processes import child_preparation
 from pgflow_cli.repository import Database
 
+# Seconds between SIGTERM and SIGKILL, and for the last output of an ended program.
 _GRACE_SECONDS = 10.0
-_LAST_LINES = 200
+_LAST_LINES = 200  # lines of output that are kept for an error message
 _NO_ROOM = re.compile(
     "No space left|File too large|quota exceeded|Input/output error"
     "|could not (write|create|open|close|sync|fsync)",

@@ -22,8 +22,9 @@ from pgflow_cli.models.explanation import JobEvidence
 from pgflow_cli.models.jobs import JobOptions, TypeCounts
 from pgflow_cli.repository import Database, Repository
 
-_LOOK_SECONDS = 0.25
-_NEWS_SECONDS = 1.0
+_LOOK_SECONDS = 0.25  # seconds between two looks at the progress
+_NEWS_SECONDS = 1.0  # seconds between two lines of progress in a log
+# Slots of each worker process; mixed_jobs computes the length of its jobs from both.
 _SLOTS = 4
 _PROCESSES = 2
 _PATIENCE_SECONDS = 60.0  # seconds beyond the time that the jobs should take

@@ -16,8 +16,8 @@ from pgflow_cli.local.worker import LocalWorker
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 
-_LOOK_SECONDS = 0.1
-_STOP_SECONDS = 60.0
+_LOOK_SECONDS = 0.1  # seconds between two looks at signals and child processes
+_STOP_SECONDS = 60.0  # seconds for the owner to drain its worker and stop the server
 
 Say = Callable[[str], None]
 

@@ -32,7 +32,7 @@ from pgflow_cli.local.binaries import (
 
 DEFAULT_FOLDER = Path(".pgflow")
 USER = "pgflow"
-PORT = 5432
+PORT = 5432  # only the name of the socket: the server does not listen on TCP
 _EPHEMERAL = "ephemeral"
 _LONGEST_SOCKET_PATH = 103  # macOS; Linux allows four more
 
@@ -309,6 +309,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
 
 
 _PREFIX = "pgflow-server-"
+# A younger folder may belong to a process that has no lock yet.
 _ABANDONED_SECONDS = 600
 
 

@@ -13,7 +13,7 @@ from pgflow_cli.local.binaries import server_account
 from pgflow_cli.local.folder import DEFAULT_FOLDER, PORT, USER, Folder
 from pgflow_cli.local.server import AlreadyRunning, LocalServer
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0  # seconds for another process to start or stop the server
 
 
 def user_folder() -> Path:

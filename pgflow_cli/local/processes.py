@@ -23,7 +23,7 @@ from typing import Any
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
-_LOOK = 0.05  # seconds seconds between two looks at the clock and at `is_canceled`
+_LOOK = 0.05  # seconds between two looks at the clock and at `is_canceled`
 _CHUNK = 65536
 # Reads of each pipe after the program has ended: another process may hold it open and
 # write for ever.

@@ -33,7 +33,7 @@ from pgflow_cli.local.folder import (
 )
 from pgflow_cli.local.guard import Guard
 
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0  # seconds for the server to start, crash recovery included
 
 
 class AlreadyRunning(TryLater):

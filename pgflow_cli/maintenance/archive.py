@@ -38,7 +38,7 @@ GRACE = timedelta(days=1)
 # statement of the change. After a failed try they get the lock before the next try.
 _LOCK_TIMEOUT = 0.2
 _PATIENCE = 1.5
-_TRIES = 4
+_TRIES = 4  # tries of one change before it is left to the next pass
 # Seconds to search for stragglers; only sessions that write to the old day wait
 # meanwhile.
 _LOOK_SECONDS = 30.0

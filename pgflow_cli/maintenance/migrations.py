@@ -20,8 +20,8 @@ from pgflow_cli.models.schema import AppliedMigration, MigrationStatus, Partitio
 from pgflow_cli.repository import Database, Repository, remains, session, sqlfiles
 from pgflow_cli.repository.sqlfiles import MigrationFile
 
-OLDEST_SERVER = 150000
-DAYS_AHEAD = 3
+OLDEST_SERVER = 150000  # PostgreSQL 15 is the oldest version that is tested
+DAYS_AHEAD = 3  # days with partitions in advance: maintain may fail over a weekend
 MOST_STRAYS = 20_000  # rows that one transaction moves out of a default partition
 
 # Seconds that other sessions may wait behind our lock request, and behind a partition.

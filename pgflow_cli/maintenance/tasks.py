@@ -12,6 +12,7 @@ from pgflow_cli.models.maintenance import RetentionLimits
 from pgflow_cli.repository import Repository
 
 _MANY = 100_000  # a dry run counts no further
+# Rows of one statement: a short transaction blocks few others.
 _COUNTERS_AT_ONCE = 10_000
 _PATIENCE = 5.0  # seconds to wait for the end of open transactions
 _LEAST = "00000000-0000-0000-0000-000000000000"

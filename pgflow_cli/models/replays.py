@@ -9,7 +9,7 @@ from datetime import datetime
 # each), and undoing more takes longer than a night; a second replay takes the others.
 MOST = 1_000_000
 USUAL_MOST = 10_000  # unless the operator allows more
-MOST_CANARIES = 10_000
+MOST_CANARIES = 10_000  # jobs of a canary: more are no sample any more
 RATES = (0.01, 1_000_000.0)  # jobs that become due in a second
 
 

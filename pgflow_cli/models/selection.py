@@ -21,7 +21,7 @@ Position = tuple[datetime, str]  # of a row in a list: its time and its id
 Naming = Callable[[str], str]
 """Turns the name of a field into the name that an error gives it: --queue, or queue."""
 
-MOST_ROWS = 500
+MOST_ROWS = 500  # rows of one page, and of one statement of a stream
 _NO_QUEUE = ""  # no queue has this name
 _MAGIC = frozenset("*?[")
 

@@ -31,6 +31,8 @@ from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
 
+# Bytes of lines in one call: large lines make calls of fewer jobs, and memory stays
+# flat.
 BYTES_PER_CALL = 4_194_304
 # A payload of the largest size, and room for the other fields of a job.
 LONGEST_LINE = payload_text.MAX_BYTES + 65_536

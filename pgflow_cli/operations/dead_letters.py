@@ -26,7 +26,7 @@ from pgflow_cli.repository import Repository
 
 LIMIT = 10_000  # the highest count of dead letters: a list reads no further
 _LOOKED_UP = 5_000  # ids in one statement
-_COMPLAINTS = 20
+_COMPLAINTS = 20  # lines about jobs that are left out; the rest is a count
 _CAUSES = 5  # error codes in the footer of a list
 
 Names = dict[str, str]

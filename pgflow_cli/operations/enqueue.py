@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Enqueuing
     from pgflow_cli.telemetry.spans import Sending
 
-JOBS_PER_CALL = 1000
+JOBS_PER_CALL = 1000  # jobs in one call of the database's function, which takes no more
 # Bytes of JSON in one call: PostgreSQL refuses a document of 256 MiB.
 _TEXT_PER_CALL = 67_108_864
 
+# Seconds, 100 years: the database's function accepts no longer delay.
 _LONGEST = 36525 * 86400
 
 Duration = float | timedelta | str

@@ -23,7 +23,7 @@ _ENDED = {
     "dlq": "is a dead letter",
     "canceled": "has been canceled already",
 }
-_PASSES = 3
+_PASSES = 3  # times that a job is searched for again after it has changed its state
 
 Step = Callable[[Sequence[str], int], list[str]]
 """Changes jobs on behalf of an action; returns the ids of those it has changed."""

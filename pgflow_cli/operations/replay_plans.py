@@ -27,8 +27,8 @@ from pgflow_cli.operations import delivery
 from pgflow_cli.repository import Repository
 
 _LOOK_SECONDS = 0.3  # seconds between two looks at a canary's jobs
-_FOLLOW_SECONDS = 0.5
-_PAGE = 500
+_FOLLOW_SECONDS = 0.5  # seconds between two looks at a plan that is followed
+_PAGE = 500  # created jobs that one statement lists
 # Jobs of one statement that previews or freezes a replay. So few are looked up by their
 # index; for 10,000 of a million dead letters the planner reads all of them, each time,
 # which takes longer than the admin server gives a statement that reads (2 s).

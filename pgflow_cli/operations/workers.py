@@ -10,7 +10,7 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.workers import ListedWorker
 from pgflow_cli.repository import Repository
 
-_SHORTEST = 6
+_SHORTEST = 6  # hex digits of an id's end, as for jobs
 _OF_SEVERAL = re.compile(r"\.([0-9]+|spare)\Z")
 
 

@@ -25,7 +25,7 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-_MOST_PORTS = 65535
+_MOST_PORTS = 65535  # the largest TCP port
 _NOWHERE = "/nonexistent"
 _NO_ONE = "pgflow"
 

@@ -11,6 +11,8 @@ from pgflow_cli.repository.base import Statements
 _HELD_AT_MOST = 10_001
 # Jobs that one count reads, rounded up to a whole slice of ten seconds.
 _ARRIVALS_AT_ONCE = 20_000
+# Jobs of one slice of ten seconds that are counted: producers may give any number of
+# ids one time.
 _ARRIVALS_OF_A_SLICE = 500_000
 _ARRIVAL_SERIES = 1_000  # pairs of queue and job type; later ones count as `other`
 

@@ -26,11 +26,12 @@ from pgflow_cli.repository.fence import Fence
 from pgflow_cli.repository.metrics import Metrics
 from pgflow_cli.repository.workers import Workers
 
-_MOST_HOLDERS = 3
+_MOST_HOLDERS = 3  # jobs that an explanation names as holders of a limit or of slots
 _MOST_DECISIONS = 1000  # decisions read for a job: each is one minute of one reason
-_MOST_ACTIONS = 100
-_MOST_REPLAYS = 10
-_LATELY = 7200.0
+_MOST_ACTIONS = 100  # actions of operators in a timeline, the newest
+_MOST_REPLAYS = 10  # replays that are followed in each direction: each is a statement
+_LATELY = 7200.0  # seconds: deaths of the same error within them count as recent
+# Seconds of the rates behind a forecast: a minute would be too short for a slow queue.
 _RATE_WINDOW = 600.0
 
 

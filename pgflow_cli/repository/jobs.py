@@ -36,9 +36,10 @@ def window(
     return {**chosen.parameters(), **after_parameters(after), **bounds}
 
 
+# Hex digits of an id's end: with fewer, several recent jobs would match.
 SHORTEST_SUFFIX = 6
 A_DAY_AGO = Instant(offset=timedelta(days=-1))
-_MOST_CANDIDATES = 10
+_MOST_CANDIDATES = 10  # jobs that an error names if the end of an id is ambiguous
 # Where a UUID's text has its hyphens.
 _GROUPS = re.compile(r"^(.{8})(.{4})(.{4})(.{4})(.{12})$")
 

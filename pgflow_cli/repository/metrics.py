@@ -34,6 +34,7 @@ log = logging.getLogger("pgflow.metrics")
 
 Found = TypeVar("Found")
 
+# Series of counters that one scrape reads: that bounds its memory.
 _MOST_SERIES = 50_000
 _FEW = 100  # jobs counted in each queue when all queues are counted
 # Milliseconds for each statement: a screen must not load a busy database.

@@ -13,7 +13,7 @@ from pgflow_cli.repository import sqlfiles
 if TYPE_CHECKING:
     from pgflow_cli.repository.connection import Link
 
-_MOST_NAMED = 3
+_MOST_NAMED = 3  # missing objects that a message names
 _OF_THE_BEGINNING = ("table migrations", "constraint migrations.")
 _CUT = "a restore was cut off here"
 _DROP = "drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring;"

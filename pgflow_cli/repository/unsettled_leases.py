@@ -18,6 +18,7 @@ from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.literals import array
 
+# A crash budget that no attempt exceeds: these jobs had not started.
 _NO_ATTEMPT_YET = 0
 _NO_LEASE = {"limit": 0, "only": "{}", "passed_over": "{}"}
 

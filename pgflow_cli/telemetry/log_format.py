@@ -33,9 +33,9 @@ FIELDS = (
 PLAIN = "log"
 
 _LONGEST = 8192  # characters of one text
-_DEEPEST = 6
+_DEEPEST = 6  # levels of nested values and exception groups that a line shows
 _LONGEST_CHAIN = 8  # exceptions
-_MOST_FRAMES = 30
+_MOST_FRAMES = 30  # frames of a traceback that a line shows, the innermost ones
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")
 _HEAD = ("ts", "level", "event", "logger", "message", "traceback")

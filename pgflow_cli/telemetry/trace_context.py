@@ -19,9 +19,10 @@ _PARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _VERSION_00 = len("00-") + 32 + len("-") + 16 + len("-01")
+# Characters; a header of a later version may be longer than that of version 00.
 _LONGEST_PARENT = 512
-_LONGEST_STATE = 512
-_MOST_MEMBERS = 32
+_LONGEST_STATE = 512  # characters that the W3C standard asks everyone to keep
+_MOST_MEMBERS = 32  # list members that the W3C standard allows
 _KEY = r"[a-z][a-z0-9_\-*/]{0,255}"
 _KEY_OF_TENANT = r"[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13}"
 _MEMBER = re.compile(

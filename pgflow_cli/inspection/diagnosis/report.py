@@ -14,8 +14,8 @@ from importlib.metadata import version as version_of
 from pgflow_cli.inspection.diagnosis import FAIL, OK, WARN, Finding
 from pgflow_cli.repository import Database, sqlfiles
 
-_MARGIN = 28
-_NARROWEST = 30
+_MARGIN = 28  # columns before the details of a finding: result and name of the check
+_NARROWEST = 30  # columns that details have at least, however narrow the terminal is
 
 
 def lines(findings: Iterable[Finding], width: int) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema
 from pgflow_cli.repository import sqlfiles
 from pgflow_cli.repository.remains import TO_KEEP, Remains
 
+# Rows of default partitions are counted up to this: the exact number does not matter.
 MOST_STRAYS = 10_000
 _FUNCTIONS = ("enqueue", "enqueue_many", "record_refusals")
 # The privileges that a worker needs besides select on every table.

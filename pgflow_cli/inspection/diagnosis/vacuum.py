@@ -16,8 +16,9 @@ from pgflow_cli.inspection.diagnosis.finding import (
 from pgflow_cli.models.diagnosis import Instance, TableVitals, XminHolder
 
 IDLE_WARN, BUSY_WARN, HOLDER_FAIL = 5.0, 60.0, 600.0
+# Bytes of WAL that a replication slot may hold back before its disk is in danger.
 RETAINED_FAIL = 10 * 1024**3
-HELD_ROWS = 1_000
+HELD_ROWS = 1_000  # dead rows below which a table is small enough to ignore
 _BEHIND = 5  # times the threshold of autovacuum: then it does not keep up
 _BLOATED_BYTES, _BLOATED_SHARE = 50 * 1024**2, 0.3
 _PAGE_USE, _ROW_HEADER = 0.9, 28

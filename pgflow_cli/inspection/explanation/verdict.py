@@ -25,7 +25,7 @@ _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}
 _SCALE = "docker compose --profile worker up -d --scale worker=4"
 # The end of an id is searched for among the jobs of one day, unless --since says more.
 _FOUND_BY_ITS_END = timedelta(hours=23)
-_HIGHEST_PRIORITY = 100
+_HIGHEST_PRIORITY = 100  # the highest priority that enqueue accepts
 
 
 @dataclass(frozen=True, slots=True)
