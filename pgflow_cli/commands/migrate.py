@@ -71,7 +71,7 @@ def migrate() -> None:
     type=Duration(0.001),
     default="5s",
     show_default=True,
-    help="Hold up nobody for longer than this; try again later.",
+    help="Block other sessions no longer than this; try again later.",
 )
 @pass_database
 def up(

@@ -199,7 +199,7 @@ def _not_found(
         return ConfigurationError(
             f"the data belong to PostgreSQL {version}, but there is only {others}",
             f"Install PostgreSQL {version}, or name its programs with --pg-bin.",
-            "To begin anew: save what you need with its pg_dump, then "
+            "To begin again: save what you need with its pg_dump, then "
             "`pgflow dev reset`.",
         )
     if pg_bin is not None:

@@ -345,5 +345,5 @@ def _temporary_root(account: Account | None) -> str:
             return folder
     raise ConfigurationError(
         f"{account.name}, who runs PostgreSQL for root, can enter no temporary folder",
-        "Set TMPDIR to one that everybody may enter.",
+        "Set TMPDIR to one that every account may enter.",
     )

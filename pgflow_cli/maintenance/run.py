@@ -170,7 +170,8 @@ class Pass:
         )
         if plan.interval and cuts.lately:
             log.debug(
-                "somebody has maintained lately", extra={"event": "maintain_skipped"}
+                "another process has maintained lately",
+                extra={"event": "maintain_skipped"},
             )
             return
         for task in plan.tasks:

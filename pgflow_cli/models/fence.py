@@ -13,7 +13,7 @@ _DIFFERENCES = {
     "NOT_RECORDED": "its identity is not recorded",
     "OTHER_SERVER": "it is on another server than it was recorded on",
     "OTHER_DATABASE": "it is a copy of the database it was recorded in",
-    "OTHER_TABLES": "its tables were made anew, as a restore does",
+    "OTHER_TABLES": "its tables were made again, as a restore does",
 }
 
 

@@ -207,7 +207,7 @@ def _is_alive(pid: int) -> bool:
 def _write(folder: Path, status: Status) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _owned(folder):
-        raise PermissionError(f"{folder} belongs to somebody else")
+        raise PermissionError(f"{folder} belongs to another account")
     path = folder / f"{_UNSAFE.sub('_', status.name)}.json"
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(asdict(status)), encoding="utf-8")

@@ -219,7 +219,7 @@ def test_every_gate_is_printed_when_asked_for(pgflow, connection):
     result = pgflow("explain", job_id, "--gates")
     assert "[ ] SCHEDULED  as of " in result.stdout
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "LEASE_HELD passed nobody holds it" in lines
+    assert "LEASE_HELD passed no worker holds it" in lines
     assert "NO_WORKER not reached" in lines
     assert any(line.startswith("NOT_DUE held runs in") for line in lines)
 

@@ -82,7 +82,7 @@ def exposure(
         yield warn(
             check,
             f"the admin server is to listen on {open_address}, beyond this host, and"
-            " nobody needs a token",
+            " no client needs a token",
             command="set PGFLOW_API_TOKEN_FILE, or PGFLOW_ADMIN_ADDR=127.0.0.1:3003",
         )
     if password_typed:
@@ -99,7 +99,7 @@ def exposure(
         yield found(
             check,
             f"{file.path} ({file.what}) is open to "
-            f"{'everybody' if others else 'its group'}: mode {file.mode:04o}",
+            f"{'every account' if others else 'its group'}: mode {file.mode:04o}",
             command=f"chmod 600 {_quoted(file.path)}",
         )
     if not open_files and not password_typed and open_address is None:

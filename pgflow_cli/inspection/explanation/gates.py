@@ -99,7 +99,7 @@ def _fence(facts: JobEvidence) -> Finding:
 def _lease(facts: JobEvidence) -> Finding:
     job = facts.job
     if job.status != "running":
-        return Finding("nobody holds it")
+        return Finding("no worker holds it")
     expires_in = job.lease_expires_in or 0.0
     heard = _heard_of(job.worker_name, facts.workers)
     held_for = "" if job.held_for is None else f" for {length(job.held_for)}"
