@@ -89,11 +89,14 @@ def test_a_worker_that_was_killed_is_gone_at_once(
     wait_until(lambda: pgflow(*READY).returncode == 0, "it is ready")
     worker.process.kill()
     worker.process.wait()
+    gone = f"w (process {worker.pid}) is gone"
     done = pgflow("health", "--worker", "--max-age", "1d")
-    assert (done.returncode, f"w (process {worker.pid}) is gone" in done.stderr) == (
-        5,
-        True,
-    )
+    assert (done.returncode, gone in done.stderr) == (5, True)
+    start_worker("--worker-id", "other")
+    wait_until(lambda: pgflow(*READY).returncode == 0, "another one is ready")
+    done = pgflow(*READY)
+    assert (done.returncode, f"other: ok; {gone}" in done.stderr) == (0, True)
+    assert pgflow("health", "--worker=w").returncode == 5
 
 
 def test_a_worker_whose_import_does_not_end_is_listed_and_ends_at_once(

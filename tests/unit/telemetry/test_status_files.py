@@ -106,6 +106,18 @@ def test_the_folders_are_the_state_folder_and_the_temporary_one(tmp_path):
     assert str(os.getuid()) in second.name
 
 
+def test_one_that_is_not_well_is_told_of_beside_one_that_is_for_ten_minutes(tmp_path):
+    StatusFile("old", [tmp_path]).write([])
+    StatusFile("new", [tmp_path]).write([Liveness()])
+    stopped = time.time() - 500
+    os.utime(tmp_path / "old.json", (stopped, stopped))
+    said = check_worker([tmp_path], None, max_age=60, ready=True)
+    assert said.startswith("new: ok; old has not written its status for 50")
+    stopped -= 101
+    os.utime(tmp_path / "old.json", (stopped, stopped))
+    assert check_worker([tmp_path], None, max_age=60, ready=True) == "new: ok"
+
+
 def test_one_worker_that_is_well_covers_for_those_that_were_killed(tmp_path):
     StatusFile("old", [tmp_path]).write([])
     os.utime(tmp_path / "old.json", (1, 1))
