@@ -1,0 +1,94 @@
+"""A page of successes that cannot be read: upkeep goes on elsewhere and names it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgflow_cli.maintenance import MaintenancePlan, Pass
+from pgflow_cli.maintenance.run import TASKS
+from pgflow_cli.models.maintenance import TaskReport
+from pgflow_cli.repository import Database
+from tests.support.days import plant_day
+from tests.support.private_servers import PrivateServer, migrated_server
+
+BLOCK = 1
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateServer]:
+    with migrated_server() as started:
+        yield started
+
+
+@contextmanager
+def connected(server: PrivateServer) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        yield connection
+
+
+def damage(server: PrivateServer, *tables: str) -> None:
+    """Write nonsense over the second page of each table."""
+    with connected(server) as connection:
+        files = [
+            connection.execute(
+                "select pg_relation_filepath(%s::regclass)", (table,)
+            ).fetchone()
+            for table in tables
+        ]
+    server.stop("fast")
+    for (file,) in filter(None, files):
+        with (server.folder / "data" / Path(file)).open("r+b") as opened:
+            opened.seek(8192 * BLOCK)
+            opened.write(b"\xee" * 24)
+    # Fails if there are none: they are the default from PostgreSQL 18 on.
+    subprocess.run(
+        [server.binaries / "pg_checksums", "--disable", "-D", server.folder / "data"],
+        check=False,
+        capture_output=True,
+        cwd="/",
+    )
+    server.start()
+
+
+def maintain(server: PrivateServer, *tasks: str) -> dict[str, TaskReport]:
+    plan = MaintenancePlan(sleep=0.0, tasks=tasks or TASKS)
+    return {report.task: report for report in Pass(Database(server.url), plan).run()}
+
+
+def test_upkeep_goes_on_beside_a_damaged_page_of_successes(
+    server: PrivateServer,
+) -> None:
+    """Other days are archived and pruned, other tasks done; the damage is named."""
+    with connected(server) as connection:
+        # Of two days each, one that is archived already and one that is to be.
+        days = {ago: plant_day(connection, ago, 600, together=20) for ago in (30, 29)}
+        assert maintain(server, "archive")["archive"].result == "ok"
+        days |= {ago: plant_day(connection, ago, 600, together=20) for ago in (10, 9)}
+    archived = f"pgflow.job_successes_archive_{days[30].name}"
+    settled = f"pgflow.job_successes_{days[10].name}"
+    damage(server, archived, settled)
+    reports = maintain(server)
+    assert {task for task, report in reports.items() if report.result != "ok"} == {
+        "archive",
+        "prune",
+        "analyze",
+    }
+    for task, table in (("archive", settled), ("prune", archived), ("analyze", settled)):
+        assert reports[task].result == "failed", task
+        told = f"invalid page in block {BLOCK} of relation"
+        assert told in reports[task].detail, task
+        assert f"which is {table}" in reports[task].detail, task
+    with connected(server) as connection:
+        assert len(days[9].ids(connection, "jobs_archive")) == 600, "is archived"
+        assert days[29].ids(connection, "jobs_archive") == [], "is gone"
+        gone = "select to_regclass('pgflow.job_successes_archive_' || %s)"
+        assert connection.execute(gone, (days[29].name,)).fetchone() == (None,)
+        assert len(days[30].ids(connection, "jobs_archive")) == 600, "is kept"
+        found = connection.execute("select result from pgflow.maintenance_tasks")
+        assert len(found.fetchall()) == len(TASKS)
