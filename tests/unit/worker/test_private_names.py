@@ -31,6 +31,14 @@ def loop() -> asyncio.AbstractEventLoop:
     return event_loop._Loop()
 
 
+def handle() -> asyncio.Handle:
+    made = loop()
+    try:
+        return made.call_soon(print)
+    finally:
+        made.close()
+
+
 # Name: whose it is, and what is gone without it.
 NAMES: dict[str, tuple[Callable[[], object], str]] = {
     "_run": (
@@ -38,7 +46,7 @@ NAMES: dict[str, tuple[Callable[[], object], str]] = {
         "event_loop.SharedLoop.look: the step that blocks the loop is not found",
     ),
     "_context": (
-        lambda: handle(),
+        handle,
         "tasks.owner: an error in a callback is logged without its job",
     ),
     "_closed": (
@@ -95,14 +103,6 @@ NAMES: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-def handle() -> asyncio.Handle:
-    made = loop()
-    try:
-        return made.call_soon(print)
-    finally:
-        made.close()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_this_python_has_the_private_names_that_a_worker_uses(name: str) -> None:
     owner, why = NAMES[name]
@@ -138,7 +138,9 @@ def private(tree: ast.AST) -> set[str]:
             found.add(node.name)  # overridden
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)  # of getattr and setattr
-    return {n for n in found if n.startswith("_") and n.isidentifier() and n[1:2] != "_"}
+    return {
+        n for n in found if n.startswith("_") and n.isidentifier() and n[1:2] != "_"
+    }
 
 
 @cache
