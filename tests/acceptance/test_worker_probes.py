@@ -114,6 +114,8 @@ def test_a_worker_whose_import_does_not_end_is_listed_and_ends_at_once(
         lambda: "starting" in pgflow("workers", "list").stdout.split(), "it is listed"
     )
     assert "is starting" in pgflow("explain", job).stdout
+    told = pgflow("metrics", "--prom").stdout
+    assert 'pgflow_worker_processes{state="starting"} 1.0' in told
     asked = time.monotonic()
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
