@@ -33,6 +33,7 @@ from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
     IS_IT_UP,
+    ended_session,
     refused_connection,
     translate,
 )
@@ -70,6 +71,9 @@ class Link:
         # Between close and the watchdog: a closed descriptor may already be another's.
         self._lock = threading.Lock()
         self._warning: str | None = None
+        # Why the server has ended the session, if that was read before it was asked
+        # again: SQLSTATE and message.
+        self._farewell: tuple[str, str] | None = None
         self._patience = math.inf  # seconds, for each call
         self.called_at = 0.0  # monotonic seconds; when the last call began
         self._may_prepare = True  # until a pooler in transaction mode forbids it
@@ -343,6 +347,7 @@ class Link:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         if self.database.read_only:
             connection.read_only = True
+        self._farewell = None
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
@@ -382,6 +387,8 @@ class Link:
             and diagnostic.severity_nonlocalized == "WARNING"
         ):
             self._warning = diagnostic.message_primary or "warning"
+        elif diagnostic.sqlstate in ENDED_BY:
+            self._farewell = diagnostic.sqlstate, diagnostic.message_primary or ""
 
     @contextmanager
     def _call(
@@ -431,6 +438,8 @@ class Link:
                 return self._located(told)
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
+        if self._farewell is not None:
+            return ended_session(*self._farewell)
         if call.late:
             return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
         return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
