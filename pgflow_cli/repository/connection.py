@@ -33,6 +33,7 @@ from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
     IS_IT_UP,
+    ended_session,
     refused_connection,
     translate,
 )
@@ -71,6 +72,9 @@ class Link:
         # Between close and the watchdog: a closed descriptor may already be another's.
         self._lock = threading.Lock()
         self._warning: str | None = None
+        # Why the server has ended the session, if that was read before it was asked
+        # again: SQLSTATE and message.
+        self._farewell: tuple[str, str] | None = None
         self._patience = math.inf  # seconds, for each call
         self.called_at = 0.0  # monotonic seconds; when the last call began
         self._may_prepare = True  # until a pooler in transaction mode forbids it
@@ -347,6 +351,7 @@ class Link:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         if self.database.read_only:
             connection.read_only = True
+        self._farewell = None
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
@@ -386,6 +391,8 @@ class Link:
             and diagnostic.severity_nonlocalized == "WARNING"
         ):
             self._warning = diagnostic.message_primary or "warning"
+        elif diagnostic.sqlstate in ENDED_BY:
+            self._farewell = diagnostic.sqlstate, diagnostic.message_primary or ""
 
     @contextmanager
     def _call(
@@ -435,9 +442,13 @@ class Link:
                 return self._located(told)
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
-        if call.late:
-            return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
-        return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
+        if self._farewell is not None:  # before it was asked: nothing has happened
+            return ended_session(*self._farewell)
+        lost_call = f"{call.tale}: whether it happened is unknown"
+        lost_connection = f"the connection to {where} was lost"
+        return OutcomeUnknown(
+            *([lost_call] if call.late else [lost_connection, IS_IT_UP])
+        )
 
     def _located(self, damaged: DataDamaged) -> DataDamaged:
         """Name the damaged table, of which the server tells only the file. Asked once

@@ -99,10 +99,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             f" that of --timeout, else of the role or the database. {_TIMEOUTS}",
         )
     if code in ENDED_BY:
-        return DatabaseUnavailable(
-            f"the server has ended the session: {primary}",
-            f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
-        )
+        return ended_session(code, primary)
     if code in _DAMAGE:
         return DataDamaged(
             f"data of {where} cannot be read: {primary}", _LOOK_FOR_DAMAGE
@@ -119,6 +116,16 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             "Try: pgflow migrate",
         )
     return StatementFailed(f"{primary} (SQLSTATE {code})")
+
+
+def ended_session(code: str, primary: str) -> DatabaseUnavailable:
+    """Return what an operator reads when a timeout has ended the session: a key of
+    `ENDED_BY`, and the server's words.
+    """
+    return DatabaseUnavailable(
+        f"the server has ended the session: {primary}",
+        f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
+    )
 
 
 def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:

@@ -66,6 +66,10 @@ class Ledger:
 
 log = logging.getLogger("pgflow.supervisor")
 
+# Seconds without a turn after which a process with a running job counts as held up by
+# it: ten turns, and no more than a heartbeat of the shortest lease.
+HELD_UP = 0.5
+
 
 class Process(Protocol):
     """What the heartbeat sees of a worker process."""
@@ -183,10 +187,12 @@ class Heartbeat:
         rows = [p.row() for p in processes]
         vacant_rows = [vacancy.row() for vacancy in vacant]
         self._told.update(vacancy.worker_id for vacancy in vacant)
+        leases = {lease for leases in held.values() for lease in leases}
+        leases |= _unread_leases(repository, processes, sent)
         reply = repository.leases.beat(
             supervisor_id=self.supervisor_id,
             workers=[*rows, *vacant_rows],
-            lease_ids=[lease for leases in held.values() for lease in leases],
+            lease_ids=sorted(leases),
             lease_seconds=self.options.lease_seconds,
             progress=progress,
         )
@@ -214,6 +220,24 @@ class Heartbeat:
         """
         if canceled := {j for lease in leases for j in reply.canceled.get(lease, ())}:
             process.cancel(canceled)
+
+
+def _unread_leases(
+    repository: Repository, processes: Sequence[Process], now: float
+) -> set[str]:
+    """Return the leases of processes in which a job holds the interpreter: the database
+    may have granted one whose reply is not read yet, and its process, which gives it
+    back or begins it, comes to that only when the job lets go.
+    """
+    held_up = [
+        process.worker_id
+        for process in processes
+        if now - process.memory.turned_at() > HELD_UP and process.memory.running()
+    ]
+    if not held_up:
+        return set()
+    found = repository.unsettled_leases.list_worker_leases(held_up)
+    return {lease_id for _, lease_id in found}
 
 
 def _extendable(memory: SharedMemory, now: float) -> dict[str, int]:

@@ -100,7 +100,12 @@ class Supervisor(Clearance):
         )
         self._places = Places(options, self._heartbeat.hurry)
         standstill = Standstill(options, self._living)
-        self._upkeep = Upkeep(options, database, looks=(standstill.look,))
+        self._upkeep = Upkeep(
+            options,
+            database,
+            looks=(standstill.look,),
+            failing_for=self._heartbeat.failing_for,
+        )
         self._maintaining = MaintenanceThread(options, database)
         self._wake_ups = QueueListener(options, database, self._wake)
         self._status = StatusFile(options.name, options.status_folders)

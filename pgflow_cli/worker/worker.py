@@ -24,7 +24,7 @@ from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker import descriptors, safeguards
 from pgflow_cli.worker.channel import ChannelLost, SupervisorGone, WorkerEnd
-from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution import executables, users
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.execution.threads import OwnThread
 from pgflow_cli.worker.leasing.capacity import Capacity
@@ -59,7 +59,6 @@ class Worker:
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
-        self._user = safeguards.user()
         self._database = Database(
             options.url,
             application_name=f"pgflow work {name}",
@@ -121,7 +120,7 @@ class Worker:
         now = monotonic()
         self._memory.turn()
         self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
-        if safeguards.user() != self._user:
+        if users.have_changed():
             log.critical(
                 "a handler has changed the user of the process: it ends",
                 extra={"event": "process_failed"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import struct
 import time
@@ -14,11 +15,13 @@ import pytest
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker import channel
-from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.heartbeat import HELD_UP, Heartbeat
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
 from pgflow_cli.worker.shared_memory import GONE, Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
+from tests.repository.test_burials import lease
+from tests.support.jobs import expire_leases, plant
 from tests.support.servers import Database
 
 
@@ -124,6 +127,31 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     repository.close()
     assert (row.retiring, row.quiet) == (True, False)
     assert not child.quiet
+
+
+def test_what_a_job_keeps_its_process_from_reading_stays_leased(
+    database: Database, plan: WorkerOptions, child: Child
+) -> None:
+    """The reply of a lease waits in the socket, and no job of it has begun."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    connection = database.connect()
+    plant(connection)
+    [unread] = lease(repository, child.worker_id)
+    expire_leases(connection)
+    running = str(uuid.uuid4()), str(uuid.uuid4())
+    child.memory.hold(running[0], math.inf)
+    child.memory.start(0, *running, time.monotonic() + 600, (1, 0, 25))
+    expired = "select lease_id::text from pgflow.leases where expires_at < now()"
+
+    struct.pack_into("=d", child.memory.memory, 0, time.monotonic() + 600)  # it turns
+    heartbeat.beat(repository)
+    assert connection.execute(expired).fetchall() == [(unread.lease_id,)]
+
+    struct.pack_into("=d", child.memory.memory, 0, time.monotonic() - 2 * HELD_UP)
+    heartbeat.beat(repository)
+    assert connection.execute(expired).fetchall() == []
+    repository.close()
 
 
 def test_processes_that_die_at_once_leave_a_row_that_says_so(
