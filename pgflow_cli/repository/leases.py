@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from psycopg.rows import tuple_row
 
@@ -62,15 +61,9 @@ class Leases(Statements):
         with self._after_first_run(request, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
             with _all_decoded():
-                rows: list[tuple[Any, ...]] = cursor.fetchall()
-        lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
-        jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
+                [turn, *jobs] = cursor.fetchall()
         return LeaseReply(
-            scanned_at=rows[0][4],
-            lost=lost,
-            jobs=jobs,
-            limited_open=rows[0][5],
-            limited_waiting=rows[0][8],
+            **json.loads(turn[0]), jobs=[LeasedJob._make(row[1:]) for row in jobs]
         )
 
     @contextmanager

@@ -8,6 +8,7 @@ its leases, watches its deadlines from outside, and settles what it held if it d
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import logging
 import sys
@@ -39,6 +40,7 @@ TICK = 0.05  # seconds between two looks at deadlines and leases
 REPORT = 1.0  # seconds between two reports of what was counted
 FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
+COLLECTED = 10_000  # objects between two looks of the garbage collector
 LAST_WORDS = 5.0  # seconds that a supervisor which does not read may take at the end
 
 
@@ -261,6 +263,10 @@ def main(
     # A lease loop waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
+    # The collector looks when a batch of jobs has come and gone. At every 700 objects,
+    # as usual, it looks at those that are held, frees nothing, and takes 4 of 42
+    # microseconds a job. An application that is loaded now may choose otherwise.
+    gc.set_threshold(COLLECTED, *gc.get_threshold()[1:])
     try:
         _serve(options, worker_id, name, memory, control, pipe, remaining)
         _flush(pipe)

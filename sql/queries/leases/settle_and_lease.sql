@@ -237,21 +237,27 @@ finished as materialized (
   where (select count(*) from returned) >= 0
     and (select count(*) from buried) >= 0
 )
--- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
+-- First what the turn itself has found, in a document; then the jobs.
 select
-  null::uuid::text as lease_id, null::uuid::text as job_id, null::text as queue, 0::smallint as rank,
-  to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
-  limited.open as attempt_no, null::text as job_type, null::text as payload, limited.waiting as max_attempts,
+  jsonb_build_object(
+    'scanned_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    'limited_open', limited.open,
+    'limited_waiting', limited.waiting,
+    -- Outcomes that came too late.
+    'lost', array(
+      select job_id
+      from refused
+      where not pgflow.is_settled(lease_id, job_id, attempt_no, status)
+    )
+  )::text as turn,
+  null::text as lease_id, null::text as job_id, null::text as queue, null::smallint as rank, null::text as run_at,
+  null::integer as attempt_no, null::text as job_type, null::text as payload, null::integer as max_attempts,
   null::bigint as timeout_ms, null::text as meta, null::text as replay_of_job_id,
-  0::bigint as failed_attempts, 0::bigint as lost_attempts
+  null::bigint as failed_attempts, null::bigint as lost_attempts
 from limited
 cross join finished
 union all
-select
-  lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0
-from refused
-where not pgflow.is_settled(lease_id, job_id, attempt_no, status)
-union all
-(
+select null, job.*
+from (
 -- include: leased_jobs
-)
+) as job
