@@ -23,6 +23,7 @@ class Pool:
         self._free = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Repository]] = []
+        Repository.of(database).load()
 
     @contextmanager
     def repository(self) -> Iterator[Repository]:

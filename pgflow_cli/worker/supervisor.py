@@ -94,6 +94,7 @@ class Supervisor(Clearance):
             call_timeout=options.lease_seconds / 3,
         )
         database.reached.set()  # by `await_database`
+        Repository.of(database).load()
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(
             options, database, supervisor_id, self._living, self._restarting

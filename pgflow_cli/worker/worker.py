@@ -36,6 +36,8 @@ from pgflow_cli.worker.shared_memory import Control, SharedMemory
 
 log = logging.getLogger("pgflow.worker")
 
+# Of the repository: what a worker process uses.
+NOUNS = ("enqueue", "leases", "unreadable_jobs", "unsettled_leases")
 TICK = 0.05  # seconds between two looks at deadlines and leases
 REPORT = 1.0  # seconds between two reports of what was counted
 FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
@@ -86,6 +88,8 @@ class Worker:
         self._repositories = [
             Repository.of(self._database) for _ in range(options.connections)
         ]
+        for repository in self._repositories:
+            repository.load(*NOUNS)
         self._loops = [
             kind(
                 self._capacity,
