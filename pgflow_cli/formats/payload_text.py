@@ -68,6 +68,11 @@ _DURATION = re.compile(
 # Any number that float64 or 2^53 cannot hold has one of these; most documents have
 # none, and are spared a Python call for each of their numbers.
 _SUSPECT_NUMBER = re.compile(r"\d[\d.]{15}|\d[eE][+-]?\d{3}", re.ASCII)
+# Of what json has written, only a whole number: it writes no float that float64 cannot
+# hold, and none that is whole beyond 2^53 without an exponent. A time with its
+# microseconds has as many digits as such a number; to read each of those back cost 6 of
+# 22 microseconds of a job.
+_SUSPECT_WHOLE_NUMBER = re.compile(r"\d(?<![\d.]\d)\d{15}", re.ASCII)
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
@@ -137,7 +142,7 @@ def written(value: object, *, what: str = "the payload") -> str:
     except RecursionError:
         raise UsageError(f"{what} is nested deeper than {MAX_DEPTH} levels") from None
     # json has written valid JSON: it is parsed again only to check its numbers.
-    if _SUSPECT_NUMBER.search(text) or len(text) > MAX_BYTES:
+    if _SUSPECT_WHOLE_NUMBER.search(text) or len(text) > MAX_BYTES:
         check(text, what=what)
         return text
     if text.count("[") + text.count("{") > MAX_DEPTH:

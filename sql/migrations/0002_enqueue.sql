@@ -12,6 +12,16 @@ return encode(
   int8send((ticks >> 12 << 16) | 28672 | (ticks & 4095)) || substring(uuid_send(gen_random_uuid()) from 9), 'hex'
 )::uuid;
 
+-- The same for one of many: its 62 bits come of a seed that is drawn once for all of them. Drawing 16 bytes for each
+-- may be a system call for each (built without OpenSSL): 1.4 of 21.8 microseconds of a job.
+create function pgflow.uuid7_of(ticks bigint, seed bigint) returns uuid
+language sql immutable strict parallel safe
+return (
+  lpad(to_hex((ticks >> 12 << 16) | 28672 | (ticks & 4095)), 16, '0')
+  -- The two bits of the variant are 10.
+  || to_hex(hashint8extended(ticks, seed) & 4611686018427387903 | -9223372036854775808)
+)::uuid;
+
 create function pgflow.uuid7_ticks() returns bigint
 language sql volatile parallel safe
 return (date_part('epoch', clock_timestamp()) * 4096000)::bigint;
@@ -532,6 +542,7 @@ as $$
 #variable_conflict use_column
 declare
   ticks constant bigint := pgflow.uuid7_ticks();
+  seed constant bigint := hashtextextended(gen_random_uuid()::text, 0);
   horizon constant uuid := pgflow.uuid7_at(ticks + 353894400000);
   due_at timestamptz := coalesce(enqueue_many.run_at, now());
   problem text;
@@ -601,7 +612,7 @@ begin
       ordinal::integer as ordinal,
       coalesce(
         case when given.job_id is null
-          then coalesce(enqueue_many.job_ids[ordinal], pgflow.uuid7_at(ticks + ordinal))
+          then coalesce(enqueue_many.job_ids[ordinal], pgflow.uuid7_of(ticks + ordinal, seed))
           else pgflow.uuid_of(given.job_id)
         end,
         -- Not null, and not acceptable.
@@ -723,19 +734,40 @@ begin
       group by fresh.queue, fresh.rate_limit, fresh.rate_from_policy
     ) as wanted
   ),
-  inserted as (
-    insert into pgflow.jobs (id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta)
-    select id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta
+  accepted as not materialized (
+    select id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta, id_is_given
     from parsed
     where not exists (select from problems)
       and not exists (select from too_large)
       and not exists (select from charges where room is not null)
       -- Only what is sent again can be larger than the table takes.
       and bytes <= 16777216
+  ),
+  -- An id that the database has just made is there once. To look for it, and to confirm the row in the WAL, cost 1.7 of
+  -- 22.1 microseconds of a job and 48 of 669 bytes of WAL.
+  inserted_as_new as (
+    insert into pgflow.jobs (id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta)
+    select id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta
+    from accepted
+    where not id_is_given
+    returning id, queue, job_type, priority, run_at
+  ),
+  inserted_by_id as (
+    insert into pgflow.jobs (id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta)
+    select id, queue, job_type, payload, priority, max_attempts, run_at, timeout_ms, meta
+    from accepted
+    where id_is_given
     -- Two that send the same ids wait for each other in one order.
     order by id
     on conflict (id) do nothing
     returning id, queue, job_type, priority, run_at
+  ),
+  inserted as materialized (
+    select id, queue, job_type, priority, run_at
+    from inserted_as_new
+    union all
+    select id, queue, job_type, priority, run_at
+    from inserted_by_id
   ),
   -- From what was inserted, not from what was asked for: an id that came twice has one entry.
   waiting as (
@@ -795,7 +827,7 @@ begin
     (select ranks from opened) as new_ranks,
     (select ordinals from opened) as new_ordinals,
     -- Null, and no further look, where the database made every id.
-    (select array_agg(id) from inserted where exists (select from parsed where id_is_given)) as chosen
+    (select array_agg(id) from inserted_by_id) as chosen
   into outcome;
 
   if outcome.problems is not null then
@@ -946,6 +978,7 @@ $$;
 revoke execute on function pgflow.record_refusals(jsonb) from public;
 revoke execute on function pgflow.is_delay(interval) from public;
 revoke execute on function pgflow.uuid7_at(bigint) from public;
+revoke execute on function pgflow.uuid7_of(bigint, bigint) from public;
 revoke execute on function pgflow.uuid7_ticks() from public;
 revoke execute on function pgflow.uuid7() from public;
 revoke execute on function pgflow.name_problem(text, text) from public;

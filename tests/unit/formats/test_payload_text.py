@@ -270,3 +270,16 @@ def test_a_bad_job_is_refused(fields: Any, sentence: str) -> None:
 
 def test_a_job_takes_its_type_from_the_batch_if_it_has_none() -> None:
     payload_text.check_job({"payload_json": {}}, job_type="email_send")
+
+
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_written_value_is_refused_as_its_text_is(whole: int, part: float) -> None:
+    values: list[object] = [whole, [1, whole], {"n": -whole}, {"n": part}, [part, part]]
+    for value in values:
+        try:
+            payload_text.check(json.dumps(value))
+        except UsageError:
+            with pytest.raises(UsageError):
+                payload_text.written(value)
+        else:
+            assert json.loads(payload_text.written(value)) == value
