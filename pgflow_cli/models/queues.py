@@ -60,6 +60,7 @@ COUNTED = 10_000  # jobs of one queue and state; what is deeper is estimated
 BUDGET = 250_000  # jobs of all queues that are counted in one go, twice at most
 MOST_QUEUES = 1000  # that are looked at in one go, those that matter most
 SAMPLED = 20_000  # newest jobs that arrivals are estimated from
+NEW_QUEUE = "(new)"  # in ingest decisions, all queues that do not exist
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,24 +159,16 @@ def refusals_of(refused: Refused) -> list[dict[str, object]]:
     rows = []
     for part in parts:
         details = {k: v for k, v in part.items() if k not in _NO_EVIDENCE}
-        queue = part.get("queue", "")
-        reason = part.get("reason_code", refused.reason_code)
-        if reason == "TOO_MANY_QUEUES":
-            # What has been made up shall not become a name in lists and metrics.
-            queue, details = NEW_QUEUE, {**details, "queue": queue}
         rows.append(
             {
-                "queue": queue,
-                "reason_code": reason,
+                "queue": part.get("queue", ""),
+                "reason_code": part.get("reason_code", refused.reason_code),
                 "jobs": part.get("jobs", 1),
                 "details": details,
             }
         )
     return rows
 
-
-NEW_QUEUE = "(new)"
-"""Stands in ingest decisions for a queue that was refused its first job."""
 
 _NO_EVIDENCE = frozenset({"queue", "reason_code", "jobs", "ordinals", "refused"})
 

@@ -889,7 +889,11 @@ begin
 end
 $$;
 
--- Count what enqueue has refused, and return whether it was counted: rows of queue, reason_code, jobs and details.
+-- Count what enqueue has refused, and return whether it was counted: an array of objects with queue, reason_code, jobs
+-- and details.
+--
+-- All queues that do not exist are one, `(new)`: names can be made up without end, and each would be one more in
+-- lists, metrics and counters. The evidence tells one of the names.
 --
 -- A function, because a grant on the table would let its holder lock it. It waits for none: each transaction counts in a row
 -- that it alone holds, as for enqueue quotas, and if the whole table is locked it gives up.
@@ -903,20 +907,41 @@ declare
   this_minute constant timestamptz := date_trunc('minute', now(), 'UTC');
   refusal record;
 begin
+  if jsonb_typeof(refusals) is distinct from 'array'
+    or jsonb_path_exists(refusals, 'strict $[*] ? (@.type() != "object")')
+  then
+    raise exception using errcode = 'PF400', message = 'refusals must be a JSON array of objects';
+  end if;
   for refusal in
     -- Text first: a cast that fails would be an error in words that are not ours.
     select
-      given.queue, given.reason_code, sum(given.jobs::bigint)::bigint as jobs,
-      -- The evidence of one of them.
-      (array_agg(given.details))[1] as details
+      place.queue, given.reason_code, sum(given.jobs::bigint)::bigint as jobs,
+      -- The evidence of one of them; what it says itself of the queue counts.
+      (
+        array_agg(
+          case when place.queue <> given.queue then jsonb_build_object('queue', given.queue) else '{}' end
+          || given.details
+        )
+      )[1] as details
     from jsonb_to_recordset(refusals) as given (queue text, reason_code text, jobs text, details jsonb)
+    cross join lateral (
+      select
+        case
+          when given.reason_code <> 'TOO_MANY_QUEUES' and (
+            exists (select from pgflow.queue_policies where queue_policies.queue = given.queue)
+            or exists (select from pgflow.queue_ranks where queue_ranks.queue = given.queue)
+          )
+            then given.queue
+          else '(new)'
+        end as queue
+    ) as place
     -- What the gate says, and nothing else: every producer may call this.
     where (octet_length(given.queue) <= 63 and given.queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$' or given.queue = '(new)')
       and given.reason_code in ('PAYLOAD_TOO_LARGE', 'ENQUEUE_RATE_EXCEEDED', 'TOO_MANY_QUEUES')
       and given.jobs ~ '^[0-9]{1,4}$'
       and jsonb_typeof(given.details) = 'object'
       and octet_length(given.details::text) <= 4096
-    group by given.queue, given.reason_code
+    group by place.queue, given.reason_code
   loop
     -- Where a snapshot lasts for the transaction, a row that has changed since would be an error.
     update pgflow.ingest_decisions as decision
