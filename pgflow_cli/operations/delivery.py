@@ -201,13 +201,17 @@ def enqueue_once(
     except Refused as refused:
         record_quietly(producing, refused)
         raise
-    except Blocked as blocked:
+    except (Blocked, TooSlow) as blocked:
         raise told(producing, blocked) from blocked
 
 
-def told(producing: Enqueuing, blocked: Blocked) -> Blocked:
-    """Name the transactions that may be in the way; it never hides the error itself."""
+def told(producing: Enqueuing, blocked: Blocked | TooSlow) -> Blocked | TooSlow:
+    """Say whose limit has ended a wait, and name the transactions that may be in the
+    way; it never hides the error itself.
+    """
     with suppress(PgflowError):
+        if isinstance(blocked, Blocked):
+            blocked.hints = (producing.whose_wait(), *blocked.hints[1:])
         for writer in producing.list_open_writers():
             blocked.hints = (*blocked.hints, f"In the way may be {writer}.")
     return blocked

@@ -185,7 +185,8 @@ class Link:
         That is one transaction to the server: what is set for it is gone at its end.
         """
         connection = self.raw()
-        first = [*self._owed(statements), *([Sent("plan_once", {})] if steady else [])]
+        first = [*self._owed(statements), *self._limit()]
+        first += [Sent("plan_once", {})] if steady else []
         prepare = self._may_prepare and (steady or self.database.steady_plans)
         alone = len(first) + len(statements) == 1
         with nullcontext() if alone else connection.pipeline():
@@ -204,6 +205,16 @@ class Link:
             return ()
         self._owes = False
         return self._before[-1:]
+
+    def _limit(self) -> Sequence[Sent]:
+        """Return what limits statements that run alone; a transaction has its own."""
+        database = self.database
+        if self._in_transaction or database.statement_timeout is None:
+            return ()
+        if database.server_timeout is not None and not database.bare.is_set():
+            return ()  # the session is limited
+        milliseconds = int(database.statement_timeout * 1000)
+        return [Sent("cap_statements", {"milliseconds": milliseconds})]
 
     def _settle(self) -> None:
         if self._in_transaction and self._owes:

@@ -24,13 +24,14 @@ from pgflow_cli.repository import literals, sqlfiles
 from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
-from pgflow_cli.repository.errors import ENDED_BY, translate
+from pgflow_cli.repository.errors import ENDED_BY, translate, whose_wait
 from pgflow_cli.repository.session import NO_TRANSACTIONS, is_of_statement_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_OURS = re.compile(r"\b(pgflow|enqueue|enqueue_many|record_refusals)\b")
 _PATIENCE = 10.0  # seconds for a connection that is busy; locks are waited for as long
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
@@ -97,6 +98,10 @@ class Enqueuing(Statements):
     def has_job(self, job_id: str) -> bool:
         """Return whether a job with this id was enqueued."""
         return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
+
+    def whose_wait(self) -> str:
+        """Say what ends a wait for a lock in this session, once it has been ended."""
+        return whose_wait(str(self.link.tuples("read_lock_timeout")[0][0]))
 
     def list_open_writers(self) -> list[str]:
         """Return, in words, the oldest transactions that have written jobs or hold
@@ -244,9 +249,28 @@ class BorrowedLink(Link):
                 raise ConnectionUnfit(
                     f"nothing can be enqueued through this connection now: {error}"
                 ) from error
+            if self.pipelines and _is_of_another(error):
+                raise ConnectionUnfit(
+                    "a statement before this one in the pipeline has failed:"
+                    f" {error.diag.message_primary}",
+                    "Nothing was enqueued. Sync the pipeline, and roll back.",
+                ) from error
             # Without a password: libpq leaves it out of what it tells about itself.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
+
+
+def _is_of_another(error: psycopg.Error) -> bool:
+    """Whether an error in a pipeline is of a statement that was sent before ours.
+
+    psycopg raises the first that it meets. Ours run a function, which an error names:
+    in its context, or as what is missing or forbidden. What may pass by itself tells
+    nothing of the kind.
+    """
+    code, told = error.sqlstate or "", error.diag
+    if code.startswith(("PF", "40", "55", "57")):
+        return False
+    return not _OURS.search(f"{told.message_primary} {told.context}")
 
 
 def _busy() -> ConnectionUnfit:

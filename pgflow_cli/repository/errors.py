@@ -44,6 +44,10 @@ ENDED_BY = {
     "57P05": "idle_session_timeout",
 }
 _TIMEOUTS = "pgflow doctor --check session tells what this role and database set."
+OWN_OR_THEIRS = (
+    "The session's lock_timeout has ended the wait, or where none is set pgflow's own"
+    f" limit of 10 s. {_TIMEOUTS}"
+)
 # A page, an index, a file or a part of the disk that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
@@ -88,7 +92,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code == "55P03":
         return Blocked(
             f"another transaction holds what this one needs: {primary}",
-            f"lock_timeout has ended the wait. {_TIMEOUTS}",
+            OWN_OR_THEIRS,
         )
     # Two changes of one schema at once, such as two restores: without a code.
     if code in _CONTENTION or (code == "XX000" and _CONCURRENTLY in primary):
@@ -120,6 +124,15 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             "Try: pgflow migrate",
         )
     return StatementFailed(f"{primary} (SQLSTATE {code})")
+
+
+def whose_wait(lock_timeout: str) -> str:
+    """Say what has ended a wait for a lock, in a session with this lock_timeout."""
+    if lock_timeout == "0":
+        return "pgflow's own limit of 10 s has ended the wait; no lock_timeout is set."
+    return (
+        f"The session's lock_timeout of {lock_timeout} has ended the wait. {_TIMEOUTS}"
+    )
 
 
 def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:

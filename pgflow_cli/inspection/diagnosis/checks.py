@@ -17,7 +17,6 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     TryLater,
-    Unadmitted,
     UnknownDatabase,
     UsageError,
 )
@@ -146,6 +145,18 @@ class Doctor:
             return server.silent_standby()
         return server.pooler(self.hears_itself())
 
+    def session(self) -> Finding:
+        """Judge the timeouts that a session begins with: one that asks for none of its
+        own, and that they may end at once.
+        """
+        plain = Repository.of(self.repository.database.unbounded())
+        try:
+            return server.session(plain.diagnosis.list_honoured_timeouts())
+        except DatabaseUnavailable as error:
+            return server.cut_short(error, self.instance.role)
+        finally:
+            plain.close()
+
     def partitions(self) -> Iterator[Finding]:
         """Judge partitions ahead and rows in the net."""
         missing = self.ask(
@@ -258,11 +269,7 @@ CHECKS = (
         lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
         "server",
     ),
-    Check(
-        "server.session",
-        lambda p: server.session(p.ask(p.repository.diagnosis.list_honoured_timeouts)),
-        "server",
-    ),
+    Check("server.session", lambda p: p.session(), "server"),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
     Check(
         "schema.version", lambda p: schema.version(p.steps, sqlfiles.latest_version())
@@ -375,7 +382,10 @@ def examine(
     checks = chosen(words)
     # A server that falls silent must not keep us, either.
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
-    repository = Repository.of(replace(database, call_timeout=longest))
+    repository = Repository.of(
+        # The checks must be able to look where a timeout of the role's is deadly.
+        replace(database, call_timeout=longest, server_timeout=longest, unhurried=True)
+    )
     try:
         patient = Doctor(repository, surroundings or Surroundings(), audit_seconds)
         reached = _reach(patient)
@@ -412,20 +422,9 @@ def _reach(patient: Doctor) -> Finding:
     except ConfigurationError as error:
         return fail(REACHABLE, error.message, command=" ".join(error.hints))
     except PgflowError as error:
-        return fail(REACHABLE, _told(error), command=_way_in(error))
+        return fail(REACHABLE, _told(error), command=server.way_in(error))
     took = (time.monotonic() - began) * 1000
     return ok(REACHABLE, f"{where} answers (first answer after {took:.0f}ms)")
-
-
-def _way_in(error: PgflowError) -> str:
-    if isinstance(error, Unadmitted):
-        return " ".join(error.hints)
-    if isinstance(error, PermissionDenied):
-        return (
-            "check user and password of the URL, the right to connect, and pg_hba.conf"
-            " of the server"
-        )
-    return "check that the server runs, the host and port of the URL, and the network"
 
 
 def _schema_obstacle(patient: Doctor) -> str:
@@ -461,7 +460,7 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     except TryLater as error:
         yield _unseen(check, _told(error))
     except DatabaseUnavailable as error:
-        yield fail(check.name, _told(error), command="pgflow doctor")
+        yield fail(check.name, _told(error), command=server.way_back(error))
     except DataDamaged as error:
         yield fail(check.name, _told(error), command="pgflow doctor --check unreadable")
     except ConfigurationError as error:
