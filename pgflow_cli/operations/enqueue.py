@@ -373,11 +373,7 @@ def _meta(meta: Mapping[str, object] | None) -> str | None:
 def _moment(given: datetime | str | None) -> datetime | None:
     if given is None or isinstance(given, datetime):
         return None if given is None else _aware(given)
-    payload_text.check_run_at(given)
-    try:
-        return times.parse_instant(given).at
-    except ValueError:
-        raise UsageError(payload_text.RUN_AT) from None
+    return payload_text.instant_of(given).at
 
 
 def _aware(moment: datetime) -> datetime:

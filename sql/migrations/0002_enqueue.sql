@@ -1,6 +1,6 @@
 -- The one gate for producers: every language that can call a function enqueues through these two, in its own transaction.
 --
--- They refuse with an error. PF4xx is bad input (PF422: a time out of range); PF0xx is a guard, and its DETAIL is a JSON
+-- They refuse with an error. PF4xx is bad input (PF422: a time that can be read, but is out of range); PF0xx is a guard, and its DETAIL is a JSON
 -- object of reason_code, queue and numbers. Everything is checked before a row is written: a CHECK of the table would
 -- print the failing row, payload and all.
 
@@ -75,7 +75,7 @@ create function pgflow.payload_problem(payload jsonb, bytes integer) returns tex
 language sql immutable parallel safe
 return case
   -- JSON's null too: a document of jobs cannot tell it from a missing field.
-  when payload is null or payload = 'null' then 'payload_json is missing'
+  when payload is null or payload = 'null' then 'payload_json is missing; write {} for an empty one'
   -- Shorter texts have no room for 65 brackets and their partners.
   when bytes >= 130 and jsonb_path_exists(payload, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
     then 'the payload is nested deeper than 64 levels'
@@ -106,7 +106,7 @@ return case
 end;
 
 -- RFC 3339, to the microsecond, or `in 30s`; null for anything else, so that a bad time is a sentence and not a failed
--- cast.
+-- cast. What is a time, but before 2000 or of more digits, is -infinity: it is out of range, too.
 create function pgflow.time_of(given jsonb) returns timestamptz
 language sql stable parallel safe
 return case
@@ -123,6 +123,12 @@ return case
       + interval '1 month - 1 day'
     )
     then (given #>> '{}')::timestamptz
+  when jsonb_typeof(given) = 'string'
+    and (given #>> '{}') ~ (
+      '^([+-]?infinity|([01][0-9]{3}|[0-9]{5,6})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
+      '[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9]))$'
+    )
+    then '-infinity'::timestamptz
 end;
 
 -- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
@@ -777,6 +783,7 @@ begin
     (select array_agg(id order by ordinal) from parsed) as ids,
     (select array_agg(ordinal order by ordinal) from problems) as bad_ordinals,
     (select array_agg(problem order by ordinal) from problems) as problems,
+    (select run_at is not null from problems join parsed using (ordinal) order by ordinal limit 1) as has_time,
     (
       select jsonb_agg(
         jsonb_strip_nulls(jsonb_build_object(
@@ -799,7 +806,8 @@ begin
 
   if outcome.problems is not null then
     raise exception using
-      errcode = case when outcome.problems[1] like 'run_at%' then 'PF422' else 'PF400' end,
+      -- What is no time at all is no time out of range.
+      errcode = case when outcome.problems[1] like 'run_at%' and outcome.has_time then 'PF422' else 'PF400' end,
       message = format('job %s: %s', outcome.bad_ordinals[1], outcome.problems[1]),
       detail = jsonb_build_object('ordinals', outcome.bad_ordinals, 'problems', outcome.problems);
   end if;

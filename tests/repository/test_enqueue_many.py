@@ -266,9 +266,9 @@ UNACCEPTABLE: list[tuple[dict[str, Any], str]] = [
     ({"job_id": []}, "job_id must be a UUIDv7"),
     ({"job_id": uuid.uuid4()}, "job_id must be a UUIDv7"),
     ({"payload": {1}}, "the payload cannot be written as JSON"),
-    ({"payload": [10**5000]}, "the payload has a whole number beyond 2^53"),
-    ({"payload": [10**4000]}, "the payload has a whole number beyond 2^53"),
-    ({"payload": [2**53 + 1]}, "the payload has a whole number beyond 2^53"),
+    ({"payload": [10**5000]}, "the payload has a whole one beyond 2^53"),
+    ({"payload": [10**4000]}, "the payload has a whole one beyond 2^53"),
+    ({"payload": [2**53 + 1]}, "the payload has a whole one beyond 2^53"),
     ({"payload": [float("nan")]}, "the payload holds NaN"),
     # What only the database can say.
     ({"job_id": "ffffffff-ffff-7fff-bfff-ffffffffffff"}, "at most a day ahead"),
