@@ -105,13 +105,23 @@ return case
     )
 end;
 
+-- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
+create function pgflow.is_delay(delay interval) returns boolean
+language sql stable parallel safe
+return case
+  when delay between interval '0' and interval '36525 days' then now() + delay <= now() + interval '36525 days'
+  else delay is null
+end;
+
 -- RFC 3339, to the microsecond, or `in 30s`; null for anything else, so that a bad time is a sentence and not a failed
--- cast. What is a time, but before 2000 or of more digits, is -infinity: it is out of range, too.
+-- cast. What is a time, but before 2000, of more digits or too far ahead, is -infinity: it is out of range, too.
 create function pgflow.time_of(given jsonb) returns timestamptz
 language sql stable parallel safe
 return case
   when jsonb_typeof(given) = 'string' and given #>> '{}' like 'in %'
-    then now() + pgflow.interval_of(substring(given #>> '{}', 4))
+    then case when pgflow.is_delay(pgflow.interval_of(substring(given #>> '{}', 4)))
+      then now() + pgflow.interval_of(substring(given #>> '{}', 4)) else '-infinity'
+    end
   when jsonb_typeof(given) = 'string'
     and (given #>> '{}') ~ (
       '^[2-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]'
@@ -129,14 +139,6 @@ return case
       '[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9]))$'
     )
     then '-infinity'::timestamptz
-end;
-
--- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
-create function pgflow.is_delay(delay interval) returns boolean
-language sql stable parallel safe
-return case
-  when delay between interval '0' and interval '36525 days' then now() + delay <= now() + interval '36525 days'
-  else delay is null
 end;
 
 -- An interval may be infinite from PostgreSQL 17 on, and its epoch a number that no integer holds.
