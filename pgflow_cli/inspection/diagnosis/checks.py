@@ -23,6 +23,7 @@ from pgflow_cli.errors import (
 from pgflow_cli.formats import safe_text
 from pgflow_cli.inspection.diagnosis import (
     FAIL,
+    OK,
     Finding,
     jobs,
     maintenance,
@@ -153,7 +154,12 @@ class Doctor:
         try:
             return server.session(plain.diagnosis.list_honoured_timeouts())
         except DatabaseUnavailable as error:
-            return server.cut_short(error, self.instance.role)
+            told = server.session(self.ask(self.repository.diagnosis.list_set_timeouts))
+            return (
+                told
+                if told.result != OK
+                else server.cut_short(error, self.instance.role)
+            )
         finally:
             plain.close()
 
