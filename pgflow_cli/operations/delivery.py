@@ -38,6 +38,7 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Enqueuing, Repository
+from pgflow_cli.repository.errors import whose_wait
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext
 
@@ -211,7 +212,8 @@ def told(producing: Enqueuing, blocked: Blocked | TooSlow) -> Blocked | TooSlow:
     """
     with suppress(PgflowError):
         if isinstance(blocked, Blocked):
-            blocked.hints = (producing.whose_wait(), *blocked.hints[1:])
+            ended = whose_wait(producing.read_lock_timeout())
+            blocked.hints = (ended, *blocked.hints[1:])
         for writer in producing.list_open_writers():
             blocked.hints = (*blocked.hints, f"In the way may be {writer}.")
     return blocked

@@ -24,7 +24,7 @@ from pgflow_cli.repository import literals, sqlfiles
 from pgflow_cli.repository.base import Statements
 from pgflow_cli.repository.connection import Link, Parameters
 from pgflow_cli.repository.database import Database
-from pgflow_cli.repository.errors import ENDED_BY, translate, whose_wait
+from pgflow_cli.repository.errors import ENDED_BY, translate
 from pgflow_cli.repository.session import NO_TRANSACTIONS, is_of_statement_mode
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Enqueuing(Statements):
         """Return whether a job with this id was enqueued."""
         return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
 
-    def whose_wait(self) -> str:
-        """Say what ends a wait for a lock in this session, once it has been ended."""
-        return whose_wait(str(self.link.tuples("read_lock_timeout")[0][0]))
+    def read_lock_timeout(self) -> str:
+        """Return the session's own lock_timeout as the server words it; 0 is none."""
+        return str(self.link.tuples("read_lock_timeout")[0][0])
 
     def list_open_writers(self) -> list[str]:
         """Return, in words, the oldest transactions that have written jobs or hold
