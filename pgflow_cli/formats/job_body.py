@@ -66,7 +66,7 @@ def read(text: str, *, what: str = "the body", job_type: str | None = None) -> J
         fields = {name: value for name, value in given.items() if value is not None}
     _check_type(fields.get("job_type", job_type))
     if "payload_json" not in fields:
-        raise UsageError("payload_json is missing; write {} for an empty one")
+        raise UsageError(payload_text.MISSING)
     if len(fields) > 2:
         for name in [name for name in fields if name in _READERS]:
             fields[name] = _READERS[name](fields[name])
@@ -105,13 +105,7 @@ def _run_at(value: Any) -> Instant:
         if seconds > times.LONGEST.total_seconds():
             raise OutOfRange(payload_text.RUN_AT)
         return Instant(offset=timedelta(seconds=seconds))
-    payload_text.check_run_at(value)
-    try:
-        return times.parse_instant(value)
-    except times.OutOfRange:
-        raise OutOfRange(payload_text.RUN_AT) from None
-    except ValueError:
-        raise UsageError(payload_text.RUN_AT) from None
+    return payload_text.instant_of(value)
 
 
 def _priority(value: Any) -> int:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from pgflow_cli.errors import OutOfRange, UsageError
 from pgflow_cli.formats import times
+from pgflow_cli.formats.times import Instant
 
 # Levels of nesting; the enqueue functions of the database have the same limit.
 MAX_DEPTH = 64
@@ -29,7 +30,11 @@ MAX_BYTES = 16_777_216
 LARGEST_WHOLE_NUMBER = 2**53
 # Characters of a number: converting a longer one takes quadratic time.
 LONGEST_NUMBER = 1000
-_BEYOND = "has a whole number beyond 2^53; write it as a string"
+# The gate in the database says these, too.
+_BEYOND = (
+    "has a number outside float64, or a whole one beyond 2^53 that must be a string"
+)
+MISSING = "payload_json is missing; write {} for an empty one"
 
 FIELDS = frozenset(
     {
@@ -52,10 +57,13 @@ _FIELD = re.compile(r"[A-Za-z0-9_]{1,40}")
 UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 )
-_TIME = re.compile(
-    r"[2-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])[Tt ](?:[01]\d|2[0-3]):"
-    r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-5]):[0-5]\d)",
-    re.ASCII,
+_REST_OF_A_TIME = (
+    r"-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])[Tt ](?:[01]\d|2[0-3]):"
+    r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-5]):[0-5]\d)"
+)
+_TIME = re.compile(r"[2-9]\d{3}" + _REST_OF_A_TIME, re.ASCII)
+_NOT_OURS = re.compile(
+    r"[+-]?infinity|(?:[01]\d{3}|\d{5,6})" + _REST_OF_A_TIME, re.ASCII
 )
 # The enqueue functions of the database have the same sentences.
 RUN_AT = "run_at must be a time with a zone, from 2000 to 9998"
@@ -118,7 +126,7 @@ def check_payload(text: str) -> Any:
     """Parse and check a payload; JSON's null is refused, an empty payload is {}."""
     value = check(text)
     if value is None:
-        raise UsageError("payload_json is missing; write {} for an empty one")
+        raise UsageError(MISSING)
     return value
 
 
@@ -204,16 +212,26 @@ def check_job_id(job_id: object) -> None:
 
 
 def check_run_at(text: object) -> None:
-    """Accept RFC 3339; whether the month has that day is left to the database."""
+    """Accept RFC 3339; whether the month has that day is left to the database.
+
+    Raises OutOfRange for a time that is none of ours, UsageError for what is no time.
+    """
     if isinstance(text, str) and _TIME.fullmatch(text):
         return
+    if isinstance(text, str) and _NOT_OURS.fullmatch(text):
+        raise OutOfRange(RUN_AT)
+    raise UsageError(RUN_AT)
+
+
+def instant_of(text: str) -> Instant:
+    """Read RFC 3339; raises as `check_run_at` does."""
+    check_run_at(text)
     try:
-        times.parse_instant(text if isinstance(text, str) else "")
+        return times.parse_instant(text)
     except times.OutOfRange:
         raise OutOfRange(RUN_AT) from None
     except ValueError:
-        pass
-    raise UsageError(RUN_AT)
+        raise UsageError(RUN_AT) from None
 
 
 def seconds_of(text: str, *, what: str) -> float:
@@ -256,7 +274,7 @@ def check_job(fields: object, *, job_type: str | None = None) -> None:
     given_type = fields.get("job_type", job_type)
     check_job_type(given_type)
     if fields.get("payload_json") is None:
-        raise UsageError("payload_json is missing; write {} for an empty one")
+        raise UsageError(MISSING)
     if len(fields) > 2:
         _check_optional(fields)
 
@@ -367,7 +385,7 @@ def _number(text: str) -> float:
         raise _NumberRefused(f"has a number of more than {LONGEST_NUMBER} characters")
     value = float(text)
     if math.isinf(value):
-        raise _NumberRefused("has a number outside float64; write it as a string")
+        raise _NumberRefused(_BEYOND)
     if value == 0 and re.match(r"-?[0.]*[1-9]", text):
         raise _NumberRefused("has a number too small for float64")
     if abs(value) >= LARGEST_WHOLE_NUMBER:

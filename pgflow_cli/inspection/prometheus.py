@@ -1,7 +1,7 @@
 """The metrics that Prometheus scrapes, from a snapshot of the cluster.
 
 Every process reports the whole cluster, so scraping one is enough. Every label has at
-most 200 values; later ones are `other`.
+most 200 values, the most important ones; the others are `other`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from pgflow_cli.errors import DatabaseUnavailable, DataDamaged, TooSlow
 from pgflow_cli.inspection import metric_families, queues, worker_blockers
 from pgflow_cli.inspection.queues import QueueReport
-from pgflow_cli.models.queues import BUDGET, COUNTED, CounterSum, Totals
+from pgflow_cli.models.queues import (
+    BUDGET,
+    COUNTED,
+    NEW_QUEUE,
+    CounterSum,
+    QueueRow,
+    Totals,
+)
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import DURATIONS, OTHER, WAITS, Labels
 
@@ -106,7 +113,7 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield every metric that has data."""
     yield metric_families.gauge("db_up", "Whether the database answered.", snapshot.up)
     if snapshot.census is not None and snapshot.totals is not None:
-        labels = _labels(snapshot.totals.counters)
+        labels = _labels(snapshot.census, snapshot.totals.counters)
         yield from _of_jobs(snapshot.totals.counters, labels)
         yield from _of_counters(snapshot.totals.counters, labels)
         yield from _of_queues(snapshot.census, snapshot.totals, labels)
@@ -120,19 +127,45 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-def _labels(sums: Sequence[CounterSum]) -> Labels:
-    """Return labels that know the values of all counters, in the order first seen.
+def _labels(taken: QueueReport, sums: Sequence[CounterSum]) -> Labels:
+    """Return labels that know the values of queues, types and counters.
 
-    So these values keep their own series, whatever else is counted later.
+    The most important ones come first, before any that a producer has made up: queues
+    that exist, where attempts have ended, jobs run or are dead, or that have a policy;
+    and types that a handler has run. Among these the one that was counted first comes
+    first, so that none of them becomes `other` later, whatever else is counted. Those
+    that are gone are the first to give way.
     """
+    exists = {status.queue: _matters(status.measure) for status in taken.queues}
+    worked = {each.queue for each in sums if each.metric == "attempts"}
+    handled = {each.job_type for each in sums if _was_handled(each)}
+
+    def place_of_queue(name: str) -> int:
+        if name == NEW_QUEUE:
+            return 0
+        return 2 if name not in exists else int(not exists[name] and name not in worked)
+
     labels = Labels()
+    queues = dict.fromkeys([each.queue for each in sums if each.queue] + [*exists])
+    for queue in sorted(queues, key=place_of_queue):
+        labels.value("queue", queue)
+    types = dict.fromkeys(each.job_type for each in sums if each.job_type)
+    for job_type in sorted(types, key=lambda name: name not in handled):
+        labels.value("type", job_type)
     for each in sums:
-        if each.queue:
-            labels.value("queue", each.queue)
-        if each.job_type:
-            labels.value("type", each.job_type)
         labels.value("reason" if each.metric in _DECISIONS else "code", each.code)
     return labels
+
+
+def _matters(found: QueueRow) -> bool:
+    """Whether jobs of a queue run or are dead, or an operator has given it a policy."""
+    limits = (getattr(found, name) for name in _LIMITS)
+    has_policy = found.paused or any(limit is not None for limit in limits)
+    return has_policy or found.running > 0 or found.dlq > 0
+
+
+def _was_handled(each: CounterSum) -> bool:
+    return each.metric == "attempts" and each.code != "UNKNOWN_JOB_TYPE"
 
 
 def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:

@@ -67,6 +67,7 @@ BUDGET = 250_000
 # Queues that one report measures, the most important ones.
 MOST_QUEUES = 1000
 SAMPLED = 20_000  # newest jobs from which arrivals are estimated
+NEW_QUEUE = "(new)"  # in ingest decisions: all queues that do not exist
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pgflow_cli.errors import (
     OutcomeUnknown,
     PgflowError,
     Refused,
+    TooSlow,
     UsageError,
 )
 from pgflow_cli.formats import job_body, payload_text
@@ -127,7 +128,7 @@ def run(
     except Refused as error:
         delivery.record_quietly(repository.enqueue, error)
         raise
-    except Blocked as error:
+    except (Blocked, TooSlow) as error:
         raise delivery.told(repository.enqueue, error) from error
     except OutcomeUnknown as error:
         if not complete:
@@ -214,7 +215,7 @@ class _Sender:
                 if isinstance(error, Refused):
                     delivery.record_quietly(self.repository.enqueue, error)
                 chunk, ids = self._without_refused(chunk, ids, error)
-            except Blocked as blocked:
+            except (Blocked, TooSlow) as blocked:
                 raise delivery.told(self.repository.enqueue, blocked) from blocked
             else:
                 self._counted(sent)
@@ -315,11 +316,15 @@ def _reasons(error: UsageError | Refused) -> dict[int, str]:
 def _sentence(part: dict[str, object]) -> str:
     code, queue, limit = part["reason_code"], part["queue"], part["limit"]
     if code == "PAYLOAD_TOO_LARGE":
-        what = f'the payload exceeds the {limit} bytes of queue "{queue}"'
+        # Of several, the largest is told.
+        up_to = "" if part["jobs"] == 1 else "up to "
+        what = f"the payload has {up_to}{part['bytes']} bytes and queue "
+        what += f'"{queue}" takes at most {limit} (max_payload_bytes)'
     elif code == "TOO_MANY_QUEUES":
         what = f"its queue and priority would be new, and {limit} may be in use"
     else:
         what = f'queue "{queue}" takes at most {limit} jobs a minute'
+        what += " (max_enqueue_per_minute)"
     return f"{code}: {what}"
 
 

@@ -38,6 +38,7 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, JobOutcome
 from pgflow_cli.operations import enqueue
 from pgflow_cli.repository import Enqueuing, Repository
+from pgflow_cli.repository.errors import whose_wait
 from pgflow_cli.telemetry import trace_context
 from pgflow_cli.telemetry.trace_context import TraceContext
 
@@ -203,15 +204,18 @@ def enqueue_once(
     except Refused as refused:
         record_quietly(producing, refused)
         raise
-    except Blocked as blocked:
+    except (Blocked, TooSlow) as blocked:
         raise told(producing, blocked) from blocked
 
 
-def told(producing: Enqueuing, blocked: Blocked) -> Blocked:
-    """Add the transactions that may hold the lock to the error; never replaces the
-    error.
+def told(producing: Enqueuing, blocked: Blocked | TooSlow) -> Blocked | TooSlow:
+    """Add to the error whose limit has ended a wait, and the transactions that may be
+    in the way; never replaces the error.
     """
     with suppress(PgflowError):
+        if isinstance(blocked, Blocked):
+            ended = whose_wait(producing.read_lock_timeout())
+            blocked.hints = (ended, *blocked.hints[1:])
         for writer in producing.list_open_writers():
             blocked.hints = (*blocked.hints, f"In the way may be {writer}.")
     return blocked

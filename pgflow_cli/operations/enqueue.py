@@ -148,25 +148,16 @@ def refusals_of(refused: Refused) -> list[dict[str, object]]:
     rows = []
     for part in parts:
         details = {k: v for k, v in part.items() if k not in _NO_EVIDENCE}
-        queue = part.get("queue", "")
-        reason = part.get("reason_code", refused.reason_code)
-        if reason == "TOO_MANY_QUEUES":
-            # The name of a queue that does not exist must not appear in lists and
-            # metrics.
-            queue, details = NEW_QUEUE, {**details, "queue": queue}
         rows.append(
             {
-                "queue": queue,
-                "reason_code": reason,
+                "queue": part.get("queue", ""),
+                "reason_code": part.get("reason_code", refused.reason_code),
                 "jobs": part.get("jobs", 1),
                 "details": details,
             }
         )
     return rows
 
-
-NEW_QUEUE = "(new)"
-"""Stands in ingest decisions for a queue that was refused its first job."""
 
 _NO_EVIDENCE = frozenset({"queue", "reason_code", "jobs", "ordinals", "refused"})
 
@@ -361,12 +352,8 @@ def _meta(meta: Mapping[str, object] | None) -> str | None:
 def _moment(given: datetime | str) -> datetime:
     if isinstance(given, datetime):
         return _aware(given)
-    payload_text.check_run_at(given)
-    try:
-        found = times.parse_instant(given).at
-    except ValueError:
-        found = None
-    if found is None:
+    found = payload_text.instant_of(given).at
+    if found is None:  # 'in 5m': that is `delay`
         raise UsageError(payload_text.RUN_AT)
     return found
 

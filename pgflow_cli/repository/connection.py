@@ -9,7 +9,6 @@ qualified, and server-side timeouts are `set local` or belong to the role.
 from __future__ import annotations
 
 import math
-import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -17,7 +16,6 @@ from typing import Any, TypeGuard, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row, tuple_row
 
 from pgflow_cli.errors import (
@@ -29,7 +27,7 @@ from pgflow_cli.errors import (
     TooSlow,
 )
 from pgflow_cli.formats.clock import monotonic
-from pgflow_cli.repository.database import WATCHED, Database
+from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
     IS_IT_UP,
@@ -37,7 +35,7 @@ from pgflow_cli.repository.errors import (
     refused_connection,
     translate,
 )
-from pgflow_cli.repository.negotiation import canceler
+from pgflow_cli.repository.negotiation import canceler, connect, shut
 from pgflow_cli.repository.remains import look
 from pgflow_cli.repository.session import Sent, pin, run
 from pgflow_cli.repository.watchdog import Call
@@ -192,7 +190,8 @@ class Link:
         That is one transaction to the server: what is set for it is gone at its end.
         """
         connection = self.raw()
-        first = [*self._owed(statements), *([Sent("plan_once", {})] if steady else [])]
+        first = [*self._owed(statements), *self._limit()]
+        first += [Sent("plan_once", {})] if steady else []
         prepare = self._may_prepare and (steady or self.database.steady_plans)
         alone = len(first) + len(statements) == 1
         with nullcontext() if alone else connection.pipeline():
@@ -211,6 +210,16 @@ class Link:
             return ()
         self._owes = False
         return self._before[-1:]
+
+    def _limit(self) -> Sequence[Sent]:
+        """Return what limits statements that run alone; a transaction has its own."""
+        database = self.database
+        if self._in_transaction or database.statement_timeout is None:
+            return ()
+        if database.server_timeout is not None and not database.bare.is_set():
+            return ()  # the session is limited
+        milliseconds = int(database.statement_timeout * 1000)
+        return [Sent("cap_statements", {"milliseconds": milliseconds})]
 
     def _settle(self) -> None:
         if self._in_transaction and self._owes:
@@ -328,7 +337,7 @@ class Link:
             # A connection that was reset has no socket to shut, and no thread waits for
             # it.
             with suppress(OSError, psycopg.Error):
-                _shut(connection.fileno())
+                shut(connection.fileno())
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -340,7 +349,7 @@ class Link:
     def _connect(self) -> psycopg.Connection[Any]:
         parameters = self.database.parameters()
         try:
-            connection = self._open(parameters)
+            connection = connect(self.database, parameters)
         except (psycopg.Error, OSError) as error:
             raise refused_connection(self.database, error, parameters) from None
         self.database.reached.set()
@@ -369,19 +378,6 @@ class Link:
             raise
         if self._before:  # each statement is planned from the tables' true sizes
             self._may_prepare = False
-
-    def _open(self, parameters: dict[str, str]) -> psycopg.Connection[Any]:
-        try:
-            return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
-        except psycopg.OperationalError as error:
-            # PgBouncer refuses `options`, always in English. A server whose system
-            # cannot watch a client's connection refuses that setting by its name.
-            refused = any(name in str(error) for name in ("startup parameter", WATCHED))
-            if not refused or "options" not in parameters:
-                raise
-            self.database.bare.set()
-            del parameters["options"]
-            return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # A commit that was canceled while it waited for a synchronous standby reports
@@ -489,12 +485,3 @@ def _is_told(error: psycopg.Error | OSError) -> TypeGuard[psycopg.Error]:
     if isinstance(error, psycopg.OperationalError):
         return bool(error.sqlstate)
     return isinstance(error, psycopg.Error)
-
-
-def _shut(descriptor: int) -> None:
-    """Shut a socket down without another descriptor: the process may have none left."""
-    peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
-    try:
-        peer.shutdown(socket.SHUT_RDWR)
-    finally:
-        peer.detach()

@@ -18,6 +18,9 @@ from pgflow_cli.repository.watchdog import Watchdog
 # The server ends a statement whose client is gone, unless it waits for a standby.
 WATCHED = "client_connection_check_interval"
 
+# Timeouts that end a session which is idle, however short that is.
+_ENDING = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+
 MOST_PATIENCE = 30  # seconds to connect, at most: a URL cannot ask for more
 
 _KEEPALIVE = {
@@ -34,14 +37,16 @@ class Database:
 
     What a session must be like is pinned in `session`, whatever the URL, a service file
     or the environment asks for; the rest of their options is passed on.
-    `call_timeout` bounds every statement from the client's side; None leaves operators'
-    long reports alone; `server_timeout` bounds them on the server, for the whole
-    session, where no pooler forbids it. `steady_plans` is for workers: statements are
-    prepared, planned once, and never by a sequential scan, because a day's partition is
-    empty when the plan is made and large before anything analyses it. With
-    `read_only` the server refuses to change anything. `reached` is set once a
-    connection has come about: from then on a refusal is an outage and no mistake.
-    `bare` is set once a pooler has refused `options`: it is not asked again.
+    `call_timeout` bounds every statement from the client's side. `statement_timeout`
+    bounds each on the server, in a transaction or alone;
+    `server_timeout` does for the whole session, where no pooler forbids it. `unhurried`
+    sessions are ended by no timeout of the role's, as far as that can be asked for.
+    `steady_plans` is for workers: statements are prepared, planned once, and never by a
+    sequential scan, because a day's partition is empty when the plan is made and large
+    before anything analyses it. With `read_only` the server refuses to change anything.
+    `reached` is set once a connection has come about: from then on a refusal is an
+    outage and no mistake. `bare` is set once a pooler has refused `options`: it is not
+    asked again.
     """
 
     url: str = field(repr=False)
@@ -50,6 +55,7 @@ class Database:
     call_timeout: float | None = None
     statement_timeout: float | None = None
     server_timeout: float | None = None
+    unhurried: bool = False
     steady_plans: bool = False
     read_only: bool = False
     watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
@@ -94,10 +100,18 @@ class Database:
             options.append(f"-c {WATCHED}=1000")
         if self.server_timeout is not None:
             options.append(f"-c statement_timeout={int(self.server_timeout * 1000)}")
+        if self.unhurried:
+            options += [f"-c {name}=0" for name in _ENDING]
         theirs = given.get("options")
         if theirs is None:
             theirs = session.given_options(self.url, service="service" in given)
         return " ".join([*options, theirs, *session.as_options(self.pinned())])
+
+    def unbounded(self) -> Database:
+        """Return it with the timeouts that its role, database and URL ask for."""
+        return replace(
+            self, statement_timeout=None, server_timeout=None, unhurried=False
+        )
 
     def for_programs(self) -> tuple[str, str | None]:
         """Return a connection string that may stand in a command line, and the

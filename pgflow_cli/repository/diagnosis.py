@@ -117,6 +117,10 @@ class Diagnosis(Statements):
         """Return the timeouts that the server, the database or the role has set."""
         return self.link.rows("list_honoured_timeouts", Honoured)
 
+    def list_set_timeouts(self) -> list[Honoured]:
+        """Return the timeouts that the database or the role sets for its sessions."""
+        return self.link.rows("list_set_timeouts", Honoured)
+
     def list_xmin_holders(self) -> list[XminHolder]:
         """Return the holders of the xmin horizon, which hold back vacuum, the oldest
         first.

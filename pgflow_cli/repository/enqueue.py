@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_OURS = re.compile(r"\b(pgflow|enqueue|enqueue_many|record_refusals)\b")
 # Seconds to wait for a connection that another thread uses, as long as enqueue waits
 # for locks.
 _PATIENCE = 10.0
@@ -99,6 +100,10 @@ class Enqueuing(Statements):
     def has_job(self, job_id: str) -> bool:
         """Return whether a job with this id was enqueued."""
         return bool(self.link.tuples("has_job", {"job_id": job_id})[0][0])
+
+    def read_lock_timeout(self) -> str:
+        """Return the session's own lock_timeout as the server words it; 0 is none."""
+        return str(self.link.tuples("read_lock_timeout")[0][0])
 
     def list_open_writers(self) -> list[str]:
         """Return, in words, the oldest transactions that have written jobs or hold
@@ -248,9 +253,28 @@ class BorrowedLink(Link):
                 raise ConnectionUnfit(
                     f"nothing can be enqueued through this connection now: {error}"
                 ) from error
+            if self.pipelines and _is_of_another(error):
+                raise ConnectionUnfit(
+                    "a statement before this one in the pipeline has failed:"
+                    f" {error.diag.message_primary}",
+                    "Nothing was enqueued. Sync the pipeline, and roll back.",
+                ) from error
             # libpq leaves the password out of these parameters.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
+
+
+def _is_of_another(error: psycopg.Error) -> bool:
+    """Whether an error in a pipeline is of a statement that was sent before ours.
+
+    psycopg raises the first that it meets. Ours run a function, which an error names:
+    in its context, or as what is missing or forbidden. What may pass by itself tells
+    nothing of the kind.
+    """
+    code, told = error.sqlstate or "", error.diag
+    if code.startswith(("PF", "40", "55", "57")):
+        return False
+    return not _OURS.search(f"{told.message_primary} {told.context}")
 
 
 def _busy() -> ConnectionUnfit:

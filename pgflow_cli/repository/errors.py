@@ -43,6 +43,10 @@ ENDED_BY = {
     "57P05": "idle_session_timeout",
 }
 _TIMEOUTS = "pgflow doctor --check session tells what this role and database set."
+OWN_OR_THEIRS = (
+    "The session's lock_timeout has ended the wait, or where none is set pgflow's own"
+    f" limit of 10 s. {_TIMEOUTS}"
+)
 # SQLSTATEs of a page, an index, a file or a disk block that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
@@ -86,7 +90,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code == "55P03":
         return Blocked(
             f"another transaction holds what this one needs: {primary}",
-            f"lock_timeout has ended the wait. {_TIMEOUTS}",
+            OWN_OR_THEIRS,
         )
     # Two sessions that change one schema at once, such as two restores; the error has
     # no code of its own.
@@ -125,6 +129,15 @@ def ended_session(code: str, primary: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"the server has ended the session: {primary}",
         f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
+    )
+
+
+def whose_wait(lock_timeout: str) -> str:
+    """Say what has ended a wait for a lock, in a session with this lock_timeout."""
+    if lock_timeout == "0":
+        return "pgflow's own limit of 10 s has ended the wait; no lock_timeout is set."
+    return (
+        f"The session's lock_timeout of {lock_timeout} has ended the wait. {_TIMEOUTS}"
     )
 
 

@@ -1,5 +1,5 @@
-"""Talks with a server outside of a session: asks why it refuses a connection, and sends
-cancel requests.
+"""Talks with a server outside of a session: connects, asks why it refuses a connection,
+sends cancel requests, and shuts the socket of a connection that is stuck.
 """
 
 from __future__ import annotations
@@ -7,14 +7,17 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg import capabilities, pq
+from psycopg.conninfo import make_conninfo
 
 from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.repository.database import WATCHED, Database
 
 # The fields of an error message in PostgreSQL's order; S (severity) is translated, C
 # (SQLSTATE) is not.
@@ -27,6 +30,23 @@ _MOST_TRACED = 65536  # bytes
 # poll needs no descriptor, unlike epoll: a process without free descriptors can still
 # cancel statements.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def connect(database: Database, parameters: dict[str, str]) -> psycopg.Connection[Any]:
+    """Open a connection with these parameters, or without `options` if those are
+    refused: `database.bare` says so then. Raises psycopg's errors.
+    """
+    try:
+        return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+    except psycopg.OperationalError as error:
+        # PgBouncer refuses `options`, always in English. A server whose system
+        # cannot watch a client's connection refuses that setting by its name.
+        refused = any(name in str(error) for name in ("startup parameter", WATCHED))
+        if not refused or "options" not in parameters:
+            raise
+        database.bare.set()
+        del parameters["options"]
+        return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
 
 
 def canceler(connection: psycopg.Connection[Any], seconds: float) -> Callable[[], None]:
@@ -90,3 +110,12 @@ def _drive(talk: Any, poll: Callable[[], int], seconds: float) -> None:
         with _Selector() as selector:
             selector.register(talk.socket, event)
             selector.select(left)
+
+
+def shut(descriptor: int) -> None:
+    """Shut a socket down without another descriptor: the process may have none left."""
+    peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        peer.shutdown(socket.SHUT_RDWR)
+    finally:
+        peer.detach()

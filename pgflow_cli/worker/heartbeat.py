@@ -132,16 +132,25 @@ class Heartbeat:
                 # Soon again, but not all supervisors at once.
                 pause = random.uniform(0.2, min(1.0, pause))  # noqa: S311 - jitter
             self.hurried.wait(pause)
-        try:
-            self._forget_filled(repository, [])
-            self.ledger.flush(repository, self.supervisor_id)
-        except PgflowError as error:
-            log.warning(
-                "what was counted last is lost: %s",
-                error,
-                extra={"event": "counters_lost"},
-            )
+        self._end(repository)
         repository.close()
+
+    def _end(self, repository: Repository) -> None:
+        """Send what was counted last; twice, for the session may have ended since it
+        was last used: by an idle_session_timeout, say.
+        """
+        lost: PgflowError | None = None
+        for _ in range(2):
+            try:
+                self._forget_filled(repository, [])
+                self.ledger.flush(repository, self.supervisor_id)
+            except PgflowError as error:
+                lost = error
+            else:
+                return
+        log.warning(
+            "what was counted last is lost: %s", lost, extra={"event": "counters_lost"}
+        )
 
     def hurry(self) -> None:
         """Send a heartbeat now: a process is ready and not yet registered."""

@@ -1,6 +1,6 @@
 -- The gate for producers: programs in every language enqueue by these two functions, each in its own transaction.
 --
--- They refuse with an error. PF4xx is bad input (PF422: a time out of range); PF0xx is a guard, and its DETAIL is a JSON
+-- They refuse with an error. PF4xx is bad input (PF422: a time that can be read, but is out of range); PF0xx is a guard, and its DETAIL is a JSON
 -- object of reason_code, queue and numbers. Everything is checked before a row is written: a CHECK of the table would
 -- print the failing row, payload and all.
 
@@ -86,7 +86,7 @@ create function pgflow.payload_problem(payload jsonb, bytes integer) returns tex
 language sql immutable parallel safe
 return case
   -- JSON's null too: a document of jobs cannot tell it from a missing field.
-  when payload is null or payload = 'null' then 'payload_json is missing'
+  when payload is null or payload = 'null' then 'payload_json is missing; write {} for an empty one'
   -- Shorter texts have no room for 65 brackets and their partners.
   when bytes >= 130 and jsonb_path_exists(payload, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
     then 'the payload is nested deeper than 64 levels'
@@ -116,13 +116,23 @@ return case
     )
 end;
 
+-- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
+create function pgflow.is_delay(delay interval) returns boolean
+language sql stable parallel safe
+return case
+  when delay between interval '0' and interval '36525 days' then now() + delay <= now() + interval '36525 days'
+  else delay is null
+end;
+
 -- RFC 3339, to the microsecond, or `in 30s`; null for anything else, so that a bad time is a sentence and not a failed
--- cast.
+-- cast. What is a time, but before 2000, of more digits or too far ahead, is -infinity: it is out of range, too.
 create function pgflow.time_of(given jsonb) returns timestamptz
 language sql stable parallel safe
 return case
   when jsonb_typeof(given) = 'string' and given #>> '{}' like 'in %'
-    then now() + pgflow.interval_of(substring(given #>> '{}', 4))
+    then case when pgflow.is_delay(pgflow.interval_of(substring(given #>> '{}', 4)))
+      then now() + pgflow.interval_of(substring(given #>> '{}', 4)) else '-infinity'
+    end
   when jsonb_typeof(given) = 'string'
     and (given #>> '{}') ~ (
       '^[2-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]'
@@ -134,14 +144,12 @@ return case
       + interval '1 month - 1 day'
     )
     then (given #>> '{}')::timestamptz
-end;
-
--- Whether a delay is from 0 to 100 years. First as intervals compare, with months of 30 days: so the sum cannot overflow.
-create function pgflow.is_delay(delay interval) returns boolean
-language sql stable parallel safe
-return case
-  when delay between interval '0' and interval '36525 days' then now() + delay <= now() + interval '36525 days'
-  else delay is null
+  when jsonb_typeof(given) = 'string'
+    and (given #>> '{}') ~ (
+      '^([+-]?infinity|([01][0-9]{3}|[0-9]{5,6})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
+      '[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9]))$'
+    )
+    then '-infinity'::timestamptz
 end;
 
 -- An interval may be infinite from PostgreSQL 17 on, and its epoch a number that no integer holds.
@@ -810,6 +818,7 @@ begin
     (select array_agg(id order by ordinal) from parsed) as ids,
     (select array_agg(ordinal order by ordinal) from problems) as bad_ordinals,
     (select array_agg(problem order by ordinal) from problems) as problems,
+    (select run_at is not null from problems join parsed using (ordinal) order by ordinal limit 1) as has_time,
     (
       select jsonb_agg(
         jsonb_strip_nulls(jsonb_build_object(
@@ -832,7 +841,8 @@ begin
 
   if outcome.problems is not null then
     raise exception using
-      errcode = case when outcome.problems[1] like 'run_at%' then 'PF422' else 'PF400' end,
+      -- What is no time at all is no time out of range.
+      errcode = case when outcome.problems[1] like 'run_at%' and outcome.has_time then 'PF422' else 'PF400' end,
       message = format('job %s: %s', outcome.bad_ordinals[1], outcome.problems[1]),
       detail = jsonb_build_object('ordinals', outcome.bad_ordinals, 'problems', outcome.problems);
   end if;
@@ -922,7 +932,11 @@ begin
 end
 $$;
 
--- Count what enqueue has refused, and return whether it was counted: rows of queue, reason_code, jobs and details.
+-- Count what enqueue has refused, and return whether it was counted: an array of objects with queue, reason_code, jobs
+-- and details.
+--
+-- All queues that do not exist are one, `(new)`: names can be made up without end, and each would be one more in
+-- lists, metrics and counters. The evidence tells one of the names.
 --
 -- A function, because a grant on the table would let its holder lock it. It waits for none: each transaction counts in a row
 -- that it alone holds, as for enqueue quotas, and if the whole table is locked it gives up.
@@ -936,20 +950,41 @@ declare
   this_minute constant timestamptz := date_trunc('minute', now(), 'UTC');
   refusal record;
 begin
+  if jsonb_typeof(refusals) is distinct from 'array'
+    or jsonb_path_exists(refusals, 'strict $[*] ? (@.type() != "object")')
+  then
+    raise exception using errcode = 'PF400', message = 'refusals must be a JSON array of objects';
+  end if;
   for refusal in
     -- Text first: a cast that fails would be an error in words that are not ours.
     select
-      given.queue, given.reason_code, sum(given.jobs::bigint)::bigint as jobs,
-      -- The evidence of one of them.
-      (array_agg(given.details))[1] as details
+      place.queue, given.reason_code, sum(given.jobs::bigint)::bigint as jobs,
+      -- The evidence of one of them; what it says itself of the queue counts.
+      (
+        array_agg(
+          case when place.queue <> given.queue then jsonb_build_object('queue', given.queue) else '{}' end
+          || given.details
+        )
+      )[1] as details
     from jsonb_to_recordset(refusals) as given (queue text, reason_code text, jobs text, details jsonb)
+    cross join lateral (
+      select
+        case
+          when given.reason_code <> 'TOO_MANY_QUEUES' and (
+            exists (select from pgflow.queue_policies where queue_policies.queue = given.queue)
+            or exists (select from pgflow.queue_ranks where queue_ranks.queue = given.queue)
+          )
+            then given.queue
+          else '(new)'
+        end as queue
+    ) as place
     -- What the gate says, and nothing else: every producer may call this.
     where (octet_length(given.queue) <= 63 and given.queue ~ '^[A-Za-z0-9][A-Za-z0-9_.-]*$' or given.queue = '(new)')
       and given.reason_code in ('PAYLOAD_TOO_LARGE', 'ENQUEUE_RATE_EXCEEDED', 'TOO_MANY_QUEUES')
       and given.jobs ~ '^[0-9]{1,4}$'
       and jsonb_typeof(given.details) = 'object'
       and octet_length(given.details::text) <= 4096
-    group by given.queue, given.reason_code
+    group by place.queue, given.reason_code
   loop
     -- Where a snapshot lasts for the transaction, a row that has changed since would be an error.
     update pgflow.ingest_decisions as decision

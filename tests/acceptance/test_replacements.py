@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import multiprocessing
 import struct
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import psycopg
 import pytest
 
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
+from pgflow_cli.telemetry.counters import Tally
 from pgflow_cli.worker import channel
 from pgflow_cli.worker.heartbeat import HELD_UP, Heartbeat
 from pgflow_cli.worker.options import WorkerOptions
@@ -243,3 +248,34 @@ def test_a_process_killed_for_its_deadline_takes_no_lock_along(
     assert child not in supervisor._children
     assert child.process not in multiprocessing.active_children()
     assert lock.acquire(timeout=0.1)
+
+
+def test_what_was_counted_last_is_sent_though_the_session_has_ended(
+    database: Database,
+    connection: psycopg.Connection[Any],
+    plan: WorkerOptions,
+    child: Child,
+    wait_until: Callable[..., Any],
+) -> None:
+    settings = replace(DatabaseSettings(database.url), application_name="ending")
+    heartbeat = Heartbeat(
+        replace(plan, heartbeat=3600), settings, str(uuid.uuid4()), lambda: [child]
+    )
+    attempt = ("q", "t", "succeeded", "", False)
+    counted = "select count from pgflow.worker_counters where metric = 'attempts'"
+    heartbeat.ledger.add(Tally(Counter({attempt: 1})))
+    beating = threading.Thread(target=heartbeat.run)
+    beating.start()
+    wait_until(
+        lambda: connection.execute(counted).fetchall() == [(1,)], "the first beat"
+    )
+    heartbeat.ledger.add(Tally(Counter({attempt: 2})))
+    end = (
+        "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity"
+        " where application_name = 'ending' and state = 'idle'"
+    )
+    wait_until(lambda: connection.execute(end).fetchone() == (1,), "its session ends")
+    heartbeat.stopped.set()
+    heartbeat.hurry()
+    beating.join()
+    assert connection.execute(counted).fetchall() == [(3,)]

@@ -149,6 +149,7 @@ def test_a_worker_that_is_none_or_several_is_exit_3(pgflow, connection, worker):
 @pytest.fixture
 def decided(connection) -> None:
     """Decisions of both kinds in three minutes, and one of long ago."""
+    connection.execute("insert into pgflow.queue_policies (queue) values ('emails')")
     for table, columns, values in (
         ("policy_decisions", "sample_job_id,", "pgflow.uuid7(),"),
         ("ingest_decisions", "", ""),

@@ -265,6 +265,29 @@ def test_what_is_named_like_the_servers_own_is_found_and_dropped(
         connection.execute(f"drop role {role}")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("statement_timeout", "1ms"),
+        ("statement_timeout", "900ms"),
+        ("idle_session_timeout", "1ms"),
+        ("idle_session_timeout", "200ms"),
+        ("idle_in_transaction_session_timeout", "1ms"),
+    ],
+)
+def test_a_timeout_that_ends_every_statement_is_named_with_its_fix(
+    connection: Connection, database: Database, look: Look, name: str, value: str
+) -> None:
+    """Whether it can be read in time, or has ended the session that would read it."""
+    connection.execute(f"alter database {database.name} set {name} = '{value}'")
+    [found] = bad(look("session"))
+    assert found["check"] == "server.session"
+    assert found["result"] == "WARN"
+    assert name in found["detail"]
+    assert f"set {name} = '" in found["fix"]
+    assert all(each["result"] == "OK" for each in look("reachable"))
+
+
 def test_a_timeout_that_cuts_statements_short_is_undone_by_the_fix(
     connection: Connection,
     database: Database,

@@ -12,7 +12,7 @@ import pytest
 from werkzeug.test import Client
 
 import pgflow_cli
-from pgflow_cli.errors import UsageError
+from pgflow_cli.errors import OutOfRange, UsageError
 from tests.admin.conftest import client, client_of
 from tests.cli.test_enqueue import Connection, Runs, run
 
@@ -21,6 +21,10 @@ __all__ = ["client", "client_of", "run"]
 TIMEOUT = "job_timeout must be seconds, or text such as 500ms, 30s, 5m, 2h, 7d or 1h30m"
 BOUNDS = "job_timeout must be from 1ms to 30d"
 RUN_AT = "run_at must be a time with a zone, from 2000 to 9998"
+NUMBER = (
+    "the payload has a number outside float64, or a whole one beyond 2^53 that must be"
+    " a string"
+)
 JOB_TYPE = "job_type must be 1 to 128 letters, digits, or any of _ . : -"
 QUEUE = "queue must be 1 to 63 letters, digits, or any of _ . -"
 FIELDS: list[tuple[dict[str, Any], str | None]] = [
@@ -45,6 +49,15 @@ FIELDS: list[tuple[dict[str, Any], str | None]] = [
     ({"run_at": "2030-02-30T00:00:00Z"}, RUN_AT),
     ({"run_at": "1999-12-31T23:59:59Z"}, RUN_AT),
     ({"run_at": "9999-01-01T00:00:00Z"}, RUN_AT),
+    ({"run_at": "9999-12-31T23:59:59Z"}, RUN_AT),
+    ({"run_at": "294276-12-31T00:00:00Z"}, RUN_AT),
+    ({"run_at": "0001-01-01T00:00:00Z"}, RUN_AT),
+    ({"run_at": "0001-01-01T00:00:00"}, RUN_AT),
+    ({"run_at": "infinity"}, RUN_AT),
+    ({"run_at": "-infinity"}, RUN_AT),
+    ({"run_at": "today"}, RUN_AT),
+    ({"run_at": "2030-01-01T00:00:60Z"}, RUN_AT),
+    ({"run_at": "2030-01-01T00:00:00Z\n"}, RUN_AT),
     ({"run_at": "now"}, RUN_AT),
     ({"run_at": "@1893456000"}, RUN_AT),
     ({"run_at": "15m"}, RUN_AT),
@@ -58,7 +71,19 @@ FIELDS: list[tuple[dict[str, Any], str | None]] = [
     ({"max_attempts": 0}, "max_attempts must be a whole number from 1 to 10000"),
     ({"meta": []}, "meta must be a JSON object"),
     ({"job_id": "x"}, "job_id must be a UUIDv7"),
+    ({"payload_json": {"a": 2**53 + 1}}, NUMBER),
+    ({"payload_json": {"a": 10**400}}, NUMBER),
 ]
+# Times that can be read, and are none of ours: every other one cannot be read.
+OUT_OF_RANGE = {
+    "1999-12-31T23:59:59Z",
+    "9999-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "294276-12-31T00:00:00Z",
+    "0001-01-01T00:00:00Z",
+    "infinity",
+    "-infinity",
+}
 
 
 @pytest.mark.parametrize(("fields", "sentence"), FIELDS, ids=str)
@@ -74,18 +99,22 @@ def test_every_surface_takes_the_same_and_says_the_same(
     python = {**job, "payload": job.pop("payload_json")}
     del python["payload_json"]
     told: list[str | None] = []
+    kinds: list[object] = []
     try:
         connection.execute("select pgflow.enqueue_many(%s)", (f"[{text}]",))
         told.append(None)
     except psycopg.Error as error:
         told.append(str(error.diag.message_primary).removeprefix("job 1: "))
+        kinds.append(error.sqlstate)
     try:
         pgflow_cli.enqueue_many(connection, [python])
         told.append(None)
     except UsageError as error:
         told.append(error.message.removeprefix("job 1: "))
+        kinds.append(type(error))
     answer = client.post("/jobs", data=text, content_type="application/json")
     told.append(None if answer.status_code == 200 else answer.get_json()["error"])
+    kinds.append(answer.status_code)
     done = run("--batch", "-", stdin=text)
     said = " ".join(done.stderr.split()).removeprefix("Error: line 1: ")
     told.append(None if done.exit_code == 0 else said)
@@ -97,7 +126,15 @@ def test_every_surface_takes_the_same_and_says_the_same(
         assert told == [None] * 4
         assert len(rows) == 1, "all four are one job"
     else:
-        assert [(each or "")[: len(sentence)] for each in told] == [sentence] * 4
+        # What holds the number: HTTP and --batch read a payload with its job.
+        told = [
+            re.sub("^the (body|line) ", "the payload ", each or "") for each in told
+        ]
+        assert [each[: len(sentence)] for each in told] == [sentence] * 4
+        is_out = str(fields.get("run_at")) in OUT_OF_RANGE
+        assert kinds == (
+            ["PF422", OutOfRange, 422] if is_out else ["PF400", UsageError, 400]
+        )
         assert rows == []
 
 

@@ -22,6 +22,7 @@ from pgflow_cli import (
     OutcomeUnknown,
     PgflowError,
     Refused,
+    StatementFailed,
     UsageError,
 )
 from pgflow_cli.repository import enqueue
@@ -94,6 +95,38 @@ def test_a_refusal_within_a_pipeline_is_raised_where_it_happens(
     own.commit()
     rows = connection.execute("select reason_code from pgflow.ingest_decisions")
     assert rows.fetchall() == [("PAYLOAD_TOO_LARGE",)]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_an_earlier_failure_in_a_pipeline_is_not_told_as_ours(
+    own: Connection, jobs: Callable[[], int], autocommit: bool
+) -> None:
+    own.autocommit = autocommit
+    earlier = re.compile("before this one .* division by zero")
+    with own.pipeline():
+        own.execute("select 1 / 0")
+        with pytest.raises(ConnectionUnfit, match=earlier):
+            pgflow_cli.enqueue(own, "a")
+        with pytest.raises(ConnectionUnfit):
+            pgflow_cli.enqueue_many(own, TWO)
+    own.rollback()
+    assert jobs() == 0
+
+
+def test_an_error_of_a_trigger_within_a_pipeline_is_ours(
+    own: Connection, connection: Connection
+) -> None:
+    connection.execute(
+        "create function public.fails() returns trigger language plpgsql as"
+        " $$ begin perform 1 / 0; return new; end $$;"
+        " create trigger fails before insert on pgflow.jobs for each row"
+        " execute function public.fails()"
+    )
+    with own.pipeline():
+        own.execute("select 1")
+        with pytest.raises(StatementFailed, match="division by zero"):
+            pgflow_cli.enqueue(own, "a")
+    own.rollback()
 
 
 @pytest.mark.parametrize("factory", [dict_row, namedtuple_row, scalar_row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -11,6 +12,8 @@ import pytest
 
 import pgflow_cli
 from pgflow_cli.errors import Blocked, DatabaseUnavailable, OutcomeUnknown, PgflowError
+from pgflow_cli.models.jobs import JobOptions
+from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.support.servers import Database, Server
@@ -114,7 +117,46 @@ def test_a_wait_that_lock_timeout_ends_names_it(
         connection.execute("set lock_timeout = '1ms'")
         with pytest.raises(Blocked) as raised:
             pgflow_cli.enqueue(connection, "a")
-    assert raised.value.hints[0].startswith("lock_timeout")
+    assert raised.value.hints[0].startswith("The session's lock_timeout has ended")
+
+
+@pytest.mark.parametrize("given", ["1ms", None])
+def test_the_command_line_says_whose_limit_has_ended_a_wait(
+    database: Database,
+    connection: Connection,
+    repository: Repository,
+    given: str | None,
+) -> None:
+    if given is not None:
+        connection.execute(
+            f"alter database {database.name} set lock_timeout = '{given}'"
+        )
+        repository.link.close()
+    send = partial(repository.enqueue.enqueue, "a", "{}", options=JobOptions())
+
+    def blocked(*_: object, **__: object) -> str:
+        with database.connect(autocommit=False) as locker:
+            locker.execute("lock table pgflow.jobs in access exclusive mode")
+            return send()
+
+    if given is None:  # without the ten seconds
+        connection.execute(
+            "create or replace function pgflow.bound_waits() returns boolean"
+            " language sql volatile"
+            " return set_config('lock_timeout', '1ms', true) = '1ms'"
+        )
+    with pytest.raises(Blocked) as raised:
+        delivery.enqueue_once(
+            repository.enqueue, "a", "{}", options=JobOptions(),
+            job_id=enqueue.new_job_id(), send=blocked,
+        )  # fmt: skip
+    said = raised.value.hints[0]
+    assert said.startswith(
+        "pgflow's own limit of 10 s has ended the wait"
+        if given is None
+        else "The session's lock_timeout of 1ms has ended the wait"
+    )
+    assert ("doctor" in said) == (given is not None)
 
 
 def end_of(

@@ -346,6 +346,31 @@ def test_the_labels_seen_first_keep_their_series(repository, connection):
     assert sum(v for k, v in found.items() if k[0] == "pgflow_attempts_total") == 221
 
 
+def test_queues_that_matter_have_their_label_before_all_others(repository, connection):
+    count = (
+        "insert into pgflow.worker_counters (supervisor_id, metric, queue, job_type,"
+        " code, count, first_at) values (gen_random_uuid(), %s, %s, %s, %s, 1,"
+        " clock_timestamp())"
+    )
+    made_up = [f"a{n:03}" for n in range(220)]
+    for name in made_up:
+        connection.execute("select pgflow.enqueue('t', queue => %s)", (name,))
+        connection.execute(count, ("arrivals", name, f"type-{name}", ""))
+        connection.execute(
+            count, ("attempts", f"gone-{name}", f"bad-{name}", "UNKNOWN_JOB_TYPE")
+        )
+    plant(connection, 1, queue="worked")
+    connection.execute(count, ("attempts", "worked", "handled", ""))
+    connection.execute("insert into pgflow.queue_policies values ('ruled', 1)")
+    found = samples(prometheus.collect(repository))
+    shown = {k[1] for k in found if k[0] == "pgflow_queue_jobs"}
+    assert len(shown) == 201
+    assert shown - {*made_up} == {"worked", "ruled", "other"}
+    assert found["pgflow_attempts_total", "worked", "handled", "", ""] == 1
+    gone = [k for k in found if k[0] == "pgflow_attempts_total" and k[1] == "other"]
+    assert sum(found[k] for k in gone) == 220
+
+
 def test_a_queue_too_deep_to_count_is_estimated(repository, connection, monkeypatch):
     monkeypatch.setattr(prometheus, "COUNTED", 100)
     plant(connection, 1000, queue="deep")

@@ -14,6 +14,8 @@ from psycopg import sql
 
 import pgflow_cli
 from pgflow_cli.errors import Refused
+from pgflow_cli.inspection import prometheus
+from pgflow_cli.repository import Repository
 from tests.conftest import RunsPgflow
 from tests.support.servers import Database
 
@@ -38,6 +40,14 @@ def counted(connection: Connection) -> dict[str, int]:
         connection.execute(
             "select queue, sum(count)::integer from pgflow.ingest_decisions group by 1"
         ).fetchall()
+    )
+
+
+@pytest.fixture(autouse=True)
+def emails(connection: Connection) -> None:
+    """A queue that exists."""
+    connection.execute(
+        "insert into pgflow.queue_ranks (queue, rank) values ('emails', 0)"
     )
 
 
@@ -123,6 +133,77 @@ def test_only_what_the_gate_says_is_counted(
     assert counted(connection) == {"emails": 1}
 
 
+NAMES = [f"aaa{n}" for n in range(1200)]
+
+
+def refuse_made_up_queues(connection: Connection) -> None:
+    """Record refusals for 1,200 names, as many as one call takes in a row each."""
+    rows = [
+        {"queue": name, "reason_code": reason, "jobs": 1, "details": {"limit": 2}}
+        for name in NAMES
+        for reason in ("PAYLOAD_TOO_LARGE", "ENQUEUE_RATE_EXCEEDED", "TOO_MANY_QUEUES")
+    ]
+    connection.execute(
+        "select pgflow.record_refusals(%s)", (psycopg.types.json.Jsonb(rows),)
+    )
+
+
+def test_all_queues_that_do_not_exist_are_one(connection: Connection) -> None:
+    refuse_made_up_queues(connection)
+    assert counted(connection) == {"(new)": 3 * len(NAMES)}
+    told = connection.execute(
+        "select details_json ->> 'queue' from pgflow.ingest_decisions"
+    ).fetchall()
+    assert {*told} <= {(name,) for name in NAMES}
+
+
+def test_a_queue_exists_by_a_policy_or_a_job_and_not_by_a_refusal(
+    connection: Connection, repository: Repository
+) -> None:
+    connection.execute("select pgflow.enqueue('a', queue => 'real')")
+    connection.execute("insert into pgflow.queue_policies (queue) values ('ruled')")
+    for name in ("real", "ruled", "aaa"):
+        pgflow_cli.record_refusal(connection, refusal(name))
+    assert counted(connection) == {"real": 1, "ruled": 1, "(new)": 1}
+    # As an older version wrote it down.
+    connection.execute(
+        "update pgflow.ingest_decisions set queue = 'old' where queue = '(new)'"
+    )
+    found = ["emails", "real", "ruled"]
+    assert repository.queues.list_queue_names() == found
+    assert repository.metrics.choose_queues(None, limit=9) == (found, 3)
+
+
+def test_refused_names_take_no_label_from_a_queue_also_when_they_are_pruned(
+    connection: Connection, repository: Repository
+) -> None:
+    refuse_made_up_queues(connection)
+    # As an older version wrote them down.
+    connection.execute(
+        "insert into pgflow.ingest_decisions (minute, queue, decision, reason_code)"
+        " select now(), unnest(%s::text[]), 'DENIED', 'PAYLOAD_TOO_LARGE'",
+        (NAMES,),
+    )
+    for round_ in ("kept", "pruned"):
+        connection.execute(f"select pgflow.enqueue('a', queue => '{round_}')")
+        text = prometheus.text(prometheus.collect(repository)).decode()
+        assert f'pgflow_queue_jobs{{queue="{round_}",state="runnable"}} 1.0' in text
+        assert "pgflow_queues_left_out 0.0" in text
+        assert 'queue="(new)",reason_code="PAYLOAD_TOO_LARGE"' in text
+        connection.execute("delete from pgflow.ingest_decisions")
+
+
+@pytest.mark.parametrize("given", ["null", "{}", "5", '"x"', "[1]", "[[]]", None])
+def test_what_is_no_list_of_refusals_is_refused_in_words(
+    connection: Connection, given: str | None
+) -> None:
+    with pytest.raises(psycopg.Error) as raised:
+        connection.execute("select pgflow.record_refusals(%s)", (given,))
+    assert raised.value.sqlstate == "PF400"
+    said = raised.value.diag.message_primary
+    assert said == "refusals must be a JSON array of objects"
+
+
 @pytest.fixture
 def producer(database: Database, connection: Connection) -> Iterator[Connection]:
     """A session of a role that has what README grants to one, and nothing else."""
@@ -144,7 +225,7 @@ def producer(database: Database, connection: Connection) -> Iterator[Connection]
 def test_a_role_with_readmes_grants_can_do_all_that_a_producer_does(
     connection: Connection, producer: Connection
 ) -> None:
-    pgflow_cli.enqueue(producer, "a")
+    pgflow_cli.enqueue(producer, "a", queue="rq")
     pgflow_cli.enqueue_many(producer, [{"job_type": "a"}])
     with pytest.raises(Refused) as raised:
         pgflow_cli.enqueue(producer, "a", "x" * 300_000, queue="rq")

@@ -13,7 +13,6 @@ from pgflow_cli.errors import (
     PermissionDenied,
     PgflowError,
     TryLater,
-    Unadmitted,
     UnknownDatabase,
     UsageError,
 )
@@ -90,11 +89,7 @@ CHECKS = (
         lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
         "server",
     ),
-    Check(
-        "server.session",
-        lambda p: server.session(p.ask(p.repository.diagnosis.list_honoured_timeouts)),
-        "server",
-    ),
+    Check("server.session", lambda p: p.session(), "server"),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
     Check(
         "schema.version", lambda p: schema.version(p.steps, sqlfiles.latest_version())
@@ -207,7 +202,10 @@ def examine(
     checks = chosen(words)
     # A server that stops answering must not keep the diagnosis waiting, either.
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
-    repository = Repository.of(replace(database, call_timeout=longest))
+    repository = Repository.of(
+        # The checks must be able to look where a timeout of the role's is deadly.
+        replace(database, call_timeout=longest, server_timeout=longest, unhurried=True)
+    )
     try:
         doctor = Doctor(repository, surroundings or Surroundings(), audit_seconds)
         reached = _reach(doctor)
@@ -245,20 +243,9 @@ def _reach(doctor: Doctor) -> Finding:
     except ConfigurationError as error:
         return fail(REACHABLE, error.message, command=" ".join(error.hints))
     except PgflowError as error:
-        return fail(REACHABLE, _told(error), command=_way_in(error))
+        return fail(REACHABLE, _told(error), command=server.way_in(error))
     took = (time.monotonic() - began) * 1000
     return ok(REACHABLE, f"{where} answers (first answer after {took:.0f}ms)")
-
-
-def _way_in(error: PgflowError) -> str:
-    if isinstance(error, Unadmitted):
-        return " ".join(error.hints)
-    if isinstance(error, PermissionDenied):
-        return (
-            "check user and password of the URL, the right to connect, and pg_hba.conf"
-            " of the server"
-        )
-    return "check that the server runs, the host and port of the URL, and the network"
 
 
 def _schema_obstacle(doctor: Doctor) -> str:
@@ -294,7 +281,7 @@ def _run(check: Check, doctor: Doctor) -> Iterator[Finding]:
     except TryLater as error:
         yield _unseen(check, _told(error))
     except DatabaseUnavailable as error:
-        yield fail(check.name, _told(error), command="pgflow doctor")
+        yield fail(check.name, _told(error), command=server.way_back(error))
     except DataDamaged as error:
         yield fail(
             check.name,

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.errors import DatabaseUnavailable, PgflowError, TryLater
 from pgflow_cli.inspection.diagnosis import (
+    OK,
     Finding,
     jobs,
     maintenance,
@@ -141,6 +142,23 @@ class Doctor:
         if self.instance.in_recovery:
             return server.silent_standby()
         return server.pooler(self.hears_itself())
+
+    def session(self) -> Finding:
+        """Judge the timeouts of a session that sets none of its own. They may end even
+        that one at once; then read what is set for the role and the database.
+        """
+        plain = Repository.of(self.repository.database.unbounded())
+        try:
+            return server.session(plain.diagnosis.list_honoured_timeouts())
+        except DatabaseUnavailable as error:
+            found = server.session(
+                self.ask(self.repository.diagnosis.list_set_timeouts)
+            )
+            if found.result != OK:
+                return found
+            return server.cut_short(error, self.instance.role)
+        finally:
+            plain.close()
 
     def partitions(self) -> Iterator[Finding]:
         """Judge whether partitions are missing, and the rows in default partitions."""

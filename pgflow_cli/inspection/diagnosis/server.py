@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgflow_cli.errors import PermissionDenied, PgflowError, Unadmitted
 from pgflow_cli.formats.times import format_duration as length
 from pgflow_cli.formats.words import some
 from pgflow_cli.inspection.diagnosis.finding import (
@@ -212,6 +213,41 @@ def session(seen: Sequence[Honoured]) -> Finding:
             ),
         )
     return ok(check, "no timeout is too short; the rest is pinned by pgflow")
+
+
+def way_in(error: PgflowError) -> str:
+    """Return the next step of who cannot connect."""
+    if isinstance(error, Unadmitted) or _cutter(error):
+        return " ".join(error.hints)
+    if isinstance(error, PermissionDenied):
+        return (
+            "check user and password of the URL, the right to connect, and pg_hba.conf"
+            " of the server"
+        )
+    return "check that the server runs, the host and port of the URL, and the network"
+
+
+def way_back(error: PgflowError) -> str:
+    """Return the next step of a check whose connection has ended."""
+    return " ".join(error.hints) if _cutter(error) else "pgflow doctor"
+
+
+def _cutter(error: PgflowError) -> str | None:
+    """Return the timeout that has ended a statement or a session, if one has."""
+    told = " ".join(error.hints)
+    return next((name for name in _LEAST if name in told), None)
+
+
+def cut_short(error: PgflowError, role: str) -> Finding:
+    """Judge a session that its timeouts have ended before it could tell them."""
+    check, name = "server.session", _cutter(error)
+    if name is None:
+        return fail(check, error.message, command="pgflow doctor --check reachable")
+    return warn(
+        check,
+        f"{name} is so short that it has ended this look: {error.message}",
+        sql=f"alter role {role} set {name} = '{_LEAST[name]:g}s';",
+    )
 
 
 def disk(seen: Disk) -> Finding:

@@ -1,4 +1,4 @@
--- The timeouts of this session that pgflow honours: what its next session begins with, not what is set for this one.
+-- The timeouts of this session that pgflow honours, as it began: by its role, its database, or its URL (`client`).
 select
   name::text as name,
   -- reset_val is in the unit of the setting, milliseconds for all of them.
@@ -10,6 +10,4 @@ where name in (
     'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
     'transaction_timeout'
   )
-  -- Without the timeout that we set ourselves with --timeout.
-  and source not in ('client', 'session')
 order by name

@@ -1,9 +1,6 @@
 -- The queues that matter most, of some or of all: those whose due job waits longest, then those where jobs run or are
 -- dead or that have a policy, then by name. `known` is how many there are.
-with recursive refused as (
--- include: refused_queues
-),
-known as materialized (
+with known as materialized (
   select queue
   from (
     select queue
@@ -11,12 +8,6 @@ known as materialized (
     union
     select queue
     from pgflow.queue_policies
-    union
-    select queue
-    from refused
-    where queue is not null
-      -- Queues that do not exist, because their first job was refused.
-      and queue <> '(new)'
   ) as every
   where %(names)s::text[] is null
     or queue = any(%(names)s::text[])
