@@ -135,11 +135,13 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
 
 
 def test_what_a_job_keeps_its_process_from_reading_stays_leased(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     """The reply of a lease waits in the socket, and no job of it has begun."""
     repository = Repository.of(DatabaseSettings(database.url))
-    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat = Heartbeat(
+        options, repository.database, str(uuid.uuid4()), lambda: [child]
+    )
     connection = database.connect()
     plant(connection)
     [unread] = lease(repository, child.worker_id)
@@ -253,13 +255,13 @@ def test_a_process_killed_for_its_deadline_takes_no_lock_along(
 def test_what_was_counted_last_is_sent_though_the_session_has_ended(
     database: Database,
     connection: psycopg.Connection[Any],
-    plan: WorkerOptions,
+    options: WorkerOptions,
     child: Child,
     wait_until: Callable[..., Any],
 ) -> None:
     settings = replace(DatabaseSettings(database.url), application_name="ending")
     heartbeat = Heartbeat(
-        replace(plan, heartbeat=3600), settings, str(uuid.uuid4()), lambda: [child]
+        replace(options, heartbeat=3600), settings, str(uuid.uuid4()), lambda: [child]
     )
     attempt = ("q", "t", "succeeded", "", False)
     counted = "select count from pgflow.worker_counters where metric = 'attempts'"

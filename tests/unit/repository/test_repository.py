@@ -52,7 +52,7 @@ def test_a_command_loads_the_nouns_that_it_uses() -> None:
     program = """
 import sys
 from pgflow_cli.repository import Database, Repository
-Repository.of(Database("postgresql://localhost/none")).load("fence")
+Repository.of(Database("postgresql://localhost/none")).load("audit")
 print(*(name for name in sys.modules if name.startswith("pgflow_cli.")))
 """
     run = subprocess.run(
@@ -63,4 +63,4 @@ print(*(name for name in sys.modules if name.startswith("pgflow_cli.")))
         for name in run.stdout.split()
         if name.startswith("pgflow_cli.repository.")
     }
-    assert loaded & NOUNS.keys() == {"enqueue", "fence"}
+    assert loaded & NOUNS.keys() == {"audit", "enqueue"}
