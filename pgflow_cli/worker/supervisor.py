@@ -29,7 +29,7 @@ from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
 from pgflow_cli.worker.heartbeat import Heartbeat
 from pgflow_cli.worker.leasing import capacity
-from pgflow_cli.worker.leasing.suspects import SparePlace
+from pgflow_cli.worker.leasing.suspects import PUT_OFF, SparePlace
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Clearance, Places, Vacancy
 from pgflow_cli.worker.process import (
@@ -313,11 +313,12 @@ class Supervisor(Clearance):
                 )
                 self._end()
             elif plan.max_runtime and now - self._began >= plan.max_runtime:
-                if not idle and self._ends_by_itself():
+                if self._ends_by_itself() and not self._is_done():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
-                (idle and (plan.drain or (plan.once and self._job_types == [])))
+                (plan.drain and self._is_drained())
+                or (idle and plan.once and self._job_types == [])
                 or (
                     idle
                     and plan.idle_timeout
@@ -350,6 +351,22 @@ class Supervisor(Clearance):
 
     def _is_idle(self) -> bool:
         return bool(self._children) and all(c.idle for c in self._children)
+
+    def _is_done(self) -> bool:
+        return self._is_drained() if self.plan.drain else self._is_idle()
+
+    def _is_drained(self) -> bool:
+        """Say whether there was an instant at which nothing was left to run: one of the
+        processes began to look and found nothing, none held a job or was about to lease
+        one, and the jobs of those that had died were back.
+        """
+        if not self._is_idle() or self._job_types == []:
+            return self._is_idle()
+        now = time.monotonic()
+        looks = [child.memory.drained_at() for child in self._children]
+        # A job that waits to run apart is put off for a moment by a process that ends.
+        back = self._upkeep.graveyard.came_back_at() + PUT_OFF
+        return all(looks) and back <= max(looks) <= now
 
     def _kill_all(self, waited: float) -> None:
         for child in list(self._children):
@@ -388,7 +405,7 @@ class Supervisor(Clearance):
 
     def _cut_short(self, name: str) -> None:
         """Have a run that is to end by itself fail if a signal ends it before."""
-        done = self._is_idle() if self.plan.drain else self._has_leased()
+        done = self._is_drained() if self.plan.drain else self._has_leased()
         done = done or self._spent()
         if self._ends_by_itself() and not done and self._ending_at is None:
             message, hint = CUT_SHORT

@@ -127,6 +127,15 @@ def poison_at_first(job):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.handler("ends_its_process_first", timeout="10m")
+def ends_its_process_first(job):
+    """Ends its process once its gate is open, and succeeds when it runs again."""
+    if job.attempt_no == 1:
+        witness(job, "start")
+        wait_for(job.payload["gate"])
+        os._exit(3)
+
+
 @app.handler("poisons_all")
 def poisons_all(job):
     """Kills the supervisor, and with it every process."""
