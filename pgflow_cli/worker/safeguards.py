@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
+from pgflow_cli.worker import signals
 from pgflow_cli.worker.execution import event_loop, executables, threads
 from pgflow_cli.worker.execution.threads import OwnThread
 
@@ -24,7 +25,7 @@ log = logging.getLogger("pgflow.worker")
 FAILED = 70  # exit code of a process that cannot go on
 FLUSH = 2.0  # seconds that log handlers may take at the end
 
-_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 # Of timers that a handler sets, whose own function no thread but the first could set.
 _TIMERS = ("SIGALRM", "SIGVTALRM", "SIGPROF")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -52,7 +53,9 @@ def ignore_signals() -> None:
     handler starts, which could then not be terminated.
     """
     for number in passed_over():
-        signal.signal(number, _pass_over)
+        # Under nohup a hang-up is ignored by everything that is started here.
+        if number.name != "SIGHUP" or not signals.is_hangup_ignored():
+            signal.signal(number, _pass_over)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
 

@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -134,6 +135,11 @@ def ends_its_process_first(job):
         witness(job, "start")
         wait_for(job.payload["gate"])
         os._exit(3)
+
+
+@app.handler("starts_a_program_that_hangs_up", max_attempts=1)
+def starts_a_program_that_hangs_up(job):
+    subprocess.run(["sh", "-c", "kill -HUP $$; exit 0"], check=True)
 
 
 @app.handler("poisons_all")
