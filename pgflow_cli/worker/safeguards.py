@@ -17,7 +17,12 @@ from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
 from pgflow_cli.worker import signals
-from pgflow_cli.worker.execution import event_loop, executables, threads
+from pgflow_cli.worker.execution import (
+    event_loop,
+    executables,
+    resource_limits,
+    threads,
+)
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
@@ -155,6 +160,7 @@ def take() -> None:
         streams.make_robust(stream)
     log_guard.install()
     have_forks_hear()
+    resource_limits.guard()
     threads.remember_jobs()
     tasks.separate()
     event_loop.keep_running_loops()
@@ -164,9 +170,11 @@ def take() -> None:
 
 def take_again() -> None:
     """Undo what applications do when they are imported: catch our signals, replace the
-    hook that ends a process without one of its own threads.
+    hook that ends a process without one of its own threads. The limits that they have
+    set stay.
     """
     ignore_signals()
+    resource_limits.keep()
     theirs = threading.excepthook
 
     def end_or_pass_on(args: threading.ExceptHookArgs) -> None:
@@ -190,6 +198,11 @@ def end(code: int) -> NoReturn:
         ending.join(FLUSH)
     finally:
         os._exit(code)
+
+
+def end_silently(code: int) -> NoReturn:
+    """End this process at once, where its log may have become the file of a job."""
+    os._exit(code)
 
 
 def _end_logs() -> None:
