@@ -35,6 +35,8 @@ def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> 
     --ready it wants the worker's own last heartbeat to have been answered, and fails
     when due jobs wait that the worker may run and it has leased nothing for three
     leases. A worker that an operator has made quiet is well, and said to be quiet.
+    --worker without a name is satisfied by one that is well, and names the others of
+    the last ten minutes.
 
     \b
     Examples:

@@ -10,20 +10,27 @@ from pathlib import Path
 from pgflow_cli.errors import CheckFailed, DatabaseUnavailable, UsageError
 from pgflow_cli.telemetry import status_files
 
+# Seconds for which a worker that was killed is told of beside one that is well: as long
+# as its row stays in the database at least.
+REMEMBERED = 600.0
+
 
 def check_worker(
     places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
 ) -> str:
     """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
 
-    Status files of killed workers do not matter while another worker is well. One that
-    an operator has made quiet is well, and said to be quiet. `max_age` is in seconds.
+    Others that are not well are told of, and do not matter, while one is well: for ten
+    minutes, because nothing but a worker of the same name removes the status file of
+    one that was killed. One that an operator has made quiet is well, and said to be
+    quiet. `max_age` is in seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
     well = [s.words() for s, p in zip(found, problems, strict=True) if p is None]
     if well:
-        return f"{', '.join(well)}: ok"
+        told = [p for s, p in zip(found, problems, strict=True) if s.age < REMEMBERED]
+        return "; ".join([f"{', '.join(well)}: ok", *filter(None, told)])
     if found:
         raise CheckFailed(problems[0] or "", "Its log says why.")
     who = f"worker {name}" if name else "worker"

@@ -50,8 +50,10 @@ def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> No
     turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
     for day in repository.archive.list_partition_days(before=cuts.archive):
         if not {JOBS, ATTEMPTS, SUCCESSES}.isdisjoint(day.parents) and turn.may_go_on():
-            _Day(repository, day, cuts, turn).archive()
-    _archive_strays(repository, cuts, turn)
+            with turn.passing_over_damage():
+                _Day(repository, day, cuts, turn).archive()
+    with turn.passing_over_damage():
+        _archive_strays(repository, cuts, turn)
     if not turn.dry_run:
         repository.archive.forget_sweeps()
 

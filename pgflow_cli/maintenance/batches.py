@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from pgflow_cli.errors import DataDamaged
 
 
 @dataclass
@@ -26,6 +29,7 @@ class BatchRun:
     batches: int | None = None
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    damages: list[str] = field(default_factory=list)
     over: bool = False
 
     def may_go_on(self) -> bool:
@@ -73,15 +77,30 @@ class BatchRun:
         """Note that something is left for the next pass."""
         self.left.append(why)
 
+    @contextmanager
+    def passing_over_damage(self) -> Iterator[None]:
+        """Note a page that cannot be read, and go on behind the block: what lies
+        elsewhere is not to grow for ever because of one day.
+        """
+        try:
+            yield
+        except DataDamaged as error:
+            if str(error) not in self.damages:
+                self.damages.append(str(error))
+
     @property
     def result(self) -> str:
-        """Return `ok`, or `partial` if something was left that should not be."""
+        """Return `ok`, `partial` if something was left that should not be, or `failed`
+        if it cannot be read.
+        """
+        if self.damages:
+            return "failed"
         return "partial" if self.left else "ok"
 
     @property
     def detail(self) -> str:
         """Return everything that was noted, as one line."""
-        return ", ".join([*self.notes, *self.left])
+        return ", ".join([*self.notes, *self.left, *self.damages])
 
     def _leave(self, why: str) -> None:
         self.over = True

@@ -39,11 +39,14 @@ def prune(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None
         0,
     )
     _drop_days(repository, cuts, turn, tally)
-    _prune_strays(repository, cuts, turn, tally)
+    with turn.passing_over_damage():
+        _prune_strays(repository, cuts, turn, tally)
     if cuts.dlq != _NEVER:
-        _prune_resolved(repository, cuts, turn, tally)
+        with turn.passing_over_damage():
+            _prune_resolved(repository, cuts, turn, tally)
     for name, batch in _histories(repository, cuts, turn).items():
-        tally[name] += turn.repeat_while_full(batch)
+        with turn.passing_over_damage():
+            tally[name] += turn.repeat_while_full(batch)
     turn.notes.extend(f"{name} {count:,}" for name, count in tally.items() if count)
 
 
@@ -87,10 +90,10 @@ def _drop_days(
         ]
         if not parents or not turn.may_go_on():
             continue
-        if repository.archive.has_late_attempts(day, since=cuts.archived):
-            continue
         try:
-            _drop_day(repository, day, parents, turn, tally)
+            with turn.passing_over_damage():
+                if not repository.archive.has_late_attempts(day, since=cuts.archived):
+                    _drop_day(repository, day, parents, turn, tally)
         except Contention as error:
             turn.put_off(f"{day.named()} put off: {error}")
 

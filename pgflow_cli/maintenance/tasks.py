@@ -159,6 +159,7 @@ def analyze(repository: Repository, _cuts: RetentionLimits, turn: BatchRun) -> N
         if not turn.dry_run:
             if not turn.may_go_on():
                 return
-            repository.maintenance.run_plan(plan)
+            with turn.passing_over_damage():
+                repository.maintenance.run_plan(plan)
         turn.rows += 1
         turn.notes.append(plan.name)

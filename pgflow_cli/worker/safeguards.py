@@ -22,6 +22,7 @@ from pgflow_cli.worker.execution import (
     executables,
     resource_limits,
     threads,
+    users,
 )
 from pgflow_cli.worker.execution.threads import OwnThread
 
@@ -117,13 +118,6 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def user() -> tuple[int, ...]:
-    """Return the ids of users that this process has: what a handler changes there is
-    changed for all.
-    """
-    return os.getresuid() if hasattr(os, "getresuid") else ()
-
-
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
     which programs of the same user can read; no signal to the whole group ends it.
@@ -161,6 +155,7 @@ def take() -> None:
     log_guard.install()
     have_forks_hear()
     resource_limits.guard()
+    users.guard()
     threads.remember_jobs()
     tasks.separate()
     event_loop.keep_running_loops()
@@ -170,10 +165,11 @@ def take() -> None:
 
 def take_again() -> None:
     """Undo what applications do when they are imported: catch our signals, replace the
-    hook that ends a process without one of its own threads. The limits that they have
-    set stay.
+    hook that ends a process without one of its own threads. The user and the limits
+    that they have chosen stay.
     """
     ignore_signals()
+    users.keep()
     resource_limits.keep()
     theirs = threading.excepthook
 

@@ -59,7 +59,6 @@ class Worker:
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
-        self._user = safeguards.user()
         self._database = Database(
             plan.url,
             application_name=f"pgflow work {name}",
@@ -121,12 +120,6 @@ class Worker:
         now = monotonic()
         self._memory.turn()
         self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
-        if safeguards.user() != self._user:
-            log.critical(
-                "a handler has changed the user of the process: it ends",
-                extra={"event": "process_failed"},
-            )
-            safeguards.end(safeguards.FAILED)
         self._look_for_damage()
         if self.slots.is_full():
             self._memory.occupy()

@@ -457,6 +457,22 @@ def test_a_process_whose_limits_are_lowered_in_c_is_replaced(
     assert worker.log.count(said) == 1
 
 
+# Users.
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="there are no such users")
+def test_a_job_that_would_change_the_user_of_its_process_fails_alone(
+    run_beside: Beside,
+) -> None:
+    """It may in a fork, and run a program as another user."""
+    run_beside(
+        {
+            "changes_user": ("failed", "UNKNOWN"),
+            "changes_user_in_fork": ("succeeded", None),
+        }
+    )
+
+
 # Forks.
 
 

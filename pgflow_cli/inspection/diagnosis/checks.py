@@ -463,7 +463,12 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     except DatabaseUnavailable as error:
         yield fail(check.name, _told(error), command="pgflow doctor")
     except DataDamaged as error:
-        yield fail(check.name, _told(error), command="pgflow doctor --check unreadable")
+        yield fail(
+            check.name,
+            _told(error),
+            command="pgflow doctor --check unreadable  |  RUNBOOK, Jobs that cannot be"
+            " read",
+        )
     except ConfigurationError as error:
         yield warn(
             check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)

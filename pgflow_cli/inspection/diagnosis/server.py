@@ -147,7 +147,7 @@ def connections(seen: Connections) -> Finding:
         sql=f"alter system set max_connections = {2 * seen.allowed};"
         if whose == "the server"
         else "",
-        command="lower PGFLOW_DB_MAX_CONNECTIONS or add a pooler"
+        command="run fewer worker processes (each has two) or add a pooler"
         + ("; the setting needs a restart" if whose == "the server" else ""),
     )
 

@@ -5,7 +5,7 @@ the process ends, and what runs in it is lost.
 from __future__ import annotations
 
 from pgflow_cli.worker import descriptors
-from pgflow_cli.worker.execution import resource_limits
+from pgflow_cli.worker.execution import resource_limits, users
 
 STDERR = 2
 
@@ -16,6 +16,8 @@ def found() -> str | None:
     """
     if any(descriptors.has_lost(number) for number in descriptors.STANDARD):
         return "closed a descriptor of its process"
+    if users.have_changed():
+        return "changed the user of the process"
     if resource_limits.are_lowered():
         return "lowered the resource limits of its process"
     return None

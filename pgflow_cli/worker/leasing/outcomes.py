@@ -13,6 +13,7 @@ from pgflow_cli.errors import (
     PASSING,
     Blocked,
     Contention,
+    DataDamaged,
     PgflowError,
     Refused,
     TooSlow,
@@ -89,6 +90,15 @@ def _counted(run: Run, outcome: Outcome) -> tuple[counters.Attempt, float | None
     return attempt, run.ended - run.started if ran else None
 
 
+def _waits_for_repair(run: Run, error: PgflowError) -> bool:
+    """Say whether the page is damaged to which successes are written: it is no fault of
+    the job, and each run more would do its work once more.
+    """
+    outcome = run.outcome
+    done = outcome is not None and outcome.status == "succeeded"
+    return done and isinstance(error, DataDamaged)
+
+
 REFUSED = "OUTCOME_REFUSED"
 MOST_TRIES = 5  # of one outcome alone; then it counts as refused
 LONGEST_ASIDE = 30.0  # seconds before an outcome set aside is tried again
@@ -119,6 +129,8 @@ class Aside:
 
     def count(self, error: PgflowError) -> None:
         """Count a try that failed while the database took other statements."""
+        if isinstance(error, DataDamaged):
+            return  # a page is mended by an operator, however long that takes
         if not isinstance(error, (TooSlow, Blocked)):
             self.tries += 1
             return
@@ -219,7 +231,7 @@ class Outcomes(Accounts):
             except Refused as error:  # the gate has a code for it
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
             except PgflowError as error:
-                if not self._is_refusal(error):
+                if not self._is_refusal(error) or isinstance(error, DataDamaged):
                     raise
                 run.outcome = handlers.refused(run.handler, run.leased, error.message)
             else:
@@ -249,7 +261,7 @@ class Outcomes(Accounts):
             try:
                 reply = self._exchange(0, [run], closed)
             except PgflowError as error:
-                if not self._is_refusal(error):
+                if not self._is_refusal(error) or _waits_for_repair(run, error):
                     raise
                 if run.refused:
                     self._forsake(run)
@@ -340,7 +352,7 @@ class Outcomes(Accounts):
             with self._repository.link.within(aside.patience):
                 self._settle_followers([aside.run])
                 self._settle_alone(aside.run)
-        except (*PASSING, Contention) as error:
+        except (*PASSING, Contention, DataDamaged) as error:
             self._keep_aside(aside, error)
             return False
         finally:
