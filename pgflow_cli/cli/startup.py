@@ -14,14 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself loads half a dozen modules
     from typing import Any
 
-_HELD = ("SIGTERM", "SIGINT", "SIGQUIT")
+_HELD = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
 # What a worker is asked to do without ending it.
 _KEPT = ("SIGUSR1", "SIGUSR2", "SIGTSTP")
 # Commands that stay, and the signals that end them with exit code 0.
 _STAYING = {
     "work": _HELD,
-    "serve-admin": ("SIGTERM", "SIGINT"),
-    "maintain": ("SIGTERM",),
+    "serve-admin": ("SIGTERM", "SIGINT", "SIGHUP"),
+    "maintain": ("SIGTERM", "SIGHUP"),
 }
 
 # The names of signals that came before the worker could act on them, in turn.
@@ -140,11 +140,22 @@ def heed_signals(command: str | None, arguments: list[str]) -> None:
     undone = command == "work" and ("--drain" in arguments or "--once" in arguments)
     leave = _leave_undone if undone else _leave
     for number in _numbers(_STAYING.get(command or "", ())):
-        signal.signal(number, leave)
+        act_on(number, leave)
     if command == "work":
         for number in _numbers(_KEPT):
             signal.signal(number, _keep)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers((*_HELD, *_KEPT)))
+
+
+def act_on(number: int, act: Any) -> Any:
+    """Have a signal call a function, and return what it did before; but not a hang-up
+    that is ignored, as under nohup: that stays so.
+    """
+    if number == getattr(signal, "SIGHUP", None):
+        before = signal.getsignal(number)
+        if before is signal.SIG_IGN:
+            return before
+    return signal.signal(number, act)
 
 
 def ignore_signals() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgflow_cli.cli import settings
+from pgflow_cli.cli import settings, startup
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
@@ -136,8 +136,8 @@ def maintain(database: Database, options: MaintainOptions) -> int:
     Decisions are removed after --prune-after, what operators did after 90 days.
     Nothing of an unfinished job or an unresolved dead letter is removed.
 
-    SIGTERM ends it after the batch that runs, with exit code 0. What a pass leaves,
-    for want of time or of a lock, the next one does: its result is "partial".
+    SIGTERM or SIGHUP ends it after the batch that runs, with exit code 0. What a pass
+    leaves, for want of time or of a lock, the next one does: its result is "partial".
 
     \b
     Examples:
@@ -150,7 +150,9 @@ def maintain(database: Database, options: MaintainOptions) -> int:
 
     plan = _plan(options)
     stopped = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {n: startup.act_on(n, lambda *_: stopped.set()) for n in numbers}
     try:
         if options.loop:
             return _loop(database, plan, options.interval, stopped)
@@ -158,7 +160,8 @@ def maintain(database: Database, options: MaintainOptions) -> int:
             Pass(database, plan, stopped), skip_if_locked=options.skip_if_locked
         )
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _plan(options: MaintainOptions) -> MaintenancePlan:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow_cli.cli import servers, settings
+from pgflow_cli.cli import servers, settings, startup
 from pgflow_cli.cli.context import command, pass_database
 from pgflow_cli.cli.settings import report, serve
 from pgflow_cli.cli.settings.option import OptionGroup, declared, option
@@ -115,6 +115,7 @@ def serve_admin(database: Database, options: ServeAdminOptions) -> None:
     if options.browse:
         click.launch(url)
     asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            startup.act_on(getattr(signal, name), lambda *_: asked.set())
     server.run(wanted, bound, ended=asked.is_set)

@@ -138,9 +138,13 @@ def _stop(folder: Folder) -> bool:
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Hand out a list that grows with each signal to stop."""
+    """Hand out a list that grows with each signal to stop. A hang-up that is ignored,
+    as under nohup, stays so.
+    """
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = {n: signal.signal(n, lambda n, _: received.append(n)) for n in numbers}
     try:
         yield received

@@ -2,8 +2,8 @@
 timeout.
 
 A program gets a process group of its own, so that a stop reaches what it has started,
-and nothing of the group outlives the call. On Linux it dies with this process. POSIX
-only.
+and nothing of the group outlives the call; on Linux nothing else that it has started,
+either. There it dies with this process. POSIX only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pgflow_cli.local import descendants
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
@@ -84,13 +86,15 @@ def run(
     timeout: float,
     is_canceled: Callable[[], bool],
     keep: int,
+    mark: str,
 ) -> Ending:
     """Run a program with `data` on stdin; raises CannotStart.
 
-    After `timeout` seconds, or when `is_canceled` says so, its group gets TERM, and
+    `mark` names the variable of its environment whose value no other program has. After
+    `timeout` seconds, or when `is_canceled` says so, its group gets TERM, and
     KILL five seconds later.
     """
-    with _started(command, environment, data, keep) as program:
+    with _started(command, environment, data, keep, mark) as program:
         stopped = _follow(program, timeout, is_canceled)
         _end_group(program.process)
         return Ending(
@@ -114,7 +118,11 @@ class _Program:
 
 @contextlib.contextmanager
 def _started(
-    command: Sequence[str], environment: Mapping[str, str], data: bytes, keep: int
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    data: bytes,
+    keep: int,
+    mark: str,
 ) -> Iterator[_Program]:
     """Start a program; if that fails, leave no process and no descriptor behind."""
     with contextlib.ExitStack() as stack:
@@ -130,7 +138,9 @@ def _started(
         except (subprocess.SubprocessError, ValueError) as error:
             passing = isinstance(error, subprocess.SubprocessError)
             raise CannotStart(str(error), passing=passing) from error
+        began = time.monotonic()
         stack.callback(_close_pipes, process)
+        stack.callback(_end_others, process, f"{mark}={environment[mark]}", began)
         stack.callback(_end_group, process)
         _register(selector, process, stack)
         yield _Program(process, selector, memoryview(data), keep)
@@ -302,6 +312,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is None:
         _signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def _end_others(process: subprocess.Popen[bytes], mark: str, began: float) -> None:
+    """Kill what the program has started in other groups."""
+    seconds = time.monotonic() - began
+    descendants.end_marked(os.fsencode(mark), process.pid, seconds)
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

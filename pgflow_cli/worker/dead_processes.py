@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pgflow_cli import handlers
-from pgflow_cli.errors import REFUSALS
+from pgflow_cli.errors import REFUSALS, StatementFailed
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import outcomes
 from pgflow_cli.maintenance.reap import end_leases
@@ -90,6 +90,26 @@ class Graveyard:
     def __init__(self, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
         self._graves: dict[str, _Grave] = {}  # by worker id
+        # The processes whose jobs may still come back to their queues.
+        self._expected: set[str] = set()
+        self._came_back_at = -math.inf
+
+    def expect(self, worker_id: str) -> None:
+        """Take note that the jobs of a process are to go back to their queues; from any
+        thread.
+        """
+        self._expected.add(worker_id)
+
+    def came_back(self, worker_id: str) -> None:
+        """Take note that no job of a process comes back any more."""
+        self._came_back_at = monotonic()  # first: another thread looks at both
+        self._expected.discard(worker_id)
+
+    def came_back_at(self) -> float:
+        """Return since when no job of a dead process comes back to its queue, in
+        monotonic seconds; infinity if one may. From any thread.
+        """
+        return math.inf if self._expected else self._came_back_at
 
     def add(self, burial: Burial) -> None:
         """Look for leases of a process from now on; its known leases have ended."""
@@ -106,8 +126,11 @@ class Graveyard:
         """Say whether a process was buried within half a lease: its last statement may
         still lease.
         """
-        oldest = monotonic() + 1.5 * self._lease_seconds
-        return any(grave.until > oldest for grave in self._graves.values())
+        now = monotonic()
+        return any(self._is_young(grave, now) for grave in self._graves.values())
+
+    def _is_young(self, grave: _Grave, now: float) -> bool:
+        return grave.until > now + 1.5 * self._lease_seconds
 
     def look(self, repository: Repository) -> list[tuple[Burial, list[EndedJob]]]:
         """Give back what was leased after all; return it, process by process.
@@ -128,6 +151,9 @@ class Graveyard:
         for worker_id, lease_ids in late.items():
             burial = self._graves[worker_id].burial
             found.append((burial, burial.end(repository, lease_ids)))
+        for worker_id, grave in self._graves.items():
+            if not self._is_young(grave, asked) and worker_id in self._expected:
+                self.came_back(worker_id)
         self._graves = {k: g for k, g in self._graves.items() if g.until > asked}
         return found
 
@@ -204,15 +230,25 @@ def settling(
         child.options.crash_budget,
     )
     late = [culprit] if culprit else []
+    graveyard.expect(child.worker_id)
 
     def settle(repository: Repository) -> None:
+        try:
+            end(repository)
+        except StatementFailed:  # not tried again: their leases run out
+            graveyard.came_back(child.worker_id)
+            raise
+        if child.done:  # it has seen its last statement to its end
+            graveyard.came_back(child.worker_id)
+        else:
+            graveyard.add(burial)
+
+    def end(repository: Repository) -> None:
         if late:
             _settle_late(child, late[0], repository)
             late.clear()
         tell_ended(burial, burial.end(repository))
         repository.unsettled_leases.forget_workers([child.worker_id])
-        if not child.done:  # else it has seen its last statement to its end
-            graveyard.add(burial)
 
     return settle
 

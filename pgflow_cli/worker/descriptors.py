@@ -13,6 +13,42 @@ from typing import NoReturn
 
 STANDARD = (0, 1, 2)
 
+# Those of them that programs inherit, each with device and file, while they are what
+# the process began with.
+_inherited: dict[int, tuple[int, int]] = {}
+
+
+def has_lost(number: int) -> bool:
+    """Say whether a standard descriptor was closed, and perhaps opened by another job:
+    by code that is not Python's, since `guard` was called.
+
+    What takes its place on purpose is inherited by programs, too; what happens to get
+    its number is not.
+    """
+    if number not in _inherited:
+        return False
+    try:
+        return not os.get_inheritable(number) and _file(number) != _inherited[number]
+    except OSError:
+        return True
+
+
+def _remember_standard() -> None:
+    for number in STANDARD:
+        with suppress(OSError):
+            if os.get_inheritable(number):
+                _inherited[number] = _file(number)
+
+
+def _note_replaced(number: int, *, inheritable: bool) -> None:
+    if not inheritable:
+        _inherited.pop(number, None)  # it could not be told from one that was taken
+
+
+def _file(number: int) -> tuple[int, int]:
+    found = os.fstat(number)
+    return found.st_dev, found.st_ino
+
 
 def guard(owned: Callable[[], Iterable[int]]) -> None:
     """Have `os.close` and `os.dup2` refuse the descriptors that are `owned`, and
@@ -24,9 +60,11 @@ def guard(owned: Callable[[], Iterable[int]]) -> None:
     """
     process = getpid()
     close, dup2 = os.close, os.dup2
+    _remember_standard()
 
     def is_owned(descriptor: int) -> bool:
-        if getpid() != process:
+        # The process is about to end; until then, it is no fault of who has it now.
+        if getpid() != process or has_lost(descriptor):
             return False
         return descriptor in {*STANDARD, *_of_multiprocessing(), *owned()}
 
@@ -38,6 +76,7 @@ def guard(owned: Callable[[], Iterable[int]]) -> None:
     def dup2_guarded(fd: int, fd2: int, inheritable: bool = True) -> int:
         if fd2 not in STANDARD and is_owned(fd2):
             _refuse(fd2)
+        _note_replaced(fd2, inheritable=inheritable)
         return dup2(fd, fd2, inheritable)
 
     def give_up() -> None:

@@ -16,7 +16,14 @@ from typing import Any, NoReturn
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
-from pgflow_cli.worker.execution import event_loop, executables, threads, users
+from pgflow_cli.worker import signals
+from pgflow_cli.worker.execution import (
+    event_loop,
+    executables,
+    resource_limits,
+    threads,
+    users,
+)
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
@@ -24,7 +31,7 @@ log = logging.getLogger("pgflow.worker")
 FAILED = 70  # exit code of a process that cannot go on
 FLUSH = 2.0  # seconds that log handlers may take at the end
 
-_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+_GROUP = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTSTP")
 # Of timers that a handler sets, whose own function no thread but the first could set.
 _TIMERS = ("SIGALRM", "SIGVTALRM", "SIGPROF")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -52,7 +59,9 @@ def ignore_signals() -> None:
     handler starts, which could then not be terminated.
     """
     for number in passed_over():
-        signal.signal(number, _pass_over)
+        # Under nohup a hang-up is ignored by everything that is started here.
+        if number.name != "SIGHUP" or not signals.is_hangup_ignored():
+            signal.signal(number, _pass_over)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, group_signals())
 
@@ -145,6 +154,7 @@ def take() -> None:
         streams.make_robust(stream)
     log_guard.install()
     have_forks_hear()
+    resource_limits.guard()
     users.guard()
     threads.remember_jobs()
     tasks.separate()
@@ -155,11 +165,12 @@ def take() -> None:
 
 def take_again() -> None:
     """Undo what applications do when they are imported: catch our signals, replace the
-    hook that ends a process without one of its own threads. The user that they have
-    chosen stays.
+    hook that ends a process without one of its own threads. The user and the limits
+    that they have chosen stay.
     """
     ignore_signals()
     users.keep()
+    resource_limits.keep()
     theirs = threading.excepthook
 
     def end_or_pass_on(args: threading.ExceptHookArgs) -> None:
@@ -183,6 +194,11 @@ def end(code: int) -> NoReturn:
         ending.join(FLUSH)
     finally:
         os._exit(code)
+
+
+def end_silently(code: int) -> NoReturn:
+    """End this process at once, where its log may have become the file of a job."""
+    os._exit(code)
 
 
 def _end_logs() -> None:

@@ -22,9 +22,10 @@ from pgflow_cli.formats.clock import monotonic
 # When the loop last turned, when a heartbeat last succeeded, in monotonic seconds;
 # whether a job has been settled; when jobs were last leased, when there was last a
 # reason to lease none, when the connections' loops have all last turned; whether the
-# database has answered one.
-_HEADER = struct.Struct("=ddddddd")
+# database has answered one; when the look began that found nothing left.
+_HEADER = struct.Struct("=dddddddd")
 _RENEWED, _PROVEN, _LEASED, _OCCUPIED, _CYCLED, _REACHED = 8, 16, 24, 32, 40, 48
+_DRAINED = 56
 _LEASE = struct.Struct("=36sd")  # lease id; valid until, monotonic seconds
 _RUN = struct.Struct("=36s36sdddiii")
 _START = struct.calcsize("d")
@@ -96,6 +97,12 @@ class SharedMemory:
     def occupy(self) -> None:
         """Show that there is reason to lease nothing: no slot is free for some type."""
         struct.pack_into("=d", self.memory, _OCCUPIED, monotonic())
+
+    def show_drained(self, since: float) -> None:
+        """Show when the look began that found nothing, where nothing was held and no
+        other statement was on its way; 0 before a statement is sent that may lease.
+        """
+        struct.pack_into("=d", self.memory, _DRAINED, since)
 
     def renewed_at(self) -> float:
         """Return when the last successful heartbeat was sent."""
@@ -183,6 +190,12 @@ class SharedMemory:
     def has_settled(self) -> bool:
         """Return whether the process has seen a job to its end."""
         return bool(_HEADER.unpack_from(self.memory, 0)[2])
+
+    def drained_at(self) -> float:
+        """Return when the look began that found nothing to lease; 0 if the process has
+        held a job since, or may be about to.
+        """
+        return float(_HEADER.unpack_from(self.memory, 0)[7])
 
     def leased_at(self) -> float:
         """Return when jobs were last leased; 0 before the first."""

@@ -7,10 +7,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-END = {"SIGTERM", "SIGINT", "SIGBREAK"}
+END = {"SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"}
 QUIET = {"SIGUSR1", "SIGTSTP"}
 RELEASE = "SIGQUIT"
 DUMP = "SIGUSR2"
+
+
+def is_hangup_ignored() -> bool:
+    """Say whether the one who started us wants us to outlive the terminal, as nohup
+    does.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    return hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN
 
 
 class Signals:
@@ -34,6 +42,8 @@ class Signals:
         old_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         names = [*END, *QUIET, RELEASE, DUMP]
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        if is_hangup_ignored():
+            numbers.remove(signal.SIGHUP)
         old = {
             n: signal.signal(n, lambda n, _: self._names.append(signal.Signals(n).name))
             for n in numbers

@@ -29,7 +29,7 @@ from pgflow_cli.worker.companion import Companion
 from pgflow_cli.worker.execution.threads import StandingThread
 from pgflow_cli.worker.heartbeat import Heartbeat
 from pgflow_cli.worker.leasing import capacity
-from pgflow_cli.worker.leasing.suspects import SparePlace
+from pgflow_cli.worker.leasing.suspects import PUT_OFF, SparePlace
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.places import Clearance, Places, Vacancy
 from pgflow_cli.worker.process import (
@@ -321,11 +321,12 @@ class Supervisor(Clearance):
                 )
                 self._end()
             elif options.max_runtime and now - self._began >= options.max_runtime:
-                if not idle and self._ends_by_itself():
+                if self._ends_by_itself() and not self._is_done():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
-                (idle and (options.drain or (options.once and self._job_types == [])))
+                (options.drain and self._is_drained())
+                or (idle and options.once and self._job_types == [])
                 or (
                     idle
                     and options.idle_timeout
@@ -361,6 +362,22 @@ class Supervisor(Clearance):
 
     def _is_idle(self) -> bool:
         return bool(self._children) and all(c.idle for c in self._children)
+
+    def _is_done(self) -> bool:
+        return self._is_drained() if self.options.drain else self._is_idle()
+
+    def _is_drained(self) -> bool:
+        """Say whether there was an instant at which nothing was left to run: one of the
+        processes began to look and found nothing, none held a job or was about to lease
+        one, and the jobs of those that had died were back.
+        """
+        if not self._is_idle() or self._job_types == []:
+            return self._is_idle()
+        now = time.monotonic()
+        looks = [child.memory.drained_at() for child in self._children]
+        # A job that waits to run apart is put off for a moment by a process that ends.
+        back = self._upkeep.graveyard.came_back_at() + PUT_OFF
+        return all(looks) and back <= max(looks) <= now
 
     def _kill_all(self, waited: float) -> None:
         for child in list(self._children):
@@ -399,7 +416,7 @@ class Supervisor(Clearance):
 
     def _cut_short(self, name: str) -> None:
         """Have a run that is to end by itself fail if a signal ends it before."""
-        done = self._is_idle() if self.options.drain else self._has_leased()
+        done = self._is_drained() if self.options.drain else self._has_leased()
         done = done or self._spent()
         if self._ends_by_itself() and not done and self._ending_at is None:
             message, hint = CUT_SHORT

@@ -25,7 +25,7 @@ from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker import descriptors, safeguards
 from pgflow_cli.worker.channel import ChannelLost, SupervisorGone, WorkerEnd
-from pgflow_cli.worker.execution import executables, users
+from pgflow_cli.worker.execution import damage, executables
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.execution.threads import OwnThread
 from pgflow_cli.worker.leasing.capacity import Capacity
@@ -126,12 +126,7 @@ class Worker:
         now = monotonic()
         self._memory.turn()
         self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
-        if users.have_changed():
-            log.critical(
-                "a handler has changed the user of the process: it ends",
-                extra={"event": "process_failed"},
-            )
-            safeguards.end(safeguards.FAILED)
+        self._look_for_damage()
         if self.slots.is_full():
             self._memory.occupy()
         self.slots.stop_late(now)
@@ -146,6 +141,19 @@ class Worker:
                 extra={"event": "process_retiring"},
             )
             self._capacity.ending = True
+
+    def _look_for_damage(self) -> None:
+        found = damage.found()
+        if found is None:
+            return
+        if damage.has_lost_log():
+            safeguards.end_silently(safeguards.FAILED)
+        log.critical(
+            "a handler has %s: it ends",
+            found,
+            extra={"event": "process_failed"},
+        )
+        safeguards.end(safeguards.FAILED)
 
     def wake(self) -> None:
         """Look for jobs now."""

@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -281,6 +282,73 @@ def pools(job):
     process.join()
     if process.exitcode != -signal.SIGTERM:
         raise AssertionError(process.exitcode)
+
+
+@app.handler("closes_standard_in_c", max_attempts=1)
+def closes_standard_in_c(job):
+    """Close one of 0, 1, 2, and give its number to a file at once; then stay."""
+    number = job.payload["number"]
+    ctypes.CDLL(None).close(number)
+    if job.payload["opens"]:
+        # As another job would that has opened a file just now: it may close it again.
+        descriptor = os.open(__file__, os.O_RDONLY)
+        os.close(descriptor)
+        os.open(__file__, os.O_RDONLY)
+    time.sleep(600)
+
+
+@app.handler("replaces_standard")
+def replaces_standard(job):
+    """Redirect stdout for a while, by Python and in C, as libraries do."""
+    for dup2 in (os.dup2, ctypes.CDLL(None).dup2):
+        saved = os.dup(1)
+        with open(os.devnull, "wb") as nothing:
+            dup2(nothing.fileno(), 1)
+        turns = threading.Event()
+        turns.wait(0.2)
+        dup2(saved, 1)
+        os.close(saved)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1, inheritable=False)
+    os.set_inheritable(0, False)
+    turns.wait(0.2)
+
+
+# What they do to the limits of their process.
+
+
+@app.handler("lowers_limits", max_attempts=1)
+def lowers_limits(job):
+    """Fails if each way is refused; a fork may, a program may, and so may a limit be
+    raised, or lowered that is nobody else's.
+    """
+    kind = resource.RLIMIT_NOFILE
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not (child := os.fork()):
+        resource.setrlimit(kind, (4, hard))
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise AssertionError
+    subprocess.run(
+        ["true"], preexec_fn=lambda: resource.setrlimit(kind, (64, hard)), check=True
+    )
+    for pid in (0, os.getpid()):
+        with contextlib.suppress(RuntimeError):
+            resource.prlimit(pid, kind, (4, hard))
+            return
+    resource.setrlimit(kind, (4, hard))
+
+
+@app.handler("lowers_limits_in_c", max_attempts=1)
+def lowers_limits_in_c(job):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = (ctypes.c_ulong * 2)(4, hard)
+    ctypes.CDLL(None).setrlimit(resource.RLIMIT_NOFILE, limits)
+    if job.payload["fails"]:
+        raise ValueError("as any other job of the process would, now")
+    time.sleep(600)
 
 
 @app.handler("forks", max_attempts=1)

@@ -217,7 +217,7 @@ def test_with_tokens_it_listens_anywhere_and_one_beyond_ascii_works(
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_told_to_end_it_finishes_the_request_it_is_answering(
     start_admin: Starts, database: Database, wait_until: Wait, number: signal.Signals
 ) -> None:

@@ -41,11 +41,13 @@ class Hook(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Hook())
 """
+TREE = [*filter(None, [os.environ.get("PYTHONPATH")])]  # that is tested
 WORK = ("work", "--no-maintain")
+SERVE = ("serve-admin", "--addr", "127.0.0.1:0")
 ENDS = [
-    *((WORK, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT")),
-    *((("serve-admin", "--addr", "127.0.0.1:0"), n) for n in ("SIGTERM", "SIGINT")),
-    (("maintain", "--loop"), "SIGTERM"),
+    *((WORK, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")),
+    *((SERVE, name) for name in ("SIGTERM", "SIGINT", "SIGHUP")),
+    *((("maintain", "--loop"), name) for name in ("SIGTERM", "SIGHUP")),
 ]
 
 
@@ -60,7 +62,7 @@ def test_a_signal_while_the_program_loads_ends_it_well(
         env={
             **os.environ,
             "DATABASE_URL": NOWHERE,
-            "PYTHONPATH": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *TREE]),
             "SIGNAL": name,
             "SIGNAL_AT": module,
         },

@@ -83,6 +83,100 @@ def test_a_signal_during_the_one_batch_lets_it_succeed(
     assert status_of(connection, job) == "succeeded"
 
 
+@pytest.fixture
+def have_looked(connection: Connection, wait_until: Wait) -> Callable[[int], None]:
+    """Wait until so many processes have each looked in vain since this was called."""
+
+    def wait(processes: int) -> None:
+        [since] = connection.execute("select clock_timestamp()").fetchone() or [None]
+        looks = """
+            select distinct application_name from pg_stat_activity
+            where datname = current_database() and query_start > %s
+              and application_name like 'pgflow work %%'
+              and query like '%%place.rank%%as took,%%'
+            """
+        seen: set[str] = set()
+
+        def all_have() -> bool:
+            seen.update(name for [name] in connection.execute(looks, (since,)))
+            return len(seen) >= processes
+
+        wait_until(all_have, "they have looked")
+
+    return wait
+
+
+def test_no_queue_is_drained_while_the_jobs_of_a_dead_process_are_due(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    witness: Witness,
+    have_looked: Callable[[int], None],
+    tmp_path: Path,
+) -> None:
+    """The other process found nothing before the first one died."""
+    gate = tmp_path / "gate"
+    text = f'{{"gate": "{gate}"}}'
+    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
+    worker = start_worker("--drain", "--processes", "2", "--lease-seconds", "3")
+    wait_until(lambda: witness(job), "it runs")
+    for _ in range(3):
+        have_looked(2)
+    gate.touch()
+    assert worker.wait() == 0
+    assert status_of(connection, job) == "succeeded"
+
+
+def test_no_queue_is_drained_before_what_a_dead_process_held_is_back(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    witness: Witness,
+    have_looked: Callable[[int], None],
+    tmp_path: Path,
+) -> None:
+    """An operator locks its lease, and the process that replaces it finds nothing."""
+    gate = tmp_path / "gate"
+    text = f'{{"gate": "{gate}"}}'
+    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
+    worker = start_worker("--drain", "--no-maintain")
+    wait_until(lambda: witness(job), "it runs")
+    with psycopg.connect(connection.info.dsn) as operator:
+        operator.execute("select from pgflow.leases for update")
+        gate.touch()
+        wait_until(lambda: "event=process_died" in worker.log, "it dies")
+        for _ in range(5):
+            if worker.process.poll() is not None:
+                break
+            have_looked(1)
+    assert worker.wait() == 0
+    assert status_of(connection, job) == "succeeded"
+
+
+def test_a_signal_before_the_jobs_of_a_dead_process_are_back_is_no_success(
+    connection: Connection,
+    start_worker: Start,
+    wait_until: Wait,
+    witness: Witness,
+    have_looked: Callable[[int], None],
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    text = f'{{"gate": "{gate}"}}'
+    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
+    worker = start_worker("--drain", "--processes", "2", "--no-maintain")
+    wait_until(lambda: witness(job), "it runs")
+    for _ in range(3):
+        have_looked(2)
+    with psycopg.connect(connection.info.dsn) as operator:
+        operator.execute("select from pgflow.leases for update")
+        gate.touch()
+        wait_until(lambda: "event=process_died" in worker.log, "it dies")
+        worker.send(signal.SIGTERM)
+        wait_until(lambda: "event=draining" in worker.log, "the signal is heard")
+    assert worker.wait() == 75
+
+
 @pytest.mark.parametrize("mode", ["--drain", "--once"])
 def test_a_signal_while_it_waits_for_its_database_is_no_success(
     start_worker: Start, wait_until: Wait, mode: str

@@ -409,6 +409,54 @@ def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
     assert worker.log.count('"exit_code": 70') == 3
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_process_whose_standard_descriptor_is_closed_in_c_is_replaced(
+    connection: Connection, start: Start, wait_until: Wait, number: int, opens: bool
+) -> None:
+    """What another job opens under its number it may close, until then."""
+    text = json.dumps({"number": number, "opens": opens})
+    [bad] = plant(connection, job_type="closes_standard_in_c", payload=text)
+    worker = start("--crash-budget", "1")
+    wait_until(settled(connection, bad), "its crash budget is spent")
+    [good] = plant(connection, job_type="quick")
+    wait_until(settled(connection, good), "a new process runs the next one")
+    assert attempts_of(connection, bad) == [(1, "lost", "WORKER_LOST")]
+    assert worker.log.count('"exit_code": 70') == 1
+    assert worker.log.count('"process_failed"') == int(number != 2)
+
+
+def test_a_job_may_redirect_what_is_printed(run_beside: Beside) -> None:
+    run_beside({"replaces_standard": ("succeeded", None)})
+
+
+# Limits.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has prlimit")
+def test_a_job_that_would_lower_the_limits_of_its_process_fails_alone(
+    run_beside: Beside,
+) -> None:
+    run_beside({"lowers_limits": ("failed", "UNKNOWN")})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the constants are Linux's")
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_process_whose_limits_are_lowered_in_c_is_replaced(
+    connection: Connection, start: Start, wait_until: Wait, fails: bool
+) -> None:
+    """Its jobs are lost, not failed: which one has done it is not known."""
+    text = json.dumps({"fails": fails})
+    [bad] = plant(connection, job_type="lowers_limits_in_c", payload=text)
+    worker = start("--crash-budget", "1")
+    wait_until(settled(connection, bad), "its crash budget is spent")
+    [good] = plant(connection, job_type="quick")
+    wait_until(settled(connection, good), "a new process runs the next one")
+    assert attempts_of(connection, bad) == [(1, "lost", "WORKER_LOST")]
+    said = "a handler has lowered the resource limits of its process: it ends"
+    assert worker.log.count(said) == 1
+
+
 # Users.
 
 

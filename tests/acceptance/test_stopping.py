@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.conftest import Worker
+from tests.acceptance.forked import Started
 from tests.support.jobs import attempts_of, plant, status_of
 
 Connection = psycopg.Connection[Any]
@@ -25,7 +27,7 @@ def count(connection: Connection, table: str) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_running_jobs_end_and_gives_back_the_rest(
     connection: Connection,
     start_worker: Start,
@@ -38,7 +40,8 @@ def test_a_signal_lets_running_jobs_end_and_gives_back_the_rest(
     jobs = plant(connection, 6, job_type="gated", payload=f'{{"gate": "{gate}"}}')
     worker = start_worker("--concurrency", "2")
     wait_until(lambda: sum(bool(witness(j)) for j in jobs) == 2, "two jobs start")
-    worker.send(number)
+    for process in (worker, *worker.children()):  # as a terminal does, to all of them
+        os.kill(process.pid, number)
     wait_until(lambda: count(connection, "pending") == 4, "the others are given back")
     gate.touch()
     assert worker.wait() == 0
@@ -46,6 +49,28 @@ def test_a_signal_lets_running_jobs_end_and_gives_back_the_rest(
     assert states == ["queued"] * 4 + ["succeeded"] * 2
     assert count(connection, "leases") == 0
     assert count(connection, "workers") == 0
+
+
+def test_a_hangup_that_is_ignored_as_under_nohup_ends_nothing(
+    connection: Connection, start_worker: Start, witness: Witness, wait_until: Wait
+) -> None:
+    """Neither the worker nor its companions, nor what a handler starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        worker = start_worker("--probe", "127.0.0.1:0", "--no-maintain", how=Started)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    [first] = plant(connection, job_type="seen")
+    wait_until(lambda: status_of(connection, first) == "succeeded", "it works")
+    for process in (worker, *worker.children()):
+        os.kill(process.pid, signal.SIGHUP)
+    [job] = plant(connection, job_type="starts_a_program_that_hangs_up")
+    wait_until(lambda: status_of(connection, job) == "succeeded", "it goes on")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "SIGHUP" not in worker.log
+    assert "event=process_died" not in worker.log
+    assert "event=companion_died" not in worker.log
 
 
 def test_a_second_signal_releases_what_runs_without_charging_it(

@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -125,6 +126,20 @@ def poison_at_first(job):
     """Kills its process so many times, then succeeds."""
     if job.attempt_no <= job.payload["times"]:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.handler("ends_its_process_first", timeout="10m")
+def ends_its_process_first(job):
+    """Ends its process once its gate is open, and succeeds when it runs again."""
+    if job.attempt_no == 1:
+        witness(job, "start")
+        wait_for(job.payload["gate"])
+        os._exit(3)
+
+
+@app.handler("starts_a_program_that_hangs_up", max_attempts=1)
+def starts_a_program_that_hangs_up(job):
+    subprocess.run(["sh", "-c", "kill -HUP $$; exit 0"], check=True)
 
 
 @app.handler("poisons_all")

@@ -202,6 +202,20 @@ def test_only_a_process_buried_just_now_keeps_its_supervisor(clock: Clock) -> No
     assert not graveyard.young()
 
 
+def test_jobs_come_back_from_a_dead_process_until_a_look_after_its_last_statement(
+    asked: Asked, clock: Clock
+) -> None:
+    graveyard = Graveyard(SECONDS)
+    assert graveyard.came_back_at() == -math.inf
+    graveyard.expect(DEAD)
+    graveyard.add(burial_of())
+    graveyard.look(asked)
+    clock.now += SECONDS / 2
+    assert graveyard.came_back_at() == math.inf, "nothing has looked since"
+    graveyard.look(asked)
+    assert graveyard.came_back_at() == clock.now
+
+
 @pytest.fixture
 def upkeep(database: Database) -> Upkeep:
     settings = DatabaseSettings(database.url)

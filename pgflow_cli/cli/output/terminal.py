@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import click
 
+from pgflow_cli.cli import startup
 from pgflow_cli.formats import safe_text
 
 if TYPE_CHECKING:
@@ -205,10 +206,12 @@ def fullscreen() -> Iterator[FullScreen]:
     """Take the whole terminal and every key; give both back, whatever happens."""
     from rich.live import Live
 
-    def stop(_number: int, _frame: Any) -> None:
-        raise SystemExit(143)
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: startup.act_on(number, stop) for number in numbers}
     try:
         with (
             _every_key(),
@@ -216,7 +219,8 @@ def fullscreen() -> Iterator[FullScreen]:
         ):
             yield FullScreen(shown)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -74,6 +74,8 @@ def run(
                 timeout=job.timeout,
                 is_canceled=job.canceled.is_set,
                 keep=TAIL,
+                # Of a file in a folder that was made for this attempt.
+                mark="PGFLOW_CONTROL_FILE",
             )
             # What `env` says of an interpreter that is not in PATH.
             if (ending.status, ending.stopped) == (127, None) and (

@@ -96,6 +96,7 @@ class Capacity:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._reserved = 0
+        self._asked = 0  # statements sent that may lease
         self.has_batch = False  # the one of --once, which is run to its end
         self._settling = 0  # outcomes on their way to the database
         self._owed = 0  # jobs to give back to what all processes may still lease
@@ -207,6 +208,29 @@ class Capacity:
             self._spend(leased - room)
             if self.options.once and room and batch:
                 self.has_batch = True
+
+    def ask(self) -> None:
+        """Take note that a statement is about to be sent that may lease."""
+        with self._lock:
+            self._asked += 1
+            self.memory.show_drained(0.0)
+
+    def begin_search(self, room: int) -> int | None:
+        """Return what `found_nothing` wants to know of a look that begins now, by a
+        connection that has reserved `room`; None if a job is held, or a statement of
+        another connection may lease one.
+        """
+        with self._lock:
+            held = self._in_flight or self._reserved != room
+            return None if held else self._asked
+
+    def found_nothing(self, search: int | None, began: float) -> None:
+        """Show that nothing was left when a look began: unless something was leased
+        meanwhile.
+        """
+        with self._lock:
+            if search is not None and search == self._asked:
+                self.memory.show_drained(began)
 
     def _capacity(self) -> int:
         slots = 1 if self._alone else self.options.concurrency

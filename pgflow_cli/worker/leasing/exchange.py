@@ -104,6 +104,7 @@ class Exchange:
         types = capacity.leasable_types() if room else []
         woken = False
         if room:
+            capacity.ask()
             woken = capacity.woken.is_set()
             capacity.woken.clear()
             if not woken:

@@ -71,6 +71,7 @@ class Limits(Exchange):
         )
         jobs: list[LeasedJob] = []
         asked = False
+        capacity.ask()
         try:
             jobs = self._repository.leases.lease_limited(request)
             asked = True

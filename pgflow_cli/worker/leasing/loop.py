@@ -106,7 +106,7 @@ class LeaseLoop(Limits, Outcomes):
         look = self._capacity.doubts.pause(now)
         return pause if look is None else min(pause, look)
 
-    def _polls_in_vain(self) -> bool:
+    def _polls_in_vain(self, room: int) -> bool:
         """Say whether there is nothing to lease, after a scan that found nothing.
 
         Such a worker only looks, which writes nothing and sees what a scan would not;
@@ -116,6 +116,7 @@ class LeaseLoop(Limits, Outcomes):
         if not self._empty or self._owed or capacity.woken.is_set():
             return False
         types = capacity.leasable_types()
+        search, began = capacity.begin_search(room), monotonic()
         found = self._look(types, searching=True)
         now = monotonic()
         if found is None:
@@ -130,6 +131,8 @@ class LeaseLoop(Limits, Outcomes):
         # them back: not drained yet.
         unsure = self._held_back or capacity.doubts.pressing(now)
         capacity.idle = capacity.in_flight == 0 and not unsure
+        if not unsure:
+            capacity.found_nothing(search, began)
         return True
 
     # Speaking.
@@ -147,7 +150,7 @@ class LeaseLoop(Limits, Outcomes):
         settled = Counter([run.leased.lease_id for run in runs])
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
         try:
-            vain = not runs and self._polls_in_vain()
+            vain = not runs and self._polls_in_vain(room)
             patience = PATIENCE if runs and self._is_wary else math.inf
             with self._repository.link.within(patience):
                 reply = None if vain else self._exchange(room - kept, runs, closed)

@@ -64,6 +64,23 @@ def test_a_holder_of_the_count_that_is_frozen_holds_up_no_thread(
     assert left_to_lease(remaining) == 0
 
 
+def test_a_look_in_vain_is_shown_if_nothing_was_held_or_asked_for_meanwhile(
+    remaining: Any,
+) -> None:
+    shared = capacity_of(remaining)
+    room = shared.reserve(0)
+    shared.found_nothing(shared.begin_search(room), 12.5)
+    assert shared.memory.drained_at() == 12.5
+    search = shared.begin_search(room)
+    shared.ask()  # another connection
+    assert shared.memory.drained_at() == 0.0
+    shared.found_nothing(search, 13.5)
+    assert shared.memory.drained_at() == 0.0
+    shared.confirm(room, 0, leased=1)
+    shared.found_nothing(shared.begin_search(shared.reserve(0)), 14.5)
+    assert shared.memory.drained_at() == 0.0
+
+
 def test_once_leases_no_second_batch_and_gives_nothing_of_the_first_back(
     remaining: Any,
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from pgflow_cli import handlers
 from pgflow_cli.handlers import Handler, Job, Outcome
-from pgflow_cli.local import processes
+from pgflow_cli.local import descendants, processes
 from pgflow_cli.worker.execution import executables
 from tests.support.leased_jobs import leased
 
@@ -351,6 +351,54 @@ def test_a_daemon_that_keeps_the_pipes_open_holds_nobody_up(
     found = run(script, timeout=30)
     assert (found.error_code, found.error_message) == ("UNKNOWN", "no")
     assert pids("child.pid") > 0
+
+
+LEAVES = "setsid sh -c 'echo $$ > child.pid; exec sleep 600' {} &"
+WAITS = " while [ ! -s child.pid ]; do sleep 0.01; done; "
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can promise it")
+@pytest.mark.parametrize("quickly", [True, False])
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (LEAVES.format("") + WAITS + "exit 0", None),
+        (LEAVES.format("</dev/null >/dev/null 2>&1") + WAITS + "exit 1", "UNKNOWN"),
+        (LEAVES.format("") + WAITS + "kill -9 $$", "PANIC"),
+        (LEAVES.format("") + WAITS + "exec sleep 600", "TIMEOUT"),
+    ],
+)
+def test_what_a_program_leaves_in_a_session_of_its_own_ends_with_it(
+    pids: Callable[[str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    code: str | None,
+    quickly: bool,
+) -> None:
+    """Also if it has run so long that process ids may have come round."""
+    if not quickly:
+        monkeypatch.setattr(descendants, "_BEFORE_REUSE", 0.0)
+    found = run(script, timeout=1.0 if code == "TIMEOUT" else 60.0)
+    assert found.error_code == code
+    assert is_gone(pids("child.pid"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can promise it")
+def test_what_is_not_the_program_s_own_goes_on(pids: Callable[[str], int]) -> None:
+    """Another program's session, and one that was given another environment."""
+    other = subprocess.Popen(
+        ["sleep", "600"],
+        env={**os.environ, "PGFLOW_CONTROL_FILE": "/pgflow-other/control"},
+        start_new_session=True,
+    )
+    try:
+        script = "env -u PGFLOW_CONTROL_FILE " + LEAVES.format("") + WAITS + "exit 0"
+        assert run(script).status == "succeeded"
+        assert not is_gone(pids("child.pid"))
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_descriptors_are_not_leaked() -> None:
