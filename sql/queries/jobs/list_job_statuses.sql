@@ -1,5 +1,5 @@
 -- Where jobs are; those that are not there at all are left out.
-select wanted.id::text as job_id, coalesce(job.status, 'nowhere') as status
+select wanted.id::text as job_id, job.status
 from unnest(%(job_ids)s::text::uuid[]) as wanted (id)
 cross join lateral (
   select status
