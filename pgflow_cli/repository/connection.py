@@ -76,7 +76,8 @@ class Link:
         self._in_transaction = False
         self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
         self._owes = False  # that to the transaction that has begun
-        self._damages: dict[str, str] = {}  # of messages: the relation that they mean
+        # Of messages: the relation that they mean, and whether it is an index.
+        self._damages: dict[str, tuple[str, bool]] = {}
 
     @property
     def descriptor(self) -> int | None:
@@ -255,6 +256,10 @@ class Link:
     def plan_by_index(self) -> None:
         """Have the planner read by an index where there is one, in this transaction."""
         self.tuples("plan_by_index")
+
+    def follow_indexes(self) -> None:
+        """Have the planner follow indexes from end to end, in this transaction."""
+        self.tuples("follow_indexes")
 
     def read_clock(self, *, timeout: float | None = None) -> float:
         """Return the database's time, in seconds since 1970."""
@@ -443,11 +448,17 @@ class Link:
             other = Link(self.database)
             with suppress(PgflowError, IndexError):
                 wanted = {"message": damaged.message}
-                [name] = other.tuples("name_damaged_relation", wanted)[0]
-                self._damages[damaged.message] = f", which is {name}"
+                [relation, is_index] = other.tuples("name_damaged_relation", wanted)[0]
+                self._damages[damaged.message] = (relation, is_index)
             other.close()
-        where = self._damages.setdefault(damaged.message, "")
-        return DataDamaged(damaged.message + where, *damaged.hints)
+        name, is_index = self._damages.setdefault(damaged.message, ("", False))
+        where = f", which is {name}" if name else ""
+        found = DataDamaged(
+            damaged.message + where, *damaged.hints, relation=name, is_index=is_index
+        )
+        if found.repair:
+            found.hints = (f"Mend it, as its owner: {found.repair}", *found.hints)
+        return found
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
         """Say what a killed restore has left, where `migrate` would refuse to go on.

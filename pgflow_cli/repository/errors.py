@@ -47,8 +47,8 @@ _TIMEOUTS = "pgflow doctor --check session tells what this role and database set
 # A page, an index, a file or a part of the disk that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
-    "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Jobs that "
-    "cannot be read"
+    "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Pages that "
+    "are damaged"
 )
 _CONTENTION = {"40001", "40P01"}
 _CONCURRENTLY = "tuple concurrently "

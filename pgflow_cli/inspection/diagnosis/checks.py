@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from pgflow_cli.formats import safe_text
 from pgflow_cli.inspection.diagnosis import (
     FAIL,
     Finding,
+    damage,
     jobs,
     maintenance,
     schema,
@@ -75,6 +77,7 @@ class Doctor:
     repository: Repository
     surroundings: Surroundings = field(default_factory=Surroundings)
     audit_seconds: float = STATEMENT_SECONDS
+    reads_all: bool = False
 
     @cached_property
     def instance(self) -> Instance:
@@ -169,6 +172,15 @@ class Doctor:
                 f"too many jobs to look at each: {error}",
                 command="pgflow doctor --check audit --timeout 30m",
             )
+
+    def unreadable(self) -> Iterator[Finding]:
+        """Judge what cannot be read: jobs; if it is asked for that, everything."""
+        if self.reads_all:
+            yield from damage.everything(self.repository, self.audit_seconds)
+        with suppress(*([DataDamaged] if self.reads_all else [])):  # that is told then
+            seen = self.ask(self.repository.diagnosis.find_unreadable_letters)
+            if seen.letters or seen.waiting or not self.reads_all:
+                yield jobs.unreadable(seen)
 
     def xmin(self) -> Iterator[Finding]:
         """Judge who holds back vacuum."""
@@ -303,12 +315,7 @@ CHECKS = (
             p.ask(p.repository.diagnosis.measure_expired_leases)
         ),
     ),
-    Check(
-        "jobs.unreadable",
-        lambda p: jobs.unreadable(
-            p.ask(p.repository.diagnosis.find_unreadable_letters)
-        ),
-    ),
+    Check("jobs.unreadable", lambda p: p.unreadable()),
     Check(
         "jobs.long-running",
         lambda p: jobs.long_runs(p.ask(p.repository.diagnosis.list_long_runs)),
@@ -367,8 +374,12 @@ def examine(
     *,
     surroundings: Surroundings | None = None,
     audit_seconds: float = STATEMENT_SECONDS,
+    reads_all: bool = False,
 ) -> Iterator[Finding]:
     """Yield what each check finds; a check that cannot look says so, and why.
+
+    `audit_seconds` is for checks that look at each job; `reads_all`: jobs.unreadable
+    reads every table and index, for as long as that.
 
     Nothing is raised but for an unknown name: an outage is a finding, too.
     """
@@ -377,7 +388,8 @@ def examine(
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
     repository = Repository.of(replace(database, call_timeout=longest))
     try:
-        patient = Doctor(repository, surroundings or Surroundings(), audit_seconds)
+        around = surroundings or Surroundings()
+        patient = Doctor(repository, around, audit_seconds, reads_all)
         reached = _reach(patient)
         if (
             not words
@@ -432,8 +444,8 @@ def _schema_obstacle(patient: Doctor) -> str:
     try:
         facts = patient.repository.schema.inspect_server()
         remains = patient.repository.backups.inspect_remains()
-    except PermissionDenied:
-        return ""  # each check says itself which right it needs
+    except (PermissionDenied, DataDamaged):
+        return ""  # each check says itself which right it needs, or what it cannot read
     except PgflowError as error:
         return _told(error)
     if remains.version or (facts.has_migrations and not remains.partial):
@@ -450,7 +462,7 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     try:
         found = check.run(patient)
         # Findings may be made one by one: what goes wrong goes wrong here.
-        yield from [found] if isinstance(found, Finding) else list(found)
+        yield from [found] if isinstance(found, Finding) else found
     except PermissionDenied as error:
         role = patient.instance.role
         yield warn(
@@ -463,7 +475,7 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     except DatabaseUnavailable as error:
         yield fail(check.name, _told(error), command="pgflow doctor")
     except DataDamaged as error:
-        yield fail(check.name, _told(error), command="pgflow doctor --check unreadable")
+        yield damage.found(check.name, error)
     except ConfigurationError as error:
         yield warn(
             check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)
