@@ -38,6 +38,7 @@ from pgflow_cli.repository.errors import (
 )
 from pgflow_cli.repository.negotiation import canceler
 from pgflow_cli.repository.remains import look
+from pgflow_cli.repository.rollbacks import unheard
 from pgflow_cli.repository.session import Sent, pin, run
 from pgflow_cli.repository.watchdog import Call
 
@@ -234,7 +235,7 @@ class Link:
             yield
         except BaseException as error:
             self._in_transaction = outer
-            with suppress(PgflowError), self._call():
+            with suppress(PgflowError), self._call(), unheard():
                 block.__exit__(type(error), error, error.__traceback__)
             raise
         self._in_transaction = outer
