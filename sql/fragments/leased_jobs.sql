@@ -3,8 +3,12 @@ select
   leased.lease_id::text as lease_id, taken.job_id::text as job_id, taken.queue, taken.rank,
   to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
   taken.attempt_no + 1 as attempt_no, taken.job_type,
-  -- An entry whose row is gone fails the lease, as one does whose row cannot be read: then it is searched for.
-  case when job.id is null then ('the row of job ' || taken.job_id || ' is gone')::jsonb::text else job.payload end as payload,
+  -- An entry whose row is gone fails the lease, as one does whose row cannot be read: then it is searched for. By a cast
+  -- to uuid, because what that refuses stands in the error's message.
+  case
+    when job.id is null then ('the row of job ' || taken.job_id || ' is gone')::uuid::text
+    else job.payload
+  end as payload,
   job.max_attempts,
   job.timeout_ms, job.meta, job.replay_of_job_id,
   coalesce(history.failed, 0) as failed_attempts, coalesce(history.lost, 0) as lost_attempts
