@@ -40,6 +40,9 @@ FOLDED = 10_000  # rows of counters at a time
 # and give back first what was leased to them without their knowledge. Reaped, it would
 # count as lost though it never started.
 AFTER_OUTAGE = 3.0
+# Seconds for which expired leases are left alone while our own heartbeats fail, at
+# most: ours would be among them, with jobs that have not begun.
+WHILE_FAILING = 300.0
 
 
 @dataclass
@@ -69,6 +72,9 @@ class Upkeep:
     )
     stopped: threading.Event = field(default_factory=threading.Event)
     looks: Sequence[Callable[[Repository], float]] = ()
+    # For how many seconds no heartbeat of this supervisor was answered; 0 if the last
+    # one was.
+    failing_for: Callable[[], float] = float
     fenced: bool = False
     reaps: bool = False
 
@@ -184,6 +190,10 @@ class Upkeep:
         if self._served_since is None:
             self._fence(repository)  # raises if the outage goes on
             return AFTER_OUTAGE
+        if 0.0 < self.failing_for() < WHILE_FAILING:
+            # A lock of a table, say. Once it is gone the next heartbeat extends what
+            # lives, and processes give back what they have not begun.
+            self._served_since = time.monotonic()
         left = self._served_since + AFTER_OUTAGE - time.monotonic()
         if left > 0:
             return left

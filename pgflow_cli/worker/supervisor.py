@@ -100,7 +100,12 @@ class Supervisor(Clearance):
         )
         self._places = Places(plan, self._heartbeat.hurry)
         standstill = Standstill(plan, self._living)
-        self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
+        self._upkeep = Upkeep(
+            plan,
+            database,
+            looks=(standstill.look,),
+            failing_for=self._heartbeat.failing_for,
+        )
         self._maintaining = MaintenanceThread(plan, database)
         self._wake_ups = QueueListener(plan, database, self._wake)
         self._status = StatusFile(plan.name, plan.status_folders)

@@ -110,8 +110,12 @@ def test_a_worker_whose_import_does_not_end_is_listed_and_ends_at_once(
     [job] = plant(connection)
     worker = start_worker("--app", str(tmp_path / "spins.py"), app=False)
     wait_until((tmp_path / "imports").exists, "it imports")
-    wait_until(lambda: "starting" in pgflow("workers", "list").stdout, "it is listed")
+    wait_until(
+        lambda: "starting" in pgflow("workers", "list").stdout.split(), "it is listed"
+    )
     assert "is starting" in pgflow("explain", job).stdout
+    told = pgflow("metrics", "--prom").stdout
+    assert 'pgflow_worker_processes{state="starting"} 1.0' in told
     asked = time.monotonic()
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from pgflow_cli.models.diagnosis import (
     DueQueue,
     DueType,
     ExpiredLeases,
+    Honoured,
     Index,
     Instance,
     LongRun,
@@ -387,6 +389,17 @@ def test_a_type_needs_a_handler_where_its_queue_has_workers() -> None:
     assert result(only(jobs.type_handlers([due], []))) == "OK", "NO_WORKER comes first"
     able = replace(WORKER, job_types=None)
     assert result(only(jobs.type_handlers([due], [able]))) == "OK"
+
+
+def test_each_timeout_that_is_asked_for_has_a_least_value() -> None:
+    """On every server: the newest timeouts are of PostgreSQL 17 and 18."""
+    asked = re.findall(
+        r"'(\w+_timeout)'", sqlfiles.statement("list_honoured_timeouts").text.decode()
+    )
+    assert {*asked} >= {"transaction_timeout", "statement_timeout"}
+    for name in asked:
+        found = server.session([Honoured(name, 0.5, "database", "app")])
+        assert (found.result, name in found.detail) == ("WARN", True), name
 
 
 def test_damaged_rows_are_told() -> None:

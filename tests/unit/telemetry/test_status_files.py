@@ -88,6 +88,7 @@ def test_what_is_no_status_is_passed_over(tmp_path):
         ({"turned_ago": 30.0, "age": 31.0}, "stands still"),
         ({"heard_ago": 90.0}, "has not answered"),
         ({"heard_ago": None, "turned_ago": None}, "no process"),
+        ({"turned_ago": None, "restarting": 2}, ": 2 ended and start again"),
         ({"heard_ago": None}, "has answered no heartbeat"),
     ],
 )
