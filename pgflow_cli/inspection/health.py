@@ -1,4 +1,4 @@
-"""Answers whether a worker or a server is well; each answer is a sentence."""
+"""Checks the health of workers by their status files, and of a server by HTTP."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ REMEMBERED = 600.0
 def check_worker(
     places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
 ) -> str:
-    """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
+    """Return the workers that are healthy; raise `CheckFailed` if none is, or if the
+    named one is not.
 
-    Others that are not well are told of, and do not matter, while one is well: for ten
-    minutes, because nothing but a worker of the same name removes the status file of
-    one that was killed. One that an operator has made quiet is well, and said to be
-    quiet. `max_age` is in seconds.
+    While one worker is healthy, those that are not are named and do not count: for ten
+    minutes, because only a worker of the same name removes the status file of one that
+    was killed. A quiet worker is healthy, and the text says that it is quiet.
+    `max_age` is in seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
@@ -38,7 +39,7 @@ def check_worker(
 
 
 def check_url(url: str, *, timeout: float) -> str:
-    """Return what an HTTP health endpoint answers with status 200.
+    """Return the body of an HTTP health endpoint that answers with status 200.
 
     Raises `CheckFailed` for another status, `DatabaseUnavailable` without an answer in
     `timeout` seconds.

@@ -1,4 +1,4 @@
-"""Removes what is past its time: old days of the archive, decisions, resolved jobs."""
+"""Removes rows past their retention: days of the archive, decisions, resolved jobs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ _NEVER = "-infinity"
 def prune(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None:
     """Remove archived jobs with their attempts, decisions, and the audit's oldest part.
 
-    Nothing of a job that has not ended is touched, and nothing of an unresolved dead
-    letter.
+    It removes no row of a job that has not ended, nor of an unresolved dead letter.
     """
     tally = dict.fromkeys(
         (
@@ -77,7 +76,7 @@ def _histories(
 def _drop_days(
     repository: Repository, cuts: RetentionLimits, turn: BatchRun, tally: dict[str, int]
 ) -> None:
-    """Drop whole days of the archive; one in which a job ended late is kept for it."""
+    """Drop whole days of the archive; a day with a job that ended later is kept."""
     for day in repository.archive.list_partition_days(before=cuts.archived):
         parents = [
             parent

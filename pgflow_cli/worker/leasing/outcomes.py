@@ -53,7 +53,7 @@ class Accounts(Exchange):
     def _note(self, runs: list[Run], reply: LeaseReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
-        if not self._plan.log_jobs and not lost:
+        if not self._options.log_jobs and not lost:
             runs = [r for r in runs if r.outcome is not SUCCEEDED or r.stale]
         for run in runs:
             outcome = run.outcome
@@ -68,7 +68,7 @@ class Accounts(Exchange):
                         "event": "stale_outcome",
                     },
                 )
-            elif outcome.status != "succeeded" or self._plan.log_jobs:
+            elif outcome.status != "succeeded" or self._options.log_jobs:
                 took = run.ended - run.started if run.started else 0.0
                 handlers.log_outcome(log, run.job or run.leased, outcome, took)
 
@@ -210,7 +210,7 @@ class Outcomes(Accounts):
         that without their followers. They are kept until the turn is confirmed, and
         until then each further try sends them again.
         """
-        plan = self._plan
+        options = self._options
         request = replace(self._request, again=self._again)
         for run in runs:
             outcome = run.outcome
@@ -225,8 +225,8 @@ class Outcomes(Accounts):
                     request,
                     settlement,
                     outcome.followers,
-                    max_payload_bytes=plan.max_payload_bytes,
-                    max_enqueue_per_minute=plan.max_enqueue_per_minute,
+                    max_payload_bytes=options.max_payload_bytes,
+                    max_enqueue_per_minute=options.max_enqueue_per_minute,
                 )
             except Refused as error:  # the gate has a code for it
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
@@ -317,7 +317,7 @@ class Outcomes(Accounts):
 
     def _reaped_within(self) -> float:
         """Return in how many seconds a lease that is let go now has been reaped."""
-        return 2 * self._plan.lease_seconds + self._plan.reap_interval
+        return 2 * self._options.lease_seconds + self._options.reap_interval
 
     def _try_again(self) -> None:
         """Settle outcomes that were set aside, until one fails or the round is over."""

@@ -42,5 +42,5 @@ told as materialized (
 )
 select job_id::text
 from returned
--- Asked for, because what nobody asks for is not done.
+-- Asked for: a CTE that is not read is not run.
 where (select count(*) from told) >= 0

@@ -558,8 +558,8 @@ def test_pg_dump_must_not_be_older_than_the_server() -> None:
         (0o600, "OK", ""),
         (0o400, "OK", ""),
         (0o640, "WARN", "its group"),
-        (0o604, "WARN", "everybody"),
-        (0o666, "FAIL", "everybody"),
+        (0o604, "WARN", "every account"),
+        (0o666, "FAIL", "every account"),
     ],
 )
 def test_files_with_secrets_belong_to_their_owner(
