@@ -29,6 +29,7 @@ from pgflow_cli.errors import (
     TooSlow,
 )
 from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.repository.damaged_relations import DamagedRelations
 from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
@@ -83,8 +84,7 @@ class Link:
         # Statements that begin each transaction of a pooler.
         self._before: tuple[Sent, ...] = ()
         self._owes = False  # whether the open transaction still lacks them
-        # Message of the server -> the relation that it is about; whether an index.
-        self._damages: dict[str, tuple[str, bool]] = {}
+        self._damages = DamagedRelations()
 
     @property
     def descriptor(self) -> int | None:
@@ -444,7 +444,7 @@ class Link:
         if _is_told(error) and not lost:
             told = translate(where, error)
             if isinstance(told, DataDamaged):
-                return self._located(told)
+                return self._damages.located(told, Link(self.database))
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
         if self._farewell is not None:  # before it was asked: nothing has happened
@@ -454,26 +454,6 @@ class Link:
         return OutcomeUnknown(
             *([lost_call] if call.late else [lost_connection, IS_IT_UP])
         )
-
-    def _located(self, damaged: DataDamaged) -> DataDamaged:
-        """Name the damaged table, of which the server tells only the file. Asked once
-        for each message, over a connection of its own as in `_explained`.
-        """
-        if damaged.message not in self._damages:
-            other = Link(self.database)
-            with suppress(PgflowError, IndexError):
-                wanted = {"message": damaged.message}
-                [relation, is_index] = other.tuples("name_damaged_relation", wanted)[0]
-                self._damages[damaged.message] = (relation, is_index)
-            other.close()
-        name, is_index = self._damages.setdefault(damaged.message, ("", False))
-        where = f", which is {name}" if name else ""
-        found = DataDamaged(
-            damaged.message + where, *damaged.hints, relation=name, is_index=is_index
-        )
-        if found.repair:
-            found.hints = (f"Mend it, as its owner: {found.repair}", *found.hints)
-        return found
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
         """Say which parts a killed restore has left, where `migrate` would refuse to go
