@@ -125,9 +125,22 @@ class StatementFailed(SoftwareFault):
 class DataDamaged(StatementFailed):
     """The server cannot read a page or a file of the database: no outage, for what lies
     elsewhere goes on, and no fault of ours.
+
+    `relation` is the table or index, where that is known.
     """
 
     exit_code = 74
+
+    def __init__(
+        self, message: str, *hints: str, relation: str = "", is_index: bool = False
+    ) -> None:
+        super().__init__(message, *hints)
+        self.relation, self.is_index = relation, is_index
+
+    @property
+    def repair(self) -> str:
+        """The SQL that repairs it without loss: an index is made from its table."""
+        return f"reindex index {self.relation};" if self.is_index else ""
 
 
 class LeasesRefused(StatementFailed):

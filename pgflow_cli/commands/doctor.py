@@ -23,6 +23,7 @@ COLUMNS = (
     Column("detail"),
     Column("fix"),
 )
+_THOROUGH = ("unreadable", "jobs.unreadable")
 MARKS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -55,6 +56,10 @@ def doctor(
     Checks have an area: server, schema, jobs, vacuum, upkeep. Each is OK, WARN or FAIL
     and says how to mend it. Nothing is changed. Exit 5 for a FAIL.
 
+    --check unreadable reads every table and index of pgflow, for damaged pages; without
+    it the check looks at dead letters and at the first jobs that wait. It and --check
+    audit take as long as --timeout allows, other checks 5 s at most.
+
     \b
     Examples:
       pgflow doctor
@@ -78,8 +83,9 @@ def doctor(
                 report.open_address(),
             ),
             audit_seconds=settings.given("timeout")
-            if {"audit", "jobs.audit"} & {*checks}
+            if {*_THOROUGH, "audit", "jobs.audit"} & {*checks}
             else STATEMENT_SECONDS,
+            reads_all=bool({*_THOROUGH} & {*checks}),
         )
     )
     if bundle is not None:

@@ -15,7 +15,7 @@ from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.types import JOB_ID, Duration, Number
 from pgflow_cli.cli.views import jobs as job_views
 from pgflow_cli.errors import NotFound
-from pgflow_cli.formats.words import short_id
+from pgflow_cli.formats.words import plural, short_id
 from pgflow_cli.models.selection import FILTER_FIELDS
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def wait(
 ) -> int:
     """Wait until jobs have ended: exit 0 if all have succeeded, 1 if one has not.
 
+    A job that is nowhere (`pgflow jobs run-now --help`) is not waited for.
+
     \b
     Examples:
       pgflow jobs wait 9c41e07b --wait-timeout 5m
@@ -142,6 +144,7 @@ def wait(
       pgflow jobs wait 9c41e07b e7f3b6c2 --any
     """
     from pgflow_cli.operations import delivery
+    from pgflow_cli.operations.jobs import NOWHERE, put_back
 
     wanted = _find_all(repository, ids)
     unknown = set(wanted) - set(repository.jobs.list_job_statuses(wanted))
@@ -151,6 +154,8 @@ def wait(
         repository.enqueue, wanted, seconds=wait_timeout, any_of_them=any_of_them
     )
     records.write(outcomes, job_views.OUTCOMES)
+    if lost := [each.job_id for each in outcomes if each.status == NOWHERE]:
+        messages.warn(f"{plural(len(lost), 'job')} nowhere: {put_back(lost[0])}")
     return int(any(outcome.status != "succeeded" for outcome in outcomes))
 
 
@@ -211,7 +216,9 @@ def cancel(
     chosen: JobFilter,
     change: Change,
 ) -> int:
-    """Cancel jobs that wait, with --kill running ones, too: they never run again.
+    """Cancel jobs that wait or are nowhere, with --kill running ones, too.
+
+    They never run again.
 
     A running job is canceled at once, whatever becomes of its attempt; its worker is
     told with the next heartbeat. A coroutine is canceled, a program gets TERM and five
@@ -228,7 +235,7 @@ def cancel(
     from pgflow_cli.operations import jobs as job_operations
 
     change.require_selection(ids, chosen)
-    states = (*job_operations.WAITING, "running") if kill else job_operations.WAITING
+    states = job_operations.cancelable(kill=kill)
     chosen = repository.queues.resolve_queues(chosen)
     found = None
     if ids:
@@ -255,22 +262,31 @@ def cancel(
 
 @jobs.command("run-now")
 @_IDS
+@click.option(
+    "--nowhere", is_flag=True, help="Jobs that are nowhere, too; they may have run."
+)
 @change_options(reported=False)
 @pass_repository
-def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int:
+def run_now(
+    repository: Repository, ids: tuple[str, ...], nowhere: bool, change: Change
+) -> int:
     """Let scheduled jobs be due now: those delayed, and those that wait for a retry.
+
+    A job is nowhere if what said where it is has been lost with a page of the database.
+    If that was its success, it runs again; `pgflow jobs cancel` ends it instead.
 
     \b
     Examples:
       pgflow jobs run-now 9c41e07b
       pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
+      pgflow jobs list --status nowhere -o ids | pgflow jobs run-now --nowhere -
     """
     from pgflow_cli.operations import jobs as job_operations
 
     wanted = _find_all(repository, ids)
     if not _agreed(repository, change, "run now", wanted):
         return 0
-    plan = job_operations.hastening(repository, change.operator)
+    plan = job_operations.hastening(repository, change.operator, nowhere=nowhere)
     done = _run(plan, wanted, change.batch_size, "due now")
     return _report(done, "due now")
 

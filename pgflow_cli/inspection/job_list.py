@@ -167,6 +167,7 @@ class JobList:
             "succeeded": r.jobs.list_succeeded_jobs,
             "dlq": r.jobs.list_dead_jobs,
             "canceled": r.jobs.list_canceled_jobs,
+            "nowhere": r.jobs.list_nowhere_jobs,
         }
         if self.newest:
             sources |= self._by_creation()

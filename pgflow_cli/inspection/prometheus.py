@@ -198,7 +198,9 @@ def _by_queue(
 def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
     """Yield the counters of attempts, refusals and policy decisions."""
     yield metric_families.counter(
-        "attempts", "Attempts that ended.",
+        "attempts",
+        "Attempts that ended; not those of a killed process's last second, or of the"
+        " time since its killed supervisor's last heartbeat.",
         ("queue", "job_type", "error_code", "outcome"),
         metric_families.added(
             (

@@ -124,6 +124,15 @@ class UnreadableLetters:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read a part of a table, or an index: `name` is its own, for SQL."""
+
+    name: str
+    is_index: bool
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredLeases:
     """Expired leases that were not reaped; the oldest one as an example."""
 

@@ -14,7 +14,7 @@ class JobDescription:
     """A job, its state, and its place in the queue.
 
     Instants are text in ISO 8601 UTC; `due_in` and `lease_expires_in` are seconds,
-    below zero for what is past. `status` is None for a job that is in no place. `rank`
+    below zero for what is past. `rank`
     is None unless it waits; `done` of `total` is what its handler reports while it
     runs. `action_ids` are those of operators who ended it.
     """
@@ -23,7 +23,7 @@ class JobDescription:
     job_id: str
     queue: str
     job_type: str
-    status: str | None
+    status: str
     priority: int
     max_attempts: int
     attempt_no: int

@@ -237,7 +237,7 @@ class ListedJob:
     id: str
     queue: str
     job_type: str
-    status: str | None
+    status: str
     run_at: datetime
     priority: int
     max_attempts: int

@@ -54,7 +54,15 @@ PATTERNS = {
         12,
     ),
 }
-STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
+STATUSES = (
+    "queued",
+    "scheduled",
+    "running",
+    "succeeded",
+    "dlq",
+    "canceled",
+    "nowhere",  # what said where it is has been lost
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pgflow_cli.local import output_files
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.dead_letters import DeadLetterCount, ExportedLetter, LookedUpJob
 from pgflow_cli.models.selection import JobFilter, Position
+from pgflow_cli.operations.jobs import NOWHERE, put_back
 from pgflow_cli.repository import Repository
 
 LIMIT = 10_000  # the highest count of dead letters: a list reads no further
@@ -271,9 +272,12 @@ def _problem(
             f"Try: pgflow explain {short}",
             reason_code=code,
         )
+    way = (
+        put_back(job.job_id) if job.state == NOWHERE else f"Try: pgflow explain {short}"
+    )
     return Refused(
         f"job …{short} is {job.state}; only dead letters can be {verb}",
-        f"Try: pgflow explain {short}",
+        way,
         reason_code=code,
     )
 

@@ -253,6 +253,10 @@ def persistently(
         raise
 
 
+# Seconds before it is asked where jobs are whose outcome is not there, and between.
+_BEFORE_SEARCH, _BETWEEN_SEARCHES = 1.0, 10.0
+
+
 def wait_for_outcomes(
     producing: Enqueuing,
     job_ids: Sequence[str],
@@ -264,19 +268,22 @@ def wait_for_outcomes(
 ) -> list[JobOutcome]:
     """Wait until jobs have ended and return how, in the order of their ids.
 
-    `any_of_them`: until one of them has; only those that have are returned.
+    `any_of_them`: until one of them has; only those that have are returned. A job that
+    is nowhere has ended: nothing will run it.
 
     Raises TryLater if some have not after so many seconds.
     """
     deadline = clock() + seconds
     ended: dict[str, JobOutcome] = {}
     interval = 0.05
+    search = clock() + _BEFORE_SEARCH
     while open_ids := [job_id for job_id in job_ids if job_id not in ended]:
-        for start in range(0, len(open_ids), enqueue.JOBS_PER_CALL):
-            part = open_ids[start : start + enqueue.JOBS_PER_CALL]
-            for outcome in producing.list_outcomes(part):
-                ended[outcome.job_id] = outcome
+        ended |= _found(producing.list_outcomes, open_ids)
         remaining = deadline - clock()
+        if len(ended) < len(set(job_ids)) and (remaining <= 0 or clock() >= search):
+            search = clock() + _BETWEEN_SEARCHES
+            left = [job_id for job_id in open_ids if job_id not in ended]
+            ended |= _found(producing.list_outcomes_by_place, left)
         if ended and any_of_them:
             break
         if len(ended) < len(set(job_ids)):
@@ -289,6 +296,17 @@ def wait_for_outcomes(
             pause(min(interval, max(0.0, remaining)))
             interval = min(1.0, interval * 1.5)
     return [ended[job_id] for job_id in job_ids if job_id in ended]
+
+
+def _found(
+    look: Callable[[Sequence[str]], list[JobOutcome]], job_ids: Sequence[str]
+) -> dict[str, JobOutcome]:
+    """Return the outcomes that a statement finds, by the ids of their jobs."""
+    parts = (
+        job_ids[start : start + enqueue.JOBS_PER_CALL]
+        for start in range(0, len(job_ids), enqueue.JOBS_PER_CALL)
+    )
+    return {outcome.job_id: outcome for part in parts for outcome in look(part)}
 
 
 def _object(strings: Sequence[str], documents: Sequence[str]) -> str:

@@ -18,6 +18,10 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 
 WAITING = ("queued", "scheduled")
+NOWHERE = "nowhere"
+IS_NOWHERE = (
+    "what said where it is has been lost, with a page of the database; it may have run"
+)
 _ENDED = {
     "succeeded": "has succeeded",
     "dlq": "is a dead letter",
@@ -121,7 +125,9 @@ def cancellation(
     kill: bool,
     queue: str | None = None,
 ) -> JobChange:
-    """Return the change that cancels waiting jobs, with `kill` running ones, too."""
+    """Return the change that cancels jobs that wait or are nowhere, with `kill` running
+    ones, too.
+    """
 
     def waiting(job_ids: Sequence[str], action_id: int) -> list[str]:
         return repository.jobs.cancel_waiting_jobs(
@@ -133,27 +139,45 @@ def cancellation(
             job_ids, operator=operator, action_id=action_id
         )
 
+    def nowhere(job_ids: Sequence[str], action_id: int) -> list[str]:
+        return repository.jobs.cancel_nowhere_jobs(
+            job_ids, operator=operator, action_id=action_id
+        )
+
     return JobChange(
         repository,
         operator,
         "jobs.cancel",
         # Never both in one transaction: pending and leases would be locked against the
         # usual order.
-        steps=(running, waiting) if kill else (waiting,),
-        states=frozenset((*WAITING, "running") if kill else WAITING),
+        steps=(running, waiting, nowhere) if kill else (waiting, nowhere),
+        states=frozenset(cancelable(kill=kill)),
         details={"kill": kill},
         queue=queue,
     )
 
 
-def hastening(repository: Repository, operator: Operator) -> JobChange:
-    """Return the change that lets scheduled jobs be due now."""
+def cancelable(*, kill: bool) -> tuple[str, ...]:
+    """Return the states of jobs that can be canceled."""
+    return (*WAITING, NOWHERE, *(("running",) if kill else ()))
+
+
+def hastening(
+    repository: Repository, operator: Operator, *, nowhere: bool = False
+) -> JobChange:
+    """Return the change that lets scheduled jobs be due now, with `nowhere` those that
+    are in no place, too.
+    """
+    steps: list[Step] = [lambda job_ids, _: repository.jobs.run_jobs_now(job_ids)]
+    if nowhere:
+        steps.append(lambda job_ids, _: repository.jobs.put_back_jobs(job_ids))
     return JobChange(
         repository,
         operator,
         "jobs.run-now",
-        steps=(lambda job_ids, _: repository.jobs.run_jobs_now(job_ids),),
-        states=frozenset({"scheduled"}),
+        steps=steps,
+        states=frozenset({"scheduled", *([NOWHERE] if nowhere else [])}),
+        details={"nowhere": True} if nowhere else {},
     )
 
 
@@ -227,6 +251,8 @@ def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError
     if state is None:
         return NotFound(f"there is no job {job_id}")
     ways = [f"Try: {insist}"] if state == "running" and word == "canceled" else []
+    if state == NOWHERE:
+        ways = [put_back(job_id, word)]
     is_now = _ENDED.get(state, f"is {state}")
     return Refused(
         f"job …{short_id(job_id)} {is_now}; it was left alone",
@@ -234,6 +260,14 @@ def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError
         reason_code="WRONG_STATE",
         details={"job_id": job_id, "status": state},
     )
+
+
+def put_back(job_id: str, word: str = "") -> str:
+    """Return what is known of a job that is nowhere, and how to have it wait again."""
+    try_ = (
+        "--nowhere" if word == "due now" else f"pgflow jobs run-now {job_id} --nowhere"
+    )
+    return f"{IS_NOWHERE.capitalize()}. To have it run: {try_}"
 
 
 def _batches(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

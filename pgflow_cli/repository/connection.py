@@ -27,6 +27,7 @@ from pgflow_cli.errors import (
     TooSlow,
 )
 from pgflow_cli.formats.clock import monotonic
+from pgflow_cli.repository.damaged_relations import DamagedRelations
 from pgflow_cli.repository.database import Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
@@ -37,6 +38,7 @@ from pgflow_cli.repository.errors import (
 )
 from pgflow_cli.repository.negotiation import canceler, connect, shut
 from pgflow_cli.repository.remains import look
+from pgflow_cli.repository.rollbacks import unheard
 from pgflow_cli.repository.session import Sent, pin, run
 from pgflow_cli.repository.watchdog import Call
 
@@ -80,8 +82,7 @@ class Link:
         # Statements that begin each transaction of a pooler.
         self._before: tuple[Sent, ...] = ()
         self._owes = False  # whether the open transaction still lacks them
-        # Message of the server -> the relation that it is about.
-        self._damages: dict[str, str] = {}
+        self._damages = DamagedRelations()
 
     @property
     def descriptor(self) -> int | None:
@@ -249,7 +250,7 @@ class Link:
             yield
         except BaseException as error:
             self._in_transaction = outer
-            with suppress(PgflowError), self._call():
+            with suppress(PgflowError), self._call(), unheard():
                 block.__exit__(type(error), error, error.__traceback__)
             raise
         self._in_transaction = outer
@@ -271,6 +272,10 @@ class Link:
     def plan_by_index(self) -> None:
         """Have the planner prefer indexes in this transaction."""
         self.tuples("plan_by_index")
+
+    def follow_indexes(self) -> None:
+        """Have the planner follow indexes from end to end, in this transaction."""
+        self.tuples("follow_indexes")
 
     def read_clock(self, *, timeout: float | None = None) -> float:
         """Return the database's time, in seconds since 1970."""
@@ -435,7 +440,7 @@ class Link:
         if _is_told(error) and not lost:
             told = translate(where, error)
             if isinstance(told, DataDamaged):
-                return self._located(told)
+                return self._damages.located(told, Link(self.database))
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
         if self._farewell is not None:  # before it was asked: nothing has happened
@@ -445,20 +450,6 @@ class Link:
         return OutcomeUnknown(
             *([lost_call] if call.late else [lost_connection, IS_IT_UP])
         )
-
-    def _located(self, damaged: DataDamaged) -> DataDamaged:
-        """Name the damaged table, of which the server tells only the file. Asked once
-        for each message, over a connection of its own as in `_explained`.
-        """
-        if damaged.message not in self._damages:
-            other = Link(self.database)
-            with suppress(PgflowError, IndexError):
-                wanted = {"message": damaged.message}
-                [name] = other.tuples("name_damaged_relation", wanted)[0]
-                self._damages[damaged.message] = f", which is {name}"
-            other.close()
-        where = self._damages.setdefault(damaged.message, "")
-        return DataDamaged(damaged.message + where, *damaged.hints)
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
         """Say which parts a killed restore has left, where `migrate` would refuse to go

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.errors import DataDamaged, PgflowError, TryLater
 from pgflow_cli.models.audit import Audit
 from pgflow_cli.models.diagnosis import (
     Connections,
@@ -21,6 +21,7 @@ from pgflow_cli.models.diagnosis import (
     Instance,
     LongRun,
     Privileges,
+    Reading,
     Shadow,
     Strays,
     TableVitals,
@@ -31,6 +32,8 @@ from pgflow_cli.models.diagnosis import (
 from pgflow_cli.repository.base import Statements
 
 _CANCELED = "57014"
+# Classes of SQLSTATE that the bytes of another row cause in its types.
+_NONSENSE = ("22", "XX")
 _WAITING_LOOKED_AT = 1000  # due jobs that are read: they take a tenth of a second
 
 
@@ -94,6 +97,33 @@ class Diagnosis(Statements):
         self.link.plan_by_index()
         wanted = {"limit": _WAITING_LOOKED_AT}
         return self.link.rows("find_unreadable_letters", UnreadableLetters, wanted)[0]
+
+    def plan_reading(self, *, blocks: int) -> list[Reading]:
+        """Return how to read all tables, some blocks at a time, and their indexes."""
+        return self.link.rows("plan_reading", Reading, {"blocks": blocks})
+
+    def read(self, part: Reading, *, seconds: float) -> None:
+        """Read a part from end to end, for so long at most; raises `DataDamaged` if it
+        cannot be read, `TryLater` if it takes longer.
+        """
+        try:
+            with self.bounded(seconds):
+                self.link.follow_indexes()
+                self.link.run_text(part.statement)
+        except PgflowError as error:
+            cause = error.__cause__
+            code = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+            if isinstance(error, DataDamaged) and error.relation:
+                raise
+            if not isinstance(error, DataDamaged) and not (code or "").startswith(
+                _NONSENSE
+            ):
+                raise
+            raise DataDamaged(
+                f"{error.message}, found in {part.name}",
+                relation=part.name,
+                is_index=part.is_index,
+            ) from error
 
     def list_long_runs(self) -> list[LongRun]:
         """Return jobs that run for much longer than their type's jobs do."""

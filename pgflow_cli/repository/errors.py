@@ -50,8 +50,8 @@ OWN_OR_THEIRS = (
 # SQLSTATEs of a page, an index, a file or a disk block that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
-    "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Jobs that "
-    "cannot be read"
+    "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Pages that "
+    "are damaged"
 )
 _CONTENTION = {"40001", "40P01"}
 _CONCURRENTLY = "tuple concurrently "

@@ -77,6 +77,10 @@ class Jobs(Statements):
         """Return canceled jobs, the latest first."""
         return self._listed("list_canceled_jobs", of)
 
+    def list_nowhere_jobs(self, of: Window) -> list[ListedJob]:
+        """Return jobs that are in no place, newest first: what said where is lost."""
+        return self._listed("list_nowhere_jobs", of)
+
     def list_newest_waiting_jobs(
         self, of: Window, *, due: bool, sorted_: int
     ) -> list[ListedJob]:
@@ -98,11 +102,11 @@ class Jobs(Statements):
 
     def find_listed_job(self, job_id: str) -> ListedJob:
         """Return one job as lists show it; raises NotFound."""
-        of = window(JobFilter(), limit=1, most=1, after=None)
-        [job] = self._listed("find_listed_job", {**of, "job_id": job_id})
-        if job.looked is not None:
+        wanted = {"job_id": job_id}
+        found = self.link.rows("find_listed_job", ListedJob, wanted, steady=True)
+        if not found:
             raise NotFound(f"there is no job {job_id}")
-        return job
+        return found[0]
 
     def _listed(self, name: str, of: Window) -> list[ListedJob]:
         """List jobs; where a damaged row fails what is asked of payload or meta,
@@ -155,6 +159,22 @@ class Jobs(Statements):
         leases = array([row[0] for row in locked])
         rows = self.link.tuples("cancel_running_jobs", {**wanted, "lease_ids": leases})
         return [row[0] for row in rows]
+
+    def cancel_nowhere_jobs(
+        self, job_ids: Sequence[str], *, operator: Operator, action_id: int
+    ) -> list[str]:
+        """Cancel those that are in no place; return their ids. In a transaction."""
+        wanted = _order(job_ids, operator, action_id)
+        self.link.tuples("lock_nowhere_jobs", wanted)
+        return [row[0] for row in self.link.tuples("cancel_nowhere_jobs", wanted)]
+
+    def put_back_jobs(self, job_ids: Sequence[str]) -> list[str]:
+        """Have those wait again that are in no place, due now; return their ids. In a
+        transaction.
+        """
+        wanted = {"job_ids": array(job_ids)}
+        self.link.tuples("lock_nowhere_jobs", wanted)
+        return [row[0] for row in self.link.tuples("put_back_jobs", wanted)]
 
     def run_jobs_now(self, job_ids: Sequence[str]) -> list[str]:
         """Let those that are scheduled be due; return their ids."""

@@ -13,6 +13,11 @@ from pgflow_cli.models.jobs import Suspect
 
 # At most so many batches wait: for each connection one that runs, one on its way.
 BATCHES = 4
+# Seconds for which a process is wary. What was lost once is mostly innocent, and apart
+# it runs one by one: a storm that has killed a hundred jobs' workers must not hold them
+# up for longer than that. Those that do kill processes have been lost twice by then, or
+# a death or two makes the next process wary again.
+WARY_FOR = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class WorkerOptions:
     """The settings of `pgflow work`. Durations are seconds; `queues` None means every
     queue; 0 means no limit. A process with a `suspect` runs that job and no other. A
     `wary` one follows processes that died one after the other before they settled
-    anything: it runs no job that was lost even once.
+    anything: for its first minute it runs no job that was lost even once.
     """
 
     url: str = field(repr=False)
@@ -71,12 +76,11 @@ class WorkerOptions:
         alone = self.processes == 1 or self.suspect is not None
         return self.name if alone else f"{self.name}.{number}"
 
-    @property
-    def losses_of_suspect(self) -> int:
-        """The lost attempts, since the last that ended, from which on a job runs apart:
-        those that leave it one; all of them, once, in a wary process.
+    def losses_of_suspect(self, age: float) -> int:
+        """Return the lost attempts, since the last that ended, from which on a job runs
+        apart: those that leave it one; one, in a wary process of that age in seconds.
         """
-        return 1 if self.wary else self.crash_budget - 1
+        return 1 if self.wary and age < WARY_FOR else self.crash_budget - 1
 
     def of_spare(self, suspect: Suspect) -> WorkerOptions:
         """Return the options of a spare process: one slot, one connection.

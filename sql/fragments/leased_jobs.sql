@@ -4,8 +4,11 @@ select
   to_char(taken.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
   taken.attempt_no + 1 as attempt_no, taken.job_type,
   -- An entry without a row in jobs fails the lease, as a row that cannot be read does: then the worker searches for
-  -- such jobs.
-  case when job.id is null then ('the row of job ' || taken.job_id || ' is gone')::jsonb::text else job.payload end as payload,
+  -- such jobs. By a cast to uuid, whose error message holds what it refuses.
+  case
+    when job.id is null then ('the row of job ' || taken.job_id || ' is gone')::uuid::text
+    else job.payload
+  end as payload,
   job.max_attempts,
   job.timeout_ms, job.meta, job.replay_of_job_id,
   coalesce(history.failed, 0) as failed_attempts, coalesce(history.lost, 0) as lost_attempts

@@ -226,5 +226,7 @@ cross join lateral (
     when held.expires_at is not null then 'running'
     when waiting.run_at > now() then 'scheduled'
     when waiting.run_at is not null then 'queued'
+    -- What said where it is has been lost, with a page of the database.
+    else 'nowhere'
   end as status
 ) as place;

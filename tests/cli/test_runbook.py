@@ -75,7 +75,9 @@ def commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`(pgflow [^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
-    return sorted({line for line in lines if line.startswith("pgflow ")})
+    # What comes after a pipe is a command of its own.
+    parts = {part.strip() for line in lines for part in re.split(r"\s\|\s", line)}
+    return sorted(part for part in parts if part.startswith("pgflow "))
 
 
 def words_of(line: str) -> list[str]:

@@ -174,7 +174,7 @@ TREE: tuple[tuple[str, list[str], list[str]], ...] = (
         ],
     ),
     ("jobs cancel", [*FILTER, *MUTATE, "--kill"], ["--status"]),
-    ("jobs run-now", [], ONE),
+    ("jobs run-now", [], [*ONE, "--nowhere"]),
     ("jobs reprioritize", [], ONE),
     ("queues list", WATCH, [*LIST, "--queue", "--limit", "--after"]),
     ("queues show", ["--window"], []),

@@ -437,3 +437,25 @@ def test_a_worker_that_is_quiet_stays_so_whatever_its_heartbeat_says(
     connection.execute("update pgflow.workers set quiet = true")
     assert beat(repository).quiet == {WORKER}
     assert beat(repository).quiet == {WORKER}
+
+
+def test_of_two_operators_one_puts_a_job_back_that_is_nowhere(
+    connection: Connection, repository: Repository, other: Repository, wait_until: Wait
+) -> None:
+    """The second waits for the first, and then sees what it has done."""
+    [job] = plant(connection)
+    connection.execute("delete from pgflow.pending where job_id = %s", (job,))
+    second: list[job_operations.Changed] = []
+
+    def put_back() -> None:
+        plan = job_operations.hastening(other, OPERATOR, nowhere=True)
+        second.append(plan.run([job], batch_size=1))
+
+    with repository.transaction():
+        assert repository.jobs.put_back_jobs([job]) == [job]
+        thread = in_background(put_back)
+        wait_for_a_lock(connection, wait_until)
+    thread.join()
+    assert (second[0].job_ids, second[0].left) == ([], {job: "queued"})
+    rows = connection.execute("select job_id::text from pgflow.pending").fetchall()
+    assert rows == [(job,)]

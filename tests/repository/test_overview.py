@@ -72,7 +72,7 @@ def test_a_job_in_each_place_has_its_status(connection):
     }
     for status, job_id in found.items():
         assert status_of(connection, job_id) == status
-    assert overview(connection, nowhere)["status"] is None
+    assert overview(connection, nowhere)["status"] == "nowhere"
 
 
 def test_a_retry_shows_its_last_error_and_when_it_runs_again(connection):

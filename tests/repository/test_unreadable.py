@@ -174,7 +174,10 @@ def test_what_is_leased_and_cannot_be_decoded_is_found_by_the_connection_that_le
 
 @pytest.mark.parametrize("limited", [False, True])
 def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
-    repository: Repository, connection: Connection, limited: bool
+    repository: Repository,
+    connection: Connection,
+    limited: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A lost line of a damaged page leaves an entry without its job."""
     [gone] = plant(connection)
@@ -188,6 +191,7 @@ def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
             "the row of this job cannot be read: it is gone",
         )
     ]
+    assert f"the row of job {gone} is gone" in caplog.text, "the lease says so, too"
     assert attempts_of(connection, gone) == []
     assert status_of(connection, good) != "dlq"
 

@@ -18,7 +18,7 @@ from pgflow_cli.admin.shapes import (
 from pgflow_cli.inspection.explanation import gates
 from pgflow_cli.models.selection import STATUSES
 
-_STATUS = maybe(shapes.one_of(*STATUSES))
+_STATUS = shapes.one_of(*STATUSES)
 JOB = Shape(
     "Job",
     {
@@ -141,7 +141,7 @@ RELATED = Shape(
         "role": shapes.one_of("source", "replay"),
         "step": WHOLE,
         "job_id": ID,
-        "status": _STATUS,
+        "status": maybe(_STATUS),
         "created_at": maybe(TIME),
     },
 )

@@ -109,10 +109,11 @@ ROUTES = (
         "List jobs, newest first.",
         about="Sorted by the time in the id, whatever the state, so a job never changes"
         " its place. since and until mean that time (with status=dlq, the time of"
-        " death). A job in no state has the status null. With a status, resolved dead"
-        " letters are left out. A page looks at 10,000 to 50,000 jobs and no further:"
-        " where few of them fit the filter it may hold fewer than limit, even none, and"
-        " still have a cursor to go on with. The list ends where the cursor is null.",
+        " death). A job is nowhere if what said where it is has been lost. With a"
+        " status, resolved dead letters are left out. A page looks at 10,000 to 50,000"
+        " jobs and no further: where few of them fit the filter it may hold fewer than"
+        " limit, even none, and still have a cursor to go on with. The list ends where"
+        " the cursor is null.",
         query=(
             *query_filters.some(
                 "queue",

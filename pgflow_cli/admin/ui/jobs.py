@@ -79,7 +79,7 @@ def show_job(call: Call) -> Response:
         explained=explained,
         body=body,
         asked=asked,
-        can_be_canceled=facts.job.status in (*jobs.WAITING, "running"),
+        can_be_canceled=facts.job.status in jobs.cancelable(kill=True),
         can_be_replayed=facts.job.status == "dlq" and not facts.job.resolved_at,
         command=command_line.line("explain", job_id, gates=True, payload=bool(asked)),
         story_command=command_line.line("timeline", job_id),

@@ -74,7 +74,7 @@ def timeline(story: Sequence[Event], width: int | None = None) -> Iterator[str]:
 def headline(explained: Explanation, width: int | None) -> Iterator[str]:
     """Return which job it is, and its state."""
     job = explained.facts.job
-    status = job.status or "nowhere"
+    status = job.status
     parts = [
         f"{job.job_type} on {job.queue}",
         f"[{_MARKS.get(status, '!')}] {status.upper()}",

@@ -20,6 +20,7 @@ from pgflow_cli.formats import safe_text
 from pgflow_cli.inspection.diagnosis import (
     FAIL,
     Finding,
+    damage,
     jobs,
     maintenance,
     schema,
@@ -130,12 +131,7 @@ CHECKS = (
             p.ask(p.repository.diagnosis.measure_expired_leases)
         ),
     ),
-    Check(
-        "jobs.unreadable",
-        lambda p: jobs.unreadable(
-            p.ask(p.repository.diagnosis.find_unreadable_letters)
-        ),
-    ),
+    Check("jobs.unreadable", lambda p: p.unreadable()),
     Check(
         "jobs.long-running",
         lambda p: jobs.long_runs(p.ask(p.repository.diagnosis.list_long_runs)),
@@ -194,8 +190,12 @@ def examine(
     *,
     surroundings: Surroundings | None = None,
     audit_seconds: float = STATEMENT_SECONDS,
+    reads_all: bool = False,
 ) -> Iterator[Finding]:
     """Yield what each check finds; a check that cannot look says so, and why.
+
+    `audit_seconds` is for checks that look at each job; `reads_all`: jobs.unreadable
+    reads every table and index, for as long as that.
 
     Nothing is raised but for an unknown name: an outage is a finding, too.
     """
@@ -207,7 +207,8 @@ def examine(
         replace(database, call_timeout=longest, server_timeout=longest, unhurried=True)
     )
     try:
-        doctor = Doctor(repository, surroundings or Surroundings(), audit_seconds)
+        around = surroundings or Surroundings()
+        doctor = Doctor(repository, around, audit_seconds, reads_all)
         reached = _reach(doctor)
         if (
             not words
@@ -252,8 +253,8 @@ def _schema_obstacle(doctor: Doctor) -> str:
     try:
         facts = doctor.repository.schema.inspect_server()
         remains = doctor.repository.backups.inspect_remains()
-    except PermissionDenied:
-        return ""  # each check names the privilege that it lacks
+    except (PermissionDenied, DataDamaged):
+        return ""  # each check names what it lacks or cannot read
     except PgflowError as error:
         return _told(error)
     if remains.version or (facts.has_migrations and not remains.partial):
@@ -269,8 +270,9 @@ def _schema_obstacle(doctor: Doctor) -> str:
 def _run(check: Check, doctor: Doctor) -> Iterator[Finding]:
     try:
         found = check.run(doctor)
-        # A check may be a generator, which raises only while it is read.
-        yield from [found] if isinstance(found, Finding) else list(found)
+        # A check may be a generator, which raises only while it is read: what it has
+        # found before that counts.
+        yield from [found] if isinstance(found, Finding) else found
     except PermissionDenied as error:
         role = doctor.instance.role
         yield warn(
@@ -283,12 +285,7 @@ def _run(check: Check, doctor: Doctor) -> Iterator[Finding]:
     except DatabaseUnavailable as error:
         yield fail(check.name, _told(error), command=server.way_back(error))
     except DataDamaged as error:
-        yield fail(
-            check.name,
-            _told(error),
-            command="pgflow doctor --check unreadable  |  RUNBOOK, Jobs that cannot be"
-            " read",
-        )
+        yield damage.found(check.name, error)
     except ConfigurationError as error:
         yield warn(
             check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)

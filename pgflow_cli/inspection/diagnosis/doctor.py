@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from pgflow_cli.errors import DatabaseUnavailable, PgflowError, TryLater
+from pgflow_cli.errors import DatabaseUnavailable, DataDamaged, PgflowError, TryLater
 from pgflow_cli.inspection.diagnosis import (
     OK,
     Finding,
+    damage,
     jobs,
     maintenance,
     schema,
@@ -72,6 +74,7 @@ class Doctor:
     repository: Repository
     surroundings: Surroundings = field(default_factory=Surroundings)
     audit_seconds: float = STATEMENT_SECONDS
+    reads_all: bool = False
 
     @cached_property
     def instance(self) -> Instance:
@@ -183,6 +186,15 @@ class Doctor:
                 f"too many jobs to look at each: {error}",
                 command="pgflow doctor --check audit --timeout 30m",
             )
+
+    def unreadable(self) -> Iterator[Finding]:
+        """Judge what cannot be read: jobs; if it is asked for that, everything."""
+        if self.reads_all:
+            yield from damage.everything(self.repository, self.audit_seconds)
+        with suppress(*([DataDamaged] if self.reads_all else [])):  # that is told then
+            seen = self.ask(self.repository.diagnosis.find_unreadable_letters)
+            if seen.letters or seen.waiting or not self.reads_all:
+                yield jobs.unreadable(seen)
 
     def xmin(self) -> Iterator[Finding]:
         """Judge who holds back vacuum."""

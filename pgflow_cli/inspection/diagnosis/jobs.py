@@ -48,7 +48,7 @@ def unreadable(seen: UnreadableLetters) -> Finding:
     """Judge whether rows of jobs are damaged."""
     check = "jobs.unreadable"
     if not seen.letters and not seen.waiting:
-        return ok(check, "none")
+        return ok(check, "none among dead letters and the first that wait")
     what = []
     if seen.letters:
         what.append(f"of {seen.letters:,} jobs, which are dead letters")
@@ -214,7 +214,12 @@ def audit(seen: Audit) -> Finding:
             return fail(
                 check, detail, sql=_TRIP, command="pgflow fence accept --no-pause"
             )
-        return fail(
-            check, detail, command="report it with: pgflow doctor --bundle report.zip"
-        )
+        if seen.in_no_place:
+            command = (
+                "pgflow doctor --check unreadable  |  RUNBOOK, Jobs that are nowhere"
+                "  |  pgflow jobs list --status nowhere"
+            )
+        else:
+            command = "report it with: pgflow doctor --bundle report.zip"
+        return fail(check, detail, command=command)
     return ok(check, "every job is in exactly one place")

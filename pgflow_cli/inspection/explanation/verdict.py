@@ -107,8 +107,10 @@ def _ended(job: JobDescription, attempts: list[Attempt]) -> tuple[str, list[str]
     if job.status == "succeeded":
         return "SUCCEEDED", ["Succeeded; its attempts are not kept any more."]
     return "NOWHERE", [
-        "The job is neither waiting, running, succeeded, dead-lettered nor canceled.",
-        "That must never happen: please report it, with this explanation.",
+        "The job neither waits nor runs, and how it ended is not known: what said so"
+        " has been lost, with a page of the database. It may have run already.",
+        "Nothing runs it now. Have it wait again if it may run once more; else cancel"
+        " it (RUNBOOK: Jobs that are nowhere).",
     ]
 
 
@@ -189,6 +191,11 @@ def _next_commands(facts: JobEvidence, verdict: str) -> list[str]:
         ],
         "RESOLVED": [replayed if job.replay_job_id else f"pgflow timeline {name}"],
         "SUCCEEDED": [f"pgflow timeline {name}"],
+        "NOWHERE": [
+            f"pgflow jobs run-now {name} --nowhere",
+            f"pgflow jobs cancel {name}",
+            "pgflow doctor --check unreadable --check audit",
+        ],
         "CANCELED": [f"pgflow replay {name} --any-status --dry-run"],
     }
     return commands.get(

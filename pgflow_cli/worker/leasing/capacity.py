@@ -91,6 +91,7 @@ class Capacity:
         # With a budget of one loss any job is a suspect, and more than a spare process
         # could run: here they run one by one.
         self._alone = options.crash_budget == 1
+        self._began = monotonic()
         # Jobs that all processes together may still lease; -1 without a limit.
         self._remaining = remaining
         self._lock = threading.Lock()
@@ -280,7 +281,8 @@ class Capacity:
         suspects: list[Run] = []
         known, unknown = self._handlers.get, handlers.UNKNOWN
         apart = self.options.suspect is None and not self._alone
-        losses = self.options.losses_of_suspect if apart else math.inf
+        age = now - self._began
+        losses = self.options.losses_of_suspect(age) if apart else math.inf
         for job in jobs:
             handler = known(job.job_type) or unknown
             timeout = (

@@ -26,21 +26,21 @@ counted as (
   group by job_id
 )
 select
-  -- Archived jobs, too: their attempts say that they have succeeded.
-  count(*) filter (where counted.job_id is null) as in_no_place,
+  -- What is archived has succeeded, whether or not its attempts can still say so.
+  count(*) filter (where counted.job_id is null and not known.archived) as in_no_place,
   count(*) filter (where counted.places > 1 or known.copies > 1) as in_two_places,
   count(*) filter (where known.id is null and counted.needs_job) as without_job,
   -- The first few of them all, to look at; null if all is well.
   (
     array_agg(coalesce(known.id, counted.job_id)::text order by known.id, counted.job_id) filter (
-      where counted.job_id is null
+      where (counted.job_id is null and not known.archived)
         or counted.places > 1
         or known.copies > 1
         or (known.id is null and counted.needs_job)
     )
   )[1:5] as examples
 from (
-  select id, count(*) as copies
+  select id, count(*) as copies, bool_or(archived) as archived
   from pgflow.any_jobs
   group by id
 ) as known

@@ -1,5 +1,5 @@
 -- The states of jobs; unknown jobs are left out.
-select wanted.id::text as job_id, coalesce(job.status, 'nowhere') as status
+select wanted.id::text as job_id, job.status
 from unnest(%(job_ids)s::text::uuid[]) as wanted (id)
 cross join lateral (
   select status

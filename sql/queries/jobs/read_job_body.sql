@@ -5,7 +5,9 @@ select
   case when readable then meta::text end as meta
 from (
   select payload, meta, pgflow.why_unreadable(id) is null as readable
-  from pgflow.jobs
+  from pgflow.any_jobs
   where id = %(job_id)s::uuid
-  offset 0
+  -- The same one as find_listed_job.
+  order by created_at desc
+  limit 1
 ) as job

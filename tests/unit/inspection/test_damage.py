@@ -27,7 +27,8 @@ def test_a_check_of_doctor_fails_by_itself_and_names_it() -> None:
     [found] = checks._run(checks.Check("jobs.audit", fails), patient)
     assert (found.check, found.result) == ("jobs.audit", "FAIL")
     assert "invalid page in block 1" in found.detail
-    assert "RUNBOOK, Jobs that cannot be read" in found.command
+    assert "pgflow doctor --check unreadable" in found.command
+    assert "RUNBOOK, Pages that are damaged" in found.command
 
 
 def test_a_scrape_says_that_the_database_is_up() -> None:

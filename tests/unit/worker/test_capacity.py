@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pgflow_cli.handlers import App
+from pgflow_cli.models.jobs import LeasedJob
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.leasing import capacity
 from pgflow_cli.worker.leasing.capacity import Capacity, left_to_lease
@@ -92,3 +93,27 @@ def test_once_leases_no_second_batch_and_gives_nothing_of_the_first_back(
     assert not once.finished()
     once.confirm(once.reserve(2), 2, settled=2)
     assert once.finished()
+
+
+def test_a_process_is_wary_of_what_was_lost_once_for_a_minute() -> None:
+    """Most of that is innocent: apart, a storm's victims would wait for each other."""
+    began = time.monotonic()
+    wary = capacity_of(None, wary=True)
+    usual = capacity_of(None)
+    lost = [job_that_was_lost(times) for times in (0, 1, 2)]
+    for asked, after, apart in (
+        (wary, 30.0, 2),
+        (wary, 61.0, 1),
+        (usual, 30.0, 1),
+    ):
+        asked.suspects.clear()
+        asked.accept(lost, lambda _: None, began + after)
+        assert len(asked.suspects) == apart, after
+
+
+def job_that_was_lost(times: int) -> LeasedJob:
+    run_at = "2026-12-01 00:00:00.000000"
+    return LeasedJob(
+        "lease", str(uuid.uuid4()), "default", 0, run_at, 1 + times, "quick", "{}", 25,
+        None, None, None, 0, times,
+    )  # fmt: skip
