@@ -36,7 +36,7 @@ from tests.benchmarks.peers.catalog import Peer, Settings
 
 PROGRAMS = Path(__file__).with_name("programs")
 ROOT = Path(__file__).parents[3]
-LONGEST_CALL = 120.0  # seconds, for a producer's answer
+LONGEST_CALL = 300.0  # seconds, for a producer's answer and for a schema
 
 
 class PeerFailed(Exception):
@@ -103,15 +103,18 @@ class Runner:
         return replace(self, settings=settings, task=task)
 
     def migrate(self) -> None:
-        done = subprocess.run(
-            [*self._command(), "migrate"],
-            env=self._variables(),
-            cwd=self.environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=LONGEST_CALL,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*self._command(), "migrate"],
+                env=self._variables(),
+                cwd=self.environment,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=LONGEST_CALL,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PeerFailed(f"migrate: no end in {LONGEST_CALL:g} s") from None
         if done.returncode:
             raise PeerFailed(f"migrate: {last_words(done.stderr)}")
 

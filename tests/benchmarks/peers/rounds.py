@@ -76,6 +76,7 @@ class Round:
     def close(self) -> None:
         """End the programs."""
         self._open.close()
+        self.stale()
 
     def stale(self) -> None:
         """Have the next scenario begin with an empty database."""
