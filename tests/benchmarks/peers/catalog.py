@@ -29,19 +29,18 @@ class Peer:
     name: str
     version: str
     program: str = ""
-    unsettled: str = ""  # a statement that counts what is not settled yet
+    # A statement that counts what is not settled yet, of one {queue} if that is in it.
+    unsettled: str = ""
     settings: tuple[Settings, ...] = (Settings("best", "none"),)
     requirements: tuple[str, ...] = ()
     # Its options for so many jobs at once in a process.
-    at: Callable[[int], Mapping[str, object]] | None = None
+    at: Callable[[int], Mapping[str, object]] = lambda jobs: {}
     # A statement for jobs from %(first)s to %(last)s that its manual has; without one
     # its call for many jobs is the fastest way it documents.
     load: str = ""
     backoff: float = 0.0  # seconds a job that has failed waits at least
-    # What it does otherwise than the others, by scenario.
+    # What it does not do, or otherwise than the others, by scenario.
     unlike: Mapping[str, str] = field(default_factory=dict)
-    # What it cannot do, by scenario.
-    cannot: Mapping[str, str] = field(default_factory=dict)
     # Why it is listed but not run.
     missing: str = ""
 
@@ -111,13 +110,19 @@ PEERS = (
         (
             Settings(
                 "best",
-                "concurrency 20, a pool of 20, finished jobs deleted",
-                {"concurrency": 20, "pool": 20, "delete_jobs": "successful"},
+                "concurrency 20, a pool of 20, finished jobs deleted, a poll in 0.5 s",
+                {
+                    "concurrency": 20,
+                    "pool": 20,
+                    "delete_jobs": "successful",
+                    "fetch_job_polling_interval": 0.5,
+                },
             ),
             Settings("defaults", "concurrency 1, a pool of 4, finished jobs kept"),
         ),
         ("procrastinate==3.10.0", "psycopg[binary]==3.3.9"),
         at=lambda jobs: {"concurrency": jobs},
+        unlike={"fails": "a job that is tried again waits for a poll, 0.5 s here"},
     ),
     Peer(
         "pgqueuer",
@@ -144,12 +149,14 @@ PEERS = (
         (
             Settings(
                 "best",
-                "batches of 500, 2 loops, fetching on while full, LISTEN",
+                "batches of 500, 2 loops, fetching on while full, LISTEN, a poll in"
+                " 0.5 s",
                 {
                     "batchSize": 500,
                     "localConcurrency": 2,
                     "burstWhenBatchFull": True,
                     "pollingIntervalSeconds": 0.5,
+                    "notifyPollingIntervalSeconds": 0.5,
                     "listen": True,
                 },
             ),
@@ -159,6 +166,7 @@ PEERS = (
         at=lambda jobs: {"localConcurrency": jobs, "batchSize": 50},
         load="insert into pgboss.job (name, data)"
         f" select 'queue0', {_PAYLOAD} from {_NUMBERS}",
+        unlike={"fails": "a job that is tried again waits for a poll, 0.5 s at least"},
     ),
     Peer(
         "chancy",
@@ -215,16 +223,17 @@ PEERS = (
         at=lambda jobs: {"worker_concurrency": jobs},
         load="select count(dbos.enqueue_workflow('noop', 'queue0',"
         f" array[{_PAYLOAD}::json])) from {_NUMBERS}",
-        unlike={"fails": "a step that is tried again in its process, at once"},
+        unlike={
+            "bulk": "no call for many in its client: its SQL function, for each",
+            "fails": "a step that is tried again in its process, at once",
+        },
     ),
     Peer(
         "absurd",
         "0.5.1",
         "absurd_queue.py",
-        "select sum(count) from (select (xpath('/row/c/text()', query_to_xml(format("
-        "'select count(*) as c from absurd.%I where state not in"
-        " (''completed'', ''failed'', ''cancelled'')', 't_' || queue_name),"
-        " false, true, '')))[1]::text::bigint as count from absurd.queues) as q",
+        "select count(*) from absurd.t_{queue}"
+        " where state in ('pending', 'running', 'sleeping')",
         (
             Settings(
                 "best",
@@ -235,8 +244,11 @@ PEERS = (
         ),
         ("absurd-sdk==0.5.1", "absurdctl==0.5.1", "psycopg[binary]==3.3.9"),
         at=lambda jobs: {"concurrency": jobs, "batch_size": jobs},
-        load="select count(absurd.spawn_task('queue0', 'noop',"
-        f" {_PAYLOAD})) from {_NUMBERS}",
-        unlike={"queues": "a set of tables and a polling loop for each"},
+        load=f"select count(*) from {_NUMBERS},"
+        f" absurd.spawn_task('queue0', 'noop', {_PAYLOAD})",
+        unlike={
+            "bulk": "no call for many in its client: its SQL function, for each",
+            "queues": "a set of tables and a polling loop for each",
+        },
     ),
 )

@@ -43,10 +43,6 @@ class PeerFailed(Exception):
     """A peer's program did not do what it was asked; its last words say why."""
 
 
-class Impossible(PeerFailed):
-    """A peer cannot do what a scenario asks, as its manual says."""
-
-
 @dataclass(frozen=True)
 class Task:
     """What the jobs of a scenario are like; the same for each peer."""
@@ -55,6 +51,11 @@ class Task:
     bytes: int = 100  # of a payload, besides about 100
     pause: float = 0.0  # seconds that the handler awaits
     fails: bool = False  # each job, the first time it runs
+
+    @property
+    def names(self) -> list[str]:
+        """The queues' names, as the programs have them."""
+        return [f"queue{n}" for n in range(self.queues)]
 
     @property
     def starts(self) -> int:
@@ -90,14 +91,9 @@ class Runner:
     task: Task = NOTHING
 
     def doing(self, task: Task, concurrency: int | None) -> Runner:
-        """The same for other jobs, and for so many at once, if that is said.
-
-        Raises Impossible if the peer cannot run so many at once.
-        """
+        """The same for other jobs, and for so many at once, if that is said."""
         settings = self.settings
         if concurrency is not None:
-            if self.peer.at is None:
-                raise Impossible("it has no setting for how many jobs run at once")
             options = {**settings.options, **self.peer.at(concurrency)}
             settings = replace(settings, options=options)
         return replace(self, settings=settings, task=task)

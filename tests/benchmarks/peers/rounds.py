@@ -83,10 +83,7 @@ class Round:
         self._fresh = False
 
     def prepare(self, task: Task = NOTHING, concurrency: int | None = None) -> None:
-        """Have a database without other jobs, and programs for jobs like these.
-
-        Raises Impossible if the peer cannot run so many at once.
-        """
+        """Have a database without other jobs, and programs for jobs like these."""
         runner = self.base.doing(task, concurrency)
         if not self._fresh or runner != self._runner:
             self._renew(runner)
@@ -209,7 +206,10 @@ class Round:
             )
 
     def unsettled(self) -> int:
-        return self._count(self.base.peer.unsettled)
+        """How many jobs the queue says are not settled."""
+        statement = self.base.peer.unsettled
+        statements = {statement.format(queue=name) for name in self._runner.task.names}
+        return sum(self._count(one) for one in statements)
 
     def _renew(self, runner: Runner) -> None:
         self._open.close()

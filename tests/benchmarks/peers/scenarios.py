@@ -9,7 +9,7 @@ from functools import partial
 import psycopg
 
 from tests.benchmarks.peers.figures import Measure
-from tests.benchmarks.peers.protocol import NOTHING, Impossible, PeerFailed, Task
+from tests.benchmarks.peers.protocol import NOTHING, PeerFailed, Task
 from tests.benchmarks.peers.rounds import BULK, Plan, Round
 from tests.benchmarks.peers.starts import WrongJobs
 
@@ -88,12 +88,8 @@ def play(played: Round, rows: list[Row], say: Callable[[str], None]) -> None:
         say(f"  {row.name}")
         name = scenario_of(row.name)
         try:
-            if reason := peer.cannot.get(name):
-                raise Impossible(reason)
             row.play(played)
             said = peer.unlike.get(name, "")
-        except Impossible as error:
-            said = f"cannot: {error}"
         except (PeerFailed, WrongJobs, psycopg.Error) as error:
             said = str(error) or type(error).__name__
             played.stale()

@@ -142,7 +142,9 @@ def end_with_stdin() -> None:
     """Have SIGTERM come when stdin ends: the benchmark may have been killed."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin, whose lock the interpreter wants when it ends.
+        while os.read(0, 4096):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
