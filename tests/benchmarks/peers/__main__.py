@@ -5,8 +5,20 @@ and a handler that only notes its job. Rounds are interleaved (A B C, C B A, …
 are medians of the rounds, ratios medians of the ratios within a round. A worker's rate
 is counted from the first start to the last, and two processes start their first jobs
 together; waits are from the beginning of the producer's call to the handler's start.
-Every job that is measured has run exactly once, and its queue says that it is settled;
-a drain that takes longer than --limit is cut off, and its rate is that of the part.
+Every job that is measured has run exactly once (with "fails" twice), and its queue says
+that it is settled; a drain that takes longer than --limit is cut off, and its rate is
+that of the part.
+
+single, bulk    enqueue, one job and a thousand a call
+drain1, drain2  one and two processes find all jobs there
+first           the same jobs arrive while one process waits for them
+idle, steady    waits of jobs that come one by one, and at --rates in 40 calls a second
+held            a drain while another session holds a transaction with a snapshot
+queues          a drain of the same jobs spread over 20 queues
+fails           a drain of jobs that fail once, tried again as soon as the queue can
+async           handlers that await 1 ms, 4 to 256 at once
+payload         enqueue and drain with payloads of 10 and 200 kB
+backlog         a drain while --backlog jobs wait behind
 """
 
 from __future__ import annotations
@@ -21,7 +33,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +43,18 @@ from tests.benchmarks.durable import SETTINGS, durable_server
 from tests.benchmarks.peers import catalog, plot, table
 from tests.benchmarks.peers.catalog import PEERS, PGFLOW, Peer, Settings
 from tests.benchmarks.peers.environments import environments, install
+from tests.benchmarks.peers.figures import ratio
 from tests.benchmarks.peers.protocol import ROOT, PeerFailed, Runner
 from tests.benchmarks.peers.reference import REFERENCE, drain_with_pgbench
+from tests.benchmarks.peers.rounds import Plan, Round
 from tests.benchmarks.peers.scenarios import (
+    DEFAULT,
     OF_DEFAULTS,
     SCENARIOS,
-    Plan,
-    Round,
+    Row,
+    measures_of,
+    play,
+    rows_of,
     scenario_of,
 )
 from tests.support.servers import Server
@@ -65,13 +82,15 @@ class Entrant:
 def main(arguments: list[str]) -> None:
     given = _parser().parse_args(arguments)
     plan = Plan(
-        tuple(name for name in SCENARIOS if name in given.scenarios),
+        tuple(s for s in SCENARIOS if {s, "all"} & {*given.scenarios}),
         given.jobs,
         given.single,
         given.samples,
         given.seconds,
         tuple(given.rates),
         given.limit,
+        given.backlog,
+        given.loading,
     )
     began = time.monotonic()
     about = _about(given)
@@ -79,9 +98,11 @@ def main(arguments: list[str]) -> None:
         about["server"] = _server(server)
         entrants = list(_entrants(given, place))
         run = _Run(plan, server, entrants)
+        _say(run.estimate(given.rounds, given.minutes))
         for number in range(given.rounds):
             started = time.monotonic()
             run.round(number)
+            _say(f"round {number + 1} took {(time.monotonic() - started) / 60:.1f} min")
             # The next one takes about as long.
             if 2 * time.monotonic() - started - began > given.minutes * 60:
                 break
@@ -98,18 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--peers", nargs="*", choices=names, default=names[:4], metavar="PEER",
         help=f"of {', '.join(names)}; the first four by default")  # fmt: skip
-    add("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS,
-        metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}")  # fmt: skip
+    add("--scenarios", nargs="+", choices=(*SCENARIOS, "all"), default=DEFAULT,
+        metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}, or all;"
+        f" the first {len(DEFAULT)} by default")  # fmt: skip
     add("--rounds", type=int, default=3)
     add("--minutes", type=float, default=15.0,
         help="begin no round that would end later than this")  # fmt: skip
     add("--jobs", type=int, default=20_000, help="of a drain")
     add("--single", type=int, default=500, help="jobs that are enqueued one by one")
     add("--samples", type=int, default=100, help="of an idle worker")
-    add("--seconds", type=float, default=3.0, help="of a steady rate")
-    add("--rates", type=int, nargs="+", default=[1_000, 4_000], metavar="RATE")
-    add("--limit", type=float, default=5.0, help="seconds until a drain is cut off")
-    add("--best", action="store_true", help="leave the peers' defaults out")
+    add("--seconds", type=float, default=2.0, help="of a steady rate")
+    add("--rates", type=int, nargs="+", default=[200, 1_000, 4_000], metavar="RATE")
+    add("--limit", type=float, default=3.0, help="seconds until a drain is cut off")
+    add("--backlog", type=int, default=1_000_000, help="jobs behind a drain's")
+    add("--loading", type=float, default=240.0,
+        help="seconds until the loading of a backlog is cut off")  # fmt: skip
+    add("--defaults", action="store_true",
+        help="measure the peers at their defaults, too")  # fmt: skip
     add("--keep", action="store_true", help="keep the environments for another run")
     add("--out", type=Path, default=ROOT / "dist", help="folder of the JSON and SVG")
     add("--readme", action="store_true", help="put table and plot into README.md")
@@ -128,7 +154,7 @@ def _entrants(given: argparse.Namespace, place: Path) -> Iterator[Entrant]:
             except PeerFailed as error:
                 reason = str(error)
         for settings in peer.settings:
-            if settings.name == "best" or not (given.best or reason):
+            if settings.name == "best" or (given.defaults and not reason):
                 yield Entrant(peer, settings, environment, reason)
 
 
@@ -140,7 +166,8 @@ class _Run:
         self.server = server
         self.entrants = entrants
         self.playing = [e for e in entrants if e.environment is not None]
-        self.measures = plan.measures()
+        self.rows = rows_of(plan)
+        self.measures = measures_of(self.rows)
         self.results: dict[str, dict[str, list[float | None]]] = {
             key: {e.name: [] for e in self.playing if _plays(e, key)}
             for key in self.measures
@@ -150,35 +177,34 @@ class _Run:
         for key in REFERENCE.keys() & self.measures.keys():
             self.results[key][REFERENCE[key].name] = []
 
+    def estimate(self, rounds: int, minutes: float) -> str:
+        """What to expect of a machine that has nothing else to do."""
+        seconds = sum(row.seconds for e in self.playing for row in self._rows_for(e))
+        seconds += 5 * len(REFERENCE.keys() & self.measures.keys())
+        return (
+            f"a round takes about {seconds / 60:.1f} min: {rounds} rounds"
+            f" {rounds * seconds / 60:.0f} min, and none begins that would end"
+            f" after {minutes:g}"
+        )
+
     def round(self, number: int) -> None:
         """Let each queue play once, in turn from the front and from the back."""
         for entrant in self.playing if number % 2 == 0 else self.playing[::-1]:
             _say(f"round {number + 1}: {entrant.name}")
-            figures, failures, notes = self._play(entrant)
+            played = self._play(entrant)
             for key, found in self.results.items():
-                if entrant.name not in found:
-                    continue
-                found[entrant.name].append(figures.get(key))
-                if key not in figures:
-                    why = failures.get(scenario_of(key), "not measured")
-                    self.notes[key, entrant.name] = why
-                elif key in notes:
-                    self.notes[key, entrant.name] = notes[key]
+                if entrant.name in found:
+                    found[entrant.name].append(played.figures.get(key))
+                    if key in played.notes:
+                        self.notes[key, entrant.name] = played.notes[key]
         for key, reference in REFERENCE.items():
             if key in self.results:
                 rate = drain_with_pgbench(self.server, reference, self.plan.jobs)
                 self.results[key][reference.name].append(rate)
         self.rounds += 1
 
-    def _play(
-        self, entrant: Entrant
-    ) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
-        """Figures by measure, failures by scenario, notes by measure."""
+    def _play(self, entrant: Entrant) -> Round:
         assert entrant.environment is not None
-        plan = self.plan
-        if entrant.settings.name != "best":
-            chosen = tuple(s for s in plan.scenarios if s in OF_DEFAULTS)
-            plan = replace(plan, scenarios=chosen)
         with tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder:
             starts = Path(folder) / "starts"
             starts.mkdir()
@@ -186,9 +212,12 @@ class _Run:
             runner = Runner(
                 entrant.peer, entrant.settings, entrant.environment, url, starts
             )
-            played = Round(runner, self.server.url, plan)
-            played.run()
-        return played.figures, played.failures, played.notes
+            played = Round(runner, self.server.url, self.plan)
+            play(played, self._rows_for(entrant), _say)
+        return played
+
+    def _rows_for(self, entrant: Entrant) -> list[Row]:
+        return [row for row in self.rows if _plays(entrant, row.name)]
 
 
 def _plays(entrant: Entrant, key: str) -> bool:
@@ -229,17 +258,20 @@ def _server(server: Server) -> str:
 
 
 def _report(run: _Run, about: dict[str, Any], given: argparse.Namespace) -> None:
-    text = "\n".join([*_heading(run, about), "", *table.lines(
-        run.measures, run.results, run.notes, ours=PGFLOW.name,
-    )]) + "\n"  # fmt: skip
-    sys.stdout.write(text)
+    heading = _heading(run, about)
+    found = (run.measures, run.results, run.notes)
+    short = "\n".join([*heading, "", *table.short(*found, ours=PGFLOW.name)]) + "\n"
+    full = "\n".join(table.lines(*found, ours=PGFLOW.name))
+    sys.stdout.write(f"{short}\n{full}\n")
     given.out.mkdir(parents=True, exist_ok=True)
     newest = NEWEST if given.readme else given.out / "peers"
-    drawn = plot.svg(run.measures, run.results, ours=PGFLOW.name)
+    results: table.Results = run.results
+    if given.readme:
+        results = table.with_best(run.measures, results, ours=PGFLOW.name)
+        _into_readme(short)
+    drawn = plot.svg(run.measures, results, ours=PGFLOW.name)
     newest.with_suffix(".svg").write_text(drawn)
     newest.with_suffix(".json").write_text(json.dumps(_document(run, about), indent=1))
-    if given.readme:
-        _into_readme(text)
     _say(f"wrote {newest}.json and .svg")
 
 
@@ -250,7 +282,7 @@ def _heading(run: _Run, about: dict[str, Any]) -> list[str]:
         f" {about['cores']} cores, {about['memory_gib']} GiB",
         f"{about['server']}, fsync on; Python {about['python']};"
         f" load {about['load_before']} before; {about['minutes']} minutes",
-        f"{run.rounds} rounds; drains of {plan.jobs:,} jobs, cut off"
+        f"medians of {run.rounds} rounds; drains of {plan.jobs:,} jobs, cut off"
         f" after {plan.limit:g} s; {plan.seconds:g} s at each rate",
     ]
     for entrant in run.entrants:
@@ -279,7 +311,15 @@ def _document(run: _Run, about: dict[str, Any]) -> dict[str, Any]:
             for e in run.entrants
         ],
         "measures": [
-            {"key": key, **asdict(measure), "rounds": run.results[key]}
+            {
+                "key": key,
+                **asdict(measure),
+                "rounds": run.results[key],
+                "ratios": {
+                    name: ratio(run.results[key][PGFLOW.name], rounds)
+                    for name, rounds in run.results[key].items()
+                },
+            }
             for key, measure in run.measures.items()
         ],
         "notes": [

@@ -1,7 +1,8 @@
 """Programs of the peers: how they are started, and the few words they understand.
 
-A program is called with a role and reads three variables: PEER_URL, the database;
-PEER_OPTIONS, its settings as JSON; PEER_STARTS, a folder.
+A program is called with a role and reads four variables: PEER_URL, the database;
+PEER_OPTIONS, its settings as JSON; PEER_STARTS, a folder; PEER_TASK, what jobs are
+like, as JSON (see Task).
 
 - `migrate` makes the schema in an empty database and ends.
 - `produce` says `{}` when it is connected. Then each line of its stdin enqueues:
@@ -10,10 +11,11 @@ PEER_OPTIONS, its settings as JSON; PEER_STARTS, a folder.
   It answers with the seconds since 1970 at which it `began` and `ended`. It ends with
   its stdin.
 - `work` runs jobs until SIGTERM or the end of its stdin. The handler does nothing but
-  note the job: its number, when its producer's call began (both from the payload), and
-  now, as three doubles in a file of its process in PEER_STARTS, written out every few
-  milliseconds. With a folder PEER_GATE the first job of each process puts a file there
-  and waits for one that is named `open`: so several processes begin together.
+  what the task says, and note the job: its number, when its producer's call began (both
+  from the payload), and now, as three doubles in a file of its process in PEER_STARTS,
+  written out every few milliseconds. With a folder PEER_GATE the first job of each
+  process puts a file there and waits for one that is named `open`: so several processes
+  begin together.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -34,11 +36,34 @@ from tests.benchmarks.peers.catalog import Peer, Settings
 
 PROGRAMS = Path(__file__).with_name("programs")
 ROOT = Path(__file__).parents[3]
-LONGEST_CALL = 120.0  # seconds, for a producer's answer
+LONGEST_CALL = 300.0  # seconds, for a producer's answer and for a schema
 
 
 class PeerFailed(Exception):
     """A peer's program did not do what it was asked; its last words say why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the jobs of a scenario are like; the same for each peer."""
+
+    queues: int = 1  # over which jobs are spread, by their number
+    bytes: int = 100  # of a payload, besides about 100
+    pause: float = 0.0  # seconds that the handler awaits
+    fails: bool = False  # each job, the first time it runs
+
+    @property
+    def names(self) -> list[str]:
+        """The queues' names, as the programs have them."""
+        return [f"queue{n}" for n in range(self.queues)]
+
+    @property
+    def starts(self) -> int:
+        """How often each job runs."""
+        return 2 if self.fails else 1
+
+
+NOTHING = Task()
 
 
 @dataclass(frozen=True)
@@ -63,17 +88,29 @@ class Runner:
     environment: Path
     url: str
     starts: Path
+    task: Task = NOTHING
+
+    def doing(self, task: Task, concurrency: int | None) -> Runner:
+        """The same for other jobs, and for so many at once, if that is said."""
+        settings = self.settings
+        if concurrency is not None:
+            options = {**settings.options, **self.peer.at(concurrency)}
+            settings = replace(settings, options=options)
+        return replace(self, settings=settings, task=task)
 
     def migrate(self) -> None:
-        done = subprocess.run(
-            [*self._command(), "migrate"],
-            env=self._variables(),
-            cwd=self.environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=LONGEST_CALL,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*self._command(), "migrate"],
+                env=self._variables(),
+                cwd=self.environment,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=LONGEST_CALL,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PeerFailed(f"migrate: no end in {LONGEST_CALL:g} s") from None
         if done.returncode:
             raise PeerFailed(f"migrate: {last_words(done.stderr)}")
 
@@ -149,6 +186,7 @@ class Runner:
             "PEER_URL": self.url,
             "PEER_OPTIONS": json.dumps(dict(self.settings.options)),
             "PEER_STARTS": str(self.starts),
+            "PEER_TASK": json.dumps(asdict(self.task)),
         }
 
 

@@ -29,6 +29,7 @@ def drain_with_pgbench(server: Server, reference: Reference, jobs: int) -> float
     """Jobs per second of pgbench."""
     bench = Bench(server)
     bench.renew()
+    jobs = max(jobs, BATCH * reference.clients)  # a turn for each client
     bench.load(jobs)
     rate = pgbench.drain(
         str(bench.binaries),

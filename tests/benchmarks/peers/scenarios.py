@@ -1,284 +1,237 @@
-"""Scenarios: one round of one queue, from an empty database to its figures."""
+"""Scenarios: what is measured, a row and a small function each."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
-from tests.benchmarks.peers import starts
-from tests.benchmarks.peers.catalog import PGFLOW
-from tests.benchmarks.peers.figures import Measure, quantile
-from tests.benchmarks.peers.protocol import (
-    PeerFailed,
-    Producer,
-    Runner,
-    Sent,
-    Workers,
-)
-from tests.benchmarks.peers.starts import Start, Starts, WrongJobs
-from tests.support.jobs import audit
+from tests.benchmarks.peers.figures import Measure
+from tests.benchmarks.peers.protocol import NOTHING, PeerFailed, Task
+from tests.benchmarks.peers.rounds import BULK, Plan, Round
+from tests.benchmarks.peers.starts import WrongJobs
 
-BULK = 1_000
 COMMITS = 40  # a second, at a steady rate
 IDLE_RATE = 37.0  # a second: no multiple of it is the interval of a poll
-START_UP = 60.0  # seconds a worker may take until it runs its first job
+QUEUES = 20
+PAUSE = 0.001  # seconds that an async handler awaits
+CONCURRENCIES = (4, 16, 64, 256)
+PAUSES = 500  # jobs for each that runs at once
+SIZES = (10_000, 200_000)  # bytes of a payload
+VOLUME = 40_000_000  # bytes of all payloads
+CALL = 2_000_000  # bytes of the payloads of one call
+PREPARED = 3.0  # seconds for a fresh database with its programs
 
-SCENARIOS = ("single", "bulk", "drain1", "drain2", "idle", "steady", "first")
+SCENARIOS = ("single", "bulk", "drain1", "drain2", "idle", "steady", "first",
+             "held", "queues", "fails", "async", "payload", "backlog")  # fmt: skip
+DEFAULT = SCENARIOS[:7]
 # Those where settings of a worker matter most; a queue at its defaults runs no others.
 OF_DEFAULTS = ("drain1", "idle", "steady")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
+class Row:
+    """A scenario, or a part of one: how it is played, and what it gives.
 
-    scenarios: tuple[str, ...]
-    jobs: int  # of a drain
-    single: int  # jobs enqueued one by one
-    samples: int  # of an idle worker
-    seconds: float  # of a steady rate
-    rates: tuple[int, ...]
-    limit: float  # seconds until a drain is cut off
+    `seconds` is about what it takes, the cut-off included.
+    """
 
-    def measures(self) -> dict[str, Measure]:
-        """All figures of the plan by their key, in the table's order."""
-        found = {
-            "single": Measure("enqueue, one a call", "jobs/s"),
-            "bulk": Measure(f"enqueue, {BULK:,} a call", "jobs/s"),
-            "drain1": Measure("drain, 1 process, jobs first", "jobs/s"),
-            "drain2": Measure("drain, 2 processes, jobs first", "jobs/s"),
-            "first": Measure("drain, 1 process, worker first", "jobs/s"),
-        }
-        for rate in self.rates:
-            name = f"steady {rate:,}/s"
-            found |= {
-                f"steady-{rate}-done": Measure(f"{name}: started", "jobs/s"),
-                f"steady-{rate}-p50": Measure(f"{name}: wait p50", "ms", False),
-                f"steady-{rate}-p99": Measure(f"{name}: wait p99", "ms", False),
-            }
-        found |= {
-            "idle-p50": Measure("idle pick-up p50", "ms", False),
-            "idle-p99": Measure("idle pick-up p99", "ms", False),
-        }
-        return {
-            key: measure
-            for key, measure in found.items()
-            if scenario_of(key) in self.scenarios
-        }
+    name: str
+    play: Callable[[Round], None]
+    measures: Mapping[str, Measure]
+    seconds: float
+
+
+def rows_of(plan: Plan) -> list[Row]:
+    """What a plan measures, in the order in which it is played and shown."""
+    drained = PREPARED + 2 + plan.limit
+    rows = [
+        _row("single", single, "enqueue, one a call", PREPARED + plan.single / 800),
+        _row("bulk", bulk, f"enqueue, {BULK:,} a call", PREPARED + plan.jobs / 10_000),
+        _row("drain1", drain1, "drain, 1 process, jobs first", 2 + plan.limit),
+        _row("drain2", drain2, "drain, 2 processes, jobs first", drained),
+        Row("idle", idle, _waits("idle", "idle pick-up"),
+            PREPARED + 3 + plan.samples / IDLE_RATE),
+        *(_steady_row(plan, rate) for rate in plan.rates),
+        _first_row(plan),
+        _row("held", held, "drain, a snapshot held", drained),
+        _row("queues", queues, f"drain, {QUEUES} queues", drained),
+        _row("fails", fails, "drain, each fails once", drained + plan.limit),
+        *(
+            _row(f"async-{count}", partial(pause, concurrency=count),
+                 f"async 1 ms, concurrency {count}", drained)
+            for count in CONCURRENCIES
+        ),
+        *(_payload_row(plan, size) for size in SIZES),
+        _row("backlog", backlog, f"drain, {plan.backlog:,} behind",
+             drained + min(plan.loading, plan.backlog / 10_000)),
+    ]  # fmt: skip
+    return [row for row in rows if scenario_of(row.name) in plan.scenarios]
+
+
+def measures_of(rows: list[Row]) -> dict[str, Measure]:
+    """All figures by their key, in the table's order."""
+    return {key: measure for row in rows for key, measure in row.measures.items()}
 
 
 def scenario_of(key: str) -> str:
-    """The scenario that a measure's key belongs to."""
+    """The scenario that a row's name or a measure's key belongs to."""
     return key.partition("-")[0]
 
 
-@dataclass
-class Round:
-    """One queue's run through the plan.
+def play(played: Round, rows: list[Row], say: Callable[[str], None]) -> None:
+    """Play all rows; one that fails has no figure but a note that says why."""
+    peer = played.base.peer
+    for row in rows:
+        say(f"  {row.name}")
+        name = scenario_of(row.name)
+        try:
+            row.play(played)
+            said = peer.unlike.get(name, "")
+        except (PeerFailed, WrongJobs, psycopg.Error) as error:
+            said = str(error) or type(error).__name__
+            played.stale()
+        for key in row.measures:
+            if said or key not in played.figures:
+                found = [said or "not measured", played.notes.get(key, "")]
+                played.notes[key] = "; ".join(filter(None, found))
+    played.close()
 
-    A scenario that leaves jobs behind is followed by a fresh database, except that the
-    jobs of "bulk" are drained by "drain1". A scenario that fails has no figure but a
-    reason.
-    """
 
-    runner: Runner
-    admin_url: str
-    plan: Plan
-    figures: dict[str, float] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  # by scenario
-    notes: dict[str, str] = field(default_factory=dict)  # what limits a figure
+def _row(key: str, play: Callable[[Round], None], name: str, seconds: float) -> Row:
+    return Row(key, play, {key: Measure(name, "jobs/s")}, seconds)
 
-    def __post_init__(self) -> None:
-        self._open = ExitStack()
-        self._starts = Starts(self.runner.starts)
-        self._connection: psycopg.Connection[Any]
-        self._producer: Producer
-        self._workers: Workers | None = None
-        self._next = 0  # number of the next job
-        self._before = 0  # how many had started when jobs were sent last
-        self._loaded: int | None = None  # the first of the jobs that wait for a drain
-        self._fresh = False
 
-    def run(self) -> None:
-        """Measure every scenario of the plan."""
-        play = {
-            "single": self._single,
-            "bulk": self._bulk,
-            "drain1": lambda: self._drain("drain1", 1),
-            "drain2": lambda: self._drain("drain2", 2),
-            "idle": self._idle,
-            "steady": self._steady,
-            "first": self._first,
-        }
-        with self._open:
-            for name in self.plan.scenarios:
-                try:
-                    if not self._fresh:
-                        self._renew()
-                    play[name]()
-                except (PeerFailed, WrongJobs, psycopg.Error) as error:
-                    self.failures[name] = str(error)
-                    self._fresh = False
+def _waits(key: str, name: str) -> dict[str, Measure]:
+    return {
+        f"{key}-p50": Measure(f"{name} p50", "ms", False),
+        f"{key}-p99": Measure(f"{name} p99", "ms", False),
+    }
 
-    def _renew(self) -> None:
-        """Begin with an empty database that has the peer's schema."""
-        self._open.close()
-        self._workers = self._loaded = None
-        self._starts.clear()
-        with psycopg.connect(self.admin_url, autocommit=True) as admin:
-            admin.execute("drop database if exists peer with (force)")
-            admin.execute("create database peer")
-        self.runner.migrate()
-        self._connection = self._open.enter_context(
-            psycopg.connect(self.runner.url, autocommit=True)
+
+def _steady_row(plan: Plan, rate: int) -> Row:
+    key, name = f"steady-{rate}", f"steady {rate:,}/s:"
+    measures = {
+        f"{key}-done": Measure(f"{name} started", "jobs/s"),
+        **_waits(key, f"{name} wait"),
+    }
+    return Row(key, partial(steady, rate=rate), measures, plan.seconds + plan.limit)
+
+
+def _first_row(plan: Plan) -> Row:
+    measures = {"first": Measure("drain, 1 process, worker first", "jobs/s")}
+    if "drain1" in plan.scenarios:
+        measures["first-share"] = Measure("worker first / jobs first", "ratio")
+    return Row("first", first, measures, PREPARED + plan.limit)
+
+
+def _payload_row(plan: Plan, size: int) -> Row:
+    key, name = f"payload-{size}", f"payloads of {size // 1000:,} kB:"
+    measures = {
+        f"{key}-bulk": Measure(f"{name} enqueue", "jobs/s"),
+        f"{key}-drain": Measure(f"{name} drain", "jobs/s"),
+    }
+    seconds = PREPARED + 4 + plan.limit
+    return Row(key, partial(payload, size=size), measures, seconds)
+
+
+def single(played: Round) -> None:
+    played.prepare()
+    played.figures["single"] = played.send(played.plan.single, each=1)[1].rate
+    played.stale()  # these jobs wait
+
+
+def bulk(played: Round) -> None:
+    played.prepare()
+    # A drain that follows takes these jobs.
+    played.figures["bulk"] = played.load(played.plan.jobs).rate
+
+
+def drain1(played: Round) -> None:
+    _drain(played, "drain1")
+
+
+def drain2(played: Round) -> None:
+    _drain(played, "drain2", processes=2)
+
+
+def held(played: Round) -> None:
+    _drain(played, "held", held=True)
+
+
+def queues(played: Round) -> None:
+    _drain(played, "queues", Task(queues=QUEUES))
+
+
+def fails(played: Round) -> None:
+    task, jobs = Task(fails=True), max(1, played.plan.jobs // 4)
+    _drain(played, "fails", task, jobs=jobs, longer=2 * played.base.peer.backoff)
+
+
+def pause(played: Round, *, concurrency: int) -> None:
+    task, jobs = Task(pause=PAUSE), min(played.plan.jobs, PAUSES * concurrency)
+    played.prepare(task, concurrency)
+    played.take_rate(f"async-{concurrency}", played.drain(jobs), jobs)
+
+
+def payload(played: Round, *, size: int) -> None:
+    key, jobs = f"payload-{size}", min(played.plan.jobs, VOLUME // size)
+    played.prepare(Task(bytes=size))
+    played.figures[f"{key}-bulk"] = played.load(jobs, each=CALL // size).rate
+    played.take_rate(f"{key}-drain", played.drain(jobs), jobs)
+
+
+def backlog(played: Round) -> None:
+    played.stale()
+    played.prepare()
+    wanted, jobs = played.plan.backlog, played.plan.jobs
+    waiting = played.load_backlog(wanted + jobs)
+    played.take_rate("backlog", played.drain_part(waiting, jobs), jobs)
+    if waiting < wanted + jobs:
+        played.notes["backlog"] = (
+            f"only {waiting:,} jobs could be loaded in {played.plan.loading:g} s"
         )
-        self._producer = self._open.enter_context(self.runner.producer())
-        self._fresh = True
 
-    def _send(self, jobs: int, *, each: int, rate: float = 0.0) -> tuple[int, Sent]:
-        first, self._next = self._next, self._next + jobs
-        self._before = self._starts.count()
-        return first, self._producer.send(first, jobs, each=each, rate=rate)
 
-    def _single(self) -> None:
-        self.figures["single"] = self._send(self.plan.single, each=1)[1].rate
-        self._fresh = False  # these jobs wait
+def idle(played: Round) -> None:
+    played.prepare()
+    played.warm()
+    played.waits("idle", played.plan.samples, each=1, rate=IDLE_RATE)
 
-    def _bulk(self) -> None:
-        self._loaded, sent = self._send(self.plan.jobs, each=BULK)
-        self.figures["bulk"] = sent.rate
 
-    def _drain(self, name: str, processes: int) -> None:
-        self._starts.clear()
-        first, self._loaded = self._loaded, None
-        if first is None:
-            first, _ = self._send(self.plan.jobs, each=BULK)
-        self._before = 0
-        self._connection.execute("vacuum analyze")
-        self._connection.execute("checkpoint")
-        with (
-            tempfile.TemporaryDirectory(prefix="pgflow-bench-") as folder,
-            self.runner.workers(processes, Path(folder)) as self._workers,
-        ):
-            self._open_gate(Path(folder), processes)
-            rows = self._finish(first, self.plan.jobs)
-        self._workers = None
-        self._rate(name, rows)
+def steady(played: Round, *, rate: int) -> None:
+    played.prepare()
+    played.warm()
+    key, each = f"steady-{rate}", max(2, rate // COMMITS)
+    jobs = int(rate * played.plan.seconds)
+    rows, sent = played.waits(key, jobs, each=each, rate=rate)
+    done = sum(row.at <= sent.ended for row in rows)
+    played.figures[f"{key}-done"] = done / (sent.ended - sent.began)
 
-    def _open_gate(self, gate: Path, processes: int) -> None:
-        """Let the first jobs of all processes start, once each process has one."""
-        if not self._wait(lambda: len([*gate.iterdir()]) >= processes, limit=START_UP):
-            raise PeerFailed(f"not each of {processes} processes gets a job")
-        (gate / "open").touch()
 
-    def _idle(self) -> None:
-        self._warm()
-        self._waits("idle", self.plan.samples, each=1, rate=IDLE_RATE)
+def first(played: Round) -> None:
+    played.prepare()
+    played.warm()
+    jobs = played.plan.jobs
+    number, _ = played.send(jobs, each=BULK)
+    played.take_rate("first", played.finish(number, jobs), jobs)
+    if jobs_first := played.figures.get("drain1"):
+        played.figures["first-share"] = played.figures["first"] / jobs_first
 
-    def _steady(self) -> None:
-        for rate in self.plan.rates:
-            if not self._fresh:
-                self._renew()
-            self._warm()
-            jobs, each = int(rate * self.plan.seconds), max(2, rate // COMMITS)
-            rows, sent = self._waits(f"steady-{rate}", jobs, each=each, rate=rate)
-            done = sum(row.at <= sent.ended for row in rows)
-            self.figures[f"steady-{rate}-done"] = done / (sent.ended - sent.began)
 
-    def _first(self) -> None:
-        self._warm()
-        first, _ = self._send(self.plan.jobs, each=BULK)
-        self._rate("first", self._finish(first, self.plan.jobs))
-
-    def _rate(self, key: str, rows: list[Start]) -> None:
-        self.figures[key] = starts.rate(rows)
-        if len(rows) < self.plan.jobs:
-            self.notes[key] = (
-                f"cut off after {self.plan.limit:g} s:"
-                f" {len(rows):,} of {self.plan.jobs:,} jobs had started"
-            )
-
-    def _waits(
-        self, key: str, jobs: int, *, each: int, rate: float
-    ) -> tuple[list[Start], Sent]:
-        first, sent = self._send(jobs, each=each, rate=rate)
-        rows = self._finish(first, jobs)
-        late = (time.time() - sent.ended) * 1000
-        took = starts.waits(rows, jobs - len(rows), at_least=late)
-        for name, part in (("p50", 0.50), ("p99", 0.99)):
-            self.figures[f"{key}-{name}"] = quantile(took, part)
-            if len(rows) < part * jobs:
-                self.notes[f"{key}-{name}"] = (
-                    f"at least this: {jobs - len(rows):,} of {jobs:,} jobs"
-                    f" had not started {self.plan.limit:g} s after the last was sent"
-                )
-        return rows, sent
-
-    def _warm(self) -> None:
-        """Have a worker run that has nothing to do."""
-        if self._workers is not None:
-            return
-        if self._loaded is not None:
-            self._renew()
-        self._starts.clear()
-        self._workers = self._open.enter_context(self.runner.workers(1))
-        self._send(1, each=1)
-        if not self._wait(lambda: self._starts.count() > 0, limit=START_UP):
-            raise PeerFailed("its worker runs no job")
-        self._settle()
-        time.sleep(1)  # until it is idle in its own way: listens, sleeps between polls
-
-    def _finish(self, first: int, jobs: int) -> list[Start]:
-        """Wait for the jobs that were sent last and return their starts.
-
-        All have run exactly once and are settled; or time was up, and none ran twice.
-        """
-        all_started = self._before + jobs
-        if self._wait(
-            lambda: self._starts.count() >= all_started, limit=self.plan.limit
-        ):
-            self._settle()
-        else:
-            self._fresh = False
-        rows = self._starts.of(first, jobs)
-        if self._fresh and len(rows) < jobs:
-            raise WrongJobs(f"{len(rows)} of {jobs} jobs ran, and others did")
-        return rows
-
-    def _wait(self, happened: Callable[[], bool], *, limit: float) -> bool:
-        """Wait until something has happened; False if that takes too long.
-
-        Raises PeerFailed if a worker ends meanwhile.
-        """
-        until = time.monotonic() + limit
-        while not happened():
-            if time.monotonic() > until:
-                return False
-            if self._workers is not None:
-                self._workers.check()
-            time.sleep(0.02)
-        return True
-
-    def _settle(self) -> None:
-        """Wait until the queue itself says that nothing is left."""
-        statement = self.runner.peer.unsettled
-        limit = max(10.0, self.plan.limit)
-        if not self._wait(lambda: self._count(statement) == 0, limit=limit):
-            raise WrongJobs(f"{self._count(statement)} jobs ran and are not settled")
-        if self.runner.peer is PGFLOW:
-            if audit(self._connection) != (0, 0):
-                raise WrongJobs("a job is in no place, or in two")
-            if self._count("select count(*) from pgflow.dead_letters"):
-                raise WrongJobs("a job is a dead letter")
-
-    def _count(self, statement: str) -> int:
-        row = self._connection.execute(statement).fetchone()
-        assert row is not None
-        return int(row[0])
+def _drain(
+    played: Round,
+    key: str,
+    task: Task = NOTHING,
+    *,
+    jobs: int | None = None,
+    processes: int = 1,
+    held: bool = False,
+    longer: float = 0.0,
+) -> None:
+    jobs = jobs or played.plan.jobs
+    played.prepare(task)
+    rows = played.drain(jobs, processes=processes, held=held, longer=longer)
+    played.take_rate(key, rows, jobs)

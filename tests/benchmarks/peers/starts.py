@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ class Start(NamedTuple):
 
 
 class WrongJobs(Exception):
-    """A job ran twice, or one that was not sent did."""
+    """A job ran too often, or too seldom, or one that was not sent did."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,15 @@ class Starts:
     def count(self) -> int:
         return sum(path.stat().st_size // _ROW for path in self.folder.iterdir())
 
-    def of(self, first: int, jobs: int) -> list[Start]:
+    def of(self, first: int, jobs: int, *, each: int = 1) -> list[Start]:
         """The starts of these jobs, in the order of their time.
 
-        Raises WrongJobs if one of them started twice.
+        Raises WrongJobs if one of them started more often than `each`.
         """
         found = [row for row in self._read() if first <= row.number < first + jobs]
-        if len({row.number for row in found}) < len(found):
-            raise WrongJobs(f"{len(found)} starts of fewer jobs")
+        often = Counter(row.number for row in found)
+        if wrong := sum(times > each for times in often.values()):
+            raise WrongJobs(f"{wrong} jobs started more often than {each} times")
         return sorted(found, key=lambda row: row.at)
 
     def _read(self) -> list[Start]:

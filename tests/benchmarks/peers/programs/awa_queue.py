@@ -5,8 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from awa import AsyncClient
-from python_side import OPTIONS, URL, Payload, Starts, main
+from awa import AsyncClient, RetryAfter
+from python_side import (
+    OPTIONS,
+    QUEUES,
+    URL,
+    FailsOnce,
+    Payload,
+    Starts,
+    by_queue,
+    main,
+    queue_of,
+    share,
+)
 
 starts = Starts()
 
@@ -32,17 +43,24 @@ class Awa:
         self._client = AsyncClient(URL.replace("@/", "@localhost/"))
 
     async def enqueue(self, payload: Payload) -> None:
-        await self._client.insert(Noop(**payload))
+        await self._client.insert(Noop(**payload), queue=queue_of(payload))
 
     async def enqueue_many(self, payloads: list[Payload]) -> None:
-        await self._client.enqueue_many_copy([Noop(**payload) for payload in payloads])
+        for queue, some in by_queue(payloads):
+            jobs = [Noop(**payload) for payload in some]
+            await self._client.enqueue_many_copy(jobs, queue=queue)
 
     async def work(self, stopped: asyncio.Event) -> None:
-        @self._client.task(Noop, queue="default")
-        async def noop(job) -> None:
-            starts.note(vars(job.args))
+        @self._client.task(Noop, queue=QUEUES[0])
+        async def noop(job) -> RetryAfter | None:
+            try:
+                await starts.run(vars(job.args))
+            except FailsOnce:
+                return RetryAfter(0)
+            return None
 
-        await self._client.start([("default", OPTIONS["workers"])])
+        workers = share(OPTIONS["workers"])
+        await self._client.start([(queue, workers) for queue in QUEUES])
         await stopped.wait()
         await self._client.shutdown()
 

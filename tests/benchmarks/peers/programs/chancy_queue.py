@@ -7,7 +7,17 @@ import logging
 from typing import Any
 
 from chancy import Chancy, Job, Queue, Worker
-from python_side import OPTIONS, URL, Payload, Starts, main
+from python_side import (
+    OPTIONS,
+    QUEUES,
+    TASK,
+    URL,
+    Payload,
+    Starts,
+    main,
+    queue_of,
+    share,
+)
 
 starts = Starts()
 
@@ -17,7 +27,7 @@ def noop(**payload: Any) -> None:
 
 
 async def async_noop(**payload: Any) -> None:
-    starts.note(payload)
+    await starts.run(payload)
 
 
 # Its executor for coroutines takes no other functions.
@@ -25,14 +35,20 @@ handler = async_noop if "executor" in OPTIONS else noop
 
 
 def job(payload: Payload) -> Job:
-    return Job.from_func(handler, kwargs=payload)
+    # It retries at once, unless a plug-in of its says otherwise.
+    attempts = 2 if TASK["fails"] else 1
+    return Job.from_func(
+        handler, kwargs=payload, queue=queue_of(payload), max_attempts=attempts
+    )
 
 
 class ChancyQueue:
     async def migrate(self) -> None:
         await self.connect()
         await self._chancy.migrate()
-        await self._chancy.declare(Queue("default", **OPTIONS))
+        own = {"concurrency": share(OPTIONS["concurrency"])} if OPTIONS else {}
+        for name in QUEUES:
+            await self._chancy.declare(Queue(name, **{**OPTIONS, **own}))
         await self._chancy.__aexit__(None, None, None)
 
     async def connect(self) -> None:

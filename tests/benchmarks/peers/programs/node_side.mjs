@@ -1,6 +1,7 @@
 // The words of protocol.py for programs in JavaScript; a queue brings five functions:
 // migrate, connect, enqueue, enqueueMany, work.
 
+import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
 import { existsSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -8,6 +9,8 @@ import { setTimeout as pause } from "node:timers/promises";
 
 export const URL = process.env.PEER_URL;
 export const OPTIONS = JSON.parse(process.env.PEER_OPTIONS);
+export const TASK = JSON.parse(process.env.PEER_TASK);
+export const QUEUES = Array.from({ length: TASK.queues }, (_, n) => `queue${n}`);
 const FLUSHED_EVERY = 20; // milliseconds
 
 // Seconds since 1970; Date.now() has only milliseconds.
@@ -35,19 +38,32 @@ function waitAtGate() {
   while (!existsSync(join(gate, "open"))) Atomics.wait(sleeper, 0, 0, 1);
 }
 
-export function note(payload) {
+const failed = new Set();
+
+// What a handler does; it throws if jobs are to fail and this one has not.
+export async function run(payload) {
   if (!begun) waitAtGate();
   rows.push(payload.n, payload.sent, now());
+  if (TASK.fails && !failed.has(payload.n)) {
+    failed.add(payload.n);
+    throw new Error("fails once");
+  }
+  if (TASK.pause) await pause(TASK.pause * 1000);
 }
 
-// About 200 bytes.
+// Text that does not get much smaller when the server compresses it.
+const body = randomBytes(TASK.bytes).toString("base64").slice(0, TASK.bytes);
+
+// About 100 bytes and the body.
 const payload = (n, sent) => ({
   n,
   sent,
   email: `user${n}@example.com`,
   template: "welcome_v2",
-  body: "x".repeat(100),
+  body,
 });
+
+export const queueOf = (payload) => QUEUES[payload.n % QUEUES.length];
 
 async function send(queue, { first, jobs, each, rate }) {
   const began = now();

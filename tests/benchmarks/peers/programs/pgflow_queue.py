@@ -9,7 +9,16 @@ import subprocess
 import sys
 
 import psycopg
-from python_side import URL, Payload, end_with_stdin, main
+from pgflow_handlers import JOB_TYPE
+from python_side import (
+    OPTIONS,
+    QUEUES,
+    URL,
+    Payload,
+    end_with_stdin,
+    main,
+    queue_of,
+)
 
 import pgflow_cli
 from pgflow_cli.maintenance import migrations
@@ -27,10 +36,14 @@ class Pgflow:
         self._connection = psycopg.connect(URL, autocommit=True)
 
     async def enqueue(self, payload: Payload) -> None:
-        pgflow_cli.enqueue(self._connection, "noop", payload)
+        queue = queue_of(payload)
+        pgflow_cli.enqueue(self._connection, JOB_TYPE, payload, queue=queue)
 
     async def enqueue_many(self, payloads: list[Payload]) -> None:
-        jobs = ({"job_type": "noop", "payload": payload} for payload in payloads)
+        jobs = (
+            {"job_type": JOB_TYPE, "queue": queue_of(payload), "payload": payload}
+            for payload in payloads
+        )
         pgflow_cli.enqueue_many(self._connection, jobs)
 
     async def work(self, stopped: asyncio.Event) -> None:
@@ -41,6 +54,9 @@ def work(processes: str) -> int:
     """Run `pgflow work` until SIGTERM, which it hears as well."""
     app = os.path.join(os.path.dirname(__file__), "pgflow_handlers.py")
     command = ["-m", "pgflow_cli", "work", "--app", app, "--processes", processes]
+    command += ["--queue", ",".join(QUEUES)]
+    for name, value in OPTIONS.items():
+        command += [f"--{name}", str(value)]
     process = subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, "DATABASE_URL": URL},

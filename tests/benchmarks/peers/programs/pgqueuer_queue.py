@@ -1,17 +1,31 @@
-"""pgqueuer over asyncpg, the driver that its manual recommends for throughput."""
+"""pgqueuer over asyncpg, the driver that its manual recommends for throughput.
+
+Its jobs are told apart by their entrypoint, which is what a queue is here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import asyncpg
 import uvloop
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
+from pgqueuer.errors import RetryRequested
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
-from python_side import OPTIONS, URL, Payload, Starts, main
+from python_side import (
+    OPTIONS,
+    QUEUES,
+    URL,
+    FailsOnce,
+    Payload,
+    Starts,
+    main,
+    queue_of,
+)
 
 starts = Starts()
 
@@ -26,11 +40,11 @@ class PgQueuerQueue:
         self._queries = Queries(AsyncpgDriver(self._connection))
 
     async def enqueue(self, payload: Payload) -> None:
-        await self._queries.enqueue("noop", json.dumps(payload).encode())
+        await self._queries.enqueue(queue_of(payload), json.dumps(payload).encode())
 
     async def enqueue_many(self, payloads: list[Payload]) -> None:
         await self._queries.enqueue(
-            ["noop"] * len(payloads),
+            [queue_of(payload) for payload in payloads],
             [json.dumps(payload).encode() for payload in payloads],
             [0] * len(payloads),
         )
@@ -38,9 +52,14 @@ class PgQueuerQueue:
     async def work(self, stopped: asyncio.Event) -> None:
         queuer = PgQueuer.from_asyncpg_connection(self._connection)
 
-        @queuer.entrypoint("noop")
         async def noop(job: Job) -> None:
-            starts.note(json.loads(job.payload or b"{}"))
+            try:
+                await starts.run(json.loads(job.payload or b"{}"))
+            except FailsOnce as error:
+                raise RetryRequested(timedelta(0)) from error
+
+        for queue in QUEUES:
+            queuer.entrypoint(queue)(noop)
 
         # It ends when this event is set, and then drains what it holds.
         queuer.qm.shutdown = queuer.sm.shutdown = queuer.shutdown = stopped

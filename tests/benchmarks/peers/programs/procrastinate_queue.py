@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import procrastinate
-from python_side import OPTIONS, URL, Payload, Starts, main
+from python_side import OPTIONS, QUEUES, URL, Payload, Starts, by_queue, main, queue_of
 
 pool = {"max_size": OPTIONS.pop("pool")} if "pool" in OPTIONS else {}
 connector = procrastinate.PsycopgConnector(conninfo=URL, **pool)
@@ -14,9 +14,13 @@ app = procrastinate.App(connector=connector)
 starts = Starts()
 
 
-@app.task(name="noop")
+# A wait of 0 s is its least back-off.
+@app.task(name="noop", retry=procrastinate.RetryStrategy(max_attempts=2, wait=0))
 async def noop(**payload: Any) -> None:
-    starts.note(payload)
+    await starts.run(payload)
+
+
+deferrers = {queue: noop.configure(queue=queue) for queue in QUEUES}
 
 
 class Procrastinate:
@@ -28,10 +32,11 @@ class Procrastinate:
         await app.open_async()
 
     async def enqueue(self, payload: Payload) -> None:
-        await noop.defer_async(**payload)
+        await deferrers[queue_of(payload)].defer_async(**payload)
 
     async def enqueue_many(self, payloads: list[Payload]) -> None:
-        await noop.batch_defer_async(*payloads)
+        for queue, some in by_queue(payloads):
+            await deferrers[queue].batch_defer_async(*some)
 
     async def work(self, stopped: asyncio.Event) -> None:
         # It installs its own handlers of signals in place of ours.

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import array
 import asyncio
+import base64
 import itertools
 import json
+import logging
 import os
+import random
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 URL = os.environ["PEER_URL"]
 OPTIONS = json.loads(os.environ["PEER_OPTIONS"])
+TASK = json.loads(os.environ["PEER_TASK"])
+QUEUES = [f"queue{n}" for n in range(TASK["queues"])]
 FLUSHED_EVERY = 0.02  # seconds
 
 Payload = dict[str, Any]
@@ -33,6 +39,10 @@ class Queue(Protocol):
     async def work(self, stopped: asyncio.Event) -> None: ...
 
 
+class FailsOnce(Exception):
+    """What a handler raises the first time it runs a job that is to fail."""
+
+
 class Starts:
     """Notes when handlers start, at the cost of one append each.
 
@@ -43,11 +53,22 @@ class Starts:
         self._rows: list[tuple[float, float, float]] = []
         self._lock = threading.Lock()
         self._begun = False
+        self._failed: set[int] = set()
 
     def note(self, payload: Payload) -> None:
+        """Raises FailsOnce, if jobs are to fail and this one has not."""
         if not self._begun:
             self._begin()
         self._rows.append((payload["n"], payload["sent"], time.time()))
+        if TASK["fails"] and payload["n"] not in self._failed:
+            self._failed.add(payload["n"])
+            raise FailsOnce
+
+    async def run(self, payload: Payload) -> None:
+        """Do what a handler does that is a coroutine; raises like `note`."""
+        self.note(payload)
+        if TASK["pause"]:
+            await asyncio.sleep(TASK["pause"])
 
     def _begin(self) -> None:
         # With the first job: a supervisor may import this before it forks.
@@ -75,18 +96,40 @@ def _wait_at_gate() -> None:
             time.sleep(0.001)
 
 
+# Text that does not get much smaller when the server compresses it.
+BODY = base64.b64encode(random.Random(1).randbytes(TASK["bytes"])).decode()
+BODY = BODY[: TASK["bytes"]]
+
+
 def payload(n: int, sent: float) -> Payload:
-    """About 200 bytes."""
+    """About 100 bytes and the body."""
     return {
         "n": n,
         "sent": sent,
         "email": f"user{n}@example.com",
         "template": "welcome_v2",
-        "body": "x" * 100,
+        "body": BODY,
     }
 
 
+def by_queue(payloads: list[Payload]) -> Iterator[tuple[str, list[Payload]]]:
+    """Each queue with its part of jobs that are numbered one after the other."""
+    for first in range(min(len(QUEUES), len(payloads))):
+        yield queue_of(payloads[first]), payloads[first :: len(QUEUES)]
+
+
+def queue_of(payload: Payload) -> str:
+    return QUEUES[payload["n"] % len(QUEUES)]
+
+
+def share(concurrency: int) -> int:
+    """One queue's part of what a worker runs at once, where each has its own."""
+    return max(1, concurrency // len(QUEUES))
+
+
 def main(queue: Queue) -> None:
+    if TASK["fails"]:  # tracebacks would be measured otherwise
+        logging.disable(logging.ERROR)
     roles = {"migrate": _migrate, "produce": _produce, "work": _work}
     asyncio.run(roles[sys.argv[1]](queue))
 
@@ -99,7 +142,9 @@ def end_with_stdin() -> None:
     """Have SIGTERM come when stdin ends: the benchmark may have been killed."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin, whose lock the interpreter wants when it ends.
+        while os.read(0, 4096):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
