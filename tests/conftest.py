@@ -39,6 +39,40 @@ hypothesis.settings.register_profile("pgflow", deadline=None)
 hypothesis.settings.load_profile("pgflow")
 
 
+# Folders whose tests wait and take long, then all others, then those of short ones.
+_FIRST, _LAST = ("trials", "browser", "acceptance"), ("unit",)
+
+
+@pytest.hookimpl(trylast=True)  # after the shuffle
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Give each of several testers long tests first, and short ones last, so that what
+    one of them has left at the end can be shared out.
+
+    Of `--dist worksteal`, each begins with its part of the list, and who has run out
+    takes the last tests of another. A file stays whole, for it plants its database
+    once; so does tests/browser, for which a browser is started.
+    """
+    testers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if testers == 1:
+        return
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        folder = item.path.relative_to(config.rootpath).parts[1]
+        files.setdefault(folder if folder == "browser" else str(item.path), []).append(
+            item
+        )
+    ranks: list[list[list[pytest.Item]]] = [[], [], []]
+    for tests in files.values():
+        folder = tests[0].path.relative_to(config.rootpath).parts[1]
+        ranks[0 if folder in _FIRST else 2 if folder in _LAST else 1].append(tests)
+    parts: list[list[pytest.Item]] = [[] for _ in range(testers)]
+    for tests in itertools.chain(*ranks):
+        min(parts, key=len).extend(tests)
+    items[:] = itertools.chain(*parts)
+
+
 class RunsPgflow(Protocol):
     def __call__(
         self,
@@ -108,7 +142,8 @@ def database(
     """A migrated database of this test's own."""
     if THROUGH_A_POOLER and request.node.get_closest_marker("direct"):
         pytest.skip("needs a session of its own")
-    with cloned(server, template) as made:
+    kept = "connection" in request.fixturenames
+    with cloned(server, template, keep_connection=kept) as made:
         yield way_through(made)
 
 
@@ -141,12 +176,12 @@ def wait_until() -> Callable[..., Any]:
     """Wait for a condition and return what it returned, or fail with the message."""
 
     def wait(condition: Callable[[], Any], message: str, *, seconds: float = 60) -> Any:
-        deadline, pause = time.monotonic() + seconds, 0.01
+        began = time.monotonic()
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {message}"
-            time.sleep(pause)
+            waited = time.monotonic() - began
+            assert waited < seconds, f"not within {seconds} s: {message}"
             # Who waits long looks less often: a look takes time from what it waits for.
-            pause = min(1.1 * pause, 0.03)
+            time.sleep(min(0.01 + waited / 20, 0.1))
         return value
 
     return wait
@@ -185,12 +220,21 @@ def _name(kind: str) -> str:
 
 
 @contextmanager
-def cloned(server: Server, template: Database) -> Iterator[Database]:
-    """Yield a migrated database, taken for the original: else a clone is fenced."""
+def cloned(
+    server: Server, template: Database, *, keep_connection: bool = False
+) -> Iterator[Database]:
+    """Yield a migrated database, taken for the original: else a clone is fenced.
+
+    With `keep_connection`, that which has written so is the first that it connects.
+    """
     made = server.create(_name("test"), template=template.name)
     try:
-        with psycopg.connect(made.url, autocommit=True) as connection:
-            connection.execute(sqlfiles.statement("record_identity").text)
+        connection = made.connect()
+        connection.execute(sqlfiles.statement("record_identity").text)
+        if keep_connection:
+            made.spare.append(connection)
+        else:
+            made.close()
         yield made
     finally:
         server.drop(made)

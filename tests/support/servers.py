@@ -56,15 +56,19 @@ done
 class Database:
     """One database of the server. Connections it opened end with the test.
 
-    `direct` is its URL without the pooler that `url` leads through, if any.
+    `direct` is its URL without the pooler that `url` leads through, if any. A `spare`
+    connection is in autocommit mode, and handed out first.
     """
 
     url: str
     name: str
     direct: str = ""
+    spare: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+        if autocommit and self.spare:
+            return self.spare.pop()
         connection = psycopg.connect(self.direct or self.url, autocommit=autocommit)
         self._opened.append(connection)
         return connection
