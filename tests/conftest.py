@@ -132,19 +132,40 @@ def way_through(server: Server) -> Iterator[Callable[[Database], Database]]:
         yield lambda made: replace(made, url=url.format(made.name), direct=made.url)
 
 
+@pytest.fixture(scope="session")
+def untouched(server: Server) -> Iterator[list[Database]]:
+    """Databases of tests that have written nothing, for the next ones: to make one and
+    to drop it is most of what a usage error takes.
+    """
+    kept: list[Database] = []
+    yield kept
+    for database in kept:
+        server.drop(database)
+
+
 @pytest.fixture
 def database(
     request: pytest.FixtureRequest,
     server: Server,
     template: Database,
+    untouched: list[Database],
     way_through: Callable[[Database], Database],
 ) -> Iterator[Database]:
     """A migrated database of this test's own."""
     if THROUGH_A_POOLER and request.node.get_closest_marker("direct"):
         pytest.skip("needs a session of its own")
-    kept = "connection" in request.fixturenames
-    with cloned(server, template, keep_connection=kept) as made:
+    made = untouched.pop() if untouched else clone(server, template)
+    if "connection" not in request.fixturenames:
+        made.close()
+    before = server.transactions()
+    try:
         yield way_through(made)
+    finally:
+        made.close()
+        if server.transactions() == before and not server.sessions(made):
+            untouched.append(made)
+        else:
+            server.drop(made)
 
 
 @pytest.fixture
@@ -220,24 +241,30 @@ def _name(kind: str) -> str:
 
 
 @contextmanager
-def cloned(
-    server: Server, template: Database, *, keep_connection: bool = False
-) -> Iterator[Database]:
-    """Yield a migrated database, taken for the original: else a clone is fenced.
+def cloned(server: Server, template: Database) -> Iterator[Database]:
+    """Yield a database of `clone`, with no connection to it."""
+    made = clone(server, template)
+    try:
+        made.close()
+        yield made
+    finally:
+        server.drop(made)
 
-    With `keep_connection`, that which has written so is the first that it connects.
+
+def clone(server: Server, template: Database) -> Database:
+    """Make a migrated database, taken for the original: else a clone is fenced.
+
+    The connection that has written so is its spare.
     """
     made = server.create(_name("test"), template=template.name)
     try:
         connection = made.connect()
         connection.execute(sqlfiles.statement("record_identity").text)
-        if keep_connection:
-            made.spare.append(connection)
-        else:
-            made.close()
-        yield made
-    finally:
+        made.spare.append(connection)
+    except BaseException:
         server.drop(made)
+        raise
+    return made
 
 
 def _migrate(database: Database) -> None:

@@ -77,6 +77,7 @@ class Database:
         for connection in self._opened:
             connection.close()
         self._opened.clear()
+        self.spare.clear()
 
 
 @dataclass(frozen=True)
@@ -131,21 +132,36 @@ class Server:
             )
         )
 
+    def transactions(self) -> str:
+        """Return the number of the next transaction that writes, in any database."""
+        return self._asked("select pg_snapshot_xmax(pg_current_snapshot())::text")
+
+    def sessions(self, database: Database) -> int:
+        """Return how many are connected to a database."""
+        return self._asked(
+            "select count(*) from pg_stat_activity where datname = %s", database.name
+        )
+
     def close(self) -> None:
         """Close the connection that creates and drops databases."""
         for connection in self._opened:
             connection.close()
         self._opened.clear()
 
-    def _run(self, text: sql.Composable) -> None:
+    def _asked(self, text: str, *values: str) -> Any:
+        row = self._run(text, *values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def _run(self, text: str | sql.Composable, *values: str) -> psycopg.Cursor[Any]:
         if not self._opened:
             self._opened.append(psycopg.connect(self.url, autocommit=True))
         try:
-            self._opened[0].execute(text)
+            return self._opened[0].execute(text, values)
         except psycopg.OperationalError:
             self.close()  # a test has ended it, or every connection
             self._opened.append(psycopg.connect(self.url, autocommit=True))
-            self._opened[0].execute(text)
+            return self._opened[0].execute(text, values)
 
 
 @contextmanager
