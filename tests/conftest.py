@@ -70,7 +70,22 @@ def pytest_collection_modifyitems(
     parts: list[list[pytest.Item]] = [[] for _ in range(testers)]
     for tests in itertools.chain(*ranks):
         min(parts, key=len).extend(tests)
+    _even_out(parts)
     items[:] = itertools.chain(*parts)
+
+
+def _even_out(parts: list[list[pytest.Item]]) -> None:
+    """Give each part as many as worksteal sends, by moving some from their ends."""
+    total = sum(map(len, parts))
+    sizes = [(total + place) // len(parts) for place in range(len(parts))]
+    moved: list[pytest.Item] = []
+    for part, size in zip(parts, sizes, strict=True):
+        moved += part[size:]
+        del part[size:]
+    for part, size in zip(parts, sizes, strict=True):
+        wanted = size - len(part)
+        part.extend(moved[:wanted])
+        del moved[:wanted]
 
 
 class RunsPgflow(Protocol):
