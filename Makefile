@@ -2,8 +2,11 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-# One more than CI has cores: many a test waits for what it has started.
-TESTERS := 3
+# Twice as many as CI has cores: many a test waits for what it has started. Who has run out takes tests of another.
+TESTERS := 4
+TEST = .venv/bin/python -m pytest -n $(TESTERS) --dist worksteal
+# Else each tester compiles every test once more before the first one starts: as much again as to collect them.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test acceptance check format lint types bench bench-peers fuzz trials clean
 
 SOURCES := $(shell find pgflow_cli sql -type f -not -name '*.pyc')
@@ -17,10 +20,10 @@ demo: .venv/.demo  ## start a private PostgreSQL and watch jobs run; nothing is 
 	@.venv/bin/pgflow demo $(ARGS)
 
 test: .venv/.dev  ## run every test (ARGS="-k replay" for some)
-	@.venv/bin/python -m pytest -n $(TESTERS) $(ARGS)
+	@$(TEST) $(ARGS)
 
 acceptance: .venv/.dev  ## run the tests that start the real executable, the long ones, too
-	@.venv/bin/python -m pytest -n $(TESTERS) -m 'long or not long' tests/acceptance tests/trials $(ARGS)
+	@$(TEST) -m 'long or not long' tests/acceptance tests/trials $(ARGS)
 
 check: format lint types test  ## format, lint, types, tests
 
@@ -51,7 +54,7 @@ clean:  ## remove the virtual environment and what tools left
 
 # What a newcomer's `pip install` gives. A .venv for development has it already, from the tree itself.
 .venv/.demo: pyproject.toml $(SOURCES)
-	@test -e .venv/.dev || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q '.[embedded]'; }
+	@test -e .venv/.dev || { echo 'installing pgflow into .venv'; $(PYTHON) -m venv .venv && .venv/bin/pip install -q '.[embedded]'; }
 	@touch $@
 
 # PostgreSQL 16, for tests: PGFLOW_TEST_PG_BIN="$PWD/.venv/pg16/pgserver/pginstall/bin" make test
@@ -61,6 +64,7 @@ clean:  ## remove the virtual environment and what tools left
 	@touch $@
 
 .venv/.dev: pyproject.toml
+	@echo 'installing pgflow and what its tests need into .venv: a minute or two'
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -c '$(DEV_TOOLS)' > .venv/dev.txt
 	@.venv/bin/pip install -q -e '.[embedded]' -r .venv/dev.txt

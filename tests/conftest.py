@@ -39,6 +39,55 @@ hypothesis.settings.register_profile("pgflow", deadline=None)
 hypothesis.settings.load_profile("pgflow")
 
 
+# Folders whose tests wait and take long, then all others, then those of short ones.
+_FIRST, _LAST = ("trials", "browser", "acceptance"), ("unit",)
+
+
+@pytest.hookimpl(trylast=True)  # after the shuffle
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Give each of several testers long tests first, and short ones last, so that what
+    one of them has left at the end can be shared out.
+
+    Of `--dist worksteal`, each begins with its part of the list, and who has run out
+    takes the last tests of another. A file stays whole, for it plants its database
+    once; so does tests/browser, for which a browser is started.
+    """
+    testers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if testers == 1:
+        return
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        folder = item.path.relative_to(config.rootpath).parts[1]
+        files.setdefault(folder if folder == "browser" else str(item.path), []).append(
+            item
+        )
+    ranks: list[list[list[pytest.Item]]] = [[], [], []]
+    for tests in files.values():
+        folder = tests[0].path.relative_to(config.rootpath).parts[1]
+        ranks[0 if folder in _FIRST else 2 if folder in _LAST else 1].append(tests)
+    parts: list[list[pytest.Item]] = [[] for _ in range(testers)]
+    for tests in itertools.chain(*ranks):
+        min(parts, key=len).extend(tests)
+    _even_out(parts)
+    items[:] = itertools.chain(*parts)
+
+
+def _even_out(parts: list[list[pytest.Item]]) -> None:
+    """Give each part as many as worksteal sends, by moving some from their ends."""
+    total = sum(map(len, parts))
+    sizes = [(total + place) // len(parts) for place in range(len(parts))]
+    moved: list[pytest.Item] = []
+    for part, size in zip(parts, sizes, strict=True):
+        moved += part[size:]
+        del part[size:]
+    for part, size in zip(parts, sizes, strict=True):
+        wanted = size - len(part)
+        part.extend(moved[:wanted])
+        del moved[:wanted]
+
+
 class RunsPgflow(Protocol):
     def __call__(
         self,
@@ -98,18 +147,40 @@ def way_through(server: Server) -> Iterator[Callable[[Database], Database]]:
         yield lambda made: replace(made, url=url.format(made.name), direct=made.url)
 
 
+@pytest.fixture(scope="session")
+def untouched(server: Server) -> Iterator[list[Database]]:
+    """Databases of tests that have written nothing, for the next ones: to make one and
+    to drop it is most of what a usage error takes.
+    """
+    kept: list[Database] = []
+    yield kept
+    for database in kept:
+        server.drop(database)
+
+
 @pytest.fixture
 def database(
     request: pytest.FixtureRequest,
     server: Server,
     template: Database,
+    untouched: list[Database],
     way_through: Callable[[Database], Database],
 ) -> Iterator[Database]:
     """A migrated database of this test's own."""
     if THROUGH_A_POOLER and request.node.get_closest_marker("direct"):
         pytest.skip("needs a session of its own")
-    with cloned(server, template) as made:
+    made = untouched.pop() if untouched else clone(server, template)
+    if "connection" not in request.fixturenames:
+        made.close()
+    before = server.transactions()
+    try:
         yield way_through(made)
+    finally:
+        made.close()
+        if server.transactions() == before and not server.sessions(made):
+            untouched.append(made)
+        else:
+            server.drop(made)
 
 
 @pytest.fixture
@@ -141,12 +212,12 @@ def wait_until() -> Callable[..., Any]:
     """Wait for a condition and return what it returned, or fail with the message."""
 
     def wait(condition: Callable[[], Any], message: str, *, seconds: float = 60) -> Any:
-        deadline, pause = time.monotonic() + seconds, 0.01
+        began = time.monotonic()
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {message}"
-            time.sleep(pause)
+            waited = time.monotonic() - began
+            assert waited < seconds, f"not within {seconds} s: {message}"
             # Who waits long looks less often: a look takes time from what it waits for.
-            pause = min(1.1 * pause, 0.03)
+            time.sleep(min(0.01 + waited / 20, 0.1))
         return value
 
     return wait
@@ -186,14 +257,29 @@ def _name(kind: str) -> str:
 
 @contextmanager
 def cloned(server: Server, template: Database) -> Iterator[Database]:
-    """Yield a migrated database, taken for the original: else a clone is fenced."""
-    made = server.create(_name("test"), template=template.name)
+    """Yield a database of `clone`, with no connection to it."""
+    made = clone(server, template)
     try:
-        with psycopg.connect(made.url, autocommit=True) as connection:
-            connection.execute(sqlfiles.statement("record_identity").text)
+        made.close()
         yield made
     finally:
         server.drop(made)
+
+
+def clone(server: Server, template: Database) -> Database:
+    """Make a migrated database, taken for the original: else a clone is fenced.
+
+    The connection that has written so is its spare.
+    """
+    made = server.create(_name("test"), template=template.name)
+    try:
+        connection = made.connect()
+        connection.execute(sqlfiles.statement("record_identity").text)
+        made.spare.append(connection)
+    except BaseException:
+        server.drop(made)
+        raise
+    return made
 
 
 def _migrate(database: Database) -> None:

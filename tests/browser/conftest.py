@@ -47,7 +47,9 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=program, args=[*ARGUMENTS]
+            # One process less to start.
+            executable_path=program,
+            args=[*ARGUMENTS, "--in-process-gpu"],
         )
         yield launched
         launched.close()

@@ -90,9 +90,9 @@ def test_nothing_runs_that_an_update_brings(shown: Shown, visits: Visits) -> Non
 def test_nothing_of_a_hostile_url_runs(shown: Shown, visits: Visits) -> None:
     visits.forgive("status of 4")
     page = visits.still_page(shown.url, bypass_csp=True)
-    for text in POLYGLOTS[::4]:
+    for number, text in enumerate(POLYGLOTS[::4]):
         sent = quote(text, safe="")
-        for path in (
+        paths = (
             f"/ui/dlq?match={sent}",
             f"/ui/jobs?queue={sent}",
             f"/ui/jobs?{sent}=1",
@@ -100,7 +100,9 @@ def test_nothing_of_a_hostile_url_runs(shown: Shown, visits: Visits) -> None:
             f"/ui/queues/{sent}",
             f"/{sent}",
             f"/login?next=/{sent}",
-        ):
+        )
+        # Each page has five of them, and each of them three pages or four.
+        for path in paths[number % 2 :: 2]:
             assert _foreign(page, shown.url + path) == [], path
 
 

@@ -249,12 +249,14 @@ def test_an_export_that_a_signal_ends_leaves_no_payload_behind(
     with database.connect() as other:
         other.autocommit = False
         other.execute("lock table pgflow.dead_letters")
+        ignored = signal.signal(number, signal.SIG_DFL)  # by nohup, and so inherited
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("pgflow")), "dlq", "export", "a.jsonl"],
             env={**os.environ, "DATABASE_URL": database.url},
             cwd=tmp_path,
             stderr=subprocess.PIPE,
         )
+        signal.signal(number, ignored)
         try:
             wait_until(lambda: list(tmp_path.glob("a.jsonl.*")), "it has begun a file")
             process.send_signal(number)

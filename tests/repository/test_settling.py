@@ -95,9 +95,10 @@ class Process:
         )
 
     def turn_until(self, wait_until: Wait, reached: Callable[[], bool]) -> None:
-        """Turn until something has come about."""
+        """Turn until something has come about; its heartbeats go on, however slow."""
 
         def turned() -> bool:
+            self.memory.renew(time.monotonic())
             self.cycle.take_turn()
             return reached()
 

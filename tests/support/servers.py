@@ -56,15 +56,19 @@ done
 class Database:
     """One database of the server. Connections it opened end with the test.
 
-    `direct` is its URL without the pooler that `url` leads through, if any.
+    `direct` is its URL without the pooler that `url` leads through, if any. A `spare`
+    connection is in autocommit mode, and handed out first.
     """
 
     url: str
     name: str
     direct: str = ""
+    spare: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list, repr=False)
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+        if autocommit and self.spare:
+            return self.spare.pop()
         connection = psycopg.connect(self.direct or self.url, autocommit=autocommit)
         self._opened.append(connection)
         return connection
@@ -73,6 +77,7 @@ class Database:
         for connection in self._opened:
             connection.close()
         self._opened.clear()
+        self.spare.clear()
 
 
 @dataclass(frozen=True)
@@ -127,21 +132,36 @@ class Server:
             )
         )
 
+    def transactions(self) -> str:
+        """Return the number of the next transaction that writes, in any database."""
+        return self._asked("select pg_snapshot_xmax(pg_current_snapshot())::text")
+
+    def sessions(self, database: Database) -> int:
+        """Return how many are connected to a database."""
+        return self._asked(
+            "select count(*) from pg_stat_activity where datname = %s", database.name
+        )
+
     def close(self) -> None:
         """Close the connection that creates and drops databases."""
         for connection in self._opened:
             connection.close()
         self._opened.clear()
 
-    def _run(self, text: sql.Composable) -> None:
+    def _asked(self, text: str, *values: str) -> Any:
+        row = self._run(text, *values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def _run(self, text: str | sql.Composable, *values: str) -> psycopg.Cursor[Any]:
         if not self._opened:
             self._opened.append(psycopg.connect(self.url, autocommit=True))
         try:
-            self._opened[0].execute(text)
+            return self._opened[0].execute(text, values)
         except psycopg.OperationalError:
             self.close()  # a test has ended it, or every connection
             self._opened.append(psycopg.connect(self.url, autocommit=True))
-            self._opened[0].execute(text)
+            return self._opened[0].execute(text, values)
 
 
 @contextmanager

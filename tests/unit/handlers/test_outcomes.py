@@ -438,7 +438,7 @@ def test_properties_that_raise_do_not_matter() -> None:
 any_text = st.text(st.characters(exclude_categories=()))
 
 
-@settings(max_examples=2_000)
+@settings(max_examples=500)
 @given(
     st.one_of(any_text, st.binary(), st.integers(), st.none()),
     st.sampled_from([Fail, Retry]),

@@ -396,4 +396,4 @@ class Workings(RuleBasedStateMachine):
 
 
 TestWorkings = Workings.TestCase
-TestWorkings.settings = settings(max_examples=200, stateful_step_count=40)
+TestWorkings.settings = settings(max_examples=100, stateful_step_count=40)
