@@ -42,7 +42,7 @@ class ConnectionUnfit(UsageError, TypeError):
 
 
 class OutOfRange(UsageError):
-    """A time that nobody can have meant."""
+    """A time that is out of range."""
 
 
 class NotFound(PgflowError):
@@ -119,7 +119,7 @@ class SoftwareFault(PgflowError):
 
 
 class StatementFailed(SoftwareFault):
-    """The database refused a statement for a reason that nobody expected."""
+    """The database refused a statement for an unexpected reason: a bug of pgflow."""
 
 
 class DataDamaged(StatementFailed):
@@ -157,7 +157,7 @@ class StdoutFailed(OutputFailed):
 
 
 class TryLater(PgflowError):
-    """Somebody else holds the lock, or time ran out."""
+    """Another session holds the lock, or time ran out."""
 
     exit_code = 75
 

@@ -40,7 +40,7 @@ def drain(
     queues: list[str] | None = None,
     most: int = 1000,
 ) -> list[Ran]:
-    """Run what is runnable, one after the other, and return what came of it.
+    """Run the due jobs, one after another, and return how each has ended.
 
     Jobs are leased and settled as a worker would, over the caller's own connection and
     inside its transaction if it is in one: rolled back, nothing has happened. Jobs that

@@ -88,7 +88,7 @@ ROUTES = (
 
 def application(service: Service) -> Application:
     """Return the WSGI application of a server; that of a probe has fewer routes."""
-    routes = health.PROBES if service.plan.probe_only else ROUTES
+    routes = health.PROBES if service.options.probe_only else ROUTES
     return Application(service, routes)
 
 
@@ -127,13 +127,13 @@ class Application:
         """Answer a request; whatever happens, in one shape and with our headers."""
         began = time.monotonic()
         request = Request(environ)
-        request.max_content_length = self._service.plan.max_body
+        request.max_content_length = self._service.options.max_body
         request_id = uuid.uuid4().hex
         response = self._answered(request, request_id)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
-        if self._service.plan.access_log:
+        if self._service.options.access_log:
             _log(request, response, request_id, began)
         return response(environ, start_response)
 
@@ -194,7 +194,7 @@ class Application:
             raise _LoginFirst if route.of_page and route.is_safe else unauthorized()
         why = (
             "this server is read-only"
-            if self._service.plan.read_only
+            if self._service.options.read_only
             else "this token may only read"
         )
         raise Problem(HTTPStatus.FORBIDDEN, why, code="READ_ONLY")

@@ -77,12 +77,12 @@ class Failures:
 class Guard:
     """Lets requests in, or raises the `Problem` that says why not."""
 
-    def __init__(self, plan: AdminOptions) -> None:
-        self._plan = plan
-        self.keyring = Keyring(plan.api_tokens, plan.metrics_tokens)
+    def __init__(self, options: AdminOptions) -> None:
+        self._options = options
+        self.keyring = Keyring(options.api_tokens, options.metrics_tokens)
         self.failures = Failures()
-        names = {*LOOPBACK, plan.host.lower()}
-        self._hosts = names | {name.lower() for name in plan.allowed_hosts}
+        names = {*LOOPBACK, options.host.lower()}
+        self._hosts = names | {name.lower() for name in options.allowed_hosts}
 
     def require_host(self, request: Request, *, exempt: bool) -> None:
         """Refuse a request that names another host (421), or none (400)."""
@@ -145,7 +145,7 @@ class Guard:
             raise _foreign()
 
     def _limited(self, role: Role) -> Role:
-        return min(role, Role.READ) if self._plan.read_only else role
+        return min(role, Role.READ) if self._options.read_only else role
 
     def _actor(self, request: Request) -> str:
         given = request.headers.get("X-Pgflow-Actor")

@@ -35,36 +35,41 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def require_safe(plan: AdminOptions) -> None:
+def require_safe(options: AdminOptions) -> None:
     """Refuse tokens that cannot be meant, and an address that others can reach while
     no token is needed (78).
     """
-    security.require_some(plan.api_tokens, variable="PGFLOW_API_TOKEN")
-    security.require_some(plan.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
-    if plan.on_loopback or not plan.is_open or plan.insecure or plan.probe_only:
+    security.require_some(options.api_tokens, variable="PGFLOW_API_TOKEN")
+    security.require_some(options.metrics_tokens, variable="PGFLOW_METRICS_TOKEN")
+    if (
+        options.on_loopback
+        or not options.is_open
+        or options.insecure
+        or options.probe_only
+    ):
         return
     raise ConfigurationError(
-        f"{plan.address} can be reached from other hosts, and no token is set",
+        f"{options.address} can be reached from other hosts, and no token is set",
         "Set PGFLOW_API_TOKEN_FILE (or PGFLOW_API_TOKEN), or listen on 127.0.0.1,",
         "or say that a gateway guards it: --insecure-no-token"
         " [PGFLOW_ADMIN_INSECURE=1].",
     )
 
 
-def listening(plan: AdminOptions) -> socket.socket:
-    """Return a socket that listens where the plan says; exit 78 if it cannot."""
-    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+def listening(options: AdminOptions) -> socket.socket:
+    """Return a socket that listens where the options say; exit 78 if it cannot."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((plan.host, plan.port))
+        bound.bind((options.host, options.port))
         bound.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:
         bound.close()
         said = getattr(error, "strerror", None) or "this is no name of a host"
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
         raise ConfigurationError(
-            f"cannot listen on {plan.address}: {said}",
+            f"cannot listen on {options.address}: {said}",
             *(["Another program uses the port: choose another."] if taken else []),
         ) from None
     return bound
@@ -77,7 +82,7 @@ def address_of(bound: socket.socket) -> str:
 
 
 def run(
-    plan: AdminOptions,
+    options: AdminOptions,
     bound: socket.socket,
     *,
     beat: Callable[[], float] | None = None,
@@ -92,8 +97,8 @@ def run(
 
     from pgflow_cli.admin import application, service  # noqa: PLC0415 - the API needs us
 
-    means = service.Service(plan, beat=beat)
-    server = serve(plan, bound, application.application(means))
+    means = service.Service(options, beat=beat)
+    server = serve(options, bound, application.application(means))
 
     def turn() -> None:
         wasyncore.loop(timeout=_TURN, map=server._map, use_poll=True, count=1)
@@ -119,7 +124,7 @@ def _is_busy(server: Any) -> bool:
 
 
 def serve(
-    plan: AdminOptions, bound: socket.socket, application: WSGIApplication
+    options: AdminOptions, bound: socket.socket, application: WSGIApplication
 ) -> Any:
     """Return a server for the socket, whose loop has to be turned."""
     from waitress.server import create_server  # noqa: PLC0415 - start-up stays quick
@@ -127,17 +132,17 @@ def serve(
     from pgflow_cli.admin import hardening  # noqa: PLC0415 - it needs waitress
 
     server: Any = create_server(
-        _behind(plan, application),
+        _behind(options, application),
         sockets=[bound],
-        threads=plan.threads,
+        threads=options.threads,
         # waitress refuses a body of this size, too.
-        max_request_body_size=plan.max_body + 1,
-        clear_untrusted_proxy_headers=plan.proxy_hops == 0,
-        url_prefix="" if plan.base_path == "/" else plan.base_path,
+        max_request_body_size=options.max_body + 1,
+        clear_untrusted_proxy_headers=options.proxy_hops == 0,
+        url_prefix="" if options.base_path == "/" else options.base_path,
         **_SETTINGS,
     )
     server.channel_class = hardening.Channel
-    prefix = "" if plan.base_path == "/" else plan.base_path
+    prefix = "" if options.base_path == "/" else options.base_path
     probes = [f"{start}{path}" for start in ("", prefix) for path in _LIVENESS]
     server.task_dispatcher = hardening.Lanes(server.task_dispatcher, probes)
     hardening.close_slow_channels(server)
@@ -148,17 +153,17 @@ def serve(
     return server
 
 
-def _behind(plan: AdminOptions, application: WSGIApplication) -> WSGIApplication:
+def _behind(options: AdminOptions, application: WSGIApplication) -> WSGIApplication:
     """Believe what so many proxies say of the client, and no one else.
 
     Not of the path they put before ours: many let a client's own X-Forwarded-Prefix
     through, which would decide where we send a browser. `--base-path` says it.
     """
-    if plan.proxy_hops == 0:
+    if options.proxy_hops == 0:
         return application
     from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: PLC0415
 
-    hops = plan.proxy_hops
+    hops = options.proxy_hops
     return ProxyFix(application, x_for=hops, x_proto=hops, x_host=hops)
 
 
@@ -174,7 +179,7 @@ class Tie(Protocol):
         ...
 
 
-def main(plan: AdminOptions, bound: socket.socket, tie: Tie) -> None:
+def main(options: AdminOptions, bound: socket.socket, tie: Tie) -> None:
     """Serve until the tie is cut."""
-    logs.set_up(plan.log_format, plan.log_level, worker_id=plan.worker_id)
-    run(plan, bound, beat=tie.turned_at, ended=tie.is_cut)
+    logs.set_up(options.log_format, options.log_level, worker_id=options.worker_id)
+    run(options, bound, beat=tie.turned_at, ended=tie.is_cut)

@@ -30,31 +30,31 @@ class Service:
     """
 
     def __init__(
-        self, plan: AdminOptions, *, beat: Callable[[], float] | None = None
+        self, options: AdminOptions, *, beat: Callable[[], float] | None = None
     ) -> None:
-        self.plan = plan
-        self.guard = Guard(plan)
+        self.options = options
+        self.guard = Guard(options)
         self._beat = beat
         self.ending = threading.Event()
         self.examining = threading.Lock()  # one doctor is enough for a database
-        readers = max(1, plan.threads - plan.max_sse)
-        reads = _database(plan, READ_SECONDS, reads=True)
+        readers = max(1, options.threads - options.max_sse)
+        reads = _database(options, READ_SECONDS, reads=True)
         self.reading = Pool(reads, readers)
         # Probes do not wait behind requests, nor as long as they do. They want to know
         # whether the database takes writes, so they do not forbid them themselves.
-        probes = replace(_database(plan, PROBE_SECONDS, reads=True), read_only=False)
+        probes = replace(_database(options, PROBE_SECONDS, reads=True), read_only=False)
         self.probing = Pool(probes, _PROBERS)
         # Its own: a scrape that finds no connection free would tell of an outage.
         self._scraping = Pool(reads, 1)
-        self.scraper = Scraper(self._scraping.repository, plan.metrics_cache)
-        writes = _database(plan, WRITE_SECONDS, reads=False)
+        self.scraper = Scraper(self._scraping.repository, options.metrics_cache)
+        writes = _database(options, WRITE_SECONDS, reads=False)
         self.writing = Pool(writes, min(_WRITERS, readers))
         self.runners = Runners(writes, self.ending)
         self.reports = ReportCache(self.reading)
         self.broker = Broker(
             self.reports,
             reads,
-            most=plan.max_sse,
+            most=options.max_sse,
             ending=self.ending,
         )
 
@@ -76,11 +76,11 @@ class Service:
         self.writing.close()
 
 
-def _database(plan: AdminOptions, seconds: float, *, reads: bool) -> Database:
+def _database(options: AdminOptions, seconds: float, *, reads: bool) -> Database:
     return Database(
-        plan.url,
+        options.url,
         application_name="pgflow admin",
-        connect_timeout=min(plan.connect_timeout, seconds * 2.5),
+        connect_timeout=min(options.connect_timeout, seconds * 2.5),
         # The server's own limit should come first: it frees its backend, too.
         call_timeout=seconds * 1.5 if reads else seconds + 2.0,
         statement_timeout=seconds,

@@ -1,4 +1,6 @@
-"""Backups: taken in one snapshot, proved before they are published, restored fenced."""
+"""Backups: taken in one snapshot, verified before they are published, and restored
+behind the fence.
+"""
 
 from __future__ import annotations
 

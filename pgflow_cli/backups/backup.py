@@ -32,7 +32,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be dumped and how; `content` is all, schema or data."""
+    """The options of a backup; `content` is all, schema or data."""
 
     path: Path | None
     format: str = "custom"
@@ -51,7 +51,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A backup that was taken, and those that were removed for it."""
+    """A backup that was taken, and the old ones that were removed."""
 
     path: str
     manifest: Manifest
@@ -61,7 +61,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """How an operator hears of it."""
+    """How an operator is told of progress and warnings."""
 
     say: Callable[[str], None]
     warn: Callable[[str], None]
@@ -79,8 +79,8 @@ def take(
 ) -> Taken:
     """Take a backup into a file, or onto `stdout` if there is no path.
 
-    Nothing stands under its name before it is complete and checked. Raises `TryLater`
-    while another one is taken of the same database.
+    The file gets its name only when it is complete and checked. Raises `TryLater` while
+    another backup of the same database runs.
     """
     repository = Repository.of(replace(database, statement_timeout=None))
     try:
@@ -220,7 +220,9 @@ class _Backup:
         return [*_ARCHIVES, *(f"pgflow.{p.name}" for p in self.plans if p.archived)]
 
     def _expected(self) -> dict[str, TableDigest]:
-        """Return what a restore must bring; the rows that were left out are not."""
+        """Return the tables and row counts that a restore must have, without those left
+        out.
+        """
         left_out = {p.name for p in self.plans if p.archived}
         if not self.wanted.exclude_archive:
             left_out = set()
@@ -258,7 +260,7 @@ class _Backup:
     def _describe(
         self, archive: Archive, verified_on: str | None
     ) -> tuple[str, Manifest]:
-        """Return checksums and manifest; they name the file as it will be called."""
+        """Return checksums and manifest; they have the final name of the file."""
         size = manifest.size(archive.partial)
         with self.teller.progress("reading it for its checksum", size) as advance:
             sums = manifest.sums(archive.partial, advance)
@@ -292,7 +294,7 @@ class _Backup:
         )
 
     def _record(self, file: str, manifest: Manifest) -> int | None:
-        """Remember it in the database; a backup is one even where that fails."""
+        """Record the backup in the database; the backup is valid even if that fails."""
         if not (self.wanted.record and self.source.has_backups):
             return None
         facts = {"file": file, "bytes": manifest.bytes, "sha256": manifest.sha256}

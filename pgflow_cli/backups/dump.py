@@ -1,4 +1,4 @@
-"""What pg_dump writes: which kind it is, what it holds, and how it is loaded."""
+"""Dumps of pg_dump: their format, their contents, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ EXTENSIONS = {"custom": ".dump", "plain": ".sql", "directory": ".dir"}
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _COMPLETE = b"PostgreSQL database dump complete"
-# Version of the archive's format -> the first major version that writes and reads it.
+# Version of the archive format -> the first major version that writes and reads it.
 _READERS = {(1, 15): 16, (1, 16): 17}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-# Written by the programs of 17 and later, among the first lines.
+# A setting that pg_dump 17 and later writes among the first lines.
 _UNKNOWN_SETTING = re.compile(rb"^SET transaction_timeout = 0;\r?\n", re.MULTILINE)
 _DATA = re.compile(r"TABLE DATA (\S+) (\S+)")
 _PLAIN_DATA = re.compile(r"^-- Data for Name: (\S+); Type: TABLE DATA; Schema: (\S+);")
@@ -35,7 +35,7 @@ _PLAIN_DATA = re.compile(r"^-- Data for Name: (\S+); Type: TABLE DATA; Schema: (
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A dump that stands in a file or a folder, or is read from a stream."""
+    """A dump in a file or a folder, or read from a stream."""
 
     kind: Kind
     path: Path | None = None
@@ -53,7 +53,7 @@ class Dump:
 
     @classmethod
     def of(cls, stream: io.BufferedReader) -> Dump:
-        """Return the dump that a stream holds."""
+        """Return the dump in a stream."""
         return cls(_kind(stream.peek(512)[:512]), stream=stream)
 
     @property
@@ -79,7 +79,9 @@ class Dump:
     def require_loadable(
         self, clients: Clients, *, server: int, jobs: int = 1, owners: bool = True
     ) -> None:
-        """Raise `Refused` if these programs cannot load it so into such a server."""
+        """Raise `Refused` if these programs cannot load it into such a server with
+        these options.
+        """
         if self.kind == "plain" and (jobs > 1 or not owners):
             raise Refused(
                 f"{self.name} is plain SQL: --jobs and --no-owner need a custom or "
@@ -108,8 +110,8 @@ class Dump:
     ) -> None:
         """Load it into a database, in one transaction unless with several `jobs`.
 
-        `first` are statements of that transaction. `clean` drops first what it holds,
-        outside schema pgflow too; plain SQL cannot.
+        `first` are statements of that transaction. `clean` first drops every object of
+        the dump, outside schema pgflow too; plain SQL cannot do that.
         """
         self.require_loadable(clients, server=server, jobs=jobs, owners=owners)
         options = [] if owners else ["--no-owner", "--no-acl"]
@@ -126,7 +128,7 @@ class Dump:
             self._run_sql(clients, database, first, understood)
 
     def contents(self, clients: Clients) -> list[str]:
-        """Return what it holds, a line for each entry."""
+        """Return the table of contents, a line for each entry."""
         if self.kind == "plain":
             with self._text() as text:
                 found = (_PLAIN_DATA.match(line) for line in text)
@@ -144,12 +146,12 @@ class Dump:
         return lines
 
     def tables_with_data(self, clients: Clients) -> set[str]:
-        """Return the tables of schema pgflow whose rows it holds."""
+        """Return the tables of schema pgflow with rows in the dump."""
         found = (_DATA.search(line) for line in self.contents(clients))
         return {m[2] for m in found if m and m[1] == "pgflow"}
 
     def require_complete(self) -> None:
-        """Raise `CheckFailed` if plain SQL breaks off: nothing else would show it."""
+        """Raise `CheckFailed` if plain SQL is cut off: nothing else would show it."""
         if self.kind != "plain" or self.path is None:
             return
         last = b""
@@ -170,8 +172,8 @@ class Dump:
     ) -> None:
         """Have psql run a script as one transaction, committed when all of it is there.
 
-        The commit is written here: at the end of its input psql would commit whatever
-        it has got, and the input ends when this process is killed, too.
+        `begin` and `commit` are written here: with --single-transaction psql would
+        commit at the end of its input, which ends also when this process is killed.
         """
         command = [clients.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
         command += ["-d", database.for_programs()[0], "-f", "-"]
@@ -190,8 +192,8 @@ class Dump:
             run.wait()
 
     def _script(self, clients: Clients, options: Sequence[str]) -> Iterator[bytes]:
-        """Yield the SQL of an archive; raise what pg_restore complains of."""
-        # One transaction: else it would commit by itself after large objects.
+        """Yield the SQL of an archive; raise the errors of pg_restore."""
+        # In one transaction: otherwise pg_restore writes a commit after large objects.
         command = [clients.program("pg_restore"), "--single-transaction", "--file=-"]
         command += [*options, *([str(self.path)] if self.path else [])]
         stdin = subprocess.DEVNULL if self.path else subprocess.PIPE
@@ -203,7 +205,7 @@ class Dump:
             run.wait()
 
     def _plain(self) -> Iterator[bytes]:
-        """Yield plain SQL; raise `CheckFailed` if it breaks off."""
+        """Yield plain SQL; raise `CheckFailed` if it is cut off."""
         last = b""
         with self._bytes() as file:
             for chunk in _as_utf8(file):
@@ -213,7 +215,7 @@ class Dump:
             raise CheckFailed(f"{self.name} breaks off: it has no end of a dump")
 
     def _pour(self, run: Run) -> Callable[[], None]:
-        """Return what writes the dump to a program that reads it."""
+        """Return a function that writes the dump to the stdin of a program."""
 
         def pour() -> None:
             pipe = run.process.stdin
@@ -265,14 +267,14 @@ def _raw(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _knows_too_much(clients: Clients, server: int) -> bool:
-    """Say whether what these programs write has a setting that the server lacks."""
+    """Return whether these programs write a setting that the server does not know."""
     return clients.major >= 17 > server // 10000
 
 
 def _understood(script: Iterator[bytes], server: int) -> Generator[bytes]:
     """Yield a script without the setting that servers before 17 do not know.
 
-    It stands among the first lines, before anything that is data.
+    It is among the first lines, before any data.
     """
     if server // 10000 >= 17:
         yield from script

@@ -1,4 +1,4 @@
-"""Where a backup is written: aside, complete, under its name only when it is."""
+"""Writes a backup under a temporary name, and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pgflow_cli.models.backups import Manifest
 
 try:
     import fcntl
-except ImportError:  # Windows: what is open cannot be removed there anyway
+except ImportError:  # Windows: an open file cannot be removed there anyway
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path("backups")
-_ABANDONED_SECONDS = 600
+_ABANDONED_SECONDS = 600  # a younger file may belong to a process that has no lock yet
 
 
 def default_path(database: str, now: datetime, extension: str) -> Path:
-    """Return the file that a backup gets unless one is named."""
+    """Return the default path of a backup."""
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", database)
     return FOLDER / f"{safe}-{now:%Y%m%dT%H%M%SZ}{extension}"
 
 
 class Archive:
-    """A backup that is being written; the lock on it says that its writer lives.
+    """A backup that is being written; the lock on it shows that its writer lives.
 
-    A link is followed: what belongs to the backup stands beside what it leads to.
+    A symbolic link is followed: manifest and checksums stand beside its target.
     """
 
     def __init__(self, path: Path, *, directory: bool) -> None:
@@ -55,7 +55,9 @@ class Archive:
 
     @contextmanager
     def written(self) -> Iterator[Path]:
-        """Hand out where to write. What was not published is gone afterwards."""
+        """Yield the path to write to. A backup that was not published is removed
+        afterwards.
+        """
         try:
             with _failing_as_output(self.path):
                 self._make_folder()
@@ -71,10 +73,11 @@ class Archive:
                 self._discard()
 
     def publish(self, manifest: Manifest, sums: str) -> None:
-        """Let the backup stand under its name, with what belongs beside it.
+        """Rename the backup to its name, and write checksums and manifest beside it.
 
-        Whoever is killed in here leaves the old backup, the new one without its
-        manifest, or all of it: never a manifest of another.
+        If the process is killed meanwhile, there is the old backup, the new one without
+        its manifest, or the new one with it: never a backup with the manifest of
+        another.
         """
         with _failing_as_output(self.path):
             _flush(self.partial)
@@ -109,7 +112,8 @@ class Archive:
             )
 
     def _make(self) -> None:
-        # Made without its lock, it would be taken for that of another run and left.
+        # Without its lock it would look like the file of another run, and would be
+        # left.
         with _signals_held():
             try:
                 if self.directory:
@@ -120,11 +124,13 @@ class Archive:
             except FileExistsError:  # another run has made it just now
                 raise self._in_use() from None
             self._lock = _lock(self.partial)
-        if self._lock is None:  # another run took it for abandoned just now
+        if self._lock is None:  # another run has just removed it as abandoned
             raise self._in_use()
 
     def _remove_abandoned(self) -> None:
-        """Remove what killed runs have left: ours, and those of generated names."""
+        """Remove the files that killed runs of this backup have left, and those with
+        default names.
+        """
         stem = self.path.name.rpartition("-")[0]
         generated = re.compile(rf"{re.escape(stem)}-\d{{8}}T\d{{6}}Z\.\w+")
         for path in self.path.parent.glob(f"*{PARTIAL}"):
@@ -132,7 +138,7 @@ class Archive:
             if backup != self.path.name and not generated.fullmatch(backup):
                 continue
             if path.name != backup + PARTIAL and _is_young(path):
-                continue  # of a writer that is about to end; it has no lock
+                continue  # a writer is about to end it; it has no lock
             lock = _lock(path)
             if lock is None and path == self.partial:
                 raise self._in_use()
@@ -147,7 +153,7 @@ class Archive:
         )
 
     def _discard(self) -> None:
-        """Remove what this run has made and not published.
+        """Remove the files that this run has not published.
 
         When it was published, another run may have made the next one of that name.
         """
@@ -165,9 +171,9 @@ class Archive:
 
 
 def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
-    """Remove the oldest backups of the same database beside this one; return them.
+    """Remove the oldest backups of the same database in this folder; return them.
 
-    Only what has a manifest is ours to remove. The one just written is kept.
+    Only backups with a manifest are removed, never the one just written.
     """
     same = [
         (other.finished_at, found)
@@ -187,7 +193,7 @@ def remove_older(path: Path, manifest: Manifest, keep: int) -> list[Path]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Have the signals that end us wait until the end of the block."""
+    """Block SIGTERM, SIGINT and SIGHUP until the end of the block."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -230,7 +236,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _is_of(lock: int, path: Path) -> bool:
-    """Whether a lock is that of what stands under this name now."""
+    """Return whether the locked file still has this name."""
     return lock < 0 or os.path.samestat(os.fstat(lock), path.stat())
 
 

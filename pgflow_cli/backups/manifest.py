@@ -1,4 +1,4 @@
-"""What stands beside a backup: its manifest FILE.json, and FILE.sha256."""
+"""The files beside a backup: its manifest FILE.json, and its checksums FILE.sha256."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CHUNK = 1 << 20
 
 
 def manifest_path(path: Path) -> Path:
-    """Return where the manifest of a backup stands."""
+    """Return the path of a backup's manifest."""
     return path.with_name(f"{path.name}.json")
 
 
 def sums_path(path: Path) -> Path:
-    """Return where the checksums of a backup stand."""
+    """Return the path of a backup's checksums."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -52,7 +52,7 @@ def list_manifests(folder: Path) -> Iterator[tuple[Path, Manifest]]:
         try:
             manifest = read(path)
         except Refused:
-            continue  # somebody else's document
+            continue  # a file of another program
         if manifest is not None and path.exists():
             yield path, manifest
 
@@ -66,14 +66,16 @@ def sums(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
 
 
 def sum_of(text: str, *, directory: bool) -> str:
-    """Return what a manifest says of checksums: the one, or the hash of them all."""
+    """Return the checksum for a manifest: that of the file, or of the whole list."""
     if directory:
         return hashlib.sha256(text.encode()).hexdigest()
     return text.split(maxsplit=1)[0]
 
 
 def sha256(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
-    """Return the SHA-256 of a file; `advance` hears of the bytes that are read."""
+    """Return the SHA-256 of a file; `advance` is called with the number of bytes
+    read.
+    """
     hashed = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -91,7 +93,8 @@ def size(path: Path) -> int:
 def check(
     path: Path, advance: Callable[[int], None] = lambda _: None
 ) -> Manifest | None:
-    """Compare a backup with what stands beside it; return its manifest, if any.
+    """Compare a backup with its checksums and manifest; return the manifest, if there
+    is one.
 
     Raises `Refused` where they differ, `NotFound` where there is no backup.
     """

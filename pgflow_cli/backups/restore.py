@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dump that was found and compared with what stands beside it, if anything."""
+    """A dump, compared with its checksums and manifest if there are any."""
 
     dump: Dump
     manifest: Manifest | None
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A database as it is before the restore; `held` is what stands in its way."""
+    """The target database before the restore; `held` says what prevents it."""
 
     name: str
     version_number: int
@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore has brought; `fenced` unless it held no schema of ours."""
+    """The result of a restore; `fenced` unless the dump has no schema pgflow."""
 
     rows: int
     tables: int
@@ -78,7 +78,7 @@ def inspect_source(
 
 
 def inspect_target(database: Database, *, create: bool) -> Target:
-    """Look at the database to restore into.
+    """Read the state of the database to restore into.
 
     One that does not exist is an error, unless it is to be made.
     """
@@ -152,9 +152,9 @@ def restore(
 ) -> Restored:
     """Restore, raise the fence, compare with the manifest.
 
-    What was there is put aside first, and brought back if the restore fails. Raises
-    `CheckFailed` if the rows are not those of the manifest: they stay, fenced. Where
-    workers live, which may write at once, such rows are only told.
+    The old schema is put aside first, and brought back if the restore fails. Raises
+    `CheckFailed` if the rows differ from the manifest: they stay, behind the fence. If
+    workers live, which may write at once, a difference is only a warning.
     """
     database = replace(database, statement_timeout=None)
     with clients.ending_on_signals():
@@ -185,7 +185,7 @@ def _live_workers(repository: Repository) -> int:
     try:
         return repository.backups.count_live_workers()
     except ConfigurationError:
-        return 0  # a schema so old, or so broken, that it has no such table
+        return 0  # an old or broken schema has no such table
 
 
 def _create(database: Database, name: str) -> None:
@@ -200,11 +200,12 @@ def _create(database: Database, name: str) -> None:
 def _put_aside(
     repository: Repository, target: Target, say: Say, *, at_once: bool
 ) -> Iterator[str]:
-    """Put the schema aside while the block fills another; drop it, or bring it back.
+    """Put the schema aside during the block, which loads another; then drop it, or
+    bring it back.
 
-    Unless `at_once` by the statements handed out, in the transaction of the load: a
-    restore that is killed before it has loaded everything changes nothing. One that is
-    not a transaction, or makes its database, leaves a mark until all is loaded.
+    Unless `at_once`, the yielded statements do that in the transaction of the load: a
+    restore that is killed before its end changes nothing. A restore in several
+    transactions, or into a new database, sets a mark until everything is loaded.
     """
     for left in repository.backups.list_replaced_schemas():
         for line in left.hints():
@@ -233,7 +234,9 @@ def _put_aside(
 def _raise_fence(
     repository: Repository, source: Source, operator: Operator, say: Say
 ) -> bool:
-    """Let nothing run before an operator accepts what was restored, and record it."""
+    """Raise the fence until an operator accepts the restored database, and record the
+    restore.
+    """
     if not repository.schema.inspect_server().has_migrations:
         say("the dump holds no pgflow schema: there is nothing to fence")
         repository.backups.unmark_restore()
@@ -277,7 +280,7 @@ def _compare(
         if name not in found or found[name].rows != expected
     ]
     if differing and target.live_workers:
-        # They report as soon as it is loaded, and producers enqueue.
+        # Workers send heartbeats and producers enqueue as soon as the schema is loaded.
         say("since it was loaded, workers that live here or producers have written:")
         for line in differing[:10]:
             say(f"  {line}")

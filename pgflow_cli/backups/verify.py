@@ -1,4 +1,4 @@
-"""Proves a backup: by its table of contents, or by restoring it somewhere else."""
+"""Verifies a backup by its table of contents, or by restoring it somewhere else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_by_restoring(
 ) -> str:
     """Restore the dump into a scratch database and compare every table with its source.
 
-    Return where that was. Raises `CheckFailed` naming the tables that differ.
+    Returns the place. Raises `CheckFailed` with the tables that differ.
     """
     with _scratch(source, server, pg_bin, say) as (scratch, where):
         dump.load(clients, scratch, server=server)
@@ -71,7 +71,9 @@ def _rows(digest: TableDigest | None) -> str:
 def _scratch(
     source: Database, server: int, pg_bin: Path | None, say: Say
 ) -> Iterator[tuple[Database, str]]:
-    """Hand out an empty database: of a server of its own, else beside the source."""
+    """Yield an empty database: on a private server, or else on the server of the
+    source.
+    """
     major = server // 10000
     try:
         folder = find_binaries(pg_bin, version=major).folder

@@ -181,11 +181,32 @@ def open_repository(*, tries: int = 3) -> Iterator[Repository]:
 
 
 def pass_repository(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Call the command with an open repository first, closed afterwards."""
+    """Call the command with an open repository first, closed afterwards.
 
+    Raises ConfigurationError if the schema is older than this program.
+    """
+    return _with_repository(function, any_schema=False)
+
+
+def pass_any_repository(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the command as `pass_repository` does, whatever version the schema has.
+
+    For `enqueue`, which takes one round trip, and for a database that was restored
+    (`fence`) or is to be migrated.
+    """
+    return _with_repository(function, any_schema=True)
+
+
+def _with_repository(
+    function: Callable[..., Any], *, any_schema: bool
+) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
+        from pgflow_cli.maintenance import migrations
+
         with open_repository() as repository:
+            if not any_schema:
+                migrations.require_current(repository)
             return function(repository, *args, **options)
 
     return wrapped

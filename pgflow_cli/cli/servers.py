@@ -64,7 +64,7 @@ def admin_options(
     server.require_safe(made)
     if made.insecure and made.is_open and not made.on_loopback:
         log.warning(
-            "whoever reaches %s may do everything: no token is set",
+            "every client that reaches %s may do everything: no token is set",
             made.address,
             extra={"event": "no_token"},
         )

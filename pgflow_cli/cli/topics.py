@@ -26,11 +26,11 @@ _CODES = (
         "a file cannot be written, or stdout: it is closed, its disk is full; or the"
         " server cannot read a part of its data",
     ),
-    ("75", "try later: somebody holds the lock, or time ran out"),
+    ("75", "try later: another session holds the lock, or time ran out"),
     ("77", "the database refuses this role"),
     ("78", "a setting is missing or wrong, or the schema is of another version"),
     ("130, 143", "SIGINT, SIGTERM; `work` exits 0 after a graceful end"),
-    ("141", "whoever read the output has closed the pipe"),
+    ("141", "the reader of the output has closed the pipe"),
 )
 _FORMATS = {
     "table": "on a terminal: fitted to its width, short ids, relative times",

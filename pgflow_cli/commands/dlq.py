@@ -80,9 +80,7 @@ def list_(
       pgflow dlq list -q 'emails.*' --match refused --all-pages -o jsonl
       pgflow dlq list --since 1d --group code-version
     """
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     chosen = repository.queues.resolve_queues(chosen)
 
     def fetch(limit: int, after: Position | None) -> list[DeadLetter]:
@@ -145,10 +143,8 @@ def show(repository: Repository, job_id: str, attempts: int) -> None:
       pgflow dlq show 9c41e07b -o json
     """
     from pgflow_cli.inspection import explanation
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import dead_letters
 
-    migrations.require_current(repository)
     found = dead_letters.require(repository, job_id)
     explained = explanation.explain(
         repository.explanation.describe_job(found, attempts=attempts)
@@ -183,9 +179,7 @@ def stats(repository: Repository, chosen: JobFilter, by: str, bucket: float) -> 
       pgflow dlq stats --since 2h --by error-code
       pgflow dlq stats -q emails --by reason --bucket 1h -o csv
     """
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     chosen = repository.queues.resolve_queues(chosen)
     rows = repository.dead_letters.count_deaths(
         chosen, by=by, bucket=bucket, limit=_MOST_ROWS
@@ -218,10 +212,8 @@ def export(repository: Repository, chosen: JobFilter, form: str, target: str) ->
       pgflow dlq export --since 2h dead.jsonl
       pgflow dlq export -q billing --format csv - | head
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import dead_letters as dead_letter_operations
 
-    migrations.require_current(repository)
     chosen = repository.queues.resolve_queues(chosen)
     total = dead_letter_operations.export(repository, chosen, form=form, target=target)
     messages.say(f"exported {total:,} dead letters")
@@ -257,10 +249,8 @@ def discard(
       pgflow dlq discard --fingerprint f1-3ac91b20 --dry-run
       pgflow dlq list -t gives_up -o ids | pgflow dlq discard - --yes
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import dead_letters
 
-    migrations.require_current(repository)
     change.require_selection(ids, chosen)
     if ids:
         given = changes.read_ids(ids)

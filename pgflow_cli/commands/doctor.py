@@ -65,11 +65,8 @@ def doctor(
     """
     from pgflow_cli.cli.bundle import write
     from pgflow_cli.inspection.diagnosis import report as diagnosis_report
-    from pgflow_cli.inspection.diagnosis.checks import (
-        STATEMENT_SECONDS,
-        Surroundings,
-        examine,
-    )
+    from pgflow_cli.inspection.diagnosis.checks import examine
+    from pgflow_cli.inspection.diagnosis.doctor import STATEMENT_SECONDS, Surroundings
 
     findings = list(
         examine(

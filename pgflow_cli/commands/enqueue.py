@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from pgflow_cli.cli import changes, settings
-from pgflow_cli.cli.context import command, pass_repository
+from pgflow_cli.cli.context import command, pass_any_repository
 from pgflow_cli.cli.output import messages, records, reports, terminal
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import common
@@ -157,7 +157,7 @@ class EnqueueOptions:
 
 @command("enqueue")
 @OptionGroup(EnqueueOptions)
-@pass_repository
+@pass_any_repository
 def enqueue(repository: Repository, options: EnqueueOptions) -> int:
     """Add a job to a queue, or a file of jobs.
 

@@ -8,7 +8,7 @@ import click
 
 from pgflow_cli.cli import changes
 from pgflow_cli.cli.changes import Change, change_options
-from pgflow_cli.cli.context import group, pass_repository
+from pgflow_cli.cli.context import group, pass_any_repository
 from pgflow_cli.cli.output import messages, records
 from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings.types import Choice
@@ -49,7 +49,7 @@ def fence() -> None:
 
 @fence.command("status")
 @click.option("--exit-code", is_flag=True, help="Exit 5 if the fence is up.")
-@pass_repository
+@pass_any_repository
 def status(repository: Repository, exit_code: bool) -> int:
     """Show whether the fence is up, and why.
 
@@ -67,7 +67,7 @@ def status(repository: Repository, exit_code: bool) -> int:
 
 @fence.command("raise")
 @change_options(reported=False)
-@pass_repository
+@pass_any_repository
 def raise_(repository: Repository, change: Change) -> None:
     """Let nothing be leased until the database is accepted.
 
@@ -105,7 +105,7 @@ def raise_(repository: Repository, change: Change) -> None:
 )
 @click.option("--confirm", metavar="NAME", help="The database's name; do not ask.")
 @change_options(yes=False, reported=False)
-@pass_repository
+@pass_any_repository
 def accept(
     repository: Repository,
     interrupted: str,

@@ -31,10 +31,12 @@ from pgflow_cli.errors import CheckFailed, UsageError
 def health(ready: bool, worker: str | None, url: str | None, max_age: float) -> None:
     """Say whether a worker, the database or the admin server is well.
 
-    Exit 0 if so, 5 if not, 69 if nobody answers. --worker asks no database; with
+    Exit 0 if so, 5 if not, 69 if none answers. --worker asks no database; with
     --ready it wants the worker's own last heartbeat to have been answered, and fails
     when due jobs wait that the worker may run and it has leased nothing for three
     leases. A worker that an operator has made quiet is well, and said to be quiet.
+    --worker without a name is satisfied by one that is well, and names the others of
+    the last ten minutes.
 
     \b
     Examples:

@@ -75,9 +75,7 @@ def list_(
       pgflow jobs list -t email_send --since 1d --all-pages -o jsonl
     """
     from pgflow_cli.inspection import job_list
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     chosen = repository.queues.resolve_queues(chosen)
     wanted = job_list.JobList(repository, chosen, slow=slow, stuck=stuck)
     columns = job_views.RUNNING if wanted.status == "running" else job_views.COLUMNS
@@ -106,9 +104,7 @@ def show(repository: Repository, job_id: str) -> None:
       pgflow jobs show 9c41e07b -o json
     """
     from pgflow_cli.inspection.explanation import document
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     found = repository.jobs.find_listed_job(repository.jobs.find_job(job_id))
     payload, meta = repository.jobs.read_job_body(found.id)
     shown: dict[str, Any] = {
@@ -145,10 +141,8 @@ def wait(
       pgflow enqueue ok '{}' -o ids | pgflow jobs wait -
       pgflow jobs wait 9c41e07b e7f3b6c2 --any
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import delivery
 
-    migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     unknown = set(wanted) - set(repository.jobs.list_job_statuses(wanted))
     if unknown:
@@ -190,9 +184,7 @@ def tail(repository: Repository, follow: bool, limit: int, chosen: JobFilter) ->
     """
     from pgflow_cli.cli.output import live
     from pgflow_cli.inspection.tail import Endings
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     ends = Endings(repository, repository.queues.resolve_queues(chosen))
     rows = ends.newest(limit)
     if not follow:
@@ -233,10 +225,8 @@ def cancel(
       pgflow jobs cancel -q emails --status queued --dry-run
       pgflow jobs list --slow -o ids | pgflow jobs cancel - --kill --yes
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import jobs as job_operations
 
-    migrations.require_current(repository)
     change.require_selection(ids, chosen)
     states = (*job_operations.WAITING, "running") if kill else job_operations.WAITING
     chosen = repository.queues.resolve_queues(chosen)
@@ -275,10 +265,8 @@ def run_now(repository: Repository, ids: tuple[str, ...], change: Change) -> int
       pgflow jobs run-now 9c41e07b
       pgflow jobs list --status scheduled -q emails -o ids | pgflow jobs run-now -
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import jobs as job_operations
 
-    migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     if not _agreed(repository, change, "run now", wanted):
         return 0
@@ -304,10 +292,8 @@ def reprioritize(
       pgflow jobs reprioritize 9c41e07b 10
       pgflow jobs reprioritize 9c41e07b e7f3b6c2 -- -5
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import jobs as job_operations
 
-    migrations.require_current(repository)
     wanted = _find_all(repository, ids)
     if not _agreed(repository, change, f"give priority {priority} to", wanted):
         return 0

@@ -9,8 +9,8 @@ import click
 from pgflow_cli.cli.context import (
     group,
     open_repository,
+    pass_any_repository,
     pass_database,
-    pass_repository,
 )
 from pgflow_cli.cli.output import messages, records, reports
 from pgflow_cli.cli.output.cells import Column
@@ -71,7 +71,7 @@ def migrate() -> None:
     type=Duration(0.001),
     default="5s",
     show_default=True,
-    help="Hold up nobody for longer than this; try again later.",
+    help="Block other sessions no longer than this; try again later.",
 )
 @pass_database
 def up(
@@ -115,7 +115,7 @@ def up(
 
 
 @migrate.command("status")
-@pass_repository
+@pass_any_repository
 def status(repository: Repository) -> None:
     """List every version: when it was applied, whether its file was edited since.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgflow_cli.models.selection import JobFilter
     from pgflow_cli.repository import Repository
 
-_COUNTED = 10_000
+_COUNTED = 10_000  # jobs up to which a purge counts exactly before it asks
 POLICY = (
     Column("queue"),
     Column("max_in_flight", kind="number"),

@@ -108,10 +108,8 @@ def run(
       pgflow dlq list -t invoice_pdf -o ids | pgflow replay run - --yes
       pgflow replay run 9c41e07b --patch '{"customer_id": 0}'
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import dead_letters
 
-    migrations.require_current(repository)
     request = replay_view.request(words, chosen, how, change)
     found = request.find(repository)
     dead_letters.require_the_one(words, found)
@@ -138,9 +136,6 @@ def list_(repository: Repository, page: Page) -> None:
       pgflow replay list
       pgflow replay list --limit 5 -o json
     """
-    from pgflow_cli.maintenance import migrations
-
-    migrations.require_current(repository)
 
     def fetch(limit: int, after: Position | None) -> list[ReplayPlan]:
         return repository.replays.list_replay_plans(limit=limit, after=after)
@@ -165,10 +160,8 @@ def status(repository: Repository, plan_id: int, watch: float | None) -> None:
       pgflow replay status 57
       pgflow replay status 57 -w
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import replay_plans
 
-    migrations.require_current(repository)
     if watch is not None:
         following = replay_plans.follow(
             repository, plan_id, pause=lambda _seconds: None
@@ -195,10 +188,8 @@ def stop(repository: Repository, plan_id: int, change: Change) -> None:
     Examples:
       pgflow replay stop 57 --note "smtp is down again"
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import replay_plans
 
-    migrations.require_current(repository)
     change.confirm(f"Stop plan {plan_id}")
     plan = replay_plans.stop(repository, plan_id, operator=change.operator)
     messages.say(
@@ -222,10 +213,8 @@ def resume(repository: Repository, plan_id: int, watch: bool, change: Change) ->
     Examples:
       pgflow replay resume 57
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import dead_letters, replay_plans
 
-    migrations.require_current(repository)
     found = replay_plans.find(repository, plan_id)
     change.confirm(f"Create {found.remaining:,} jobs", count=found.remaining)
     plan = replay_plans.take_over(repository, plan_id, operator=change.operator)
@@ -246,10 +235,8 @@ def undo(repository: Repository, plan_id: int, change: Change) -> None:
       pgflow replay undo 57 --dry-run
       pgflow replay undo 57 --yes
     """
-    from pgflow_cli.maintenance import migrations
     from pgflow_cli.operations import replay_plans
 
-    migrations.require_current(repository)
     found = replay_plans.find(repository, plan_id)
     if change.dry_run:
         changes.tell_dry_run(

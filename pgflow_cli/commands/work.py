@@ -43,26 +43,28 @@ def work(database: Database, options: WorkOptions) -> None:
 
     if options.drain and options.once:
         raise UsageError("--drain and --once exclude each other")
-    plan = _plan(database, options)
+    worker_options = _worker_options(database, options)
     if options.check:
-        _check(plan)
+        _check(worker_options)
         if options.wait_for_db is not None:
             await_database(database, migrate=False, patience=_patience(options))
         return
     safeguards.hide_memory()
     safeguards.start_tracker()
     logs.set_up(
-        plan.log_format,
-        plan.log_level,
-        processes=plan.processes + 1,
-        worker_id=plan.name,
+        worker_options.log_format,
+        worker_options.log_level,
+        processes=worker_options.processes + 1,
+        worker_id=worker_options.name,
     )
     logs.say_settings(report.in_force())
-    systemd.say(plan.notify_socket, systemd.WAITING)
-    with servers.companion_servers(database, plan.name, options) as companions:
+    systemd.say(worker_options.notify_socket, systemd.WAITING)
+    with servers.companion_servers(
+        database, worker_options.name, options
+    ) as companions:
         await_database(database, migrate=options.migrate, patience=_patience(options))
         try:
-            Supervisor(plan, companions, startup.kept).run()
+            Supervisor(worker_options, companions, startup.kept).run()
         finally:
             startup.ignore_signals()
 
@@ -77,7 +79,7 @@ def _patience(options: WorkOptions) -> float:
     return 30.0 if options.drain or options.once else math.inf
 
 
-def _plan(database: Database, options: WorkOptions) -> WorkerOptions:
+def _worker_options(database: Database, options: WorkOptions) -> WorkerOptions:
     from pgflow_cli.worker.options import WorkerOptions
     from pgflow_cli.worker.readiness import worker_name
 
@@ -117,7 +119,7 @@ HANDLER_COLUMNS = (
 )
 
 
-def _check(plan: WorkerOptions) -> None:
+def _check(worker: WorkerOptions) -> None:
     """Print what would be run; no database is needed for that.
 
     Raises ConfigurationError if a program could not be started.
@@ -126,16 +128,16 @@ def _check(plan: WorkerOptions) -> None:
     from pgflow_cli.worker.execution import executables
 
     app = handlers.load(
-        plan.apps,
-        handlers_dir=plan.handlers_dir,
-        exec_specs=plan.exec_specs,
-        simulate=plan.simulate,
+        worker.apps,
+        handlers_dir=worker.handlers_dir,
+        exec_specs=worker.exec_specs,
+        simulate=worker.simulate,
     )
     records.write(list(app.handlers.values()), HANDLER_COLUMNS)
-    queues = "every queue" if plan.queues is None else ", ".join(plan.queues)
+    queues = "every queue" if worker.queues is None else ", ".join(worker.queues)
     messages.hint(
-        f"Queues: {queues}; {plan.processes} x {plan.concurrency} slots,"
-        f" lease {plan.lease_seconds:g}s, heartbeat {plan.heartbeat:g}s"
+        f"Queues: {queues}; {worker.processes} x {worker.concurrency} slots,"
+        f" lease {worker.lease_seconds:g}s, heartbeat {worker.heartbeat:g}s"
     )
     if faults := executables.faults_of(app):
         raise ConfigurationError("not every handler can be started", *faults)

@@ -1,1 +1,1 @@
-"""How values are read and written: times, JSON, safe text, words; pure."""
+"""Reads and writes values: times, JSON, safe text, counts and lists; pure."""

@@ -1,4 +1,4 @@
-"""The clock of everything that measures time beside user code."""
+"""The clocks of everything that measures time in a process with user code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns whatever a handler raised or printed into text that PostgreSQL can hold."""
+"""Turns the exception or output of a handler into text that PostgreSQL can store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def describe(error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> object:
-    """Return what an exception says; of a driver's only the server's sentence.
+    """Return the message of an exception; of a database driver's only the server's
+    message.
 
     Its text goes on with DETAIL, which prints whole rows, and with the statement.
     """
@@ -62,7 +63,7 @@ def _text(value: object, limit: int) -> tuple[str, int]:
             text = bytes(value[: limit + 1]).decode(errors="replace")
             return text, len(text) + max(len(value) - limit - 1, 0)
         text = str(value)
-        # Of str itself: a subclass may have methods of its own.
+        # str's own method: a subclass may override it.
         return str.__getitem__(text, slice(limit + 1)), str.__len__(text)
     except BaseException as failure:
         text = f"(a message that cannot be read: {class_name(failure)})"

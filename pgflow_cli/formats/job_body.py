@@ -1,4 +1,6 @@
-"""Reads the body of `POST /jobs`, and a line of `pgflow enqueue --batch`, alike."""
+"""Reads the body of `POST /jobs` and a line of `pgflow enqueue --batch`: both have one
+format.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from pgflow_cli.formats import payload_text, times
 from pgflow_cli.formats.times import Instant
 
 FIELDS = payload_text.FIELDS | {"note"}
-LONGEST_NOTE = 1000
-_LONGEST_TIME = 64
+LONGEST_NOTE = 1000  # characters; a note is for people
+_LONGEST_TIME = 64  # characters: no time that is valid is longer
 
 
 class JobBody(NamedTuple):
-    """A body that has been read: its text, and what was given, without nulls.
+    """A parsed body: its text, and the fields that were given and are not null.
 
     Of the fields, `run_at` is an `Instant` and `job_timeout` seconds. A tuple, because
     it is made for every line of a batch.
@@ -48,12 +50,12 @@ class JobBody(NamedTuple):
 
 
 def read(text: str, *, what: str = "the body", job_type: str | None = None) -> JobBody:
-    """Read a body; null is as good as absent, and `job_type` is for one without.
+    """Read a body; null counts as absent, and `job_type` is the default for the field.
 
     Raises UsageError with a sentence that names the field and repeats nothing;
     OutOfRange for a time that cannot be meant.
     """
-    # One level more: the job around its payload.
+    # One level more than a payload: the job around it.
     given = payload_text.check(text, what=what, depth=payload_text.MAX_DEPTH + 1)
     if type(given) is not dict:
         raise UsageError(f"{what} must be a JSON object")
@@ -78,7 +80,7 @@ def _check_that_none_is_given_twice(text: str, given: dict[str, Any]) -> None:
     else:
         if "\\u" not in text:
             return
-    # Perhaps in the payload only: read closely.
+    # The duplicate may be inside the payload, where it is allowed: parse it strictly.
     payload_text.members(text)
 
 

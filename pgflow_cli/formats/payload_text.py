@@ -1,8 +1,8 @@
-"""What a job may hold: everything is checked before it reaches the database; pure.
+"""Checks the fields of a job before it is sent to the database; pure.
 
-A payload travels as the text that was written, never as a copy of it: 1.10 stays 1.10.
-What jsonb itself changes is documented with it: of duplicate keys the last one counts,
-keys are ordered, -0 becomes 0 and exponents are written out.
+A payload is sent as the text that was written, never encoded again: 1.10 stays 1.10.
+jsonb itself keeps the last of duplicate keys, orders keys, turns -0 into 0 and writes
+exponents out.
 
 Every error is a `UsageError` with one sentence that names a field and perhaps a
 position, and repeats nothing of what it refuses.
@@ -21,10 +21,13 @@ from typing import Any, NoReturn
 from pgflow_cli.errors import OutOfRange, UsageError
 from pgflow_cli.formats import times
 
+# Levels of nesting; the enqueue functions of the database have the same limit.
 MAX_DEPTH = 64
 MAX_BYTES = 16_777_216
 """The table's ceiling; a queue's own limit lies below, and the database applies it."""
+# float64, and with it JavaScript, represents whole numbers exactly up to here.
 LARGEST_WHOLE_NUMBER = 2**53
+# Characters of a number: converting a longer one takes quadratic time.
 LONGEST_NUMBER = 1000
 _BEYOND = "has a whole number beyond 2^53; write it as a string"
 
@@ -41,7 +44,7 @@ FIELDS = frozenset(
         "meta",
     }
 )
-"""What the body of `POST /jobs` and a line of a batch may hold."""
+"""The fields of the body of `POST /jobs` and of a line of a batch."""
 
 JOB_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -54,7 +57,7 @@ _TIME = re.compile(
     r"[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:[Zz]|[+-](?:0\d|1[0-5]):[0-5]\d)",
     re.ASCII,
 )
-# The gate in the database says the same.
+# The enqueue functions of the database have the same sentences.
 RUN_AT = "run_at must be a time with a zone, from 2000 to 9998"
 LENGTH = "must be seconds, or text such as 500ms, 30s, 5m, 2h, 7d or 1h30m"
 _DURATION = re.compile(
@@ -83,9 +86,9 @@ def text_of(raw: bytes, *, what: str = "the payload") -> str:
 
 
 def check(text: str, *, what: str = "the payload", depth: int = MAX_DEPTH) -> Any:
-    """Return what a JSON text says, if every part of pgflow can hold it.
+    """Parse a JSON text, and check that every part of pgflow can store it.
 
-    The text is what should be stored; the value is for looking at.
+    Store the text; the returned value is only for inspection.
     """
     if not text.isascii() or len(text) * 4 > MAX_BYTES:
         _check_characters(text, what)
@@ -107,7 +110,7 @@ def check(text: str, *, what: str = "the payload", depth: int = MAX_DEPTH) -> An
 
 
 def check_payload(text: str) -> Any:
-    """Return what a payload says; JSON's null is refused, write {} for nothing."""
+    """Parse and check a payload; JSON's null is refused, an empty payload is {}."""
     value = check(text)
     if value is None:
         raise UsageError("payload_json is missing; write {} for an empty one")
@@ -133,7 +136,7 @@ def written(value: object, *, what: str = "the payload") -> str:
         ) from None
     except RecursionError:
         raise UsageError(f"{what} is nested deeper than {MAX_DEPTH} levels") from None
-    # What json has written is JSON: it is read back only for the sake of its numbers.
+    # json has written valid JSON: it is parsed again only to check its numbers.
     if _SUSPECT_NUMBER.search(text) or len(text) > MAX_BYTES:
         check(text, what=what)
         return text
@@ -287,7 +290,9 @@ def check_names(fields: Mapping[Any, object], known: Set[str]) -> None:
 
 
 def _check_characters(text: str, what: str) -> None:
-    """Refuse lone surrogates, which no encoding has, and what exceeds any limit."""
+    """Refuse lone surrogates, which no encoding has, and text beyond the largest
+    limit.
+    """
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -313,7 +318,7 @@ def _check_depth(text: str, what: str, limit: int) -> None:
 
 
 def _check_escapes(text: str, what: str) -> None:
-    """Refuse what jsonb refuses, with a position: \\u0000 and halves of a pair."""
+    """Refuse escapes that jsonb refuses, with a position: \\u0000, lone surrogates."""
     high: re.Match[str] | None = None
     for match in _ESCAPE.finditer(text):
         code = int(match[1], 16) if match[1] else 0x20
@@ -376,14 +381,14 @@ _CAREFUL = json.JSONDecoder(
 )
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
-# Only where a value ends is of interest: its numbers are never computed.
+# Used to find the end of a value: its numbers are not converted.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def members(text: str) -> dict[str, str]:
     """Return the text of each member of an object that `check` has passed.
 
-    A name that comes twice is refused: which of its values was meant is not known.
+    A name that comes twice is refused, because it is ambiguous.
     """
     found: dict[str, str] = {}
     place = _after_blanks(text, text.index("{") + 1)

@@ -15,9 +15,8 @@ _DANGEROUS_EXCEPT_NEWLINE = re.compile(
 MASK = "***"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-# The user's part may hold anything but a slash or an at sign; the password may hold an
-# at sign, if somebody forgot to encode it, so everything up to the last one of the word
-# goes.
+# The user name may hold anything but a slash or an at sign. The password may hold an at
+# sign that was not encoded, so everything up to the last at sign of the word is masked.
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
 _PASSWORD_IN_PAIR = re.compile(
     r"(?i)\b((?:\w*password|\w*passwd|\w*secret|\w*token)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)"
@@ -25,12 +24,12 @@ _PASSWORD_IN_PAIR = re.compile(
 
 
 def neutral(text: str) -> str:
-    """Return one line that commands no terminal: control characters become `\\xNN`."""
+    """Return one line, safe for a terminal: control characters become `\\xNN`."""
     return _DANGEROUS.sub(_shown, text)
 
 
 def neutral_lines(text: str) -> str:
-    """Return the text, its line breaks kept, that commands no terminal."""
+    """Return the text without control characters other than line breaks."""
     return _DANGEROUS_EXCEPT_NEWLINE.sub(_shown, text.replace("\r\n", "\n"))
 
 

@@ -33,18 +33,18 @@ _ENDLESS = ("infinity", "+infinity", "-infinity")
 _FORMS = "15m, 2h ago, in 10m, today, 09:30, 2026-11-23 09:30 or 2026-11-23T09:30:00Z"
 
 
-# A day from the edge: they are shown in other time zones, too.
+# One day inside Python's range, because they are shown in other time zones, too.
 FIRST_DAY = datetime(1, 1, 2, tzinfo=UTC)
 LAST_DAY = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class OutOfRange(ValueError):
-    """A time or a length of time that nobody can have meant."""
+    """A time or a duration that is out of range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A moment: an `offset` from the database's now, or `at`, an aware datetime.
+    """An instant: an `offset` from the database's now, or `at`, an aware datetime.
 
     One of them is set. An offset reaches SQL as an interval, so that only the
     database's clock decides.
@@ -95,7 +95,8 @@ def parse_instant(
         raise ValueError("there is no such date or time of day") from None
     if moment is None:
         raise ValueError(f"a time looks like {_FORMS}")
-    # The last year is left free: no zone moves a time beyond what a datetime holds.
+    # The last year is refused, so that no time zone moves a time beyond datetime's
+    # range.
     if not 2000 <= moment.year <= 9998:
         raise OutOfRange(_YEARS)
     return Instant(at=moment)
@@ -180,7 +181,7 @@ def format_duration(seconds: float) -> str:
     """Return a length of time as on screens: `12ms`, `5.1s`, `42m`, `3h46m`, `2d4h`."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
-    if seconds > LONGEST.total_seconds() * 1000:  # of a damaged row: perhaps infinite
+    if seconds > LONGEST.total_seconds() * 1000:  # of a damaged row; it may be infinite
         return "forever"
     if seconds < 0.9995:
         return "0s" if seconds < 0.0005 else f"{seconds * 1000:.0f}ms"
@@ -196,7 +197,7 @@ def format_duration(seconds: float) -> str:
     ):
         if whole >= size:
             rest = whole % size // small_size
-            # The seconds of many minutes are noise.
+            # Beside many minutes, seconds do not matter.
             worth_showing = rest and (big != "m" or whole < 600)
             return f"{whole // size}{big}" + (f"{rest}{small}" if worth_showing else "")
     raise AssertionError("every length of a minute or more has a unit")
@@ -217,7 +218,7 @@ def format_relative(moment: datetime, now: datetime) -> str:
     seconds = (now - moment).total_seconds()
     if abs(seconds) < 0.5:
         return "now"
-    # Largest unit first and only one: a glance is what it is for.
+    # Only the largest unit: it is for a quick look.
     length = format_duration(max(1, round(abs(seconds))))
     leading = re.match(r"\d+(?:\.\d+)?[a-z]+", length)
     text = leading[0] if leading and abs(seconds) < 86400 * 10000 else length

@@ -31,7 +31,7 @@ def _sortable(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as a program wants to read it."""
+    """Return a value as text for programs."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -55,7 +55,7 @@ def separated(value: Any) -> str:
 
 
 def json_of(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON; a float that JSON has no word for is null."""
+    """Return a value as JSON; NaN and infinity are null."""
     write = functools.partial(
         json.dumps, default=_jsonable, allow_nan=False, indent=indent
     )

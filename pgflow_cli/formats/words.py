@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Characters of an id's end: 32 random bits tell the jobs of a screen apart.
 SHORT_ID = 8
 
 

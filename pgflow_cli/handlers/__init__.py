@@ -1,9 +1,10 @@
 """Handlers: what an application declares, and how one job of it runs.
 
-No database, no worker. Inside, a module imports only what stands to its left:
+No database, no worker. A module imports only modules to its left, except `loading`,
+which knows `examples` by name:
 
-texts, codes, signals → payload_values → payload_types → declaration → outcomes
-→ jobs → tasks, telling → running → app → loading
+error_codes, exceptions, fingerprints, forks → payload_types → handler → outcomes → job
+→ tasks, outcome_log, execution → app → examples, loading
 """
 
 from pgflow_cli.handlers.app import App, declared_codes

@@ -51,7 +51,7 @@ class App:
     ) -> Callable[[Function], Function]:
         """Declare a function as the handler of a job type; WORKER.md has the options.
 
-        The function stays what it was and can be called. Raises ConfigurationError,
+        The function itself is unchanged and can be called. Raises ConfigurationError,
         also for a type declared twice.
         """
         namespace = dict(sys._getframe(1).f_locals)
@@ -97,7 +97,8 @@ class App:
     def add(self, handler: Handler) -> None:
         """Take over one handler: its siblings are those of this application."""
         adopted = replace(handler, declared=self.error_codes, siblings=self.handlers)
-        # What was found where the decorator stood cannot be looked up again from here.
+        # The payload's type may be a local name of the decorator's place, which cannot
+        # be resolved here.
         for name in ("payload_type", "decode"):
             if name in vars(handler):
                 vars(adopted)[name] = vars(handler)[name]

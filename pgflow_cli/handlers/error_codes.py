@@ -1,6 +1,6 @@
 """Error codes: what each means for the job, and what an operator should do.
 
-Also the rules that make a code of an exception.
+Also the rules that map an exception to a code.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ _BY_CLASS: Mapping[type[BaseException], str] = {
 _BY_SQLSTATE = {
     "40P01": "DB_DEADLOCK",
     "40001": "SERIALIZATION",
-    # What the gate raises, where a handler calls pgflow.enqueue itself.
+    # Errors of pgflow's enqueue functions, if a handler calls them itself.
     "PF001": "PAYLOAD_TOO_LARGE",
     "PF002": "ENQUEUE_RATE_EXCEEDED",
     "PF003": "TOO_MANY_QUEUES",

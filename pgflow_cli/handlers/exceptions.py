@@ -1,4 +1,4 @@
-"""What a handler raises to say how its job goes on."""
+"""Exceptions that a handler raises to decide the outcome of its attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Delay = float | int | str | timedelta
 
 
 class Signal(Exception):
-    """An end of an attempt that the handler decides itself.
+    """The base class: the handler itself decides how its attempt ends.
 
     Constructing one never fails, whatever it is given.
     """
@@ -36,10 +36,10 @@ class Fail(Signal):
 class Retry(Signal):
     """Fail this attempt and try again, after a delay of the handler's choice.
 
-    The code defaults to RATE_LIMIT. The last attempt a job has is still its last.
-    `after` is in seconds, or "30s", or a timedelta; without one the back-off decides,
-    and where it cannot be read, which the error message says. A negative delay is none;
-    the longest is ten years.
+    The code defaults to RATE_LIMIT. If it was the job's last attempt, the job is
+    dead-lettered. `after` is in seconds, or "30s", or a timedelta; without one the
+    back-off decides, also if it is invalid, which the error message says. A negative
+    delay counts as 0; the longest is ten years.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Retry(Signal):
 class Snooze(Signal):
     """Run the job again later without counting this attempt.
 
-    If the delay cannot be read, the attempt has failed, and is counted.
+    If the delay is invalid, the attempt has failed, and counts.
     """
 
     def __init__(self, delay: Delay) -> None:

@@ -1,4 +1,4 @@
-"""Runs one prepared job; whatever its handler does becomes an outcome."""
+"""Runs one prepared job and turns the end of its handler into an outcome."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ async def run_async(
     """Run a job's coroutine and cancel it at its time limit, or when the maker of
     `limit` sets that off. Never raises.
 
-    Whose task is canceled after the worker has asked for it, which `is_stopped` says,
-    is released once its handler has ended. Any other cancellation is a failure of the
-    handler's: its own code, or a library's, has asked for it.
+    A job whose task the worker has canceled (`is_stopped`) is released once its handler
+    has ended. Any other cancellation comes from the handler's own code or a library and
+    is a failure.
     """
     _enter(job)
     limit = limit or asyncio.timeout(job.timeout)
@@ -59,7 +59,8 @@ async def run_async(
         return _failed(handler, job, error)
     finally:
         job.over = True
-    # A handler that swallowed the cancellation had no more time for what it did after.
+    # A handler that swallowed the cancellation has timed out, whatever it did
+    # afterwards.
     return outcomes.timed_out(handler, job) if limit.expired() else ended
 
 
@@ -93,7 +94,7 @@ def _call(handler: Handler, job: Job) -> Any:
 def _ended(handler: Handler, job: Job, result: object) -> Outcome:
     """Return the outcome of a function that returned.
 
-    What it returned is ignored, unless that must be a mistake.
+    Its return value is ignored, unless it must be a mistake.
     """
     if result is None:
         pass
@@ -123,7 +124,7 @@ def _failed(handler: Handler, job: Job, error: BaseException) -> Outcome:
 
 
 def _loggable(error: BaseException, message: str) -> BaseException:
-    """Return what to show in the log: the exception, or its place and excerpt.
+    """Return the exception for the log, or its place and an excerpt of its text.
 
     One whose text is huge, or cannot be written, would take the log line with it.
     """

@@ -1,4 +1,5 @@
-"""Tells one bug from another: one fingerprint for all jobs that one cause ended. Pure.
+"""Computes fingerprints of failures: jobs that failed for the same cause have the same
+one. Pure.
 
 `f1-` and 8 hex digits of a hash over job type, error code, exception class, the three
 innermost application frames and the message with everything blanked that differs from
@@ -20,8 +21,10 @@ from types import TracebackType
 from typing import NamedTuple
 
 VERSION = "f1"
+# Innermost application frames in a fingerprint: callers further out differ without
+# another cause.
 FRAMES = 3
-_READ = 2_000  # characters of the message
+_READ = 2_000  # characters of the message that count
 
 _LIBRARY = tuple(
     {
@@ -105,7 +108,7 @@ def _module(entry: TracebackType) -> str:
     return name if isinstance(name, str) else entry.tb_frame.f_code.co_filename
 
 
-# In this order: what is found first hides the rest from the rules after it.
+# Applied in this order: text that a rule replaces is hidden from later rules.
 _BLANKS = (
     (re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://\S+"), "<url>"),
     # An apostrophe inside a word ("can't", 'O'Brien') neither opens nor closes a quote.

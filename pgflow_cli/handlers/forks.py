@@ -11,11 +11,11 @@ from os import getpid
 from types import TracebackType
 from typing import NoReturn, Self
 
-LAST_WORDS = 5  # seconds that such a process has to flush what it has printed
+LAST_WORDS = 5  # seconds that such a process has to flush its output
 
 
 class EndForks:
-    """Around a handler's code: only the process that came in gets out of it.
+    """A context around a handler's code that only the original process leaves.
 
     A fork ends here with the exit status that a Python program would have: it must not
     hand in its parent's outcome, run other jobs, or keep the parent's pipes open.

@@ -16,8 +16,8 @@ from pgflow_cli.handlers.error_codes import ErrorCode
 from pgflow_cli.handlers.exceptions import UnknownJobType, seconds
 from pgflow_cli.handlers.payload_types import Decode
 
-DEFAULT_TIMEOUT = 60.0
-LONGEST_TIMEOUT = 30 * 86400.0
+DEFAULT_TIMEOUT = 60.0  # seconds of an attempt if neither handler nor job says
+LONGEST_TIMEOUT = 30 * 86400.0  # seconds: an attempt of more than 30 days is a mistake
 
 Backoff = Callable[[int], float]
 
@@ -154,7 +154,7 @@ def source_of(function: Callable[..., Any]) -> str:
 
 
 def _bound_early(handler: Handler, namespace: Mapping[str, Any] | None) -> Handler:
-    """Look the payload's type up where the decorator stands.
+    """Resolve the payload's type in the scope of the decorator.
 
     Names that are local to a function exist only there.
 
@@ -244,6 +244,6 @@ def _refuse(job: Any) -> None:
     raise UnknownJobType(f"no handler for job type {job.type}")
 
 
-# Stands in for the handler that is missing, where the operator asked that such jobs
-# become dead letters.
+# The handler of unknown job types, if the operator has chosen that such jobs become
+# dead letters (--on-unknown dlq).
 UNKNOWN_TYPE = Handler("", _refuse, source="pgflow")

@@ -33,9 +33,9 @@ current: contextvars.ContextVar[Job | None] = contextvars.ContextVar(
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a worker lends to a running job.
+    """Functions that a worker gives to a running job.
 
-    Without them progress stays with the job, and followers go with its outcome.
+    Without them, progress stays in memory, and followers are part of the outcome.
     """
 
     report_progress: Callable[[float, float], None] | None = None
@@ -86,10 +86,10 @@ class Job:
         self.payload = payload
         self.meta = meta
         self.argument = (
-            argument  # the payload as the handler's second parameter wants it
+            argument  # the payload as the type of the handler's second parameter
         )
         self.timeout = timeout
-        # Whose trace this attempt belongs to: its producer's, or its span's.
+        # The trace of this attempt: of its producer, or of its span.
         self.trace = trace_context.of_meta(meta) if meta else None
         self._canceled: Event | None = None
         self.progress_made: tuple[float, float] | None = None
@@ -110,8 +110,8 @@ class Job:
     def canceled(self) -> Event:
         """Set when the result no longer counts.
 
-        Made when it is first asked for: an event takes longer to make than the rest of
-        a job, and few handlers look at it.
+        It is created on first use: creating an event takes longer than the rest of a
+        job, and few handlers use it.
         """
         if self._canceled is None:
             with _one_event_only:
@@ -239,7 +239,7 @@ def _milliseconds(length: Delay) -> str:
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the job's fields to each line, and keeps those a call brings itself."""
+    """Adds the job's fields to each line; fields of the call itself win."""
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -249,7 +249,8 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class JobFields(logging.Filter):
-    """Gives every line written inside a job the job's fields, also one of a library.
+    """A filter that adds the job's fields to every record logged inside a job, by any
+    library.
 
     Put it on a log handler.
     """
@@ -263,7 +264,7 @@ class JobFields(logging.Filter):
 
 
 def fields(job: Job | LeasedJob) -> dict[str, object]:
-    """Return what every log line of a job carries."""
+    """Return the fields of every log line of a job."""
     leased = job.leased if isinstance(job, Job) else job
     trace = job.trace if isinstance(job, Job) else trace_context.of_text(job.meta)
     found: dict[str, object] = {
@@ -284,7 +285,7 @@ def prepare(
 ) -> Job:
     """Decode a leased job for its handler.
 
-    Raises PayloadError, which `conclude` makes BAD_PAYLOAD of.
+    Raises PayloadError, which `conclude` turns into BAD_PAYLOAD.
     """
     payload = _decoded(leased.payload, "payload")
     meta = {} if leased.meta is None else _decoded(leased.meta, "meta")
@@ -307,11 +308,13 @@ def prepare(
 
 def _decoded(text: str, name: str) -> Any:
     try:
-        return _decode(text)  # what both take they read alike, this in a fifth
+        # Both parsers agree on text that both accept; this one takes a fifth of the
+        # time.
+        return _decode(text)
     except (msgspec.MsgspecError, RecursionError):
         pass
-    # jsonb holds what Python does not: nesting beyond its stack, integers of more than
-    # 4,300 digits.
+    # jsonb allows values that Python refuses: nesting beyond its stack, integers of
+    # more than 4,300 digits.
     try:
         return _DECODER.decode(text)
     except RecursionError:

@@ -56,7 +56,7 @@ def load(
 
 
 def _distinct(app_specs: Sequence[str]) -> list[App]:
-    """Return each application once, though two names may lead to it."""
+    """Return each application once, even if two names refer to it."""
     if app_specs:
         found = [_from_spec(spec) for spec in app_specs]
     else:
@@ -89,7 +89,7 @@ def _from_spec(spec: str) -> App:
 
 
 def _split(spec: str) -> tuple[str, str]:
-    """Split `place[:attr]`; the colon of a Windows drive is none of ours."""
+    """Split `place[:attr]`; the colon of a Windows drive does not count."""
     place, colon, attribute = spec.rpartition(":")
     if colon and place and all(part.isidentifier() for part in attribute.split(".")):
         return place, attribute
@@ -134,7 +134,7 @@ def _make_importable(directory: Path) -> None:
 
 
 def _guarded(spec: str, load_it: Callable[[], Any]) -> Any:
-    """Run an application's own code, and say where it broke."""
+    """Run an application's own code, and name the place of its error."""
     try:
         return load_it()
     except PgflowError:
@@ -188,7 +188,7 @@ def _in_directory(directory: Path) -> list[Handler]:
         if file.is_dir():
             continue
         if not (file.is_file() and os.access(file, os.X_OK)):
-            # To open a named pipe, for one, would wait for a writer.
+            # Opening a named pipe, for example, would wait for a writer.
             odd = file.exists() and not file.is_file()
             log.warning(
                 "%s %s and is not a handler",

@@ -1,4 +1,4 @@
-"""Tells the log how an attempt ended."""
+"""Logs the outcome of an attempt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def log_outcome(
 ) -> None:
     """Write one line on how a job's attempt ended.
 
-    Its fields are the event; the message is the same in words.
+    The fields have the data of the event; the message is a sentence for people.
     """
     words, level = _in_words(outcome)
     told = {

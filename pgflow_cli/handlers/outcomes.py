@@ -1,4 +1,4 @@
-"""How an attempt ended, and what that means for its job."""
+"""Outcomes of attempts: success, retry with a back-off, or dead letter."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def broken_loop(
     handler: Handler, leased: LeasedJob, crash_budget: int, *, alone: bool
 ) -> Outcome:
     """Return the outcome of an attempt whose event loop broke. If it ran there `alone`
-    it has failed; else it is lost, for it cannot be seen which of them has done it.
+    it has failed; else it is lost, because the cause may be any of them.
     """
     if alone:
         return failed(handler, leased, error_codes.UNKNOWN, BROKEN_LOOP)
@@ -120,8 +120,8 @@ HELD_UP = (
 
 
 def lost(leased: LeasedJob, message: str, *, crash_budget: int) -> Outcome:
-    """Return the outcome of an attempt that ended by its own doing or by another's in
-    its process, which cannot be seen.
+    """Return the outcome of an attempt that its own code, or another job of its
+    process, has ended; which of them is unknown.
     """
     spent = leased.lost_attempts + 1 >= crash_budget
     return Outcome(
@@ -174,7 +174,7 @@ def time_limit(handler: Handler, leased: LeasedJob) -> float:
 
 
 def event_of(outcome: Outcome) -> str:
-    """Return the name of the log event an outcome is."""
+    """Return the log event of an outcome."""
     return EVENTS[told_apart(outcome)]
 
 
@@ -232,7 +232,7 @@ def _verdict(
 
 
 def _delay_mistake(error: BaseException) -> str:
-    """Say that a delay which the handler asks for cannot be read, if that is so."""
+    """Return a sentence if the delay that the handler has given is invalid."""
     if isinstance(error, Snooze):
         asked: object = error.delay
     elif isinstance(error, Retry) and error.after is not None:
@@ -251,7 +251,7 @@ def _given(code: object, default: str) -> object:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, Fail | Retry):
-        # `raise Retry(…) from error` explains itself by the error.
+        # The cause of `raise Retry(…) from error` is the error.
         if error.message in ("", None) and error.__cause__ is not None:
             return error_text.describe(error.__cause__)
         return error_text.excerpt(error.message or "")
@@ -265,7 +265,7 @@ def _message(error: BaseException) -> str:
 
 
 def _backoff(handler: Handler, failures: int) -> float:
-    """Return the handler's own delay if that can be used, else the built-in one."""
+    """Return the handler's own delay if it is valid, else the built-in back-off."""
     if handler.backoff is not None:
         try:
             asked = handler.backoff(failures)
@@ -284,8 +284,8 @@ def _backoff(handler: Handler, failures: int) -> float:
     return backoff_delay(failures)
 
 
-FIRST = 2.0  # seconds after the first failure
-CAP = 900.0  # no delay is longer
+FIRST = 2.0  # seconds of delay after the first failure
+CAP = 900.0  # seconds of the longest delay
 SPREAD = 0.2  # of the centre, to either side
 
 # No exponent beyond this changes the result, and 2 ** 10,000 is no float.

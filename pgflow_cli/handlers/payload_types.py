@@ -1,8 +1,8 @@
-"""Makes typed values of decoded JSON: dataclasses, msgspec and pydantic models.
+"""Converts decoded JSON to typed values: dataclasses, msgspec and pydantic models.
 
-Strict: nothing is converted that JSON can say itself ("1" is no int), nothing unknown
-is dropped. A message names the field and the kinds that were expected and found, never
-the value: messages are kept and shown, payloads may be secret.
+It is strict: a JSON string is never converted to a number ("1" is no int), and unknown
+fields are errors. A message names the field and the expected and found types, never the
+value: messages are stored and shown, and payloads may be secret.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class UnsupportedType(Exception):
 def resolve(function: Any, parameter: Any, namespace: Mapping[str, Any] | None) -> Any:
     """Return a parameter's annotation as a type; without one, Any. Raises NameError.
 
-    Only this one is looked at: the other may name what is imported for type checkers
-    alone.
+    Only this annotation is resolved: the other may be imported for type checkers only.
     """
     if parameter.annotation is parameter.empty:
         return Any
@@ -195,7 +194,7 @@ def pydantic_model(cls: Any) -> Decode:
             problems = getattr(error, "errors", None)
             if not callable(problems):
                 raise PayloadError(f"{path}: {error}") from error
-            # Its own text repeats the input.
+            # The error's own text repeats the input.
             first = problems(include_input=False, include_url=False)[0]
             place = "".join(f".{part}" for part in first["loc"])
             raise PayloadError(f"{path}{place}: {first['msg']}") from error
@@ -265,7 +264,9 @@ def _parsed(parse: Callable[[str], Any], what: str) -> Decode:
 
 
 def choice(name: str, members: Sequence[tuple[Any, Any]]) -> Decode:
-    """Return the rule for one of several values: pairs of JSON's and Python's."""
+    """Return the decoder for one of several values: pairs of JSON value and Python
+    value.
+    """
 
     def decode(value: Any, path: str) -> Any:
         for known, member in members:

@@ -1,4 +1,6 @@
-"""Tasks of the event loop that async handlers share: each knows whose job it is of."""
+"""Tasks of the event loop that async handlers share: each knows the job it belongs
+to.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ log = logging.getLogger("pgflow.jobs")
 class JobTask(asyncio.Task[Any]):
     """A task that no other job can cancel while its own job runs.
 
-    A handler that cancels every task of the loop ends itself, and no neighbour. Tasks
-    that outlive their job may be shared, a connection pool's for one: anybody may
-    cancel them.
+    A handler that cancels every task of the loop ends only its own. Tasks that outlive
+    their job may be shared, such as those of a connection pool: every job may cancel
+    them.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
@@ -47,8 +49,8 @@ class AttemptTask(JobTask):
 
 
 def separate() -> None:
-    """Have `asyncio.all_tasks` show a job its own tasks and those of no job: so it may
-    cancel them all, and wait for their end.
+    """Patch `asyncio.all_tasks` to return a job's own tasks and those of no job, so
+    that a handler may cancel all of them and wait for their end.
     """
     every = asyncio.all_tasks
 

@@ -1,1 +1,1 @@
-"""What only looks: queues, job lists, metrics, explanations, diagnosis."""
+"""Reads and never changes: queues, job lists, metrics, explanations, diagnosis."""

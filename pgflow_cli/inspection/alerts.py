@@ -1,4 +1,6 @@
-"""What an operator should look at now: a census in, sentences out; pure."""
+"""Alerts: sentences about what an operator should look at now, from a queue report;
+pure.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ from pgflow_cli.inspection.forecast import GROWING
 from pgflow_cli.inspection.queue_status import QueueStatus
 from pgflow_cli.inspection.queues import QueueReport
 
-SKEW = 2.0  # seconds of difference between two clocks
-RETRIES = 30.0  # percent of attempts
-DEATHS = 10.0  # dead letters in a minute
-LONG_SNAPSHOT = 3600.0  # seconds that vacuum has been held back
-MOSTLY = 0.9  # of the connections there may be
+# Seconds between our clock and the database's: times on a screen would mislead.
+SKEW = 2.0
+RETRIES = 30.0  # percent of attempts that were retries
+DEATHS = 10.0  # dead letters a minute
+# Seconds that a snapshot holds vacuum back; dead rows pile up meanwhile.
+LONG_SNAPSHOT = 3600.0
+MOSTLY = 0.9  # share of the connections that the server allows
 _LOOK = "pgflow workers list"
 
 
@@ -35,12 +39,12 @@ class Alert:
 
 
 def found(taken: QueueReport) -> list[str]:
-    """Return what is wrong as sentences, the gravest first; nothing if all is well."""
+    """Return the alerts as sentences, the gravest first; none if all is well."""
     return [alert.text for alert in listed(taken)]
 
 
 def listed(taken: QueueReport) -> list[Alert]:
-    """Return what is wrong, the gravest first, with what to do about it."""
+    """Return the alerts, the gravest first, each with a command."""
     return [
         *_of_the_database(taken),
         *(alert for status in taken.queues for alert in _of_a_queue(status)),

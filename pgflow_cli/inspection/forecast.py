@@ -1,4 +1,4 @@
-"""Whether a queue drains, and when: counts of a window in, verdict out. Pure."""
+"""Forecasts whether and when a queue drains, from the counts of a time window. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from pgflow_cli.formats import times
 from pgflow_cli.formats.words import plural
 
-ENOUGH = 20  # arrivals and completions below which nothing is foretold
+# Fewer arrivals and completions than this are chance: there is no forecast.
+ENOUGH = 20
 
 EMPTY, DRAINING, STEADY, GROWING, UNKNOWN = (
     "empty", "draining", "steady", "growing", "unknown",
 )  # fmt: skip
-# What a queue report says instead where no live worker serves the queue: it will not
-# drain, whatever it did in the window.
+# The verdict of a queue report for a queue without a live worker: it will not drain,
+# whatever happened in the window.
 UNSERVED = "unserved"
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """What becomes of a queue if nothing changes.
+    """The forecast of a queue if arrivals and completions go on as they are.
 
-    `seconds` until it is empty: 0 if it is, None unless it drains. `per_minute` is how
-    its depth changes. `workers_needed` says how many more of the same would let it
-    drain; None where that is not known. All of it follows from what came and what was
-    done in the last `window` seconds, `samples` of both together.
+    `seconds` until it is empty: 0 if it is empty, None unless it drains. `per_minute`
+    is the change of its depth. `workers_needed` is how many more workers of the same
+    kind would let it drain; None if unknown. The figures are from the arrivals and
+    completions of the last `window` seconds, `samples` in all.
     """
 
     verdict: str
@@ -44,9 +45,10 @@ def forecast(
     workers: int,
     window: float,
 ) -> Drain:
-    """Return what becomes of a queue of so many runnable jobs.
+    """Return the forecast of a queue with `runnable` jobs.
 
-    A completion is a job that comes back no more: succeeded, dead-lettered, canceled.
+    A completion is a job that left the queue for good: succeeded, dead-lettered,
+    canceled.
     """
     growth = arrivals_per_second - completions_per_second
     verdict = _verdict(depth, growth, samples, _noise(samples, window))
@@ -59,7 +61,7 @@ def forecast(
 
 
 def sentence(drain: Drain) -> str:
-    """Return the forecast as a sentence, with the window it was made from."""
+    """Return the forecast as a sentence, with its time window."""
     window = times.format_duration(drain.window)
     if drain.verdict == UNKNOWN:
         return f"unknown (only {drain.samples} jobs came or went in the last {window})"
@@ -93,16 +95,16 @@ def _verdict(depth: int, growth: float, samples: int, noise: float) -> str:
 
 
 def _noise(samples: int, window: float) -> float:
-    """Return the difference of rates that chance alone makes now and then.
+    """Return the difference of rates that chance alone may cause.
 
-    Two counts that happen independently differ by about the root of their sum; twice
-    that is rare.
+    Two independent (Poisson) counts differ by about the root of their sum; twice that
+    is rare.
     """
     return 2 * math.sqrt(samples) / window if window > 0 else math.inf
 
 
 def _about(seconds: float) -> str:
-    """Return `42 min`: one unit, because a forecast is no more exact than that."""
+    """Return `42 min`: one unit, because a forecast is not more exact."""
     for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             number = round(seconds / size)

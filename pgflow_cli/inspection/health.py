@@ -1,4 +1,4 @@
-"""Answers whether a worker or a server is well; each answer is a sentence."""
+"""Checks the health of workers by their status files, and of a server by HTTP."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from pathlib import Path
 from pgflow_cli.errors import CheckFailed, DatabaseUnavailable, UsageError
 from pgflow_cli.telemetry import status_files
 
+# Seconds for which a worker that was killed is told of beside one that is well: as long
+# as its row stays in the database at least.
+REMEMBERED = 600.0
+
 
 def check_worker(
     places: Sequence[Path], name: str | None, *, max_age: float, ready: bool
 ) -> str:
-    """Return who is well; raise `CheckFailed` if nobody is, or if the one named is not.
+    """Return the workers that are healthy; raise `CheckFailed` if none is, or if the
+    named one is not.
 
-    Status files of killed workers do not matter while another worker is well. One that
-    an operator has made quiet is well, and said to be quiet. `max_age` is in seconds.
+    While one worker is healthy, those that are not are named and do not count: for ten
+    minutes, because only a worker of the same name removes the status file of one that
+    was killed. A quiet worker is healthy, and the text says that it is quiet.
+    `max_age` is in seconds.
     """
     found = status_files.read_all(places, name)
     problems = [status.problem(max_age=max_age, ready=ready) for status in found]
     well = [s.words() for s, p in zip(found, problems, strict=True) if p is None]
     if well:
-        return f"{', '.join(well)}: ok"
+        told = [p for s, p in zip(found, problems, strict=True) if s.age < REMEMBERED]
+        return "; ".join([f"{', '.join(well)}: ok", *filter(None, told)])
     if found:
         raise CheckFailed(problems[0] or "", "Its log says why.")
     who = f"worker {name}" if name else "worker"
@@ -31,7 +39,7 @@ def check_worker(
 
 
 def check_url(url: str, *, timeout: float) -> str:
-    """Return what an HTTP health endpoint answers with status 200.
+    """Return the body of an HTTP health endpoint that answers with status 200.
 
     Raises `CheckFailed` for another status, `DatabaseUnavailable` without an answer in
     `timeout` seconds.

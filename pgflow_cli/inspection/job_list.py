@@ -1,4 +1,4 @@
-"""Lists of jobs: which table one starts from, and how far it looks."""
+"""Lists of jobs: the table that a list reads first, and how many jobs it reads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pgflow_cli.models.selection import JobFilter, Page, Position, token
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import Window, window
 
-# How many jobs a page looks at for those that fit, when the table it starts from cannot
-# tell. What the job itself says costs one look-up each, where it is costs several.
+# How many jobs a page reads to find those that match, if the first table has no column
+# for a condition. A condition on the job's row costs one look-up by key for each job, a
+# condition on its state several.
 MOST_LOOKED_AT = 50_000
 MOST_LOOKED_UP = 10_000
-# How many waiting jobs are sorted to find the newest; of more, the newest jobs are it.
+# How many waiting jobs are sorted by creation; of more than these, the list reads the
+# newest jobs of any state instead.
 MOST_SORTED = 50_000
-# How many are fetched at once when all of them are wanted: a page begins with a search.
+# How many jobs are fetched at once for a stream: the search of each page has a fixed
+# cost.
 STREAMED = 10_000
 
 _TIMES = {"since", "until"}
@@ -31,7 +34,7 @@ _OF_JOB = {"queues", "job_types", "payload_contains", "meta", "replay_of"}
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far a page has looked that is not full: so many jobs, to `position`."""
+    """How far a page has read that is not full: `looked` jobs, down to `position`."""
 
     looked: int
     position: Position
@@ -43,14 +46,14 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of jobs; the next one begins at `more`. `extent`: how far it looked."""
+    """A page of jobs; the next one begins at `more`. `extent`: how far it read."""
 
     jobs: Sequence[ListedJob]
     more: Position | None = None
     extent: Extent | None = None
 
     def rest(self) -> str:
-        """Say how far it has looked, and how to get the next page."""
+        """Say how far the list has read, and how to get the next page."""
         assert self.more is not None
         said = f"{len(self.jobs)} shown"
         if self.extent is not None:
@@ -61,14 +64,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Jobs that fit a filter.
+    """Jobs that match a filter.
 
-    One state: from the table of that state, waiting jobs in the order in which they
-    run, all others newest first. Several or none: newest first by the time in the id.
-    `slow` lists running jobs, the longest first; `stuck` those whose lease has run out.
-    `newest`: newest first by the time in the id, whatever the state, so that a job's
-    place never changes; since and until are about that time, too. Not for dead letters,
-    which have a list of their own that does it.
+    A list of one state reads the table of that state: waiting jobs in the order in
+    which they run, all others newest first. A list of several states, or without a
+    state, is newest first by the time in the id. `slow` lists running jobs, the longest
+    first; `stuck` those whose lease has expired. `newest` sorts every state by the time
+    in the id, so that a job's place never changes; since and until are about that time,
+    too. Dead letters have a list of their own for that.
     """
 
     repository: Repository
@@ -92,14 +95,14 @@ class JobList:
         return self.chosen.statuses[0] if len(self.chosen.statuses) == 1 else None
 
     def page(self, limit: int, after: Position | None) -> Listing:
-        """Return up to so many jobs after a position."""
+        """Return up to `limit` jobs after a position."""
         rows, extent = self._look(limit + 1, after)
         if len(rows) > limit:
             return Listing(rows[:limit], rows[limit - 1].position)
         return Listing(rows, None if extent is None else extent.position, extent)
 
     def stream(self, after: Position | None = None) -> Iterator[ListedJob]:
-        """Yield all jobs after a position, however far they are apart."""
+        """Yield all jobs after a position, page by page."""
         while True:
             listing = self.page(STREAMED, after)
             yield from listing.jobs
@@ -117,7 +120,7 @@ class JobList:
     def _look(
         self, limit: int, after: Position | None
     ) -> tuple[list[ListedJob], Extent | None]:
-        """Return jobs, and where the search was cut, if it was."""
+        """Return jobs, and how far the search read if it did not fill the page."""
         most = self._most(limit)
         rows = self._fetch(limit, most, after)
         if not rows or rows[-1].looked is None:
@@ -128,7 +131,7 @@ class JobList:
         return jobs, Extent(end.looked, end.position) if cut else None
 
     def _most(self, limit: int) -> int:
-        """Return how many jobs to look at for a page of so many."""
+        """Return how many jobs to read for a page of `limit`."""
         if self.newest and self.status in _WAITING:
             return MOST_LOOKED_UP
         known = {
@@ -170,7 +173,9 @@ class JobList:
         return sources[self.status]
 
     def _by_creation(self) -> dict[str | None, Callable[[Window], list[ListedJob]]]:
-        """Return the sources that differ where the newest job is to come first."""
+        """Return the statements that replace others where the newest job comes
+        first.
+        """
         r = self.repository
         return {
             "queued": lambda of: r.jobs.list_newest_waiting_jobs(
@@ -185,7 +190,7 @@ class JobList:
 
 
 def _conditions(chosen: JobFilter) -> set[str]:
-    """Return the names of the conditions that narrow something."""
+    """Return the names of the conditions that are set."""
     empty = JobFilter()
     return {
         field.name

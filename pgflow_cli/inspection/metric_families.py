@@ -1,4 +1,6 @@
-"""Families of metrics as prometheus-client has them; loaded only when it is needed."""
+"""Builds metric families of prometheus-client, which is imported only when it is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def gauge(name: str, words: str, value: float) -> Metric:
 def known(
     gauges: Mapping[str, tuple[str, float | None]],
 ) -> Iterator[Metric]:
-    """Return gauges without labels; what is None is not known and left out."""
+    """Return gauges without labels; a value that is None is unknown and left out."""
     for name, (words, value) in gauges.items():
         if value is not None:
             yield gauge(name, words, value)

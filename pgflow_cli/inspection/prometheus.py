@@ -1,6 +1,6 @@
-"""What Prometheus scrapes: a snapshot of the cluster in, families of metrics out.
+"""The metrics that Prometheus scrapes, from a snapshot of the cluster.
 
-Every process sees the whole cluster, so only one need be scraped. Every label has at
+Every process reports the whole cluster, so scraping one is enough. Every label has at
 most 200 values; later ones are `other`.
 """
 
@@ -39,7 +39,7 @@ _DECISIONS = {
 class Snapshot:
     """The cluster at one instant; None for everything while the database is away.
 
-    `up`: it answered, though perhaps too slowly for anything to be measured.
+    `up`: the database answered, though perhaps too slowly for any measurement.
     """
 
     census: QueueReport | None
@@ -49,7 +49,7 @@ class Snapshot:
 
 
 def collect(repository: Repository) -> Snapshot:
-    """Look at the cluster; a database that is away makes an empty snapshot."""
+    """Take a snapshot of the cluster; it is empty if the database is away."""
     began = time.monotonic()
     try:
         measures, totals = repository.metrics.measure_all(
@@ -103,7 +103,7 @@ def records(taken: QueueReport) -> list[dict[str, object]]:
 
 
 def metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    """Yield every metric that there is data for."""
+    """Yield every metric that has data."""
     yield metric_families.gauge("db_up", "Whether the database answered.", snapshot.up)
     if snapshot.census is not None and snapshot.totals is not None:
         labels = _labels(snapshot.totals.counters)
@@ -123,7 +123,7 @@ def metrics(snapshot: Snapshot) -> Iterator[Metric]:
 def _labels(sums: Sequence[CounterSum]) -> Labels:
     """Return labels that know the values of all counters, in the order first seen.
 
-    So none of these becomes `other` later, whatever else is counted.
+    So these values keep their own series, whatever else is counted later.
     """
     labels = Labels()
     for each in sums:
@@ -136,7 +136,9 @@ def _labels(sums: Sequence[CounterSum]) -> Labels:
 
 
 def _of_jobs(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
-    """Yield what was enqueued (seconds late), and what was replayed."""
+    """Yield the counts of enqueued jobs (they are some seconds late), and of replayed
+    ones.
+    """
     yield metric_families.counter(
         "jobs_enqueued", "Jobs that were enqueued, replays too; counted seconds later.",
         ("queue", "job_type"),
@@ -161,7 +163,7 @@ def _by_queue(
 
 
 def _of_counters(sums: Sequence[CounterSum], labels: Labels) -> Iterator[Metric]:
-    """Yield what became of attempts, and what was refused or held back."""
+    """Yield the counters of attempts, refusals and policy decisions."""
     yield metric_families.counter(
         "attempts", "Attempts that ended.",
         ("queue", "job_type", "error_code", "outcome"),
@@ -314,7 +316,9 @@ def _of_database(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
 
 
 def _of_upkeep(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
-    """Yield when maintain and backup last succeeded; nothing of what never has."""
+    """Yield when maintain and backup last succeeded; tasks that never did are left
+    out.
+    """
     yield metric_families.labeled(
         "maintenance_last_success_timestamp_seconds", "When a task last succeeded.",
         ("task",),
@@ -340,7 +344,9 @@ def _of_upkeep(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
 
 
 def _of_the_look(taken: QueueReport, totals: Totals) -> Iterator[Metric]:
-    """Yield what these metrics leave out."""
+    """Yield the metrics about this scrape: which parts failed, and which were left
+    out.
+    """
     yield metric_families.gauge("queues", "Queues that are known.", taken.known)
     yield metric_families.gauge(
         "queues_left_out", "Those of them counted together, as `other`.",

@@ -1,4 +1,4 @@
-"""A queue as operators see it: numbers for programs, words for screens; pure."""
+"""The status of a queue: numbers for programs, text for screens; pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """A queue as operators see it. Percentages are of attempts, rates are of jobs.
+    """The status of a queue. Percentages are of attempts, rates are of jobs.
 
-    What cannot be said of so few attempts is None. `counted` is where counts end.
-    `hindered` says why live workers of the queue lease nothing, `idle_workers` which
-    these are in a few words; `quiet_workers` names those that would if resumed.
+    A figure is None if there are too few attempts for it. Counts stop at `counted`.
+    `hindered` says why live workers of the queue lease nothing, `idle_workers` names
+    them briefly; `quiet_workers` names those that would lease if resumed.
     """
 
     measure: QueueRow
@@ -67,7 +67,7 @@ class QueueStatus:
         """Return how many leases have run out and hold jobs still."""
         return self.measure.expired_leases
 
-    # For programs.
+    # Numbers, for programs.
 
     @property
     def runnable(self) -> int:
@@ -76,7 +76,7 @@ class QueueStatus:
 
     @property
     def scheduled(self) -> int:
-        """Return how many are yet to come, estimated likewise."""
+        """Return how many are due later, estimated in the same way."""
         found = self.measure
         waiting = found.waiting_estimate or 0
         return _counted(found.scheduled, found.counted, waiting - self.runnable)
@@ -88,7 +88,7 @@ class QueueStatus:
 
     @property
     def dlq(self) -> int:
-        """Return how many dead letters are unresolved, estimated likewise."""
+        """Return how many dead letters are unresolved, estimated in the same way."""
         found = self.measure
         return _counted(found.dlq, found.counted, found.dead_estimate or 0)
 
@@ -100,7 +100,7 @@ class QueueStatus:
 
     @property
     def drain(self) -> dict[str, object]:
-        """Return the forecast as HTTP has it."""
+        """Return the forecast with the keys of the HTTP API."""
         return {
             "verdict": UNSERVED if self.unserved else self.forecast.verdict,
             "seconds": None if self.unserved else self.forecast.seconds,
@@ -131,26 +131,26 @@ class QueueStatus:
         by, note, until = found.paused_by, found.pause_note, found.paused_until
         return {"by": by, "note": note, "until": until}
 
-    # For persons.
+    # Text, for screens.
 
     @property
     def runnable_words(self) -> str:
-        """Return how many are due, as a screen has it."""
+        """Return how many are due, as text."""
         return self.total_words([self], "runnable")
 
     @property
     def scheduled_words(self) -> str:
-        """Return how many are yet to come."""
+        """Return how many are due later, as text."""
         return self.total_words([self], "scheduled")
 
     @property
     def dlq_words(self) -> str:
-        """Return how many are dead."""
+        """Return how many dead letters are unresolved, as text."""
         return self.total_words([self], "dlq")
 
     @staticmethod
     def total_words(queues: Sequence[QueueStatus], name: str) -> str:
-        """Return how many there are in queues: runnable, scheduled or dlq.
+        """Return the total of one figure over all queues: runnable, scheduled or dlq.
 
         `~12,000` if some of them were estimated, `10,000+` if that could not be done.
         """
@@ -162,7 +162,7 @@ class QueueStatus:
 
     @property
     def running_words(self) -> str:
-        """Return how many run, of how many that may."""
+        """Return how many run, and the queue's limit of jobs in flight."""
         most = self.measure.max_in_flight
         running = f"{self.measure.running:,}"
         return running if most is None else f"{running}/{most:,}"
@@ -189,12 +189,12 @@ class QueueStatus:
 
     @property
     def p95_words(self) -> str:
-        """Return how long all but the slowest twentieth of the attempts took."""
+        """Return the 95th percentile of the attempts' durations."""
         return "-" if self.p95_ms is None else times.format_duration(self.p95_ms / 1000)
 
     @property
     def drain_words(self) -> str:
-        """Return when it is empty, or `never`."""
+        """Return when the queue is empty, or `never`."""
         return "never" if self.unserved else word(self.forecast)
 
     @property
@@ -205,7 +205,7 @@ class QueueStatus:
 
     @property
     def drain_sentence(self) -> str:
-        """Return when it is empty, and what that was reckoned from."""
+        """Return when the queue is empty, and the figures behind it."""
         if self.unserved:
             why = "; ".join(self.hindered) or "no live worker serves it"
             return f"will not drain: {why}"
@@ -223,13 +223,13 @@ class QueueStatus:
 
     @property
     def sparkline(self) -> str:
-        """Return the jobs done in the last minute, ten seconds a character."""
+        """Return a bar for each ten seconds of the last minute: the jobs done in it."""
         most = max(self.steps)
         return "".join(BARS[step * 7 // most if most else 0] for step in self.steps)
 
     @property
     def policy_words(self) -> str:
-        """Return what limits it."""
+        """Return the limits of the queue as text."""
         found = self.measure
         parts = []
         if found.max_in_flight is not None:
@@ -264,17 +264,17 @@ class QueueStatus:
 
     @property
     def hindrance(self) -> str:
-        """Return the one thing most worth knowing: paused, no worker, its limits."""
+        """Return the most important hindrance: paused, no worker, or a limit."""
         if self.measure.paused:
             return "PAUSED"
         return "NO WORKER" if self.unserved else self.policy_words
 
 
 def due(found: QueueRow) -> int:
-    """Return how many jobs of a queue are due, as every report has it.
+    """Return how many jobs of a queue are due; every report uses this figure.
 
-    Where the count was cut it is about so many: the planner knows how many wait, due or
-    not. Where the count of those not due was cut, too, what is above is taken for due.
+    If the count was cut, this is an estimate: the planner estimates how many wait, due
+    or not. If the count of those not yet due was cut, too, the excess counts as due.
     """
     later = min(found.scheduled, found.counted)
     return _counted(
@@ -283,7 +283,9 @@ def due(found: QueueRow) -> int:
 
 
 def _counted(number: int, most: int, estimate: int) -> int:
-    """Return a count, or its estimate if it was cut; never below where it was cut."""
+    """Return a count, or its estimate if it was cut; never less than the limit of the
+    count.
+    """
     return number if number <= most else max(most, estimate)
 
 

@@ -1,4 +1,4 @@
-"""What each queue looks like: measures in, one status for each out."""
+"""Reports the status of each queue, from measurements of the repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 from pgflow_cli.telemetry.counters import quantile
 
-WINDOW = 60.0  # seconds that rates cover, unless others are asked for
+WINDOW = 60.0  # seconds that rates cover by default
 SORTS = ("queue", "runnable:desc", "oldest:desc", "dlq:desc", "out/s:desc", "err%:desc")
 _SORTED_BY = {
     "queue": attrgetter("queue"),
@@ -44,12 +44,12 @@ class QueueReport:
 
     @property
     def known(self) -> int:
-        """Return how many queues fit what was asked; those left out, too."""
+        """Return how many queues match, those left out included."""
         return max(self.measures.known, len(self.queues))
 
     @property
     def left_out(self) -> int:
-        """Return how many of them were not looked at."""
+        """Return how many matching queues were not measured."""
         return self.known - len(self.queues)
 
     @property
@@ -64,7 +64,9 @@ class QueueReport:
 
 
 def in_order(queues: Iterable[QueueStatus], sort: str) -> list[QueueStatus]:
-    """Return queues by one of SORTS; what has no value comes last."""
+    """Return queues in the order of one of SORTS; queues without the value come
+    last.
+    """
     name, _, direction = sort.partition(":")
     return values.sorted_by(queues, _SORTED_BY[name], descending=direction == "desc")
 
@@ -76,10 +78,10 @@ def take(
     window: float = WINDOW,
     counted: int = COUNTED,
 ) -> QueueReport:
-    """Look at the queues that fit a filter; without one, at all of them.
+    """Measure the queues that match a filter; without one, all of them.
 
-    At the `MOST_QUEUES` that matter most, if there are more: first those whose due job
-    waits longest.
+    If there are more than `MOST_QUEUES`, only the most important: first those whose
+    oldest due job has waited longest.
     """
     wanted = None
     if chosen and chosen.queues:
@@ -98,8 +100,8 @@ def take_page(
     limit: int = MOST_QUEUES,
     window: float = WINDOW,
 ) -> tuple[QueueReport, str | None]:
-    """Look at queues by name, those behind `after`; return the last name if there are
-    more.
+    """Measure queues in the order of their names, from `after` on; return the last name
+    if there are more.
     """
     known = repository.queues.list_queue_names()
     wanted = set(chosen.expand(known).queues) if chosen else set()
@@ -116,7 +118,7 @@ def take_page(
 
 
 def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus:
-    """Look at one queue. Raises `NotFound` if nobody has ever used it."""
+    """Measure one queue. Raises `NotFound` if it was never used."""
     if name not in repository.queues.list_queue_names([name]):
         raise NotFound(f'there is no queue "{name}"', "Try: pgflow queues list")
     return of(
@@ -125,7 +127,7 @@ def take_one(repository: Repository, name: str, *, window: float) -> QueueStatus
 
 
 def of(measures: ClusterSnapshot) -> QueueReport:
-    """Return what measures say of each queue."""
+    """Return the status of each queue."""
     return QueueReport(
         measures, [_status(measures, found) for found in measures.queues]
     )
@@ -151,7 +153,7 @@ def _status(measures: ClusterSnapshot, found: QueueRow) -> QueueStatus:
         measures.window,
     )
     if hindered:
-        # More of them is not what the queue needs.
+        # More workers would not help this queue.
         outlook = replace(outlook, workers_needed=None)
     p95 = quantile(rate.buckets, 0.95) if rate.buckets else None
     return QueueStatus(

@@ -1,4 +1,4 @@
-"""Answers Prometheus: one scrape at a time, however many ask."""
+"""Answers Prometheus: concurrent scrapes share one measurement."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ OpenRepository = Callable[[], AbstractContextManager[Repository]]
 class Scraper:
     """The text for Prometheus, at most `cache_seconds` old; for any number of threads.
 
-    Callers that arrive while the database is being looked at share that look's answer.
-    A database that is away or without our schema is not an error: the answer is
-    `pgflow_db_up 0`. One that is slow is up; `pgflow_scrape_failed` tells what is left
-    out.
+    Callers that arrive during a measurement share its result. A database that is away
+    or without our schema is not an error: the answer is `pgflow_db_up 0`. One that is
+    slow is up; `pgflow_scrape_failed` tells what is left out.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class Scraper:
         self._cache_seconds = cache_seconds
         self._looking = threading.Lock()
         self._text = b""
-        self._number = 0  # of looks that have ended
+        self._number = 0  # number of measurements that have ended
         self._until = -math.inf
 
     def text(self) -> bytes:
@@ -58,7 +57,8 @@ class Scraper:
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )
         except PgflowError as error:
-            # A role without grants, another schema: nothing but this line says so.
+            # The role has no grants, or the schema is another: only this log line says
+            # so.
             log.warning(
                 "no metrics: %s", error, extra=logs.trouble("scrape_failed", error)
             )

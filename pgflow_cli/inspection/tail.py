@@ -1,4 +1,4 @@
-"""Attempts as they end: the newest ones, and then whatever follows."""
+"""Attempts as they end: the newest ones first, then each that follows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pgflow_cli.models.selection import JobFilter
 from pgflow_cli.repository import Repository
 from pgflow_cli.repository.jobs import window
 
+# Attempts that one look of `jobs tail --follow` reads: that bounds its memory.
 MOST_AT_ONCE = 10_000
-# An end is written with the time at which the handler ended, and seen when that is
-# committed.
+# An attempt has the time at which its handler ended, and is visible only after the
+# commit, some seconds later: so each look reads this far back.
 OVERLAP = timedelta(seconds=10)
-# A busy database has its newest twenty within seconds, a quiet one has few in days; to
-# ask at once for days would sort them all.
+# A busy database has its newest twenty attempts within seconds, a quiet one in days. So
+# it looks back in growing windows: a query over days would sort all of them.
 _WINDOWS = tuple(
     timedelta(seconds=seconds) for seconds in (5, 60, 900, 4 * 3600, 2 * 86400)
 )
@@ -46,7 +47,7 @@ class Endings:
         return [*self._new(found)]
 
     def following(self) -> list[EndedAttempt]:
-        """Return what has been recorded since the last call."""
+        """Return the attempts recorded since the last call."""
         since = Instant(offset=-OVERLAP)
         if self._latest is not None:
             since = Instant(at=self._latest - OVERLAP)
@@ -60,7 +61,7 @@ class Endings:
         )
 
     def _new(self, found: Sequence[EndedAttempt]) -> Iterator[EndedAttempt]:
-        """Yield those that were not there before, the last end last."""
+        """Yield the attempts not seen before, the latest end last."""
         for attempt in reversed(found):
             key = attempt.job_id, attempt.attempt_no
             if key not in self._seen:

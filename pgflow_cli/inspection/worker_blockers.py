@@ -1,4 +1,4 @@
-"""Why worker processes that live lease nothing; pure."""
+"""Reasons why live worker processes lease nothing; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pgflow_cli.formats import times
 from pgflow_cli.models.workers import WorkerProcess
 
-_NAMED = 3
+_NAMED = 3  # workers that a sentence names
 
 
 STATES: dict[str, Callable[[WorkerProcess], bool]] = {
@@ -20,17 +20,17 @@ STATES: dict[str, Callable[[WorkerProcess], bool]] = {
     "stalled": lambda worker: worker.stalled_for is not None,
     "leasing": lambda _: True,
 }
-"""Why a process leases nothing, in a word; the first that holds."""
+"""States of a process that leases nothing; the first that applies counts."""
 
 
 def state_of(worker: WorkerProcess) -> str:
-    """Return the word for what a process does."""
+    """Return the state of a process."""
     return next(word for word, holds in STATES.items() if holds(worker))
 
 
 def of_worker(worker: WorkerProcess) -> str | None:
-    """Say in a sentence why a live process leases nothing; None: it does lease, or is
-    the spare process of one that does.
+    """Return a sentence why a live process leases nothing. None if it leases, or is the
+    spare process of one that does.
     """
     if worker.deaths == 0:
         return (
@@ -83,7 +83,7 @@ def quiet_workers(workers: Sequence[WorkerProcess], queue: str) -> list[str]:
 
 
 def is_restarting(workers: Sequence[WorkerProcess], queue: str) -> bool:
-    """Say whether a worker of a queue has only processes that die: another like it
+    """Return whether all processes of a worker of the queue die: those of another one
     would, too.
     """
     return any(w.deaths for w in _known(workers, queue))

@@ -1,7 +1,8 @@
-"""A PostgreSQL server of our own, for `dev`, `demo`, tests and the URL `dev:`.
+"""A private PostgreSQL server on this host, for `dev`, `demo`, tests and the URL
+`dev:`.
 
-It listens on a socket that only its user reaches, and lives as long as the process that
-started it: a guard ends it when that process is killed.
+It listens on a socket that only its user can reach, and lives as long as the process
+that started it: a guard process stops it when that process is killed.
 """
 
 from __future__ import annotations

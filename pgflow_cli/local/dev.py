@@ -16,8 +16,8 @@ from pgflow_cli.local.worker import LocalWorker
 from pgflow_cli.maintenance import migrations
 from pgflow_cli.repository import Database, Repository
 
-_LOOK_SECONDS = 0.1
-_STOP_SECONDS = 60.0
+_LOOK_SECONDS = 0.1  # seconds between two looks at signals and child processes
+_STOP_SECONDS = 60.0  # seconds for the owner to drain its worker and stop the server
 
 Say = Callable[[str], None]
 
@@ -117,7 +117,7 @@ def _attend(server: LocalServer, worker: LocalWorker | None, signals: list[int])
 def _stop(folder: Folder) -> bool:
     owner = folder.owner()
     if owner is None:
-        # Killed, and its guard with it: what is left can only be ended here.
+        # Owner and guard were killed: only this process can stop the server now.
         lock = folder.lock() if folder.postmaster() is not None else None
         if lock is None:
             return False

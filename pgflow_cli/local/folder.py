@@ -1,4 +1,5 @@
-"""The folder of a local server: what stands in it, and how to end what it describes.
+"""The folder of a local server: its files, and how to stop the server that they
+describe.
 
 `server.json` names the owner; the lock says whether the owner, or its guard, lives.
 """
@@ -31,14 +32,16 @@ from pgflow_cli.local.binaries import (
 
 DEFAULT_FOLDER = Path(".pgflow")
 USER = "pgflow"
-PORT = 5432
+PORT = 5432  # only the name of the socket: the server does not listen on TCP
 _EPHEMERAL = "ephemeral"
 _LONGEST_SOCKET_PATH = 103  # macOS; Linux allows four more
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the owner of a server writes down for others."""
+    """The content of server.json, which the owner of a server writes for other
+    processes.
+    """
 
     owner: int
     owner_started: float
@@ -61,7 +64,9 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One server's folder. It is ours; what the server writes is below, and its own."""
+    """One server's folder. It belongs to our account; the folders below to the
+    server's.
+    """
 
     path: Path
     ephemeral: bool = False
@@ -104,7 +109,7 @@ class Folder:
             return None
 
     def record(self) -> Record | None:
-        """Return what the last owner wrote down."""
+        """Return the record of the last owner."""
         try:
             return Record(**json.loads((self.path / "server.json").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -131,8 +136,8 @@ class Folder:
     def postmaster(self) -> int | None:
         """Return the process of the server if it lives.
 
-        The file outlives a power failure, and its number may then be another's: the
-        time it started must agree too.
+        The pid file survives a power failure, and its pid may then be of another
+        process: the start time must agree, too.
         """
         pid, since, _ = self._pid_file()
         return pid if pid and process_identity.is_same(pid, since) else None
@@ -151,7 +156,7 @@ class Folder:
         return f"postgresql://{USER}:{password}@{host}:{PORT}/postgres"
 
     def status(self) -> ServerStatus:
-        """Return what `dev status` shows."""
+        """Return the status for `dev status`."""
         return ServerStatus(
             running=self.is_ready(),
             version=self.version(),
@@ -162,16 +167,16 @@ class Folder:
         )
 
     def lock(self) -> int | None:
-        """Become the only one who starts or ends this server; None if another is.
+        """Take the lock to start or stop this server; None if another process has it.
 
-        The lock goes with the process that holds it and with the guard it is passed to:
-        whoever gets it knows that neither is left.
+        The owner and its guard hold the lock until they end: a process that gets it
+        knows that neither is left.
         """
         path = self.path / "lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            return None  # removed by the one who cleans up
+            return None  # removed by a process that cleans up
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
@@ -202,7 +207,7 @@ class Folder:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def end_orphan(self, binaries: Binaries) -> None:
-        """Stop what an owner left behind that was killed together with its guard.
+        """Stop a server whose owner was killed together with its guard.
 
         Only for the holder of the lock.
         """
@@ -262,14 +267,14 @@ class Folder:
     def _stop(self, binaries: Binaries) -> None:
         for mode in ("immediate",) if self.ephemeral else ("fast", "immediate"):
             stop = ("-D", str(self.data), "-m", mode, "-t", "30", "-w", "stop")
-            with suppress(FileNotFoundError):  # somebody removed the programs
+            with suppress(FileNotFoundError):  # the programs were removed
                 if binaries.run("pg_ctl", *stop).returncode == 0:
                     return
         if (pid := self.postmaster()) is not None:
             os.kill(pid, signal.SIGQUIT)
 
     def _pid_file(self) -> tuple[int, float, str]:
-        """Return the server's number, when it started, and how far it is."""
+        """Return pid, start time and state of the server from postmaster.pid."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             return int(lines[0]), float(lines[2]), "".join(lines[7:8]).strip()
@@ -285,14 +290,14 @@ def make_folder(path: Path, account: Account | None) -> None:
 
 
 def make_open_folder(path: Path) -> None:
-    """Make a folder that everybody may enter, whatever our umask is."""
+    """Make a folder that every account may enter, whatever the umask is."""
     with suppress(FileExistsError):
         path.mkdir()
         path.chmod(0o755)
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
-    """Write a file that only we, or the server's account, can read; whole or not."""
+    """Write a file atomically that only we, or the server's account, can read."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -304,6 +309,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
 
 
 _PREFIX = "pgflow-server-"
+# A younger folder may belong to a process that has no lock yet.
 _ABANDONED_SECONDS = 600
 
 
@@ -339,5 +345,5 @@ def _temporary_root(account: Account | None) -> str:
             return folder
     raise ConfigurationError(
         f"{account.name}, who runs PostgreSQL for root, can enter no temporary folder",
-        "Set TMPDIR to one that everybody may enter.",
+        "Set TMPDIR to one that every account may enter.",
     )

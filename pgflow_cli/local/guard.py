@@ -1,7 +1,8 @@
 """Ends a local server whose owner was killed.
 
-A process of its own, in a session of its own. It holds the server's lock too, and waits
-for the owner's end of a pipe to close, which the kernel does however the owner ended.
+It is a separate process in a session of its own. It holds the server's lock too, and
+waits until the owner's end of a pipe is closed, which the kernel does however the owner
+ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Guard:
         kind = "ephemeral" if folder.ephemeral else "lasting"
         theirs, self._pipe = os.pipe()
         self._process = subprocess.Popen(
-            # -P: modules of the operator's working directory are not ours to load.
+            # -P: no module is imported from the operator's working directory.
             [
                 *(sys.executable, "-P", "-c", _RUN),
                 *(str(folder.path), kind, str(binaries.folder), str(binaries.version)),
@@ -43,27 +44,29 @@ class Guard:
         os.close(theirs)
 
     def mind(self, pid: int) -> None:
-        """Have this process and its group killed should the owner be killed."""
+        """Tell the guard to kill a process and its group if the owner is killed."""
         self._say(f"mind {pid} {process_identity.started(pid) or 0.0}")
 
     def mind_server(self, pid: int) -> None:
-        """Have the server ended even if it has not written its pid file by then."""
+        """Tell the guard the server's pid, for the time before the pid file is
+        written.
+        """
         self._say(f"server {pid} {process_identity.started(pid) or 0.0}")
 
     def dismiss(self) -> None:
-        """Let the guard go: everything is in order."""
+        """End the guard: the owner has stopped everything itself."""
         self._say("done")
         os.close(self._pipe)
         self._process.wait()
 
     def _say(self, line: str) -> None:
-        # A guard that was killed guards nothing, which changes nothing else.
+        # A guard that was killed needs no message.
         with suppress(BrokenPipeError):
             os.write(self._pipe, f"{line}\n".encode())
 
 
 def main(path: str, kind: str, binaries: str, version: str) -> None:
-    """Wait for the owner's end, then end what it left."""
+    """Wait until the owner has ended, then stop what it has left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folder = Folder(Path(path), ephemeral=kind == "ephemeral")

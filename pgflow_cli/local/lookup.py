@@ -1,4 +1,4 @@
-"""Finds the server of a working directory, and what the URL `dev:` stands for."""
+"""Finds the server of a working directory, and resolves the URL `dev:`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgflow_cli.local.binaries import server_account
 from pgflow_cli.local.folder import DEFAULT_FOLDER, PORT, USER, Folder
 from pgflow_cli.local.server import AlreadyRunning, LocalServer
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0  # seconds for another process to start or stop the server
 
 
 def user_folder() -> Path:
@@ -56,7 +56,7 @@ def psql(folder: Folder) -> tuple[list[str], dict[str, str]]:
             "Install PostgreSQL's client programs.",
         )
     command = [program, "-h", record.sockets, "-p", str(PORT), "-U", USER, "postgres"]
-    # Not on the command line, which everybody can read.
+    # Not on the command line, which every account can read.
     return command, {"PGPASSWORD": folder.password.read_text(encoding="ascii")}
 
 
@@ -67,7 +67,7 @@ def url_of_dev(
     pg_bin: Path | str | None = None,
     may_create: bool = True,
 ) -> str:
-    """Return what the URL `dev:` stands for, starting the server if need be.
+    """Resolve the URL `dev:`; start the server if it does not run.
 
     A server started here ends with this process; its data stay. Raises
     `ConfigurationError` in an environment that is not for development, and where there
@@ -91,7 +91,7 @@ def url_of_dev(
         try:
             server.start()
         except AlreadyRunning:
-            # It is being started or ended; either is done soon.
+            # Another process starts or stops it, which does not take long.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

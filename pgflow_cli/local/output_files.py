@@ -57,10 +57,10 @@ def opened(target: str | Path) -> Iterator[BinaryIO]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where a folder can be opened for it."""
+    """Flush a folder to the disk (fsync), if it can be opened."""
     if os.name != "posix":
         return
-    with suppress(PermissionError):  # a folder to put files into, not to be listed
+    with suppress(PermissionError):  # a folder that may be written to, but not listed
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -83,7 +83,7 @@ def is_special(target: str | Path) -> bool:
 
 
 def followed(target: str | Path) -> Path:
-    """Return where a link leads to in the end, and any other path as it is.
+    """Return the target of a symbolic link, and any other path as it is.
 
     Raises `PermissionError` for a link that another account has put into a folder of
     all: it may lead to any file of ours.
@@ -116,4 +116,5 @@ def _remove(path: Path) -> None:
 
 
 def _open_in_place(path: str, _flags: int) -> int:
-    return os.open(path, os.O_WRONLY)  # made by others, so neither made nor emptied
+    # It exists already, so it is neither created nor truncated.
+    return os.open(path, os.O_WRONLY)

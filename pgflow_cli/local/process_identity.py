@@ -1,4 +1,4 @@
-"""Tells a process from a later one that was given the same number."""
+"""Tells a process from a later one with the same pid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-# Whole seconds are rounded on both sides.
+# Seconds of difference: both sides are rounded to whole seconds.
 _TOLERANCE = 2.0
 
 

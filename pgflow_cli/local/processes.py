@@ -1,4 +1,5 @@
-"""Runs a program to its end: feeds it, drains it, stops it when its time is over.
+"""Runs a program to its end: writes its stdin, reads its output, stops it at its
+timeout.
 
 A program gets a process group of its own, so that a stop reaches what it has started,
 and nothing of the group outlives the call. On Linux it dies with this process. POSIX
@@ -20,20 +21,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-GRACE = 5.0  # seconds between TERM and KILL
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
-_LOOK = 0.05  # seconds between looks at the clock and at `canceled`
+_LOOK = 0.05  # seconds between two looks at the clock and at `is_canceled`
 _CHUNK = 65536
-_LAST_READS = 64  # of what is still in the pipes when the program has ended
+# Reads of each pipe after the program has ended: another process may hold it open and
+# write for ever.
+_LAST_READS = 64
 
-# Looked up here: after the fork of a process with threads, a child may do very little.
+# Looked up before the fork: the child of a process with threads must not import or take
+# locks.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
-# Signals that the program that started us may ignore or block, as nohup does.
+# Signals that our parent may have ignored or blocked, as nohup does.
 _HEARD = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TSTP")
 
 
-# What a host lacks now and may have again; any other refusal is of this program.
+# Errors that are temporary shortages of the host; any other error is about the program.
 _SHORTAGES = {
     errno.EAGAIN,
     errno.EDQUOT,
@@ -47,9 +51,9 @@ _SHORTAGES = {
 
 
 class CannotStart(Exception):
-    """The system refused to begin a program.
+    """The system could not start a program.
 
-    `passing` if it lacks something for now, and any other program would be refused.
+    `passing` if it is a temporary shortage, which would fail any other program, too.
     """
 
     def __init__(self, reason: str, *, passing: bool) -> None:
@@ -59,7 +63,8 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a program ended: `status` as wait(2) has it, minus the signal that killed it.
+    """How a program ended: `status` is the exit code, or minus the signal that killed
+    it.
 
     `stopped` is "timeout" or "canceled" if it was told to end. `stdout` and `stderr`
     are the last bytes of each, one more than was asked for if there were more.
@@ -100,7 +105,7 @@ def run(
 class _Program:
     process: subprocess.Popen[bytes]
     selector: selectors.BaseSelector
-    rest: memoryview  # of what it has yet to read
+    rest: memoryview  # the part of `data` not yet written to its stdin
     keep: int
     tails: dict[str, bytearray] = field(
         default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()}
@@ -111,10 +116,10 @@ class _Program:
 def _started(
     command: Sequence[str], environment: Mapping[str, str], data: bytes, keep: int
 ) -> Iterator[_Program]:
-    """Start a program; leave no process and no descriptor of it behind."""
+    """Start a program; if that fails, leave no process and no descriptor behind."""
     with contextlib.ExitStack() as stack:
         try:
-            # First: it needs a descriptor, which may be the last.
+            # First, because it needs a descriptor, which may be the last one.
             selector = stack.enter_context(selectors.DefaultSelector())
             _need_descriptors(8)
             process = _start(command, environment)
@@ -132,7 +137,7 @@ def _started(
 
 
 def _need_descriptors(count: int) -> None:
-    """Raise OSError unless so many can be had.
+    """Raise OSError unless this many descriptors are free.
 
     A Popen that runs out of them half-way leaves its first pipes open before Python
     3.11.4, and a worker would never recover.
@@ -157,15 +162,17 @@ def _start(
         bufsize=0,
         env=environment,
         start_new_session=True,
-        # What is ignored stays ignored in a program, and what is blocked stays blocked:
-        # a shell could not even trap it. Only a function in the child can change that,
-        # or ask for its death with this process. It takes no lock.
+        # Ignored signals stay ignored in a program, and blocked ones stay blocked: a
+        # shell could not even trap them. Only a function in the child can change that,
+        # or set the death signal. It takes no lock.
         preexec_fn=child_preparation(os.getpid()),  # noqa: PLW1509 - see above
     )
 
 
 def child_preparation(parent: int) -> Callable[[], None]:
-    """Return what a child does before it is a program: hear signals, die with us."""
+    """Return the preexec function of a child: unblock signals, die with this
+    process.
+    """
     numbers = [getattr(signal, f"SIG{name}") for name in _HEARD]
 
     def prepare() -> None:
@@ -174,7 +181,8 @@ def child_preparation(parent: int) -> Callable[[], None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before it could be asked
+            # The parent died before the death signal was set.
+            if os.getppid() != parent:
                 os._exit(1)
 
     return prepare
@@ -194,8 +202,8 @@ def _register(
         os.set_blocking(pipe.fileno(), False)
         selector.register(pipe, events, name)
     if hasattr(os, "pidfd_open"):
-        # Without one, the end of a program whose pipes another holds open is seen at
-        # the next look.
+        # Without a pidfd, the end of a program whose pipes another process holds open
+        # is noticed at the next look.
         with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(process.pid)
             stack.callback(os.close, descriptor)
@@ -205,7 +213,7 @@ def _register(
 def _follow(
     program: _Program, timeout: float, is_canceled: Callable[[], bool]
 ) -> str | None:
-    """Serve the program until it ends; return why it was told to, if it was."""
+    """Serve the program until it ends; return why it was stopped, if it was."""
     deadline = time.monotonic() + timeout
     stopped: str | None = None
     while not _has_ended(program.process):
@@ -219,7 +227,7 @@ def _follow(
             _signal_group(program.process, signal.SIGTERM)
             deadline = now + GRACE
         _pump(program, min(_LOOK, max(deadline - now, 0.0)))
-    # What it wrote last is still in the pipes. Whoever inherited them may keep them
+    # Its last output is still in the pipes. A process that inherited them may keep them
     # open, and even write for ever.
     for _ in range(_LAST_READS):
         if not _pump(program, 0.0):
@@ -228,7 +236,9 @@ def _follow(
 
 
 def _pump(program: _Program, patience: float) -> bool:
-    """Move what can be moved through the pipes; tell whether anything was read."""
+    """Read from and write to the pipes that are ready; return whether anything was
+    read.
+    """
     moved = False
     for key, _ in program.selector.select(patience):
         if key.data == "end":
@@ -248,7 +258,8 @@ def _write(program: _Program, pipe: Any) -> None:
     except BlockingIOError:
         return
     except OSError:
-        program.rest = memoryview(b"")  # it reads no further, which is its own affair
+        # It has closed its stdin: the rest is not needed.
+        program.rest = memoryview(b"")
     if not program.rest:
         program.selector.unregister(pipe)
         pipe.close()
@@ -270,7 +281,7 @@ def _read(program: _Program, pipe: Any, tail: bytearray) -> bool:
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Tell whether the program has ended, and leave it a zombie.
 
-    While it is one, the number of its group cannot be given to another.
+    As long as it is a zombie, its process group id cannot be reused.
     """
     if not hasattr(os, "waitid"):
         return process.poll() is not None
@@ -287,7 +298,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the group, and reap the program."""
+    """Kill the rest of the process group, and reap the program."""
     if process.returncode is None:
         _signal_group(process, signal.SIGKILL)
         process.wait()

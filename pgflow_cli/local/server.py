@@ -33,7 +33,7 @@ from pgflow_cli.local.folder import (
 )
 from pgflow_cli.local.guard import Guard
 
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0  # seconds for the server to start, crash recovery included
 
 
 class AlreadyRunning(TryLater):
@@ -43,9 +43,9 @@ class AlreadyRunning(TryLater):
 class LocalServer:
     """A server in a folder of ours; as a context manager it runs inside the block.
 
-    An ephemeral one does not wait for the disk and is removed when it stops. Without a
-    data directory it is, and stands in a temporary folder. `say` is called with each
-    step that takes a while; `notes` holds sentences an operator should read.
+    An ephemeral server runs without fsync and is removed when it stops. Without a data
+    directory it is ephemeral, in a temporary folder. `say` is called with each slow
+    step; `notes` holds sentences that an operator should read.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class LocalServer:
         self._lock = self._guard = self._postmaster = self._binaries = None
 
     def mind(self, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-        """Have a process that leads its group killed, should we be killed."""
+        """Have a process group killed if this process is killed."""
         if self._guard is not None:
             self._guard.mind(process.pid)
 
     def _enter(self) -> int:
-        """Make or enter our folder as the only one, and return its lock."""
+        """Make or open the folder, and return its lock."""
         if self._folder is None:
             self._remove_abandoned()
             self._folder = make_ephemeral(self._account)
@@ -148,8 +148,9 @@ class LocalServer:
                 "Try: pgflow dev status",
             )
         if self._account is not None:
-            self._folder.path.chmod(0o711)  # its account passes, and reads nothing
-        # Data, password and log: none of it belongs into a repository.
+            # The server's account may pass through, not list.
+            self._folder.path.chmod(0o711)
+        # Data, password and log must not be committed to git.
         (self._folder.path / ".gitignore").write_text("*\n", encoding="utf-8")
         return lock
 
@@ -184,7 +185,9 @@ class LocalServer:
         self._launch(binaries)
 
     def _make_data(self, binaries: Binaries) -> None:
-        """Run initdb aside and move the result: half a cluster is never found."""
+        """Run initdb in a temporary folder and rename the result, so that no incomplete
+        cluster is found.
+        """
         self._say(f"making a PostgreSQL {binaries.version} database")
         folder = self.folder
         new = folder.path / "data.new"

@@ -1,4 +1,4 @@
-"""A `pgflow work` beside a local server, as a process of its own."""
+"""A `pgflow work` process for a local server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pgflow_cli.local import LocalServer
 
 
 class LocalWorker:
-    """A worker that ends with us, whatever happens to us.
+    """A worker process that ends with this process, even if this one is killed.
 
-    It leads a group of its own: Ctrl-C reaches us alone, and we tell it in our order.
+    It has a process group of its own: Ctrl-C reaches only this process, which then
+    stops worker and server in order.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class LocalWorker:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         variables = dict(os.environ if environment is None else environment)
-        # Not an option: it holds a password, and everybody can read a command line.
+        # Not an option: it holds a password, and every account can read a command line.
         variables["DATABASE_URL"] = url
         variables["PYTHONPATH"] = _search_path()
         self._process = subprocess.Popen(
@@ -50,7 +51,7 @@ class LocalWorker:
         return self._process.poll()
 
     def drain(self) -> None:
-        """Have it end its jobs and stop; the second time, leave them at once."""
+        """Have it drain; the second time, have it release its jobs and stop at once."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""`pgflow maintain`: passes of upkeep, one at a time in a database, task after task."""
+"""`pgflow maintain`: passes of maintenance tasks; one pass at a time in a database."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Moves jobs to the archive that succeeded a while ago: whole days, or row by row.
+"""Moves jobs to the archive some time after they succeeded: whole days, or row by row.
 
-A day is given to the archive as its partition is, in a time that does not depend on its
-size. What has not succeeded is put back first, and lives on in the default partition.
-Only a day with many such stragglers is kept, and what has succeeded leaves it in
-batches.
+A day moves as a partition: it is detached from the live table and attached to the
+archive, in a time that does not depend on its size. Its jobs that have not succeeded
+(stragglers) move to the default partition first. A day with many stragglers keeps its
+partition, and its succeeded jobs move in batches.
 """
 
 from __future__ import annotations
@@ -29,38 +29,44 @@ from pgflow_cli.repository import Repository
 
 Result = TypeVar("Result")
 
-FEW = 1000  # stragglers that are put back while everybody waits: some 20 ms
-EXACT = 100_000  # rows that are counted for the report; beyond it, it estimates
-# How long a day waits for jobs that ended after it did, before they are stragglers.
+FEW = 1000  # stragglers that move while other sessions wait for the lock: some 20 ms
+EXACT = 100_000  # rows that are counted for the report; more are estimated
+# How long a day waits for its late jobs before they count as stragglers.
 GRACE = timedelta(days=1)
 
-# Whoever waits for us waits no longer than this, and not again at once.
+# Seconds that other sessions may wait behind a lock request of ours, and behind each
+# statement of the change. After a failed try they get the lock before the next try.
 _LOCK_TIMEOUT = 0.2
 _PATIENCE = 1.5
-_TRIES = 4
-_LOOK_SECONDS = 30.0  # for stragglers; only who writes to the old day waits for it
+_TRIES = 4  # tries of one change before it is left to the next pass
+# Seconds to search for stragglers; only sessions that write to the old day wait
+# meanwhile.
+_LOOK_SECONDS = 30.0
 
 
 class _TooMany(Exception):
-    """More stay than may be put back while everybody waits."""
+    """There are too many stragglers to move while other sessions wait."""
 
 
 def archive(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None:
-    """Move what succeeded before `cuts.archive` to the archive."""
+    """Move the jobs that succeeded before `cuts.archive` to the archive."""
     turn.notes.append(f"succeeded before {cuts.archive:%Y-%m-%d %H:%M} UTC")
     for day in repository.archive.list_partition_days(before=cuts.archive):
         if not {JOBS, ATTEMPTS, SUCCESSES}.isdisjoint(day.parents) and turn.may_go_on():
-            _Day(repository, day, cuts, turn).archive()
-    _archive_strays(repository, cuts, turn)
+            with turn.passing_over_damage():
+                _Day(repository, day, cuts, turn).archive()
+    with turn.passing_over_damage():
+        _archive_strays(repository, cuts, turn)
     if not turn.dry_run:
         repository.archive.forget_sweeps()
 
 
 class _Day:
-    """One day that is over: its jobs first, then their attempts and successes.
+    """Archives one past day: its jobs first, then their attempts and successes.
 
-    In this order, and not in one transaction: a settlement locks these tables, too.
-    In between, a job's attempts are found where they were.
+    Each table in a transaction of its own and in this order, because a settlement locks
+    these tables, too. Between two of them, queries still find a job's attempts in the
+    live table.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class _Day:
         self.repository, self.day, self.cuts, self.turn = repository, day, cuts, turn
 
     def archive(self) -> None:
-        """Give the day to the archive, or what may go."""
+        """Move the day to the archive, or the part of it that may move."""
         if self._waits():
             return
         try:
@@ -86,7 +92,9 @@ class _Day:
             self.turn.put_off(f"{self.day.named()} put off: {error}")
 
     def _waits(self) -> bool:
-        """Say whether jobs of the day are still too young, as is usual at midnight."""
+        """Return whether the day must wait, because its last jobs ended too
+        recently.
+        """
         if JOBS not in self.day.parents:
             return False
         recent = self.day.ends_at > self.cuts.archive - GRACE
@@ -95,7 +103,7 @@ class _Day:
         )
 
     def _give(self, parent: str) -> bool:
-        """Give a partition of the day away; say whether it is gone."""
+        """Move one partition of the day to the archive; return whether it moved."""
         if parent not in self.day.parents:
             return True
         if f"{parent}_archive" not in self.day.parents:
@@ -111,7 +119,7 @@ class _Day:
         return self._fold(parent)
 
     def _staying(self, parent: str) -> list[str]:
-        """Return what must not go; raise `_TooMany` if that is too much."""
+        """Return the stragglers; raise `_TooMany` if there are too many."""
         if parent == JOBS:
             found = self.repository.archive.list_stragglers(
                 self.day, cut=self.cuts.archive, limit=FEW + 1
@@ -146,10 +154,10 @@ class _Day:
         return True
 
     def _hand_over(self, parent: str) -> list[str]:
-        """Detach and attach in one transaction; return what was put back."""
+        """Detach and attach in one transaction; return the jobs that stayed."""
         with self.repository.transaction():
             plan = self._locked(parent)
-            if plan is None:  # somebody else did it
+            if plan is None:  # another session did it
                 return []
             staying = self._staying(parent)
             plan = self.repository.archive.plan_transfer(
@@ -160,8 +168,8 @@ class _Day:
         return staying
 
     def _locked(self, parent: str) -> Transfer | None:
-        """Keep everybody from writing to the day; then nothing more can change in it
-        but the state of what stays.
+        """Lock the day against writes; after that only the states of its stragglers can
+        change.
         """
         self.repository.schema.begin_schema_change(
             lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
@@ -172,12 +180,12 @@ class _Day:
         return plan
 
     def _make_archive(self) -> None:
-        """Make the archive's partitions that rows of the day will go to."""
+        """Make the archive's partitions for rows of the day."""
         for plan in self.repository.archive.plan_archive_partition(self.day):
             _patiently(self.turn, lambda p=plan: run(self.repository, p))  # type: ignore[misc]
 
     def _sweep(self) -> bool:
-        """Move what has succeeded, in batches; say whether all was looked at."""
+        """Move succeeded jobs in batches; return whether all rows were read."""
         after: str | None = None
 
         def batch() -> Moved:
@@ -200,7 +208,9 @@ class _Day:
         return not self.turn.over
 
     def _fold(self, parent: str) -> bool:
-        """Put what is left back and give the partition up, if that is little."""
+        """Move the remaining rows to the default partition and drop the day's, if there
+        are few.
+        """
         try:
             _patiently(self.turn, lambda: self._hand_back(parent))
         except _TooMany:
@@ -234,7 +244,9 @@ class _Day:
 
 
 def run(repository: Repository, plan: PartitionPlan) -> None:
-    """Run a plan that changes partitions; nobody waits long for it."""
+    """Run statements that change partitions; short timeouts keep other sessions from
+    waiting.
+    """
     with repository.transaction():
         repository.schema.begin_schema_change(
             lock_wait=_LOCK_TIMEOUT, lock_timeout=_LOCK_TIMEOUT
@@ -243,12 +255,14 @@ def run(repository: Repository, plan: PartitionPlan) -> None:
 
 
 def run_patiently(repository: Repository, plan: PartitionPlan, turn: BatchRun) -> None:
-    """Run a plan that changes partitions, several times if it cannot be."""
+    """Run statements that change partitions, and repeat them if a lock was not free."""
     _patiently(turn, lambda: run(repository, plan))
 
 
 def _patiently(turn: BatchRun, change: Callable[[], Result]) -> Result:
-    """Try again when a lock was not to be had; those who waited get their turn."""
+    """Repeat `change` if a lock was not free, after a pause in which other sessions get
+    it.
+    """
     for attempt in range(1, _TRIES + 1):
         try:
             return change()
@@ -262,7 +276,7 @@ def _patiently(turn: BatchRun, change: Callable[[], Result]) -> Result:
 def _archive_strays(
     repository: Repository, cuts: RetentionLimits, turn: BatchRun
 ) -> None:
-    """Move what has no day of its own: what was put back, and ids made long ago."""
+    """Move jobs in the default partition: stragglers, and jobs with old ids."""
     if turn.dry_run:
         count = repository.archive.count_stray_jobs(cut=cuts.archive, limit=EXACT)
         turn.count(count)

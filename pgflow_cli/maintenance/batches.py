@@ -1,19 +1,22 @@
-"""A task's turn in a pass of `maintain`: how much at a time, and until when."""
+"""The time and batches that a task has in a pass of `maintain`."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from pgflow_cli.errors import DataDamaged
 
 
 @dataclass
 class BatchRun:
-    """What a task may do, and what it has done.
+    """The limits of a task in one pass, and its result.
 
-    It works in batches and asks between them. `keeps_lock` raises if somebody else may
-    be maintaining by now. `until` is in monotonic time.
+    A task works in batches and asks between two of them. `keeps_lock` raises if another
+    session may have the maintenance lock by now. `until` is in monotonic time.
     """
 
     batch_size: int
@@ -26,10 +29,11 @@ class BatchRun:
     batches: int | None = None
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    damages: list[str] = field(default_factory=list)
     over: bool = False
 
     def may_go_on(self) -> bool:
-        """Say whether there is time for another batch; if not, note why."""
+        """Return whether there is time for another batch; if not, note why."""
         if self.over:
             return False
         if self.stopped.is_set():
@@ -41,7 +45,7 @@ class BatchRun:
         return not self.over
 
     def repeat(self, batch: Callable[[], tuple[int, bool]]) -> int:
-        """Do batches while there are more and time allows; return the sum of rows.
+        """Run batches while there are more and time allows; return the sum of rows.
 
         A batch returns its rows and whether there may be more.
         """
@@ -55,7 +59,7 @@ class BatchRun:
         return total
 
     def repeat_while_full(self, batch: Callable[[], int]) -> int:
-        """Do batches until one comes back with less than a batch; only one to look."""
+        """Run batches until one is not full; in a dry run only one."""
 
         def once() -> tuple[int, bool]:
             rows = batch()
@@ -64,7 +68,7 @@ class BatchRun:
         return self.repeat(once)
 
     def count(self, rows: int, *, batches: int = 1) -> None:
-        """Count what was done, in batches or at once."""
+        """Add to the result of the task."""
         self.rows += rows
         if rows:
             self.batches = (self.batches or 0) + batches
@@ -73,15 +77,30 @@ class BatchRun:
         """Note that something is left for the next pass."""
         self.left.append(why)
 
+    @contextmanager
+    def passing_over_damage(self) -> Iterator[None]:
+        """Note a page that cannot be read, and go on behind the block: what lies
+        elsewhere is not to grow for ever because of one day.
+        """
+        try:
+            yield
+        except DataDamaged as error:
+            if str(error) not in self.damages:
+                self.damages.append(str(error))
+
     @property
     def result(self) -> str:
-        """Return `ok`, or `partial` if something was left that should not be."""
+        """Return `ok`, `partial` if work was left for the next pass, or `failed` if
+        data cannot be read.
+        """
+        if self.damages:
+            return "failed"
         return "partial" if self.left else "ok"
 
     @property
     def detail(self) -> str:
-        """Return everything that was noted, as one line."""
-        return ", ".join([*self.notes, *self.left])
+        """Return the notes as one line."""
+        return ", ".join([*self.notes, *self.left, *self.damages])
 
     def _leave(self, why: str) -> None:
         self.over = True

@@ -1,4 +1,6 @@
-"""Brings the schema to this program's version, and makes day partitions ahead."""
+"""Migrates the schema to this program's version, and makes day partitions in
+advance.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,18 @@ from pgflow_cli.models.schema import AppliedMigration, MigrationStatus, Partitio
 from pgflow_cli.repository import Database, Repository, remains, session, sqlfiles
 from pgflow_cli.repository.sqlfiles import MigrationFile
 
-OLDEST_SERVER = 150000
-DAYS_AHEAD = 3
-MOST_STRAYS = 20_000  # rows that are moved out of a default partition in one go
+OLDEST_SERVER = 150000  # PostgreSQL 15 is the oldest version that is tested
+DAYS_AHEAD = 3  # days with partitions in advance: maintain may fail over a weekend
+MOST_STRAYS = 20_000  # rows that one transaction moves out of a default partition
 
-# Whoever waits for us waits no longer than this; see `ensure_partitions`.
+# Seconds that other sessions may wait behind our lock request, and behind a partition.
 _PARTITION_LOCK_TIMEOUT = 0.5
 _PARTITION_PATIENCE = 1.5
 
-_TRIES = 5  # of one version, when its locks are not to be had
-_SLICE = 1.0  # of a wait: a lock is waited for in several steps, each up to its timeout
+_TRIES = 5  # tries of one version whose locks are not free
+# Seconds of one wait for a lock; the whole wait has several, so that a signal is
+# noticed between two.
+_SLICE = 1.0
 
 
 def _silent(message: str) -> None:
@@ -35,7 +39,9 @@ def _silent(message: str) -> None:
 
 
 def wait_for_database(database: Database, seconds: float) -> None:
-    """Wait until the database answers; when the time is over, so be it."""
+    """Wait until the database answers, or until the time is over; then return all the
+    same.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         repository = Repository.of(database)
@@ -58,7 +64,7 @@ def migrate(
     restoring: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> list[MigrationFile]:
-    """Apply what is pending, each version in a transaction of its own; return it.
+    """Apply the pending versions, each in a transaction of its own, and return them.
 
     Any number may run at once, and each may be killed anywhere and run again. Raises
     `TryLater` if another one holds the schema for more than `lock_wait` seconds.
@@ -86,7 +92,7 @@ def list_status(repository: Repository) -> list[MigrationStatus]:
 def list_pending(
     repository: Repository, *, target: int | None = None
 ) -> list[MigrationFile]:
-    """Return what `migrate` would apply; refuse what it would refuse."""
+    """Return the versions that `migrate` would apply; raise what it would raise."""
     _check_target(target)
     _check_server(repository)
     repository.backups.inspect_remains().require_whole()
@@ -141,8 +147,8 @@ def ensure_partitions(
 ) -> list[str]:
     """Make the day partitions that are missing, from yesterday on; return their names.
 
-    Nobody waits for this for more than a second or two. Raises `TryLater` when a lock
-    is not to be had: until the next try the default partition takes the rows.
+    Other sessions wait for this for two seconds at most. Raises `TryLater` if a lock is
+    not free: until the next try the default partition takes the rows.
     """
     made = []
     for plan in _plans(repository, days_ahead):
@@ -170,7 +176,7 @@ def _make_partition(repository: Repository, days_ahead: int, name: str) -> bool:
         repository.schema.begin_schema_change(
             lock_wait=_PARTITION_LOCK_TIMEOUT, lock_timeout=_PARTITION_LOCK_TIMEOUT
         )
-        # Planned again under the lock: another runner may have made it meanwhile.
+        # Planned again under the lock: another process may have made it meanwhile.
         for plan in repository.schema.plan_partitions(
             days_ahead=days_ahead, most_strays=MOST_STRAYS, name=name
         ):
@@ -209,7 +215,9 @@ def _check_server(repository: Repository) -> None:
 
 
 def _bootstrap(repository: Repository, *, restoring: bool = False) -> None:
-    """Make the schema, its table of versions and the row to lock; others may, too."""
+    """Make the schema, its table of versions and the row to lock. Several processes may
+    try.
+    """
     _check_server(repository)
     repository.backups.inspect_remains().require_whole(restoring=restoring)
     while not repository.schema.inspect_server().has_schema:
@@ -249,7 +257,7 @@ def _apply_next(
                     "End long transactions, or try: pgflow migrate --lock-timeout 30s",
                 ) from error
         if elected:
-            # Those who waited behind us get their turn.
+            # Sessions that waited behind this one get the lock first.
             time.sleep(random.uniform(0.2, 1.0) * tries)  # noqa: S311
         else:
             _report_holder(repository, deadline, say)
@@ -291,7 +299,9 @@ def _applied(repository: Repository) -> list[AppliedMigration]:
 def _pending(
     applied: list[AppliedMigration], target: int | None
 ) -> list[MigrationFile]:
-    """Return what is left to apply; refuse a schema that is not ours to change."""
+    """Return the pending versions; raise if the schema is not one that may be
+    migrated.
+    """
     _refuse_unreleased(applied)
     files = sqlfiles.migrations()
     newest = max((migration.version for migration in applied), default=0)

@@ -1,4 +1,4 @@
-"""Removes what is past its time: old days of the archive, decisions, resolved jobs."""
+"""Removes rows past their retention: days of the archive, decisions, resolved jobs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ _NEVER = "-infinity"
 def prune(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None:
     """Remove archived jobs with their attempts, decisions, and the audit's oldest part.
 
-    Nothing of a job that has not ended is touched, and nothing of an unresolved dead
-    letter.
+    It removes no row of a job that has not ended, nor of an unresolved dead letter.
     """
     tally = dict.fromkeys(
         (
@@ -39,11 +38,14 @@ def prune(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> None
         0,
     )
     _drop_days(repository, cuts, turn, tally)
-    _prune_strays(repository, cuts, turn, tally)
+    with turn.passing_over_damage():
+        _prune_strays(repository, cuts, turn, tally)
     if cuts.dlq != _NEVER:
-        _prune_resolved(repository, cuts, turn, tally)
+        with turn.passing_over_damage():
+            _prune_resolved(repository, cuts, turn, tally)
     for name, batch in _histories(repository, cuts, turn).items():
-        tally[name] += turn.repeat_while_full(batch)
+        with turn.passing_over_damage():
+            tally[name] += turn.repeat_while_full(batch)
     turn.notes.extend(f"{name} {count:,}" for name, count in tally.items() if count)
 
 
@@ -74,7 +76,7 @@ def _histories(
 def _drop_days(
     repository: Repository, cuts: RetentionLimits, turn: BatchRun, tally: dict[str, int]
 ) -> None:
-    """Drop whole days of the archive; one in which a job ended late is kept for it."""
+    """Drop whole days of the archive; a day with a job that ended later is kept."""
     for day in repository.archive.list_partition_days(before=cuts.archived):
         parents = [
             parent
@@ -87,10 +89,10 @@ def _drop_days(
         ]
         if not parents or not turn.may_go_on():
             continue
-        if repository.archive.has_late_attempts(day, since=cuts.archived):
-            continue
         try:
-            _drop_day(repository, day, parents, turn, tally)
+            with turn.passing_over_damage():
+                if not repository.archive.has_late_attempts(day, since=cuts.archived):
+                    _drop_day(repository, day, parents, turn, tally)
         except Contention as error:
             turn.put_off(f"{day.named()} put off: {error}")
 

@@ -1,5 +1,5 @@
-"""Ends of leases for workers that cannot end them: one lease whose end the database
-refuses (a trigger says no) keeps no other from being ended.
+"""Ends the leases of workers that cannot end them. If the database refuses to end one
+(a trigger raises), the others are ended all the same.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pgflow_cli.repository import Repository
 
 log = logging.getLogger("pgflow.reaping")
 
-# Ends these leases; without a list, all it finds.
+# Ends the leases of these ids; None: all that it finds.
 End = Callable[[Sequence[str] | None], list[EndedJob]]
 
-# Seconds for the leases of one batch by themselves: a trigger may be slow, and who ends
-# leases has other duties.
+# Seconds for the leases of a batch that are ended one by one: a trigger may be slow,
+# and the caller has other tasks.
 PATIENCE = 10.0
 
 
 @dataclass
 class Ends:
-    """What became of leases: the jobs of those that have ended, those whose end the
-    database refuses, and those that there was no time for. The latter two stay.
+    """The result for a batch of leases: the jobs of ended leases, the leases whose end
+    the database refused, and those without time for a try. The latter two remain.
     """
 
     jobs: list[EndedJob] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Ends:
 def end_leases(repository: Repository, end: End) -> Ends:
     """End leases in one transaction; if that fails, each in its own.
 
-    Raises what an outage raises: then the database ends no lease at all.
+    Raises the error of an outage only if the database ends no lease at all.
     """
     try:
         return Ends(end(None))
     except LeasesRefused as error:
         lease_ids = error.lease_ids
     apart = _Apart(repository, end)
-    # In any order: those at the front may be the ones that fail.
+    # Shuffled, because the first ones may be those that fail.
     apart.run(random.sample(lease_ids, len(lease_ids)))
     if apart.ends.refused:
         log.error(
@@ -61,8 +61,8 @@ def end_leases(repository: Repository, end: End) -> Ends:
 class _Apart:
     """Ends leases one by one.
 
-    A trigger may be slow, or raise what an outage raises, for one lease or for all of
-    them. It is an outage only if nothing at all can be ended.
+    A trigger may be slow, or raise an error that looks like an outage, for one lease or
+    for all. It is an outage only if no lease can be ended.
     """
 
     def __init__(self, repository: Repository, end: End) -> None:
@@ -91,9 +91,9 @@ class _Apart:
 
 
 class Reaper:
-    """Reaps batch after batch. A lease whose end was refused is passed over for a
-    while, and one that there was no time for until all others had their turn: they
-    would be the first of every batch, and with enough of them no other lease would be
+    """Reaps batch after batch. A lease whose end was refused is skipped for a while;
+    one without time for a try is skipped until all others had theirs. They would be the
+    first of every batch otherwise, and enough of them would keep all others from being
     reaped.
     """
 

@@ -1,4 +1,4 @@
-"""A pass of `maintain`: one at a time in a database, a task after another."""
+"""A pass of `maintain`: it runs one task after another, and alone in its database."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ TASKS = (
     "queues",
     "analyze",
 )
-_LOCK_SLICE = 1.0  # a lock is waited for in steps, so that a signal is heard between
+# Seconds of one wait for the lock; a signal is noticed between two waits.
+_LOCK_SLICE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenancePlan:
-    """What a pass does; durations are seconds, `dlq_retention` None means for ever.
+    """The options of a pass; durations are seconds, `dlq_retention` None means for
+    ever.
 
-    With `interval` a pass that finds another one to have begun within it does nothing.
+    With `interval`, a pass does nothing if another one has begun within that time.
     """
 
     tasks: Sequence[str] = TASKS
@@ -89,9 +91,9 @@ class Pass:
         return any(report.result == "failed" for report in self.reports)
 
     def run(self) -> list[TaskReport]:
-        """Do every task, though one may fail; return what was done.
+        """Run every task, also after one has failed; return the reports.
 
-        Raises `TryLater` if somebody else maintains, `DatabaseUnavailable` if the
+        Raises `TryLater` if another session maintains, `DatabaseUnavailable` if the
         database goes away.
         """
         try:
@@ -108,7 +110,7 @@ class Pass:
         return self.reports
 
     def abandon(self) -> None:
-        """Free the thread that runs this, whatever it waits for."""
+        """Free the thread that runs this pass, also if it waits for the database."""
         self.stopped.set()
         for repository in (self.repository, self._holder):
             repository.link.cancel()
@@ -116,7 +118,7 @@ class Pass:
 
     @contextmanager
     def _elected(self) -> Iterator[None]:
-        """Hold the lock for the block, over a connection that does nothing else.
+        """Hold the lock during the block, on a connection of its own.
 
         Its transaction has neither a snapshot nor an id, so vacuum goes on. If we are
         killed it ends with us.
@@ -168,7 +170,8 @@ class Pass:
         )
         if plan.interval and cuts.lately:
             log.debug(
-                "somebody has maintained lately", extra={"event": "maintain_skipped"}
+                "another process has maintained lately",
+                extra={"event": "maintain_skipped"},
             )
             return
         for task in plan.tasks:
@@ -177,7 +180,7 @@ class Pass:
             self._do(task, cuts)
 
     def _do(self, task: str, cuts: RetentionLimits) -> None:
-        """Do one task and remember what came of it."""
+        """Run one task and record its result."""
         began = time.monotonic()
         turn = BatchRun(
             batch_size=self.plan.batch_size,
@@ -249,7 +252,7 @@ def run_forever(
     tell: Callable[[Pass], None] = lambda _: None,
     suited: bool = False,
 ) -> None:
-    """Do a pass again and again until stopped; no outage ends it.
+    """Run a pass again and again until stopped; no outage ends it.
 
     Raises `ConfigurationError` if from the start the schema is missing or too old,
     unless it has `suited` before.
@@ -283,12 +286,14 @@ def run_forever(
             _summarize(current, told)
             tell(current)
         pause = every - (time.monotonic() - began)
-        # Not all at the same moment, and after an outage not all at once.
+        # Random, so that processes do not all start at the same moment after an outage.
         stopped.wait(max(0.5, pause) * random.uniform(0.9, 1.0))  # noqa: S311
 
 
 def _summarize(done: Pass, told: set[tuple[str, str]]) -> None:
-    """Log what a pass did; what failed before for the same reason is told once."""
+    """Log the result of a pass; a failure with the same reason as before is logged
+    once.
+    """
     failures = {(r.task, r.detail) for r in done.reports if r.result == "failed"}
     for task, detail in sorted(failures - told):
         log.warning(

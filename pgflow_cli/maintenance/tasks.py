@@ -11,9 +11,10 @@ from pgflow_cli.maintenance.reap import Reaper
 from pgflow_cli.models.maintenance import RetentionLimits
 from pgflow_cli.repository import Repository
 
-_MANY = 100_000  # no further does a dry run count
+_MANY = 100_000  # a dry run counts no further
+# Rows of one statement: a short transaction blocks few others.
 _COUNTERS_AT_ONCE = 10_000
-_PATIENCE = 5.0  # seconds for transactions that are open
+_PATIENCE = 5.0  # seconds to wait for the end of open transactions
 _LEAST = "00000000-0000-0000-0000-000000000000"
 
 
@@ -59,9 +60,11 @@ def make_partitions(
 def prune_counters(
     repository: Repository, _cuts: RetentionLimits, turn: BatchRun
 ) -> None:
-    """Count what was enqueued; remove counts that no limit looks at any more."""
+    """Count arrivals; delete counts of enqueues and attempts that are too old for a
+    limit.
+    """
     if not turn.dry_run:
-        # Here too: there may be no worker that does.
+        # Workers count arrivals, too; but there may be none.
         turn.repeat(lambda: (0, repository.counters.count_arrivals()))
     limit = _MANY if turn.dry_run else turn.batch_size
     for prune in (
@@ -94,11 +97,11 @@ def forget_workers(
 def forget_queues(
     repository: Repository, cuts: RetentionLimits, turn: BatchRun
 ) -> None:
-    """Forget queues and priorities that no job has used since history begins.
+    """Delete queues and priorities that no job has used for as long as history is kept.
 
-    First they are retired: to enqueue they are missing then. Who began before that may
-    rely on them still, so they are deleted when all such transactions have ended; what
-    there is no time for is left to the next pass.
+    First they are retired: from then on enqueue treats them as missing. Transactions
+    that began earlier may still rely on them, so they are deleted only after all of
+    these have ended; if that takes too long, the next pass deletes them.
     """
     if not turn.dry_run:
         repository.maintenance.renew_places()
@@ -121,7 +124,7 @@ def forget_queues(
 
 
 def _retire(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> list[str]:
-    """Retire in batches what is unused; a dry run counts."""
+    """Retire unused places in batches; a dry run counts them."""
     retired: list[str] = []
     limit = _MANY if turn.dry_run else turn.batch_size
     while turn.may_go_on():
@@ -159,6 +162,7 @@ def analyze(repository: Repository, _cuts: RetentionLimits, turn: BatchRun) -> N
         if not turn.dry_run:
             if not turn.may_go_on():
                 return
-            repository.maintenance.run_plan(plan)
+            with turn.passing_over_damage():
+                repository.maintenance.run_plan(plan)
         turn.rows += 1
         turn.notes.append(plan.name)

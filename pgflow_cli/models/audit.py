@@ -1,4 +1,6 @@
-"""What operators did, and whether every job is in one place, as values."""
+"""Rows of operators' actions, and of the check that every job is in exactly one
+table.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Jobs in no place, jobs in two places, and places that name a job that is not.
+    """Counts of jobs in no table, of jobs in two tables, and of entries without a job.
 
     `examples` are the first ids; None if all is well.
     """
@@ -22,7 +24,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who changes something, by what command, and what they noted; nothing secret."""
+    """The author of a change, the command, and a note; never a secret."""
 
     actor: str
     command: str
@@ -31,7 +33,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class OperatorAction:
-    """A change by an operator; `unfinished` if it runs, or was ended half-way."""
+    """A change by an operator; `unfinished` if it runs, or was killed."""
 
     id: str
     created_at: datetime

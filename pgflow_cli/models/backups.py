@@ -1,4 +1,4 @@
-"""What a backup holds, as values."""
+"""The manifest of a backup, and the rows that it is made from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class TableDigest:
-    """How many rows a table has, and the sum of their hashes if it was asked for."""
+    """The number of a table's rows, and the sum of their hashes if requested."""
 
     rows: int
     digest: str | None = None
@@ -41,7 +41,8 @@ class TableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds. `tables` are rows per table, those left out excluded.
+    """The manifest of a backup. `tables` are the rows per table, without tables left
+    out.
 
     `sha256` is that of the file; of a directory, that of its FILE.sha256.
     """

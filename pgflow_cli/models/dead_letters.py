@@ -11,9 +11,9 @@ from pgflow_cli.formats.words import short_id
 
 @dataclass(frozen=True, slots=True)
 class _Dead:
-    """What every list says of a dead letter, under the names of the API.
+    """The fields of a dead letter in every list, with the names of the API.
 
-    What belongs to the job itself is None where the job is gone already.
+    Fields of the job itself are None if the job was removed already.
     """
 
     id: str
@@ -41,7 +41,7 @@ class _Dead:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(_Dead):
-    """A job that will not run again by itself."""
+    """A job that runs again only if an operator replays it."""
 
     status: ClassVar[str] = "dlq"
 
@@ -58,23 +58,23 @@ class DeadLetter(_Dead):
 
     @property
     def tries(self) -> str:
-        """Return how much of its attempts it has spent."""
+        """Return the attempts it has used, of how many."""
         of = "" if self.max_attempts is None else f"/{self.max_attempts}"
         return f"{self.failed_attempts}{of}"
 
     @property
     def lease_expires_at(self) -> datetime | None:
-        """Return None, as lists of jobs have it: no worker holds it."""
+        """None: no worker holds it; lists of jobs have this field."""
         return None
 
 
-# What dead letters are grouped by, as it is typed.
+# Keys by which dead letters can be grouped, as they are typed.
 KEYS = ("fingerprint", "error-code", "reason", "type", "queue", "code-version")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters that have `key` in common; `share` is their part of all of them."""
+    """Dead letters with the same `key`; `share` is their part of all."""
 
     key: str | None
     count: int
@@ -89,7 +89,7 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeathCount:
-    """How many died within one length of time of what they have in common."""
+    """The deaths of one group within one time bucket."""
 
     bucket: datetime
     key: str | None
@@ -107,7 +107,7 @@ class DeadLetterCount:
 
 @dataclass(frozen=True, slots=True)
 class ExportedLetter(_Dead):
-    """A dead letter with all that is needed to make its job once more.
+    """A dead letter with every field that is needed to enqueue its job again.
 
     `meta` and `payload` are JSON text, None if the job is gone.
     """
@@ -118,7 +118,7 @@ class ExportedLetter(_Dead):
 
 @dataclass(frozen=True, slots=True)
 class LookedUpJob:
-    """The state of a job that was named; a dead letter is open, replayed, discarded.
+    """The state of a job that was named; a dead letter is open, replayed or discarded.
 
     `state` is None if there is no such job. `unreadable`: it is a dead letter because
     its row could not be read, and still cannot be.

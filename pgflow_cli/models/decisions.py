@@ -1,4 +1,4 @@
-"""Refusals at the gate, as values."""
+"""Rows of policy decisions and ingest decisions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy held back or the gate refused in a minute, `count` times."""
+    """A throttle or a refused enqueue, `count` times within a minute."""
 
     id: str
     kind: str

@@ -1,4 +1,4 @@
-"""What `doctor` asks a server: facts without a judgement."""
+"""The rows that `doctor` reads: facts, which the checks judge."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A server's settings and who we are there; `role` and `database` are quoted for
-    SQL.
+    """A server's settings and the role of our session; `role` and `database` are quoted
+    for SQL.
 
     `commit_source` is where `synchronous_commit` was set, as pg_settings says.
     `data_directory` is None where it may not be read.
@@ -33,7 +33,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The server's clock minus ours, and the round trip of the best look; seconds."""
+    """The server's clock minus ours, and the round trip of the best read; seconds."""
 
     skew: float
     round_trip: float
@@ -57,8 +57,8 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What the database takes; `free` and `total` only if we are on the server's
-    host.
+    """The size of the database; `free` and `total` of the disk only if the server is on
+    this host.
     """
 
     database_bytes: int
@@ -79,7 +79,7 @@ class Honoured:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What bears the name of one of the server's own: its kind and whole name."""
+    """An object that shadows one of the server's own: its kind and full name."""
 
     kind: str  # function, operator, table, view, type
     name: str
@@ -88,7 +88,7 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What the current role may do with one relation or function of the schema."""
+    """The privileges of the current role on one relation or function of the schema."""
 
     name: str
     kind: str  # table, view, function, schema
@@ -113,8 +113,8 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableLetters:
-    """Jobs whose row cannot be read: open dead letters, and the first that wait; one of
-    them, and what is damaged where the server has named it.
+    """Jobs whose row cannot be read: open dead letters, and the first waiting jobs; an
+    example, and the damaged relation if the server has named it.
     """
 
     letters: int
@@ -125,7 +125,7 @@ class UnreadableLetters:
 
 @dataclass(frozen=True, slots=True)
 class ExpiredLeases:
-    """Leases that have run out and that nobody has reaped; the oldest as a sample."""
+    """Expired leases that were not reaped; the oldest one as an example."""
 
     leases: int
     jobs: int
@@ -148,7 +148,7 @@ class LongRun:
 
 @dataclass(frozen=True, slots=True)
 class DueQueue:
-    """A queue with due jobs: how long the oldest waits, and what may hold it."""
+    """A queue with due jobs: the wait of the oldest, and what may hold it back."""
 
     queue: str
     job_id: str
@@ -169,7 +169,7 @@ class DueType:
 
 @dataclass(frozen=True, slots=True)
 class XminHolder:
-    """Who keeps vacuum from removing dead rows.
+    """A holder of the xmin horizon, which keeps vacuum from removing dead rows.
 
     `kind` is transaction, pg_dump, prepared, slot or standby. `xids` is how many
     transactions have begun since. `seconds` is the age where there is one;
@@ -194,10 +194,10 @@ class XminHolder:
 
 @dataclass(frozen=True, slots=True)
 class TableVitals:
-    """How vacuum keeps up with one table; times are seconds ago, None for never.
+    """The vacuum statistics of one table; times are seconds ago, None for never.
 
-    `threshold` is how many dead rows call autovacuum; `row_bytes` is None where the
-    statistics may not be read.
+    `threshold` is the number of dead rows at which autovacuum starts; `row_bytes` is
+    None if the role may not read the statistics.
     """
 
     name: str
@@ -213,9 +213,7 @@ class TableVitals:
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """When something was last done, as it is recorded; `seconds_ago` is None for
-    never.
-    """
+    """When a task or a backup last succeeded; `seconds_ago` is None for never."""
 
     name: str
     seconds_ago: float | None
@@ -250,7 +248,7 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class AppliedStep:
-    """A version of the schema as `migrate status` tells it."""
+    """A version of the schema, as `migrate status` lists it."""
 
     version: int
     applied_at: datetime | str | None

@@ -1,4 +1,4 @@
-"""What explains a job: facts of one instant, as the database tells them."""
+"""The evidence for an explanation: rows of one instant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgflow_cli.models.workers import WorkerProcess
 
 @dataclass(frozen=True, slots=True)
 class JobDescription:
-    """What is known of a job by itself.
+    """A job, its state, and its place in the queue.
 
     Instants are text in ISO 8601 UTC; `due_in` and `lease_expires_in` are seconds,
     below zero for what is past. `status` is None for a job that is in no place. `rank`
@@ -77,11 +77,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class QueueGates:
-    """What may keep the lease from a whole queue, with who is behind it.
+    """The conditions that keep a whole queue from being leased, and who set them.
 
     Instants are text in ISO 8601 UTC, times from now are seconds. What is None is not
-    set: without a limit nothing is counted. `throttled_by` is the reason for which the
-    queue is left alone.
+    set: without a limit nothing is counted. `throttled_by` is the reason of the present
+    throttle.
     """
 
     paused: bool
@@ -114,7 +114,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many due jobs stand before one, and how many are due in its queue in all.
+    """The number of due jobs ahead of one, and of all due jobs in its queue.
 
     Both are counted no further than `LIMIT` + 1.
     """
@@ -127,9 +127,9 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many jobs come into a queue and leave it for good, a second.
+    """The jobs that enter a queue, and that leave it for good, per second.
 
-    Seen over a `window` of seconds; `samples` is how many came and left in it.
+    Measured over a `window` of seconds; `samples` is the number of both.
     """
 
     arrivals_per_second: float
@@ -140,7 +140,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something that held a job's queue back; `count` times in its minute."""
+    """A policy decision about the job's queue; `count` times in its minute."""
 
     id: int
     first_at: str
@@ -153,7 +153,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What an operator did to a job, or (not `own`) to all of its queue."""
+    """The action of an operator on a job, or (not `own`) on its whole queue."""
 
     id: int
     at: str
@@ -168,7 +168,7 @@ class Action:
 class RelatedJob:
     """A job that another one replays (`is_source`), or that replays it, in `step`s.
 
-    `status` and `created_at` are None if it is nowhere any more.
+    `status` and `created_at` are None if it was removed.
     """
 
     is_source: bool
@@ -180,7 +180,7 @@ class RelatedJob:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What one job replays, and what replays it."""
+    """The jobs that one job replays, and the jobs that replay it."""
 
     job_id: str
     status: str | None
@@ -191,7 +191,8 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Similar:
-    """Other dead letters of the same error, lately and in all, and its first sight.
+    """Other dead letters of the same error, recent ones and all, and its first
+    occurrence.
 
     Both are counted no further than `Backlog.LIMIT` + 1.
     """
@@ -205,7 +206,7 @@ class Similar:
 
 @dataclass(frozen=True, slots=True)
 class JobEvidence:
-    """What is known of one job at one instant.
+    """The evidence about one job at one instant.
 
     `backlog` and `rates` only of a job that waits, `holders` where a limit holds it up,
     `slot_holders` where every slot is busy, `similar` of one that has failed.

@@ -1,6 +1,6 @@
-"""Which database this is, and whether that lets its jobs run.
+"""The identity of a database, and whether it allows jobs to run.
 
-A restored or cloned database must not run again what was finished elsewhere.
+A restored or cloned database must not run jobs again that ended elsewhere.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _DIFFERENCES = {
     "NOT_RECORDED": "its identity is not recorded",
     "OTHER_SERVER": "it is on another server than it was recorded on",
     "OTHER_DATABASE": "it is a copy of the database it was recorded in",
-    "OTHER_TABLES": "its tables were made anew, as a restore does",
+    "OTHER_TABLES": "its tables were made again, as a restore does",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseIdentity:
-    """What was recorded of a database, and what it is at present.
+    """The recorded identity of a database, and its present one.
 
     A system identifier is None where it may not be read; every recorded field is None
     where the row is missing. `difference` is a code, None where there is none.
@@ -41,18 +41,21 @@ class DatabaseIdentity:
 
     @property
     def moved(self) -> str | None:
-        """Say what tells the present database from the recorded one; None: nothing."""
+        """Return the difference between the present and the recorded identity; None if
+        there is none.
+        """
         return _DIFFERENCES[self.difference] if self.difference else None
 
     @property
     def reason(self) -> str | None:
-        """Say why nothing may be leased; None: the fence is down."""
+        """Return why no job may be leased; None if the fence is down."""
         return self.fence_reason or self.moved
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """What an acceptance would touch: jobs that ran, queues to pause; and what not.
+    """What an acceptance would change: interrupted jobs and queues to pause; and what
+    not.
 
     `live_jobs` are of workers heard of since the fence was raised. `undecided_jobs` are
     of leases that have not run out, for at most so many seconds: their workers may yet
@@ -70,7 +73,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an acceptance has done; `action_id` is its row of the audit.
+    """The result of an acceptance; `action_id` is its row of the audit.
 
     `removed` counts what a dump that was loaded over the schema had brought back.
     """

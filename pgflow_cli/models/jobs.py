@@ -1,4 +1,4 @@
-"""The shape of each row; field names are column names."""
+"""Rows of jobs, leases and attempts; field names are column names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import UUID
 
 
 class LeasedJob(NamedTuple):
-    """A job as a worker receives it. Everything is text or number: nothing here can
-    fail to decode. A tuple, because it is made for every job.
+    """A job as a worker receives it. Every field is a text or a number, so that no
+    field can fail to decode. A tuple, because it is made for every job.
 
     `run_at` is UTC, `YYYY-MM-DD HH:MM:SS.ffffff`, so that it sorts as text.
     `failed_attempts` and `lost_attempts` are what the ledger holds so far; `attempt_no`
@@ -69,8 +69,8 @@ Position = tuple[str, str]  # run_at as text, job id
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Where a lease looks: from the cursors, or with none from the front; after
-    `last_queue` in turn.
+    """Where a lease scans: from the cursors, or without them from the front of each
+    queue. Queues take turns, beginning after `last_queue`.
     """
 
     cursors: dict[Place, Position] = field(default_factory=dict)
@@ -79,11 +79,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """One turn of a worker: what it settles, and how much it would lease. `queues` and
-    `job_types`: None means all.
+    """One request of a worker's connection: outcomes to settle, and how many jobs to
+    lease. `queues` and `job_types` None mean all.
 
-    `closed` are leases that the worker has done with; the statement decides whether
-    their rows go. `again`: what it settles was sent before, and the reply was lost.
+    `closed` are leases that the worker has finished; the statement removes their rows
+    if they are empty. `again`: the outcomes were sent before, and the reply was lost.
     """
 
     worker_id: str
@@ -117,8 +117,8 @@ class LeaseReply:
 
 
 class FirstDue(NamedTuple):
-    """What a look found in a place: `run_at` of its first due entry behind the cursor,
-    as text; of a place without a cursor, of its first due entry.
+    """The first due entry behind the cursor of a place (queue and rank): its `run_at`,
+    as text. For a place without a cursor, its first due entry.
 
     `looked_at` is the instant of the look, and `took` the seconds that it took the
     server so far. `spent`: whether the queue's limit leaves no room now; None without
@@ -135,8 +135,8 @@ class FirstDue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A job that one more loss of its process condemns, in the lease of a process that
-    does not run it; `rank` and `run_at` are its place in the queue.
+    """A job that is dead-lettered if it loses one more process. It is in the lease of a
+    process that does not run it; `rank` and `run_at` are its place in the queue.
     """
 
     worker_id: str
@@ -199,7 +199,7 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class FoundJob:
-    """A job whose id ends as was asked, and where it was found."""
+    """A job found by the end of its id, and the table where it was found."""
 
     job_id: str
     place: str
@@ -221,12 +221,12 @@ class TypeCounts:
     attempts: int
 
 
-_LAST = 253_402_300_799_000  # milliseconds: what Python calls a date ends here
+_LAST = 253_402_300_799_000  # milliseconds: the last instant of Python's datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ListedJob:
-    """A job as `GET /jobs` has it.
+    """A job in the form of `GET /jobs`.
 
     `at` is the time by which its list is ordered, None where that is the id's own.
     `looked` is set in a last row that is no job: so many were looked at, and the last
@@ -258,7 +258,7 @@ class ListedJob:
 
     @property
     def position(self) -> tuple[datetime, str]:
-        """Where in its list it stands."""
+        """Its position in the list, for the next page."""
         return self.at or self.created_at or time_of(self.id), self.id
 
 
@@ -269,7 +269,7 @@ def time_of(job_id: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class EndedAttempt:
-    """An attempt that has ended, and what its job is."""
+    """An attempt that has ended, with the fields of its job."""
 
     job_id: str
     queue: str | None

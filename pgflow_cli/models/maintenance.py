@@ -1,4 +1,4 @@
-"""The shape of rows about upkeep: days, their partitions, and what was moved."""
+"""Rows of maintenance: days, their partitions, and counts of moved rows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SUCCESSES = "job_successes"
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """Times before which things have rested for long enough; all of one `now`.
+    """Times before which rows are archived or pruned; all from one `now`.
 
     `archived` is for jobs in the archive, `dlq` is text, because it may be infinite.
-    `lately`: somebody has maintained within the interval that was asked about.
+    `lately`: a pass of maintain has run within the given interval.
     """
 
     now: datetime
@@ -46,14 +46,14 @@ class PartitionDay:
         return datetime(following.year, following.month, following.day, tzinfo=UTC)
 
     def named(self) -> str:
-        """Return the day as people write it."""
+        """Return the day in ISO 8601."""
         return f"{self.day[:4]}-{self.day[4:6]}-{self.day[6:]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How a day's partition is given to the archive, or given up; `checked`: it is
-    known of every row that it belongs to the day.
+    """The statements that move a day's partition to the archive, or drop it; `checked`:
+    its check constraint is valid, so every row belongs to the day.
     """
 
     lock: str
@@ -66,7 +66,9 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a batch looked at, and the jobs and attempts that it moved or removed."""
+    """The rows that a batch has read, and the jobs and attempts that it moved or
+    removed.
+    """
 
     looked: int
     last_id: str | None
@@ -76,7 +78,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a batch looked at, and the jobs and attempts that it removed."""
+    """The rows that a batch has read, and the jobs and attempts that it removed."""
 
     looked: int
     jobs: int
@@ -85,7 +87,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """What a task of one pass did; `batches` is None for what has none."""
+    """The report of a task in one pass; `batches` is None for tasks without batches."""
 
     task: str
     result: str

@@ -1,4 +1,4 @@
-"""The shape of what is measured of queues, and of the database as a whole."""
+"""Rows that are measured about queues, and about the database as a whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgflow_cli.models.workers import WorkerProcess
 
 @dataclass(frozen=True, slots=True)
 class QueueBound:
-    """How many queues there may be and are; each priority of one counts."""
+    """The limit and the number of queues; each priority of one counts."""
 
     max_queues: int
     in_use: int
@@ -49,22 +49,29 @@ class QueuePolicy:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """Jobs of a queue that are due, yet to come, dead; none counted past the limit."""
+    """Jobs of a queue that are due now, due later, or dead; each counted up to a
+    limit.
+    """
 
     queued: int
     scheduled: int
     dlq: int
 
 
-COUNTED = 10_000  # jobs of one queue and state; what is deeper is estimated
-BUDGET = 250_000  # jobs of all queues that are counted in one go, twice at most
-MOST_QUEUES = 1000  # that are looked at in one go, those that matter most
-SAMPLED = 20_000  # newest jobs that arrivals are estimated from
+# Jobs of one queue and state are counted up to this; a deeper queue is estimated,
+# because a screen must not read a whole backlog.
+COUNTED = 10_000
+# Jobs of all queues that one report counts, twice at most: that bounds its time with
+# many queues.
+BUDGET = 250_000
+# Queues that one report measures, the most important ones.
+MOST_QUEUES = 1000
+SAMPLED = 20_000  # newest jobs from which arrivals are estimated
 
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """What waits, runs and has died in a queue, and how it is limited.
+    """The waiting, running and dead jobs of a queue, and its limits.
 
     Counts stop at one more than `counted`; what is deeper has an estimate, of all that
     wait, due or not, and of its dead letters. Ages are in seconds. A pause without an
@@ -96,7 +103,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class RateMeasure:
-    """What became of a queue's attempts in the last `covered` seconds.
+    """The outcomes of a queue's attempts in the last `covered` seconds.
 
     `ended` counts all of them, `again` those of them that were not the job's first.
     `seconds` and `buckets` say how long those took that succeeded or failed. `steps`:
@@ -117,7 +124,7 @@ class RateMeasure:
 
     @property
     def done(self) -> int:
-        """Return how many jobs will not come back."""
+        """Return how many jobs have left the queue for good."""
         return self.succeeded + self.dlq + self.canceled
 
     @property
@@ -137,7 +144,7 @@ class ArrivalMeasure:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """The server and the database as a whole; what is not known is None."""
+    """The server and the database as a whole; unknown values are None."""
 
     now: datetime
     database: str
@@ -154,7 +161,7 @@ class ClusterFacts:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceFacts:
-    """When a task of maintain last succeeded, and the rows it has treated in all."""
+    """When a task of maintain last succeeded, and the rows it has processed in all."""
 
     task: str
     last_success_at: datetime | None
@@ -177,9 +184,9 @@ class CounterSum:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """Everything of one instant.
+    """All measurements of one instant.
 
-    `asked_at` is when we asked, in seconds since 1970 by our own clock.
+    `asked_at` is our own clock at that instant, in seconds since 1970.
     """
 
     cluster: ClusterFacts
@@ -190,12 +197,14 @@ class ClusterSnapshot:
     workers: list[WorkerProcess]
     window: float
     asked_at: float
-    known: int = 0  # queues that fit, though not all of them were measured
+    known: int = 0  # all matching queues, measured or not
 
 
 @dataclass(frozen=True, slots=True)
 class OtherQueues:
-    """What waits in queues that were not measured one by one; ages are in seconds."""
+    """The jobs of all queues that were not measured individually; ages are in
+    seconds.
+    """
 
     queues: int = 0
     runnable: int = 0
@@ -205,8 +214,8 @@ class OtherQueues:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What Prometheus wants besides: counters, sessions by state, dead rows by table,
-    and the tasks of maintain.
+    """Further measurements for Prometheus: counters, sessions by state, dead rows by
+    table, and the tasks of maintain.
 
     `others`: all queues together that were not measured. `collectors`: whether each
     part of the look failed; what failed is empty.

@@ -1,21 +1,21 @@
-"""Replays: how jobs are replayed, what is previewed, planned and created; limits."""
+"""Replays: options, previews, plans, created jobs, and limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-# Jobs of one replay. Their ids are held in memory while its plan is made (0.1 KB each),
-# and a mistake with more is not undone in a night; a second replay takes the others.
+# The most jobs of one replay. Their ids are in memory while the plan is made (0.1 KB
+# each), and undoing more takes longer than a night; a second replay takes the others.
 MOST = 1_000_000
 USUAL_MOST = 10_000  # unless the operator allows more
-MOST_CANARIES = 10_000
+MOST_CANARIES = 10_000  # jobs of a canary: more are no sample any more
 RATES = (0.01, 1_000_000.0)  # jobs that become due in a second
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How jobs shall be replayed; None everywhere means as the source was.
+    """The options of a replay; a field that is None takes the value of the source.
 
     `patch` is JSON text, `delay` and the others are seconds; `seconds_apart` of 0 lets
     all of them run at once.
@@ -74,7 +74,7 @@ class ReplayGroup:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """A plan as its row tells it; `runner_id` changes when another takes it over.
+    """The row of a plan; `runner_id` changes when another process takes the plan over.
 
     `remaining` are still to be created, `refused` could not be.
     """
@@ -103,7 +103,7 @@ class ReplayPlan:
 
     @property
     def position(self) -> tuple[datetime, str]:
-        """Return where it stands in a list."""
+        """Return its position in a list, for the next page."""
         return self.created_at, str(self.plan_id)
 
 
@@ -119,7 +119,7 @@ class ReplayProgress(ReplayPlan):
 
     @property
     def is_over(self) -> bool:
-        """Say whether nothing will change any more unless an operator acts."""
+        """Return whether the plan changes only if an operator acts."""
         creates = self.state == "running" and self.remaining > 0
         return not (creates or self.waiting or self.running)
 
@@ -137,7 +137,7 @@ class ListedPlan(ReplayPlan):
 
 @dataclass(frozen=True, slots=True)
 class ReplayedItem:
-    """What became of one source: created, skipped or failed, and why."""
+    """The result for one source: created, skipped or failed, and why."""
 
     source_job_id: str
     new_job_id: str | None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What must be known of a server and a database before anything is made there."""
+    """Facts of a server and a database that decide whether a schema can be made
+    there.
+    """
 
     version_number: int
     version: str
@@ -49,7 +51,7 @@ class ReplacedSchema:
     way_back: str
 
     def hints(self) -> tuple[str, ...]:
-        """Say what it is, and how to bring it back."""
+        """Return sentences: what it is, and how to restore it."""
         return (
             f"A restore that was killed has put schema {self.name} aside: what was "
             "there before.",
@@ -59,7 +61,9 @@ class ReplacedSchema:
 
 @dataclass(frozen=True, slots=True)
 class SchemaLockHolder:
-    """Who is changing the schema; `since` is UTC, or empty where it may not be seen."""
+    """The session that changes the schema; `since` is UTC, or empty if the role may not
+    see it.
+    """
 
     pid: int
     application_name: str

@@ -1,4 +1,4 @@
-"""Which jobs are meant, and which page of them; plain values for statements."""
+"""Filters and pages of lists, as parameters of statements."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ Position = tuple[datetime, str]  # of a row in a list: its time and its id
 Naming = Callable[[str], str]
 """Turns the name of a field into the name that an error gives it: --queue, or queue."""
 
-MOST_ROWS = 500
+MOST_ROWS = 500  # rows of one page, and of one statement of a stream
 _NO_QUEUE = ""  # no queue has this name
 _MAGIC = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Text of one form, of `most` characters at most; it is, or is not, `expects`."""
+    """A pattern for text of at most `most` characters; `expects` describes it in
+    errors.
+    """
 
     form: re.Pattern[str]
     expects: str
@@ -57,7 +59,8 @@ STATUSES = ("queued", "scheduled", "running", "succeeded", "dlq", "canceled")
 
 @dataclass(frozen=True, slots=True)
 class FilterField:
-    """How the command line, the API and the page ask for a field of `JobFilter`.
+    """The options and parameters by which the command line, the API and the page set a
+    field of `JobFilter`.
 
     `kind` is a pattern's name or one of status, job_type, name, time, text, json, pair
     and id; `flags` are followed by what stands for the value. Queries have those with a
@@ -82,7 +85,7 @@ def _several(*asked: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Conditions that must all hold; an empty one narrows nothing.
+    """Conditions that must all hold; an empty filter matches every job.
 
     `queues` may hold globs such as `emails.*` until `expand` has named them. `match` is
     sought in error messages, whatever its case; `payload_contains` and `meta` are JSON
@@ -152,11 +155,11 @@ class JobFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it narrows nothing."""
+        """Whether it matches every job."""
         return self == JobFilter()
 
     def expand(self, known: Iterable[str]) -> JobFilter:
-        """Return it with each glob replaced by the names of queues that it fits."""
+        """Return the filter with each glob replaced by the names of matching queues."""
         if not any(_MAGIC & set(name) for name in self.queues):
             return self
         names = {
@@ -168,7 +171,8 @@ class JobFilter:
         return replace(self, queues=tuple(sorted(names)) or (_NO_QUEUE,))
 
     def parameters(self) -> dict[str, object]:
-        """Return what statements with a filter take; what narrows nothing is None.
+        """Return the parameters of statements with a filter; a condition that is not
+        set is None.
 
         Relative times stay intervals, so that the database's clock decides.
         """
@@ -224,7 +228,7 @@ class Page:
 
 
 def plainly(name: str) -> str:
-    """Return a field's name as it stands in a document."""
+    """Return a field's name, as the fields of a JSON document are called."""
     return name
 
 
@@ -235,7 +239,7 @@ def require_choice(
     everything: bool,
     name: Naming = plainly,
 ) -> None:
-    """Refuse a change of nothing in particular, and one that is said twice."""
+    """Refuse a change without jobs, and one with both ids and a filter."""
     every = name("all")
     if ids and (everything or not chosen.is_empty):
         raise UsageError(f"give ids, or filters, or {every}: not several of them")
@@ -260,13 +264,13 @@ def require_at_most(count: int, most: int, *, name: Naming = plainly) -> None:
 
 
 def after_parameters(after: Position | None) -> dict[str, object]:
-    """Return what statements with pages take: `after_at` and `after_id`."""
+    """Return the parameters of statements with pages: `after_at` and `after_id`."""
     at, identity = after or (None, None)
     return {"after_at": at, "after_id": identity}
 
 
 def token(position: Position) -> str:
-    """Return a position as an opaque word."""
+    """Return a position as an opaque token."""
     at, identity = position
     text = json.dumps([at.isoformat(), identity], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""The shape of what operators oversee: processes, decisions, actions, policies."""
+"""Rows of worker processes and their heartbeats."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class BeatReply:
-    """What came of a heartbeat: `leases` still exist, `canceled` jobs of them are to
-    stop, by lease; the workers in `quiet` are to lease nothing, the others may.
+    """The reply to a heartbeat: the `leases` that still exist, the `canceled` jobs that
+    must stop, by lease, and the workers that must be `quiet` and lease nothing.
     """
 
     leases: set[str]
@@ -46,7 +46,7 @@ class WorkerProcess:
     deaths: int | None = None
 
     def serves(self, queue: str) -> bool:
-        """Say whether it leases jobs of the queue at all."""
+        """Return whether it leases jobs of the queue."""
         idle = self.quiet or self.retiring or self.spare or self.deaths is not None
         return self.alive and not idle and self.is_of(queue)
 
@@ -55,7 +55,7 @@ class WorkerProcess:
         return self.queues is None or queue in self.queues
 
     def takes(self, queue: str, job_type: str) -> bool:
-        """Say whether it leases such jobs."""
+        """Return whether it leases jobs of this queue and type."""
         knows = self.job_types is None or job_type in self.job_types
         return self.serves(queue) and knows
 
@@ -73,7 +73,7 @@ STATES = {
     "stalled": "leases nothing, though due jobs wait that it may run",
     "silent": "was not heard of for longer than its lease",
 }
-"""What a worker process does, and what that means."""
+"""The states of a worker process, and what each means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class ListedWorker:
 
     @property
     def slots_in_use(self) -> str:
-        """Return busy slots of all, as a screen has them."""
+        """Return the busy slots and all slots, as text."""
         return f"{self.busy_slots}/{self.slots}"
 
     @property
@@ -113,8 +113,8 @@ class ListedWorker:
 
     @property
     def position(self) -> tuple[datetime, str]:
-        """Where in the list it stands that begins with the one started last."""
+        """Its position in a list that begins with the latest start."""
         return self.started_at, self.worker_id
 
 
-"""The limits of a policy: the least and the most that each may be."""
+"""The minimum and the maximum of each limit of a policy."""

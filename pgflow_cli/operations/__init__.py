@@ -1,1 +1,1 @@
-"""What changes the queue: enqueue, replay, cancel, pause, discard, fence."""
+"""Changes of jobs and queues: enqueue, replay, cancel, pause, discard, fence."""

@@ -1,8 +1,8 @@
 """Enqueues a file of jobs, a line each, with flat memory.
 
-Lines are checked one by one and travel as they were written, up to 1,000 in a call; but
-times are put as the database reads them. The next call's lines are read while the
-database works on the present one's.
+Each line is checked and sent as it was written, up to 1,000 in a call; only times are
+rewritten for the database. The lines of the next call are read while the database works
+on the present ones.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ from pgflow_cli.models.jobs import JobOptions
 from pgflow_cli.operations import delivery, enqueue
 from pgflow_cli.repository import Repository
 
+# Bytes of lines in one call: large lines make calls of fewer jobs, and memory stays
+# flat.
 BYTES_PER_CALL = 4_194_304
-# The body of a job whose payload just fits.
+# A payload of the largest size, and room for the other fields of a job.
 LONGEST_LINE = payload_text.MAX_BYTES + 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a batch is sent. `job_type` and `options` are for lines that do not say.
-    What has a note is recorded as done by the `operator`, if one is named.
+    """How a batch is sent. `job_type` and `options` apply to lines without these
+    fields. A line with a note is recorded in the audit as a change by `operator`, if
+    there is one.
 
     `rate`, in jobs a second, spaces their run_at: the jobs are there at once, and
     become due one second's worth after the other.
@@ -70,8 +73,8 @@ class Summary:
 
 @dataclass(slots=True)
 class Chunk:
-    """Lines for one call, with their numbers in the file and the notes of some, by
-    place; and lines that are bad.
+    """The lines of one call, their numbers in the file, their notes by position, and
+    the lines that are bad.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -276,7 +279,8 @@ class _Sender:
     ) -> tuple[Chunk, list[str]]:
         reasons = _reasons(error)
         if not reasons:
-            # Not about single lines: all of them would fail alike.
+            # These errors are about no single line: each line would fail in the same
+            # way.
             raise error
         rest, rest_ids = Chunk(), []
         rows = zip(chunk.numbers, chunk.lines, ids, strict=True)
@@ -330,7 +334,9 @@ def _checked(raw: bytes, job_type: str | None) -> JobBody:
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Number the lines that are not blank; a line without an end is not read whole."""
+    """Number the lines that are not blank; a line that is too long is not read to its
+    end.
+    """
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
         number += 1
@@ -358,7 +364,7 @@ def _settle_doubt(
 ) -> None:
     """After a commit without a reply: all jobs exist, or none; ask for the last one.
 
-    The server may still be at it, so the answer is awaited for a while.
+    The server may still be committing, so this waits a while for the answer.
     """
     deadline = time.monotonic() + seconds
     while last_id is not None:

@@ -1,4 +1,6 @@
-"""Which dead letters a change is about, discarding them, and what is told of a list."""
+"""Selects dead letters for a change, discards and exports them, and counts them for
+lists.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,17 @@ from pgflow_cli.models.dead_letters import DeadLetterCount, ExportedLetter, Look
 from pgflow_cli.models.selection import JobFilter, Position
 from pgflow_cli.repository import Repository
 
-LIMIT = 10_000  # no count goes further
+LIMIT = 10_000  # the highest count of dead letters: a list reads no further
 _LOOKED_UP = 5_000  # ids in one statement
-_COMPLAINTS = 20
-_CAUSES = 5  # error codes that a list names
+_COMPLAINTS = 20  # lines about jobs that are left out; the rest is a count
+_CAUSES = 5  # error codes in the footer of a list
 
 Names = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Why there is nothing to do for a job any more, and what it was replayed by."""
+    """Why a job needs no change any more, and the job that replays it."""
 
     reason: str
     replay_job_id: str | None = None
@@ -42,7 +44,7 @@ class Done:
 class SelectedJobs:
     """The jobs that a change is about, and why others of those named are not.
 
-    `skipped` are done already; both of the others are by what was given.
+    `skipped` need no change any more; the two others map what was typed to a reason.
     """
 
     job_ids: list[str] = field(default_factory=list)
@@ -71,7 +73,8 @@ def look_up(
     any_status: bool = False,
     by_flag: bool = True,
 ) -> SelectedJobs:
-    """Return which of the jobs given are dead letters that can be changed.
+    """Look the given jobs up, and select those that are dead letters and can be
+    changed.
 
     `again` lets resolved ones pass, `any_status` jobs that have ended otherwise. `verb`
     is what is to be done to them, such as "replayed". `by_flag`: errors say with what
@@ -292,7 +295,7 @@ FORMATS = ("jsonl", "csv")
 _PAGE = 100  # payloads may be large
 _NOT_ASCII = re.compile(r"[^ -~]")
 _NAMES = tuple(field.name for field in fields(ExportedLetter))
-_JSON = ("meta", "payload")  # JSON texts, last
+_JSON = ("meta", "payload")  # these are JSON texts; they stand last
 
 Write = Callable[[ExportedLetter], None]
 
@@ -352,7 +355,7 @@ def _write_line(stream: TextIO, letter: ExportedLetter) -> None:
 
 
 def _ascii(text: str) -> str:
-    # Outside of strings JSON is ASCII, so an escape is the same document.
+    # Characters outside of ASCII stand in strings only, where an escape means the same.
     return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 

@@ -1,4 +1,4 @@
-"""Sends what an operator asked to enqueue, once and for all, and waits for its end."""
+"""Enqueues the jobs of an operator exactly once, and waits until they have ended."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def try_out(
     options: JobOptions,
     job_id: str,
 ) -> dict[str, object]:
-    """Enqueue a job and undo it; raise what that raises, return the job's fields."""
+    """Enqueue a job and roll it back; return the job's fields. Raises as `enqueue`
+    does.
+    """
     with suppress(_Undone), producing.transaction():
         producing.enqueue(job_type, payload, options=options, job_id=job_id)
         raise _Undone
@@ -134,7 +136,7 @@ def try_out(
 
 
 class _Undone(Exception):
-    """No error: it ends a trial."""
+    """Rolls the trial's transaction back; it is no error."""
 
 
 def record_quietly(producing: Enqueuing, refused: Refused) -> None:
@@ -206,7 +208,9 @@ def enqueue_once(
 
 
 def told(producing: Enqueuing, blocked: Blocked) -> Blocked:
-    """Name the transactions that may be in the way; it never hides the error itself."""
+    """Add the transactions that may hold the lock to the error; never replaces the
+    error.
+    """
     with suppress(PgflowError):
         for writer in producing.list_open_writers():
             blocked.hints = (*blocked.hints, f"In the way may be {writer}.")
@@ -216,11 +220,12 @@ def told(producing: Enqueuing, blocked: Blocked) -> Blocked:
 def persistently(
     send: Callable[[], Result], *, pause: Callable[[float], object] = time.sleep
 ) -> Result:
-    """Call until the database answers, a few times; for what may happen twice.
+    """Call until the database answers, up to `ATTEMPTS` times; the call must be safe to
+    repeat.
 
-    What took too long would do so again, and is not called again; nor is what waited
-    for another transaction. Raises OutcomeUnknown
-    if one of the calls may have happened, whatever the last one met.
+    A call that was too slow, or waited for another transaction, is not repeated. Raises
+    OutcomeUnknown if one of the calls may have had its effect, whatever the last one
+    raised.
     """
     doubt: OutcomeUnknown | None = None
     for attempt in range(1, ATTEMPTS):

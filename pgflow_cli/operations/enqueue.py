@@ -1,9 +1,9 @@
-"""Enqueues jobs: from Python inside the caller's own transaction, or once and for all.
+"""Enqueues jobs from Python, inside the caller's own transaction.
 
-Every way leads through the same gate in the database. What it refuses it does not
-remember: an error ends the caller's transaction, and with it whatever would have been
-written down. So the caller records the refusal afterwards, with
-`record_refusal(connection, refused)`; the command line does so by itself.
+Every producer calls the same two functions in the database. A refusal is an error,
+which rolls the caller's transaction back, so the function cannot record it. The caller
+records it afterwards with `record_refusal(connection, refused)`; the command line does
+so by itself.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from pgflow_cli.repository import Enqueuing
     from pgflow_cli.telemetry.spans import Sending
 
-JOBS_PER_CALL = 1000
-# PostgreSQL takes no document of 256 MiB.
+JOBS_PER_CALL = 1000  # jobs in one call of the database's function, which takes no more
+# Bytes of JSON in one call: PostgreSQL refuses a document of 256 MiB.
 _TEXT_PER_CALL = 67_108_864
 
+# Seconds, 100 years: the database's function accepts no longer delay.
 _LONGEST = 36525 * 86400
 
 Duration = float | timedelta | str
@@ -162,7 +163,8 @@ def refusals_of(refused: Refused) -> list[dict[str, object]]:
         queue = part.get("queue", "")
         reason = part.get("reason_code", refused.reason_code)
         if reason == "TOO_MANY_QUEUES":
-            # What has been made up shall not become a name in lists and metrics.
+            # The name of a queue that does not exist must not appear in lists and
+            # metrics.
             queue, details = NEW_QUEUE, {**details, "queue": queue}
         rows.append(
             {
@@ -205,7 +207,7 @@ def new_job_ids(count: int) -> list[str]:
 def renamed(
     error: UsageError | Refused, name: Callable[[int], str]
 ) -> UsageError | Refused:
-    """Let a message of the gate name its job otherwise than by its place in a call."""
+    """Replace `job N:` in a message of the database by another name of the job."""
     if found := _JOB.match(error.message):
         error.message = f"{name(int(found[1]))}: {error.message[found.end() :]}"
         error.args = (error.message,)
@@ -222,8 +224,8 @@ def _send_all(
     queues: set[str] = set()
     elements = _elements(jobs, sending, queues)
     part, rest = _next_part(elements), _next_part(elements)
-    # A statement is all or nothing by itself. Of several, a later one could fail alone,
-    # or never be sent.
+    # One statement is atomic by itself. Of several, a later one could fail alone, or
+    # never be sent.
     with producing.transaction() if rest else nullcontext():
         while part:
             try:
@@ -249,7 +251,9 @@ def _next_part(elements: Iterator[str]) -> list[str]:
 
 
 def _counted_from(error: UsageError | Refused, sent: int) -> UsageError | Refused:
-    """Let an error name jobs by their places among all of them."""
+    """Renumber the jobs in an error: from places in one call to places among all
+    jobs.
+    """
     refused = error.details.get("refused")
     for details in (error.details, *(refused if isinstance(refused, list) else ())):
         if isinstance(ordinals := details.get("ordinals"), list):
@@ -301,7 +305,7 @@ class _Job(NamedTuple):
     def element(self, meta: Mapping[str, object] | None) -> str:
         """Return it as an element of the gate's document, with the meta it is to have.
 
-        What has been accepted as a name, an id or a time has nothing to escape.
+        Names, ids and times that were accepted have no characters to escape in JSON.
         """
         text = (
             f'{{"job_type":"{self.job_type}","queue":"{self.queue}","priority":'
@@ -321,8 +325,8 @@ class _Job(NamedTuple):
 
 
 def _accepted(job: Mapping[str, Any]) -> _Job:
-    """Return a job if it can be sent, as far as that is known before; None stands for
-    the default of a field.
+    """Check a job as far as possible without the database, and return it; a field that
+    is None takes its default.
     """
     if not isinstance(job, Mapping):
         raise UsageError(

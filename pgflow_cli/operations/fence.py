@@ -1,4 +1,4 @@
-"""Raises the fence around a database that is not the one it was, and takes it down."""
+"""Raises the fence around a database that was restored or cloned, and accepts it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from pgflow_cli.repository import Repository
 _MESSAGE = "it ran when this database was dumped or cloned: whether it ended is unknown"
 _PAUSE_NOTE = "the database was restored or cloned: look first, then resume"
 _LOOK = "Look: pgflow fence status   Then: pgflow fence accept"
-_LOOK_AGAIN = 0.5  # seconds, while leases may still be extended
+_LOOK_AGAIN = 0.5  # seconds between two looks for leases that may still be extended
 
 
 def watch(repository: Repository) -> DatabaseIdentity:
-    """Look whether the fence is up; write it down if nobody has yet.
+    """Read whether the fence is up, and record that it was seen if that is not
+    recorded.
 
-    Nothing is leased anyway: what is written is when, and by whom it was seen.
+    The lease checks the fence itself: the record says when it was seen, and by whom.
     """
     identity = repository.fence.read_identity()
     if identity.moved is None or identity.fenced_at is not None:
@@ -33,7 +34,7 @@ def watch(repository: Repository) -> DatabaseIdentity:
             seen_epoch=identity.epoch,
         )
     except PermissionDenied:
-        return identity  # a role that may only read; the fence is up all the same
+        return identity  # a role that may only read cannot record it
     return repository.fence.read_identity()
 
 
@@ -90,14 +91,15 @@ def accept(
     pause: bool,
     wait: Callable[[Interrupted], None] = lambda _: None,
 ) -> Acceptance | None:
-    """Take the database for the right one: one transaction, in a new epoch.
+    """Accept the database as the right one, in one transaction and a new epoch.
 
     Jobs that ran when it was dumped get the `fate`; those of a worker that has been
-    heard of since stay with it. Until a lease has run out it is not known which they
-    are: `wait` is told of it, and it is waited for. None if the fence was down.
+    heard of since stay with it. That is known only once a lease has run out, so this
+    waits for that and reports to `wait`. None if the fence was down.
     """
     require_finished(repository)
-    watch(repository)  # written down, so that there is an instant to be heard of since
+    # Recorded, so that heartbeats after this instant can be told from earlier ones.
+    watch(repository)
     while True:
         with repository.transaction():
             repository.fence.lock_identity()
@@ -120,7 +122,7 @@ def _accept(
     *,
     pause: bool,
 ) -> Acceptance:
-    """Do it, in the transaction that holds the identity."""
+    """Accept it, in the transaction that holds the identity's lock."""
     paused = []
     if pause:
         note = operator.note or _PAUSE_NOTE

@@ -1,4 +1,6 @@
-"""Changes of jobs by operators: in batches, each job once, one row in the audit."""
+"""Changes of jobs by operators: they run in batches, change each job once, and have one
+row in the audit.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,19 @@ _ENDED = {
     "dlq": "is a dead letter",
     "canceled": "has been canceled already",
 }
-_PASSES = 3
+_PASSES = 3  # times that a job is searched for again after it has changed its state
 
 Step = Callable[[Sequence[str], int], list[str]]
 """Changes jobs on behalf of an action; returns the ids of those it has changed."""
 
 
 class _Nothing(Exception):
-    """Nothing was changed: leave no trace."""
+    """Nothing was changed, so the action is rolled back."""
 
 
 @dataclass(slots=True)
 class Changed:
-    """What came of a change: `left` has the state of each job that was left alone.
+    """The result of a change: `left` has the state of each job that was not changed.
 
     An unknown job is left in no state. Without anything changed there is no action.
     """
@@ -64,8 +66,8 @@ class JobChange:
     ) -> Changed:
         """Change jobs, each step of each batch in a transaction of its own.
 
-        A job that moves from one place to another meanwhile (leased, retried) is looked
-        for again, three times in all.
+        A job that is leased or retried meanwhile changes its table, so each is searched
+        for up to three times.
         """
         done = Changed()
         for batch in _batches(job_ids, batch_size):
@@ -92,7 +94,7 @@ class JobChange:
         done.left.update({job_id: statuses.get(job_id) for job_id in remaining})
 
     def _take(self, step: Step, job_ids: Sequence[str], done: Changed) -> list[str]:
-        """Run a step and count what it has changed, all or nothing."""
+        """Run a step and record its jobs in the audit, in one transaction."""
         if not job_ids:
             return []
         repository = self.repository
@@ -135,7 +137,8 @@ def cancellation(
         repository,
         operator,
         "jobs.cancel",
-        # Never both in one transaction: locks are taken in one order.
+        # Never both in one transaction: pending and leases would be locked against the
+        # usual order.
         steps=(running, waiting) if kill else (waiting,),
         states=frozenset((*WAITING, "running") if kill else WAITING),
         details={"kill": kill},
@@ -187,7 +190,7 @@ def select(
         for state in chosen.statuses or states:
             yield from JobList(repository, replace(chosen, statuses=(state,))).stream()
 
-    # A job may go from one state to the next meanwhile, and be found in both.
+    # A job may change its state between the two statements, and be found by both.
     return list({job.id: job for job in islice(found(), most + 1)}.values())
 
 
@@ -217,7 +220,9 @@ def by_state(states: Iterable[str | None]) -> str:
 
 
 def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError:
-    """Return why the one job that was named was not changed, and how to insist."""
+    """Return why the one job that was named was not changed, and which option changes
+    it.
+    """
     [(job_id, state)] = done.left.items()
     if state is None:
         return NotFound(f"there is no job {job_id}")

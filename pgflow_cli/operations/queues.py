@@ -1,4 +1,4 @@
-"""Changes of whole queues: their limits, their pauses, their backlog."""
+"""Changes of whole queues: limits, pauses, and purges."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def clear_policies(
 def set_bound(
     repository: Repository, max_queues: int, operator: Operator
 ) -> QueueBound:
-    """Set how many queues there may be; return what holds then."""
+    """Set how many queues there may be; return the new bound."""
     with repository.transaction():
         before = repository.queues.read_queue_bound()
         repository.queues.set_queue_bound(max_queues)

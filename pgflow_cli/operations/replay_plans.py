@@ -1,7 +1,8 @@
-"""Runs plans of replays: first the canary, then the rest, in chunks; stops and undoes.
+"""Runs plans of replays: the canary first, then the rest, in chunks. Stops and undoes
+them.
 
-Whatever ends a run half-way, the plan knows what has been created: another run
-takes it over, and each chunk makes sure that the plan is still its own.
+A plan records which jobs have been created, so another run can continue one that was
+killed. Each chunk checks that its run still owns the plan.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from pgflow_cli.models.replays import (
 from pgflow_cli.operations import delivery
 from pgflow_cli.repository import Repository
 
-_LOOK_SECONDS = 0.3  # between two looks at a canary
-_FOLLOW_SECONDS = 0.5
-_PAGE = 500
+_LOOK_SECONDS = 0.3  # seconds between two looks at a canary's jobs
+_FOLLOW_SECONDS = 0.5  # seconds between two looks at a plan that is followed
+_PAGE = 500  # created jobs that one statement lists
 # Jobs of one statement that previews or freezes a replay. So few are looked up by their
 # index; for 10,000 of a million dead letters the planner reads all of them, each time,
 # which takes longer than the admin server gives a statement that reads (2 s).
@@ -75,7 +76,7 @@ def make(
     options: ReplayOptions,
     operator: Operator,
 ) -> ReplayPlan:
-    """Freeze which jobs are to be replayed; nothing is created yet."""
+    """Make a plan of the jobs to be replayed; none is created yet."""
     with repository.transaction():
         action = repository.audit.begin_action(operator, "replay")
         plan_id = repository.replays.create_replay_plan(
@@ -92,10 +93,10 @@ def make(
 def take_over(
     repository: Repository, plan_id: int, *, operator: Operator
 ) -> ReplayPlan:
-    """Become the one who runs a plan that was stopped, killed, or is another's.
+    """Become the runner of a plan that was stopped or killed, or that another runs.
 
-    A canary that has failed is asked again, with the next jobs. Raises Refused if there
-    is nothing left to run.
+    A canary that failed is repeated with the next jobs. Raises Refused if there is
+    nothing left to run.
     """
     with repository.transaction():
         plan = _locked_open(
@@ -160,7 +161,7 @@ def undo(
 ) -> Undone:
     """Stop a plan for good, cancel its jobs that have not been tried, reopen sources.
 
-    Killed half-way, it is simply done again.
+    If it is killed, run it again.
     """
     with repository.transaction():
         _locked(repository, plan_id)
@@ -267,7 +268,8 @@ class _Run:
             self._pause(min(_LOOK_SECONDS, remaining))
 
     def _chunk(self, limit: int, *, canary: bool) -> list[ReplayedItem]:
-        # A chunk whose reply was lost is asked for again: what it did is not waiting.
+        # A chunk whose reply was lost is sent again: items that it has created are not
+        # waiting any more.
         items = delivery.persistently(
             lambda: self._create(limit, canary=canary), pause=self._pause
         )

@@ -1,4 +1,4 @@
-"""What a replay would do, as lines for a person or one object for programs; pure."""
+"""The preview of a replay: lines for a person, or one object for programs; pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Preview:
 
     @property
     def without_handler(self) -> list[str]:
-        """Return the types that no live worker of their queue takes."""
+        """Return the job types for which no live worker of their queue has a
+        handler.
+        """
         return [
             f"{group.job_type} on {group.queue}"
             for group in self.groups

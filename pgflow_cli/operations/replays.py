@@ -1,4 +1,4 @@
-"""What shall be replayed: which jobs, how, and how many at most; checked once.
+"""The request for a replay: which jobs, how, and how many at most; checked once.
 
 The command line, HTTP and the page name the same fields. `replay_plans` runs, stops and
 undoes a plan; `replay_preview` says in words what a replay would do.
@@ -14,6 +14,7 @@ from typing import TypeVar
 from pgflow_cli.errors import NotFound, PgflowError, Refused, UsageError
 from pgflow_cli.formats import payload_text
 from pgflow_cli.formats.times import Instant
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models import replays, selection
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.replays import ReplayGroup, ReplayOptions, ReplayPlan
@@ -31,9 +32,9 @@ class ReplayRequest:
 
     Jobs are named by `ids`, or are the dead letters that `chosen` fits, or `all`. More
     than `max` are refused; `limit` replays no more than that, and leaves the others.
-    None everywhere else: as the source was. `delay`, `spread` and `canary_timeout` are
-    seconds, `rate` is jobs a second, `patch` is JSON text. `name` turns the name of a
-    field into what its sender calls it, such as --run-at.
+    Fields that are None take the value of the source. `delay`, `spread` and
+    `canary_timeout` are seconds, `rate` is jobs a second, `patch` is JSON text. `name`
+    turns the name of a field into what its sender calls it, such as --run-at.
     """
 
     ids: Sequence[str] | None = None
@@ -100,7 +101,8 @@ class ReplayRequest:
         return found
 
     def options(self, count: int) -> ReplayOptions:
-        """Return how so many jobs are replayed, with the time between two of them.
+        """Return the options of a replay of `jobs` jobs, with the time between two of
+        them.
 
         Refuses a canary whose last job would be due when its time is over.
         """
@@ -194,8 +196,8 @@ class ReplayRequest:
     ) -> tuple[str, str]:
         """Replay the one job that is named; return the ids of the new job and of it.
 
-        All in one transaction: what is refused leaves no trace, and what was done
-        without a reply is not done again.
+        All in one transaction: a refusal leaves no trace, and a replay whose reply was
+        lost is not repeated.
         """
         [given] = self.ids or ()
         source = repository.jobs.find_job(given)
@@ -243,7 +245,7 @@ def _once(
     is_made: Callable[[Identity], bool],
     pause: Pause,
 ) -> Made:
-    """Make something in a transaction, and not again if only the reply was lost.
+    """Run `make` in a transaction, and do not repeat it if only the reply was lost.
 
     `make` returns by which identity it can be looked up, and what it has made.
     """
@@ -276,8 +278,7 @@ def _create(
 ) -> str:
     plan = replay_plans.make(repository, [source], options=options, operator=operator)
     plan_id, runner_id = plan.plan_id, plan.runner_id
-    # Another replay of the same job is waited for here; what it did is seen by the next
-    # statement.
+    # This waits for another replay of the same job; the next statement sees its effect.
     repository.replays.lock_replay_items(plan_id, state="waiting", limit=1)
     [item] = repository.replays.create_replays(
         plan_id, runner_id=runner_id, limit=1, canary=False
@@ -291,7 +292,7 @@ def _create(
 
 
 def _not_created(source: str, problem: str | None) -> PgflowError:
-    short = source[-8:]
+    short = short_id(source)
     if problem == "GONE":
         return NotFound(f"there is no dead letter {source} any more")
     if problem == "BAD_PAYLOAD":

@@ -10,7 +10,7 @@ from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.workers import ListedWorker
 from pgflow_cli.repository import Repository
 
-_SHORTEST = 6
+_SHORTEST = 6  # hex digits of an id's end, as for jobs
 _OF_SEVERAL = re.compile(r"\.([0-9]+|spare)\Z")
 
 
@@ -39,7 +39,7 @@ def find(repository: Repository, given: str) -> list[ListedWorker]:
 
 
 def require_silent(workers: Sequence[ListedWorker]) -> None:
-    """Refuse what is only for the dead."""
+    """Refuse to forget processes that still send heartbeats."""
     alive = [worker for worker in workers if worker.state != "silent"]
     if alive:
         raise Refused(
@@ -53,7 +53,7 @@ def require_silent(workers: Sequence[ListedWorker]) -> None:
 def quiet(
     repository: Repository, workers: Sequence[ListedWorker], operator: Operator
 ) -> int:
-    """Have processes lease nothing; return how many did until now.
+    """Tell processes to lease nothing; return how many leased until now.
 
     It holds for what replaces such a process, until it is resumed or its supervisor
     ends.
@@ -69,7 +69,7 @@ def quiet(
 def resume(
     repository: Repository, workers: Sequence[ListedWorker], operator: Operator
 ) -> int:
-    """Have quiet processes lease again; return how many were quiet until now."""
+    """Tell quiet processes to lease again; return how many were quiet until now."""
     with repository.transaction():
         done = repository.workers.resume_workers(
             [worker.worker_id for worker in workers]

@@ -1,6 +1,4 @@
-"""Every statement, one method each; the methods of a noun stand together in a
-module.
-"""
+"""Every statement of pgflow as a method; each module holds the methods of one noun."""
 
 from __future__ import annotations
 

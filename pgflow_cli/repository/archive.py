@@ -45,9 +45,9 @@ class Archive(Statements):
         return next(iter(self.link.rows("plan_transfer", Transfer, wanted)), None)
 
     def check_partition(self, checks: Sequence[str], *, lock_timeout: float) -> None:
-        """Have it known of a partition's rows that they belong to its day.
+        """Validate the partition's check constraint: each row belongs to its day.
 
-        It may take long, and then holds up nobody. Raises `Contention`.
+        It may take long, and blocks no other session meanwhile. Raises `Contention`.
         """
         for statement in checks:
             with self.transaction():
@@ -90,11 +90,11 @@ class Archive(Statements):
         return int(self.link.tuples("count_stray_jobs", wanted)[0][0])
 
     def remember_sweep(self, day: PartitionDay) -> None:
-        """Remember that a day was looked through."""
+        """Record that a day was searched for jobs to archive."""
         self.link.count("remember_sweep", {"day": day.day})
 
     def forget_sweeps(self) -> None:
-        """Forget when days were looked through that have gone since."""
+        """Delete the records of searched days whose partitions are gone."""
         self.link.count("forget_sweeps")
 
     def measure_partition(self, parent: str, day: PartitionDay, *, limit: int) -> int:

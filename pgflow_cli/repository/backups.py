@@ -13,14 +13,14 @@ from pgflow_cli.repository.remains import Remains
 
 
 class Backups(Statements):
-    """Snapshots, digests, and the memory of backups."""
+    """Snapshots and digests of a database, and the table of backups that were taken."""
 
     def inspect_dump_source(self) -> DumpSource:
-        """Return what must be known of a database before it is dumped."""
+        """Return the facts of a database that a backup needs before pg_dump runs."""
         return self.link.rows("inspect_dump_source", DumpSource)[0]
 
     def begin_snapshot(self) -> None:
-        """Let the transaction see one instant, and every row as the same text."""
+        """Begin a snapshot in which every row has the same text on every server."""
         self.link.execute("begin_backup_snapshot", None, None)
         self.link.tuples("fix_text_output")
 
@@ -29,9 +29,10 @@ class Backups(Statements):
         return str(self.link.tuples("export_snapshot")[0][0])
 
     def lock_backups(self) -> bool | None:
-        """Be the one who takes a backup until the transaction ends; False: another is.
+        """Lock backups until the transaction ends; False if another session has the
+        lock.
 
-        None where this role, or a standby, takes no locks.
+        None if this role, or a standby, cannot take the lock.
         """
         try:
             with self.transaction():
@@ -67,7 +68,7 @@ class Backups(Statements):
             return self.digest_tables(self.plan_digests(), hashes=True)
 
     def record_backup(self, record: Mapping[str, object]) -> int:
-        """Remember a backup that was taken and checked."""
+        """Record a backup that was taken and checked."""
         return int(self.link.tuples("record_backup", record)[0][0])
 
     def count_live_workers(self) -> int:
@@ -108,11 +109,11 @@ class Backups(Statements):
         return remains.look(self.link)
 
     def mark_restore(self) -> None:
-        """Let nothing be done here until the restore that begins has ended well."""
+        """Mark the database as one in which a restore runs, until it has succeeded."""
         self.link.count("mark_restore")
 
     def unmark_restore(self) -> None:
-        """Say that the restore has ended, or that all is as it was before."""
+        """Remove the mark: the restore has ended, or its changes were undone."""
         self.link.count("unmark_restore")
 
     def parking_statements(self, aside: str) -> str:
@@ -124,11 +125,11 @@ class Backups(Statements):
         return loosen + park
 
     def park_schema(self, aside: str) -> None:
-        """Put the schema aside under another name, as it is."""
+        """Rename the schema, to make place for the one that is restored."""
         self.link.run_text(self._plan_replacement(aside)[0])
 
     def unpark_schema(self, aside: str) -> None:
-        """Bring back the schema that was put aside, in place of a half-made one."""
+        """Drop a schema that was restored in part, and rename the old one back."""
         with self.transaction():
             self.link.run_text(self._plan_replacement(aside)[1])
 

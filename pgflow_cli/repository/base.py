@@ -1,4 +1,4 @@
-"""What the parts of the repository share: the link they speak through."""
+"""The base class of the repository's nouns: each sends its statements over a `Link`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pgflow_cli.repository.database import Database
 
 
 class Statements:
-    """A group of statements over one link; not for several threads at once."""
+    """A group of statements over one link; not for several threads at once.
+
+    It keeps nothing but the link, so one noun makes another where it needs its
+    statements: `Workers(self.link)`.
+    """
 
     def __init__(self, link: Link) -> None:
         self.link = link

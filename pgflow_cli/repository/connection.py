@@ -1,8 +1,8 @@
-"""One connection to PostgreSQL: opened late, watched by a deadline, its errors
-translated.
+"""One connection to PostgreSQL: it opens at its first call, each call has a deadline,
+and psycopg's errors are translated.
 
-What its session is like stands in `session`. Behind a pooler in transaction mode that
-goes along with each transaction, and nothing is set on the session: names are
+`session` has the settings of its session. Behind a pooler in transaction mode the
+settings are sent with each transaction and nothing is set on the session: names are
 qualified, and server-side timeouts are `set local` or belong to the role.
 """
 
@@ -33,6 +33,7 @@ from pgflow_cli.repository.database import WATCHED, Database
 from pgflow_cli.repository.errors import (
     ENDED_BY,
     IS_IT_UP,
+    ended_session,
     refused_connection,
     translate,
 )
@@ -49,15 +50,16 @@ _STALE_PREPARED_STATEMENT = (
     sqlstate.InvalidSqlStatementName,
 )
 
-# What must come first in a transaction: the settings follow it.
+# Statements that must be the first of a transaction: the settings follow them.
 _BEGINNINGS = {"begin_snapshot", "begin_backup_snapshot", "begin_schema_change"}
-_CANCEL = 1.0  # seconds that the request to cancel may take
-_MOST_PREPARED = 32  # statements; the one used longest ago goes first
+_CANCEL = 1.0  # seconds for a cancel request, on a connection of its own
+# Prepared statements of a session; the least recently used is dropped.
+_MOST_PREPARED = 32
 
 
 class Link:
     """A connection that opens at the first call, and again at the first call after it
-    broke.
+    was lost.
 
     Not for several threads at once. Raises `DatabaseUnavailable` when the server is
     away, `OutcomeUnknown` when a statement's reply was lost, `Contention` when the
@@ -70,13 +72,18 @@ class Link:
         # Between close and the watchdog: a closed descriptor may already be another's.
         self._lock = threading.Lock()
         self._warning: str | None = None
+        # Why the server has ended the session, if that was read before it was asked
+        # again: SQLSTATE and message.
+        self._farewell: tuple[str, str] | None = None
         self._patience = math.inf  # seconds, for each call
         self.called_at = 0.0  # monotonic seconds; when the last call began
         self._may_prepare = True  # until a pooler in transaction mode forbids it
         self._in_transaction = False
-        self._before: tuple[Sent, ...] = ()  # what a pooler's transaction begins with
-        self._owes = False  # that to the transaction that has begun
-        self._damages: dict[str, str] = {}  # of messages: the relation that they mean
+        # Statements that begin each transaction of a pooler.
+        self._before: tuple[Sent, ...] = ()
+        self._owes = False  # whether the open transaction still lacks them
+        # Message of the server -> the relation that it is about.
+        self._damages: dict[str, str] = {}
 
     @property
     def descriptor(self) -> int | None:
@@ -212,7 +219,7 @@ class Link:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the block's statements in one transaction, rolled back if it raises."""
-        self._settle()  # a savepoint that is undone would undo it, too
+        self._settle()  # a savepoint that is rolled back would undo the settings, too
         with self._watched(self.raw().transaction()):
             if self.database.statement_timeout is not None:
                 milliseconds = int(self.database.statement_timeout * 1000)
@@ -222,8 +229,8 @@ class Link:
 
     @contextmanager
     def _watched(self, block: AbstractContextManager[Any]) -> Iterator[None]:
-        """Enter and leave a transaction under the watchdog: a peer may fall silent at
-        `begin` and at `commit`, too. One within another is a savepoint of it.
+        """Enter and leave a transaction under the watchdog: `begin` and `commit` may
+        lack an answer, too. A transaction inside another one is a savepoint of it.
         """
         outer, self._in_transaction = self._in_transaction, True
         self._owes = self._owes if outer else bool(self._before)
@@ -245,15 +252,15 @@ class Link:
         self.execute("begin_snapshot", None, None)
 
     def limit_statements(self, milliseconds: int) -> None:
-        """Give up on statements that take longer, until the transaction ends."""
+        """Cancel statements of this transaction that take longer."""
         self.tuples("limit_statements", {"milliseconds": milliseconds})
 
     def limit_lock_waits(self, milliseconds: int) -> None:
-        """Wait no longer than this for a lock, until the transaction ends."""
+        """Fail statements of this transaction that wait longer for a lock."""
         self.tuples("limit_lock_waits", {"milliseconds": milliseconds})
 
     def plan_by_index(self) -> None:
-        """Have the planner read by an index where there is one, in this transaction."""
+        """Have the planner prefer indexes in this transaction."""
         self.tuples("plan_by_index")
 
     def read_clock(self, *, timeout: float | None = None) -> float:
@@ -266,7 +273,7 @@ class Link:
         """Run text that came out of a statement file: a migration, or DDL that a query
         has planned.
 
-        `alone` is for what runs in no transaction, and depends on no setting.
+        `alone` is for text that runs outside of transactions and depends on no setting.
         """
         connection = self.raw()
         if not alone:
@@ -318,7 +325,8 @@ class Link:
             connection = self._connection
             if connection is None or connection.closed:
                 return
-            # Of one that has been reset there is nothing to shut, and no thread waits.
+            # A connection that was reset has no socket to shut, and no thread waits for
+            # it.
             with suppress(OSError, psycopg.Error):
                 _shut(connection.fileno())
 
@@ -336,13 +344,14 @@ class Link:
         except (psycopg.Error, OSError) as error:
             raise refused_connection(self.database, error, parameters) from None
         self.database.reached.set()
-        # The plan of a list takes the server up to a megabyte.
+        # A cached plan of a list takes up to a megabyte of the server's memory.
         connection.prepared_max = _MOST_PREPARED
         # For transactions of two statements, whatever the role's default: the second
         # statement must see what the first has waited for.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         if self.database.read_only:
             connection.read_only = True
+        self._farewell = None
         connection.add_notice_handler(self._notice)
         with self._lock:
             self._connection = connection
@@ -355,7 +364,7 @@ class Link:
                 self._before = pin(connection, self.database.pinned())
         except PgflowError as error:
             self.close()
-            if isinstance(error, OutcomeUnknown):  # nothing of the caller's was sent
+            if isinstance(error, OutcomeUnknown):  # no statement of the caller was sent
                 raise DatabaseUnavailable(error.message, *error.hints) from None
             raise
         if self._before:  # each statement is planned from the tables' true sizes
@@ -365,8 +374,8 @@ class Link:
         try:
             return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as error:
-            # PgBouncer refuses `options`, in English always, and a server what its
-            # system lacks, by name.
+            # PgBouncer refuses `options`, always in English. A server whose system
+            # cannot watch a client's connection refuses that setting by its name.
             refused = any(name in str(error) for name in ("startup parameter", WATCHED))
             if not refused or "options" not in parameters:
                 raise
@@ -382,14 +391,16 @@ class Link:
             and diagnostic.severity_nonlocalized == "WARNING"
         ):
             self._warning = diagnostic.message_primary or "warning"
+        elif diagnostic.sqlstate in ENDED_BY:
+            self._farewell = diagnostic.sqlstate, diagnostic.message_primary or ""
 
     @contextmanager
     def _call(
         self, seconds: float | None = None, *, commits: bool = False
     ) -> Iterator[None]:
-        """Run the block, which speaks with the server, for so many seconds at most.
+        """Run the block, which talks to the server, for at most `seconds`.
 
-        None is what the database allows a call.
+        None stands for the `call_timeout` of the database.
         """
         limit = self.database.call_timeout if seconds is None else seconds
         if limit is None or limit > self._patience:
@@ -405,7 +416,7 @@ class Link:
                     raise self._failure(error, call) from error
         finally:
             if call is not None and call.late:
-                self.close()  # what cancels it may still be on its way
+                self.close()  # the cancel request may still be on its way
         if commits and self._warning is not None:
             self.close()
             what = call.tale if call.late else "the commit was not confirmed"
@@ -414,7 +425,7 @@ class Link:
             raise TooSlow(call.tale)
 
     def _failure(self, error: psycopg.Error | OSError, call: Call) -> PgflowError:
-        """Turn the end of a call into one of our errors; close what is broken."""
+        """Translate an error into one of ours; close the connection if it is lost."""
         where = self.database.display()
         connection = self._connection
         lost = connection is None or connection.closed
@@ -431,13 +442,17 @@ class Link:
                 return self._located(told)
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
-        if call.late:
-            return OutcomeUnknown(f"{call.tale}: whether it happened is unknown")
-        return OutcomeUnknown(f"the connection to {where} was lost", IS_IT_UP)
+        if self._farewell is not None:  # before it was asked: nothing has happened
+            return ended_session(*self._farewell)
+        lost_call = f"{call.tale}: whether it happened is unknown"
+        lost_connection = f"the connection to {where} was lost"
+        return OutcomeUnknown(
+            *([lost_call] if call.late else [lost_connection, IS_IT_UP])
+        )
 
     def _located(self, damaged: DataDamaged) -> DataDamaged:
-        """Name the table: the server names only its file. Asked once for each message,
-        as below.
+        """Name the damaged table, of which the server tells only the file. Asked once
+        for each message, over a connection of its own as in `_explained`.
         """
         if damaged.message not in self._damages:
             other = Link(self.database)
@@ -450,7 +465,8 @@ class Link:
         return DataDamaged(damaged.message + where, *damaged.hints)
 
     def _explained(self, missing: SchemaMissing) -> SchemaMissing:
-        """Say what a killed restore has left, where `migrate` would refuse to go on.
+        """Say which parts a killed restore has left, where `migrate` would refuse to go
+        on.
 
         Asked on a connection of its own: this one's transaction may have failed.
         """
@@ -467,14 +483,16 @@ class Link:
 
 
 def _is_told(error: psycopg.Error | OSError) -> TypeGuard[psycopg.Error]:
-    """Whether the server answered, or psycopg refused a value: the line works."""
+    """Whether the server sent the error, or psycopg refused a value: the connection
+    works.
+    """
     if isinstance(error, psycopg.OperationalError):
         return bool(error.sqlstate)
     return isinstance(error, psycopg.Error)
 
 
 def _shut(descriptor: int) -> None:
-    """Shut a socket without a descriptor more: there may be none left to be had."""
+    """Shut a socket down without another descriptor: the process may have none left."""
     peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
     try:
         peer.shutdown(socket.SHUT_RDWR)

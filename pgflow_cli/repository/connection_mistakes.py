@@ -1,5 +1,5 @@
-"""Mistakes in the parameters of a connection, whether a URL or the environment has
-them: found without reading what libpq says of them, and named for an operator.
+"""Mistakes in connection parameters of a URL or the environment. They are found without
+parsing libpq's messages, and named for an operator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_cli.repository import session
 
-# What libpq reads when it connects, and reports as a failed connection.
+# Parameters that libpq parses when it connects: a bad number looks like a failed
+# connection.
 _NUMBERS = (
     "keepalives",
     "keepalives_idle",
@@ -24,13 +25,13 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-_MOST_PORTS = 65535
+_MOST_PORTS = 65535  # the largest TCP port
 _NOWHERE = "/nonexistent"
 _NO_ONE = "pgflow"
 
 
 class _Demand(NamedTuple):
-    """Values of a parameter that ask nothing of the server, and the least of them."""
+    """Values of a parameter that demand nothing of a server, and the weakest of all."""
 
     harmless: tuple[str, ...]
     least: str
@@ -46,16 +47,16 @@ _DEMANDS = {
     "target_session_attrs": _Demand(("any", "prefer-standby"), "any"),
 }
 MAY_COME = ("target_session_attrs",)
-"""What a server may not be now, and be after a failover."""
+"""Parameters that a server may fail to satisfy now, and satisfy after a failover."""
 # What libpq asks the server for besides its connection parameters.
 _SESSION_VARIABLES = ("PGDATESTYLE", "PGTZ", "PGGEQO")
 _QUOTED = re.compile(r"[\"'«»„“”‘’‹›]([^\"'«»„“”‘’‹›]+)[\"'«»„“”‘’‹›]")
 
 
 def are_in(parameters: Mapping[str, str], conninfo: bytes) -> bool:
-    """Whether no connection can come of these parameters, whatever the server is like.
+    """Whether these parameters can connect to no server at all.
 
-    libpq tells by not trying: it does not know a value, or finds no such service.
+    libpq then fails before it tries: it rejects a value, or finds no such service.
     """
     ports = parameters.get("port") or os.environ.get("PGPORT", "")
     if not all(map(_is_port, _listed(ports))):
@@ -73,8 +74,9 @@ def unmet_demands(conninfo: bytes, error: Exception) -> list[str]:
     """Return the parameters that ask something of a server, where one answers and a
     connection still fails with this error: the refusal is libpq's, without a SQLSTATE.
 
-    Asked without them in no one's name and without a password, which they may be there
-    to keep from a stranger. Asked with them once more: it may have come up just now.
+    The first try drops them, and has no user's name and no password: the parameters may
+    be there to protect the password. A second try has them again, because the server
+    may have come up meanwhile.
     """
     demands = _demands(conninfo)
     if not demands:
@@ -115,8 +117,8 @@ def askers(url: str, keywords: Iterable[str]) -> list[str]:
 
 
 def blamed(url: str, reason: str) -> list[str]:
-    """Name what asks for something that a reason quotes, or ends with: a part of the
-    URL, or a variable.
+    """Name the part of the URL, or the variable, whose value an error message quotes or
+    ends with.
     """
     quoted = [*_QUOTED.findall(reason), reason.rpartition(": ")[2]]
     return [
@@ -129,7 +131,7 @@ def _given(url: str) -> Iterator[tuple[str, str]]:
     for keyword, name in _given_parameters(url):
         if keyword != "password":
             yield name, in_url.get(keyword) or os.environ[name]
-    # Not an option like the others to libpq.
+    # libpq treats this one unlike the other options.
     for variable in ("PGSERVICEFILE", *_SESSION_VARIABLES):
         if variable in os.environ:
             yield variable, os.environ[variable]

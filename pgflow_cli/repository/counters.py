@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 
 from pgflow_cli.repository.base import Statements
 
-_HELD_AT_MOST = 10_001  # jobs that a recorded pause counts
-_ARRIVALS_AT_ONCE = 20_000  # that a look reads, but whole slices
+# Due jobs that a recorded pause counts at most: one more than a screen shows.
+_HELD_AT_MOST = 10_001
+# Jobs that one count reads, rounded up to a whole slice of ten seconds.
+_ARRIVALS_AT_ONCE = 20_000
+# Jobs of one slice of ten seconds that are counted: producers may give any number of
+# ids one time.
 _ARRIVALS_OF_A_SLICE = 500_000
-_ARRIVAL_SERIES = 1_000  # of queue and job type; further ones are `other`
+_ARRIVAL_SERIES = 1_000  # pairs of queue and job type; later ones count as `other`
 
 
 class Counters(Statements):
-    """What supervisors add, and what keeps it small."""
+    """Counters that supervisors add to, and the statements that keep their tables
+    small.
+    """
 
     def add_counters(
         self,
@@ -63,8 +69,9 @@ class Counters(Statements):
     def count_arrivals(self, *, limit: int = _ARRIVALS_AT_ONCE) -> bool:
         """Count jobs that were enqueued lately; return whether more are to be counted.
 
-        Whoever else does so at the moment does it for us. Each job counts once; one
-        whose id is more than an hour older than its commit is not found.
+        If another session counts at this moment, this one leaves it to that. Each job
+        counts once; a job whose id is more than an hour older than its commit is not
+        found.
         """
         with self.transaction():
             if not self.link.tuples("lock_arrivals"):
@@ -81,7 +88,7 @@ class Counters(Statements):
         return bool(more)
 
     def prune_queue_rates(self, *, limit: int) -> int:
-        """Forget what queues did more than two hours ago; return how many rows."""
+        """Delete rates that are older than two hours; return the number of rows."""
         return self.link.count("prune_queue_rates", {"limit": limit})
 
     def record_pauses(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the database is, and how long to wait for it: parameters for libpq."""
+"""The address of a database and its timeouts, as parameters for libpq."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pgflow_cli.errors import ConfigurationError
 from pgflow_cli.repository import session
 from pgflow_cli.repository.watchdog import Watchdog
 
-# A statement ends whose client is gone, wherever it waits but for a standby.
+# The server ends a statement whose client is gone, unless it waits for a standby.
 WATCHED = "client_connection_check_interval"
 
-MOST_PATIENCE = 30  # seconds to connect
+MOST_PATIENCE = 30  # seconds to connect, at most: a URL cannot ask for more
 
 _KEEPALIVE = {
     "keepalives_idle": "10",
@@ -168,7 +168,7 @@ def _in_environment() -> dict[str, str]:
 def _bounded(connect_timeout: str) -> str:
     """Return the seconds of a URL, at most `MOST_PATIENCE`; libpq takes 0 for endless.
 
-    What libpq cannot read is left to it: it names the parameter.
+    A value that is no number is left to libpq, which names the parameter.
     """
     try:
         seconds = int(connect_timeout)

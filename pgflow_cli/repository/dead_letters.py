@@ -19,7 +19,7 @@ ALL = JobFilter()
 
 
 class DeadLetters(Statements):
-    """Jobs that will not run again by themselves."""
+    """Dead letters: jobs that run again only if an operator replays them."""
 
     def list_dead_letters(
         self,

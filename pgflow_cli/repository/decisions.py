@@ -8,7 +8,7 @@ from pgflow_cli.repository.base import Statements
 
 
 class Decisions(Statements):
-    """What was refused or held back, and why."""
+    """Ingest decisions (refused enqueues) and policy decisions (jobs held back)."""
 
     def list_decisions(
         self, chosen: JobFilter, kind: str, limit: int, after: Position | None = None

@@ -1,4 +1,4 @@
-"""Statements that look for what is wrong; each reads, and each is bounded in time."""
+"""Statements of `pgflow doctor`: each only reads, and each is bounded in time."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from pgflow_cli.models.diagnosis import (
 from pgflow_cli.repository.base import Statements
 
 _CANCELED = "57014"
-_WAITING_LOOKED_AT = 1000  # jobs: a tenth of a second
+_WAITING_LOOKED_AT = 1000  # due jobs that are read: they take a tenth of a second
 
 
 class Diagnosis(Statements):
-    """What `doctor` asks."""
+    """The questions of `doctor`."""
 
     @contextmanager
     def bounded(self, seconds: float) -> Iterator[None]:
@@ -55,7 +55,7 @@ class Diagnosis(Statements):
             raise
 
     def inspect_instance(self) -> Instance:
-        """Return the server's settings, and who we are there."""
+        """Return the server's settings, and the role of this session."""
         return self.link.rows("inspect_instance", Instance)[0]
 
     def read_clock(self, *, timeout: float | None = None) -> float:
@@ -67,11 +67,11 @@ class Diagnosis(Statements):
         return self.link.rows("measure_connections", Connections)[0]
 
     def measure_disk(self) -> Disk:
-        """Return what the database takes."""
+        """Return the space that the database takes."""
         return self.link.rows("measure_disk", Disk)[0]
 
     def list_privileges(self) -> list[Privileges]:
-        """Return what the current role may do with everything in the schema."""
+        """Return the privileges of the current role on each object of the schema."""
         return self.link.rows("list_privileges", Privileges)
 
     def list_indexes(self) -> list[Index]:
@@ -118,7 +118,9 @@ class Diagnosis(Statements):
         return self.link.rows("list_honoured_timeouts", Honoured)
 
     def list_xmin_holders(self) -> list[XminHolder]:
-        """Return what holds back vacuum, the oldest first."""
+        """Return the holders of the xmin horizon, which hold back vacuum, the oldest
+        first.
+        """
         return self.link.rows("list_xmin_holders", XminHolder)
 
     def list_table_vitals(self) -> list[TableVitals]:
@@ -132,7 +134,7 @@ class Diagnosis(Statements):
     def plan_upkeep(self) -> tuple[list[Upkeep], Upkeep | None]:
         """Return when each task of maintenance and a backup last succeeded.
 
-        Nothing of what is not recorded: an older schema has no table for it.
+        Empty where an older schema has no table for it.
         """
         maintenance, backups = self.link.tuples("plan_upkeep")[0]
         tasks = [Upkeep(*row) for row in self._recorded(maintenance)]

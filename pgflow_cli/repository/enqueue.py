@@ -1,4 +1,4 @@
-"""Statements of producers: enqueue, count what was refused, see how it ended."""
+"""Statements of producers: enqueue jobs, record refusals, read outcomes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_PATIENCE = 10.0  # seconds for a connection that is busy; locks are waited for as long
+# Seconds to wait for a connection that another thread uses, as long as enqueue waits
+# for locks.
+_PATIENCE = 10.0
 _NAMES = tuple(field.name for field in fields(JobOptions))
 
 
 class Enqueuing(Statements):
-    """What producers say, over a connection of ours or of theirs."""
+    """The statements of producers, over our own connection or the caller's."""
 
     def enqueue(
         self,
@@ -130,8 +132,8 @@ class BorrowedLink(Link):
             raise ConnectionUnfit("pgflow enqueues through a sync psycopg connection")
         super().__init__(Database(""))
         self._borrowed = connection
-        # It lives as long as the connection. A fork may copy it while it is held, so
-        # each process has one of its own. `setdefault` is atomic.
+        # The lock lives as long as the connection. A fork may copy it while it is held,
+        # so each process has its own. `setdefault` is atomic.
         self._turns: threading.RLock = connection.__dict__.setdefault(
             f"_pgflow_turns_{os.getpid()}", threading.RLock()
         )
@@ -161,7 +163,7 @@ class BorrowedLink(Link):
         statement = sqlfiles.statement(name)
         values = [(parameters or {})[key] for key in statement.parameters]
         with self._turn(), self._translated():
-            # A cursor of our own kind, whatever the connection's cursors are like.
+            # A plain cursor, whatever cursor class the connection has.
             cursor = psycopg.RawCursor(self._borrowed, row_factory=row_factory)
             cursor.adapters.register_loader("text", _Text)
             literals.register(cursor.adapters)
@@ -179,7 +181,7 @@ class BorrowedLink(Link):
         threads wait until it has ended.
         """
         with self._turn():
-            # Looked at within the turn: until then a transaction may be another call's.
+            # Read under the lock: until then a transaction may belong to another call.
             if (
                 not self._borrowed.autocommit
                 and self._borrowed.info.transaction_status == TransactionStatus.IDLE
@@ -193,7 +195,8 @@ class BorrowedLink(Link):
             try:
                 yield
             except BaseException as error:
-                # Of another connection too, if one feeds the block: not ours to word.
+                # The error may be of another connection that the block reads from: it
+                # stays as it is.
                 block.__exit__(type(error), error, error.__traceback__)
                 raise
             with self._translated():
@@ -216,7 +219,7 @@ class BorrowedLink(Link):
             self._turns.release()
 
     def _check(self) -> None:
-        """Raise before anything is sent, where nothing could come of it."""
+        """Raise before anything is sent if the connection cannot run a statement."""
         if self._borrowed.closed:
             raise DatabaseUnavailable("the connection is closed: nothing was sent")
         if self._borrowed.info.transaction_status == TransactionStatus.INERROR:
@@ -224,8 +227,8 @@ class BorrowedLink(Link):
                 "the connection's transaction has failed: nothing was sent",
                 "Roll it back first, to the savepoint before the error at least.",
             )
-        # Another thread's statement ends some time. A COPY of this one holds the lock
-        # too, and psycopg would wait for itself for ever.
+        # A statement of another thread ends some time. A COPY of this thread holds
+        # psycopg's lock, and psycopg would deadlock with itself.
         if not self._borrowed.lock.acquire(timeout=_PATIENCE):
             raise _busy()
         self._borrowed.lock.release()
@@ -240,11 +243,12 @@ class BorrowedLink(Link):
             if self._borrowed.closed and error.sqlstate not in ENDED_BY:
                 raise OutcomeUnknown("the connection was lost") from error
             if error.sqlstate is None:
-                # Not the server's: psycopg sent nothing, for this connection cannot.
+                # No error of the server: psycopg refused to send, because this
+                # connection cannot.
                 raise ConnectionUnfit(
                     f"nothing can be enqueued through this connection now: {error}"
                 ) from error
-            # Without a password: libpq leaves it out of what it tells about itself.
+            # libpq leaves the password out of these parameters.
             where = Database(self._borrowed.info.dsn).display()
             raise translate(where, error) from error
 
@@ -265,7 +269,7 @@ def _fetch(cursor: psycopg.Cursor[Any]) -> None:
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise
-        # What returns no rows cannot be scrolled, but has been waited for.
+        # A result without rows cannot be scrolled, but it has arrived.
 
 
 def borrowed(connection: psycopg.Connection[Any]) -> Enqueuing:

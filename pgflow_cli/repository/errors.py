@@ -34,17 +34,16 @@ from pgflow_cli.repository.negotiation import CAN_TRACE, refusal
 
 IS_IT_UP = "Check that the server runs and that the URL names it."
 
-# Classes and codes of SQLSTATE that mean "come back later": rule 12 of the fault
-# catalogue.
+# Classes and codes of SQLSTATE that mean that a later try may succeed.
 _OUTAGE = ("08", "53", "57P", "58", "25006", "XX")
-# Settings by which a server ends a session; what was not committed has not happened.
+# Timeouts by which a server ends a session: its open transaction is rolled back.
 ENDED_BY = {
     "25P03": "idle_in_transaction_session_timeout",
     "25P04": "transaction_timeout",
     "57P05": "idle_session_timeout",
 }
 _TIMEOUTS = "pgflow doctor --check session tells what this role and database set."
-# A page, an index, a file or a part of the disk that cannot be read.
+# SQLSTATEs of a page, an index, a file or a disk block that cannot be read.
 _DAMAGE = {"XX001", "XX002", "58030", "58P01"}
 _LOOK_FOR_DAMAGE = (
     "Where, and what to do: pgflow doctor --check unreadable, and RUNBOOK, Jobs that "
@@ -55,7 +54,7 @@ _CONCURRENTLY = "tuple concurrently "
 _BESIDE_THE_POINT = ("\t", "DETAIL:", "HINT:")
 _DENIED = ("28", "42501")
 _CREDENTIALS = "Check user and password, and pg_hba.conf on the server."
-# What to do about a connection that is refused, by class or code.
+# Hints for a refused connection, by class or code of SQLSTATE.
 _WAYS_IN = {
     "28": _CREDENTIALS,
     "42501": "Let the role in: grant connect on database NAME to ROLE;",
@@ -64,7 +63,7 @@ _WAYS_IN = {
     "the database or of the server.",
     "57P03": "The server starts or stops: try again in a moment.",
 }
-# What a server does not know or accept of the options it is asked for.
+# Classes of SQLSTATE of options that a server does not know or accept.
 _MISTAKES = ("0A", "22", "42")
 _PARAMETERS = (
     "Check the database URL, its service file and the variables that begin with PG."
@@ -75,11 +74,10 @@ _NO_SUCH_OBJECT = {"3F000", "42P01", "42883", "42703"}
 def translate(  # noqa: PLR0911 - one return for each kind of error
     where: str, error: psycopg.Error
 ) -> PgflowError:
-    """Return what an operator reads instead of a server error; `StatementFailed` if it
-    is a bug of ours.
+    """Return our error for a server error; `StatementFailed` if it is a bug of pgflow.
 
-    A server's DETAIL may print a whole row, payload and all: it is passed on only from
-    our own functions, whose details are numbers and names.
+    A server's DETAIL may print a whole row with its payload. It is passed on only from
+    our own functions, whose details hold numbers and names.
     """
     code = error.sqlstate or ""
     primary = error.diag.message_primary or str(error)
@@ -90,7 +88,8 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             f"another transaction holds what this one needs: {primary}",
             f"lock_timeout has ended the wait. {_TIMEOUTS}",
         )
-    # Two changes of one schema at once, such as two restores: without a code.
+    # Two sessions that change one schema at once, such as two restores; the error has
+    # no code of its own.
     if code in _CONTENTION or (code == "XX000" and _CONCURRENTLY in primary):
         return Contention(f"the database asked to try again: {primary}")
     if code == "57014":
@@ -100,10 +99,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             f" that of --timeout, else of the role or the database. {_TIMEOUTS}",
         )
     if code in ENDED_BY:
-        return DatabaseUnavailable(
-            f"the server has ended the session: {primary}",
-            f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
-        )
+        return ended_session(code, primary)
     if code in _DAMAGE:
         return DataDamaged(
             f"data of {where} cannot be read: {primary}", _LOOK_FOR_DAMAGE
@@ -120,6 +116,16 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
             "Try: pgflow migrate",
         )
     return StatementFailed(f"{primary} (SQLSTATE {code})")
+
+
+def ended_session(code: str, primary: str) -> DatabaseUnavailable:
+    """Return what an operator reads when a timeout has ended the session: a key of
+    `ENDED_BY`, and the server's words.
+    """
+    return DatabaseUnavailable(
+        f"the server has ended the session: {primary}",
+        f"{ENDED_BY[code]} of the role or the database is too short. {_TIMEOUTS}",
+    )
 
 
 def _refusal(code: str, primary: str, detail: str | None) -> PgflowError:
@@ -148,7 +154,7 @@ def refused_connection(
     code = None
     answer: int = pq.Ping.NO_RESPONSE
     unmet: list[str] = []
-    # What psycopg itself could not read.
+    # An error of psycopg itself, which could not parse the parameters.
     mistaken = isinstance(error, psycopg.ProgrammingError)
     if not isinstance(error, sqlstate.ConnectionTimeout | OSError):
         with suppress(psycopg.Error, OSError):
@@ -181,7 +187,7 @@ def connection_error(  # noqa: PLR0911 - the same
     answers: bool = False,
     unmet: Sequence[str] = (),
 ) -> PgflowError:
-    """Return what an operator reads when no connection comes about.
+    """Return our error for a connection that could not be opened.
 
     `code` is the SQLSTATE of the refusal, if there was one: the words are in the
     server's language. `mistaken`: the parameters are wrong, so no server was asked; as
@@ -218,7 +224,9 @@ def connection_error(  # noqa: PLR0911 - the same
 def _lack(
     where: str, reason: str, url: str, unmet: Sequence[str]
 ) -> ConfigurationError | Unadmitted:
-    """Say what is asked of a server that answers; a failover may bring one that is."""
+    """Name the demands that a server which answers does not meet; a failover may bring
+    one that does.
+    """
     names = connection_mistakes.askers(url, unmet)
     asking = f"{' and '.join(names)} {'asks' if len(names) == 1 else 'ask'}"
     text = f"cannot connect to {where}: {reason}"
@@ -246,7 +254,8 @@ def _mistake(where: str, reason: str, url: str) -> ConfigurationError:
 def _lacks_password(error: psycopg.Error | OSError) -> bool:
     """Whether libpq had no password to send, or none that was taken.
 
-    The second is a guess, for systems on which no refusal has a code.
+    That no password was accepted is a guess, for systems on which a refusal has no
+    SQLSTATE.
     """
     pgconn = getattr(error, "pgconn", None)
     if pgconn is None:

@@ -22,30 +22,24 @@ from pgflow_cli.models.explanation import (
 from pgflow_cli.models.queues import ArrivalMeasure, RateMeasure
 from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.fence import Fence
 from pgflow_cli.repository.metrics import Metrics
 from pgflow_cli.repository.workers import Workers
 
-_MOST_HOLDERS = 3
-_MOST_DECISIONS = 1000  # minutes of one reason
-_MOST_ACTIONS = 100
-_MOST_REPLAYS = 10
-_LATELY = 7200.0
+_MOST_HOLDERS = 3  # jobs that an explanation names as holders of a limit or of slots
+_MOST_DECISIONS = 1000  # decisions read for a job: each is one minute of one reason
+_MOST_ACTIONS = 100  # actions of operators in a timeline, the newest
+_MOST_REPLAYS = 10  # replays that are followed in each direction: each is a statement
+_LATELY = 7200.0  # seconds: deaths of the same error within them count as recent
+# Seconds of the rates behind a forecast: a minute would be too short for a slow queue.
 _RATE_WINDOW = 600.0
 
 
 class Explanations(Statements):
-    """What explains a job."""
-
-    def __init__(
-        self, link: Link, workers: Workers, fence: Fence, metrics: Metrics
-    ) -> None:
-        super().__init__(link)
-        self._workers, self._fence, self._metrics = workers, fence, metrics
+    """The evidence for `pgflow explain`."""
 
     def describe_job(self, job_id: str, *, attempts: int | None = 3) -> JobEvidence:
-        """Return what explains a job, with so many of its attempts; None: all.
+        """Return the evidence for one job, with its last `attempts`; None: all of them.
 
         All of one instant. Raises `NotFound` if there is no such job. Of a dead letter
         whose row cannot be read, only what the letter itself says.
@@ -67,8 +61,8 @@ class Explanations(Statements):
         return JobEvidence(
             job=job,
             attempts=[],
-            workers=self._workers.list_workers(),
-            identity=self._fence.read_identity(),
+            workers=Workers(self.link).list_workers(),
+            identity=Fence(self.link).read_identity(),
             queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
         )
 
@@ -79,7 +73,7 @@ class Explanations(Statements):
             if not found:
                 raise NotFound(f"there is no job {job_id}")
             [job] = found
-            workers = self._workers.list_workers()
+            workers = Workers(self.link).list_workers()
             waits = job.rank is not None
             return JobEvidence(
                 job=job,
@@ -87,7 +81,7 @@ class Explanations(Statements):
                     "list_attempts", Attempt, {"job_id": job_id, "shown": attempts}
                 ),
                 workers=workers,
-                identity=self._fence.read_identity(),
+                identity=Fence(self.link).read_identity(),
                 queue=self.link.rows("inspect_gates", QueueGates, _of(job))[0],
                 backlog=self._backlog(job, workers) if waits else None,
                 rates=self._rates(job) if waits else None,
@@ -111,8 +105,9 @@ class Explanations(Statements):
 
     def _rates(self, job: JobDescription) -> Rates:
         """Return how fast jobs come and are done, as `pgflow queues` has it."""
-        rates = self._metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
-        arrivals = self._metrics.measure_arrivals(_RATE_WINDOW)
+        metrics = Metrics(self.link)
+        rates = metrics.measure_queue_rates([job.queue], _RATE_WINDOW)
+        arrivals = metrics.measure_arrivals(_RATE_WINDOW)
         return _rates(job.queue, [*rates.values()], arrivals)
 
     def _holders(self, job: JobDescription) -> list[Holder]:
@@ -198,7 +193,7 @@ def _life(job: JobDescription) -> dict[str, object]:
 def _runnable_types(
     job: JobDescription, workers: list[WorkerProcess]
 ) -> list[str] | None:
-    """Return the types that somebody who would take this job takes before it."""
+    """Return the job types that a worker which takes this job may take before it."""
     takers = [worker for worker in workers if worker.takes(job.queue, job.job_type)]
     if not takers or any(worker.job_types is None for worker in takers):
         return None

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from pgflow_cli.models.fence import DatabaseIdentity, Interrupted
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.unsettled_leases import UnsettledLeases
 
 
 class Fence(Statements):
     """The fence around a database that was restored or cloned."""
 
-    def __init__(self, link: Link, unsettled_leases: UnsettledLeases) -> None:
-        super().__init__(link)
-        self._unsettled_leases = unsettled_leases
-
     def read_identity(self) -> DatabaseIdentity:
-        """Return what was recorded of the database, and what it is at present."""
+        """Return the recorded identity of the database, and its present one."""
         return self.link.rows("read_identity", DatabaseIdentity)[0]
 
     def lock_identity(self) -> None:
-        """Be the one who accepts the database, until the transaction ends."""
+        """Lock the identity of the database until the transaction ends."""
         self.link.tuples("lock_identity")
 
     def record_identity(self) -> str:
-        """Take the present identity for the right one; return the new epoch."""
+        """Record the present identity as the right one; return the new epoch."""
         return str(self.link.tuples("record_identity")[0][0])
 
     def raise_fence(
         self, reason: str, *, fenced_by: str, seen_epoch: str | None = None
     ) -> bool:
-        """Let nothing be leased until the database is accepted.
+        """Raise the fence: no job is leased until the database is accepted.
 
-        With `seen_epoch` only if nobody has raised or accepted the fence since it was
-        read; say whether it was raised.
+        With `seen_epoch`, only if the fence was neither raised nor accepted since that
+        epoch was read. Returns whether it was raised.
         """
         rows = self.link.tuples(
             "raise_fence",
@@ -53,7 +48,7 @@ class Fence(Statements):
         Live leases keep theirs. What is left is in one place, and numbers go on.
         """
         with self.transaction():
-            self._unsettled_leases.lock_interrupted_leases()
+            UnsettledLeases(self.link).lock_interrupted_leases()
             removed = self.link.count("remove_archived_copies")
             removed += self.link.count("remove_reloaded_jobs")
             removed += self.link.count("trim_interrupted_leases")
@@ -63,7 +58,7 @@ class Fence(Statements):
         return removed
 
     def forget_workers_of_before(self) -> int:
-        """Remove the workers that nobody has heard of since the fence was raised."""
+        """Remove the workers that have sent no heartbeat since the fence was raised."""
         return self.link.count("forget_workers_of_before")
 
     def pause_every_queue(self, *, actor: str, note: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Statements that list jobs and change where they are."""
+"""Statements that list jobs, cancel them, and change when they run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ Window = Mapping[str, object]
 def window(
     chosen: JobFilter, *, limit: int, most: int, after: Position | None
 ) -> Window:
-    """Return what every list of jobs takes: `limit` rows, of `most` looked at."""
+    """Return the parameters of every list of jobs: `limit` rows, of at most `most`
+    read.
+    """
     bounds = {"limit": limit, "most": most}
     return {**chosen.parameters(), **after_parameters(after), **bounds}
 
 
+# Hex digits of an id's end: with fewer, several recent jobs would match.
 SHORTEST_SUFFIX = 6
 A_DAY_AGO = Instant(offset=timedelta(days=-1))
-_MOST_CANDIDATES = 10
+_MOST_CANDIDATES = 10  # jobs that an error names if the end of an id is ambiguous
 # Where a UUID's text has its hyphens.
 _GROUPS = re.compile(r"^(.{8})(.{4})(.{4})(.{4})(.{12})$")
 
@@ -166,11 +169,11 @@ class Jobs(Statements):
         return [row[0] for row in rows]
 
     def find_job(self, given: str, *, since: Instant = A_DAY_AGO) -> str:
-        """Return the id of the job that is meant by an id or the end of one.
+        """Return the full id of a job, given its id or the end of it.
 
-        The end of an id is sought among dead letters, running and pending jobs, then
-        among those enqueued `since`. Raises `NotFound` if there is none or more than
-        one, `UsageError` if it is no id.
+        The end of an id is searched for among dead letters, running and pending jobs,
+        then among jobs enqueued `since`. Raises `NotFound` if no job or several match,
+        `UsageError` if it is no id.
         """
         digits = given.strip().lower().replace("-", "")
         if not re.fullmatch("[0-9a-f]{6,32}", digits):
@@ -208,7 +211,7 @@ def _order(
 
 
 def _is_damage(error: PgflowError) -> bool:
-    """Whether the server has come upon a row that it cannot read."""
+    """Whether an error says that the server cannot read a row."""
     cause = error.__cause__
     code = cause.sqlstate if isinstance(cause, psycopg.Error) else None
     return (code or "").startswith(("22", "XX"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from psycopg.rows import tuple_row
 
@@ -26,7 +25,7 @@ from pgflow_cli.repository.literals import array, names
 
 
 class Leases(Statements):
-    """What workers and their supervisor say."""
+    """The statements of workers and their supervisors."""
 
     def settle_and_lease(self, request: LeaseRequest) -> LeaseReply:
         """Settle what ended, lease up to `cycle.room` jobs, in one commit.
@@ -62,15 +61,9 @@ class Leases(Statements):
         with self._after_first_run(request, parameters["fence_ids"]):
             cursor = self.link.execute("settle_and_lease", parameters, tuple_row)
             with _all_decoded():
-                rows: list[tuple[Any, ...]] = cursor.fetchall()
-        lost = [row[1] for row in rows if row[1] is not None and row[6] is None]
-        jobs = [LeasedJob._make(row) for row in rows if row[6] is not None]
+                [turn, *jobs] = cursor.fetchall()
         return LeaseReply(
-            scanned_at=rows[0][4],
-            lost=lost,
-            jobs=jobs,
-            limited_open=rows[0][5],
-            limited_waiting=rows[0][8],
+            **json.loads(turn[0]), jobs=[LeasedJob._make(row[1:]) for row in jobs]
         )
 
     @contextmanager
@@ -112,7 +105,7 @@ class Leases(Statements):
         """Lease up to `cycle.room` jobs from queues with a limit; the limits hold.
 
         Two statements in one transaction: the count must be newer than the lock. A
-        queue whose policy somebody else has locked is passed over.
+        queue whose policy another session has locked is skipped.
         """
         wanted = _wanted(request)
         with self.transaction():
@@ -198,7 +191,7 @@ class Leases(Statements):
         lease_seconds: float,
         progress: Mapping[str, object],
     ) -> BeatReply:
-        """Say that the workers live and extend the leases; return what came of it."""
+        """Send the heartbeat of worker processes and extend their leases."""
         extended = {"lease_ids": array(lease_ids)}
         parameters = {
             **extended,
@@ -235,7 +228,9 @@ def _all_decoded() -> Iterator[None]:
 
 
 def _wanted(request: LeaseRequest) -> dict[str, object]:
-    """Return who leases, for how long, and what."""
+    """Return the parameters that say which worker leases, for how long, from which
+    queues.
+    """
     return {
         "worker_id": request.worker_id,
         "worker_name": request.worker_name,

@@ -1,4 +1,4 @@
-"""LISTEN and NOTIFY: a hint that something is there, perhaps late, lost or forged."""
+"""LISTEN and NOTIFY. A notification is only a hint: it may be late, lost or forged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pgflow_cli.repository.database import Database
 
 
 class Listener:
-    """A connection that does nothing but listen; never in a transaction, or it would
-    hold up the server's queue.
+    """A connection that only listens. It is never in a transaction, because a listener
+    in a transaction keeps the server from shortening its notification queue.
     """
 
     TEST = "test:"  # no queue has a colon
-    TEST_INTERVAL = 30.0  # seconds between two tests of the line
+    TEST_INTERVAL = 30.0  # seconds between two tests of the connection
 
     def __init__(self, database: Database) -> None:
         self._link = Link(database)
-        # The connection that listens: another, after that one was lost, does not.
+        # The connection that has sent LISTEN; one that replaces it has not.
         self._listening: object = None
         self._kept: list[str] = []
 
@@ -50,8 +50,9 @@ class Listener:
             if token in heard:
                 return True
         self._require_line()
-        # Deaf, or silent? An answer brings along what was notified before it; none is
-        # an outage, not a pooler.
+        # A notification arrives with the next answer at the latest. If a query has an
+        # answer and no notification came, a pooler lies between; without an answer the
+        # database is away.
         self._link.read_clock()
         heard = self._link.notifications(0)
         self._require_line()
@@ -59,8 +60,7 @@ class Listener:
         return token in heard
 
     def wait(self, seconds: float) -> list[str]:
-        """Return what was notified, at the first notification or after so
-        many seconds.
+        """Return the payloads received, at the first notification or after `seconds`.
 
         Raises `DatabaseUnavailable` if the line was cut.
         """
@@ -71,7 +71,7 @@ class Listener:
         return self._link.notifications(seconds)
 
     def close(self) -> None:
-        """Stop listening; what was kept is a hint whose time has passed."""
+        """Stop listening, and drop the notifications that were kept."""
         self._listening = None
         self._kept.clear()
         self._link.close()

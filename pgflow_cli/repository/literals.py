@@ -1,7 +1,7 @@
 """Arrays as parameters: text, or binary for those with an element for each job.
 
-The server reads an id of a text array in 1.5 microseconds, of a binary one in 0.03.
-Always the same form for the same parameter, so that a statement is prepared once.
+The server reads an id of a text array in 1.5 microseconds, of a binary one in 0.03. A
+parameter always has the same form, so that its statement is prepared once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Floats(BinaryArray):
     """A float8[]."""
 
 
-# Of arrays and their elements, as in pg_type.dat.
+# Type oids of arrays and their elements, from PostgreSQL's pg_type.dat.
 _UUID, _UUIDS = 2950, 2951
 _INT4, _INT4S = 23, 1007
 _FLOAT8, _FLOAT8S = 701, 1022

@@ -1,4 +1,4 @@
-"""Statements of `maintain` but those of the archive."""
+"""Statements of `pgflow maintain`, without those of the archive."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pgflow_cli.repository.base import Statements
 
 
 class Maintenance(Statements):
-    """Who maintains, what has been done when, and the small tasks."""
+    """The lock of `maintain`, the record of its tasks, and the small tasks."""
 
     def begin_maintenance(self, *, lock_wait: float) -> None:
-        """Be the one who maintains until the transaction ends.
+        """Lock maintenance until the transaction ends.
 
-        First in its transaction, which may then rest for as long as it takes: it has
-        neither a snapshot nor a transaction id that would hold back vacuum. Raises
-        `Contention` after waiting `lock_wait` seconds.
+        It must be the first statement of its transaction, which may stay open as long
+        as needed: it has neither a snapshot nor a transaction id that would hold back
+        vacuum. Raises `Contention` after waiting `lock_wait` seconds.
         """
         self.link.tuples("keep_transaction_open")
         wait = max(1, round(lock_wait * 1000))
@@ -26,11 +26,11 @@ class Maintenance(Statements):
         self.lock_maintenance()
 
     def lock_maintenance(self) -> None:
-        """Take the lock; again, to see that the connection still holds it."""
+        """Take the lock; taken again, it shows that the connection still holds it."""
         self.link.count("lock_maintenance")
 
     def find_maintainer(self) -> SchemaLockHolder | None:
-        """Return who maintains at the moment."""
+        """Return the session that runs `maintain` now."""
         return next(iter(self.link.rows("find_maintainer", SchemaLockHolder)), None)
 
     def find_cuts(
@@ -41,7 +41,7 @@ class Maintenance(Statements):
         dlq_retention: float | None,
         interval: float,
     ) -> RetentionLimits:
-        """Return the time, and the times before which things have rested enough."""
+        """Return the time, and the times before which rows are archived or pruned."""
         wanted = {
             "archive_after": archive_after,
             "prune_after": prune_after,
@@ -51,13 +51,13 @@ class Maintenance(Statements):
         return self.link.rows("find_cuts", RetentionLimits, wanted)[0]
 
     def begin_task(self, task: str, *, runner: str) -> None:
-        """Remember that a task begins."""
+        """Record that a task begins."""
         self.link.count("begin_task", {"task": task, "runner": runner})
 
     def finish_task(
         self, task: str, *, result: str, rows: int, seconds: float, detail: str
     ) -> None:
-        """Remember how a task ended; `ok` is a success."""
+        """Record how a task ended; `ok` is a success."""
         self.link.count(
             "finish_task",
             {
@@ -78,17 +78,17 @@ class Maintenance(Statements):
         return int(self.link.tuples("count_silent_workers")[0][0])
 
     def prune_enqueue_counters(self, *, limit: int, dry_run: bool = False) -> int:
-        """Remove counts of enqueued jobs that no limit looks at any more."""
+        """Delete counts of enqueued jobs that are too old for every limit."""
         wanted = {"limit": limit, "dry_run": dry_run}
         return int(self.link.tuples("prune_enqueue_counters", wanted)[0][0])
 
     def prune_attempt_counters(self, *, limit: int, dry_run: bool = False) -> int:
-        """Remove counts of attempts that no limit looks at any more."""
+        """Delete counts of attempts that are too old for every limit."""
         wanted = {"limit": limit, "dry_run": dry_run}
         return int(self.link.tuples("prune_attempt_counters", wanted)[0][0])
 
     def renew_places(self) -> None:
-        """Note which queues and priorities are in use; a row for each is enough."""
+        """Record which queues and priorities are in use, and keep one row for each."""
         self.link.count("renew_places")
 
     def retire_places(
@@ -101,7 +101,8 @@ class Maintenance(Statements):
     ) -> list[str]:
         """Retire queues and priorities unused since then; return the ids of their rows.
 
-        In the order of ids, behind `after_id`. Those retired before come along.
+        In the order of ids, behind `after_id`. Rows that were retired before are
+        returned, too.
         """
         wanted = {
             "unused_since": unused_since,
@@ -120,7 +121,8 @@ class Maintenance(Statements):
     def forget_places(self, ids: Sequence[str]) -> list[str]:
         """Delete retired rows; return the queues of which none is left.
 
-        Only once every transaction is over that began before they were retired.
+        Call it only after every transaction that began before they were retired has
+        ended.
         """
         rows = self.link.tuples("forget_places", {"ids": list(ids)})
         return [row[0] for row in rows]
@@ -134,6 +136,6 @@ class Maintenance(Statements):
         return self.link.rows("plan_analyze", PartitionPlan)
 
     def run_plan(self, plan: PartitionPlan) -> None:
-        """Run what a query has planned, each statement in a transaction of its own."""
+        """Run statements that a query has planned, each in a transaction of its own."""
         for statement in plan.statements:
             self.link.run_text(statement)

@@ -1,4 +1,6 @@
-"""Statements that measure queues and the database; each bounded, all of one instant."""
+"""Statements that measure queues and the database: each is bounded in time, and all
+read one snapshot.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +28,21 @@ from pgflow_cli.models.queues import (
 )
 from pgflow_cli.models.workers import WorkerProcess
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.workers import Workers
 
 log = logging.getLogger("pgflow.metrics")
 
 Found = TypeVar("Found")
 
+# Series of counters that one scrape reads: that bounds its memory.
 _MOST_SERIES = 50_000
-_FEW = 100  # jobs of a queue that is counted with all the others
-_PATIENCE_MS = 2_000  # for each statement: a screen must not load a busy database
+_FEW = 100  # jobs counted in each queue when all queues are counted
+# Milliseconds for each statement: a screen must not load a busy database.
+_PATIENCE_MS = 2_000
 
 
 class Metrics(Statements):
-    """What `queues`, `top` and `metrics` show."""
-
-    def __init__(self, link: Link, workers: Workers) -> None:
-        super().__init__(link)
-        self._workers = workers
+    """The figures that `queues`, `top` and `metrics` show."""
 
     def choose_queues(
         self, names: Sequence[str] | None, *, limit: int
@@ -84,7 +83,7 @@ class Metrics(Statements):
                 self.measure_queue_rates(queues, window),
                 {arrival.queue: arrival for arrival in arrivals},
                 arrivals[0].covered,
-                self._workers.list_workers(),
+                Workers(self.link).list_workers(),
                 window,
                 asked_at,
                 known,
@@ -101,9 +100,10 @@ class Metrics(Statements):
         """Measure the `limit` queues that matter most, the others together, and what
         Prometheus wants besides.
 
-        All measured queues have a budget of jobs to count; what most of them leave of
-        it goes to the deep ones, each up to `counted`. A part that is too slow, or that
-        the role may not see, is empty and named; the others are there all the same.
+        The measured queues share a budget of jobs to count. Most queues need little of
+        it; the rest is spent on the deep ones, each up to `counted`. A part that is too
+        slow, or that the role may not read, is empty and named; the other parts are
+        complete.
         """
         with self._one_instant() as asked_at:
             look = _Look(self)
@@ -130,7 +130,7 @@ class Metrics(Statements):
                 "arrivals", lambda: self.measure_arrivals(window), []
             )
             workers: list[WorkerProcess] = look.at(
-                "workers", self._workers.list_workers, []
+                "workers", Workers(self.link).list_workers, []
             )
             others = OtherQueues()
             if known > len(names):
@@ -166,7 +166,7 @@ class Metrics(Statements):
 
     @contextmanager
     def _one_instant(self) -> Iterator[float]:
-        """Begin a snapshot; hand out our own time at that moment."""
+        """Begin a snapshot; yield our own clock at that moment."""
         with self.transaction():
             asked_at = time.time()
             self.link.begin_snapshot()
@@ -203,7 +203,7 @@ class Metrics(Statements):
     def _look_deeper(
         self, queues: list[QueueRow], share: int, counted: int, budget: int
     ) -> list[QueueRow]:
-        """Count once more what was too deep for a share of the budget."""
+        """Count the queues again that were too deep for their share of the budget."""
         deep = [q.queue for q in queues if _deepest(q) > share]
         limit = _share(budget, len(deep), counted)
         if not deep or limit <= share:
@@ -212,7 +212,7 @@ class Metrics(Statements):
         return [again.get(q.queue, q) for q in queues]
 
     def _estimated(self, queues: list[QueueRow]) -> list[QueueRow]:
-        """Add the planner's estimates of what was too deep to count."""
+        """Add the planner's estimates for the queues that were too deep to count."""
         deep = [q.queue for q in queues if max(q.runnable, q.scheduled) > q.counted]
         dead = [q.queue for q in queues if q.dlq > q.counted]
         waiting = self.estimate_queues(deep) if deep else {}
@@ -228,7 +228,9 @@ class Metrics(Statements):
 
 
 class _Look:
-    """Looks at one part after another, each for a while; one that fails ends alone."""
+    """Measures one part after another, each within a time limit; one that fails does
+    not end the others.
+    """
 
     def __init__(self, measuring: Metrics) -> None:
         self.failed: dict[str, bool] = {}

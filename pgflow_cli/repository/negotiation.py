@@ -1,5 +1,5 @@
-"""What is said to a server outside of a session: why it refuses one, and that a
-statement is to end.
+"""Talks with a server outside of a session: asks why it refuses a connection, and sends
+cancel requests.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from psycopg import capabilities, pq
 
 from pgflow_cli.formats.clock import monotonic
 
-# Its fields in the order in which PostgreSQL sends them; S is translated, C is not.
+# The fields of an error message in PostgreSQL's order; S (severity) is translated, C
+# (SQLSTATE) is not.
 _REFUSAL = re.compile(
     rb'\tErrorResponse\t S "[^"\n]*" (?:V "[^"\n]*" )?C "([0-9A-Z]{5})"'
 )
 CAN_TRACE = sys.platform == "linux" and pq.version() >= 140000
 _MOST_TRACED = 65536  # bytes
 
-# No descriptor of its own, unlike epoll: a full table must not prevent cancellations.
+# poll needs no descriptor, unlike epoll: a process without free descriptors can still
+# cancel statements.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def canceler(connection: psycopg.Connection[Any], seconds: float) -> Callable[[], None]:
     """Return a function that asks the server to end the connection's statement.
 
-    The connection may be closed before it is called; it waits for so long at most where
-    libpq is able to (17 or later).
+    The connection may be closed before the function is called. It waits for at most
+    `seconds` if libpq can limit it (17 or later).
     """
     if not capabilities.has_cancel_safe():
         return connection.pgconn.get_cancel().cancel
@@ -50,12 +52,12 @@ def canceler(connection: psycopg.Connection[Any], seconds: float) -> Callable[[]
 def refusal(conninfo: bytes, seconds: float) -> str | None:
     """Return the SQLSTATE with which a server refuses a connection.
 
-    psycopg gives none for a connection that does not come about, and the words depend
-    on the language of the server: so another attempt is traced. Into memory, because a
-    trace may hold a password. None where the server accepts us by now, is away, is
-    starting, or where nothing can be traced (psycopg can on Linux).
+    psycopg has no SQLSTATE for a connection that failed, and the text depends on the
+    server's language, so this tries once more and traces the protocol. The trace goes
+    to memory, because it may hold a password. None if the server accepts the connection
+    now, is away or is starting, or if libpq cannot trace (psycopg can on Linux).
 
-    Each trace leaves a stream of 4 KiB behind: not for outages that go on and on.
+    Each trace leaks a stream of 4 KiB, so do not call it in a loop during an outage.
     """
     if not CAN_TRACE or pq.PGconn.ping(conninfo) != pq.Ping.OK:
         return None
@@ -75,7 +77,7 @@ def refusal(conninfo: bytes, seconds: float) -> str | None:
 
 
 def _drive(talk: Any, poll: Callable[[], int], seconds: float) -> None:
-    """Let libpq talk until it has said all, or the time is over."""
+    """Run libpq's connection loop until it ends, or until the deadline."""
     deadline = monotonic() + seconds
     events = {
         pq.PollingStatus.READING: selectors.EVENT_READ,

@@ -14,7 +14,9 @@ from pgflow_cli.repository.base import Statements
 
 
 class Queues(Statements):
-    """Changes of whole queues; each in a transaction with its action."""
+    """Changes of whole queues; each stands in one transaction with its row of the
+    audit.
+    """
 
     def read_policies(self, queues: Sequence[str]) -> dict[str, QueuePolicy]:
         """Return the policies of queues that have one, locked for this transaction."""
@@ -41,7 +43,7 @@ class Queues(Statements):
         return self.link.rows("read_queue_bound", QueueBound)[0]
 
     def set_queue_bound(self, max_queues: int) -> None:
-        """Set how many there may be; those there are stay."""
+        """Set how many there may be; existing ones stay."""
         self.link.count("set_queue_bound", {"max_queues": max_queues})
 
     def pause_queues(
@@ -66,7 +68,7 @@ class Queues(Statements):
         return sorted(row[0] for row in rows)
 
     def count_queue(self, queue: str, *, limit: int) -> QueueCounts:
-        """Count a queue's jobs, none of the figures past the limit."""
+        """Count a queue's jobs, each figure up to the limit."""
         rows = self.link.rows(
             "count_queue", QueueCounts, {"queue": queue, "limit": limit}
         )
@@ -102,7 +104,9 @@ class Queues(Statements):
         return self.link.rows("count_jobs_by_type", TypeCounts)
 
     def suggest_names(self, kind: str, *, limit: int) -> list[tuple[str, str]]:
-        """Return names of a kind and a word about each, for a shell to complete."""
+        """Return names of a kind with a short description each, for shell
+        completion.
+        """
         rows = self.link.tuples("suggest_names", {"kind": kind, "limit": limit})
         return [(row[0], row[1]) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What a restore that was cut off, or still runs, has left in a database."""
+"""Traces of a restore that was killed, or still runs, in a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgflow_cli.repository import sqlfiles
 if TYPE_CHECKING:
     from pgflow_cli.repository.connection import Link
 
-_MOST_NAMED = 3
+_MOST_NAMED = 3  # missing objects that a message names
 _OF_THE_BEGINNING = ("table migrations", "constraint migrations.")
 _CUT = "a restore was cut off here"
 _DROP = "drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring;"
@@ -22,7 +22,7 @@ TO_KEEP = "pg_dump --schema=pgflow --file=before-0.1.sql --dbname=URL"
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What stands in a database: the `version` that is recorded, what is `missing` of
+    """What a database holds of pgflow: the recorded `version`, the objects `missing` of
     it, the schema that was put `aside`, and whether a restore has left its mark.
 
     `unreleased` is a version that is not this program's, of a schema from before the
@@ -37,15 +37,17 @@ class Remains:
 
     @property
     def partial(self) -> bool:
-        """Whether it is not all, or there is nothing but what was put aside."""
+        """Whether objects are missing, or only the schema that was put aside is
+        there.
+        """
         nothing = self.aside is not None and not self.version
         return self.restoring or bool(self.missing) or nothing
 
     def require_whole(self, *, restoring: bool = False) -> None:
         """Raise `ConfigurationError` if what is there is partial, or unreleased.
 
-        Jobs would run again, or not at all; `migrate` would make an empty queue. To the
-        restore itself its mark means nothing.
+        With a part of the tables, jobs would run again or not at all, and `migrate`
+        would make an empty queue. A restore ignores its own mark.
         """
         if self.unreleased is not None:
             raise unreleased_error(self.unreleased)
@@ -72,7 +74,7 @@ class Remains:
 
     @property
     def way_back(self) -> str:
-        """Return the SQL after which a dump may be restored, or nothing was."""
+        """Return the SQL that undoes the restore, so that another can begin."""
         return self.aside.way_back if self.aside else _DROP
 
     @property
@@ -98,7 +100,7 @@ class Remains:
 
 
 def look(link: Link) -> Remains:
-    """Look at what is there, again where it is migrated meanwhile."""
+    """Read what is there; read it again if it was migrated meanwhile."""
     while True:
         applied = _applied(link)
         rows = link.tuples("list_schema_objects")

@@ -25,14 +25,16 @@ class Replays(Statements):
     def preview_replay(
         self, job_ids: Sequence[str], *, options: ReplayOptions
     ) -> list[ReplayGroup]:
-        """Return what a replay of these jobs would create, by queue and type."""
+        """Return the jobs that a replay of these would create, by queue and type."""
         parameters = {**asdict(options), "job_ids": list(job_ids)}
         return self.link.rows("preview_replay", ReplayGroup, parameters)
 
     def create_replay_plan(
         self, selected: int, *, options: ReplayOptions, runner: str, action_id: int
     ) -> int:
-        """Make a plan of so many jobs, which `add_replay_items` names; return it."""
+        """Make a plan for a number of jobs, which `add_replay_items` adds; return
+        it.
+        """
         parameters = {
             **asdict(options),
             "selected": selected,
@@ -44,7 +46,9 @@ class Replays(Statements):
     def add_replay_items(
         self, plan_id: int, job_ids: Sequence[str], *, after_place: int
     ) -> None:
-        """Freeze the next jobs of a plan, in their order, in its own transaction."""
+        """Add the next jobs to a plan, in their order, in the transaction that made
+        it.
+        """
         parameters = {
             "plan_id": plan_id,
             "job_ids": list(job_ids),
@@ -112,21 +116,23 @@ class Replays(Statements):
         return [ReplayedItem(*row[:4]) for row in rows]
 
     def take_replay_plan(self, plan_id: int, *, runner: str, action_id: int) -> None:
-        """Become the one who runs a plan that is locked and has not ended."""
+        """Become the runner of a plan that is locked and has not ended."""
         parameters = {"plan_id": plan_id, "runner": runner, "action_id": action_id}
         self.link.tuples("take_replay_plan", parameters)
 
     def renew_canary(self, plan_id: int) -> None:
-        """Let the next jobs of a plan be its canary."""
+        """Make the next jobs of a plan its canary."""
         self.link.count("renew_canary", {"plan_id": plan_id})
 
     def beat_replay_plan(self, plan_id: int, *, runner_id: str) -> bool:
-        """Say that it is still run; False if it is stopped or somebody else's."""
+        """Say that the plan is still run; False if it was stopped or has another
+        runner.
+        """
         parameters = {"plan_id": plan_id, "runner_id": runner_id}
         return self.link.count("beat_replay_plan", parameters) > 0
 
     def judge_canary(self, plan_id: int) -> list[CanaryJob]:
-        """Return how the jobs of the canary fare."""
+        """Return the states of the canary's jobs."""
         return self.link.rows("judge_canary", CanaryJob, {"plan_id": plan_id})
 
     def settle_canary(self, plan_id: int, *, runner_id: str, canary_state: str) -> bool:
@@ -161,7 +167,8 @@ class Replays(Statements):
         note: str,
         action_id: int,
     ) -> tuple[int, list[str]]:
-        """Cancel what has not been tried of a plan's next jobs, and reopen its sources.
+        """Cancel those of a plan's next jobs that have no attempt yet, and reopen their
+        sources.
 
         Return the place of the last one looked at and the ids of the canceled jobs.
         """

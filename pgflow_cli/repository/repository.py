@@ -49,18 +49,18 @@ class Repository(Statements):
         self.decisions = Decisions(link)
         self.diagnosis = Diagnosis(link)
         self.enqueue = Enqueuing(link)
+        self.explanation = Explanations(link)
+        self.fence = Fence(link)
         self.jobs = Jobs(link)
         self.leases = Leases(link)
         self.maintenance = Maintenance(link)
+        self.metrics = Metrics(link)
         self.queues = Queues(link)
         self.replays = Replays(link)
         self.schema = Schema(link)
         self.unreadable_jobs = UnreadableJobs(link)
+        self.unsettled_leases = UnsettledLeases(link)
         self.workers = Workers(link)
-        self.metrics = Metrics(link, self.workers)
-        self.unsettled_leases = UnsettledLeases(link, self.counters)
-        self.fence = Fence(link, self.unsettled_leases)
-        self.explanation = Explanations(link, self.workers, self.fence, self.metrics)
 
     @classmethod
     def of(cls, database: Database) -> Self:

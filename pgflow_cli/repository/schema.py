@@ -1,4 +1,4 @@
-"""Statements that make and look at the schema itself."""
+"""Statements that create and inspect the schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgflow_cli.models.schema import (
 from pgflow_cli.repository import remains
 from pgflow_cli.repository.base import Statements
 
-# What `if not exists` still raises when two sessions make the same thing at once.
+# SQLSTATEs that `if not exists` still raises when two sessions create the same object.
 _MADE_BY_SOMEBODY_ELSE = {"23505", "40001", "42P06", "42P07", "42710"}
 _WHY_NO_PARTITION = {
     "57014": "there are more rows to move than time",  # query_canceled
@@ -26,14 +26,14 @@ _WHY_NO_PARTITION = {
 
 
 class Schema(Statements):
-    """What `migrate` and the upkeep of partitions say."""
+    """The statements of `migrate` and of the tasks that make partitions."""
 
     def inspect_server(self) -> ServerFacts:
-        """Return what must be known before anything is made."""
+        """Return the facts that decide whether a schema can be made here."""
         return remains.inspect_server(self.link)
 
     def create_schema(self) -> bool:
-        """Make the schema; False if somebody else was making it: look again."""
+        """Make the schema; False if another session was making it: inspect again."""
         return self._made("create_schema")
 
     def create_migrations_table(self) -> bool:
@@ -45,11 +45,11 @@ class Schema(Statements):
         return self._made("create_schema_lock")
 
     def begin_schema_change(self, *, lock_wait: float, lock_timeout: float) -> None:
-        """Be the one who changes the schema until the transaction ends.
+        """Lock the schema against other changes until the transaction ends.
 
-        First in its transaction. Raises `Contention` after waiting `lock_wait` seconds;
-        from then on every lock may take `lock_timeout` seconds, and a statement as long
-        as it needs.
+        It must be the first statement of its transaction. Raises `Contention` after
+        `lock_wait` seconds. Later locks of the transaction may take `lock_timeout`
+        seconds; statements have no time limit.
         """
         self.link.execute("begin_schema_change", None, None)
         self.limit_statements(0)
@@ -58,7 +58,7 @@ class Schema(Statements):
         self._limit_lock_waits(lock_timeout)
 
     def find_schema_lock_holder(self) -> SchemaLockHolder | None:
-        """Return who is changing the schema at the moment."""
+        """Return the session that is changing the schema."""
         return next(
             iter(self.link.rows("find_schema_lock_holder", SchemaLockHolder)), None
         )
@@ -79,7 +79,7 @@ class Schema(Statements):
         self.link.run_text(text, timeout=math.inf)
 
     def record_migration(self, version: int, name: str, checksum: str) -> None:
-        """Remember that a version has been applied; in the transaction that did it."""
+        """Record that a version was applied, in the transaction that applied it."""
         self.link.count(
             "record_migration", {"version": version, "name": name, "checksum": checksum}
         )
@@ -97,8 +97,9 @@ class Schema(Statements):
     def make_partition(self, statements: Sequence[str], *, patience: float) -> None:
         """Run a partition's plan, each statement for at most `patience` seconds.
 
-        In a transaction that has begun a schema change. Raises `Contention` when time
-        ran out, or when a row of a later day came meanwhile: then nothing was made.
+        Call it in a transaction that has begun a schema change. Raises `Contention`
+        when time ran out, or when a row of that day was written meanwhile: then nothing
+        was made.
         """
         self.limit_statements(patience)
         try:
@@ -111,7 +112,7 @@ class Schema(Statements):
             raise Contention(reason) from error
 
     def limit_statements(self, seconds: float) -> None:
-        """Give up on statements that take longer, until the transaction ends."""
+        """Cancel statements of this transaction that take longer."""
         self.link.limit_statements(round(seconds * 1000))
 
     def _limit_lock_waits(self, seconds: float) -> None:

@@ -1,5 +1,5 @@
-"""What every session of ours is like, whatever a database, a role, a service file or
-the environment sets; which settings are left to operators.
+"""Settings of every session of pgflow. They hold whatever the database, the role, a
+service file or the environment sets; the rest is left to operators.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _ONLY_OURS = "pg_catalog, pg_temp"
 
 
 class Setting(NamedTuple):
-    """A setting of the server, what we need it to be, and what goes wrong else."""
+    """A setting of the server, the value that pgflow needs, and what fails with another
+    one.
+    """
 
     name: str
     value: str
@@ -85,13 +87,13 @@ PINNED: tuple[Setting, ...] = (
     ),
 )  # fmt: skip
 
-# The same, of settings that not every server knows: no `options` may name them.
+# Settings that only newer servers know, so that `options` cannot name them.
 WHERE_KNOWN: tuple[Setting, ...] = (
     Setting("restrict_nonsystem_relation_kind", "", "pgflow's views could not be read"),
 )
 
-# Workers plan a statement once: a day's partition is empty when the plan is made and
-# large before anything analyses it.
+# Workers plan a statement once. A day's partition is empty when the plan is made, and
+# large before the server analyzes it, so the plan must not be a sequential scan.
 STEADY: Mapping[str, str] = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -105,9 +107,9 @@ _TRANSACTIONS = frozenset(
     }
 )
 
-# Left to operators, and said in RUNBOOK: synchronous_commit, the timeouts,
-# default_tablespace, role, sizes and costs such as work_mem, lc_messages (what an error
-# means is read from its code).
+# Left to operators, as RUNBOOK says: synchronous_commit, the timeouts,
+# default_tablespace, role, sizes and costs such as work_mem, and lc_messages (pgflow
+# reads the code of an error, never its text).
 
 
 def pinned(*, steady: bool, read_only: bool) -> dict[str, str]:
@@ -148,8 +150,8 @@ def given_options(conninfo: str, *, service: bool) -> str:
 def resolved(conninfo: str, **impossible: str) -> dict[str, str]:
     """Return the options that libpq takes from URL, service and environment.
 
-    It says so of a connection that cannot come about: `impossible` parameters see to
-    it that none is tried. Empty where it does not know the service.
+    libpq reports them for a connection that it never opens: the `impossible` parameters
+    fail before it tries. Empty if libpq does not know the service.
     """
     asked = make_conninfo(conninfo, **impossible)
     pgconn = pq.PGconn.connect_start(asked.encode())
@@ -164,15 +166,15 @@ def resolved(conninfo: str, **impossible: str) -> dict[str, str]:
 
 
 class Sent(NamedTuple):
-    """A statement by its file's name, and its values."""
+    """The name of a statement's file, and its parameters."""
 
     name: str
     parameters: Mapping[str, object]
 
 
 def _reader(kind: type[Loader]) -> type[Loader]:
-    """Return a loader that reads what our settings write, whatever the session says of
-    itself between two transactions.
+    """Return a loader for the formats that our settings produce. Behind a pooler,
+    psycopg may see other settings of the session between two transactions.
     """
 
     class Reader(kind):  # type: ignore[valid-type, misc]
@@ -183,7 +185,7 @@ def _reader(kind: type[Loader]) -> type[Loader]:
 
 
 def _tolerant(kind: type[AnyLoader]) -> type[Loader]:
-    """Return a loader that takes an instant beyond Python's calendar for its first or
+    """Return a loader that reads an instant beyond Python's calendar as its first or
     last day: one damaged row must not hide all others of a list.
     """
 
@@ -204,7 +206,7 @@ def _tolerant(kind: type[AnyLoader]) -> type[Loader]:
 
 
 def _exact_reader() -> type[AnyLoader]:
-    """Return psycopg's own reader of instants: in C, where it can be had."""
+    """Return psycopg's own loader of timestamptz, the one in C if it is installed."""
     kind = psycopg.adapters.get_loader(_TIMESTAMPTZ, pq.Format.TEXT)
     assert kind is not None
     return kind
@@ -223,11 +225,12 @@ _READERS = {
 def pin(
     connection: psycopg.Connection[Any], wanted: Mapping[str, str]
 ) -> tuple[Sent, ...]:
-    """Make a session ours; return what must go before each transaction else.
+    """Apply pgflow's settings to a session; behind a pooler, return the statements that
+    must begin each transaction.
 
-    That is nothing, unless the other end is a pooler that takes no `options`, or
-    pretends to: then each transaction may have another server's session, which is not
-    ours to change. The process of a session tells: a pooler makes up its own.
+    There are none, unless the peer is a pooler that ignores `options`: then each
+    transaction may run in another session of the server, which pgflow must not change.
+    A pooler shows by the process id of the session: it invents its own.
     """
     connection.adapters.register_loader("timestamptz", _tolerant(_exact_reader()))
     literals.register(connection.adapters)
@@ -250,7 +253,7 @@ def pin(
         if not in_recovery and wanted["default_transaction_read_only"] == "off":
             connection.read_only = False
             before.append(Sent("allow_writes", {}))
-    # A default is too late for the transaction that has begun.
+    # A default does not change the transaction that has begun.
     now = {name: wanted[name] for name in names if name not in _TRANSACTIONS}
     if wanted["default_transaction_read_only"] == "on":
         now["transaction_read_only"] = "on"
@@ -258,8 +261,8 @@ def pin(
 
 
 def _require_transactions(connection: psycopg.Connection[Any]) -> None:
-    """Refuse a pooler that ends the connection at the first `begin`: later, that looks
-    like an outage.
+    """Refuse a pooler that closes the connection at the first `begin`, which would look
+    like an outage later.
     """
     try:
         with connection.transaction():
@@ -277,9 +280,9 @@ NO_TRANSACTIONS = (
 
 
 def is_of_statement_mode(error: BaseException) -> bool:
-    """Say whether a pooler has refused a transaction.
+    """Return whether a pooler has refused a transaction.
 
-    PgBouncer speaks English always, and has one SQLSTATE for all that it says.
+    PgBouncer's messages are always English, and all have one SQLSTATE.
     """
     return "statement pooling" in str(error)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parents[1]
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
-# The version that release 0.1.0 has. Until it is out, what makes that one is edited in
-# place; from then on a change is a new migration.
+# The schema version of release 0.1.0. Until that release, its migrations are edited in
+# place; after it, each change is a new migration.
 FIRST_RELEASE = 8
 
 _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -20,7 +20,7 @@ _MIGRATION = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 @dataclass(frozen=True, slots=True)
 class MigrationFile:
-    """One forward step of the schema; `checksum` is the SHA-256 of its text."""
+    """A migration; `checksum` is the SHA-256 of its text."""
 
     version: int
     name: str
@@ -57,9 +57,9 @@ def queries() -> dict[str, Path]:
 def statement(name: str) -> Statement:
     """Return the statement of `queries/NOUN/NAME.sql`.
 
-    A line `-- include: NAME` stands for `fragments/NAME.sql`: what several statements
-    must ask in the same words. Parameters are numbered as PostgreSQL wants them:
-    psycopg would parse a text of more than 4 KiB at every call.
+    A line `-- include: NAME` stands for `fragments/NAME.sql`, text that several
+    statements share. Parameters are numbered for PostgreSQL here, because psycopg would
+    parse a text of more than 4 KiB at every call.
     """
     text = _with_fragments(queries()[name])
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
@@ -76,7 +76,9 @@ def statement(name: str) -> Statement:
 
 @cache
 def _with_fragments(path: Path) -> str:
-    """Return a file's text with the fragments that it includes, and those of theirs."""
+    """Return a file's text with its fragments, which may include fragments
+    themselves.
+    """
 
     def fragment(match: re.Match[str]) -> str:
         return _with_fragments(root() / "fragments" / f"{match[1]}.sql")
@@ -101,9 +103,9 @@ def migrations() -> tuple[MigrationFile, ...]:
 
 @cache
 def objects(version: int) -> tuple[str, ...]:
-    """Return what a schema of a version consists of: a kind and a name each.
+    """Return the objects of a schema version: kind and name of each.
 
-    Nothing for versions that this program does not know.
+    Empty for versions that this program does not know.
     """
     lines = (root() / "objects.txt").read_text(encoding="utf-8").splitlines()
     entries = (line.split(" ", 2) for line in lines if not line.startswith("--"))

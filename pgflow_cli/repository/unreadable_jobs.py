@@ -1,4 +1,6 @@
-"""Statements about jobs whose rows cannot be read: they hold up every lease."""
+"""Statements about jobs whose rows cannot be read: each fails the lease that meets
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from pgflow_cli.repository.base import Statements
 
 
 class UnreadableJobs(Statements):
-    """What becomes of due jobs whose rows cannot be read.
+    """Due jobs whose rows cannot be read: dead-lettered or postponed.
 
-    Among the first `limit` of each place that a worker with these queues and types may
-    take from; None: any.
+    Only the first `limit` jobs are read of each queue and rank that a worker with these
+    queues and types leases from; None means any.
     """
 
     def bury_unreadable_jobs(
@@ -25,7 +27,7 @@ class UnreadableJobs(Statements):
     ) -> list[UnreadableJob]:
         """Make dead letters of them, with the reason UNREADABLE; return them.
 
-        Not of those that a disk does not read: it may, later.
+        A job that a disk does not read is left: a later read may succeed.
         """
         wanted = _wanted(queues, job_types, limit)
         with self._by_key():
@@ -38,16 +40,14 @@ class UnreadableJobs(Statements):
         job_types: Sequence[str] | None,
         limit: int,
     ) -> list[UnreadableJob]:
-        """Let them be due an hour from now; return them."""
+        """Make them due in an hour; return them."""
         wanted = _wanted(queues, job_types, limit)
         with self._by_key():
             return self.link.rows("postpone_unreadable_jobs", UnreadableJob, wanted)
 
     @contextmanager
     def _by_key(self) -> Iterator[None]:
-        """Read by keys in the block: a table of few pages would be read as a whole, the
-        damaged page included.
-        """
+        """Read by index in the block: a sequential scan would meet the damaged page."""
         with self.transaction():
             self.link.plan_by_index()
             yield

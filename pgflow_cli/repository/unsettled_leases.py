@@ -1,4 +1,6 @@
-"""Leases that end without an outcome: reaped, given back, of dead workers."""
+"""Leases that end without an outcome: they are reaped, given back, or of dead
+workers.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ from pgflow_cli.errors import (
 )
 from pgflow_cli.models.jobs import EndedJob
 from pgflow_cli.repository.base import Statements
-from pgflow_cli.repository.connection import Link
 from pgflow_cli.repository.counters import Counters
 from pgflow_cli.repository.literals import array
 
+# A crash budget that no attempt exceeds: these jobs had not started.
 _NO_ATTEMPT_YET = 0
 _NO_LEASE = {"limit": 0, "only": "{}", "passed_over": "{}"}
 
 
 class _How(TypedDict):
-    """How leases end, and with what their jobs."""
+    """How leases end, and what their jobs become."""
 
     status: str
     # The attempts that had started: job id and number. None: all of them, perhaps.
@@ -35,11 +37,7 @@ class _How(TypedDict):
 
 
 class UnsettledLeases(Statements):
-    """What ends leases for others; it is counted."""
-
-    def __init__(self, link: Link, counters: Counters) -> None:
-        super().__init__(link)
-        self._counters = counters
+    """Ends leases of other processes, and counts them."""
 
     def reap_expired_locks(
         self,
@@ -89,8 +87,8 @@ class UnsettledLeases(Statements):
 
         The attempts (job id, number) that it had `started` are recorded with the
         `status` (lost or released); other jobs go back as they were. Sent again, it
-        ends what a statement of the process has leased meanwhile, and charges none of
-        it. Raises `LeasesRefused`.
+        ends leases that a late statement of the process has taken meanwhile, and
+        charges none of their jobs. Raises `LeasesRefused`.
         """
         lease_ids: list[str] = []
         with _told_apart(lease_ids), self.transaction():
@@ -158,7 +156,7 @@ class UnsettledLeases(Statements):
     ) -> list[EndedJob]:
         """End the leases of workers that are not known, each job with an attempt.
 
-        Their jobs go back to their queue, unless they are to be buried or canceled.
+        Their jobs go back to their queue, or are dead-lettered or canceled.
         """
         with self.transaction():
             return self._end(
@@ -173,8 +171,8 @@ class UnsettledLeases(Statements):
             )
 
     def try_to_end(self) -> None:
-        """Send what ends leases, for none: raises what keeps every lease from being
-        ended, if anything does.
+        """Run the statement that ends leases for no lease: it raises if no lease can be
+        ended.
         """
         with self.transaction():
             self.link.tuples("lock_expired_leases", _NO_LEASE)
@@ -199,7 +197,7 @@ class UnsettledLeases(Statements):
             return []
         ended = self._send_ends(lease_ids, **how)
         attempts = [(job.job_id, job.attempt_no) for job in ended if job.started]
-        self._counters.count_attempts(attempts, expired=expired)
+        Counters(self.link).count_attempts(attempts, expired=expired)
         return ended
 
     def _send_ends(
@@ -229,8 +227,8 @@ class UnsettledLeases(Statements):
 
 @contextmanager
 def _told_apart(lease_ids: Sequence[str]) -> Iterator[None]:
-    """Name the leases whose end has failed, for the caller to end each by itself: a
-    trigger may raise anything for one of them, also when the transaction ends.
+    """Name the leases whose end has failed, so that the caller ends each by itself: a
+    trigger may raise any error for one of them, also at commit.
     """
     try:
         yield

@@ -1,4 +1,6 @@
-"""A deadline for every call: no other timeout bounds a peer that stays silent."""
+"""A deadline for every call to the database: no other timeout covers a peer that never
+answers.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ class Severable(Protocol):
     """A connection whose blocked caller can be freed from another thread."""
 
     def cancel(self) -> None:
-        """Ask the server to end what it does for it; this may take a moment."""
+        """Ask the server to cancel the connection's statement; this may take a
+        moment.
+        """
         ...
 
     def sever(self) -> None:
-        """Free the thread that is blocked on it, at once."""
+        """Free the thread that is blocked on the connection, at once."""
         ...
 
 
@@ -36,26 +40,26 @@ class Call:
     deadline: float
     late: bool = False
     over: bool = False
-    reported: bool = False  # that the watchdog could do nothing for it
+    reported: bool = False  # whether the log says that it could not be canceled
 
     @property
     def tale(self) -> str:
-        """Return the sentence in which an operator reads of a late call."""
+        """Return the sentence that tells an operator of a late call."""
         return f"the statement took longer than {self.seconds:.3g} s"
 
 
 class Watchdog:
     """Frees threads whose call has passed its deadline.
 
-    First the statement is canceled on the server, where it would otherwise go on,
-    holding its locks and its backend; then, `GRACE` seconds later, the socket is shut:
-    a silent peer hears of no cancellation. One thread serves every connection of a
-    process, starts with the first call that has a deadline, and survives every error.
+    First it cancels the statement on the server, where it would otherwise go on and
+    hold its locks; `GRACE` seconds later it shuts the socket down, because a peer that
+    is gone receives no cancel request. One thread serves every connection of a process.
+    It starts with the first call that has a deadline, and survives every error.
     """
 
     TICK = 0.1
     GRACE = 0.3
-    MOST_CANCELLATIONS = 4  # under way at once; a peer may leave each unanswered
+    MOST_CANCELLATIONS = 4  # at the same time; a peer may leave each unanswered
 
     def __init__(self) -> None:
         self._guarded: dict[Severable, Call] = {}
@@ -85,8 +89,8 @@ class Watchdog:
         try:
             yield call
         finally:
-            # Before `late` is read, as the watchdog sets that before it reads this:
-            # one of the two sees the other.
+            # Removed before `late` is read. The watchdog sets `late` before it looks
+            # this up, so one of the two sees the other.
             call.over = True
             self._guarded.pop(link, None)
 
@@ -107,7 +111,7 @@ class Watchdog:
     def _watch(self) -> None:
         while True:
             sleep(self.TICK)
-            with suppress(Exception):  # nothing ends this thread
+            with suppress(Exception):  # no error may end this thread
                 for link, call in self._guarded.copy().items():
                     self._look_at(link, call)
 
@@ -130,7 +134,7 @@ class Watchdog:
                 )
 
     def _cancel(self, link: Severable) -> None:
-        """Cancel in a thread of its own: the others' deadlines do not wait for it."""
+        """Cancel in a thread of its own, so that other deadlines do not wait for it."""
         if not self._cancellations.acquire(blocking=False):
             return
 
@@ -148,5 +152,6 @@ class Watchdog:
 
         try:
             threading.Thread(target=cancel, name="pgflow-cancel", daemon=True).start()
-        except RuntimeError:  # no thread is to be had: the socket is shut all the same
+        # No thread can be started: the socket is shut down all the same.
+        except RuntimeError:
             self._cancellations.release()

@@ -10,7 +10,7 @@ from pgflow_cli.repository.base import Statements
 
 
 class Workers(Statements):
-    """The processes that are known, and what operators ask of them."""
+    """Worker processes, and what operators tell them to do."""
 
     def list_worker_processes(self) -> list[ListedWorker]:
         """Return the worker processes that are known, alive or not."""
@@ -29,17 +29,19 @@ class Workers(Statements):
         )
 
     def quiet_workers(self, worker_ids: Sequence[str]) -> list[str]:
-        """Have processes lease nothing; return those that did until now."""
+        """Tell processes to lease nothing; return those that leased until now."""
         rows = self.link.tuples("quiet_workers", {"worker_ids": list(worker_ids)})
         return [row[0] for row in rows]
 
     def resume_workers(self, worker_ids: Sequence[str]) -> list[str]:
-        """Have quiet processes lease again; return those that were quiet until now."""
+        """Tell quiet processes to lease again; return those that were quiet until
+        now.
+        """
         rows = self.link.tuples("resume_workers", {"worker_ids": list(worker_ids)})
         return [row[0] for row in rows]
 
     def forget_silent_processes(self, worker_ids: Sequence[str]) -> list[str]:
-        """Remove those processes that are silent still; return them."""
+        """Delete those of the processes that are still silent; return them."""
         rows = self.link.tuples(
             "forget_silent_processes", {"worker_ids": list(worker_ids)}
         )

@@ -1,1 +1,1 @@
-"""What a process says of itself: logs, spans, counters, systemd, its status file."""
+"""Telemetry of a process: logs, spans, counters, sd_notify and its status file."""

@@ -1,6 +1,6 @@
-"""What a worker process counts, in memory, until its supervisor takes it.
+"""Counters of a worker process, in memory until its supervisor collects them.
 
-Counted once a batch, under one lock: a job costs a few dictionary look-ups.
+A batch is counted at once under one lock, so a job costs a few dictionary look-ups.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from typing import TypeVar
 
 from pgflow_cli.models.jobs import LeasedJob
 
+# Upper bounds of histogram buckets, in seconds. The database adds counts up bucket by
+# bucket, so other bounds would mix old counts with new ones.
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 WAITS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 OUTCOMES = (
     "succeeded", "retried", "dlq", "snoozed", "released", "lost", "canceled",
 )  # fmt: skip
-TIMED = ("succeeded", "failed")  # attempts whose length says how long a handler takes
-MOST_VALUES = 200  # of a label; what comes later is `other`
+# Outcomes whose duration tells how long the handler takes.
+TIMED = ("succeeded", "failed")
+# Values of a label; later ones count as `other`, so that no metric grows without bound.
+MOST_VALUES = 200
 OTHER = "other"
 
 Attempt = tuple[str, str, str, str, bool]  # queue, type, outcome, error code, again
@@ -31,7 +35,9 @@ Key = TypeVar("Key", Timed, str)
 
 @dataclass(slots=True)
 class Histogram:
-    """How many fell within each bound, how many beyond the last one, and their sum."""
+    """A histogram: the count of each bucket, the last one without a bound, and the
+    sum.
+    """
 
     buckets: list[int]
     seconds: float = 0.0
@@ -42,7 +48,7 @@ class Histogram:
         return cls([0] * (len(bounds) + 1))
 
     def count(self, bounds: tuple[float, ...], seconds: float) -> None:
-        """Count one of that length; a negative one is a clock's mistake."""
+        """Count a duration; a negative one is an error of a clock and counts as 0."""
         self.buckets[bisect_left(bounds, seconds)] += 1
         if seconds > 0.0:
             self.seconds += seconds
@@ -139,14 +145,14 @@ class Counters:
             self._tally.dropped_lines += lines
 
     def take(self) -> Tally:
-        """Return what was counted since this was last called."""
+        """Return the counts since the last call."""
         with self._lock:
             taken, self._tally = self._tally, Tally()
         return taken
 
 
 class Labels:
-    """Lets each label have at most `most` values; further ones become `other`."""
+    """Limits each label to `most` values; later ones become `other`."""
 
     def __init__(self, most: int = MOST_VALUES) -> None:
         self._most = most
@@ -168,7 +174,7 @@ moment = datetime.fromisoformat
 def attempt_of(
     leased: LeasedJob, status: str, error_code: str | None, *, dead: bool
 ) -> Attempt:
-    """Return what an attempt counts as; `dead`: it was the job's last."""
+    """Return the outcome that an attempt counts as; `dead`: it was the job's last."""
     outcome = status
     if status == "failed":
         outcome = "dlq" if dead else "retried"
@@ -177,7 +183,7 @@ def attempt_of(
 
 
 def limited(tally: Tally, labels: Labels) -> Tally:
-    """Return a tally whose labels have no more values than they may."""
+    """Return a tally whose labels are limited."""
     kept = Tally(dropped_lines=tally.dropped_lines)
     for (queue, job_type, outcome, code, _), count in tally.attempts.items():
         named = (*_named(labels, queue, job_type), outcome)
@@ -194,7 +200,7 @@ def _named(labels: Labels, queue: str, job_type: str) -> Timed:
 
 
 def counter_rows(tally: Tally) -> list[dict[str, object]]:
-    """Return what `add_counters` adds to the counters of all time."""
+    """Return the rows that `add_counters` adds to the counters of all time."""
     rows = [
         _row("attempts", queue, job_type, outcome, code, count=count)
         for (queue, job_type, outcome, code, _), count in tally.attempts.items()
@@ -235,7 +241,9 @@ def _row(
 
 
 def rate_rows(tally: Tally) -> list[dict[str, object]]:
-    """Return what `add_counters` adds to the last ten seconds of each queue."""
+    """Return the rows that `add_counters` adds to the last ten seconds of each
+    queue.
+    """
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for (queue, _, outcome, _, again), count in tally.attempts.items():
         counts[queue][outcome] += count
@@ -255,11 +263,10 @@ def rate_rows(tally: Tally) -> list[dict[str, object]]:
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return how many seconds that share of the attempts took at most, as Prometheus
-    estimates it.
+    """Return a quantile of the durations in seconds, estimated as Prometheus does.
 
-    Attempts are taken to lie evenly inside a bucket. None without attempts; beyond the
-    last bound, that bound.
+    It assumes an even distribution inside each bucket. None without attempts; in the
+    last bucket it is the last bound.
     """
     total = sum(buckets)
     if not total:

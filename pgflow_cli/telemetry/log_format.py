@@ -27,19 +27,19 @@ FIELDS = (
     "reason_code",
     "trace_id",
 )
-"""What a line carries wherever it applies, besides ts, level, event and logger."""
+"""Fields of a line if they apply, besides ts, level, event and logger."""
 
-# Of a handler, or of a library; ours name their own.
+# The event of lines by handlers and libraries; pgflow's own lines name theirs.
 PLAIN = "log"
 
 _LONGEST = 8192  # characters of one text
-_DEEPEST = 6
+_DEEPEST = 6  # levels of nested values and exception groups that a line shows
 _LONGEST_CHAIN = 8  # exceptions
-_MOST_FRAMES = 30
+_MOST_FRAMES = 30  # frames of a traceback that a line shows, the innermost ones
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")
 _HEAD = ("ts", "level", "event", "logger", "message", "traceback")
-# What every record has of itself; anything else was given as `extra` and is a field.
+# Attributes that every record has; any other was given as `extra` and is a field.
 _OWN = {*vars(logging.makeLogRecord({})), *_HEAD, "asctime", "taskName"}
 
 
@@ -104,8 +104,8 @@ class TextLines(logging.Formatter):
 def story(error: BaseException, depth: int = 0) -> Iterator[str]:
     """Yield the lines of a traceback, the first cause first.
 
-    As Python writes it, except that of a database driver's error only the server's
-    sentence is shown: its DETAIL prints whole rows, payload and all.
+    It is Python's format, except that the error of a database driver is cut to the
+    server's message: its DETAIL prints whole rows with payloads.
     """
     for number, link in enumerate(_chain(error)):
         if number:
@@ -121,7 +121,7 @@ def story(error: BaseException, depth: int = 0) -> Iterator[str]:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an exception and what led to it, the first cause first."""
+    """Return an exception and its causes, the first cause first."""
     found: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and len(found) < _LONGEST_CHAIN:
@@ -136,7 +136,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _traceback(record: logging.LogRecord) -> str | None:
     if not record.exc_info or record.exc_info[1] is None:
         return None
-    # The end of a long one: that is where it says what went wrong last.
+    # Of a long chain only the end, which has the last error.
     return safe_text.redact("\n".join(story(record.exc_info[1])))[-4 * _LONGEST :]
 
 
@@ -172,7 +172,7 @@ def _ordered(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """Return what JSON can hold; everything else becomes text."""
+    """Return a value of JSON; any other value becomes text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

@@ -1,8 +1,9 @@
 """Keeps an application's log handlers from pgflow's own code: they may raise, or never
 return.
 
-What pgflow's loggers say goes to its own writer at once. A thread hands it on to what
-the application has added, so that none of pgflow's threads waits for that.
+A record of pgflow's loggers goes to pgflow's own writer at once. A separate thread
+passes it to the application's handlers, so that no other thread of pgflow waits for
+them.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from pgflow_cli.formats import error_text
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.telemetry.log_writer import LineWriter
 
-MOST = 1000  # records that wait for the application's handlers; then they are dropped
-SLOW = 5.0  # seconds from which on one that waits for a handler is told of
+# Records that may wait for the application's handlers; later ones are dropped.
+MOST = 1000
+# Seconds that a record may wait for a handler before the log says so.
+SLOW = 5.0
 # Loggers that pgflow's own threads write to; others are the application's business.
 _GUARDED = {"pgflow", "py.warnings", "psycopg", "asyncio", "concurrent"}
 _OF_HANDLERS = "pgflow.jobs"  # written to in the handlers' own threads, as `job.log`
 
 
 class _Handed(NamedTuple):
-    """A record on its way, and the handlers that get it if the logger's filters do."""
+    """A record for the application, and the handlers that get it if the filters pass
+    it.
+    """
 
     context: contextvars.Context  # that of its writer: filters may read it
     logger: logging.Logger
@@ -53,8 +58,8 @@ class _Handed(NamedTuple):
 
 
 class Courier:
-    """Hands records to the handlers of the application, one after the other, in a
-    thread of its own.
+    """Passes records to the application's handlers, one after another, in its own
+    thread.
     """
 
     def __init__(self) -> None:
@@ -66,7 +71,9 @@ class Courier:
         self._owner = os.getpid()
 
     def send(self, handed: _Handed) -> None:
-        """Have a record handed over; it is dropped if too many wait already."""
+        """Queue a record for the application; it is dropped if too many wait
+        already.
+        """
         if os.getpid() != self._owner:
             handed.hand_over()  # a handler's fork, which has none of our threads
             return
@@ -79,7 +86,7 @@ class Courier:
             _tell_slow(" or ".join(_named(h) for h in current.handlers))
 
     def flush(self, seconds: float) -> None:
-        """Wait until everything is handed over, so long at most."""
+        """Wait until all records are passed on, for a limited time."""
         with self._changed:
             self._changed.wait_for(
                 lambda: not (self._waiting or self._current), seconds
@@ -114,10 +121,10 @@ _told: set[str] = set()
 
 
 def install() -> None:
-    """Have these loggers wait for nothing that the application has added, nor pass on
-    what it raises.
+    """Keep these loggers from waiting for the application's handlers and from raising
+    their errors.
 
-    By the class: modules that are loaded later make loggers, too.
+    Patches the class, because modules that are loaded later make loggers, too.
     """
     logging.Logger.handle = _handling(logging.Logger.handle)  # type: ignore[method-assign]
     logging.Logger.makeRecord = _making(logging.Logger.makeRecord)  # type: ignore[method-assign]
@@ -134,7 +141,7 @@ def _handling(handle: Callable[..., None]) -> Callable[..., None]:
         if logger.disabled:
             return
         found = _handlers_of(logger)
-        # What the application filters or forms otherwise it shall.
+        # Filters and formatters of the application apply to its own handlers only.
         if (
             writer in found
             and before == (writer.filters, writer.formatter)
@@ -172,7 +179,7 @@ def _is_guarded(logger: logging.Logger) -> bool:
 
 
 def flush(seconds: float) -> None:
-    """Have the application's handlers get what waits for them, so long at most."""
+    """Pass the waiting records to the application's handlers, for a limited time."""
     _courier.flush(seconds)
 
 
@@ -230,7 +237,7 @@ def _tell_slow(what: str) -> None:
 
 
 def _tell(what: str, how: str) -> None:
-    """Say once what has failed, on our own stream."""
+    """Report an error of the application's handlers once, on pgflow's own stream."""
     if what in _told:
         return
     _told.add(what)

@@ -17,18 +17,22 @@ from typing import Any, NamedTuple, TextIO
 
 from pgflow_cli.formats.clock import monotonic
 
-MOST = 1_048_576  # bytes that wait in memory
+MOST = 1_048_576  # bytes of lines that may wait in memory
 PATIENCE = 1.0  # seconds that lines wait for room before they are dropped
-# What a pipe takes in one piece: lines of several processes must not mix.
+# PIPE_BUF: a pipe takes this many bytes at once, so lines of several processes do not
+# mix.
 _PIECE = 4096
-# Linux says at once that it would have to wait: so a line is out before a handler can
-# crash its process. Of other streams (_CANNOT_SAY) a thread writes every line.
+# On Linux a write with RWF_NOWAIT fails instead of blocking. So the line is written at
+# once, before a handler can crash its process. For streams without it (_CANNOT_SAY) a
+# thread writes every line.
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)
 _CANNOT_SAY = {errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE, errno.ENOSYS}
 
 
 class _Loss(NamedTuple):
-    """What is missing if a line is lost: how many lines, and how many to tell of."""
+    """How many lines are missing if this one is lost, and how many of them were not
+    reported.
+    """
 
     lines: int
     untold: int
@@ -50,19 +54,19 @@ class LineWriter(logging.Handler):
         self._is_file = _is_file(self._descriptor)
         self._owner = getpid()
         self._changed = threading.Condition()
-        # Each with what is to be told of if it is lost: itself, or what it tells of.
+        # Each line with its `_Loss`: a line may itself report lost ones.
         self._waiting: deque[tuple[bytes, _Loss]] = deque()
-        self._size = 0  # bytes that wait, with those that are being written
+        self._size = 0  # bytes that wait or are being written
         self._full_since: float | None = None
         self._thread: threading.Thread | None = None
         self._dropped = 0  # lines since `take_dropped` was called
-        self._untold = 0  # of them, or of earlier ones, those no line has told of
+        self._untold = 0  # dropped lines that no later line has reported
         self._why = ""
         self._at_once = _AT_ONCE
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Filter and write a record, without the lock of a handler: the text of an
-        argument may be slow to come, or never.
+        """Filter and write a record without the handler's lock: `str` of an argument
+        may be slow, or never return.
         """
         passed: Any = self.filter(record)
         if passed:
@@ -80,7 +84,8 @@ class LineWriter(logging.Handler):
             return
         data = line.encode(errors="backslashreplace")
         if getpid() != self._owner:
-            # The fork of a handler: our threads and locks are not in it.
+            # A fork by a handler: it has none of our threads, and its locks are
+            # useless.
             with suppress(OSError):
                 while data:
                     data = data[os.write(self._descriptor, data) :]
@@ -111,7 +116,7 @@ class LineWriter(logging.Handler):
         return taken
 
     def _print(self, line: str) -> None:
-        """Write to a stream that is no file of the system's."""
+        """Write to a stream without a file descriptor."""
         if self._stream is None:
             self._dropped += 1
             return
@@ -136,7 +141,9 @@ class LineWriter(logging.Handler):
         self._untold += loss.untold
 
     def _tell(self) -> bool:
-        """Say how many lines were dropped, if any; return whether that is written."""
+        """Report how many lines were dropped, if any; return whether the report is
+        written.
+        """
         told, self._untold = self._untold, 0
         if not told:
             return True
@@ -225,7 +232,8 @@ class LineWriter(logging.Handler):
             try:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:
-                # Another program has made the stream so; it is theirs, too.
+                # Another program has set the stream to non-blocking; it shares the
+                # stream.
                 _await_room(self._descriptor)
             except OSError as error:
                 return error
@@ -233,9 +241,7 @@ class LineWriter(logging.Handler):
 
 
 def is_stuck() -> bool:
-    """Write what still waits of this process's log, for a second at most; return
-    whether nothing reads it.
-    """
+    """Flush the log for a second at most; return whether nothing reads it."""
     writers = [h for h in logging.getLogger().handlers if isinstance(h, LineWriter)]
     for writer in writers:
         writer.flush()

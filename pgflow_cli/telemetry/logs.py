@@ -1,4 +1,6 @@
-"""The log of a process that stays: where it goes, its first line, what bounds it."""
+"""The log of a long-running process: its stream, its first line, and its rate
+limits.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ log = logging.getLogger("pgflow")
 
 
 class Setting(Protocol):
-    """A setting as `config show` has it; its secrets are masked already."""
+    """A setting as `config show` prints it; secrets are masked."""
 
     @property
     def variable(self) -> str: ...
@@ -57,7 +59,8 @@ def set_up(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.captureWarnings(capture=True)  # else they would be lines of their own form
+    # Otherwise they would have a format of their own.
+    logging.captureWarnings(capture=True)
     threading.excepthook = note_thread
 
 
@@ -86,7 +89,7 @@ def say_stacks() -> None:
 def trouble(event: str, error: BaseException) -> dict[str, object]:
     """Return the `extra` of a line about something that may fail again and again.
 
-    Lines about one kind of error share one limit, whatever was being done: an outage of
+    Lines about one kind of error share one rate limit, whatever failed: an outage of
     the database stops everything at once.
     """
     kind = getattr(error, "exit_code", type(error).__name__)
@@ -104,7 +107,7 @@ def _mark(record: logging.LogRecord) -> bool:
 
 
 def say_settings(settings: Iterable[Setting]) -> None:
-    """Write the first line of a process that stays: every setting in force."""
+    """Write the first line of a long-running process: every setting in force."""
     known = list(settings)
     told = [
         f"{_name(each)}={each.value} ({each.origin})"
@@ -125,8 +128,8 @@ def say_settings(settings: Iterable[Setting]) -> None:
 
 
 class OnceInAWhile(logging.Filter):
-    """Passes one line about a trouble every `seconds`; the next one says how many were
-    left out.
+    """Passes one line about a repeated error every `seconds`; the next one says how
+    many were left out.
     """
 
     def __init__(self, seconds: float) -> None:

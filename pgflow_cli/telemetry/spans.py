@@ -40,13 +40,13 @@ OUTCOME = "pgflow.outcome"
 REASON_CODE = "pgflow.reason_code"
 REPLAY_OF = "pgflow.replay_of"
 
-_MOST_LINKS = 128  # as many as the SDK keeps
+_MOST_LINKS = 128  # the OpenTelemetry SDK keeps no more links of a span
 
 
 class Sending:
-    """One call that enqueues: the context for its jobs, and what is known afterwards.
+    """The span of one call that enqueues: the context for its jobs, and the result.
 
-    Without spans the context is the one that is current where the call is made.
+    Without spans it is the current context of the caller.
     """
 
     def __init__(self, span: Span | None, context: TraceContext | None) -> None:
@@ -97,7 +97,7 @@ def sending(queue: str | None, *, job_type: str | None = None) -> Iterator[Sendi
         context=_surrounding(),
         kind=api.SpanKind.PRODUCER,
         attributes=attributes,
-        # Its text may repeat what it refuses.
+        # The error's text may repeat a payload.
         record_exception=False,
         set_status_on_exception=False,
     ) as span:
@@ -170,7 +170,7 @@ class Consumer:
                 attributes=self._attributes(job),
             )
         except Exception as error:
-            # The application's sampler or processor: no reason to lose the job.
+            # An error of the application's sampler or processor must not fail the job.
             _lost(type(error).__name__)
             invalid: Span = api.INVALID_SPAN
             return invalid
@@ -203,8 +203,8 @@ def current() -> TraceContext | None:
 
 
 def flush(seconds: float) -> None:
-    """Have the application's provider export what it holds, and wait no longer than
-    this: the process is about to end.
+    """Flush the application's provider for at most `seconds`: the process is about to
+    end.
     """
     if _tracer() is None:
         return
@@ -215,11 +215,11 @@ def flush(seconds: float) -> None:
         try:
             provider.force_flush(int(seconds * 1000))
         except Exception as error:
-            # The exporter is the application's, and so is its failure.
+            # An error of the application's exporter is logged only.
             _lost(type(error).__name__)
         done.set()
 
-    # The SDK heeds no time limit of its own while it exports.
+    # The SDK ignores its time limit while it exports.
     try:
         threading.Thread(target=work, name="pgflow-spans", daemon=True).start()
     except RuntimeError as error:

@@ -1,5 +1,5 @@
-"""What a running `pgflow work` says of itself in a file: whether its loops turn, and
-when it last reached the database. For probes that must not ask the database.
+"""The status file of a running `pgflow work`: whether its loops run, and when it last
+reached the database. Probes read it, which must not use the database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Liveness(Protocol):
-    """What a process shows of itself; both are instants of the monotonic clock."""
+    """Signs of life of a process; both are instants of the monotonic clock."""
 
     def turned_at(self) -> float: ...
 
@@ -29,7 +29,7 @@ class Liveness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A worker as its status file has it; times are seconds before it was written.
+    """The content of a status file; times are seconds before it was written.
 
     `turned_ago` is of the process whose loop has stood still for longest, `heard_ago`
     of the last heartbeat that the database answered. The first is None before a
@@ -83,7 +83,7 @@ class Status:
         return None
 
     def words(self) -> str:
-        """Return its name, and what is to be known of it though it is well."""
+        """Return its name, and what an operator should know of a healthy worker."""
         told = []
         if self.quiet:
             told.append(
@@ -118,7 +118,7 @@ class StatusFile:
         restarting: int = 0,
         unanswered: float = 0.0,
     ) -> None:
-        """Write it, if it is time. Where no folder can be written to, there is none.
+        """Write the file if it is time. If no folder is writable, there is no file.
 
         `answered`: the database has answered a heartbeat of these processes.
         """
@@ -153,7 +153,7 @@ class StatusFile:
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
-                # The ones that we made, as long as nobody else uses them.
+                # Folders made by this process, as long as no other process uses them.
                 for folder in self._made:
                     folder.rmdir()
 
@@ -183,7 +183,7 @@ def read_all(places: Iterable[Path], name: str | None = None) -> list[Status]:
 
 
 def _realm() -> str | None:
-    """Name the host and its namespace within which a process id is one process's."""
+    """Name the host and the pid namespace in which process ids are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
         return f"{boot.strip()} {Path('/proc/self/ns/pid').readlink()}"
@@ -192,21 +192,22 @@ def _realm() -> str | None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Say whether there is such a process; only asked where there is a /proc."""
+    """Return whether the process is alive; only where there is a /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    # A zombie: its parent does not look. The name before may hold anything.
+    # Z is a zombie, which its parent has not reaped. The name before it may hold any
+    # text.
     return stat.rpartition(")")[2].split()[:1] != ["Z"]
 
 
 def _write(folder: Path, status: Status) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _owned(folder):
-        raise PermissionError(f"{folder} belongs to somebody else")
+        raise PermissionError(f"{folder} belongs to another account")
     path = folder / f"{_UNSAFE.sub('_', status.name)}.json"
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(asdict(status)), encoding="utf-8")
@@ -215,5 +216,7 @@ def _write(folder: Path, status: Status) -> Path:
 
 
 def _owned(path: Path) -> bool:
-    """Say whether it is ours: the temporary folder is everybody's."""
+    """Return whether the folder is ours: every account can write to the temporary
+    folder.
+    """
     return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()

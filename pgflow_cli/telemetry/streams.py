@@ -1,25 +1,25 @@
-"""Standard streams: what they do with a character they lack, and after their end."""
+"""Standard streams: characters that they cannot encode, and streams that are closed."""
 
 from __future__ import annotations
 
 import os
 
-# Not typing's: the program loads this before it can hold a signal.
+# Not imported from typing: this module is loaded before signals can be held back.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
 def make_robust(stream: object) -> None:
-    """Show a character that the stream cannot carry as an escape, and go on."""
+    """Have the stream escape characters that it cannot encode."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
 
 
 def let_go(stream: Any) -> None:
-    """Have a stream that cannot be written lead to nothing: else Python complains of it
-    once more at its end, and the exit code is its own.
+    """Point a stream that cannot be written to /dev/null: otherwise Python fails to
+    flush it at exit, prints that, and changes the exit code.
     """
     try:
         number = stream.fileno()

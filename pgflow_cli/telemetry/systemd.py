@@ -1,4 +1,4 @@
-"""Tells systemd how a worker is: ready, at work, alive, ending. Silent elsewhere.
+"""Tells systemd the state of a worker: ready, alive, stopping. Does nothing elsewhere.
 
 The protocol of sd_notify(3): a datagram of lines to a socket the service manager
 names.
@@ -16,13 +16,13 @@ WAITING = "STATUS=waiting for the database and its schema"
 
 
 class RunningJobs(Protocol):
-    """What a process shows of the jobs that it runs."""
+    """The part of a process that the status text counts."""
 
     def running(self) -> Sequence[object]: ...
 
 
 class Notices:
-    """What one supervisor says of itself to the service manager that started it.
+    """Notifications of one supervisor to the service manager that started it.
 
     `watchdog` is the longest silence the manager allows before it kills and restarts
     the service; 0 if it allows any.
@@ -30,16 +30,17 @@ class Notices:
 
     def __init__(self, address: str | None, watchdog: float) -> None:
         self._address = address
-        # Thrice in that time: one lost datagram and one slow turn cost no restart.
+        # Three times within that limit: one lost datagram and one slow turn cause no
+        # restart.
         self._pulse = watchdog / 3
         self._next_pulse = self._next_text = 0.0
         self._ready = self._ending = False
 
     def turn(self, memories: Iterable[RunningJobs], *, ending: bool) -> None:
-        """Tell what is new, on each turn of the supervisor's loop; never blocks.
+        """Send changes, on each turn of the supervisor's loop; never blocks.
 
-        Only the loop calls this, so the watchdog sees a loop that stands still. What
-        the database does is no part of it: a restart would not mend that.
+        Only the loop calls this, so the watchdog detects a loop that is stuck. An
+        outage of the database does not count: a restart would not help.
         """
         if self._address is None:
             return
@@ -56,8 +57,8 @@ class Notices:
             lines.append("WATCHDOG=1")
         if tells:
             lines.append(f"STATUS={_told(shown, ending=ending)}")
-        # What was not taken is said again: a worker whose READY=1 met a full queue
-        # would be starting for ever.
+        # What was not sent is sent again: a worker whose READY=1 met a full socket
+        # would count as starting for ever.
         if not lines or not say(self._address, *lines):
             return
         self._ready |= starts
@@ -72,14 +73,14 @@ def say(address: str | None, *lines: str) -> bool:
     """Send lines to the service manager; return whether there is one that took them."""
     if address is None or not hasattr(socket, "AF_UNIX"):
         return False
-    # An abstract name is written with @ where the kernel wants a zero byte.
+    # The name of an abstract socket begins with @ where the kernel expects a zero byte.
     name = f"\0{address[1:]}" if address.startswith("@") else address
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.setblocking(False)
             channel.sendto("\n".join(lines).encode(), name)
     except OSError:
-        # Nobody can be told, and no job may suffer for it.
+        # The service manager cannot be reached; jobs go on.
         return False
     return True
 

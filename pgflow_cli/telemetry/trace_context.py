@@ -1,4 +1,4 @@
-"""W3C trace contexts: read, checked, kept in a job's meta; pure.
+"""W3C trace contexts: read, check and keep them in a job's meta; pure.
 
 `traceparent` and `tracestate` are keys of meta. They come from the producer: the
 job's log lines, its spans and the jobs it enqueues itself belong to that trace.
@@ -19,9 +19,10 @@ _PARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _VERSION_00 = len("00-") + 32 + len("-") + 16 + len("-01")
+# Characters; a header of a later version may be longer than that of version 00.
 _LONGEST_PARENT = 512
-_LONGEST_STATE = 512
-_MOST_MEMBERS = 32
+_LONGEST_STATE = 512  # characters that the W3C standard asks everyone to keep
+_MOST_MEMBERS = 32  # list members that the W3C standard allows
 _KEY = r"[a-z][a-z0-9_\-*/]{0,255}"
 _KEY_OF_TENANT = r"[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13}"
 _MEMBER = re.compile(
@@ -56,7 +57,7 @@ def accepted(traceparent: object, tracestate: object = None) -> TraceContext | N
     """Return the context in two headers or variables, or None if there is none.
 
     An invalid tracestate is left out, as the standard demands; it never invalidates its
-    traceparent. Of a later version, what version 00 knows is kept.
+    traceparent. Of a later version, only the fields of version 00 are kept.
     """
     if not isinstance(traceparent, str) or len(traceparent) > _LONGEST_PARENT:
         return None

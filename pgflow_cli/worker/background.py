@@ -40,6 +40,9 @@ FOLDED = 10_000  # rows of counters at a time
 # and give back first what was leased to them without their knowledge. Reaped, it would
 # count as lost though it never started.
 AFTER_OUTAGE = 3.0
+# Seconds for which expired leases are left alone while our own heartbeats fail, at
+# most: ours would be among them, with jobs that have not begun.
+WHILE_FAILING = 300.0
 
 
 @dataclass
@@ -62,19 +65,22 @@ class Upkeep:
     BATCH = 100
     NAMED = 20  # jobs in a line
 
-    plan: WorkerOptions
+    options: WorkerOptions
     database: Database
     urgent: queue.SimpleQueue[Callable[[Repository], None]] = field(
         default_factory=queue.SimpleQueue
     )
     stopped: threading.Event = field(default_factory=threading.Event)
     looks: Sequence[Callable[[Repository], float]] = ()
+    # For how many seconds no heartbeat of this supervisor was answered; 0 if the last
+    # one was.
+    failing_for: Callable[[], float] = float
     fenced: bool = False
     reaps: bool = False
 
     def __post_init__(self) -> None:
-        self.reaper = Reaper(self.plan.crash_budget)
-        self.graveyard = Graveyard(self.plan.lease_seconds)
+        self.reaper = Reaper(self.options.crash_budget)
+        self.graveyard = Graveyard(self.options.lease_seconds)
         # Since when the database has answered; None during an outage.
         self._served_since: float | None = -math.inf
 
@@ -171,7 +177,7 @@ class Upkeep:
         """Look for late leases once more, and for a moment again and again if a process
         has died just now: later, they would count as lost.
         """
-        until = time.monotonic() + min(LAST_LOOKS, self.plan.lease_seconds / 4)
+        until = time.monotonic() + min(LAST_LOOKS, self.options.lease_seconds / 4)
         while True:
             self._attempt(lambda: self._look_for_late_leases(repository))
             if time.monotonic() >= until or not self.graveyard.young():
@@ -184,6 +190,10 @@ class Upkeep:
         if self._served_since is None:
             self._fence(repository)  # raises if the outage goes on
             return AFTER_OUTAGE
+        if 0.0 < self.failing_for() < WHILE_FAILING:
+            # A lock of a table, say. Once it is gone the next heartbeat extends what
+            # lives, and processes give back what they have not begun.
+            self._served_since = time.monotonic()
         left = self._served_since + AFTER_OUTAGE - time.monotonic()
         if left > 0:
             return left
@@ -204,11 +214,11 @@ class Upkeep:
         elif not self.reaps:
             log.info(
                 "reap_expired_locks: every %g s",
-                self.plan.reap_interval,
+                self.options.reap_interval,
                 extra={"event": "reap_expired_locks", "count": 0},
             )
         self.reaps = True
-        return 0.0 if len(reaped) >= self.BATCH else self.plan.reap_interval
+        return 0.0 if len(reaped) >= self.BATCH else self.options.reap_interval
 
     def _partitions(self, repository: Repository) -> float:
         try:
@@ -223,8 +233,8 @@ class Upkeep:
             )
             return self.PERMISSION_RETRY
         except TryLater as error:
-            # Somebody holds a lock; the default partition takes the rows meanwhile. Not
-            # at once again: each try makes others wait.
+            # Another session holds a lock; the default partition takes the rows
+            # meanwhile. Not at once again: each try makes others wait.
             log.warning("%s", error, extra={"event": "partitions_postponed"})
             return self.PARTITION_RETRY
         if made:
@@ -258,17 +268,17 @@ class Upkeep:
 
 @dataclass
 class MaintenanceThread:
-    """Does passes of `maintain`, unless somebody else has done one lately."""
+    """Runs passes of `maintain`, unless another process has run one lately."""
 
     LAST_WORDS = 0.5  # seconds for the batch that runs when all ends
 
-    plan: WorkerOptions
+    options: WorkerOptions
     database: Database
     stopped: threading.Event = field(default_factory=threading.Event)
     current: maintenance.Pass | None = None
 
     def run(self) -> None:
-        every = self.plan.maintenance_interval
+        every = self.options.maintenance_interval
         # Not at once: a worker that is started again and again would do little else.
         if self.stopped.wait(every * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
             return
@@ -286,9 +296,9 @@ class MaintenanceThread:
             # A pass has long statements, and no lease depends on it.
             replace(self.database, call_timeout=600.0),
             maintenance.MaintenancePlan(
-                archive_after=self.plan.archive_after,
-                prune_after=self.plan.prune_after,
-                crash_budget=self.plan.crash_budget,
+                archive_after=self.options.archive_after,
+                prune_after=self.options.prune_after,
+                crash_budget=self.options.crash_budget,
                 interval=every * 0.8,
             ),
             every=every,
@@ -318,7 +328,7 @@ class QueueListener:
 
     RETEST = 60.0
 
-    plan: WorkerOptions
+    options: WorkerOptions
     database: Database
     wake: Callable[[], None]
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -333,7 +343,7 @@ class QueueListener:
                         log.warning(
                             "LISTEN delivers nothing here (a transaction pooler?):"
                             " polling every %g s",
-                            self.plan.poll,
+                            self.options.poll,
                             extra={"event": "listen_deaf"},
                         )
                         told = True
@@ -349,7 +359,7 @@ class QueueListener:
                 log.warning(
                     "cannot listen for new jobs, polling every %g s until that works:"
                     " %s",
-                    self.plan.poll,
+                    self.options.poll,
                     error,
                     extra=logs.trouble("listen_failed", error),
                 )
@@ -365,7 +375,7 @@ class QueueListener:
         until = time.monotonic() + Listener.TEST_INTERVAL
         while time.monotonic() < until and not self.stopped.is_set():
             heard = listener.wait(0.5)
-            queues = self.plan.queues
+            queues = self.options.queues
             if any(_is_for(queue, queues) for queue in heard):
                 self.wake()
 

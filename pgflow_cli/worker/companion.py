@@ -1,5 +1,5 @@
 """A process that a supervisor keeps running beside its workers, such as the admin
-server: it may crash, hang or be slow, and costs nobody a lease.
+server: it may crash, hang or be slow, and no lease expires.
 """
 
 from __future__ import annotations

@@ -190,13 +190,18 @@ def settling(
     graveyard: Graveyard,
     culprit: RunningJob | None = None,
 ) -> Callable[[Repository], None]:
-    """Return what settles for a dead process: `culprit` as timed out, other started
+    """Return the settlements for a dead process: `culprit` as timed out, other started
     jobs with the status, also those that had ended and were not settled yet.
     """
     # The culprit, too: what is settled is passed over, unless its outcome was refused.
     started = tuple((run.job_id, run.attempt_no) for run in child.memory.unsettled())
     burial = Burial(
-        child.worker_id, child.name, status, message, started, child.plan.crash_budget
+        child.worker_id,
+        child.name,
+        status,
+        message,
+        started,
+        child.options.crash_budget,
     )
     late = [culprit] if culprit else []
 
@@ -270,9 +275,9 @@ def _settling_only(child: Child, settlement: Settlement) -> LeaseRequest:
     return LeaseRequest(
         worker_id=child.worker_id,
         worker_name=child.name,
-        code_version=child.plan.code_version,
+        code_version=child.options.code_version,
         batch_id=str(uuid.uuid4()),
-        lease_seconds=child.plan.lease_seconds,
+        lease_seconds=child.options.lease_seconds,
         queues=None,
         job_types=None,
         room=0,

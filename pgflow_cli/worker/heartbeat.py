@@ -66,6 +66,10 @@ class Ledger:
 
 log = logging.getLogger("pgflow.supervisor")
 
+# Seconds without a turn after which a process with a running job counts as held up by
+# it: ten turns, and no more than a heartbeat of the shortest lease.
+HELD_UP = 0.5
+
 
 class Process(Protocol):
     """What the heartbeat sees of a worker process."""
@@ -93,10 +97,10 @@ class Process(Protocol):
 @dataclass
 class Heartbeat:
     """Extends the leases that live processes report: one statement for all of them,
-    every `plan.heartbeat` seconds.
+    every `options.heartbeat` seconds.
     """
 
-    plan: WorkerOptions
+    options: WorkerOptions
     database: Database
     supervisor_id: str
     processes: Callable[[], Sequence[Process]]
@@ -112,7 +116,7 @@ class Heartbeat:
         repository = Repository.of(self.database)
         while not self.stopped.is_set():
             self.hurried.clear()
-            pause = self.plan.heartbeat
+            pause = self.options.heartbeat
             try:
                 self.beat(repository)
                 self.failing_since = None
@@ -183,11 +187,13 @@ class Heartbeat:
         rows = [p.row() for p in processes]
         vacant_rows = [vacancy.row() for vacancy in vacant]
         self._told.update(vacancy.worker_id for vacancy in vacant)
+        leases = {lease for leases in held.values() for lease in leases}
+        leases |= _unread_leases(repository, processes, sent)
         reply = repository.leases.beat(
             supervisor_id=self.supervisor_id,
             workers=[*rows, *vacant_rows],
-            lease_ids=[lease for leases in held.values() for lease in leases],
-            lease_seconds=self.plan.lease_seconds,
+            lease_ids=sorted(leases),
+            lease_seconds=self.options.lease_seconds,
             progress=progress,
         )
         for vacancy, row in zip(vacant, vacant_rows, strict=True):
@@ -197,7 +203,7 @@ class Heartbeat:
             process.learn(row, quiet=process.worker_id in reply.quiet)
             for lease_id, place in held[process.worker_id].items():
                 exists = lease_id in reply.leases
-                until = sent + self.plan.lease_seconds if exists else GONE
+                until = sent + self.options.lease_seconds if exists else GONE
                 process.memory.extend(lease_id, place, until)
             self._pass_on(reply, process, held[process.worker_id])
             if process.worker_id not in self.registered:
@@ -214,6 +220,24 @@ class Heartbeat:
         """
         if canceled := {j for lease in leases for j in reply.canceled.get(lease, ())}:
             process.cancel(canceled)
+
+
+def _unread_leases(
+    repository: Repository, processes: Sequence[Process], now: float
+) -> set[str]:
+    """Return the leases of processes in which a job holds the interpreter: the database
+    may have granted one whose reply is not read yet, and its process, which gives it
+    back or begins it, comes to that only when the job lets go.
+    """
+    held_up = [
+        process.worker_id
+        for process in processes
+        if now - process.memory.turned_at() > HELD_UP and process.memory.running()
+    ]
+    if not held_up:
+        return set()
+    found = repository.unsettled_leases.list_worker_leases(held_up)
+    return {lease_id for _, lease_id in found}
 
 
 def _extendable(memory: SharedMemory, now: float) -> dict[str, int]:

@@ -1,5 +1,5 @@
-"""Everything a supervisor and its worker processes have been told; plain values, so
-that it can be sent to a process.
+"""The options of a supervisor and its worker processes; plain values, so that they can
+be sent to a process.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class WorkerOptions:
     wary: bool = False
 
     def name_of(self, number: int) -> str:
-        """Return what the process of that number is called."""
+        """Return the name of a process, given its number."""
         alone = self.processes == 1 or self.suspect is not None
         return self.name if alone else f"{self.name}.{number}"
 
@@ -79,7 +79,7 @@ class WorkerOptions:
         return 1 if self.wary else self.crash_budget - 1
 
     def of_spare(self, suspect: Suspect) -> WorkerOptions:
-        """Return the plan of a spare process: one slot, one connection.
+        """Return the options of a spare process: one slot, one connection.
 
         What its job takes off --max-jobs was taken when it was leased.
         """

@@ -54,7 +54,7 @@ class Vacancy:
     loads.
     """
 
-    plan: WorkerOptions
+    options: WorkerOptions
     number: int
     quiet: bool = False  # what comes next is to lease nothing
     hushed: bool = False  # by a signal, of which its row does not tell yet
@@ -79,28 +79,28 @@ class Vacancy:
             "pid": os.getpid(),
             "slots": 0,
             "busy_slots": 0,
-            "lease_seconds": max(1, round(self.plan.lease_seconds)),
+            "lease_seconds": max(1, round(self.options.lease_seconds)),
             "quiet": self.quiet,
             "hushed": self.hushed,
             "retiring": False,
             "spare": False,
             "deaths": self.deaths,
-            "name": self.plan.name_of(self.number),
+            "name": self.options.name_of(self.number),
             "host": socket.gethostname(),
-            "code_version": self.plan.code_version,
-            "queues": self.plan.queues,
+            "code_version": self.options.code_version,
+            "queues": self.options.queues,
         }
 
 
 class Places:
-    """One place for each of `plan.processes`; a spare process has none.
+    """One place for each of `options.processes`; a spare process has none.
 
     `changed` is called when operators are to see why a place has no process.
     """
 
-    def __init__(self, plan: WorkerOptions, changed: Callable[[], None]) -> None:
-        self._plan, self._changed = plan, changed
-        self._vacant = {n: Vacancy(plan, n) for n in range(plan.processes)}
+    def __init__(self, options: WorkerOptions, changed: Callable[[], None]) -> None:
+        self._options, self._changed = options, changed
+        self._vacant = {n: Vacancy(options, n) for n in range(options.processes)}
         self._quick_deaths = self._failed_starts = 0
         self._start_again = 0.0
 
@@ -108,14 +108,14 @@ class Places:
         """Say whether the pause since the last death or failure is over."""
         return time.monotonic() >= self._start_again
 
-    def plan(self) -> WorkerOptions:
-        """Return the plan of the next process."""
-        return replace(self._plan, wary=self._quick_deaths >= WARY_AFTER)
+    def next_options(self) -> WorkerOptions:
+        """Return the options of the next process."""
+        return replace(self._options, wary=self._quick_deaths >= WARY_AFTER)
 
     def to_fill(self, children: Sequence[Child]) -> list[int]:
         """Return the numbers of the places in which no process stays."""
         taken = {c.number for c in children if not c.retiring}
-        return [n for n in range(self._plan.processes) if n not in taken]
+        return [n for n in range(self._options.processes) if n not in taken]
 
     def is_quiet(self, number: int, children: Sequence[Child]) -> bool:
         """Say whether what comes next in a place is to lease nothing."""
@@ -157,7 +157,7 @@ class Places:
             return  # it has been replaced already
         if not child.is_spare and child.number not in self._vacant:
             self._vacant[child.number] = Vacancy(
-                self._plan, child.number, quiet=child.quiet
+                self._options, child.number, quiet=child.quiet
             )
 
     def put_off(self, error: OSError, number: int) -> None:
@@ -204,7 +204,7 @@ class Places:
 class Clearance:
     """What a supervisor does with processes that have died, or that stand still."""
 
-    plan: WorkerOptions
+    options: WorkerOptions
     _children: list[Child]
     _places: Places
     _upkeep: Upkeep
@@ -243,7 +243,7 @@ class Clearance:
 
     def _free_lock(self) -> None:
         """Free the lock of what is left to lease: a process may have died with it."""
-        if self.plan.max_jobs is not None:
+        if self.options.max_jobs is not None:
             lock = self._remaining.get_lock()
             lock.acquire(timeout=1.0)  # the living hold it for microseconds
             with suppress(ValueError):

@@ -55,7 +55,7 @@ class Child:
 
     number: int
     name: str
-    plan: WorkerOptions
+    options: WorkerOptions
     worker_id: str
     memory: SharedMemory
     control: Control
@@ -84,7 +84,7 @@ class Child:
     @property
     def is_spare(self) -> bool:
         """Whether it runs a suspect, and leases nothing."""
-        return self.plan.suspect is not None
+        return self.options.suspect is not None
 
     def is_answered(self) -> bool:
         """Say whether the database has answered a heartbeat for it: until then, its
@@ -184,8 +184,11 @@ class Child:
         """
         if not self.ready:
             return False
-        plan, memory, now = self.plan, self.memory, time.monotonic()
-        most = max(STILL, plan.lease_seconds + 4 * plan.connect_timeout) + 2 * plan.poll
+        options, memory, now = self.options, self.memory, time.monotonic()
+        most = (
+            max(STILL, options.lease_seconds + 4 * options.connect_timeout)
+            + 2 * options.poll
+        )
         # While it imported its loop could not turn.
         turned = now - max(memory.turned_at(), self.ready_at)
         cycled = memory.cycled_at()
@@ -219,25 +222,27 @@ class Child:
 
     @classmethod
     def start(
-        cls, plan: WorkerOptions, number: int, remaining: Any, *, quiet: bool
+        cls, options: WorkerOptions, number: int, remaining: Any, *, quiet: bool
     ) -> Child:
         """Start a worker process; `remaining` counts the jobs that all of them may
         still lease.
 
         Raises OSError, and leaves nothing behind, if the system refuses what it needs.
         """
-        name = plan.name_of(number)
+        name = options.name_of(number)
         worker_id = str(uuid.uuid4())
-        memory = SharedMemory.create(CONTEXT, runs=plan.places, leases=plan.places)
+        memory = SharedMemory.create(
+            CONTEXT, runs=options.places, leases=options.places
+        )
         memory.renew(time.monotonic())
         memory.turn()
-        control = Control.create(CONTEXT, plan.places)
+        control = Control.create(CONTEXT, options.places)
         control.quiet(quiet)
         ours, theirs = channel.pair()
         try:
             process = CONTEXT.Process(
                 target=worker.main,
-                args=(plan, worker_id, name, memory, control, theirs, remaining),
+                args=(options, worker_id, name, memory, control, theirs, remaining),
                 name=f"pgflow-worker-{number}",
             )
             start_process(process)
@@ -250,7 +255,7 @@ class Child:
         return cls(
             number,
             name,
-            plan,
+            options,
             worker_id,
             memory,
             control,
@@ -297,9 +302,9 @@ class Child:
         return {
             "worker_id": self.worker_id,
             "pid": self.process.pid,
-            "slots": self.plan.concurrency,
+            "slots": self.options.concurrency,
             "busy_slots": len(self.memory.running()),
-            "lease_seconds": max(1, round(self.plan.lease_seconds)),
+            "lease_seconds": max(1, round(self.options.lease_seconds)),
             "quiet": self.quiet or self.hushed,
             "hushed": self.hushed,
             "retiring": self.retiring,
@@ -308,8 +313,8 @@ class Child:
             "stalled_for": self.stalled_for,
             "name": self.name,
             "host": socket.gethostname(),
-            "code_version": self.plan.code_version,
-            "queues": self.plan.queues,
+            "code_version": self.options.code_version,
+            "queues": self.options.queues,
             "job_types": self.job_types,
         }
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pgflow_cli.handlers import tasks
 from pgflow_cli.handlers.job import current, fields
 from pgflow_cli.telemetry import log_guard, log_writer, logs, streams
-from pgflow_cli.worker.execution import event_loop, executables, threads
+from pgflow_cli.worker.execution import event_loop, executables, threads, users
 from pgflow_cli.worker.execution.threads import OwnThread
 
 log = logging.getLogger("pgflow.worker")
@@ -109,13 +109,6 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def user() -> tuple[int, ...]:
-    """Return the ids of users that this process has: what a handler changes there is
-    changed for all.
-    """
-    return os.getresuid() if hasattr(os, "getresuid") else ()
-
-
 def start_tracker() -> None:
     """Start multiprocessing's tracker without the worker's secrets in its environment,
     which programs of the same user can read; no signal to the whole group ends it.
@@ -152,6 +145,7 @@ def take() -> None:
         streams.make_robust(stream)
     log_guard.install()
     have_forks_hear()
+    users.guard()
     threads.remember_jobs()
     tasks.separate()
     event_loop.keep_running_loops()
@@ -161,9 +155,11 @@ def take() -> None:
 
 def take_again() -> None:
     """Undo what applications do when they are imported: catch our signals, replace the
-    hook that ends a process without one of its own threads.
+    hook that ends a process without one of its own threads. The user that they have
+    chosen stays.
     """
     ignore_signals()
+    users.keep()
     theirs = threading.excepthook
 
     def end_or_pass_on(args: threading.ExceptHookArgs) -> None:

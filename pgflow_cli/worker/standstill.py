@@ -44,10 +44,10 @@ class Standstill:
     """
 
     def __init__(
-        self, plan: WorkerOptions, processes: Callable[[], Sequence[Process]]
+        self, options: WorkerOptions, processes: Callable[[], Sequence[Process]]
     ) -> None:
-        self._plan, self._processes = plan, processes
-        self._pause = plan.lease_seconds / 2
+        self._options, self._processes = options, processes
+        self._pause = options.lease_seconds / 2
         self._since: dict[str, float] = {}  # worker id -> the first of these looks
 
     def look(self, repository: Repository) -> float:
@@ -57,7 +57,7 @@ class Standstill:
         for process in self._processes():
             since = self._standing_since(process, asked)
             if since is not None and repository.leases.find_due_job(
-                self._plan.queues, process.job_types
+                self._options.queues, process.job_types
             ):
                 kept[process.worker_id] = since
             self._judge(process, kept.get(process.worker_id), asked)
@@ -77,7 +77,7 @@ class Standstill:
 
     def _judge(self, process: Process, since: float | None, now: float) -> None:
         stood = None if since is None else now - since
-        if stood is not None and stood < LEASES * self._plan.lease_seconds:
+        if stood is not None and stood < LEASES * self._options.lease_seconds:
             stood = None
         if stood is not None and process.stalled_for is None:
             log.warning(

@@ -1,7 +1,7 @@
 """The supervisor of `pgflow work`: starts worker processes, keeps their leases alive,
 replaces them, ends them.
 
-It never runs user code, so no handler can cost anybody a lease by holding the
+It never runs user code, so no handler can make a lease expire by holding the
 interpreter or crashing it.
 """
 
@@ -62,24 +62,24 @@ SPARE = -1  # the number of a spare process
 
 
 class Supervisor(Clearance):
-    """Runs until it is told to end, or a limit of the plan is reached. Exit code 0
+    """Runs until it is told to end, or a limit of its options is reached. Exit code 0
     after a graceful end.
     """
 
     def __init__(
         self,
-        plan: WorkerOptions,
+        options: WorkerOptions,
         companions: Sequence[Companion] = (),
         kept: list[str] | None = None,
     ) -> None:
-        self.plan = plan
+        self.options = options
         self._companions = companions
         self._children: list[Child] = []
         # Its lock is a semaphore that a kill of all of us would leave behind.
-        lock = False if plan.max_jobs is None else CONTEXT.Lock()
-        self._remaining = CONTEXT.Value("q", plan.max_jobs or -1, lock=lock)
+        lock = False if options.max_jobs is None else CONTEXT.Lock()
+        self._remaining = CONTEXT.Value("q", options.max_jobs or -1, lock=lock)
         self._signals = Signals(kept)
-        self._spare = SparePlace(self._start_spare, patient=plan.once)
+        self._spare = SparePlace(self._start_spare, patient=options.once)
         self._ran_once = self._was_ready = False
         self._job_types: list[str] | None = None  # that its processes run; None: any
         self._ending_at: float | None = None
@@ -88,23 +88,28 @@ class Supervisor(Clearance):
         self._look_again = 0.0  # at the deadlines, after we stood still
         self._failure: errors.PgflowError | None = None
         database = Database(
-            plan.url,
-            application_name=f"pgflow supervisor {plan.name}",
-            connect_timeout=plan.connect_timeout,
-            call_timeout=plan.lease_seconds / 3,
+            options.url,
+            application_name=f"pgflow supervisor {options.name}",
+            connect_timeout=options.connect_timeout,
+            call_timeout=options.lease_seconds / 3,
         )
         database.reached.set()  # by `await_database`
         supervisor_id = str(uuid.uuid4())
         self._heartbeat = Heartbeat(
-            plan, database, supervisor_id, self._living, self._restarting
+            options, database, supervisor_id, self._living, self._restarting
         )
-        self._places = Places(plan, self._heartbeat.hurry)
-        standstill = Standstill(plan, self._living)
-        self._upkeep = Upkeep(plan, database, looks=(standstill.look,))
-        self._maintaining = MaintenanceThread(plan, database)
-        self._wake_ups = QueueListener(plan, database, self._wake)
-        self._status = StatusFile(plan.name, plan.status_folders)
-        self._notices = Notices(plan.notify_socket, plan.watchdog)
+        self._places = Places(options, self._heartbeat.hurry)
+        standstill = Standstill(options, self._living)
+        self._upkeep = Upkeep(
+            options,
+            database,
+            looks=(standstill.look,),
+            failing_for=self._heartbeat.failing_for,
+        )
+        self._maintaining = MaintenanceThread(options, database)
+        self._wake_ups = QueueListener(options, database, self._wake)
+        self._status = StatusFile(options.name, options.status_folders)
+        self._notices = Notices(options.notify_socket, options.watchdog)
 
     def run(self) -> None:
         """Work. Raises what a worker process could not start for, after all
@@ -177,12 +182,12 @@ class Supervisor(Clearance):
     def _replace_missing(self) -> None:
         if self._ending_at is not None or not self._places.may_start():
             return
-        plan = self._places.plan()
+        options = self._places.next_options()
         for number in self._places.to_fill(self._children):
             if not self._spent():
                 quiet = self._places.is_quiet(number, self._children)
                 try:
-                    child = Child.start(plan, number, self._remaining, quiet=quiet)
+                    child = Child.start(options, number, self._remaining, quiet=quiet)
                 except OSError as error:
                     self._places.put_off(error, number)
                     return
@@ -190,9 +195,9 @@ class Supervisor(Clearance):
                 self._children.append(child)
 
     def _start_spare(self, suspect: Suspect) -> Child | None:
-        plan = self.plan.of_spare(suspect)
+        options = self.options.of_spare(suspect)
         try:
-            child = Child.start(plan, SPARE, self._remaining, quiet=False)
+            child = Child.start(options, SPARE, self._remaining, quiet=False)
         except OSError as error:
             log.error(  # noqa: TRY400 - the sentence is all there is to know
                 "cannot start a spare process: %s",
@@ -265,7 +270,9 @@ class Supervisor(Clearance):
             self._spare.tell(child, taken=values[0])
         elif kind == "done":
             child.done = True
-            self._ran_once = self._ran_once or (self.plan.once and not child.is_spare)
+            self._ran_once = self._ran_once or (
+                self.options.once and not child.is_spare
+            )
         elif kind == "failed":
             self._fail(child, *values)
 
@@ -294,41 +301,44 @@ class Supervisor(Clearance):
         self._end()
 
     def _ends_by_itself(self) -> bool:
-        return self.plan.drain or self.plan.once
+        return self.options.drain or self.options.once
 
     # Ending.
 
     def _look_at_limits(self) -> None:
         now = time.monotonic()
-        plan = self.plan
+        options = self.options
         idle = self._is_idle()
         if not idle:
             self._idle_since = now
         if self._ending_at is None:
-            patience = plan.patience if self._ends_by_itself() else math.inf
+            patience = options.patience if self._ends_by_itself() else math.inf
             if any(c.lacks_database(patience) for c in self._living()) and not idle:
                 message, hint = NO_CONNECTION
                 self._failure = errors.DatabaseUnavailable(
                     message.format(patience), hint
                 )
                 self._end()
-            elif plan.max_runtime and now - self._began >= plan.max_runtime:
+            elif options.max_runtime and now - self._began >= options.max_runtime:
                 if not idle and self._ends_by_itself():
                     self._failure = errors.TryLater(*OUT_OF_TIME)
                 self._end()
             elif (
-                (idle and (plan.drain or (plan.once and self._job_types == [])))
+                (idle and (options.drain or (options.once and self._job_types == [])))
                 or (
                     idle
-                    and plan.idle_timeout
-                    and now - self._idle_since >= plan.idle_timeout
+                    and options.idle_timeout
+                    and now - self._idle_since >= options.idle_timeout
                 )
                 or (self._spent() and not self._children)
             ):
                 self._upkeep.urgent.put(self._tell_left)
                 self._end()
             return
-        if self._released_at is None and now - self._ending_at >= plan.shutdown_timeout:
+        if (
+            self._released_at is None
+            and now - self._ending_at >= options.shutdown_timeout
+        ):
             self._release()
         if self._released_at is not None and now - self._released_at >= LAST_GRACE:
             self._kill_all(now - self._released_at)
@@ -338,14 +348,14 @@ class Supervisor(Clearance):
         code of 0 would tell that the queue is drained.
         """
         types = self._job_types
-        if not (self.plan.drain or self.plan.once) or types is None:
+        if not (self.options.drain or self.options.once) or types is None:
             return
-        find, queues = repository.leases.find_due_job, self.plan.queues
+        find, queues = repository.leases.find_due_job, self.options.queues
         if find(queues, None) and not (types and find(queues, types)):
             log.warning(
                 "jobs are due that no handler of this worker runs"
                 " (pgflow doctor --check no-worker)",
-                extra={"event": "no_handlers", "worker_id": self.plan.name},
+                extra={"event": "no_handlers", "worker_id": self.options.name},
             )
 
     def _is_idle(self) -> bool:
@@ -388,7 +398,7 @@ class Supervisor(Clearance):
 
     def _cut_short(self, name: str) -> None:
         """Have a run that is to end by itself fail if a signal ends it before."""
-        done = self._is_idle() if self.plan.drain else self._has_leased()
+        done = self._is_idle() if self.options.drain else self._has_leased()
         done = done or self._spent()
         if self._ends_by_itself() and not done and self._ending_at is None:
             message, hint = CUT_SHORT
@@ -431,9 +441,9 @@ class Supervisor(Clearance):
 
     def _threads(self) -> list[StandingThread]:
         duties = {"heartbeat": self._heartbeat.run, "upkeep": self._upkeep.run}
-        if self.plan.listen:
+        if self.options.listen:
             duties["listener"] = self._wake_ups.run
-        if self.plan.maintain:
+        if self.options.maintain:
             duties["maintenance"] = self._maintaining.run
         return [StandingThread(name, duty) for name, duty in duties.items()]
 
@@ -441,4 +451,4 @@ class Supervisor(Clearance):
         for duty in (self._wake_ups, self._heartbeat, self._upkeep):
             duty.stop()
         for thread in threads:
-            thread.join(self.plan.lease_seconds / 3 + 1)
+            thread.join(self.options.lease_seconds / 3 + 1)

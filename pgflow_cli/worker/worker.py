@@ -8,6 +8,7 @@ its leases, watches its deadlines from outside, and settles what it held if it d
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import logging
 import sys
@@ -24,7 +25,7 @@ from pgflow_cli.repository import Database, Repository, Watchdog
 from pgflow_cli.telemetry import logs, spans
 from pgflow_cli.worker import descriptors, safeguards
 from pgflow_cli.worker.channel import ChannelLost, SupervisorGone, WorkerEnd
-from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution import executables, users
 from pgflow_cli.worker.execution.slots import Slots
 from pgflow_cli.worker.execution.threads import OwnThread
 from pgflow_cli.worker.leasing.capacity import Capacity
@@ -39,6 +40,7 @@ TICK = 0.05  # seconds between two looks at deadlines and leases
 REPORT = 1.0  # seconds between two reports of what was counted
 FLUSH = 2.0  # seconds that the application's spans may take to leave at the end
 PATIENCE = 1.0  # seconds a job may wait behind busy slots before it is given back
+COLLECTED = 10_000  # objects between two looks of the garbage collector
 LAST_WORDS = 5.0  # seconds that a supervisor which does not read may take at the end
 
 
@@ -47,7 +49,7 @@ class Worker:
 
     def __init__(
         self,
-        plan: WorkerOptions,
+        options: WorkerOptions,
         worker_id: str,
         name: str,
         memory: SharedMemory,
@@ -55,16 +57,15 @@ class Worker:
         app: App,
         remaining: Any,
     ) -> None:
-        self._plan, self._memory, self._control = plan, memory, control
+        self._options, self._memory, self._control = options, memory, control
         self._id = worker_id
         self._released = self._told_taken = False
         self._turning: list[LeaseLoop] = []
-        self._user = safeguards.user()
         self._database = Database(
-            plan.url,
+            options.url,
             application_name=f"pgflow work {name}",
-            connect_timeout=plan.connect_timeout,
-            call_timeout=plan.lease_seconds / 3,
+            connect_timeout=options.connect_timeout,
+            call_timeout=options.lease_seconds / 3,
             steady_plans=True,
             watchdog=Watchdog(),
         )
@@ -72,18 +73,18 @@ class Worker:
         self._enqueuer: Repository | None = None
         self._enqueue_lock = threading.Lock()
         self.slots = Slots(
-            plan.concurrency,
+            options.concurrency,
             memory,
             self._enqueue_now,
-            crash_budget=plan.crash_budget,
-            exec_environment=plan.exec_environment,
+            crash_budget=options.crash_budget,
+            exec_environment=options.exec_environment,
             tracing=spans.consumer(name),
         )
-        self._capacity = Capacity(plan, memory, app, self.slots, remaining)
-        suspect = plan.suspect
+        self._capacity = Capacity(options, memory, app, self.slots, remaining)
+        suspect = options.suspect
         kind = LeaseLoop if suspect is None else functools.partial(SpareLoop, suspect)
         self._repositories = [
-            Repository.of(self._database) for _ in range(plan.connections)
+            Repository.of(self._database) for _ in range(options.connections)
         ]
         self._loops = [
             kind(
@@ -101,8 +102,8 @@ class Worker:
             if self._enqueuer is None:
                 self._enqueuer = Repository.of(self._database)
             guards = JobOptions(
-                max_payload_bytes=self._plan.max_payload_bytes,
-                max_enqueue_per_minute=self._plan.max_enqueue_per_minute,
+                max_payload_bytes=self._options.max_payload_bytes,
+                max_enqueue_per_minute=self._options.max_enqueue_per_minute,
             )
             return self._enqueuer.enqueue.enqueue_many(
                 json.dumps(bodies), options=guards
@@ -121,7 +122,7 @@ class Worker:
         now = monotonic()
         self._memory.turn()
         self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
-        if safeguards.user() != self._user:
+        if users.have_changed():
             log.critical(
                 "a handler has changed the user of the process: it ends",
                 extra={"event": "process_failed"},
@@ -132,7 +133,7 @@ class Worker:
         self.slots.stop_late(now)
         if self._capacity.ending or self.slots.stuck:
             self._capacity.give_back(self.slots.give_back())
-        elif not self._plan.once:
+        elif not self._options.once:
             self._capacity.give_back(self.slots.give_back(waiting_since=now - PATIENCE))
         if self.slots.stuck and not self._capacity.ending:
             log.warning(
@@ -188,7 +189,7 @@ class Worker:
     def _attend_suspects(self, pipe: WorkerEnd) -> None:
         told = self._control
         leaving = told.is_draining() or told.is_releasing()
-        leaving = leaving or bool(self.slots.stuck and not self._plan.once)
+        leaving = leaving or bool(self.slots.stuck and not self._options.once)
         question = self._capacity.attend_suspects(
             told.answered(), self._id, leaving=leaving
         )
@@ -239,7 +240,7 @@ class Worker:
 
 
 def main(
-    plan: WorkerOptions,
+    options: WorkerOptions,
     worker_id: str,
     name: str,
     memory: SharedMemory,
@@ -252,9 +253,9 @@ def main(
     safeguards.die_with_parent()
     safeguards.hide_memory()
     logs.set_up(
-        plan.log_format,
-        plan.log_level,
-        processes=plan.processes + 1,
+        options.log_format,
+        options.log_level,
+        processes=options.processes + 1,
         worker_id=name,
         filters=[JobFields()],
     )
@@ -262,8 +263,12 @@ def main(
     # A lease loop waits for the interpreter behind handlers that compute; 5 ms would be
     # longer than its round trip.
     sys.setswitchinterval(0.0005)
+    # The collector looks when a batch of jobs has come and gone. At every 700 objects,
+    # as usual, it looks at those that are held, frees nothing, and takes 4 of 42
+    # microseconds a job. An application that is loaded now may choose otherwise.
+    gc.set_threshold(COLLECTED, *gc.get_threshold()[1:])
     try:
-        _serve(plan, worker_id, name, memory, control, pipe, remaining)
+        _serve(options, worker_id, name, memory, control, pipe, remaining)
         _flush(pipe)
     except SupervisorGone as error:
         # Its leases end, and so do we.
@@ -284,7 +289,7 @@ def main(
 
 
 def _serve(
-    plan: WorkerOptions,
+    options: WorkerOptions,
     worker_id: str,
     name: str,
     memory: SharedMemory,
@@ -296,10 +301,10 @@ def _serve(
         return  # it is over before it has begun
     try:
         app = handlers.load(
-            plan.apps,
-            handlers_dir=plan.handlers_dir,
-            exec_specs=plan.exec_specs,
-            simulate=plan.simulate,
+            options.apps,
+            handlers_dir=options.handlers_dir,
+            exec_specs=options.exec_specs,
+            simulate=options.simulate,
         )
     except PgflowError as error:
         pipe.send("failed", error.exit_code, error.message, error.hints)
@@ -313,9 +318,9 @@ def _serve(
         )
     if control.is_draining():
         return
-    worker = Worker(plan, worker_id, name, memory, control, app, remaining)
+    worker = Worker(options, worker_id, name, memory, control, app, remaining)
     # Without handlers nothing is leased, whatever becomes of unknown types.
-    unknown = plan.on_unknown == "dlq" and app.handlers
+    unknown = options.on_unknown == "dlq" and app.handlers
     types = None if unknown else sorted(app.handlers)
     descriptors.guard(lambda: [pipe.fileno(), *worker.descriptors()])
     pipe.send("ready", types, handlers.declared_codes(app))

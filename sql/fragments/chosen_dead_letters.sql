@@ -1,4 +1,5 @@
--- What a filter asks of `dead`, a dead letter. `offset 0`: a look-up by key for each, never a join with all jobs.
+-- The conditions of a filter on `dead`, a dead letter. `offset 0` keeps the look-up of each job by its key: the planner
+-- must not turn it into a join with all jobs.
 (%(queues)s::text[] is null or dead.queue = any(%(queues)s::text[]))
 and (%(job_types)s::text[] is null or dead.job_type = any(%(job_types)s::text[]))
 and (%(error_codes)s::text[] is null or dead.error_code = any(%(error_codes)s::text[]))
@@ -27,7 +28,7 @@ and (
 )
 and (
   (%(payload_contains)s::jsonb is null and %(meta)s::jsonb is null and %(replay_of)s::uuid is null)
-  -- Of what cannot be read, it cannot be said what is in it.
+  -- A condition on a payload that cannot be read is false.
   or case when dead.dlq_reason_code <> 'UNREADABLE' then exists (
     select
     from (

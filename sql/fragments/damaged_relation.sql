@@ -1,4 +1,5 @@
--- The relation whose file the server names in `told.message`; of a TOAST table the one that it belongs to.
+-- The relation whose file the server's error message in `told.message` names; for a TOAST table, the table that it
+-- belongs to.
 left join lateral (
   select coalesce(main.oid, file.relation)::regclass::text as name
   from (

@@ -1,4 +1,4 @@
--- What dead letters are grouped by; never null, so that groups can be joined.
+-- The key by which dead letters are grouped; never null, so that groups can be joined.
 coalesce(
   case %(by)s::text
     when 'fingerprint' then dead.error_fingerprint

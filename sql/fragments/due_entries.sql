@@ -1,4 +1,4 @@
--- The entries of a place (a queue and a rank) that somebody with these handlers may take by now.
+-- The due entries of a place (a queue and a rank) that a worker with these handlers may lease.
 where pending.queue = place.queue
   and pending.rank = place.rank
   and pending.run_at <= now()

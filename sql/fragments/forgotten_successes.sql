@@ -10,7 +10,7 @@ rest as materialized (
   cross join lateral unnest(
     success.job_ids, success.attempt_nos, success.started_ago, success.ended_ago
   ) with ordinality as entry (job_id, attempt_no, started_ago, ended_ago, place)
-  -- Hashed: there may be as many as a dump holds.
+  -- This form is hashed: there may be as many ids as a dump has jobs.
   cross join lateral (select entry.job_id not in (select id from forgotten) as it) as keeps
   group by success.day, success.first_id
   having not bool_and(keeps.it)

@@ -3,5 +3,5 @@
     where pending.queue = mark.queue
       and pending.rank = mark.rank
   )
-  -- What runs may come back to any rank of its queue.
+  -- A running job may go back to any rank of its queue.
   or mark.queue in (select leases.queue from pgflow.leases)

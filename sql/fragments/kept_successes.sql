@@ -1,6 +1,7 @@
--- Keeps `succeeded` in a row for each lease and each minute of the ids.
+-- Stores `succeeded` in one row for each lease and each minute of the ids.
 --
--- Mostly that is one minute: then no id but the first and the last is taken apart, which costs a microsecond.
+-- Usually all ids are of one minute. Then only the first and the last id are decoded: decoding an id takes a
+-- microsecond.
 minutes as materialized (
   select first.minute, first.minute <> last.minute as several
   from (
@@ -43,7 +44,7 @@ kept as (
       from succeeded
       cross join minutes
       where leased_at is not null
-      -- Each array is in this order.
+      -- The arrays are in this order.
       order by lease_id, leased_at, minute, job_id
     ) as ordered
     group by lease_id, leased_at, minute

@@ -1,6 +1,6 @@
--- What a list shows of the jobs in `looked`, in that order. Nothing here sorts: each job is looked up by its key, one
--- after the other, and no more of them are read than it takes to fill the page. What the job itself says is asked
--- first; where it is takes several look-ups.
+-- The columns of a list for the jobs in `looked`, in that order. Nothing here sorts: each job is looked up by its key,
+-- one after the other, and no more are read than the page needs. Conditions on the job's row come first, because its
+-- state takes several look-ups.
 matched as (
   select
     looked.at, job.id, job.queue, job.job_type, job.status, job.run_at, job.priority, job.max_attempts,
@@ -16,7 +16,7 @@ matched as (
       and (%(job_types)s::text[] is null or jobs.job_type = any(%(job_types)s::text[]))
       and (%(replay_of)s::uuid is null or jobs.replay_of_job_id = %(replay_of)s::uuid)
       and case
-        -- Asked only when a damaged row has failed the list: it costs a second look at each payload.
+        -- Only set after a damaged row has failed the list: it reads each payload twice.
         when %(guarded)s::boolean and pgflow.why_unreadable(jobs.id) is not null then false
         else (%(meta)s::jsonb is null or jobs.meta @> %(meta)s::jsonb)
           and (%(payload_contains)s::jsonb is null or jobs.payload @> %(payload_contains)s::jsonb)
@@ -33,7 +33,7 @@ matched as (
     where overview.id = source.id
     offset 0
   ) as job
-  -- A resolved dead letter is out of every list that asks for a state.
+  -- Lists of a state leave resolved dead letters out.
   where (%(statuses)s::text[] is null or (job.status = any(%(statuses)s::text[]) and job.resolved_at is null))
     and (%(error_codes)s::text[] is null or job.last_error_code = any(%(error_codes)s::text[]))
     and (%(reasons)s::text[] is null or job.dlq_reason_code = any(%(reasons)s::text[]))
@@ -60,7 +60,7 @@ select
   replay_of_job_id::text as replay_of_job_id, worker_id, lease_expires_at, null::bigint as looked
 from matched
 union all
--- Reached only where they do not fill the page: how many were looked at, and which was the last.
+-- Reached only if the page is not full: how many jobs were read, and which was the last.
 (
   select
     (array_agg(at))[count(*)], (array_agg(id::text))[count(*)], null, null, null, null, null, null, null,

@@ -26,7 +26,7 @@ located as materialized (
   ) as entry
   order by entry.queue, entry.rank, entry.run_at, entry.job_id
 ),
--- Without what a worker has leased meanwhile: that row is gone.
+-- Without jobs that a worker has leased meanwhile: their rows are gone.
 locked as materialized (
   select entry.place, entry.run_at
   from located

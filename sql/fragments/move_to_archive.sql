@@ -1,5 +1,5 @@
--- The rest of a statement whose `looked` names rows of successes in the order of their first id: what has rested for
--- long enough goes to the archive, with its jobs and their history.
+-- The rest of a statement whose `looked` has rows of successes in the order of their first id: those old enough move to
+-- the archive, with their jobs and their history.
 ripe as materialized (
   select day, first_id, job_ids
   from looked
@@ -69,7 +69,7 @@ succeeded as (
   from successes
   on conflict (day, first_id) do nothing
 ),
--- enqueue looks into the archive for ids up to here.
+-- enqueue searches the archive for ids up to this one.
 marked as (
   update pgflow.history_marks
   set archived_until = newest.id

@@ -1,4 +1,4 @@
--- How the job `wanted.id` has ended; no row if it has not. A job ends once: the limit is for the day it does not.
+-- How the job `wanted.id` has ended; no row if it has not. A job ends once; the limit guards against damaged data.
 select 'succeeded' as status, null::text as error_code
 from (
   -- include: success_of_job

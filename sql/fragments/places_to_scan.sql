@@ -1,7 +1,7 @@
 -- The places to lease from, each with the cursor of this process if it has one.
 --
--- Grouped, not joined: the planner knows neither how many places nor how many cursors there are, so a join may compare
--- each with each, and with thousands of queues a lease would take longer than it lasts.
+-- Grouped, not joined: the planner knows neither the number of places nor of cursors, so it may choose a nested loop
+-- over both. With thousands of queues, a lease would then expire before the statement ends.
 select queue, rank, max(run_at) as run_at, max(job_id)::uuid as job_id
 from (
   select queue, rank, null::timestamptz as run_at, null::text as job_id, true as known

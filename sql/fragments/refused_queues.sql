@@ -1,5 +1,5 @@
--- Queues in whose name a job was refused lately, one after the other. From name to name through the index, not through
--- every minute of each; names are made up, so not all of them.
+-- Queues for which a job was refused lately. A recursive skip scan of the index, from name to name; it has a limit,
+-- because producers can invent names.
 select min(queue) as queue, 1 as place
 from pgflow.ingest_decisions
 union all

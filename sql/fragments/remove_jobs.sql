@@ -1,4 +1,5 @@
--- The rest of a statement whose `ended` names jobs whose last trace has just been removed: they go with their history.
+-- The rest of a statement whose `ended` has jobs that no other table names any more: they are deleted with their
+-- history.
 removed as (
   delete from pgflow.jobs
   -- An array: a join might be hashed, and read every partition.
@@ -20,7 +21,7 @@ history_archived as (
   where job_id = any(array(select job_id from ended))
   returning job_id
 ),
--- enqueue refuses an unknown id up to here: its job may have run.
+-- enqueue refuses an unknown id up to this one: its job may have run.
 marked as (
   update pgflow.history_marks
   set pruned_until = newest.job_id

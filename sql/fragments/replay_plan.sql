@@ -1,4 +1,4 @@
--- A plan of replays as its row tells it.
+-- The columns of a replay plan.
 plan.id as plan_id,
 plan.state,
 plan.created_at,

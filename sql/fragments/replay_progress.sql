@@ -1,4 +1,4 @@
--- How the jobs that a plan has created fare.
+-- The states of the jobs that a plan has created.
 cross join lateral (
   select
     count(*) as jobs,

@@ -1,4 +1,4 @@
--- What a list shows of the dead letters in `page`.
+-- The columns of a list for the dead letters in `page`.
 select
   dead.job_id::text as id,
   dead.queue,
@@ -29,7 +29,7 @@ left join lateral (
   from (
     -- include: every_job
   ) as job
-  -- What cannot be read shall not fail the list.
+  -- A row that cannot be read must not fail the list.
   where dead.dlq_reason_code <> 'UNREADABLE'
     and job.id = page.job_id
   offset 0

@@ -12,7 +12,7 @@ from (
   select ('x' || left(replace(wanted.id::text, '-', ''), 12))::bit(48)::bigint as milliseconds
 ) as made
 join pgflow.any_successes as success
-  -- Its day opens one partition, the times of the ids find the few rows that it may be in.
+  -- `day` selects one partition, and `id_times` the few rows that may have the job.
   on success.day = made.milliseconds / 86400000
   and success.id_times @> made.milliseconds
   and wanted.id = any(success.job_ids)

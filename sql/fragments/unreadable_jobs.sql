@@ -22,7 +22,7 @@ damaged as materialized (
     ) as entry
     where %(queues)s::text[] is null
       or place.queue = any(%(queues)s::text[])
-    -- Each is read once: without this it is read again where it is compared.
+    -- `offset 0` reads each once: without it, the row is read again for the comparison.
     offset 0
   ) as entry
   where reason is not null

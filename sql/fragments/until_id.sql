@@ -1,4 +1,4 @@
-    -- The first 48 bits of a UUIDv7 are its milliseconds: days outside are not opened.
+    -- The first 48 bits of a UUIDv7 are its milliseconds, so partitions of other days are pruned.
     coalesce(
       (
         select rpad(lpad(to_hex(greatest(bound.milliseconds, 0)), 12, '0'), 32, '0')::uuid

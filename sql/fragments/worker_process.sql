@@ -7,7 +7,7 @@ select
     when worker.deaths = 0 then 'starting'
     when worker.deaths is not null then 'restarting'
     when worker.spare then 'spare'
-    -- Before quiet, which its replacement is, too: this one ends.
+    -- Before quiet: a quiet process that retires has a replacement, which is quiet, too, and this one ends.
     when worker.retiring then 'retiring'
     when worker.quiet then 'quiet'
     when worker.stalled_since is not null then 'stalled'

@@ -110,14 +110,15 @@ create table pgflow.pending (
   queue text not null,
   job_type text not null,
   constraint pending_due primary key (queue, rank, run_at, job_id),
-  -- One entry that a lease cannot compute with would stop its queue. One check, because PostgreSQL prepares each anew for
-  -- each statement; none on jobs, leases and job_attempts: what only reads those takes any instant.
+  -- An entry with values beyond a lease's arithmetic would stop its queue. One check for all columns, because
+  -- PostgreSQL prepares each check again for each statement; none on jobs, leases and job_attempts, whose readers
+  -- accept any instant.
   constraint run_at_and_attempt_no_are_in_range check (
     run_at >= '2000-01-01 00:00:00+00' and run_at < '9999-01-01 00:00:00+00'
     and attempt_no between 0 and 1000000000
   )
 ) with (
-  -- Rows live for seconds, and the entries they leave stand exactly where the next lease looks.
+  -- Rows live for seconds, and their dead index entries are at the front, where the next lease scans.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_insert_scale_factor = 0,
@@ -166,7 +167,7 @@ create view pgflow.places as
 select distinct queue, rank
 from pgflow.queue_ranks;
 
--- What holds for all producers of a database. Each priority of a queue counts.
+-- Limits for all producers of a database. Each priority of a queue counts.
 create table pgflow.gate_limits (
   only_row boolean primary key default true,
   max_queues integer not null default 1000,
@@ -199,7 +200,7 @@ create table pgflow.leases (
   toast_tuple_target = 8160
 );
 
--- A job that will not run again by itself. Updated once, when an operator resolves it.
+-- A dead letter: a job that runs again only if an operator replays it. Updated once, when an operator resolves it.
 create table pgflow.dead_letters (
   job_id uuid primary key,
   died_at timestamptz not null default now(),
@@ -250,10 +251,10 @@ create table pgflow.canceled_jobs (
 create index canceled_jobs_by_time on pgflow.canceled_jobs (canceled_at, job_id);
 create index canceled_jobs_of_lease on pgflow.canceled_jobs (lease_id) where lease_id is not null;
 
--- Why the row of a job, or what is known of its attempts, cannot be given to a worker; null if it can. Everything that a
--- lease reads is read, and written in the client's encoding; what comes of it ends here. A damaged page or a byte that is
--- no character are the row's own affair, and so is a part of the disk that cannot be read, though that may come back
--- (58…); a lack of memory is the server's, and passes through.
+-- Why the row of a job, or of its attempts, cannot be sent to a worker; null if it can. It reads everything that a
+-- lease reads, converts it to the client's encoding, and catches the error. A damaged page, a byte that is no character
+-- and a disk block that cannot be read (58…, perhaps for now) are errors of the row; a lack of memory is one of the
+-- server, and is raised.
 create function pgflow.why_unreadable(wanted uuid) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -262,7 +263,7 @@ declare
   written constant name := current_setting('client_encoding');
 begin
   perform
-    -- Back again, too: where no conversion is needed, only that looks at the bytes.
+    -- Converted back, too: if no conversion is needed, only that validates the bytes.
     convert_from(convert_to(payload::text, written), written), convert_from(convert_to(meta::text, written), written),
     max_attempts, timeout_ms, replay_of_job_id
   from pgflow.jobs
@@ -277,10 +278,10 @@ exception
 end
 $$;
 
--- The two functions below are what the statement of the cycle does with rows that others change at the same time:
--- each in a plan of its own. A statement that has waited for such a row evaluates it once more (EvalPlanQual), and
--- PostgreSQL 18 then decides by the state of that evaluation which partitions the rest of the statement reads: it
--- finds no rows where there are some, or ends the server. tests/repository/test_rechecks.py shows it.
+-- The two functions below are the parts of settle_and_lease that touch rows which other sessions change: each has a
+-- plan of its own. A statement that has waited for such a row evaluates it once more (EvalPlanQual), and PostgreSQL 18
+-- then decides by the state of that evaluation which partitions the rest of the statement reads: it finds no rows where
+-- there are some, or ends the server. tests/repository/test_rechecks.py shows it.
 
 -- Leases of a worker that still exist. Share-locked until the transaction ends, so that no reaper takes one while its
 -- outcomes are being written; a heartbeat does not wait.
@@ -362,8 +363,8 @@ begin
 end
 $$;
 
--- Whether an outcome was recorded under its lease: it was sent before, and the reply was lost. Asked of the few that
--- find no lease; a function, because a statement opens all partitions that it might have to read, each time.
+-- Whether an outcome was recorded under its lease: it was sent before, and the reply was lost. Called for the few
+-- outcomes without a lease; a function, because a statement opens all partitions that it might read, each time.
 create function pgflow.is_settled(lease_id uuid, job_id uuid, attempt_no integer, status text) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- The one gate for producers: every language that can call a function enqueues through these two, in its own transaction.
+-- The gate for producers: programs in every language enqueue by these two functions, each in its own transaction.
 --
 -- They refuse with an error. PF4xx is bad input (PF422: a time out of range); PF0xx is a guard, and its DETAIL is a JSON
 -- object of reason_code, queue and numbers. Everything is checked before a row is written: a CHECK of the table would
@@ -20,7 +20,8 @@ create function pgflow.uuid7() returns uuid
 language sql volatile parallel safe
 return pgflow.uuid7_at(pgflow.uuid7_ticks());
 
--- The sentences. Each returns null for what is acceptable; all are single expressions, so that the planner inlines them.
+-- The checks. Each returns null for an acceptable value, else a sentence; all are single expressions, so that the
+-- planner inlines them.
 
 create function pgflow.name_problem(job_type text, queue text) returns text
 language sql immutable parallel safe
@@ -41,7 +42,7 @@ return case
   when priority is null or priority not between -100 and 100 then 'priority must be a whole number from -100 to 100'
   when max_attempts is null or max_attempts not between 1 and 10000
     then 'max_attempts must be a whole number from 1 to 10000'
-  -- Infinity lies outside too.
+  -- Infinity is outside, too.
   when run_at is null or run_at < '2000-01-01 00:00:00+00' or run_at >= '9999-01-01 00:00:00+00'
     then 'run_at must be a time with a zone, from 2000 to 9998'
   when timeout_ms = -1 then 'job_timeout must be seconds, or text such as 500ms, 30s, 5m, 2h, 7d or 1h30m'

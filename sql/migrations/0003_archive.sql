@@ -1,4 +1,5 @@
--- The archive: where jobs go that succeeded a while ago, with their attempts; and what reads a job wherever it is.
+-- The archive: jobs move here some time after they succeeded, with their attempts. And views that read a job in any
+-- table.
 --
 -- The tables are made like those they take from, and partitioned by the same days: a day whose jobs are done changes
 -- hands as a whole. A column that is added to one of them is added to its archive.
@@ -41,7 +42,7 @@ language sql immutable strict parallel safe
 return rpad(lpad(to_hex(greatest(floor(date_part('epoch', at) * 1000)::bigint, 0)), 12, '0'), 32, '0')::uuid;
 revoke execute on function pgflow.least_id(timestamptz) from public;
 
--- A job wherever it is: what reads one by its id asks here.
+-- A job in any table: statements read jobs by id from this view.
 create view pgflow.any_jobs as
 select
   id, run_at, created_at, replay_of_job_id, timeout_ms, max_attempts, priority, queue, job_type, payload, meta,
@@ -92,7 +93,7 @@ cross join lateral unnest(
   success.job_ids, success.attempt_nos, success.started_ago, success.ended_ago
 ) as entry (job_id, attempt_no, started_ago, ended_ago);
 
--- What a person asks in psql: where a job is, and how its attempts ended.
+-- A view for people in psql: the state of a job, and how its attempts ended.
 --
 -- Made to answer for one id: everything is looked up by a key, and only where the places before it did not have the
 -- answer. Lists begin with the table of the status that they ask for. What is archived has succeeded, unless it was
@@ -201,7 +202,7 @@ left join lateral (
     and canceled.job_id is null
   limit 1
 ) as held on true
--- Whoever moves a pending job without pgflow leaves no trace of its key: then it is searched for, and only then.
+-- A pending job that was moved without pgflow left no record of its key: only then it is searched for.
 left join lateral (
   select keyed.run_at
   where keyed.run_at is not null
@@ -220,7 +221,7 @@ cross join lateral (
   select case
     when canceled.job_id is not null then 'canceled'
     when dead.job_id is not null then 'dlq'
-    -- Archived is what had succeeded.
+    -- Only succeeded jobs are archived.
     when last.status = 'succeeded' or jobs.archived then 'succeeded'
     when held.expires_at is not null then 'running'
     when waiting.run_at > now() then 'scheduled'

@@ -1,10 +1,11 @@
--- Which database this is. A restored or cloned one must not run again what was finished elsewhere: where the recorded
--- identity is not the present one, or somebody has raised the fence, nothing is leased until an operator accepts it.
+-- Which database this is. A restored or cloned one must not run again what was finished elsewhere: if the recorded
+-- identity differs from the present one, or an operator has raised the fence, nothing is leased until an operator
+-- accepts the database.
 create table pgflow.database_identity (
   only_row boolean primary key default true,
   system_identifier bigint,  -- of the cluster; null where it may not be read
   database_oid oid not null,
-  -- Of this very table: a restore makes it anew, even into the database that was dumped.
+  -- The oid of this table: a restore makes a new one, even in the database that was dumped.
   table_oid oid not null,
   epoch uuid not null default gen_random_uuid(),  -- a new one each time the fence is raised or accepted
   recorded_at timestamptz not null default now(),
@@ -36,7 +37,7 @@ end
 $$;
 revoke execute on function pgflow.system_identifier() from public;
 
--- What would be recorded now.
+-- The identity that would be recorded now.
 create view pgflow.present_identity as
 select
   pgflow.system_identifier() as system_identifier,
@@ -45,8 +46,8 @@ select
 from pg_database
 where datname = current_database();
 
--- Whether the fence is up, and what put it there. The lease asks this view, and so does everybody who explains: a worker
--- whose database is replaced under it leases nothing from the first moment. It costs 11 µs.
+-- Whether the fence is up, and why. Leases and explanations read this view, so a worker whose database is replaced
+-- while it runs leases nothing from the first moment. It costs 11 µs.
 create view pgflow.fence as
 select
   recorded.system_identifier as recorded_system_identifier,

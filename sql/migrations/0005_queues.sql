@@ -46,7 +46,7 @@ create table pgflow.attempt_counters (
   )
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
--- What keeps a lease from a whole queue. The lease reads it, and so does everybody who explains.
+-- The conditions that keep a whole queue from being leased. Leases and explanations read this view.
 create view pgflow.queue_gates as
 select
   queue,

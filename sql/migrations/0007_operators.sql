@@ -34,9 +34,9 @@ create table pgflow.replay_plans (
   id bigint generated always as identity primary key,
   created_at timestamptz not null default now(),
   ended_at timestamptz,
-  seen_at timestamptz not null default now(),  -- when whoever runs it was last heard of
+  seen_at timestamptz not null default now(),  -- the last sign of life of its runner
   next_run_at timestamptz,  -- of the next job; null: now. Never left behind, so that a late one starts no burst
-  action_id bigint not null,  -- of whoever runs it
+  action_id bigint not null,  -- the action of its runner
   seconds_apart double precision not null default 0,
   canary_seconds double precision not null default 120,
   runner_id uuid not null default gen_random_uuid(),  -- a fence: who takes the plan over changes it
@@ -79,7 +79,7 @@ create table pgflow.replay_items (
   place integer not null,
   source_job_id uuid not null,
   new_job_id uuid,
-  -- How the source was resolved when the plan was made: what has changed since was done by somebody else.
+  -- How the source was resolved when the plan was made: a later change was not by this plan.
   prior_job_id uuid,
   prior_resolved_at timestamptz,
   prior_resolution text,

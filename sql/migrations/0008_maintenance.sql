@@ -1,4 +1,4 @@
--- What `maintain` and `backup` remember, and what keeps each of them to itself.
+-- The records of `maintain` and `backup`, and the locks that allow only one of each at a time.
 
 -- A maintenance pass holds this table's lock. A table and not a row: locking a row takes a transaction id, and one that
 -- is held for minutes keeps vacuum from removing anything younger. Grants protect it as they protect a row.

@@ -347,6 +347,42 @@ async def async_fork_in_task(job):
     await asyncio.create_task(child())
 
 
+# What they do to the user of their process.
+
+
+@app.handler("changes_user", max_attempts=1)
+def changes_user(job):
+    """Fails if each change is refused, of its own ids, too."""
+    user, group = os.getuid(), os.getgid()
+    changes = {
+        "setgroups": [os.getgroups()],
+        "initgroups": ["nobody", group],
+        "setgid": [group],
+        "setresgid": [group] * 3,
+        "setreuid": [user] * 2,
+        "seteuid": [user],
+    }
+    for name, ids in changes.items():
+        with contextlib.suppress(RuntimeError):
+            getattr(os, name)(*ids)
+            return
+    os.setuid(65534)
+
+
+@app.handler("changes_user_in_fork", max_attempts=1)
+def changes_user_in_fork(job):
+    child = os.fork()
+    if not child:
+        os.setgid(os.getgid())
+        os.setuid(os.getuid())
+        os._exit(7)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 7:
+        raise AssertionError
+    command = ["true"]
+    subprocess.run(command, user=os.getuid(), check=True)
+    subprocess.run(command, preexec_fn=lambda: os.setuid(os.getuid()), check=True)
+
+
 # What they do to Python.
 
 

@@ -117,7 +117,7 @@ def test_who_says_that_a_gateway_guards_it_is_warned(start_admin: Starts) -> Non
     settings, warning, listening = lines[:3]
     assert settings["event"] == "settings"
     assert (warning["event"], warning["level"]) == ("no_token", "warning")
-    assert "whoever reaches 0.0.0.0" in warning["message"]
+    assert "every client that reaches 0.0.0.0" in warning["message"]
     assert listening["event"] == "listening"
 
 
@@ -202,7 +202,7 @@ def test_with_tokens_it_listens_anywhere_and_one_beyond_ascii_works(
     path = secret_file(tmp_path, f"{TOKEN} read\n{token}\n", mode=0o644)
     assert path.stat().st_mode & stat.S_IROTH
     server = start_admin("--addr", "0.0.0.0:0", "--api-token-file", str(path))
-    assert "whoever reaches" not in server.log
+    assert "every client that reaches" not in server.log
     assert "others can read" in server.log
     assert server.ask("/jobs").status == 401
     assert server.ask("/jobs", f"x-api-key: {TOKEN}").status == 200

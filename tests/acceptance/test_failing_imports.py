@@ -90,6 +90,7 @@ def test_handlers_that_load_no_more_end_no_process_that_has_them(
     assert attempts_of(connection, waits) == [(1, "succeeded", None)]
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+    assert "ended before it was ready" not in worker.log, "its reason is told"
 
 
 @pytest.mark.parametrize("limit", ["--drain", "--once"])
@@ -100,6 +101,25 @@ def test_what_ends_by_itself_ends_if_its_handlers_load_no_more(
     worker = start_worker("--app", str(app), limit, app=False)
     assert worker.wait() == 78
     assert "the release is half there" in worker.log
+
+
+def test_a_drain_goes_on_with_the_processes_that_have_their_handlers(
+    connection: Connection, start_worker: Start, wait_until: Wait, app: Path
+) -> None:
+    [waits] = plant(connection, job_type="waits", max_attempts=1)
+    options = ("--app", str(app), "--processes", "2", "-c", "1", "--drain")
+    worker = start_worker(*options, app=False)
+    wait_until((app.parent / "waits").exists, "one process is busy")
+    [breaks] = plant(connection, job_type="breaks")
+    said = "cannot load the handlers: "
+    wait_until(lambda: worker.log.count(said) >= 2, "it tries, and tries again")
+    assert "SIGTERM" not in worker.log
+    assert worker.process.poll() is None
+    (app.parent / "broken").unlink()
+    wait_until(lambda: status_of(connection, breaks) == "succeeded", "another works")
+    (app.parent / "gate").touch()
+    assert worker.wait() == 0
+    assert attempts_of(connection, waits) == [(1, "succeeded", None)]
 
 
 def test_handlers_that_have_never_loaded_end_it_at_once(

@@ -213,7 +213,7 @@ def test_a_signal_to_the_group_ends_no_process_that_starts(
 def test_a_process_whose_supervisor_is_gone_leaves_no_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    plan = WorkerOptions(
+    options = WorkerOptions(
         url=NOWHERE, simulate=True, log_format="json", log_level="info"
     )
     ours, theirs = channel.pair()
@@ -225,7 +225,7 @@ def test_a_process_whose_supervisor_is_gone_leaves_no_traceback(
     process = processes.CONTEXT.Process(
         target=worker.main,
         args=(
-            *(plan, "9c41e07b-0000-7000-8000-000000000000", "w", *held, theirs),
+            *(options, "9c41e07b-0000-7000-8000-000000000000", "w", *held, theirs),
             processes.CONTEXT.Value("q", -1, lock=False),
         ),
     )
@@ -239,10 +239,10 @@ def test_a_process_whose_supervisor_is_gone_leaves_no_traceback(
 def test_a_supervisor_that_fails_leaves_no_process_behind(
     database: Database, monkeypatch: pytest.MonkeyPatch, wait_until: Wait
 ) -> None:
-    plan = WorkerOptions(
+    options = WorkerOptions(
         url=DatabaseSettings(database.url).url, simulate=True, processes=2
     )
-    failing = supervisor.Supervisor(plan)
+    failing = supervisor.Supervisor(options)
     started: list[psutil.Process] = []
 
     def fail(*_: object, **__: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import struct
 import time
@@ -14,21 +15,23 @@ import pytest
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Repository
 from pgflow_cli.worker import channel
-from pgflow_cli.worker.heartbeat import Heartbeat
+from pgflow_cli.worker.heartbeat import HELD_UP, Heartbeat
 from pgflow_cli.worker.options import WorkerOptions
 from pgflow_cli.worker.process import CONTEXT, Child
 from pgflow_cli.worker.shared_memory import GONE, Control, SharedMemory
 from pgflow_cli.worker.supervisor import Supervisor
+from tests.repository.test_burials import lease
+from tests.support.jobs import expire_leases, plant
 from tests.support.servers import Database
 
 
 @pytest.fixture
-def plan(database: Database) -> WorkerOptions:
+def options(database: Database) -> WorkerOptions:
     return WorkerOptions(url=DatabaseSettings(database.url).url, max_jobs=5)
 
 
 @pytest.fixture
-def child(plan: WorkerOptions) -> Iterator[Child]:
+def child(options: WorkerOptions) -> Iterator[Child]:
     """A process that hears nothing."""
     process = CONTEXT.Process(target=time.sleep, args=(600,))
     process.start()
@@ -36,7 +39,7 @@ def child(plan: WorkerOptions) -> Iterator[Child]:
     yield Child(
         number=0,
         name="worker.0",
-        plan=plan,
+        options=options,
         worker_id=str(uuid.uuid4()),
         memory=SharedMemory.create(CONTEXT, runs=1, leases=1),
         control=Control.create(CONTEXT, 1),
@@ -52,11 +55,13 @@ def child(plan: WorkerOptions) -> Iterator[Child]:
 
 
 def test_what_an_operator_takes_back_is_taken_back(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     """The row counts, whatever the supervisor believed before."""
     repository = Repository.of(DatabaseSettings(database.url))
-    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat = Heartbeat(
+        options, repository.database, str(uuid.uuid4()), lambda: [child]
+    )
     heartbeat.beat(repository)
     repository.workers.quiet_workers([child.worker_id])
     for _ in range(2):
@@ -71,10 +76,12 @@ def test_what_an_operator_takes_back_is_taken_back(
 
 
 def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
-    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat = Heartbeat(
+        options, repository.database, str(uuid.uuid4()), lambda: [child]
+    )
     before = child.row()
     child.hushed = True
     child.make_quiet()
@@ -91,10 +98,12 @@ def test_a_signal_that_comes_during_a_heartbeat_is_not_forgotten(
 
 
 def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
-    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat = Heartbeat(
+        options, repository.database, str(uuid.uuid4()), lambda: [child]
+    )
     heartbeat.beat(repository)
     repository.workers.quiet_workers([child.worker_id])
     heartbeat.beat(repository)
@@ -105,10 +114,12 @@ def test_a_row_that_was_forgotten_comes_back_as_quiet_as_it_was(
 
 
 def test_what_replaces_a_process_that_retires_is_not_quiet(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
-    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    heartbeat = Heartbeat(
+        options, repository.database, str(uuid.uuid4()), lambda: [child]
+    )
     child.retiring = True
     heartbeat.beat(repository)
     heartbeat.beat(repository)
@@ -118,12 +129,37 @@ def test_what_replaces_a_process_that_retires_is_not_quiet(
     assert not child.quiet
 
 
-def test_processes_that_die_at_once_leave_a_row_that_says_so(
+def test_what_a_job_keeps_its_process_from_reading_stays_leased(
     database: Database, plan: WorkerOptions, child: Child
+) -> None:
+    """The reply of a lease waits in the socket, and no job of it has begun."""
+    repository = Repository.of(DatabaseSettings(database.url))
+    heartbeat = Heartbeat(plan, repository.database, str(uuid.uuid4()), lambda: [child])
+    connection = database.connect()
+    plant(connection)
+    [unread] = lease(repository, child.worker_id)
+    expire_leases(connection)
+    running = str(uuid.uuid4()), str(uuid.uuid4())
+    child.memory.hold(running[0], math.inf)
+    child.memory.start(0, *running, time.monotonic() + 600, (1, 0, 25))
+    expired = "select lease_id::text from pgflow.leases where expires_at < now()"
+
+    struct.pack_into("=d", child.memory.memory, 0, time.monotonic() + 600)  # it turns
+    heartbeat.beat(repository)
+    assert connection.execute(expired).fetchall() == [(unread.lease_id,)]
+
+    struct.pack_into("=d", child.memory.memory, 0, time.monotonic() - 2 * HELD_UP)
+    heartbeat.beat(repository)
+    assert connection.execute(expired).fetchall() == []
+    repository.close()
+
+
+def test_processes_that_die_at_once_leave_a_row_that_says_so(
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     """Until one is ready again; and it is as quiet as the row said it was to be."""
     repository = Repository.of(DatabaseSettings(database.url))
-    supervisor = Supervisor(plan)
+    supervisor = Supervisor(options)
     heartbeat = supervisor._heartbeat
     heartbeat.beat(repository)
     assert repository.workers.list_workers() == [], "it starts for the first time"
@@ -153,10 +189,10 @@ def test_processes_that_die_at_once_leave_a_row_that_says_so(
 
 
 def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
-    database: Database, plan: WorkerOptions, child: Child
+    database: Database, options: WorkerOptions, child: Child
 ) -> None:
     repository = Repository.of(DatabaseSettings(database.url))
-    supervisor = Supervisor(plan)
+    supervisor = Supervisor(options)
     supervisor._children.append(child)
     supervisor._bury(child)
     supervisor._heartbeat.beat(repository)
@@ -168,10 +204,10 @@ def test_a_worker_that_ends_leaves_no_row_of_a_process_that_died(
 
 
 def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
-    plan: WorkerOptions, child: Child
+    options: WorkerOptions, child: Child
 ) -> None:
     """Long before its deadline: its job runs elsewhere, and its neighbours cannot."""
-    supervisor = Supervisor(plan)
+    supervisor = Supervisor(options)
     supervisor._children.append(child)
     lease, memory, now = str(uuid.uuid4()), child.memory, time.monotonic()
     memory.hold(lease, now + 60)
@@ -193,10 +229,10 @@ def test_a_handler_that_holds_the_interpreter_after_its_lease_is_lost_is_ended(
 
 
 def test_a_process_killed_for_its_deadline_takes_no_lock_along(
-    plan: WorkerOptions, child: Child
+    options: WorkerOptions, child: Child
 ) -> None:
     """What is left to lease is counted under a lock that all processes share."""
-    supervisor = Supervisor(plan)
+    supervisor = Supervisor(options)
     supervisor._children.append(child)
     long_ago = time.monotonic() - 3600
     job = str(uuid.uuid4()), str(uuid.uuid4())

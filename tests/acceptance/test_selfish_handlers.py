@@ -409,6 +409,22 @@ def test_a_process_whose_descriptors_are_closed_all_the_same_is_replaced(
     assert worker.log.count('"exit_code": 70') == 3
 
 
+# Users.
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="there are no such users")
+def test_a_job_that_would_change_the_user_of_its_process_fails_alone(
+    run_beside: Beside,
+) -> None:
+    """It may in a fork, and run a program as another user."""
+    run_beside(
+        {
+            "changes_user": ("failed", "UNKNOWN"),
+            "changes_user_in_fork": ("succeeded", None),
+        }
+    )
+
+
 # Forks.
 
 

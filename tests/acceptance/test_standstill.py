@@ -43,7 +43,7 @@ def child(supervisor: Supervisor) -> Iterator[Child]:
     made = Child(
         number=0,
         name="w",
-        plan=supervisor.plan,
+        options=supervisor.options,
         worker_id=str(uuid.uuid4()),
         memory=SharedMemory.create(CONTEXT, runs=3, leases=3),
         control=Control.create(CONTEXT, 3),

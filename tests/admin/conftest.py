@@ -32,8 +32,8 @@ def making_clients(database: Database) -> Iterator[MakesClients]:
     services: list[Service] = []
 
     def make(**settings: Any) -> Client:
-        plan = AdminOptions(**{"url": database.url, "access_log": False, **settings})
-        services.append(Service(plan))
+        options = AdminOptions(**{"url": database.url, "access_log": False, **settings})
+        services.append(Service(options))
         return Client(application.application(services[-1]))
 
     try:

@@ -20,13 +20,13 @@ SOON = 15.0  # seconds in which everything here happens, on a slow machine, too
 class Running:
     """An admin server that answers on a real socket, in a thread of this process."""
 
-    def __init__(self, plan: AdminOptions) -> None:
-        self.service = Service(plan)
-        self._bound = server.listening(plan)
+    def __init__(self, options: AdminOptions) -> None:
+        self.service = Service(options)
+        self._bound = server.listening(options)
         self.port: int = self._bound.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}{plan.base_path}".rstrip("/")
+        self.url = f"http://127.0.0.1:{self.port}{options.base_path}".rstrip("/")
         self._waitress = server.serve(
-            plan, self._bound, application.application(self.service)
+            options, self._bound, application.application(self.service)
         )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._turn)

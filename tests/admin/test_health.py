@@ -38,8 +38,8 @@ def beside(
     request: pytest.FixtureRequest, database: Database, supervisor: Supervisor
 ) -> Iterator[Client]:
     """A client of a server beside that supervisor."""
-    plan = AdminOptions(url=database.url, access_log=False, probe_only=request.param)
-    service = Service(plan, beat=supervisor.turned_at)
+    options = AdminOptions(url=database.url, access_log=False, probe_only=request.param)
+    service = Service(options, beat=supervisor.turned_at)
     yield Client(application.application(service))
     service.end()
     service.close()

@@ -253,7 +253,7 @@ def test_only_digests_of_tokens_are_kept() -> None:
     held = repr(vars(guard.keyring))
     for token in (TOKEN, READER):
         assert token not in held
-        assert token not in repr(guard.__dict__["_plan"])
+        assert token not in repr(guard.__dict__["_options"])
 
 
 def test_a_probe_is_not_refused_for_what_it_shows(

@@ -317,9 +317,9 @@ def scrape(port: int) -> float:
 @contextmanager
 def hello() -> Iterator[int]:
     """Serve the least that werkzeug can on our waitress; yield its port."""
-    plan = AdminOptions(url="", port=0)
-    bound = admin_server.listening(plan)
-    process = get_context("fork").Process(target=_serve_hello, args=(plan, bound))
+    options = AdminOptions(url="", port=0)
+    bound = admin_server.listening(options)
+    process = get_context("fork").Process(target=_serve_hello, args=(options, bound))
     process.start()
     try:
         yield bound.getsockname()[1]
@@ -329,14 +329,14 @@ def hello() -> Iterator[int]:
         bound.close()
 
 
-def _serve_hello(plan: AdminOptions, bound: socket.socket) -> None:
+def _serve_hello(options: AdminOptions, bound: socket.socket) -> None:
     from werkzeug.wrappers import Request, Response  # noqa: PLC0415
 
     @Request.application
     def application(_request: Request) -> Response:
         return Response("hello")
 
-    admin_server.serve(plan, bound, application).run()
+    admin_server.serve(options, bound, application).run()
 
 
 @contextmanager

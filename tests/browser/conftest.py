@@ -69,8 +69,8 @@ def serve_admin(database: Database) -> Iterator[Serves]:
     running: list[Running] = []
 
     def start(**settings: Any) -> Running:
-        plan = AdminOptions(url=database.url, port=0, **settings)
-        running.append(Running(plan))
+        options = AdminOptions(url=database.url, port=0, **settings)
+        running.append(Running(options))
         return running[-1]
 
     yield start

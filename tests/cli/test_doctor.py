@@ -18,7 +18,7 @@ import pytest
 
 from pgflow_cli import repository
 from pgflow_cli.inspection.diagnosis import checks
-from pgflow_cli.inspection.diagnosis.checks import Doctor
+from pgflow_cli.inspection.diagnosis.doctor import Doctor
 from tests.conftest import RunsPgflow
 from tests.repository.test_audit import attempt, lease, unqueue
 from tests.support import executable

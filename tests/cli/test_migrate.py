@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pgflow_cli.repository import sqlfiles
 from tests.support.backup_tools import found_clients
 
@@ -152,3 +154,17 @@ def test_twelve_executables_at_once_all_succeed(empty_database):
         assert process.returncode == 0, said
         applied += [row["version"] for row in json.loads(printed)["items"]]
     assert sorted(applied) == [*range(1, LATEST + 1)]
+
+
+@pytest.mark.parametrize("words", ["explain ffffff", "queues list", "metrics"])
+def test_an_older_schema_is_exit_78_with_both_versions(pgflow, connection, words):
+    connection.execute("delete from pgflow.migrations where version > 1")
+    refused = pgflow(*words.split())
+    assert refused.returncode == 78
+    assert f"at version 1, and this program needs {LATEST}" in refused.stderr
+
+
+def test_a_producer_and_the_fence_do_not_ask_for_the_version(pgflow, connection):
+    connection.execute("delete from pgflow.migrations where version > 1")
+    assert pgflow("enqueue", "ok", "{}").returncode == 0
+    assert pgflow("fence", "status").returncode == 0

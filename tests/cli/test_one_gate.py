@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -131,3 +133,23 @@ def test_a_delay_is_at_most_a_hundred_years(
     ) as told:
         connection.execute(statement)
     assert told.value.sqlstate == "PF422"
+
+
+def test_what_only_python_has_is_refused_with_the_same_sentences(
+    connection: Connection,
+) -> None:
+    """A datetime without a zone, and what a handler calls a length."""
+    with pytest.raises(UsageError, match=re.escape(RUN_AT)):
+        pgflow_cli.enqueue(connection, "a", run_at=datetime(2030, 1, 1))
+    app = pgflow_cli.App()
+    refused: list[str] = []
+
+    @app.handler("parent")
+    def parent(job: pgflow_cli.Job) -> None:
+        for timeout in ("5 m", True, []):
+            with pytest.raises(UsageError) as caught:
+                job.enqueue("child", job_timeout=timeout)  # type: ignore[arg-type]
+            refused.append(str(caught.value))
+
+    assert app.run("parent").status == "succeeded"
+    assert refused == [TIMEOUT] * 3

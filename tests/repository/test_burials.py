@@ -16,7 +16,7 @@ from pgflow_cli.models.jobs import EndedJob, LeasedJob, LeaseRequest, Scan
 from pgflow_cli.repository import Database as DatabaseSettings
 from pgflow_cli.repository import Link, Repository
 from pgflow_cli.worker import dead_processes
-from pgflow_cli.worker.background import Upkeep
+from pgflow_cli.worker.background import WHILE_FAILING, Upkeep
 from pgflow_cli.worker.dead_processes import Burial, Graveyard
 from pgflow_cli.worker.options import WorkerOptions
 from tests.repository.test_reaping import poison
@@ -229,6 +229,37 @@ def test_what_came_late_and_has_run_out_is_given_back_not_reaped(
     expire_leases(connection)
     upkeep._reap(repository)
     assert attempts_of(connection, job) == []
+
+
+def test_a_supervisor_does_not_reap_while_its_own_heartbeats_fail(
+    connection: Connection, repository: Repository, upkeep: Upkeep
+) -> None:
+    """Else a lock of the table costs jobs that have not begun an attempt: it comes to
+    their leases before the heartbeat that would extend them.
+    """
+    [job] = plant(connection)
+    lease(repository)
+    expire_leases(connection)
+    failing = [5.0, 0.0, 0.0]
+    upkeep.failing_for = lambda: failing.pop(0)
+    assert upkeep._reap(repository) > 0
+    assert upkeep._reap(repository) > 0, "heartbeat and processes come first"
+    assert status_of(connection, job) == "running"
+    upkeep._served_since = -math.inf  # they had their time
+    upkeep._reap(repository)
+    assert status_of(connection, job) == "queued"
+    assert attempts_of(connection, job) == [(1, "lost", "WORKER_LOST")]
+
+
+def test_a_supervisor_whose_heartbeats_fail_for_good_reaps_all_the_same(
+    connection: Connection, repository: Repository, upkeep: Upkeep
+) -> None:
+    [job] = plant(connection)
+    lease(repository)
+    expire_leases(connection)
+    upkeep.failing_for = lambda: WHILE_FAILING
+    upkeep._reap(repository)
+    assert status_of(connection, job) == "queued"
 
 
 class Forgetful(Repository):

@@ -47,7 +47,7 @@ class Worker:
             "insert into pgflow.workers (worker_id, supervisor_id, pid, slots,"
             " busy_slots, lease_seconds, quiet, retiring, spare, deaths, name, host,"
             " queues, job_types, stalled_since, last_heartbeat)"
-            " values (%s, gen_random_uuid(), 1, %s, %s, 10, %s, %s, %s, %s, 'w', 'h',"
+            " values (%s, gen_random_uuid(), 1, %s, %s, 60, %s, %s, %s, %s, 'w', 'h',"
             " %s, %s, now() - %s::interval, now() - %s::interval)",
             (
                 self.id,
@@ -290,7 +290,7 @@ SITUATIONS = [
     ("QUEUE_PAUSED", paused, [Worker()]),
     ("NO_WORKER", nothing, []),
     ("NO_WORKER", nothing, [Worker(queues=["other"])]),
-    ("NO_WORKER", nothing, [Worker(silent="11 s")]),
+    ("NO_WORKER", nothing, [Worker(silent="61 s")]),
     ("NO_WORKER", nothing, [Worker(quiet=True)]),
     ("NO_WORKER", nothing, [Worker(retiring=True)]),
     ("NO_WORKER", nothing, [Worker(spare=True)]),

@@ -67,6 +67,24 @@ def test_a_session_that_a_timeout_has_ended_is_no_doubt_about_the_statement(
     assert link.read_clock()
 
 
+def test_a_session_whose_end_was_read_before_the_next_statement_is_no_doubt(
+    repository: Repository, connection: Connection, wait_until: Callable[..., Any]
+) -> None:
+    """The last reply and the end came together, to a client that was slow to read."""
+    link = repository.link
+    link.read_clock()
+    session = link.raw().pgconn
+    session.send_query(b"set idle_session_timeout = '10ms'")
+    end_of(link.raw(), connection, wait_until)
+    while session.get_result():
+        pass
+    with pytest.raises(DatabaseUnavailable) as raised:
+        link.read_clock()
+    assert not isinstance(raised.value, OutcomeUnknown)
+    assert raised.value.hints[0].startswith("idle_session_timeout")
+    assert link.read_clock()
+
+
 @pytest.mark.parametrize(("name", "within", "since"), ENDING)
 def test_a_producers_session_that_a_timeout_has_ended_is_no_doubt_either(
     server: Server,

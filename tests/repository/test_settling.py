@@ -75,16 +75,16 @@ class Process:
     """A worker process's cycle, slots and board; a test turns it."""
 
     def __init__(self, repository: Repository, **settings: Any) -> None:
-        self.plan = WorkerOptions(
+        self.options = WorkerOptions(
             "", **{"queues": None, "poll": 0.01, "concurrency": 2, **settings}
         )
         context = multiprocessing.get_context("spawn")
-        places = self.plan.places
+        places = self.options.places
         self.memory = SharedMemory.create(context, runs=places, leases=places)
         self.memory.renew(time.monotonic())
-        self.slots = Slots(self.plan.concurrency, self.memory, lambda _: [])
+        self.slots = Slots(self.options.concurrency, self.memory, lambda _: [])
         remaining = context.Value("q", -1)
-        self.capacity = Capacity(self.plan, self.memory, app, self.slots, remaining)
+        self.capacity = Capacity(self.options, self.memory, app, self.slots, remaining)
         self.worker_id = new_worker()
         self.cycle = LeaseLoop(
             self.capacity,

@@ -89,8 +89,8 @@ def _options(call: Call) -> JobOptions:
         max_attempts=body["max_attempts"],
         job_timeout=body["job_timeout"],
         meta=delivery.traced(body["meta"], context),
-        max_payload_bytes=call.service.plan.max_payload_bytes,
-        max_enqueue_per_minute=call.service.plan.max_enqueue_per_minute,
+        max_payload_bytes=call.service.options.max_payload_bytes,
+        max_enqueue_per_minute=call.service.options.max_enqueue_per_minute,
     )
     return delivery.starting(options, body["run_at"])
 

@@ -41,7 +41,7 @@ def ready(call: Call) -> Response:
             facts = repository.schema.inspect_server()
     except PgflowError as error:
         raise _not_ready(_reason(error)) from None
-    if facts.in_recovery and not call.service.plan.read_only:
+    if facts.in_recovery and not call.service.options.read_only:
         raise _not_ready("the database is in recovery")
     return _ok()
 

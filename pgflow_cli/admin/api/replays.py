@@ -251,7 +251,7 @@ def _request(call: Call, given: Mapping[str, Any], **which: Any) -> ReplayReques
     return ReplayRequest(
         **which,
         **{name: given[name] for name in _NAMES & given.keys()},
-        max_payload_bytes=call.service.plan.max_payload_bytes,
+        max_payload_bytes=call.service.options.max_payload_bytes,
     )
 
 

@@ -67,13 +67,13 @@ def _enqueued(call: Call, typed: dict[str, str]) -> str:
     # The form brings the id: sent twice, it is one job.
     job_id = typed["job_id"] or new_job_id()
     payload_text.check_job_id(job_id)
-    plan = call.service.plan
+    settings = call.service.options
     options = JobOptions(
         queue=read.get("queue"),
         priority=read.get("priority"),
         max_attempts=read.get("max_attempts"),
-        max_payload_bytes=plan.max_payload_bytes,
-        max_enqueue_per_minute=plan.max_enqueue_per_minute,
+        max_payload_bytes=settings.max_payload_bytes,
+        max_enqueue_per_minute=settings.max_enqueue_per_minute,
     )
     options = delivery.starting(options, read.get("when"))
     with writing(call) as repository:

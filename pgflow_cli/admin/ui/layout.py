@@ -177,14 +177,14 @@ def url(request: Request, path: str, query: Mapping[str, Any] | None = None) -> 
 def whereabouts(call: Call, taken: QueueReport) -> dict[str, Any]:
     """Return the header's values about the database."""
     cluster = taken.measures.cluster
-    shown = Database(call.service.plan.url).display()
+    shown = Database(call.service.options.url).display()
     return {
         "database": _SOCKET.sub("@local:", shown),
         "server": cluster.server_version.split()[0],
         "schema": cluster.schema_version,
         "skew": taken.skew,
         "skewed": abs(taken.skew) > alerts.SKEW,
-        "production": call.service.plan.production,
+        "production": call.service.options.production,
         "read_only": call.visitor.role < Role.OPERATE,
     }
 

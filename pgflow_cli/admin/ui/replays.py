@@ -172,7 +172,7 @@ def _request(call: Call, values: Mapping[str, Any]) -> ReplayRequest:
         chosen=chosen,
         all=ids is None and chosen.is_empty,
         **{name: values[name] for name in _HOW},
-        max_payload_bytes=call.service.plan.max_payload_bytes,
+        max_payload_bytes=call.service.options.max_payload_bytes,
     )
 
 

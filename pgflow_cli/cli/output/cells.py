@@ -57,7 +57,7 @@ class Column:
         return _field(row, self.field)
 
     def rank(self, row: Row) -> Any:
-        """Return what a row is sorted by."""
+        """Return the value by which a row is sorted."""
         return _field(row, self.sort_by or self.field)
 
 

@@ -131,7 +131,7 @@ class Setting:
         return names_files(self.kind, self.metavar)
 
     def value(self) -> Any:
-        """Return what a variable, a file or the default says; no flag is asked."""
+        """Return the value of a variable, a file or the default, without the flag."""
         session = Session.current()
         written = self.look_up(session)
         if written is None:
@@ -146,7 +146,9 @@ class Setting:
             raise self.refusal(session.origins[self.name]) from None
 
     def look_up(self, session: Session) -> Any:
-        """Return what a variable or file says, for `kind` to convert; None: nothing."""
+        """Return the text of a variable or file, for `kind` to convert; None if there
+        is none.
+        """
         found = session.sources.find(self.variable) if self.variable else None
         if found is None:
             return None
@@ -221,7 +223,9 @@ class SettingOption(click.Option):
         self.setting = setting
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
-        """Return what was typed before the sub-command, or a variable or file says."""
+        """Return the value typed before the sub-command, or that of a variable or
+        file.
+        """
         session = _session_of(ctx)
         if self.setting.is_global and self.setting.name in session.given:
             return session.given[self.setting.name]

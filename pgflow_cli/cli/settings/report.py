@@ -171,7 +171,7 @@ def _problem(setting: Setting) -> str | None:
 
 
 def _problem_of_url(session: Session) -> str | None:
-    """Return what is wrong with the URL; no server is started, none is asked."""
+    """Return the mistakes of the URL; no server is started, and none is asked."""
     from pgflow_cli.repository import Database
 
     for setting in common.GLOBAL:

@@ -53,7 +53,9 @@ class Sources:
         return [level.origin for level in self.levels].index(found.origin)
 
     def profile_value(self, variable: str) -> Found | None:
-        """Return what the chosen profile says, whether or not something nearer wins."""
+        """Return the values of the chosen profile, whether or not a nearer source
+        overrides them.
+        """
         ours = (
             level
             for level in self.levels

@@ -100,7 +100,7 @@ class WorkOptions:
     )
     pool_size: int | None = setting(
         "--pool-size",
-        help="How many connections a process opens at most.",
+        help="How many connections a process leases and settles over at most.",
         variable="PGFLOW_DB_MAX_CONNECTIONS",
         kind=Number(1, 1000),
         show_default="as many as it uses",

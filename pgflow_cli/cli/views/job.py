@@ -91,9 +91,7 @@ def answer(
     gates: bool = False,
 ) -> int:
     """Show what was asked for; return the exit code."""
-    from pgflow_cli.maintenance import migrations
 
-    migrations.require_current(repository)
     job_id = repository.jobs.find_job(options.job_id, since=options.since)
     sections = Sections(
         timeline=timeline,

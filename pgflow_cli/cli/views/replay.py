@@ -17,6 +17,7 @@ from pgflow_cli.cli.output.cells import Column
 from pgflow_cli.cli.settings import common
 from pgflow_cli.cli.settings.types import QUEUE, Duration, InstantType, Number, Rate
 from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.formats.words import short_id
 from pgflow_cli.models.replays import MOST, MOST_CANARIES
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _raise_unless_finished(outcome: Outcome) -> None:
             f"the canary failed: {len(failed)} of {len(outcome.canary)} jobs"
             + (", and with the error they had died of" if came_back else "")
             + f"; {plan.remaining:,} were not created",
-            f"Try: pgflow explain {failed[0].job_id[-8:]}",
+            f"Try: pgflow explain {short_id(failed[0].job_id)}",
             next_steps,
         )
     if outcome.result == "undecided":
@@ -265,7 +266,7 @@ def _raise_unless_finished(outcome: Outcome) -> None:
         raise TryLater(
             f"the canary is undecided: {len(open_ones)} of {len(outcome.canary)} jobs "
             f"have not ended; {plan.remaining:,} were not created",
-            f"Try: pgflow explain {open_ones[0].job_id[-8:]}",
+            f"Try: pgflow explain {short_id(open_ones[0].job_id)}",
             next_steps,
         )
     if outcome.result == "taken":

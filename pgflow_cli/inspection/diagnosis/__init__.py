@@ -1,7 +1,7 @@
 """`pgflow doctor`: asks a database its questions, judges the answers, reports them.
 
-`patient` asks, `examination` runs the checks, `reports` words what they found. All
-other modules are pure: facts in, findings out.
+`doctor` asks, `checks` runs the checks, `report` prints what they found. All other
+modules are pure: each takes values and returns findings.
 """
 
 from __future__ import annotations

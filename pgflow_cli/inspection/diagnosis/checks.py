@@ -1,14 +1,10 @@
-"""Runs the checks of `doctor` and says what each found, or why it could not look."""
+"""Runs the checks of `doctor`; each has a finding, also if it could not look."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from pgflow_cli.errors import (
     ConfigurationError,
@@ -31,183 +27,19 @@ from pgflow_cli.inspection.diagnosis import (
     server,
     vacuum,
 )
-from pgflow_cli.inspection.diagnosis.finding import fail, ok, warn
-from pgflow_cli.local import clients
-from pgflow_cli.maintenance import migrations
-from pgflow_cli.models.diagnosis import (
-    AppliedStep,
-    ClientTool,
-    Clock,
-    Disk,
-    DueQueue,
-    Instance,
-    SecretFile,
-    TableVitals,
-    Upkeep,
-    XminHolder,
+from pgflow_cli.inspection.diagnosis.doctor import (
+    STATEMENT_SECONDS,
+    Doctor,
+    Surroundings,
 )
-from pgflow_cli.models.workers import WorkerProcess
-from pgflow_cli.repository import Database, Listener, Repository, sqlfiles
+from pgflow_cli.inspection.diagnosis.finding import fail, ok, warn
+from pgflow_cli.repository import Database, Repository, sqlfiles
 
-STATEMENT_SECONDS = 5.0
-_CLOCK_LOOKS = 5
-_ECHO_SECONDS = 2.0
-_DAYS_AHEAD = 1
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is known of this host: files with secrets, what was typed, and where an
-    admin server listens for others without asking for a token.
-    """
-
-    secrets: Sequence[SecretFile] = ()
-    password_typed: bool = False
-    open_address: str | None = None
-
-
-@dataclass
-class Doctor:
-    """A database under examination; what several checks want is asked once."""
-
-    repository: Repository
-    surroundings: Surroundings = field(default_factory=Surroundings)
-    audit_seconds: float = STATEMENT_SECONDS
-
-    @cached_property
-    def instance(self) -> Instance:
-        return self.ask(self.repository.diagnosis.inspect_instance)
-
-    @cached_property
-    def steps(self) -> list[AppliedStep]:
-        listed = self.ask(lambda: migrations.list_status(self.repository))
-        return [
-            AppliedStep(s.version, s.applied_at, s.drift, s.pending) for s in listed
-        ]
-
-    @cached_property
-    def due(self) -> list[DueQueue]:
-        return self.ask(self.repository.diagnosis.list_due_queues)
-
-    @cached_property
-    def workers(self) -> list[WorkerProcess]:
-        return self.ask(self.repository.workers.list_workers)
-
-    @cached_property
-    def holders(self) -> list[XminHolder]:
-        return self.ask(self.repository.diagnosis.list_xmin_holders)
-
-    @cached_property
-    def tables(self) -> list[TableVitals]:
-        return self.ask(self.repository.diagnosis.list_table_vitals)
-
-    @cached_property
-    def recorded(self) -> tuple[list[Upkeep], Upkeep | None]:
-        return self.ask(self.repository.diagnosis.plan_upkeep)
-
-    def clock(self) -> Clock:
-        """Compare clocks; the quickest of a few looks knows best."""
-        return min(
-            (self._look() for _ in range(_CLOCK_LOOKS)),
-            key=lambda look: look.round_trip,
-        )
-
-    def disk(self) -> Disk:
-        """Return the space taken, and the free one if the disk is of this host."""
-        seen = self.ask(self.repository.diagnosis.measure_disk)
-        folder = self.instance.data_directory
-        if not folder or not self.repository.database.on_socket:
-            return seen
-        try:
-            if not (Path(folder) / "PG_VERSION").exists():
-                return seen
-            stats = os.statvfs(folder)
-        except (OSError, AttributeError):  # not ours to see; Windows has no statvfs
-            return seen
-        return replace(
-            seen,
-            free=stats.f_bavail * stats.f_frsize,
-            total=stats.f_blocks * stats.f_frsize,
-        )
-
-    def hears_itself(self) -> bool:
-        """Say whether a notification comes through."""
-        listener = Listener(self.repository.database)
-        try:
-            return listener.hears_itself(_ECHO_SECONDS)
-        finally:
-            listener.close()
-
-    def pooler(self) -> Finding:
-        """Judge whether notifications arrive, where any are sent."""
-        if self.instance.in_recovery:
-            return server.silent_standby()
-        return server.pooler(self.hears_itself())
-
-    def partitions(self) -> Iterator[Finding]:
-        """Judge partitions ahead and rows in the net."""
-        missing = self.ask(
-            lambda: self.repository.schema.plan_partitions(
-                days_ahead=_DAYS_AHEAD, most_strays=schema.MOST_STRAYS
-            )
-        )
-        strays = self.ask(
-            lambda: self.repository.diagnosis.count_strays(limit=schema.MOST_STRAYS)
-        )
-        return schema.partitions(missing, strays)
-
-    def audit(self) -> Finding:
-        """Judge whether every job is in one place, if there is time to look."""
-        try:
-            with self.repository.diagnosis.bounded(self.audit_seconds):
-                return jobs.audit(self.repository.diagnosis.audit_jobs())
-        except TryLater as error:
-            return warn(
-                "jobs.audit",
-                f"too many jobs to look at each: {error}",
-                command="pgflow doctor --check audit --timeout 30m",
-            )
-
-    def xmin(self) -> Iterator[Finding]:
-        """Judge who holds back vacuum."""
-        return vacuum.xmin_holders(
-            self.holders,
-            sees_all=self.instance.sees_all_sessions,
-            role=self.instance.role,
-            database=self.instance.database_name,
-        )
-
-    def held_back(self) -> Iterator[Finding]:
-        """Judge dead rows that cannot be removed."""
-        return vacuum.held_back(self.tables, self.holders, self.instance.database_name)
-
-    def pg_dump(self) -> Finding:
-        """Judge the pg_dump of this host, as far as the server is known."""
-        tools = [
-            ClientTool(str(found.pg_dump), found.version, found.major)
-            for found in clients.installed()
-        ]
-        try:
-            major = self.instance.version_number // 10000
-        except PgflowError:
-            major = None
-        return maintenance.pg_dump(tools, major)
-
-    def ask(self, question: Callable[[], Answer]) -> Answer:
-        """Ask the database, for a few seconds at most."""
-        with self.repository.diagnosis.bounded(STATEMENT_SECONDS):
-            return question()
-
-    def _look(self) -> Clock:
-        wall, began = time.time(), time.monotonic()
-        theirs = self.repository.diagnosis.read_clock()
-        round_trip = time.monotonic() - began
-        return Clock(theirs - wall - round_trip / 2, round_trip)
-
-
-_SILENCE_SECONDS = 10.0  # of a server that has accepted a statement
+# Seconds beyond the longest statement after which a server that has accepted one, and
+# says nothing more, counts as gone.
+_SILENCE_SECONDS = 10.0
+# Due jobs of each queue and rank whose types are looked at: a type that no worker
+# handles stays at the front of its queue.
 _FIRST_DUE = 200
 
 # What a role needs to look; {0} is its name.
@@ -373,12 +205,12 @@ def examine(
     Nothing is raised but for an unknown name: an outage is a finding, too.
     """
     checks = chosen(words)
-    # A server that falls silent must not keep us, either.
+    # A server that stops answering must not keep the diagnosis waiting, either.
     longest = max(STATEMENT_SECONDS, audit_seconds) + _SILENCE_SECONDS
     repository = Repository.of(replace(database, call_timeout=longest))
     try:
-        patient = Doctor(repository, surroundings or Surroundings(), audit_seconds)
-        reached = _reach(patient)
+        doctor = Doctor(repository, surroundings or Surroundings(), audit_seconds)
+        reached = _reach(doctor)
         if (
             not words
             or reached.result == FAIL
@@ -390,23 +222,24 @@ def examine(
             obstacle |= dict.fromkeys(("server", "schema"), "no connection")
         for check in checks:
             if not obstacle["server"] and check.needs == "schema":
-                obstacle["schema"] = obstacle["schema"] or _schema_obstacle(patient)
+                obstacle["schema"] = obstacle["schema"] or _schema_obstacle(doctor)
             why = obstacle[check.needs]
             if why and (words or reached.result != FAIL):
                 yield _unseen(check, why)
             elif why:
-                continue  # said once, where the server is: thirty rows would hide it
+                # The finding about the server says so; thirty more rows would hide it.
+                continue
             else:
-                yield from _run(check, patient)
+                yield from _run(check, doctor)
     finally:
         repository.close()
 
 
-def _reach(patient: Doctor) -> Finding:
-    where = patient.repository.database.display()
+def _reach(doctor: Doctor) -> Finding:
+    where = doctor.repository.database.display()
     began = time.monotonic()
     try:
-        patient.repository.diagnosis.read_clock()
+        doctor.repository.diagnosis.read_clock()
     except UnknownDatabase as error:
         return fail(REACHABLE, error.message, command="create the database")
     except ConfigurationError as error:
@@ -428,12 +261,12 @@ def _way_in(error: PgflowError) -> str:
     return "check that the server runs, the host and port of the URL, and the network"
 
 
-def _schema_obstacle(patient: Doctor) -> str:
+def _schema_obstacle(doctor: Doctor) -> str:
     try:
-        facts = patient.repository.schema.inspect_server()
-        remains = patient.repository.backups.inspect_remains()
+        facts = doctor.repository.schema.inspect_server()
+        remains = doctor.repository.backups.inspect_remains()
     except PermissionDenied:
-        return ""  # each check says itself which right it needs
+        return ""  # each check names the privilege that it lacks
     except PgflowError as error:
         return _told(error)
     if remains.version or (facts.has_migrations and not remains.partial):
@@ -446,13 +279,13 @@ def _schema_obstacle(patient: Doctor) -> str:
     return "there is no schema; try: pgflow migrate"
 
 
-def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
+def _run(check: Check, doctor: Doctor) -> Iterator[Finding]:
     try:
-        found = check.run(patient)
-        # Findings may be made one by one: what goes wrong goes wrong here.
+        found = check.run(doctor)
+        # A check may be a generator, which raises only while it is read.
         yield from [found] if isinstance(found, Finding) else list(found)
     except PermissionDenied as error:
-        role = patient.instance.role
+        role = doctor.instance.role
         yield warn(
             check.name,
             f"may not look: {_told(error)}",
@@ -463,7 +296,12 @@ def _run(check: Check, patient: Doctor) -> Iterator[Finding]:
     except DatabaseUnavailable as error:
         yield fail(check.name, _told(error), command="pgflow doctor")
     except DataDamaged as error:
-        yield fail(check.name, _told(error), command="pgflow doctor --check unreadable")
+        yield fail(
+            check.name,
+            _told(error),
+            command="pgflow doctor --check unreadable  |  RUNBOOK, Jobs that cannot be"
+            " read",
+        )
     except ConfigurationError as error:
         yield warn(
             check.name, f"not looked at: {_told(error)}", command=_way_on(error.message)
@@ -477,7 +315,7 @@ def _unseen(check: Check, why: str) -> Finding:
 
 
 def _way_on(why: str) -> str:
-    """Return the way back from a schema that is incomplete."""
+    """Return the command that repairs an incomplete schema, or tells how."""
     cut = "restore" in why
     return "pgflow doctor --check schema" if cut else "pgflow migrate"
 

@@ -22,7 +22,7 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        """Return what to do: the SQL before the command."""
+        """Return the fix: the SQL before the command."""
         return "  ".join(filter(None, (self.sql, self.command)))
 
 
@@ -32,12 +32,12 @@ def ok(check: str, detail: str) -> Finding:
 
 
 def warn(check: str, detail: str, *, sql: str = "", command: str = "") -> Finding:
-    """Return something that will hurt one day."""
+    """Return a finding that becomes a problem later."""
     return Finding(check, WARN, detail, sql, command)
 
 
 def fail(check: str, detail: str, *, sql: str = "", command: str = "") -> Finding:
-    """Return something that hurts now."""
+    """Return a finding that is a problem now."""
     return Finding(check, FAIL, detail, sql, command)
 
 
@@ -49,7 +49,7 @@ def literal(text: str) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for a reader."""
+    """Return a number of bytes as text, with a unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

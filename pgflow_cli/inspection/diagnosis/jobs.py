@@ -1,4 +1,4 @@
-"""Judges the jobs: what is stuck, what waits, what nobody runs."""
+"""Judges the jobs: stuck, waiting too long, or without a worker."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from pgflow_cli.models.diagnosis import (
 )
 from pgflow_cli.models.workers import WorkerProcess
 
-UNREAPED_FAIL = 60.0  # seconds after which nobody reaps
+# Seconds after which an expired lease shows that no worker reaps: each one does so
+# every few seconds.
+UNREAPED_FAIL = 60.0
 OLDEST_WARN, OLDEST_FAIL = 300.0, 3600.0
-# Raises the fence as a dump does that is loaded over the schema.
+# Raises the fence, as loading a dump over the schema does.
 _TRIP = "insert into pgflow.a_restore_marker default values;"
-NO_WORKER_FAIL = 60.0  # seconds; a rolling deployment has queues without workers
+# Seconds that a queue with due jobs may lack a worker: a rolling deployment has such
+# moments.
+NO_WORKER_FAIL = 60.0
 
 
 def expired_leases(seen: ExpiredLeases) -> Finding:
@@ -163,7 +167,7 @@ def type_handlers(
 ) -> Iterator[Finding]:
     """Judge whether the workers of a queue have handlers for its due types.
 
-    A queue without any worker is another check's affair.
+    A queue without any worker is the finding of `jobs.no-worker`.
     """
     check = "jobs.no-handler"
     orphans = [
@@ -204,8 +208,9 @@ def audit(seen: Audit) -> Finding:
         named = ", ".join(seen.examples or ())
         detail = f"{' and '.join(wrong)}: {named}"
         if seen.in_two_places:
-            # A dump that was loaded over the schema, or an id that was enqueued again
-            # after its job had been archived: what an acceptance removes.
+            # The cause is a dump that was loaded over the schema, or an id that was
+            # enqueued again after its job was archived. Accepting the database removes
+            # the second copies.
             return fail(
                 check, detail, sql=_TRIP, command="pgflow fence accept --no-pause"
             )

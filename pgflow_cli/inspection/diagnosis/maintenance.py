@@ -1,4 +1,4 @@
-"""Judges the upkeep: maintenance, backups, the client's tools and secrets."""
+"""Judges maintenance, backups, the pg_dump of this host and files with secrets."""
 
 from __future__ import annotations
 
@@ -74,13 +74,15 @@ def pg_dump(tools: Sequence[ClientTool], server_major: int | None) -> Finding:
 def exposure(
     files: Sequence[SecretFile], *, password_typed: bool, open_address: str | None
 ) -> Iterator[Finding]:
-    """Judge who else can read our secrets, or do what only we should."""
+    """Judge whether other accounts can read the secrets, or use an open admin
+    server.
+    """
     check = "upkeep.exposure"
     if open_address is not None:
         yield warn(
             check,
             f"the admin server is to listen on {open_address}, beyond this host, and"
-            " nobody needs a token",
+            " no client needs a token",
             command="set PGFLOW_API_TOKEN_FILE, or PGFLOW_ADMIN_ADDR=127.0.0.1:3003",
         )
     if password_typed:
@@ -97,7 +99,7 @@ def exposure(
         yield found(
             check,
             f"{file.path} ({file.what}) is open to "
-            f"{'everybody' if others else 'its group'}: mode {file.mode:04o}",
+            f"{'every account' if others else 'its group'}: mode {file.mode:04o}",
             command=f"chmod 600 {_quoted(file.path)}",
         )
     if not open_files and not password_typed and open_address is None:

@@ -1,4 +1,6 @@
-"""What `doctor` found: as a screen, as SQL to run, as a document for a bug report."""
+"""The findings of `doctor` as a screen, as SQL to run, or as a document for a bug
+report.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from importlib.metadata import version as version_of
 from pgflow_cli.inspection.diagnosis import FAIL, OK, WARN, Finding
 from pgflow_cli.repository import Database, sqlfiles
 
-_MARGIN = 28
-_NARROWEST = 30
+_MARGIN = 28  # columns before the details of a finding: result and name of the check
+_NARROWEST = 30  # columns that details have at least, however narrow the terminal is
 
 
 def lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
-    """Return a screen: by area, details wrapped, fixes whole so that they can be
-    copied.
+    """Return the lines of a screen, by area. Details are wrapped, fixes are not, so
+    that they can be copied.
     """
     area = None
     for finding in findings:
@@ -57,7 +59,9 @@ def document(
     findings: Sequence[Finding],
     settings: Sequence[Mapping[str, str]],
 ) -> dict[str, object]:
-    """Return what a report of a bug needs: versions, findings, settings; no payload."""
+    """Return the document for a bug report: versions, findings, settings; no
+    payload.
+    """
     return {
         "versions": {
             "pgflow": version_of("pgflow"),

@@ -13,9 +13,10 @@ from pgflow_cli.models.schema import PartitionPlan, ReplacedSchema
 from pgflow_cli.repository import sqlfiles
 from pgflow_cli.repository.remains import TO_KEEP, Remains
 
+# Rows of default partitions are counted up to this: the exact number does not matter.
 MOST_STRAYS = 10_000
 _FUNCTIONS = ("enqueue", "enqueue_many", "record_refusals")
-# What a worker does; every other table it only reads.
+# The privileges that a worker needs besides select on every table.
 _WORKER: Mapping[str, str] = {
     "pending": "select insert update delete",
     "leases": "select insert update delete",
@@ -122,7 +123,7 @@ def replaced(left: Sequence[ReplacedSchema]) -> Finding:
 
 
 def complete(remains: Remains) -> Finding:
-    """Judge whether all is there that belongs to the schema."""
+    """Judge whether every object of the schema's version exists."""
     check = "schema.complete"
     if remains.unreleased is not None:
         return warn(check, f"not known: {_UNRELEASED}", command="see schema.version")
@@ -194,7 +195,7 @@ def indexes(seen: Sequence[Index], migrations: Iterable[str]) -> Iterator[Findin
 
 def expected(migrations: Iterable[str]) -> dict[str, tuple[str, bool, str]]:
     """Return by name each index that the migrations make: its table, whether it is a
-    primary key, and the statement that makes it anew.
+    primary key, and the statement that makes it again.
     """
     made: dict[str, tuple[str, bool, str]] = {}
     partitioned: set[str] = set()
@@ -217,7 +218,7 @@ def expected(migrations: Iterable[str]) -> dict[str, tuple[str, bool, str]]:
 def partitions(
     missing: Sequence[PartitionPlan], strays: Sequence[Strays]
 ) -> Iterator[Finding]:
-    """Judge whether tomorrow's rows have a place, and what lies in the net."""
+    """Judge whether tomorrow's partitions exist, and the rows in default partitions."""
     check = "schema.partitions"
     if missing:
         yield warn(
@@ -240,7 +241,7 @@ def partitions(
 
 
 def fence(identity: DatabaseIdentity) -> Finding:
-    """Judge whether anything may be leased here."""
+    """Judge whether the fence is up, so that no job is leased."""
     check = "schema.fence"
     if identity.fenced:
         return fail(
@@ -258,7 +259,7 @@ def _is_unreleased(step: AppliedStep) -> bool:
 def _missing(
     seen: Sequence[Privileges], needs: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield what cannot be done with what, as a grant words it."""
+    """Yield each missing privilege and its object, in the words of a grant."""
     for each in seen:
         if each.kind == "schema" and not each.may_read:
             yield "schema pgflow", "usage"

@@ -26,14 +26,16 @@ OLDEST, NEWEST = 15, 18
 SKEW_WARN, SKEW_FAIL = 1.0, 5.0
 _CROWDED, _FULL = 0.8, 0.95
 _DISK_WARN, _DISK_FAIL = 0.10, 0.03
-_DROPPED = 20  # shadows in one fix
-# Seconds that a statement of ours, a wait of it, or a rest between two may take.
+_DROPPED = 20  # dropped functions or relations in one fix, so that it stays readable
+# Seconds that a timeout must allow: a statement of pgflow, its waits for locks, or the
+# pause between two statements may take as long.
 _LEAST = {
     "statement_timeout": 10.0,
     "lock_timeout": 1.0,
     "idle_in_transaction_session_timeout": 10.0,
     "idle_session_timeout": 60.0,
-    "transaction_timeout": 300.0,  # a pass of maintain holds its lock in one
+    # One transaction holds the lock for a whole pass of maintain.
+    "transaction_timeout": 300.0,
 }
 _TO_THE_PRIMARY = "set DATABASE_URL to the primary; several hosts are fine"
 _RELOAD = "select pg_reload_conf();"
@@ -68,7 +70,9 @@ def recovery(instance: Instance) -> Finding:
 
 
 def clock(seen: Clock) -> Finding:
-    """Judge the clocks; half a round trip is not held against them."""
+    """Judge the difference of the clocks; half a round trip may be due to the
+    network.
+    """
     check = "server.clock-skew"
     certain = max(0.0, abs(seen.skew) - seen.round_trip / 2)
     detail = (
@@ -85,7 +89,7 @@ def clock(seen: Clock) -> Finding:
 
 
 def fsync(instance: Instance) -> Finding:
-    """Judge whether a crash of the host leaves the database whole."""
+    """Judge whether the database survives a crash of its host (fsync)."""
     check = "server.fsync"
     off = [
         name
@@ -147,7 +151,7 @@ def connections(seen: Connections) -> Finding:
         sql=f"alter system set max_connections = {2 * seen.allowed};"
         if whose == "the server"
         else "",
-        command="lower PGFLOW_DB_MAX_CONNECTIONS or add a pooler"
+        command="run fewer worker processes (each has two) or add a pooler"
         + ("; the setting needs a restart" if whose == "the server" else ""),
     )
 
@@ -166,7 +170,7 @@ def pooler(hears_itself: bool) -> Finding:
 
 
 def silent_standby() -> Finding:
-    """Say why a standby is not asked: no session of one may listen or notify."""
+    """Return the finding for a standby, on which no session may listen or notify."""
     return warn(
         "server.pooler",
         "not looked at: this server is a standby, which takes no LISTEN",
@@ -175,7 +179,7 @@ def silent_standby() -> Finding:
 
 
 def shadows(seen: Sequence[Shadow]) -> Finding:
-    """Judge whether anything bears the name of one of the server's own."""
+    """Judge whether functions, operators or relations shadow those of the server."""
     check = "server.shadows"
     if not seen:
         return ok(check, "nothing bears the name of one of the server's own")
@@ -211,7 +215,7 @@ def session(seen: Sequence[Honoured]) -> Finding:
 
 
 def disk(seen: Disk) -> Finding:
-    """Judge the space; what a server has free is not told over SQL."""
+    """Judge the disk space; SQL does not tell how much is free."""
     check = "server.disk"
     taken = f"database {size(seen.database_bytes)}, schema pgflow "
     taken += size(seen.schema_bytes)

@@ -1,4 +1,4 @@
-"""Judges vacuum: who holds it back, where it is switched off, what has swollen."""
+"""Judges vacuum: what holds it back, where it is switched off, and bloat."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from pgflow_cli.inspection.diagnosis.finding import (
 from pgflow_cli.models.diagnosis import Instance, TableVitals, XminHolder
 
 IDLE_WARN, BUSY_WARN, HOLDER_FAIL = 5.0, 60.0, 600.0
+# Bytes of WAL that a replication slot may hold back before its disk is in danger.
 RETAINED_FAIL = 10 * 1024**3
-HELD_ROWS = 1_000
-_BEHIND = 5  # times what calls autovacuum
+HELD_ROWS = 1_000  # dead rows below which a table is small enough to ignore
+_BEHIND = 5  # times the threshold of autovacuum: then it does not keep up
 _BLOATED_BYTES, _BLOATED_SHARE = 50 * 1024**2, 0.3
 _PAGE_USE, _ROW_HEADER = 0.9, 28
-_INDEX_PER_ROW = 400  # bytes of all indexes of a row, generously
+_INDEX_PER_ROW = 400  # bytes of all index entries of one row, estimated high
 _FILLED_WARN, _FILLED_FAIL = 0.1, 0.5
 
 
 def xmin_holders(
     seen: Sequence[XminHolder], *, sees_all: bool, role: str, database: str
 ) -> Iterator[Finding]:
-    """Judge who keeps vacuum from removing dead rows."""
+    """Judge the sessions, slots and prepared transactions that keep vacuum from
+    removing dead rows.
+    """
     check = "vacuum.xmin"
     bad = [(holder, _holds(holder)) for holder in seen]
     told = [(holder, result) for holder, result in bad if result]
@@ -50,7 +53,7 @@ def xmin_holders(
 
 
 def blindness(check: str, role: str) -> Finding:
-    """Return that other roles' sessions cannot be seen."""
+    """Return the finding that other roles' sessions are hidden from this role."""
     return warn(
         check,
         f"role {role} cannot see the sessions of other roles",
@@ -71,7 +74,7 @@ def held_back(
         if table.dead_rows >= HELD_ROWS
         and (
             oldest is not None
-            # Vacuum was here lately, and they are still here.
+            # Vacuum ran lately, and could not remove these rows.
             or (table.dead_rows >= _BEHIND * table.threshold and _lately(table))
         )
     ]
@@ -89,7 +92,7 @@ def held_back(
 
 
 def autovacuum(instance: Instance, tables: Sequence[TableVitals]) -> Iterator[Finding]:
-    """Judge whether vacuum comes by itself, and whether it keeps up."""
+    """Judge whether autovacuum is on, and whether it keeps up."""
     check = "vacuum.autovacuum"
     off = [
         name
@@ -176,7 +179,7 @@ def notify_queue(usage: float) -> Finding:
 
 
 def release(holder: XminHolder, database: str) -> str:
-    """Return the SQL that makes somebody let go."""
+    """Return the SQL that ends what holds vacuum back."""
     if holder.kind == "prepared":
         # Only from its own database.
         if holder.database is not None and holder.database != database:
@@ -187,7 +190,7 @@ def release(holder: XminHolder, database: str) -> str:
         return f"{end}select pg_drop_replication_slot({literal(holder.name)});"
     if holder.kind == "standby":
         return ""
-    # Waits for its end: what comes next wants to find it gone.
+    # Waits until the session has ended: the SQL after it needs that.
     return f"select pg_terminate_backend({holder.pid}, 5000);"
 
 
@@ -206,7 +209,7 @@ def _advice(holder: XminHolder) -> str:
 
 
 def _holds(holder: XminHolder) -> str:
-    """Return how bad it is, or nothing."""
+    """Return the result, or None if it is not worth a finding."""
     age, idle = holder.seconds or 0.0, holder.idle_seconds or 0.0
     if holder.kind == "slot":
         if (holder.retained_bytes or 0) >= RETAINED_FAIL:

@@ -1,7 +1,8 @@
-"""Why a job is where it is: facts in; a verdict, its story and next commands out.
+"""Explains why a job is in its state: the verdict, its timeline and the next commands.
 
-Pure. `gates` and `story` find out, `phrases` words it; `screens` shows it to people,
-`documents` to programs.
+Pure. `gates` finds the condition that holds the job, `timeline` lists its events,
+`words` formats values, and `document` is the JSON object. `cli/views` has the text
+screen.
 """
 
 from __future__ import annotations

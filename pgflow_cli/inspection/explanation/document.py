@@ -1,4 +1,4 @@
-"""An explanation as one object for programs; its keys are those of the HTTP API."""
+"""An explanation as one JSON object; its keys are those of the HTTP API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 
 def explanation(explained: Explanation, *, payload: str | None = None) -> Document:
-    """Return it all; a payload that Python cannot hold stays text."""
+    """Return the explanation; a payload that Python cannot represent stays text."""
     facts = explained.facts
     job = facts.job
     return {
@@ -50,7 +50,7 @@ def explanation(explained: Explanation, *, payload: str | None = None) -> Docume
 
 
 def timeline(explained: Explanation) -> Document:
-    """Return what happened to the job; `story` is by time, `attempts` by number."""
+    """Return the timeline of the job: `story` is by time, `attempts` by number."""
     facts = explained.facts
     job = facts.job
     return {
@@ -68,13 +68,13 @@ def timeline(explained: Explanation) -> Document:
 
 
 def _sentences(lines: Sequence[str]) -> str:
-    """Return lines as one text; an error's own words may end without a full stop."""
+    """Join lines to one text; the message of an error may lack a full stop."""
     ended = [line if line.endswith((".", "!", "?")) else f"{line}." for line in lines]
     return " ".join([*ended[:-1], *lines[-1:]])
 
 
 def bundle(explained: Explanation, *, payload: str | None = None) -> Document:
-    """Return all that is known, for somebody who cannot look for themselves."""
+    """Return all evidence, for a reader without access to the database."""
     facts = explained.facts
     return {
         "explain": explanation(explained, payload=payload),
@@ -91,7 +91,7 @@ def _story(facts: JobEvidence) -> Iterator[Document]:
         yield {
             "kind": "PolicyDecision",
             "at": decision.first_at,
-            # As in the list of decisions.
+            # The keys of the list of decisions.
             "id": f"policy-{decision.id}",
             "decision": decision.decision,
             "reason_code": decision.reason_code,
@@ -101,7 +101,7 @@ def _story(facts: JobEvidence) -> Iterator[Document]:
         yield {
             "kind": "OperatorAction",
             "at": action.at,
-            # As in the audit.
+            # The keys of the audit.
             "id": str(action.id),
             "actor": action.actor,
             "action": action.action,
@@ -163,7 +163,7 @@ def _drain(facts: JobEvidence) -> Document | None:
 
 
 def decoded(payload: str) -> object:
-    """Return JSON as a value; what Python cannot hold stays text."""
+    """Return JSON as a value; numbers that Python cannot represent stay text."""
     try:
         value = json.loads(payload)
         return value if _is_finite(value) else payload

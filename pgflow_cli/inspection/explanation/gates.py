@@ -1,7 +1,7 @@
-"""What may hold a job up, gate by gate; pure.
+"""The conditions that may hold a job up, gate by gate; pure.
 
-The gates stand in the order in which the lease statements apply them, and ask what they
-ask. What they ask is kept in step with them by tests/repository/test_explanation.py.
+The gates have the order and the conditions of the lease statements;
+tests/repository/test_explanation.py keeps both equal.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from pgflow_cli.models.explanation import (
 )
 from pgflow_cli.models.workers import WorkerProcess
 
-_ORDINARY_REAPING = 60.0  # seconds after which an expired lease is a worry
+# Seconds after which an expired lease is a problem: a reaper looks every few seconds.
+_ORDINARY_REAPING = 60.0
 _IN_FLIGHT, _RATE = "IN_FLIGHT_EXCEEDED", "RETRY_RATE_EXCEEDED"
 PASSED, HELD, NOT_REACHED = "passed", "held", "not reached"
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that may hold a job up: passed, held or not reached."""
+    """One condition that may hold a job up: passed, held or not reached."""
 
     gate: str
     result: str
@@ -45,7 +46,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a gate found, and more sentences about it; `held` names the verdict if it
+    """The result of a gate and sentences about it; `held` is the verdict if the gate
     holds the job up.
     """
 
@@ -98,7 +99,7 @@ def _fence(facts: JobEvidence) -> Finding:
 def _lease(facts: JobEvidence) -> Finding:
     job = facts.job
     if job.status != "running":
-        return Finding("nobody holds it")
+        return Finding("no worker holds it")
     expires_in = job.lease_expires_in or 0.0
     heard = _heard_of(job.worker_name, facts.workers)
     held_for = "" if job.held_for is None else f" for {length(job.held_for)}"
@@ -228,7 +229,7 @@ def _rate(facts: JobEvidence) -> Finding:
 
 
 def _left_alone(facts: JobEvidence, gate: str, used: str) -> Finding:
-    """Tell of a queue with room that a throttle leaves alone a while longer."""
+    """Describe a throttle that holds a queue back although its limit has room again."""
     queue = facts.queue
     if not queue.throttled or _throttling(queue) != gate:
         return Finding(used)
@@ -240,7 +241,9 @@ def _left_alone(facts: JobEvidence, gate: str, used: str) -> Finding:
 
 
 def _throttling(queue: QueueGates) -> str:
-    """Return the limit that made a queue be left alone; if forgotten, the likely."""
+    """Return the limit that caused a throttle, or the likely one if it is not
+    recorded.
+    """
     limits = {_IN_FLIGHT: queue.max_in_flight, _RATE: queue.max_attempts_per_minute}
     told = queue.throttled_by or ""
     if limits.get(told) is not None:
@@ -281,10 +284,10 @@ def _position(facts: JobEvidence) -> Finding:
 
 
 def prospects(facts: JobEvidence, *, limited: bool) -> list[str]:
-    """Say when its turn is, and whether its queue drains.
+    """Say when the job's turn is, and whether its queue drains.
 
-    Where a limit of the queue's holds it, or workers of it lease nothing, more workers
-    are not what it needs.
+    If a limit of the queue holds it, or its workers lease nothing, more workers would
+    not help.
     """
     drain, rates = forecast_of(facts), facts.rates
     if drain is None or rates is None or facts.backlog is None:
@@ -303,7 +306,7 @@ def prospects(facts: JobEvidence, *, limited: bool) -> list[str]:
 
 
 def forecast_of(facts: JobEvidence) -> Drain | None:
-    """Return what becomes of the queue that the job waits in."""
+    """Return the forecast of the queue that the job waits in."""
     if facts.backlog is None or facts.rates is None:
         return None
     rates = facts.rates

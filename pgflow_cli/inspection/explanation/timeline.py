@@ -1,4 +1,4 @@
-"""What happened to a job, event by event; pure."""
+"""The timeline of a job: its events in order; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pgflow_cli.formats.words import plural
 from pgflow_cli.inspection.explanation.words import length
 from pgflow_cli.models.explanation import Action, Attempt, Decision, JobEvidence
 
-_SAME_THROTTLE = 120.0  # seconds between minutes that are told as one
+# Seconds between two recorded minutes of one throttle that are joined to one event.
+_SAME_THROTTLE = 120.0
 _DECISION, _PAUSED = "PolicyDecision", "QUEUE_PAUSED"
 _COUNTS = (
     ("in_flight", "max_in_flight"),
@@ -39,7 +40,7 @@ class Event:
 
 def tell(facts: JobEvidence) -> list[Event]:
     """Return the events in their order."""
-    # What happened at one instant stays in the order given.
+    # The sort is stable: events of one instant keep their order.
     told = [_enqueued(facts), *_of_attempts(facts), *_of_operators(facts)]
     told += _ends(facts)
     told.sort(key=lambda dated: dated[0])
@@ -51,12 +52,12 @@ def tell(facts: JobEvidence) -> list[Event]:
 
 
 def hidden_attempts(facts: JobEvidence) -> int:
-    """Return how many attempts there are beside those that are told."""
+    """Return how many attempts are not shown."""
     return max(0, facts.job.attempts - len(facts.attempts))
 
 
 def attempts_told(facts: JobEvidence) -> str:
-    """Return how many attempts are left out, in words; empty if none is."""
+    """Return a sentence about the attempts that are not shown; empty if all are."""
     hidden = hidden_attempts(facts)
     if not hidden:
         return ""
@@ -110,7 +111,7 @@ def _of_attempts(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
 
 def _of_operators(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
     for action in facts.actions:
-        # What ended the job is told by its end.
+        # The event of the job's end names its cause.
         if action.id not in facts.job.action_ids:
             note = f": {action.note}" if action.note else ""
             yield _event(
@@ -123,7 +124,7 @@ def _of_operators(facts: JobEvidence) -> Iterator[tuple[str, Event]]:
 
 
 def _runs(decisions: list[Decision], instants: list[str]) -> Iterator[list[Decision]]:
-    """Join minutes of one throttle between which nothing else happened."""
+    """Join the minutes of one throttle between which there is no other event."""
     run: list[Decision] = []
     for decision in decisions:
         if run and not _goes_on(run, decision, instants):
@@ -148,7 +149,7 @@ def _throttled(facts: JobEvidence, run: list[Decision]) -> Event:
     first, last = run[0], run[-1]
     detail = " ".join(filter(None, (last.reason_code, _use(last))))
     if last.reason_code == _PAUSED:
-        # Its count is of jobs.
+        # Its count is a number of jobs.
         detail += _paused_by(last)
         detail += f", to {last.last_at[11:19]}" if last is not first else ""
         return _event(facts, first.first_at, "held", detail, kind=_DECISION)[1]

@@ -1,4 +1,4 @@
-"""Why a job is where it is: facts in, verdict, story and next commands out; pure."""
+"""The verdict on a job: why it is in its state, and the next commands; pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pgflow_cli.inspection.explanation.words import (
 )
 from pgflow_cli.models.explanation import Attempt, Backlog, JobDescription, JobEvidence
 
-# Verdicts of a job that no gate holds up, or that is where it should be.
+# Verdicts of a job that is neither held up nor dead.
 _IN_ORDER = {"READY", "LEASE_HELD", "SUCCEEDED", "CANCELED", "RESOLVED"}
 _SCALE = "docker compose --profile worker up -d --scale worker=4"
-# The end of an id is looked for no further back, unless --since says so.
+# The end of an id is searched for among the jobs of one day, unless --since says more.
 _FOUND_BY_ITS_END = timedelta(hours=23)
-_HIGHEST_PRIORITY = 100
+_HIGHEST_PRIORITY = 100  # the highest priority that enqueue accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Explanation:
 
 
 def explain(facts: JobEvidence) -> Explanation:
-    """Return why the job is where it is."""
+    """Return why the job is in its state."""
     gates: list[Gate] = []
     if facts.job.status in ("queued", "scheduled", "running"):
         verdict, finding, gates = walk(facts)
@@ -144,7 +144,7 @@ def _similar(facts: JobEvidence) -> str | None:
 
 
 def _next_commands(facts: JobEvidence, verdict: str) -> list[str]:
-    """Return what to look at or to do, ready to be pasted."""
+    """Return the next commands, ready to be pasted."""
     job = facts.job
     queue, name = job.queue, _name(job)
     resume = worker_blockers.quiet_workers(facts.workers, queue)
@@ -197,7 +197,7 @@ def _next_commands(facts: JobEvidence, verdict: str) -> list[str]:
 
 
 def _name(job: JobDescription) -> str:
-    """Return the end of the id where that finds the job again, else all of it."""
+    """Return the end of the id if a command finds the job by it, else the whole id."""
     age = read_iso(job.as_of) - read_iso(job.created_at)
     kept_by_status = job.status in ("queued", "scheduled", "running", "dlq")
     known = kept_by_status or age < _FOUND_BY_ITS_END

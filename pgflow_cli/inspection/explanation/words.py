@@ -1,4 +1,4 @@
-"""How explanations word lengths, instants, counts, errors; pure."""
+"""Formats durations, instants, counts and errors for explanations; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def workers_of(workers: list[WorkerProcess]) -> str:
 
 
 def queues_of(workers: list[WorkerProcess]) -> str:
-    """Name the queues that somebody of them serves."""
+    """Name the queues that at least one of the workers serves."""
     if any(worker.queues is None for worker in workers):
         return "all"
     return names_of(name for worker in workers for name in worker.queues or [])
@@ -61,7 +61,7 @@ def time_of_day(at: str, today: str) -> str:
 
 
 def length(seconds: float) -> str:
-    """Return a length of time, which may be infinite."""
+    """Return a duration as text; it may be infinite."""
     if not math.isfinite(seconds):
         return "for ever"
     return times.format_duration(seconds)

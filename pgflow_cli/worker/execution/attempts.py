@@ -10,7 +10,7 @@ from pgflow_cli import handlers
 from pgflow_cli.formats.clock import monotonic
 from pgflow_cli.handlers import Hooks, Job, Outcome
 from pgflow_cli.telemetry import spans
-from pgflow_cli.worker.execution import executables
+from pgflow_cli.worker.execution import executables, users
 from pgflow_cli.worker.execution.run import Run, _end_span
 from pgflow_cli.worker.shared_memory import SharedMemory
 
@@ -107,6 +107,11 @@ class Attempts:
 
 
 def _conclude(run: Run, outcome: Outcome) -> None:
+    if outcome.status == "failed" and users.have_changed():
+        # Perhaps only because another job has made it run as another user: the process
+        # is about to end, and this job is lost with it, not failed.
+        run.ended = run.ended or monotonic()
+        return
     # Decided from outside meanwhile: that counts.
     run.outcome = run.outcome or outcome
     run.ended = run.ended or monotonic()

@@ -26,7 +26,7 @@ log = logging.getLogger("pgflow.worker")
 
 _Arguments = TypeVarTuple("_Arguments")
 
-# What ends the loop for everybody; a handler that calls one fails.
+# Methods that end the loop for every job; a handler that calls one fails.
 _NOT_FOR_HANDLERS = ("close", "shutdown_asyncgens", "shutdown_default_executor", "stop")
 _STEP = asyncio.Handle._run.__code__  # what runs a task's step, or a callback
 

@@ -100,7 +100,7 @@ class Slots:
         """Return how many jobs beyond the free slots these slots would begin within
         `horizon` seconds.
 
-        A job that waits in memory is one that nobody else can run: slow handlers
+        A job that waits in memory is one that no other process can run: slow handlers
         prefetch nothing.
         """
         if self._crowded:
@@ -142,7 +142,7 @@ class Slots:
                 if (waiting_since is None or run.taken <= waiting_since)
                 and self._waiting.remove(run)
             ]
-            # Whoever waited in vain would only wait again, until a job ends.
+            # Jobs that waited in vain would only wait again, until a job ends.
             self._crowded = self._crowded or bool(waiting_since and chosen)
             return chosen
 

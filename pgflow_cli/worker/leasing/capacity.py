@@ -69,28 +69,28 @@ class Capacity:
 
     def __init__(
         self,
-        plan: WorkerOptions,
+        options: WorkerOptions,
         memory: SharedMemory,
         app: App,
         slots: Slots,
         remaining: Any,
     ) -> None:
-        self.plan, self.memory, self.slots = plan, memory, slots
+        self.options, self.memory, self.slots = options, memory, slots
         self.cursors = Cursors()
-        self.doubts = Doubts(plan.lease_seconds)
+        self.doubts = Doubts(options.lease_seconds)
         self.gates = Gates()
         self.counters = Counters()
         # Without handlers, and of a spare process, whatever it is told.
-        self._mute = not app.handlers or plan.suspect is not None
+        self._mute = not app.handlers or options.suspect is not None
         self.quiet = self._mute
         self._ended = threading.Event()
         self.idle = False
         self.woken = threading.Event()
         self._handlers = app.handlers
-        self._types = None if plan.on_unknown == "dlq" else sorted(app.handlers)
+        self._types = None if options.on_unknown == "dlq" else sorted(app.handlers)
         # With a budget of one loss any job is a suspect, and more than a spare process
         # could run: here they run one by one.
-        self._alone = plan.crash_budget == 1
+        self._alone = options.crash_budget == 1
         # Jobs that all processes together may still lease; -1 without a limit.
         self._remaining = remaining
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class Capacity:
         self.has_batch = False  # the one of --once, which is run to its end
         self._settling = 0  # outcomes on their way to the database
         self._owed = 0  # jobs to give back to what all processes may still lease
-        self.suspects = Suspects(keeps=plan.once)
+        self.suspects = Suspects(keeps=options.once)
         self._more = False
         self._helpers: list[threading.Event] = []
 
@@ -163,12 +163,12 @@ class Capacity:
                 return 0
             capacity = self._capacity()
             if not self._alone:
-                most = BATCHES * self.plan.batch_size
+                most = BATCHES * self.options.batch_size
                 capacity += self.slots.prefetch(HORIZON, most)
             # One suspect takes no room: it waits for a spare process, not for a slot.
             capacity += min(1, len(self.suspects))
             room = capacity - (self._in_flight - self._settling) - self._reserved
-            room = min(room, self.plan.batch_size)
+            room = min(room, self.options.batch_size)
             if room < at_least:
                 return 0
             room = self._spend(room)
@@ -205,15 +205,15 @@ class Capacity:
             self._settling -= settling
             self._in_flight += leased - settled
             self._spend(leased - room)
-            if self.plan.once and room and batch:
+            if self.options.once and room and batch:
                 self.has_batch = True
 
     def _capacity(self) -> int:
-        slots = 1 if self._alone else self.plan.concurrency
+        slots = 1 if self._alone else self.options.concurrency
         return slots - self.slots.stuck
 
     def _may_lease(self) -> bool:
-        healthy = self.memory.renewed_at() + self.plan.lease_seconds > monotonic()
+        healthy = self.memory.renewed_at() + self.options.lease_seconds > monotonic()
         able = healthy and not self.slots.is_short()
         return able and not (self.quiet or self.ending or self.has_batch)
 
@@ -223,7 +223,7 @@ class Capacity:
         Returns how many there were to take. Taken when room is reserved: two
         connections must not both lease the last job.
         """
-        if not self.plan.max_jobs or not (jobs or self._owed):
+        if not self.options.max_jobs or not (jobs or self._owed):
             return jobs
         lock, left = self._remaining.get_lock(), self._remaining.get_obj()
         if not lock.acquire(timeout=LOCKED):
@@ -255,8 +255,8 @@ class Capacity:
         runs: list[Run] = []
         suspects: list[Run] = []
         known, unknown = self._handlers.get, handlers.UNKNOWN
-        apart = self.plan.suspect is None and not self._alone
-        losses = self.plan.losses_of_suspect if apart else math.inf
+        apart = self.options.suspect is None and not self._alone
+        losses = self.options.losses_of_suspect if apart else math.inf
         for job in jobs:
             handler = known(job.job_type) or unknown
             timeout = (
@@ -313,7 +313,7 @@ class Capacity:
 
     def finished(self) -> bool:
         """Say whether nothing is held and nothing more will be taken."""
-        limited = self.plan.max_jobs is not None  # a spare process is not
+        limited = self.options.max_jobs is not None  # a spare process is not
         spent = limited and left_to_lease(self._remaining) == 0 and not self._owed
         held = self._in_flight or self._reserved or self.doubts.pressing(monotonic())
         return (self.ending or spent or self.has_batch) and not held

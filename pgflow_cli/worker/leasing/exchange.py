@@ -70,15 +70,15 @@ class Exchange:
         self._looks = 0  # since then
         # The database's time as a statement last told it, and ours at that moment.
         self._clock = datetime.min, 0.0
-        self._plan = plan = capacity.plan
-        self._unreadable = Unreadable(repository, plan)
+        self._options = options = capacity.options
+        self._unreadable = Unreadable(repository, options)
         self._request = LeaseRequest(
             worker_id=worker_id,
             worker_name=worker_name,
-            code_version=plan.code_version,
+            code_version=options.code_version,
             batch_id="",
-            lease_seconds=plan.lease_seconds,
-            queues=plan.queues,
+            lease_seconds=options.lease_seconds,
+            queues=options.queues,
             job_types=[],
             room=0,
             scan=Scan(),
@@ -153,7 +153,9 @@ class Exchange:
     def _look(
         self, types: list[str] | None, *, searching: bool
     ) -> list[FirstDue] | None:
-        """Look behind the cursors; return what is due, or None if it is too early."""
+        """Look behind the cursors; return the due entries, or None if it is too
+        early.
+        """
         cursors = self._capacity.cursors
         started = cursors.begin_look(monotonic(), types, searching=searching)
         if started is None:
@@ -177,7 +179,7 @@ class Exchange:
             if not self._open[lease_id]:
                 # Counted from before the statement was sent: never longer than the
                 # database counts.
-                capacity.memory.hold(lease_id, sent + self._plan.lease_seconds)
+                capacity.memory.hold(lease_id, sent + self._options.lease_seconds)
         self._open.update(taken)
         scanned_at, then = self._clock
         leased_at = scanned_at + timedelta(seconds=now - then)
@@ -219,7 +221,7 @@ class Exchange:
             capacity.idle = False
 
     def _jitter(self) -> float:
-        return self._plan.poll * uniform(0.8, 1.2)  # noqa: S311 - no secret
+        return self._options.poll * uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     def _settlements(self, runs: list[Run]) -> list[Settlement]:
         now = monotonic()

@@ -83,7 +83,7 @@ class LeaseLoop(Limits, Outcomes):
         if not self._results:
             self._wait(1, self._pause())
         unsettled = self._open.total()
-        company = min(unsettled, self._plan.batch_size // 2)
+        company = min(unsettled, self._options.batch_size // 2)
         if 0 < len(self._results) < company:
             self._wait(company, LINGER)
         taken = self._results.popleft
@@ -120,7 +120,7 @@ class LeaseLoop(Limits, Outcomes):
         now = monotonic()
         if found is None:
             self._next_poll = capacity.cursors.next_look(types)
-            return self._next_poll <= now + self._plan.poll
+            return self._next_poll <= now + self._options.poll
         self._looks += 1
         if self._looks > LOOKS or any(not first.spent for first in found):
             return False
@@ -140,9 +140,9 @@ class LeaseLoop(Limits, Outcomes):
         self._settle_parents(runs)
         room = self._room(len(runs))
         # Kept free for queues with a limit, if the others left them nothing last time.
-        kept = min(room, self._plan.concurrency) if self._owed else 0
+        kept = min(room, self._options.concurrency) if self._owed else 0
         if not runs and not room:
-            self._next_poll = monotonic() + self._plan.poll
+            self._next_poll = monotonic() + self._options.poll
             return
         settled = Counter([run.leased.lease_id for run in runs])
         closed = [lease for lease, n in settled.items() if self._open[lease] == n]
@@ -171,7 +171,7 @@ class LeaseLoop(Limits, Outcomes):
 
     def _room(self, settling: int) -> int:
         capacity = self._capacity
-        batch = self._plan.batch_size
+        batch = self._options.batch_size
         least = 1
         if self._again and settling:
             least = batch + 1  # it may have to wait for a lock: none

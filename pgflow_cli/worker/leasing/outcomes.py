@@ -13,6 +13,7 @@ from pgflow_cli.errors import (
     PASSING,
     Blocked,
     Contention,
+    DataDamaged,
     PgflowError,
     Refused,
     TooSlow,
@@ -52,7 +53,7 @@ class Accounts(Exchange):
     def _note(self, runs: list[Run], reply: LeaseReply) -> None:
         """Write the log lines of what has been settled."""
         lost = set(reply.lost)
-        if not self._plan.log_jobs and not lost:
+        if not self._options.log_jobs and not lost:
             runs = [r for r in runs if r.outcome is not SUCCEEDED or r.stale]
         for run in runs:
             outcome = run.outcome
@@ -67,7 +68,7 @@ class Accounts(Exchange):
                         "event": "stale_outcome",
                     },
                 )
-            elif outcome.status != "succeeded" or self._plan.log_jobs:
+            elif outcome.status != "succeeded" or self._options.log_jobs:
                 took = run.ended - run.started if run.started else 0.0
                 handlers.log_outcome(log, run.job or run.leased, outcome, took)
 
@@ -87,6 +88,15 @@ def _counted(run: Run, outcome: Outcome) -> tuple[counters.Attempt, float | None
         dead=outcome.dlq_reason_code is not None,
     )
     return attempt, run.ended - run.started if ran else None
+
+
+def _waits_for_repair(run: Run, error: PgflowError) -> bool:
+    """Say whether the page is damaged to which successes are written: it is no fault of
+    the job, and each run more would do its work once more.
+    """
+    outcome = run.outcome
+    done = outcome is not None and outcome.status == "succeeded"
+    return done and isinstance(error, DataDamaged)
 
 
 REFUSED = "OUTCOME_REFUSED"
@@ -119,6 +129,8 @@ class Aside:
 
     def count(self, error: PgflowError) -> None:
         """Count a try that failed while the database took other statements."""
+        if isinstance(error, DataDamaged):
+            return  # a page is mended by an operator, however long that takes
         if not isinstance(error, (TooSlow, Blocked)):
             self.tries += 1
             return
@@ -198,7 +210,7 @@ class Outcomes(Accounts):
         that without their followers. They are kept until the turn is confirmed, and
         until then each further try sends them again.
         """
-        plan = self._plan
+        options = self._options
         request = replace(self._request, again=self._again)
         for run in runs:
             outcome = run.outcome
@@ -213,13 +225,13 @@ class Outcomes(Accounts):
                     request,
                     settlement,
                     outcome.followers,
-                    max_payload_bytes=plan.max_payload_bytes,
-                    max_enqueue_per_minute=plan.max_enqueue_per_minute,
+                    max_payload_bytes=options.max_payload_bytes,
+                    max_enqueue_per_minute=options.max_enqueue_per_minute,
                 )
             except Refused as error:  # the gate has a code for it
                 run.outcome = handlers.conclude(run.handler, run.leased, error)
             except PgflowError as error:
-                if not self._is_refusal(error):
+                if not self._is_refusal(error) or isinstance(error, DataDamaged):
                     raise
                 run.outcome = handlers.refused(run.handler, run.leased, error.message)
             else:
@@ -249,7 +261,7 @@ class Outcomes(Accounts):
             try:
                 reply = self._exchange(0, [run], closed)
             except PgflowError as error:
-                if not self._is_refusal(error):
+                if not self._is_refusal(error) or _waits_for_repair(run, error):
                     raise
                 if run.refused:
                     self._forsake(run)
@@ -305,7 +317,7 @@ class Outcomes(Accounts):
 
     def _reaped_within(self) -> float:
         """Return in how many seconds a lease that is let go now has been reaped."""
-        return 2 * self._plan.lease_seconds + self._plan.reap_interval
+        return 2 * self._options.lease_seconds + self._options.reap_interval
 
     def _try_again(self) -> None:
         """Settle outcomes that were set aside, until one fails or the round is over."""
@@ -340,7 +352,7 @@ class Outcomes(Accounts):
             with self._repository.link.within(aside.patience):
                 self._settle_followers([aside.run])
                 self._settle_alone(aside.run)
-        except (*PASSING, Contention) as error:
+        except (*PASSING, Contention, DataDamaged) as error:
             self._keep_aside(aside, error)
             return False
         finally:

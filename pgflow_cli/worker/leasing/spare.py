@@ -57,7 +57,7 @@ class SpareLoop(LeaseLoop):
         if job is not None:
             # Not as what is leased: its wait was counted when it was.
             capacity.confirm(0, 0, leased=1)
-            capacity.memory.hold(job.lease_id, sent + self._plan.lease_seconds)
+            capacity.memory.hold(job.lease_id, sent + self._options.lease_seconds)
             self._open[job.lease_id] += 1
             capacity.accept([job], self.deliver, monotonic())
         return job

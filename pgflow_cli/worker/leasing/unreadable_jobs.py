@@ -26,8 +26,8 @@ class Unreadable:
     job.
     """
 
-    def __init__(self, repository: Repository, plan: WorkerOptions) -> None:
-        self._repository, self._plan = repository, plan
+    def __init__(self, repository: Repository, options: WorkerOptions) -> None:
+        self._repository, self._options = repository, options
         self._next_search = 0.0
 
     def is_due(self) -> bool:
@@ -57,10 +57,10 @@ class Unreadable:
         return bool(found)
 
     def _bury(self, job_types: Sequence[str] | None) -> list[UnreadableJob]:
-        plan = self._plan
+        options = self._options
         try:
             found = self._repository.unreadable_jobs.bury_unreadable_jobs(
-                queues=plan.queues, job_types=job_types, limit=plan.batch_size
+                queues=options.queues, job_types=job_types, limit=options.batch_size
             )
         except REFUSALS as error:
             log.warning(
@@ -78,9 +78,9 @@ class Unreadable:
         return found
 
     def _postpone(self, job_types: Sequence[str] | None) -> list[UnreadableJob]:
-        plan = self._plan
+        options = self._options
         return self._repository.unreadable_jobs.postpone_unreadable_jobs(
-            queues=plan.queues, job_types=job_types, limit=plan.batch_size
+            queues=options.queues, job_types=job_types, limit=options.batch_size
         )
 
 

@@ -1,4 +1,4 @@
--- How many dead letters were resolved, and jobs canceled, before some time; each counted no further than some.
+-- Count dead letters that were resolved, and jobs that were canceled, before a time; each up to a limit.
 select
   (
     select count(*)

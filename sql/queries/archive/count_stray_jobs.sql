@@ -1,4 +1,4 @@
--- How many succeeded jobs without a day of their own are ripe for the archive, counted no further than some.
+-- Count succeeded jobs in default partitions that are old enough for the archive, up to a limit.
 select coalesce(least(sum(cardinality(few.job_ids)), %(limit)s::integer), 0)::bigint
 from (
   select job_ids

@@ -1,4 +1,4 @@
--- Whether an attempt of a job of some day ended after some time.
+-- Whether an attempt of a job of the day ended after a time.
 select exists (
   select
   from pgflow.job_attempts

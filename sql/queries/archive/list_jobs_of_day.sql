@@ -1,4 +1,4 @@
--- Jobs of a day that are not archived; no more than some.
+-- Jobs of a day that are not archived, up to a limit.
 select id::text as job_id
 from pgflow.jobs
 where id >= %(first_id)s::uuid

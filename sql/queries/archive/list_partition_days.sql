@@ -1,4 +1,4 @@
--- The days before some time that have a partition of jobs, attempts or their archives, the oldest first.
+-- The days before a time that have a partition of jobs, attempts or their archives, the oldest first.
 with leaves as (
   select
     parent.relname::text as parent,

@@ -1,8 +1,8 @@
--- Jobs of a day that cannot go to the archive yet, or never do; no more than some.
+-- Jobs of a day that cannot move to the archive yet, or never do, up to a limit.
 --
--- Every job is in one place, so those that are in none of these have succeeded before the cut. Asked this way round,
--- it costs as much as there are stragglers, and one look at what waits: pending has no index by id, for each entry of
--- it would cost the enqueue and the lease of every job.
+-- Every job is in one table, so jobs in none of these have succeeded before the cut. Asked this way round, the cost is
+-- that of the stragglers, and of one scan of pending. pending has no index on job_id, which would cost every enqueue
+-- and every lease.
 select job_id::text
 from (
   (
@@ -37,7 +37,7 @@ from (
     limit %(limit)s::integer
   )
   union
-  -- Those that ended lately; found by blocks of time, not by reading the day.
+  -- Jobs that ended lately, found by the BRIN index of finished_at and not by reading the whole day.
   (
     select job_id
     from pgflow.job_attempts

@@ -1,4 +1,4 @@
--- How many rows a day of some table holds: counted to some number, beyond it as the server estimates.
+-- How many rows a day of a table has: counted up to a limit, beyond it estimated by the server.
 select
   case parent when 'jobs' then (
     select count(*)

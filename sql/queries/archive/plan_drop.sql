@@ -1,9 +1,9 @@
--- How a day of the archive, of jobs, attempts or successes, is removed; no row if it is not there.
+-- The statements that remove a day of the archived jobs, attempts or successes; no row if there is no such day.
 select
   leaf.relname::text as name,
   0 as strays,
   array_remove(array[
-    -- enqueue refuses an unknown id up to here: its job may have run.
+    -- enqueue refuses an unknown id up to this one: its job may have run.
     case
       when inhparent = 'pgflow.jobs_archive'::regclass then concat(
         'update pgflow.history_marks set pruned_until = ', quote_literal(%(end_id)s::uuid), ' where pruned_until < ',

@@ -1,8 +1,8 @@
--- How a day's partition of jobs, attempts or successes is given to the archive; no row if it is not there.
+-- The statements that move a day's partition of jobs, attempts or successes to the archive; no row if there is none.
 --
--- `lock` keeps everybody from writing to the day, while the others go on. `statements` detach it, which needs everybody
--- to wait, put what stays back into its table, where the default partition takes it, and attach the rest to the archive
--- under another name. `fold` is for a day of which only so much is left that all of it may stay.
+-- `lock` locks only the day against writes. `statements` detach the day, which locks the whole table, insert the rows
+-- that stay into the default partition, and attach the rest to the archive under another name. `fold` is for a day with
+-- few rows left: all of them move to the default partition.
 with named as (
   select
     given.parent, given.parent || '_' || given.day as old_name, given.parent || '_archive_' || given.day as new_name,
@@ -36,7 +36,8 @@ select
       and conname = 'id_is_of_its_day'
       and convalidated
   ) as checked,
-  -- Two statements with a commit between them: reading every row then holds up nobody.
+  -- Two statements with a commit between them (not valid, validate): the scan of every row then blocks no other
+  -- session.
   array[
     concat(
       'alter table pgflow.', old_name, ' drop constraint if exists id_is_of_its_day,',
@@ -64,7 +65,7 @@ select
       'alter table pgflow.', parent, '_archive attach partition pgflow.', new_name,
       ' for values from (', begins, ') to (', ends, ')'
     ),
-    -- enqueue looks into the archive for ids up to here.
+    -- enqueue searches the archive for ids up to this one.
     case
       when parent = 'jobs' then concat(
         'update pgflow.history_marks set archived_until = ', quote_literal(end_id), ' where archived_until < ',

@@ -39,7 +39,7 @@ successes as (
   delete from pgflow.job_successes_archive_default as success
   where first_id < pgflow.least_id(%(before)s::timestamptz)
     and exists (select from removed where removed.id = any(success.job_ids))
-    -- A row goes with the last of its jobs.
+    -- A row is deleted with the last of its jobs.
     and not exists (
       select from pgflow.jobs_archive
       where jobs_archive.id = any(success.job_ids)

@@ -1,4 +1,4 @@
--- Remember that a day was looked through, so that it is not again for a while.
+-- Record that a day was searched, so that it is not searched again for a while.
 insert into pgflow.archive_sweeps (day)
 values (to_date(%(day)s::text, 'YYYYMMDD'))
 on conflict (day) do update

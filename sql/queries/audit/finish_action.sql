@@ -1,4 +1,4 @@
--- Say that an action has ended.
+-- Record that an action has ended.
 update pgflow.operator_actions
 set finished_at = clock_timestamp(),
     details_json = details_json || %(details)s::jsonb

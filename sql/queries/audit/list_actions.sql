@@ -1,4 +1,4 @@
--- What operators have changed, the newest first.
+-- The actions of operators, the newest first.
 select
   action.id::text as id,
   action.at as created_at,

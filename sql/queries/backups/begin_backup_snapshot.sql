@@ -1,2 +1,2 @@
--- First in its transaction: what is dumped, counted and compared is of one instant.
+-- The first statement of its transaction: one snapshot is dumped, counted and compared.
 set transaction isolation level repeatable read

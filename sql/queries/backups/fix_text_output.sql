@@ -1,4 +1,4 @@
--- Let rows have the same text on every server, and let the transaction stand idle while pg_dump runs.
+-- Give rows the same text on every server, and let the transaction stay idle while pg_dump runs.
 select
   set_config('timezone', 'UTC', true),
   set_config('datestyle', 'ISO, YMD', true),

@@ -1,4 +1,4 @@
--- What must be known of a database before it is dumped, whatever version its schema has.
+-- The facts that a backup needs before it starts pg_dump, whatever version the schema has.
 select
   current_setting('server_version') as server_version,
   current_setting('server_version_num')::integer as version_number,

@@ -1,4 +1,4 @@
--- Be the one who takes a backup, until the transaction ends. No row: somebody else is.
+-- Lock backups until the transaction ends. No row: another session has the lock.
 select only_row
 from pgflow.backup_lock
 for update skip locked

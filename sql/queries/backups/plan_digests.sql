@@ -1,6 +1,6 @@
 -- Every table of the schema that holds rows of its own, and the statements that count and digest them.
 --
--- A digest is the sum of the rows' hashes: whatever their order, equal rows have equal digests.
+-- A digest is the sum of the rows' hashes, so it does not depend on their order.
 select
   relname::text as name,
   exists (

@@ -1,5 +1,6 @@
--- The statements that put the schema aside, bring it back in place of a half-made one, and drop it in the end; and
--- those that first drop triggers whose functions are others': a load that replaces these must be able to drop them.
+-- The statements that put the schema aside, bring it back in place of an incomplete one, and drop it in the end; and
+-- statements that first drop triggers with functions of other schemas, because the load may drop and replace these
+-- functions.
 select
   'alter schema pgflow rename to ' || quote_ident(%(aside)s::text) as park_statement,
   'drop schema if exists pgflow cascade; alter schema ' || quote_ident(%(aside)s::text) || ' rename to pgflow'
@@ -19,6 +20,6 @@ select
     where pg_class.relnamespace = to_regnamespace('pgflow')
       and pg_proc.pronamespace <> pg_class.relnamespace
       and not tgisinternal
-      -- That of a partition goes with its parent's.
+      -- The trigger of a partition is dropped with its parent's.
       and tgparentid = 0
   ) as loosen_statement

@@ -1,2 +1,2 @@
--- No restore is going on: it has brought everything, or all is as it was before.
+-- Remove the mark of a restore: it has loaded everything, or was undone.
 drop schema if exists pgflow_restoring

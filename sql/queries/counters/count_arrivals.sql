@@ -3,7 +3,7 @@ with
 stretch as materialized (
   select
     due.age, due.since, beyond.at is not null as more,
-    -- Where there are more jobs than a look reads: up to the slice that the next one is in, but a slice at least.
+    -- If there are more jobs than one look reads: up to the slice of the first job beyond, but at least one slice.
     case
       when beyond.at is null then due.until
       else greatest(
@@ -13,7 +13,7 @@ stretch as materialized (
   from (
     select
       age, until as since,
-      -- No further than the look before: two must not count one slice in one statement.
+      -- Not beyond the look before it: two looks must not count one slice in one statement.
       least(
         date_bin('10 seconds', now() - age, '2000-01-01 00:00:00+00'), lag(until) over (order by age)
       ) as until
@@ -41,7 +41,7 @@ seen as materialized (
     where id >= pgflow.least_id(stretch.since)
       and id < pgflow.least_id(stretch.until)
     order by id
-    -- Of one slice: ids may be made up, and any number of them in a millisecond.
+    -- A limit for one slice: producers choose ids, and may give any number of them one millisecond.
     limit %(most_of_a_slice)s::integer
   ) as job
   group by 1, 2, 3
@@ -82,7 +82,7 @@ fresh as materialized (
   select found.queue, found.job_type, sum(found.count - coalesce(before.count, 0))::bigint as count
   from found
   left join pgflow.arrival_slices as before using (slice, queue, job_type)
-  -- Fewer: some were archived and pruned since, or deleted by hand.
+  -- Never fewer than before: some jobs may have been pruned since, or deleted by hand.
   where found.count > coalesce(before.count, 0)
   group by found.queue, found.job_type
 ),
@@ -98,14 +98,14 @@ added as (
   insert into pgflow.worker_counters as counter (supervisor_id, metric, queue, job_type, count)
   select '00000000-0000-0000-0000-000000000000', 'arrivals', queue, job_type, count
   from fresh
-  -- In the order in which whoever folds writes them.
+  -- In the order in which fold_counters writes them, so that the two cannot deadlock.
   order by queue, job_type
   on conflict (metric, queue, job_type, outcome, code, supervisor_id) do update
   set count = counter.count + excluded.count
 ),
 forgotten as (
   delete from pgflow.arrival_slices
-  -- All looks have passed these; none that is written above is so old.
+  -- All looks have passed these slices; the slices written above are newer.
   where slice < (select min(until) from pgflow.arrival_looks)
 ),
 advanced as (

@@ -29,7 +29,7 @@ counted as (
     from unnest(%(expired)s::text[]) as lease (queue)
   ) as every
   group by metric, queue, job_type, outcome, code
-  -- Everybody who reaps writes these rows: in one order, so that none waits for another in a circle.
+  -- Every reaper writes these rows, in one order, so that two cannot deadlock.
   order by metric, queue, job_type, outcome, code
   on conflict (metric, queue, job_type, outcome, code, supervisor_id) do update
   set count = counter.count + excluded.count

@@ -7,7 +7,7 @@ with gone as materialized (
       select from pgflow.workers
       where workers.supervisor_id = counter.supervisor_id
     )
-    -- One that is starting or ending may have no process at the moment; folding it does no harm, but is no use.
+    -- A supervisor that starts or stops may have no process now; folding its counters is harmless, but useless.
     and not exists (
       select from pgflow.worker_counters as latest
       where latest.supervisor_id = counter.supervisor_id
@@ -15,7 +15,7 @@ with gone as materialized (
     )
   order by metric, queue, job_type, outcome, code, supervisor_id
   limit %(limit)s::integer
-  -- Somebody else folds these.
+  -- Locked rows are skipped: another session folds them.
   for update skip locked
 ),
 taken as (

@@ -1,4 +1,5 @@
--- Be the one who counts arrivals, if there is a slice to look at and nobody else does; then look with a new snapshot.
+-- Lock the counting of arrivals, if a slice is due and no other session counts; the next statement has a newer
+-- snapshot.
 select true as is_due
 from pgflow.arrival_looks
 where age = (select min(first.age) from pgflow.arrival_looks as first)

@@ -1,4 +1,4 @@
--- Forget what queues did more than two hours ago.
+-- Delete rates of queues that are older than two hours.
 delete from pgflow.queue_rates
 where ctid = any(array(
   select ctid

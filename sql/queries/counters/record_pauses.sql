@@ -1,4 +1,4 @@
--- Record which pauses hold back jobs that are due: once a minute for each queue, whoever of the workers is first.
+-- Record which pauses hold back jobs that are due: once a minute for each queue, by the first worker that comes.
 insert into pgflow.policy_decisions (queue, decision, reason_code, minute, count, sample_job_id, details_json)
 select
   policy.queue, 'HELD', 'QUEUE_PAUSED', date_trunc('minute', now()), held.jobs, held.sample_job_id,

@@ -1,4 +1,4 @@
--- Count open dead letters by when they died and by what they have in common.
+-- Count open dead letters by the time of death and by a key.
 select
   date_bin(
     make_interval(secs => %(bucket)s::float8), dead.died_at, '2000-01-01 00:00:00+00'::timestamptz

@@ -24,7 +24,7 @@ left join lateral (
   from (
     -- include: every_job
   ) as job
-  -- What cannot be read shall not fail the export.
+  -- A row that cannot be read must not fail the export.
   where dead.dlq_reason_code <> 'UNREADABLE'
     and job.id = dead.job_id
   offset 0

@@ -1,4 +1,4 @@
--- Group dead letters by what they have in common, the largest group first, with the latest of each as its sample.
+-- Group dead letters by a key, the largest group first, with the latest of each as an example.
 with chosen as materialized (
   select
     dead.job_id, dead.died_at,

@@ -1,4 +1,4 @@
--- What state given jobs are in, in the order given; dead letters tell how they were resolved. Null: there is none.
+-- The states of given jobs, in the order given; of dead letters, how they were resolved. Null: there is no such job.
 select
   wanted.id::text as job_id,
   coalesce(dead.state, other.status) as state,

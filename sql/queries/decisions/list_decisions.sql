@@ -1,5 +1,5 @@
--- What policies held back and what the gate refused, newest first; a row for each queue, reason
--- and minute, of refusals one for each transaction that was open at the same time.
+-- Policy decisions and ingest decisions, newest first; a row for each queue, reason and minute, of refusals one for
+-- each transaction that was open at the same time.
 select
   id, kind, minute, last_at, first_at, queue, decision, reason_code, count, sample_job_id::text as sample_job_id,
   details_json

@@ -1,4 +1,4 @@
--- Count jobs that are in no place and in two places, and places that name a job which does not exist.
+-- Count jobs that are in no table and in two tables, and entries of jobs that do not exist.
 --
 -- What replaces foreign keys on the hot path. One statement, hence one snapshot: all three are 0 at any instant.
 with places as (
@@ -9,7 +9,7 @@ with places as (
   from pgflow.leases
   cross join lateral unnest(leases.job_ids, leases.attempt_nos) as entry (job_id, attempt_no)
   union all
-  -- What has ended may be kept for longer than the job itself.
+  -- The record of an ended job may be kept for longer than the job itself.
   select entry.job_id, false
   from pgflow.any_successes as success
   cross join lateral unnest(success.job_ids) as entry (job_id)

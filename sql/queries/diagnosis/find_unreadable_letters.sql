@@ -1,5 +1,5 @@
 -- Count open dead letters whose job's row cannot be read, and name one; the same of the first jobs that wait, as long
--- as no worker has come to them. What the server has said of them, with the relation that it means.
+-- as no worker has come to them. With the server's error message, and the relation that it is about.
 with
 letters as materialized (
   select job_id, error_message as message
@@ -10,7 +10,7 @@ letters as materialized (
 waiting as materialized (
   select job_id, message
   from (
-    -- Each is looked up by its key: what reads the table as a whole fails at its first damaged page.
+    -- Each is looked up by its key: a scan of the table would fail at its first damaged page.
     select job_id, pgflow.why_unreadable(job_id) as message
     from (
       select job_id

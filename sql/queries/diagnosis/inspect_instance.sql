@@ -1,4 +1,4 @@
--- The settings of the server that matter to a queue, and who we are there.
+-- The settings of the server that matter to a queue, and the role of this session.
 select
   current_setting('server_version_num')::integer as version_number,
   current_setting('server_version') as version,
@@ -13,5 +13,5 @@ select
   current_setting('autovacuum')::boolean as autovacuum,
   current_setting('track_counts')::boolean as track_counts,
   pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all_sessions,
-  -- No row where it may not be read; asking for it by name would be an error.
+  -- No row if the role may not read it; current_setting would raise an error.
   (select setting from pg_settings where name = 'data_directory') as data_directory

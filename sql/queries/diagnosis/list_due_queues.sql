@@ -1,4 +1,4 @@
--- The oldest due job of each queue that has one, and whether something is meant to hold it.
+-- The oldest due job of each queue that has one, and whether a pause or a limit holds it.
 select distinct on (entry.queue)
   entry.queue,
   entry.job_id::text as job_id,

@@ -10,6 +10,6 @@ where name in (
     'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
     'transaction_timeout'
   )
-  -- Not what we ask for ourselves with --timeout.
+  -- Without the timeout that we set ourselves with --timeout.
   and source not in ('client', 'session')
 order by name

@@ -1,5 +1,5 @@
--- What bears the name of one of the server's own and takes nothing but the server's types: a session whose path is not
--- pinned may run it instead. Not what a superuser or an extension has made.
+-- Functions, operators and relations with the name of one of the server's own, whose parameters have only the server's
+-- types: a session without a pinned search_path may use them instead. Without those of superusers and extensions.
 with
 places as materialized (
   select oid

@@ -1,4 +1,5 @@
--- Whoever keeps vacuum from removing dead rows: sessions, prepared transactions, replication slots.
+-- The holders of the xmin horizon, which keep vacuum from removing dead rows: sessions, prepared transactions,
+-- replication slots.
 select
   case
     when backend_type = 'walsender' then 'standby'
@@ -21,7 +22,7 @@ select
 from pg_stat_activity
 where (backend_xid is not null or backend_xmin is not null)
   and pid <> pg_backend_pid()
-  -- Its helpers only repeat a leader; and vacuum does not hold back vacuum.
+  -- Parallel workers repeat their leader's xmin; and vacuum does not hold back vacuum.
   and leader_pid is null
   and backend_type <> 'autovacuum worker'
 union all

@@ -1,4 +1,4 @@
--- What the database takes. What the server has free is not told over SQL.
+-- The size of the database. SQL does not tell the free space.
 select
   pg_database_size(current_database()) as database_bytes,
   (

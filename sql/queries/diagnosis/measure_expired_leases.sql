@@ -1,4 +1,4 @@
--- Leases that have run out and that nobody has reaped, with the oldest for a sample.
+-- Expired leases that were not reaped, with the oldest as an example.
 select
   count(*) as leases,
   coalesce(sum(cardinality(job_ids)), 0)::bigint as jobs,

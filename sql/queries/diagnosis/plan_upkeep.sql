@@ -1,4 +1,4 @@
--- How to ask when maintenance and backups last succeeded, where that is recorded at all.
+-- The query that tells when maintenance and backups last succeeded, if their tables exist.
 select
   case when to_regclass('pgflow.maintenance_tasks') is not null then
     'select task, date_part(''epoch'', now()) - date_part(''epoch'', last_success_at), null'

@@ -1,6 +1,6 @@
 -- Enqueue one job through the gate; whatever is null takes the gate's default.
 --
--- It also runs over connections that are not ours, whose path may find anything first: every name is a full one.
+-- It also runs over the caller's connection, whose search_path may be anything: every name is qualified.
 select pgflow.enqueue(
   %(job_type)s::pg_catalog.text,
   %(payload)s::pg_catalog.jsonb,

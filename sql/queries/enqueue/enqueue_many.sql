@@ -1,7 +1,7 @@
 -- Enqueue up to 1,000 jobs through the gate: one document, because arrays through unnest take twice as long.
 -- The ids come back as text: a client would make an object of each.
 --
--- It also runs over connections that are not ours, whose path may find anything first: every name is a full one.
+-- It also runs over the caller's connection, whose search_path may be anything: every name is qualified.
 select pgflow.enqueue_many(
   %(jobs)s::pg_catalog.jsonb,
   job_type => %(job_type)s::pg_catalog.text,

@@ -1,5 +1,6 @@
 -- The oldest transactions that have written jobs, or hold their table, in words; without what this role may not see.
--- First the one for whose end those wait that add many queues, however young it is: see open_places in 0002_enqueue.
+-- First the one that holds the lock of transactions that add many queues, however young it is: see open_places in
+-- 0002_enqueue.
 select
   concat(
     'pid ', holder.pid,

@@ -1,4 +1,4 @@
--- Count refused enqueues; whether they were counted, for it waits for nothing.
+-- Count refused enqueues; returns whether they were counted, because it waits for no lock.
 --
--- It also runs over connections that are not ours, whose path may find anything first: every name is a full one.
+-- It also runs over the caller's connection, whose search_path may be anything: every name is qualified.
 select pgflow.record_refusals(%(refusals)s::pg_catalog.jsonb) as is_recorded

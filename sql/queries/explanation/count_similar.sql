@@ -6,7 +6,7 @@ with first as (
     from pgflow.dead_letters
     where error_fingerprint = %(fingerprint)s::text
     order by died_at
-    -- Who dies first need not have failed first, but will be among the first.
+    -- The first dead letter need not have failed first, but is among the first.
     limit 20
   ) as dead
   cross join lateral (

@@ -49,7 +49,7 @@ from pgflow.job_overview as job
 left join pgflow.dead_letters as dead on dead.job_id = job.id
 left join pgflow.canceled_jobs as canceled on canceled.job_id = job.id
 left join pgflow.error_codes as advice on advice.code = job.last_error_code
--- Where in the queue it waits: the row of its key, whatever its rank is by now.
+-- Its place in the queue: the row of its key, whatever its rank is now.
 left join lateral (
   select pending.rank::integer as rank
   from pgflow.places as ranks
@@ -62,7 +62,7 @@ left join lateral (
     and job.status in ('queued', 'scheduled')
   limit 1
 ) as waiting on true
--- What its worker says of it, if it has one.
+-- The progress that its worker has reported, if it runs.
 left join lateral (
   select
     leased_at,

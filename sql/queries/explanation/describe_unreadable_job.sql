@@ -1,4 +1,5 @@
--- What explains a dead letter whose job's row cannot be read: only what the letter itself says, and the time in the id.
+-- The evidence about a dead letter whose job's row cannot be read: the columns of the dead letter, and the time in the
+-- id.
 select
   to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as as_of,
   dead.job_id::text as job_id,

@@ -1,4 +1,4 @@
--- What a job is to those it replays and those that replay it: one step of the way, either way.
+-- The jobs that a job replays, and those that replay it: one step in both directions.
 select
   job.id::text as job_id,
   job.status,
@@ -9,7 +9,7 @@ select
   ) as created_at
 from pgflow.job_overview as job
 left join pgflow.dead_letters as dead on dead.job_id = job.id
--- What did not die can be replayed, too; only the plan knows of that. The latest of several.
+-- A job that is no dead letter can be replayed, too; only the plan records that. The latest of several.
 left join lateral (
   select new_job_id
   from pgflow.replay_items

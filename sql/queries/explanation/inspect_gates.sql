@@ -1,4 +1,4 @@
--- What may keep the lease from a whole queue, by the views that the lease asks; always one row.
+-- The conditions that may keep a whole queue from being leased, by the views that the lease reads; always one row.
 select
   coalesce(gate.paused, false) as paused,
   to_char(
@@ -28,14 +28,14 @@ left join pgflow.queue_usage as usage using (queue)
 left join lateral (
   select action.at
   from pgflow.operator_actions as action
-  -- Several queues that were paused together stand in its details.
+  -- An action about several queues has them in its details.
   where (action.queue = asked.queue or action.details_json -> 'queues' ? asked.queue)
     and action.action = 'queues.pause'
     and gate.paused
   order by action.at desc
   limit 1
 ) as pause on true
--- Why the queue is left alone: what held its jobs back last.
+-- The reason of the present throttle: the latest policy decision.
 left join lateral (
   select decision.reason_code
   from pgflow.policy_decisions as decision

@@ -1,4 +1,4 @@
--- What operators did to a job, and to its whole queue or the whole database while it was there; the newest of them.
+-- The newest actions of operators on a job, and on its whole queue or the whole database while the job existed.
 --
 -- `own`: it touched this very job. A job beyond the first thousand of an action is found by the action's number.
 select

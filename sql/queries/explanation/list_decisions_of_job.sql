@@ -1,4 +1,4 @@
--- What held a job's queue back while the job was due and nobody ran it; the newest of them, the earliest first.
+-- The newest policy decisions about a job's queue while the job was due and not running, the earliest first.
 select
   id,
   to_char(first_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as first_at,
@@ -12,7 +12,7 @@ from (
     decision.id, decision.first_at, decision.last_at, decision.count, decision.decision, decision.reason_code,
     decision.details_json
   from pgflow.policy_decisions as decision
-  -- The attempt before it says since when the job was due again.
+  -- The attempt before it has the time at which the job was due again.
   left join lateral (
     select next_run_at
     from pgflow.job_attempts

@@ -1,4 +1,4 @@
--- Jobs that some workers hold, the longest held first: what their slots are busy with.
+-- Jobs that occupy the slots of some workers, the longest held first.
 select
   entry.job_id::text as job_id,
   leases.worker_name as worker_id,

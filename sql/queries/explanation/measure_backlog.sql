@@ -1,4 +1,4 @@
--- How many jobs of a queue a lease would take before one of them, and how many are due; both counted up to a limit.
+-- Count the jobs of a queue that a lease would take before a job, and all due ones; both up to a limit.
 --
 -- By the same order and conditions as settle_and_lease: rank by rank, so that no job of the future is walked over. In
 -- the index's order: else the planner may read all of a large table to find that nothing stands ahead.

@@ -1,5 +1,5 @@
--- Count what an acceptance would touch, and what it leaves alone or waits for: the jobs of leases that ran out, of
--- workers heard of since the fence was raised, and of leases that may still be extended.
+-- Count the jobs that an acceptance would end (of expired leases), leave alone (of workers with a heartbeat since the
+-- fence was raised), or wait for (of leases that may still be extended).
 with alive as materialized (
   select worker_id
   from pgflow.workers

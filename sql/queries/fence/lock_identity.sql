@@ -1,4 +1,4 @@
--- Be the one who accepts the database, until the transaction ends.
+-- Lock the identity of the database until the transaction ends.
 select epoch::text
 from pgflow.database_identity
 for update

@@ -1,6 +1,6 @@
--- Raise the fence in a new epoch: nothing is leased until the database is accepted. What was recorded stays.
+-- Raise the fence in a new epoch: no job is leased until the database is accepted. The recorded identity stays.
 --
--- Unless by hand, only while nobody has raised or accepted it since the caller looked.
+-- Unless by hand, only if the fence was neither raised nor accepted since the caller read it.
 insert into pgflow.database_identity as identity (
   system_identifier, database_oid, table_oid, fenced_at, fenced_by, fence_reason
 )

@@ -1,4 +1,4 @@
--- Take the present identity for the right one, in a new epoch: the fence is down.
+-- Record the present identity as the right one, in a new epoch: the fence is down.
 insert into pgflow.database_identity (system_identifier, database_oid, table_oid)
 select system_identifier, database_oid, table_oid
 from pgflow.present_identity

@@ -1,4 +1,4 @@
--- Remove jobs and attempts that are in the archive, too: the first run is kept. What runs at the moment stays.
+-- Remove jobs and attempts that are in the archive, too: the first run is kept. Running jobs stay.
 with running as materialized (
   select entry.job_id
   from pgflow.leases
@@ -10,7 +10,7 @@ copied as materialized (
   join pgflow.jobs_archive using (id)
   where jobs.id not in (select job_id from running)
 ),
--- Else nothing would say any more that it has succeeded.
+-- Otherwise its success would be lost.
 forgotten as materialized (
   select copied.id
   from copied

@@ -1,4 +1,4 @@
--- Remember no more that a dump was loaded over the schema: one row stays, as there was before.
+-- Reset the marker of a dump that was loaded over the schema: one row stays, as before.
 delete from pgflow.a_restore_marker
 where ctid <> (
   select ctid

@@ -1,4 +1,4 @@
--- Cancel those of some jobs that wait. What a worker leases meanwhile is left to it.
+-- Cancel those of some jobs that wait. Jobs that a worker leases meanwhile stay with it.
 with
 -- include: locked_waiting_jobs
 taken as (

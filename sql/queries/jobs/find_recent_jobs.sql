@@ -1,7 +1,7 @@
--- Jobs enqueued within some time whose id ends so.
+-- Jobs enqueued since a time whose id ends with a suffix.
 select id::text as job_id, 'recent' as place, queue
 from pgflow.any_jobs
--- The first 48 bits of a UUIDv7 are its milliseconds: days before that are not opened.
+-- The first 48 bits of a UUIDv7 are its milliseconds: so partitions of earlier days are pruned.
 where id >= rpad(
     lpad(to_hex(greatest(
       (date_part('epoch', coalesce(%(at)s::timestamptz, now() + %(offset)s::interval)) * 1000)::bigint, 0

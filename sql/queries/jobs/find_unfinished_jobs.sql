@@ -1,4 +1,4 @@
--- Dead letters, running and pending jobs whose id ends so.
+-- Dead letters, running and pending jobs whose id ends with a suffix.
 select job_id::text, place, queue
 from (
   select job_id, 'dlq' as place, queue

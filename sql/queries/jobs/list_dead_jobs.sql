@@ -1,4 +1,4 @@
--- Jobs that are dead letters which nobody has resolved, the latest death first.
+-- Unresolved dead letters as jobs, the latest death first.
 with looked as materialized (
   select died_at as at, job_id as id
   from pgflow.dead_letters

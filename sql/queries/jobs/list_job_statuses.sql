@@ -1,4 +1,4 @@
--- Where jobs are; those that are not there at all are left out.
+-- The states of jobs; unknown jobs are left out.
 select wanted.id::text as job_id, coalesce(job.status, 'nowhere') as status
 from unnest(%(job_ids)s::text::uuid[]) as wanted (id)
 cross join lateral (

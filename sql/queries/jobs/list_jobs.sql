@@ -1,4 +1,4 @@
--- Jobs, newest first by the time in their id. No more than so many are looked at.
+-- Jobs, newest first by the time in their id. Reads only a limited number.
 with looked as materialized (
   select null::timestamptz as at, id
   from pgflow.jobs

@@ -37,7 +37,7 @@ looked as materialized (
     limit %(most)s::integer
   )
   union all
-  -- What is too deep to be sorted is where the newest jobs are: their own order finds them.
+  -- If too many wait to be sorted, the newest jobs mostly wait: the scan by id finds them.
   (
     select null, jobs.id
     from pgflow.jobs

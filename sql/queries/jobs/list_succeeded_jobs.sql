@@ -1,4 +1,4 @@
--- Jobs that have succeeded, newest first by the time in their id: in what order they ended, no index knows.
+-- Jobs that have succeeded, newest first by the time in their id: no index has them in the order of their end.
 with recursive
 bounds as materialized (
   select

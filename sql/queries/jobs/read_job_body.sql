@@ -1,4 +1,5 @@
--- What one job carries. Text: it may hold numbers that Python cannot. JSON's null where its row cannot be read.
+-- Payload and meta of one job, as text: they may hold numbers that Python cannot represent. JSON's null where its row
+-- cannot be read.
 select
   case when readable then payload::text else 'null' end as payload,
   case when readable then meta::text end as meta

@@ -1,4 +1,5 @@
--- The payload of one job. Text: it may hold numbers that Python cannot. JSON's null where its row cannot be read.
+-- The payload of one job, as text: it may hold numbers that Python cannot represent. JSON's null where its row cannot
+-- be read.
 select case
   when pgflow.why_unreadable(%(job_id)s::uuid) is null then (
     select payload::text

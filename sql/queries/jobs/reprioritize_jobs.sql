@@ -13,7 +13,7 @@ moved as (
   from removed
   returning queue, rank, run_at, job_id, attempt_no
 ),
--- What a lease scans. Beyond the bound of queues, too: see create_replays.
+-- A lease scans only places with such a row. It is written beyond the bound of queues, too: see create_replays.
 ranked as (
   insert into pgflow.queue_ranks (queue, rank)
   select distinct queue, rank

@@ -35,5 +35,5 @@ told as materialized (
 )
 select job_id::text
 from moved
--- Asked for, because what nobody asks for is not done.
+-- `told` must be referenced: PostgreSQL does not execute a select in a CTE that is not.
 where (select count(*) from told) >= 0

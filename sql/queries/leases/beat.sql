@@ -1,5 +1,5 @@
--- Say that a supervisor's processes live, or that a place has none, and extend the leases they report, which are
--- locked: one statement for all of them. What an operator wants of them comes back: which are to lease nothing, which
+-- The heartbeat of a supervisor: its processes live, or a place has none. It extends the leases that they report, which
+-- are locked, in one statement for all. It returns what operators want: which processes must lease nothing, and which
 -- jobs are canceled.
 with
 extended as (
@@ -16,8 +16,8 @@ alive as (
   )
   select
     worker_id, %(supervisor_id)s::uuid, pid, slots, busy_slots, lease_seconds,
-    -- The row is what counts, once there is one: an operator changes it. What the supervisor believes is for a row that
-    -- is new, or was forgotten in an outage; a signal, which it hushes for, is for both.
+    -- If there is a row, its `quiet` counts, because operators change it. The supervisor's own value is for a row that
+    -- is new, or was removed in an outage; a signal to the supervisor counts for both.
     process.quiet and (hushed or not exists (
       select from pgflow.workers as known
       where known.worker_id = process.worker_id
@@ -39,7 +39,7 @@ alive as (
       deaths = excluded.deaths,
       quiet = workers.quiet or excluded.quiet,
       retiring = excluded.retiring,
-      -- What retires asks for no more jobs: it need not be told of new ones.
+      -- A retiring process leases no more jobs, so it needs no notification of new ones.
       idle = workers.idle and not excluded.retiring,
       job_types = excluded.job_types
   returning worker_id, quiet

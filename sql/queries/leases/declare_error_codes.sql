@@ -1,8 +1,8 @@
--- Tell operators what the handlers' error codes mean. Written only where it changes.
+-- Store the meaning of the handlers' error codes, for operators. Rows are written only if they change.
 insert into pgflow.error_codes as known (code, retry_class, suggested_action)
 select code, retry_class, suggested_action
 from jsonb_to_recordset(%(codes)s::jsonb) as declared (code text, retry_class text, suggested_action text)
--- Several supervisors start at once: one order, no deadlock.
+-- In one order, so that supervisors that start at the same time cannot deadlock.
 order by code
 on conflict (code) do update
 set retry_class = excluded.retry_class,

@@ -1,4 +1,4 @@
--- Say whether a job is due that a worker may lease now: no pause, no fence and no limit of its queue holds it.
+-- Whether a job is due that a worker may lease now: no pause, no fence and no limit of its queue holds it.
 select exists (
   select
   from pgflow.places as place

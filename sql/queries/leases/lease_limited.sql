@@ -55,7 +55,7 @@ leased as (
   group by queue
   returning lease_id, queue
 ),
--- What the limit of attempts remembers: a second each.
+-- The counters of the limit of attempts: a row for each second.
 counted as (
   insert into pgflow.attempt_counters (queue, second, count)
   select taken.queue, date_trunc('second', now()), count(*)

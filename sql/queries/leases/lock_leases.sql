@@ -1,5 +1,5 @@
--- Lock leases of a worker; waits for a statement that still settles them. What it has written is seen by the next
--- statement, with a newer snapshot.
+-- Lock leases of a worker; waits for a statement that still settles them. The next statement, with a newer snapshot,
+-- sees what that has written.
 select lease_id::text
 from pgflow.leases
 where lease_id = any(%(fence_ids)s::uuid[])

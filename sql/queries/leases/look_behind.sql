@@ -3,7 +3,7 @@ select
   place.queue, place.rank,
   to_char(first.run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
   to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as looked_at,
-  -- The server's own time, without the way there and back: computed place by place, so the last row has all of it.
+  -- The server's own time, without the round trip: it is computed for each place, so the last row has the whole.
   extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took,
   place.spent
 from (
@@ -11,7 +11,7 @@ from (
     ranks.queue, ranks.rank,
     coalesce(ranks.run_at, 'infinity') as run_at,
     coalesce(ranks.job_id, '00000000-0000-0000-0000-000000000000') as job_id,
-    -- Null without a limit. By this snapshot: only who holds the policy's lock knows it exactly.
+    -- Null without a limit. By this snapshot; it is exact only under the policy's lock.
     case when gate.limited then gate.throttled or exists (
       select from pgflow.queue_usage as usage
       where usage.queue = ranks.queue
@@ -25,7 +25,7 @@ from (
   left join pgflow.queue_gates as gate using (queue)
     -- Those with a limit, too: an idle worker asks for their jobs only if there are some.
   where not coalesce(gate.paused or gate.closed, false)
-    -- Nothing is leased then, and what is found would be looked for in vain.
+    -- Nothing is leased behind the fence, so no entry is searched for.
     and not exists (select from pgflow.fence where closed)
 ) as place
 cross join lateral (

@@ -17,7 +17,8 @@ enqueued as materialized (
   select made.ids
   from kept
   cross join lateral pgflow.enqueue_many(
-    -- Of `kept`: otherwise the planner may call the function first, and enqueue for a job that is not settled.
+    -- The argument depends on `kept`: otherwise the planner may call the function first, and enqueue for a job that is
+    -- not settled.
     case when kept.job_ids is not null then %(jobs)s::jsonb end,
     max_payload_bytes => %(max_payload_bytes)s::integer,
     max_enqueue_per_minute => %(max_enqueue_per_minute)s::integer

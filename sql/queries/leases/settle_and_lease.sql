@@ -1,6 +1,7 @@
 -- Settle what ended and lease what is free: one statement, one commit, one round trip. Either part may be empty.
 with
--- The leases that still exist. By a function, as all that this statement does with rows that others change: see there.
+-- The leases that still exist. A function locks them, as functions do every change of rows that other sessions change,
+-- too: hold_leases in 0001_jobs says why.
 fence as materialized (
   select lease_id, batch_id, leased_at, queue, job_ids, attempt_nos
   from pgflow.hold_leases(%(fence_ids)s::uuid[], %(worker_id)s::uuid)
@@ -10,8 +11,8 @@ held as (
   from fence
   cross join lateral unnest(fence.job_ids, fence.attempt_nos) as entry (job_id, attempt_no)
 ),
--- Successes come as plain arrays, because they are nearly all there is; everything else in one document. What finds no
--- fence has no leased_at.
+-- Successes come as plain arrays, because they are nearly all there is; everything else in one document. An outcome
+-- whose lease is gone has no leased_at.
 succeeded as materialized (
   select success.lease_id, success.job_id, success.attempt_no, success.started_ago, success.ended_ago, held.leased_at
   from unnest(
@@ -64,7 +65,7 @@ departed as (
   where leased_at is not null
     and status in ('unstarted', 'left')
 ),
--- What found no fence. Materialized: nearly always empty, and only then looked up.
+-- Outcomes whose lease is gone. Materialized: it is nearly always empty, and then nothing is looked up.
 refused as materialized (
   select lease_id, job_id, attempt_no, 'succeeded' as status
   from succeeded
@@ -154,8 +155,8 @@ taken as (
         )
         -- A restored or cloned database: its jobs may have been finished elsewhere.
         and not exists (select from pgflow.fence where closed)
-        -- Held up by the lock of a table, for longer than its caller waits: no process would start what it leased, and
-        -- its lease might have run out before it is seen.
+        -- The statement has waited for a table's lock for longer than its caller waits: no process would start the
+        -- leased jobs, and the lease might expire before a reply arrives.
         and (select clock_timestamp()) < now() + %(lease_seconds)s::float8 * interval '1 second' / 2
       -- Queues take turns, beginning after the one served last; inside a queue, priority is strict.
       order by ranks.queue <= %(last_queue)s::text, ranks.queue, ranks.rank
@@ -209,7 +210,7 @@ limited as materialized (
       offset 0
     )
 ),
--- Once, because the first row asks for it: after what it reads is settled.
+-- Evaluated once, because the first row references it, and after the CTEs that it reads.
 finished as materialized (
   select pgflow.finish_turn(
     array(
@@ -236,21 +237,27 @@ finished as materialized (
   where (select count(*) from returned) >= 0
     and (select count(*) from buried) >= 0
 )
--- First the instant of the scan and the limited queues, then outcomes that came too late, then the jobs.
+-- First what the turn itself has found, in a document; then the jobs.
 select
-  null::uuid::text as lease_id, null::uuid::text as job_id, null::text as queue, 0::smallint as rank,
-  to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as run_at,
-  limited.open as attempt_no, null::text as job_type, null::text as payload, limited.waiting as max_attempts,
+  jsonb_build_object(
+    'scanned_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    'limited_open', limited.open,
+    'limited_waiting', limited.waiting,
+    -- Outcomes that came too late.
+    'lost', array(
+      select job_id
+      from refused
+      where not pgflow.is_settled(lease_id, job_id, attempt_no, status)
+    )
+  )::text as turn,
+  null::text as lease_id, null::text as job_id, null::text as queue, null::smallint as rank, null::text as run_at,
+  null::integer as attempt_no, null::text as job_type, null::text as payload, null::integer as max_attempts,
   null::bigint as timeout_ms, null::text as meta, null::text as replay_of_job_id,
-  0::bigint as failed_attempts, 0::bigint as lost_attempts
+  null::bigint as failed_attempts, null::bigint as lost_attempts
 from limited
 cross join finished
 union all
-select
-  lease_id::text, job_id::text, null, 0::smallint, null, attempt_no, null, null, 0, null, null, null, 0, 0
-from refused
-where not pgflow.is_settled(lease_id, job_id, attempt_no, status)
-union all
-(
+select null, job.*
+from (
 -- include: leased_jobs
-)
+) as job

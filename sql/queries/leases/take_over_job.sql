@@ -1,7 +1,8 @@
 -- Move a job that has not started out of the lease of one process, which is locked, into a lease of another: in one
 -- commit, and its attempt keeps its number. Nothing if the job is not there any more.
 --
--- The batch is named after the job: so a reaper knows that it ran there, and did not only wait to run apart.
+-- The batch is named after the job: so a reaper knows that the job ran in this lease, and did not only wait to run
+-- apart.
 with entry as materialized (
   select source.lease_id, source.queue, held.job_id, held.attempt_no
   from pgflow.leases as source
@@ -11,7 +12,7 @@ with entry as materialized (
     and held.job_id = %(job_id)s::uuid
     and not exists (select from pgflow.fence where closed)
 ),
--- Even if nothing is left in it, the row stays: whose it is closes it.
+-- The row stays even if it is empty: its own worker closes it.
 shrunk as (
   update pgflow.leases
   set (job_ids, attempt_nos) = (

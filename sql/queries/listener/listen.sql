@@ -1,2 +1,2 @@
--- Hear of jobs for idle workers; the payload is the queue.
+-- Listen for jobs for idle workers; the payload is the queue.
 listen pgflow

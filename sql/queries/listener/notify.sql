@@ -1,2 +1,2 @@
--- Say something to whoever listens: here, to oneself, to learn whether the line carries.
+-- Notify all listeners: here the session itself, to test whether notifications arrive.
 select pg_notify('pgflow', %(payload)s::text)

@@ -1,4 +1,4 @@
--- Remember that a task of maintain begins.
+-- Record that a task of maintain begins.
 insert into pgflow.maintenance_tasks (task, runner)
 values (%(task)s::text, %(runner)s::text)
 on conflict (task) do update

@@ -1,4 +1,4 @@
--- How many leases have run out, counted no further than some.
+-- Count expired leases, up to a limit.
 select count(*)
 from (
   select

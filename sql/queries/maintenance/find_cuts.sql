@@ -1,4 +1,4 @@
--- What time it is, and the times before which things are archived and pruned; infinitely long ago for never.
+-- What time it is, and the times before which things are archived and pruned; -infinity for never.
 select
   now() as now,
   now() - %(archive_after)s::float8 * interval '1 second' as archive,

@@ -1,4 +1,4 @@
--- Who maintains at the moment.
+-- The session that runs `maintain` now.
 select
   holder.pid,
   coalesce(activity.application_name, '') as application_name,

@@ -1,4 +1,4 @@
--- Remember how a task of maintain ended.
+-- Record how a task of maintain ended.
 update pgflow.maintenance_tasks
 set result = %(result)s::text,
     detail = %(detail)s::text,

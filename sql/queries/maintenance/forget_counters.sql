@@ -1,4 +1,4 @@
--- Let the counters of queues that are forgotten go on as those of `other`, whose sums never fall.
+-- Add the counters of forgotten queues to those of `other`, so that sums never fall.
 with taken as (
   delete from pgflow.worker_counters
   where queue = any(%(queues)s::text[])

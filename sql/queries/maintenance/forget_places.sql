@@ -5,7 +5,8 @@ with forgotten as (
     and mark.retired
   returning mark.queue, mark.rank
 ),
--- Somebody relied on it meanwhile: then a new row takes its place, for the old one may be gone from many a sight.
+-- A transaction relied on it meanwhile: then a new row is inserted, because other snapshots may already see the old one
+-- as retired.
 renewed as (
   insert into pgflow.queue_ranks (queue, rank)
   select distinct mark.queue, mark.rank

@@ -1,2 +1,2 @@
--- Be the one who maintains, until the transaction ends. Nobody who reads, and no dump, waits for this lock.
+-- Lock maintenance until the transaction ends. Readers and dumps do not wait for this lock.
 lock table pgflow.maintenance_lock in exclusive mode

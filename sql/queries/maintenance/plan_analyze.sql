@@ -1,11 +1,11 @@
 -- Tables whose statistics have grown old, with the statement that renews them.
 --
--- Autovacuum sees to partitions, but never to their parents; and to the small tables that every lease reads it may come
--- too late. A parent is read anew once a day, with all its partitions.
+-- Autovacuum analyzes partitions, but never their parents, and may come too late for the small tables that every lease
+-- reads. A parent is analyzed once a day, with all its partitions.
 select
   relname::text as name,
   0 as strays,
-  -- Whoever changes a table's partitions is not waited for.
+  -- Tables whose partitions are being changed are skipped.
   array[concat('analyze (skip_locked) pgflow.', relname)] as statements
 from pg_stat_all_tables as statistics
 join (

@@ -1,6 +1,6 @@
--- Remove counts of enqueues that no limit looks at any more, a few.
+-- Delete a batch of counts of enqueues that are too old for every limit.
 with recursive queues as (
-  -- From one queue to the next: the table has no index by time alone.
+  -- A skip scan from queue to queue: the table has no index by time alone.
   (
     select queue
     from pgflow.enqueue_counters

@@ -1,4 +1,5 @@
--- Note that queues are in use, once an hour: jobs wait or run, are dead, or have ended lately. One row for each place.
+-- Record once an hour that queues are in use: jobs wait, run, are dead, or have ended lately. Keeps one row for each
+-- place.
 with doubles as (
   delete from pgflow.queue_ranks as mark
   where not mark.retired

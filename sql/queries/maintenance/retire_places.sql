@@ -1,9 +1,9 @@
--- Retire places that have been unused for long: to enqueue they are missing from now on, a lease still scans them.
+-- Retire places that have been unused for long: enqueue treats them as missing from now on, leases still scan them.
 with unused as materialized (
   select mark.id, mark.retired
   from pgflow.queue_ranks as mark
   where mark.id > %(after_id)s::uuid
-    -- Those, too, that an earlier pass had no time for.
+    -- Also those that an earlier pass retired and had no time to delete.
     and (mark.retired or mark.used_at < %(unused_since)s::timestamptz and not (
 -- include: is_in_use
     ))

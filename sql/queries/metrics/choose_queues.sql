@@ -15,13 +15,13 @@ known as materialized (
     select queue
     from refused
     where queue is not null
-      -- What was refused its first job because of its name.
+      -- Queues that do not exist, because their first job was refused.
       and queue <> '(new)'
   ) as every
   where %(names)s::text[] is null
     or queue = any(%(names)s::text[])
 ),
--- Only where not all of them are taken.
+-- Only if not all of them are chosen.
 crowded as materialized (
   select count(*) > %(limit)s::integer as is_so
   from known

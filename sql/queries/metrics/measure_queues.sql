@@ -1,4 +1,4 @@
--- What waits, runs and has died in each of these queues, and how it is limited. Counts end at a limit.
+-- Waiting, running and dead jobs of each of these queues, and its limits. Counts stop at a limit.
 with held as materialized (
   select
     leases.queue, leases.leased_at, leases.expires_at < now() as expired, leases.lease_id
@@ -23,7 +23,7 @@ select
   policy.throttle_delay_ms,
   policy.max_payload_bytes,
   policy.max_enqueue_per_minute,
-  -- Null for a pause that nobody has given an end, too.
+  -- Null also for a pause without an end.
   case when gate.paused and isfinite(policy.paused_until) then policy.paused_until end as paused_until,
   case when gate.paused then policy.paused_by end as paused_by,
   case when gate.paused then policy.pause_note end as pause_note

@@ -1,14 +1,14 @@
--- Everything that was ever counted, all supervisors together; what was counted first comes first.
+-- Every counter, summed over all supervisors; the series counted first comes first.
 select
   metric, queue, job_type, outcome, code, sum(count)::bigint as count, sum(seconds) as seconds,
-  -- Asked first, because each call costs, and most series have none.
+  -- Tested first, because the function is slow and most series have no buckets.
   pgflow.sum_buckets(buckets) filter (where buckets is not null) as buckets
 from (
   select metric, queue, job_type, outcome, code, count, seconds, buckets, first_at
   from pgflow.worker_counters
   where metric <> 'flushes'
   union all
-  -- Pruned ones are counters already.
+  -- Pruned decisions are counters already.
   select 'ingest_decisions', queue, '', '', reason_code, count, 0, null, first_at
   from pgflow.ingest_decisions
   union all

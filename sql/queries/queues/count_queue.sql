@@ -1,4 +1,4 @@
--- How many jobs of a queue are due, are yet to come, are dead; each counted no further than a limit.
+-- How many jobs of a queue are due now, due later, and dead; each counted up to a limit.
 select
   (
     select count(*)

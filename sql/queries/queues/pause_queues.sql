@@ -1,4 +1,4 @@
--- Lease nothing more from queues, for a time or until they are resumed.
+-- Pause queues for a time or until they are resumed: nothing is leased from them.
 insert into pgflow.queue_policies (queue, paused_until, paused_by, pause_note, updated_by)
 select queue, coalesce(now() + %(length)s::interval, 'infinity'), %(actor)s::text, %(note)s::text, %(actor)s::text
 from unnest(%(queues)s::text[]) as named (queue)

@@ -1,4 +1,4 @@
--- Cancel a batch of a queue's waiting jobs, those first that would run first. What a worker leases meanwhile runs.
+-- Cancel a batch of a queue's waiting jobs, those first that would run first. Jobs that a worker leases meanwhile run.
 with places as (
   select queue, rank
   from pgflow.places

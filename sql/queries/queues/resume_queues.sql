@@ -1,4 +1,4 @@
--- Lease from queues again, and tell idle workers of it.
+-- Resume queues, and notify idle workers.
 with resumed as (
   update pgflow.queue_policies
   set paused_until = null,

@@ -30,7 +30,7 @@ set max_in_flight = case
       when %(limits)s::jsonb ? 'max_enqueue_per_minute' then excluded.max_enqueue_per_minute
       else queue_policies.max_enqueue_per_minute
     end,
-    -- Judged anew, by the new limits.
+    -- The throttle ends: the next lease decides by the new limits.
     throttled_until = null,
     updated_at = now(),
     updated_by = excluded.updated_by

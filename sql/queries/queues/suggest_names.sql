@@ -1,4 +1,4 @@
--- Names and ids of a kind, with a word about each, for a shell to complete; those first that are wanted most.
+-- Names and ids of a kind with a short description, for shell completion; the most likely first.
 select value, about
 from (
   (
@@ -15,7 +15,7 @@ from (
     where %(kind)s::text = 'job_type'
   )
   union
-  -- Where no worker lives: of what died last.
+  -- Without a live worker: the types of the latest dead letters.
   (
     select distinct job_type, '', 0, null::timestamptz
     from (

@@ -1,4 +1,4 @@
--- What must be known of a server and a database before anything is made there.
+-- The facts of a server and a database that decide whether a schema can be made there.
 select
   current_setting('server_version_num')::integer as version_number,
   current_setting('server_version') as version,

@@ -1,5 +1,5 @@
--- What stands in schema pgflow, sound or not, and the mark of a restore; without the partitions of days, which come and
--- go, and the indexes that are there for speed only.
+-- The objects of schema pgflow, valid or not, and the mark of a restore; without the partitions of days, which come and
+-- go, and without indexes that only make queries faster.
 with ours as materialized (
   select oid
   from pg_namespace

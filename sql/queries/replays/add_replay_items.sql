@@ -1,4 +1,4 @@
--- Freeze the next jobs that a plan of replays is about, in the order given, and how each was resolved so far.
+-- Add the next jobs to a replay plan, in the order given, with how each is resolved now.
 insert into pgflow.replay_items (
   plan_id, place, source_job_id, prior_job_id, prior_resolved_at, prior_resolution
 )

@@ -1,4 +1,4 @@
--- Say that somebody still runs a plan; changes nothing if it is stopped or somebody else's.
+-- Record that the plan's runner lives; changes nothing if the plan was stopped or has another runner.
 update pgflow.replay_plans
 set seen_at = now()
 where id = %(plan_id)s::bigint

@@ -15,7 +15,7 @@ plan as materialized (
 chunk as materialized (
   select place, source_job_id, prior_job_id, prior_resolved_at
   from pgflow.replay_items
-  -- The parameter, not a join with `plan`: so the index gives them in order, and no more than these are read.
+  -- By the parameter, not by a join with `plan`: so the index returns them in order, and only these are read.
   where plan_id = %(plan_id)s::bigint
     and state = 'waiting'
     and exists (select from plan)
@@ -63,14 +63,14 @@ judged as materialized (
     payload,
     case
       when not is_known or not (is_dead or plan.any_status) then 'GONE'
-      -- With --again, too, what others have done since the plan was made is done.
+      -- Also with --again, jobs that others have resolved since the plan was made are skipped.
       when resolved_at is not null and (not plan.again or resolved_at is distinct from prior_resolved_at)
         then case resolution when 'discarded' then 'DISCARDED' else 'ALREADY_REPLAYED' end
       when earlier_job_id is not null and (not plan.again or earlier_job_id is distinct from prior_job_id)
         then 'ALREADY_REPLAYED'
       when octet_length(payload::text) > coalesce(policy.max_payload_bytes, plan.max_payload_bytes)
         then 'PAYLOAD_TOO_LARGE'
-      -- What was enqueued is acceptable; what a patch has made of it may not be.
+      -- A payload that was enqueued is valid; a patch may have made it invalid.
       when plan.patch is not null and pgflow.payload_problem(payload, octet_length(payload::text)) is not null
         then 'BAD_PAYLOAD'
     end as problem
@@ -78,7 +78,7 @@ judged as materialized (
   cross join sources
   left join pgflow.queue_policies as policy on policy.queue = sources.queue
 ),
--- Everything below reads this one: joined with each other, such steps would be compared row by row.
+-- Every step below reads this one: joins between CTEs without statistics would be nested loops.
 numbered as materialized (
   select
     place, source_job_id, is_dead, queue, job_type, judged.priority, judged.max_attempts, timeout_ms, meta, payload,
@@ -180,7 +180,7 @@ counted as (
   from numbered
   where problem is null
   group by queue
-  -- In one order: plans that run side by side write these rows.
+  -- In one order, because several plans may write these rows at the same time.
   order by queue
   on conflict (metric, queue, job_type, outcome, code, supervisor_id) do update
   set count = counter.count + excluded.count

@@ -1,4 +1,4 @@
--- Tell how far a plan of replays is, and how its jobs have ended.
+-- The progress of a replay plan, and how its jobs have ended.
 select
   -- include: replay_plan
   ,

@@ -1,4 +1,4 @@
--- Say that every job of a plan has been created.
+-- Record that every job of a plan has been created.
 update pgflow.replay_plans
 set state = 'finished',
     ended_at = now()

@@ -1,4 +1,4 @@
--- How the canary of a plan fares, and whether the error that the sources died of came back.
+-- The states of a plan's canary jobs, and whether they failed with the error of their sources.
 select
   wanted.id::text as job_id,
   ended.status,

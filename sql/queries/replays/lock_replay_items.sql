@@ -1,5 +1,5 @@
--- Lock the next items of a plan, what other plans hold of the same jobs, and their dead letters: then none of those
--- changes under us.
+-- Lock the next items of a plan, the items of the same jobs in other plans, and their dead letters, so that none of
+-- these changes meanwhile.
 --
 -- Counts how many items there are in the chunk. What is done with them is another statement, with a newer snapshot.
 with chunk as materialized (
@@ -15,11 +15,11 @@ siblings as materialized (
   select place
   from pgflow.replay_items
   where source_job_id = any(array(select source_job_id from chunk))
-  -- One order for everybody.
+  -- Every plan locks in this order, so that two cannot deadlock.
   order by source_job_id, plan_id, place
   for update
 ),
--- Their sources, after the items: who creates and who undoes them changes these next.
+-- The sources are locked after the items, in the order in which create_replays and undo_replays change them.
 sources as materialized (
   select job_id
   from pgflow.dead_letters

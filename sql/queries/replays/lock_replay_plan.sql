@@ -1,4 +1,4 @@
--- Read a plan of replays and keep it to oneself until the transaction ends.
+-- Read a replay plan and lock it until the transaction ends.
 select
   -- include: replay_plan
 from pgflow.replay_plans as plan

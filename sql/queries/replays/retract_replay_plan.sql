@@ -1,4 +1,4 @@
--- Say that a plan is undone: it creates no more jobs, and cannot be resumed.
+-- Mark a plan as undone: it creates no more jobs, and cannot be resumed.
 update pgflow.replay_plans
 set state = 'undone',
     ended_at = coalesce(ended_at, now())

@@ -1,4 +1,4 @@
--- Be the one who runs a plan from now on: whoever did before finds out at its next chunk. It is locked already.
+-- Become the runner of a plan: the runner before finds out at its next chunk. It is locked already.
 update pgflow.replay_plans
 set runner_id = gen_random_uuid(),
     runner = %(runner)s::text,

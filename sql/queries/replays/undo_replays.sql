@@ -31,7 +31,7 @@ sought as materialized (
     limit 1
   ) as waiting on true
 ),
--- Whoever moves a job in SQL leaves no trace of its key: then it is searched for, and only then.
+-- A job that was moved by SQL outside of pgflow left no record of its key: only then it is searched for.
 missing as materialized (
   select place, source_job_id, new_job_id, prior_job_id, prior_resolved_at, prior_resolution
   from sought
@@ -75,7 +75,7 @@ locked as materialized (
   order by pending.queue, pending.rank, pending.run_at, pending.job_id
   for update of pending
 ),
--- All that the rest must know comes along: joined with each other, such steps would be compared row by row.
+-- It has every column that later steps need: joins between CTEs without statistics would be nested loops.
 removed as (
   delete from pgflow.pending
   using locked
@@ -100,7 +100,7 @@ reopened as (
       action_id = %(action_id)s::bigint
   from removed
   where source.job_id = removed.source_job_id
-    -- Unless somebody has replayed it once more.
+    -- Unless it was replayed again.
     and source.replay_job_id = removed.new_job_id
 ),
 marked as (

@@ -1,4 +1,4 @@
--- Make the table that remembers which versions have been applied.
+-- Make the table of applied versions.
 create table if not exists pgflow.migrations (
   version integer not null primary key,
   name text not null,

@@ -1,2 +1,2 @@
--- Make the schema that everything stands in. Several first runs may collide here: the losers look again.
+-- Make schema pgflow. Several first runs may collide here: those that fail inspect again.
 create schema if not exists pgflow

@@ -1,4 +1,4 @@
--- Who changes the schema at the moment: has the row locked and waits for nobody else who has.
+-- The session that changes the schema: it has locked the row, and waits for no other session that has.
 select
   holder.pid,
   coalesce(activity.application_name, '') as application_name,

@@ -1,7 +1,7 @@
 -- The day partitions missing from yesterday to some days ahead, or one by its name, with the statements that make each.
 --
--- A table is made by itself and then attached. `create table … partition of` would lock its parent against everybody,
--- and wait, with all of them behind it, for the longest transaction that has touched it.
+-- A table is made by itself and then attached. `create table … partition of` would lock its parent exclusively: it
+-- would wait for the longest transaction that uses the parent, and all other sessions would wait behind it.
 with days as (
   select
     day, (day::date - date '1970-01-01')::integer as number,
@@ -35,7 +35,7 @@ missing as (
     parent, name, key, day, begins, ends, options,
     case parent
       when 'jobs' then (
-        -- No further than it matters: too many rows to move are left where they are.
+        -- Counted up to a limit: too many rows to move stay where they are.
         select count(*)
         from (
           select
@@ -89,8 +89,8 @@ select
         then concat('lock table only pgflow.', parent, ' in share row exclusive mode')
     end,
     concat('create table pgflow.', name, ' (like pgflow.', parent, ' including all)', options),
-    -- What the archive will want to know when it takes the day over: without it every row would be read then, while
-    -- everybody waits.
+    -- The check that the archive needs when it attaches the day: without it, attach would read every row while other
+    -- sessions wait.
     concat(
       'alter table pgflow.', name, ' add constraint id_is_of_its_day check (',
       key, ' >= ', begins, ' and ', key, ' < ', ends, ')'

@@ -1,4 +1,5 @@
--- Set these settings, until the transaction ends or for the session. Ours are not in force yet: see read_session.
+-- Set these settings, until the transaction ends or for the session. Our search_path does not apply yet: see
+-- read_session.
 select pg_catalog.set_config(pin.name, pin.value, %(only_now)s::pg_catalog.bool)
 from rows from (
   pg_catalog.unnest(%(names)s::pg_catalog.text[]),

@@ -1,7 +1,7 @@
--- What the session is like: its process, and each of these settings; null for one that the server does not know.
+-- The process of the session and the values of settings; null for a setting that the server does not know.
 --
--- Ours are not in force yet, so nothing here is found by a path: functions and types have full names, and nothing is
--- compared.
+-- Our settings do not apply yet, so nothing here depends on search_path: functions and types are qualified, and no
+-- operator is used.
 select
   pg_catalog.pg_backend_pid() as pid,
   pg_catalog.pg_is_in_recovery() as in_recovery,

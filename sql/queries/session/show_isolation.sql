@@ -1,3 +1,4 @@
--- Be the first statement of several that are sent in one go: only from the second on are they one transaction to the
--- server, which warns of `set transaction` outside of one. It takes no snapshot, after which that would be too late.
+-- The first of several statements in one pipeline. The server treats them as one transaction only from the second on,
+-- and `set transaction` before that is a warning. `show` takes no snapshot, after which `set transaction` would be too
+-- late.
 show transaction_isolation

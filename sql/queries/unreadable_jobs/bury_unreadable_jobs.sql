@@ -4,7 +4,7 @@ with
 taken as (
   delete from pgflow.pending
   using damaged
-  -- What a disk does not give today it may give tomorrow: those are postponed.
+  -- A later read of the disk may succeed: such jobs are postponed instead.
   where left(damaged.reason, 2) <> '58'
     and pending.queue = damaged.queue
     and pending.rank = damaged.rank
@@ -15,7 +15,7 @@ taken as (
 insert into pgflow.dead_letters (
   job_id, attempt_no, failed_attempts, queue, job_type, dlq_reason_code, error_code, error_message
 )
--- How many attempts have failed is not asked: that may be what cannot be read.
+-- The number of failed attempts is not read: it may be the damaged part.
 select
   job_id, attempt_no, 0, queue, job_type, 'UNREADABLE', 'UNREADABLE',
   'the row of this job cannot be read: ' || reason

@@ -1,4 +1,4 @@
--- Pass over due jobs whose row cannot be read, and that no dead letter is made of: for an hour.
+-- Postpone due jobs whose row cannot be read, and that do not become dead letters, by an hour.
 with
 -- include: unreadable_jobs
 removed as (

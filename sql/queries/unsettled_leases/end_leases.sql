@@ -6,7 +6,7 @@ with ended as (
 ),
 unsettled as materialized (
   select ended.lease_id, ended.batch_id, ended.leased_at, ended.worker_name, entry.job_id, entry.attempt_no,
-    -- Null: which jobs had started is unknown, so all of them count as started.
+    -- Null if unknown: then all jobs count as started.
     %(started)s::uuid[] is null or (entry.job_id, entry.attempt_no) in (
       select job_id, attempt_no
       from unnest(%(started)s::uuid[], %(started_nos)s::integer[]) as begun (job_id, attempt_no)
@@ -24,7 +24,7 @@ judged as materialized (
     ) as run_at,
     %(bury_as)s::text is not null or (suspicion.spent and not suspicion.waited) as condemned,
     suspicion.spent and suspicion.waited as spared,
-    -- All that is not condemned: who cancels a lease decides about each of its jobs.
+    -- Of jobs that are not condemned: an operator who cancels a lease decides about all of these.
     %(canceled_by)s::text is not null as canceled
   from unsettled
   cross join lateral (
@@ -36,7 +36,7 @@ judged as materialized (
   cross join lateral (
     select
       count(*) filter (where status = 'failed') as failed,
-      -- As the lease counts them: since the last attempt that ended.
+      -- Counted as by the lease: since the last attempt that ended.
       count(*) filter (where status = 'lost' and attempt_no > last_ended) as lost,
       count(*) filter (where status = 'released' and error_code = 'WORKER_LOST' and attempt_no > last_ended) as spared,
       max(next_run_at) filter (where attempt_no = unsettled.attempt_no - 1) as next_run_at

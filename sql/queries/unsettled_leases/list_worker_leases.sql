@@ -1,4 +1,4 @@
--- List the leases of processes that were settled for already: of a statement that was still at work, mostly none.
+-- List the leases that processes still have after they were settled for: those of a late statement, usually none.
 select worker_id::text, lease_id::text
 from pgflow.leases
 where worker_id = any(%(worker_ids)s::uuid[])

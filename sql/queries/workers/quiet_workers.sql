@@ -1,4 +1,4 @@
--- Have processes lease nothing until they are resumed; each learns of it with its next heartbeat.
+-- Tell processes to lease nothing until they are resumed; each learns of it with its next heartbeat.
 update pgflow.workers
 set quiet = true
 where worker_id = any(%(worker_ids)s::uuid[])

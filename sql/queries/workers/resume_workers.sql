@@ -1,4 +1,4 @@
--- Have processes lease again; each learns of it with its next heartbeat.
+-- Tell processes to lease again; each learns of it with its next heartbeat.
 update pgflow.workers
 set quiet = false
 where worker_id = any(%(worker_ids)s::uuid[])

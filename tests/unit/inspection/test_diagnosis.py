@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from pgflow_cli.models.diagnosis import (
     DueQueue,
     DueType,
     ExpiredLeases,
+    Honoured,
     Index,
     Instance,
     LongRun,
@@ -389,6 +391,17 @@ def test_a_type_needs_a_handler_where_its_queue_has_workers() -> None:
     assert result(only(jobs.type_handlers([due], [able]))) == "OK"
 
 
+def test_each_timeout_that_is_asked_for_has_a_least_value() -> None:
+    """On every server: the newest timeouts are of PostgreSQL 17 and 18."""
+    asked = re.findall(
+        r"'(\w+_timeout)'", sqlfiles.statement("list_honoured_timeouts").text.decode()
+    )
+    assert {*asked} >= {"transaction_timeout", "statement_timeout"}
+    for name in asked:
+        found = server.session([Honoured(name, 0.5, "database", "app")])
+        assert (found.result, name in found.detail) == ("WARN", True), name
+
+
 def test_damaged_rows_are_told() -> None:
     assert result(jobs.unreadable(UnreadableLetters(0, 0, None, []))) == "OK"
     damage = "invalid page in block 13, which is pgflow.jobs_20261201"
@@ -545,8 +558,8 @@ def test_pg_dump_must_not_be_older_than_the_server() -> None:
         (0o600, "OK", ""),
         (0o400, "OK", ""),
         (0o640, "WARN", "its group"),
-        (0o604, "WARN", "everybody"),
-        (0o666, "FAIL", "everybody"),
+        (0o604, "WARN", "every account"),
+        (0o666, "FAIL", "every account"),
     ],
 )
 def test_files_with_secrets_belong_to_their_owner(

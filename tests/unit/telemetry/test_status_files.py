@@ -88,6 +88,7 @@ def test_what_is_no_status_is_passed_over(tmp_path):
         ({"turned_ago": 30.0, "age": 31.0}, "stands still"),
         ({"heard_ago": 90.0}, "has not answered"),
         ({"heard_ago": None, "turned_ago": None}, "no process"),
+        ({"turned_ago": None, "restarting": 2}, ": 2 ended and start again"),
         ({"heard_ago": None}, "has answered no heartbeat"),
     ],
 )
@@ -104,6 +105,18 @@ def test_the_folders_are_the_state_folder_and_the_temporary_one(tmp_path):
     first, second = folders(str(tmp_path))
     assert first == tmp_path / "pgflow" / "workers"
     assert str(os.getuid()) in second.name
+
+
+def test_one_that_is_not_well_is_told_of_beside_one_that_is_for_ten_minutes(tmp_path):
+    StatusFile("old", [tmp_path]).write([])
+    StatusFile("new", [tmp_path]).write([Liveness()])
+    stopped = time.time() - 500
+    os.utime(tmp_path / "old.json", (stopped, stopped))
+    said = check_worker([tmp_path], None, max_age=60, ready=True)
+    assert said.startswith("new: ok; old has not written its status for 50")
+    stopped -= 101
+    os.utime(tmp_path / "old.json", (stopped, stopped))
+    assert check_worker([tmp_path], None, max_age=60, ready=True) == "new: ok"
 
 
 def test_one_worker_that_is_well_covers_for_those_that_were_killed(tmp_path):

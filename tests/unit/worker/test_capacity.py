@@ -30,12 +30,16 @@ def taking(remaining: Any) -> Capacity:
 
 
 def capacity_of(remaining: Any, **options: Any) -> Capacity:
-    plan = WorkerOptions(url="", concurrency=4, name=str(uuid.uuid4()), **options)
+    worker_options = WorkerOptions(
+        url="", concurrency=4, name=str(uuid.uuid4()), **options
+    )
     memory = SharedMemory.create(CONTEXT, runs=4, leases=4)
     memory.renew(time.monotonic())
     app = App()
     app.handler("quick")(lambda job: None)
-    return Capacity(plan, memory, app, Slots(4, memory, lambda _: []), remaining)
+    return Capacity(
+        worker_options, memory, app, Slots(4, memory, lambda _: []), remaining
+    )
 
 
 def test_no_more_is_reserved_than_is_left(taking: Capacity, remaining: Any) -> None:

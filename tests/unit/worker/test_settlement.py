@@ -109,7 +109,7 @@ def test_a_process_waits_for_a_lease_of_doubt_before_it_ends() -> None:
 
 
 def test_a_process_has_places_for_all_that_its_connections_may_hold() -> None:
-    plan = WorkerOptions("", concurrency=8, batch_size=256, connections=2)
-    assert plan.places == 2 * (8 + 4 * 256) + 1
+    options = WorkerOptions("", concurrency=8, batch_size=256, connections=2)
+    assert options.places == 2 * (8 + 4 * 256) + 1
     # With slots enough for more than the batches, as many jobs wait as run.
-    assert replace(plan, concurrency=2000).places == 2 * (2000 + 2000) + 1
+    assert replace(options, concurrency=2000).places == 2 * (2000 + 2000) + 1
