@@ -146,6 +146,9 @@ def end_with_stdin() -> None:
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        # A client may wait without end for a server that went, too.
+        time.sleep(10)
+        os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
