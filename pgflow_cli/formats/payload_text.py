@@ -386,7 +386,10 @@ def _number(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise _NumberRefused(_BEYOND)
-    if value == 0 and re.match(r"-?[0.]*[1-9]", text):
+    rounded_down = value == 0 and re.match(r"-?[0.]*[1-9]", text)
+    # What lies between half of float64's smallest number and that number is rounded up.
+    rounded_up = abs(value) == math.ulp(0) and abs(Decimal(text)) < _SMALLEST_NUMBER
+    if rounded_down or rounded_up:
         raise _NumberRefused("has a number too small for float64")
     if abs(value) >= LARGEST_WHOLE_NUMBER:
         exact = Decimal(text)
@@ -397,6 +400,8 @@ def _number(text: str) -> float:
     return value
 
 
+# The database's function has it, too.
+_SMALLEST_NUMBER = Decimal("4.9e-324")
 _ENCODER = json.JSONEncoder(allow_nan=False)
 _QUICK = json.JSONDecoder(parse_constant=_refuse_constant)
 _CAREFUL = json.JSONDecoder(

@@ -440,7 +440,7 @@ class Link:
         if _is_told(error) and not lost:
             told = translate(where, error)
             if isinstance(told, DataDamaged):
-                return self._damages.located(told, Link(self.database))
+                return self._damages.name_damaged_relation(told, Link(self.database))
             return self._explained(told) if isinstance(told, SchemaMissing) else told
         self.close()
         if self._farewell is not None:  # before it was asked: nothing has happened

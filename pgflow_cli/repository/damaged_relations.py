@@ -19,7 +19,7 @@ class DamagedRelations:
     def __init__(self) -> None:
         self._known: dict[str, Relation] = {}
 
-    def located(self, damaged: DataDamaged, link: Link) -> DataDamaged:
+    def name_damaged_relation(self, damaged: DataDamaged, link: Link) -> DataDamaged:
         """Return the error with its relation, asked over another connection, which is
         closed.
         """

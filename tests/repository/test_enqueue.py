@@ -260,6 +260,7 @@ BAD_PAYLOADS: list[tuple[str, str]] = [
     ('["cAnArY", ' + "9" * 5000 + "]", "a whole one beyond 2^53"),
     ('["cAnArY", 9007199254740993]', "a whole one beyond 2^53"),
     ('["cAnArY", 1e-400]', "too small for float64"),
+    ('["cAnArY", 24703283e-331]', "too small for float64"),
     ('["cAnArY", ' + "[" * 65 + "]" * 65 + "]", "nested deeper than 64"),
     ("null", "payload_json is missing"),
 ]

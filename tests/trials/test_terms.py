@@ -74,7 +74,6 @@ SPARED = {
         ),
         "bytes <= 16777216": "of 16 MiB: tests/repository/test_enqueue_many.py",
         "id_is_given": _MADE,
-        "EXISTS (SELECT FROM parsed WHERE id_is_given)": _MADE,
         "pending.queue = jobs.queue": _INDEX,
         "pending.rank = - jobs.priority": _INDEX,
         "pending.run_at = jobs.run_at": _INDEX,

@@ -99,6 +99,7 @@ def test_any_bytes_are_text_or_refused_with_a_position(raw: bytes) -> None:
         ("[-1E400]", "a number outside float64"),
         ("1e131071", "a number outside float64"),
         ("1e-400", "a number too small for float64"),
+        ("24703283e-331", "a number too small for float64"),
         ("9" * 5000, "a whole one beyond 2^53"),
         ("[1." + "0" * 5000 + "]", "a number of more than 1000 characters"),
         ("9007199254740993", "a whole one beyond 2^53"),
