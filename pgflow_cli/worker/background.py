@@ -72,9 +72,8 @@ class Upkeep:
     )
     stopped: threading.Event = field(default_factory=threading.Event)
     looks: Sequence[Callable[[Repository], float]] = ()
-    # For how many seconds no heartbeat of this supervisor was answered; 0 if the last
-    # one was.
-    failing_for: Callable[[], float] = float
+    # For how many seconds a heartbeat of this supervisor is overdue.
+    overdue_for: Callable[[], float] = float
     fenced: bool = False
     reaps: bool = False
 
@@ -190,7 +189,7 @@ class Upkeep:
         if self._served_since is None:
             self._fence(repository)  # raises if the outage goes on
             return AFTER_OUTAGE
-        if 0.0 < self.failing_for() < WHILE_FAILING:
+        if 0.0 < self.overdue_for() < WHILE_FAILING:
             # A lock of a table, say. Once it is gone the next heartbeat extends what
             # lives, and processes give back what they have not begun.
             self._served_since = time.monotonic()

@@ -110,6 +110,7 @@ class Heartbeat:
     registered: set[str] = field(default_factory=set)
     ledger: Ledger = field(default_factory=Ledger)
     failing_since: float | None = None  # monotonic seconds; None: the last was answered
+    answered_at: float = field(default_factory=time.monotonic)
     _told: set[str] = field(default_factory=set)  # vacancies that have a row
 
     def run(self) -> None:
@@ -119,7 +120,7 @@ class Heartbeat:
             pause = self.options.heartbeat
             try:
                 self.beat(repository)
-                self.failing_since = None
+                self.failing_since, self.answered_at = None, time.monotonic()
                 self.ledger.add(Tally(dropped_lines=logs.take_dropped()))
                 self.ledger.flush(repository, self.supervisor_id)
             except PgflowError as error:
@@ -160,6 +161,13 @@ class Heartbeat:
         """Return for how long none was answered; 0 if the last one was."""
         since = self.failing_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def overdue_for(self) -> float:
+        """Return for how long one is overdue, also where none has failed: a busy host
+        may have given it no time. 0 until half an interval has passed in vain.
+        """
+        late = time.monotonic() - self.answered_at - 1.5 * self.options.heartbeat
+        return max(0.0, late, self.failing_for())
 
     def stop(self) -> None:
         self.stopped.set()

@@ -105,7 +105,7 @@ class Supervisor(Clearance):
             options,
             database,
             looks=(standstill.look,),
-            failing_for=self._heartbeat.failing_for,
+            overdue_for=self._heartbeat.overdue_for,
         )
         self._maintaining = MaintenanceThread(options, database)
         self._wake_ups = QueueListener(options, database, self._wake)

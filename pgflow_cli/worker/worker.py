@@ -126,7 +126,7 @@ class Worker:
         now = monotonic()
         self._memory.turn()
         self._memory.show_turn(min((c.turned_at() for c in self._turning), default=now))
-        self._look_for_damage()
+        damage.end_spoilt_process()
         if self.slots.is_full():
             self._memory.occupy()
         self.slots.stop_late(now)
@@ -141,19 +141,6 @@ class Worker:
                 extra={"event": "process_retiring"},
             )
             self._capacity.ending = True
-
-    def _look_for_damage(self) -> None:
-        found = damage.found()
-        if found is None:
-            return
-        if damage.has_lost_log():
-            safeguards.end_silently(safeguards.FAILED)
-        log.critical(
-            "a handler has %s: it ends",
-            found,
-            extra={"event": "process_failed"},
-        )
-        safeguards.end(safeguards.FAILED)
 
     def wake(self) -> None:
         """Look for jobs now."""

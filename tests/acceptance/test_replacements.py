@@ -281,3 +281,19 @@ def test_what_was_counted_last_is_sent_though_the_session_has_ended(
     heartbeat.hurry()
     beating.join()
     assert connection.execute(counted).fetchall() == [(3,)]
+
+
+def test_a_heartbeat_that_does_not_come_is_overdue_without_an_error(
+    options: WorkerOptions,
+) -> None:
+    """The supervisor reaps nothing then: its own leases would be among it."""
+    database = DatabaseSettings(options.url)
+    heartbeat = Heartbeat(
+        replace(options, heartbeat=600.0), database, str(uuid.uuid4()), list
+    )
+    assert heartbeat.overdue_for() == 0.0
+    heartbeat.answered_at -= 1000.0
+    assert 99.0 < heartbeat.overdue_for() < 999.0
+    assert heartbeat.failing_for() == 0.0
+    heartbeat.failing_since = time.monotonic() - 5000.0
+    assert heartbeat.overdue_for() >= 5000.0

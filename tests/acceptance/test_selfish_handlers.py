@@ -457,6 +457,17 @@ def test_a_process_whose_limits_are_lowered_in_c_is_replaced(
     assert worker.log.count(said) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the constants are Linux's")
+def test_a_drain_settles_a_job_that_fails_in_the_process_that_it_has_spoilt(
+    connection: Connection, start: Start
+) -> None:
+    [bad] = plant(connection, job_type="lowers_limits_in_c", payload='{"fails": true}')
+    worker = start("--drain", "--crash-budget", "1", "--reap-interval", "10m")
+    assert worker.wait(120) == 0
+    assert attempts_of(connection, bad) == [(1, "lost", "WORKER_LOST")]
+    assert connection.execute("select from pgflow.leases").fetchall() == []
+
+
 # Users.
 
 

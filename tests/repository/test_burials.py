@@ -255,7 +255,7 @@ def test_a_supervisor_does_not_reap_while_its_own_heartbeats_fail(
     lease(repository)
     expire_leases(connection)
     failing = [5.0, 0.0, 0.0]
-    upkeep.failing_for = lambda: failing.pop(0)
+    upkeep.overdue_for = lambda: failing.pop(0)
     assert upkeep._reap(repository) > 0
     assert upkeep._reap(repository) > 0, "heartbeat and processes come first"
     assert status_of(connection, job) == "running"
@@ -271,7 +271,7 @@ def test_a_supervisor_whose_heartbeats_fail_for_good_reaps_all_the_same(
     [job] = plant(connection)
     lease(repository)
     expire_leases(connection)
-    upkeep.failing_for = lambda: WHILE_FAILING
+    upkeep.overdue_for = lambda: WHILE_FAILING
     upkeep._reap(repository)
     assert status_of(connection, job) == "queued"
 

@@ -107,11 +107,10 @@ class Attempts:
 
 
 def _conclude(run: Run, outcome: Outcome) -> None:
-    if outcome.status == "failed" and damage.found():
-        # Perhaps for that alone: the process is about to end, and this job is lost with
-        # it, not failed.
-        run.ended = run.ended or monotonic()
-        return
+    if outcome.status == "failed":
+        # Perhaps only because the process is spoilt, be it for this thread alone: then
+        # it is lost, not failed.
+        damage.end_spoilt_process()
     # Decided from outside meanwhile: that counts.
     run.outcome = run.outcome or outcome
     run.ended = run.ended or monotonic()

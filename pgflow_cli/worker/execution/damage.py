@@ -4,10 +4,16 @@ the process ends, and what runs in it is lost.
 
 from __future__ import annotations
 
-from pgflow_cli.worker import descriptors
+import logging
+import threading
+
+from pgflow_cli.worker import descriptors, safeguards
 from pgflow_cli.worker.execution import resource_limits, users
 
+log = logging.getLogger("pgflow.worker")
+
 STDERR = 2
+_ending = threading.Lock()  # of the thread that ends the process; the others wait
 
 
 def found() -> str | None:
@@ -23,6 +29,15 @@ def found() -> str | None:
     return None
 
 
-def has_lost_log() -> bool:
-    """Say whether what the process logs may go to the file of a job."""
-    return descriptors.has_lost(STDERR)
+def end_spoilt_process() -> None:
+    """End the process if anything is spoilt. What runs in it has not ended then, and
+    its supervisor settles it as lost.
+    """
+    spoilt = found()
+    if spoilt is None:
+        return
+    _ending.acquire()  # for good
+    if descriptors.has_lost(STDERR):  # what is logged may go to the file of a job
+        safeguards.end_silently(safeguards.FAILED)
+    log.critical("a handler has %s: it ends", spoilt, extra={"event": "process_failed"})
+    safeguards.end(safeguards.FAILED)
