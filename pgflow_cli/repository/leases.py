@@ -148,7 +148,10 @@ class Leases(Statements):
         with self.transaction():
             self.link.tuples("lock_leases", source)
             rows = self.link.tuples("take_over_job", moved)
-        return LeasedJob._make(rows[0]) if rows else None
+        if not rows:
+            return None
+        [row] = rows
+        return LeasedJob._make(row)
 
     def settle_and_enqueue(
         self,
