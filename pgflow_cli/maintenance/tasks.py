@@ -99,10 +99,13 @@ def forget_queues(
 ) -> None:
     """Delete queues and priorities that no job has used for as long as history is kept.
 
-    First they are retired: from then on enqueue treats them as missing. Transactions
-    that began earlier may still rely on them, so they are deleted only after all of
-    these have ended; if that takes too long, the next pass deletes them.
+    Those of waiting jobs whose records are lost with a damaged page are recorded again.
+
+    Unused ones are retired first: from then on enqueue treats them as missing.
+    Transactions that began earlier may still rely on them, so they are deleted only
+    after all of these have ended; if that takes too long, the next pass deletes them.
     """
+    _record(repository, turn)
     if not turn.dry_run:
         repository.maintenance.renew_places()
     retired = _retire(repository, cuts, turn)
@@ -121,6 +124,18 @@ def forget_queues(
         turn.count(len(part))
     if gone:
         turn.notes.append(f"forgotten: {some(sorted(gone))}")
+
+
+def _record(repository: Repository, turn: BatchRun) -> None:
+    """Record places of waiting jobs that are missing; a dry run counts them."""
+    if turn.dry_run:
+        found = repository.diagnosis.list_unlisted_places()
+    else:
+        found = repository.maintenance.record_places()
+    turn.count(len(found))
+    if found:
+        queues = sorted({queue for queue, _ in found})
+        turn.notes.append(f"recorded again: {some(queues)}")
 
 
 def _retire(repository: Repository, cuts: RetentionLimits, turn: BatchRun) -> list[str]:

@@ -178,6 +178,10 @@ class Diagnosis(Statements):
     def _recorded(self, text: str | None) -> list[tuple[Any, ...]]:
         return self.link.run_text(text).fetchall() if text else []
 
+    def list_unlisted_places(self) -> list[tuple[str, int]]:
+        """Return queues and priorities where jobs wait that no lease finds."""
+        return [(row[0], row[1]) for row in self.link.tuples("list_unlisted_places")]
+
     def audit_jobs(self) -> Audit:
         """Count jobs that are not in exactly one place; all is well if none is."""
         return self.link.rows("audit_jobs", Audit)[0]

@@ -91,6 +91,10 @@ class Maintenance(Statements):
         """Record which queues and priorities are in use, and keep one row for each."""
         self.link.count("renew_places")
 
+    def record_places(self) -> list[tuple[str, int]]:
+        """Record queues and priorities whose jobs no lease finds; return them."""
+        return [(row[0], row[1]) for row in self.link.tuples("record_places")]
+
     def retire_places(
         self,
         unused_since: datetime,

@@ -175,13 +175,19 @@ class Doctor:
         )
         return schema.partitions(missing, strays)
 
-    def audit(self) -> Finding:
-        """Judge whether every job is in exactly one table, if the time limit allows."""
+    def audit(self) -> Iterator[Finding]:
+        """Judge whether leases look wherever jobs wait, and whether every job is in
+        exactly one table, if the time limit allows.
+        """
+        diagnosis = self.repository.diagnosis
+        unlisted = jobs.unlisted_places(self.ask(diagnosis.list_unlisted_places))
+        if unlisted:
+            yield unlisted
         try:
-            with self.repository.diagnosis.bounded(self.audit_seconds):
-                return jobs.audit(self.repository.diagnosis.audit_jobs())
+            with diagnosis.bounded(self.audit_seconds):
+                yield jobs.audit(diagnosis.audit_jobs())
         except TryLater as error:
-            return warn(
+            yield warn(
                 "jobs.audit",
                 f"too many jobs to look at each: {error}",
                 command="pgflow doctor --check audit --timeout 30m",

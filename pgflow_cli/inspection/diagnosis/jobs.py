@@ -192,6 +192,22 @@ def type_handlers(
         yield ok(check, "none among the first due jobs of each queue")
 
 
+def unlisted_places(seen: Sequence[tuple[str, int]]) -> Finding | None:
+    """Judge whether leases look everywhere where jobs wait; None if they do.
+
+    `seen` are queues and priorities where they do not look.
+    """
+    if not seen:
+        return None
+    named = some([f"{queue} at priority {priority}" for queue, priority in seen])
+    return fail(
+        "jobs.audit",
+        f"no worker looks at {len(seen):,} queues and priorities whose jobs wait "
+        f"(rows of pgflow.queue_ranks are lost): {named}",
+        command="pgflow maintain --task queues",
+    )
+
+
 def audit(seen: Audit) -> Finding:
     """Judge whether every job is in exactly one place."""
     check = "jobs.audit"
