@@ -52,6 +52,19 @@ class Explanations(Statements):
                 raise
             return unreadable
 
+    def _missing(self, job_id: str) -> NotFound:
+        """Return why a job is not found: its row may be gone while its entry waits."""
+        entries = self.link.tuples("find_rowless_entry", {"job_id": job_id})
+        if not entries:
+            return NotFound(f"there is no job {job_id}")
+        [(queue, run_at)] = entries
+        return NotFound(
+            f"the row of job {job_id} is gone, but its entry waits in queue {queue} "
+            f"(due {run_at})",
+            "A worker makes a dead letter of it once it is due (UNREADABLE). "
+            "See: RUNBOOK, Pages that are damaged",
+        )
+
     def _unreadable(self, job_id: str) -> JobEvidence | None:
         wanted = {"job_id": job_id}
         found = self.link.rows("describe_unreadable_job", JobDescription, wanted)
@@ -71,7 +84,7 @@ class Explanations(Statements):
             self.link.begin_snapshot()
             found = self.link.rows("describe_job", JobDescription, {"job_id": job_id})
             if not found:
-                raise NotFound(f"there is no job {job_id}")
+                raise self._missing(job_id)
             [job] = found
             workers = Workers(self.link).list_workers()
             waits = job.rank is not None

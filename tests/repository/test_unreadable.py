@@ -4,13 +4,22 @@ encoding. tests/acceptance/test_damage.py damages files.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from pgflow_cli.errors import PASSING, DatabaseUnavailable, DataDamaged, Refused
+from pgflow_cli.errors import (
+    PASSING,
+    DatabaseUnavailable,
+    DataDamaged,
+    NotFound,
+    Refused,
+)
 from pgflow_cli.inspection import explanation
+from pgflow_cli.inspection.diagnosis import jobs
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.jobs import JobOptions, UnreadableJob
 from pgflow_cli.operations import dead_letters
@@ -25,6 +34,7 @@ from tests.support.servers import Database, Server
 pytestmark = pytest.mark.direct  # they set the encoding of a session
 Connection = psycopg.Connection[Any]
 
+RUNBOOK = Path(__file__).parents[2] / "RUNBOOK.md"
 REASON = "the row of this job cannot be read: 22P05: character with byte sequence"
 
 
@@ -193,6 +203,31 @@ def test_a_job_whose_row_is_gone_is_a_dead_letter_and_the_others_run(
     ]
     assert f"the row of job {gone} is gone" in caplog.text, "the lease says so, too"
     assert attempts_of(connection, gone) == []
+    assert status_of(connection, good) != "dlq"
+
+
+def test_a_delayed_job_whose_row_is_gone_is_told_and_ended_as_runbook_says(
+    repository: Repository, connection: Connection
+) -> None:
+    [gone] = plant(connection)
+    connection.execute("set session_replication_role = replica")
+    connection.execute(
+        "update pgflow.pending set run_at = now() + interval '1 day';"
+        " delete from pgflow.jobs"
+    )
+    [good] = plant(connection)
+    finding = jobs.audit(repository.diagnosis.audit_jobs())
+    assert "1 jobs named by a place that do not exist" in finding.detail
+    assert "RUNBOOK, Pages that are damaged" in finding.command
+    with pytest.raises(NotFound, match="is gone, but its entry waits in queue default"):
+        repository.explanation.describe_job(gone)
+    with pytest.raises(NotFound, match="there is no job"):
+        repository.explanation.describe_job("00000000-0000-7000-8000-000000000000")
+    section = RUNBOOK.read_text(encoding="utf-8").split("## Pages that are damaged")[1]
+    _, due_now, *_ = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    connection.execute(due_now)
+    work_until_a_letter(repository, connection, limited=False)
+    assert [letter[0] for letter in letters(connection)] == [gone]
     assert status_of(connection, good) != "dlq"
 
 

@@ -236,6 +236,10 @@ def audit(seen: Audit) -> Finding:
                 "  |  pgflow jobs list --status nowhere"
             )
         else:
-            command = "report it with: pgflow doctor --bundle report.zip"
+            # Their rows are lost with a page of pgflow.jobs.
+            command = (
+                "RUNBOOK, Pages that are damaged: workers make dead letters of them, "
+                "once due  |  pgflow dlq list --reason UNREADABLE"
+            )
         return fail(check, detail, command=command)
     return ok(check, "every job is in exactly one place")
