@@ -162,3 +162,36 @@ def test_a_page_that_is_given_up_costs_no_job_in_the_end(
             (ids,),
         ).fetchone()
         assert row == (len(ids),)
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["nonsense", "zeros"])
+def test_queues_of_a_page_that_is_given_up_are_recorded_again(
+    server: PrivateServer, zero: bool, how_to_run: executable.Runs, tmp_path: Path
+) -> None:
+    """The page of `queue_ranks`, as RUNBOOK says: the jobs run in the end."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        waiting = plant(connection, 3, queue="emails")
+    spoil(server, ("pgflow.queue_ranks", 0), zero=zero)
+
+    def pgflow(*words: str) -> Any:
+        return how_to_run(
+            *words,
+            environment={**os.environ, "DATABASE_URL": server.url},
+            folder=tmp_path,
+            input=None,
+        )
+
+    mend(server, runbook_sql("pgflow.queue_ranks"))
+    audit = pgflow("doctor", "--check", "audit")
+    assert audit.returncode == 5
+    assert "no worker looks at 1 queues" in audit.stdout
+    section = RUNBOOK.read_text(encoding="utf-8").split("## Pages that are damaged")[1]
+    [command] = re.findall(r"\| `queue_ranks` \|.*\| `pgflow (.*)` \|", section)
+    assert pgflow(*command.split()).returncode == 0
+    assert pgflow("doctor", "--check", "audit").returncode == 0
+    drained = pgflow("work", "-q", "*", "--exec", "noop=true", "--drain")
+    assert drained.returncode == 0, drained.stderr
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select job_id from pgflow.pending").fetchall() == []
+    explained = pgflow("explain", waiting[0])
+    assert "SUCCEEDED" in explained.stdout

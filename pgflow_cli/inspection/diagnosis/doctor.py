@@ -180,10 +180,10 @@ class Doctor:
         exactly one table, if the time limit allows.
         """
         diagnosis = self.repository.diagnosis
-        unlisted = jobs.unlisted_places(self.ask(diagnosis.list_unlisted_places))
-        if unlisted:
-            yield unlisted
         try:
+            unlisted = jobs.unlisted_places(self.ask(diagnosis.list_unlisted_places))
+            if unlisted:
+                yield unlisted
             with diagnosis.bounded(self.audit_seconds):
                 yield jobs.audit(diagnosis.audit_jobs())
         except TryLater as error:
