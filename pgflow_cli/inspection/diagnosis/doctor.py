@@ -152,10 +152,13 @@ class Doctor:
         """
         plain = Repository.of(self.repository.database.unbounded())
         try:
-            return server.session(plain.diagnosis.list_honoured_timeouts())
+            return server.session(
+                plain.diagnosis.list_honoured_timeouts(), self.instance.database
+            )
         except DatabaseUnavailable as error:
             found = server.session(
-                self.ask(self.repository.diagnosis.list_set_timeouts)
+                self.ask(self.repository.diagnosis.list_set_timeouts),
+                self.instance.database,
             )
             if found.result != OK:
                 return found
