@@ -300,7 +300,7 @@ def _unseen(check: Check, why: str) -> Finding:
 
 def _way_on(why: str) -> str:
     """Return the command that repairs an incomplete schema, or tells how."""
-    cut = "restore" in why
+    cut = "restore" in why or "list of versions" in why
     return "pgflow doctor --check schema" if cut else "pgflow migrate"
 
 
