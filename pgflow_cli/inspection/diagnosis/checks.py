@@ -90,6 +90,7 @@ CHECKS = (
         lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
         "server",
     ),
+    Check("server.locks", lambda p: server.locks(p.lock_holders()), "server"),
     Check("server.session", lambda p: p.session(), "server"),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
     Check(

@@ -35,6 +35,7 @@ from pgflow_cli.models.diagnosis import (
     Disk,
     DueQueue,
     Instance,
+    LockHolder,
     SecretFile,
     TableVitals,
     Upkeep,
@@ -166,6 +167,10 @@ class Doctor:
         finally:
             plain.close()
 
+    def lock_holders(self) -> list[LockHolder]:
+        """Return the sessions that keep others from tables of pgflow."""
+        return self.ask(self.repository.diagnosis.list_lock_holders)
+
     def partitions(self) -> Iterator[Finding]:
         """Judge whether partitions are missing, and the rows in default partitions."""
         missing = self.ask(
@@ -184,9 +189,11 @@ class Doctor:
             with self.repository.diagnosis.bounded(self.audit_seconds):
                 return jobs.audit(self.repository.diagnosis.audit_jobs())
         except TryLater as error:
+            if holders := self.lock_holders():
+                return server.locks(holders, check="jobs.audit")
             return warn(
                 "jobs.audit",
-                f"too many jobs to look at each: {error}",
+                f"too many jobs to look at each, or a lock was in the way: {error}",
                 command="pgflow doctor --check audit --timeout 30m",
             )
 

@@ -20,6 +20,7 @@ from pgflow_cli.models.diagnosis import (
     Disk,
     Honoured,
     Instance,
+    LockHolder,
     Shadow,
 )
 
@@ -191,6 +192,23 @@ def shadows(seen: Sequence[Shadow]) -> Finding:
         " programs of this database may, as their own role",
         sql=" ".join(f"drop {each.kind} {each.name};" for each in seen[:_DROPPED])
         + " revoke create on schema public from public;",
+    )
+
+
+def locks(seen: Sequence[LockHolder], check: str = "server.locks") -> Finding:
+    """Judge whether a session keeps others from tables of pgflow.
+
+    It may be a migration or a vacuum full, so ending it is the operator's decision.
+    """
+    if not seen:
+        return ok(check, "no session keeps others from a table of pgflow")
+    told = "; ".join(f"{each.words} holds {each.tables}" for each in seen)
+    first = seen[0].pid
+    return warn(
+        check,
+        f"locked for other sessions: {told}",
+        command=f"wait for its end; or end it, in psql: select pg_cancel_backend({first}"
+        f"), and if it is idle: select pg_terminate_backend({first})",
     )
 
 
