@@ -207,8 +207,9 @@ def locks(seen: Sequence[LockHolder], check: str = "server.locks") -> Finding:
     return warn(
         check,
         f"locked for other sessions: {told}",
-        command=f"wait for its end; or end it, in psql: select pg_cancel_backend({first}"
-        f"), and if it is idle: select pg_terminate_backend({first})",
+        command="wait for its end; or end it, in psql: "
+        f"select pg_cancel_backend({first}), and if it is idle: "
+        f"select pg_terminate_backend({first})",
     )
 
 
