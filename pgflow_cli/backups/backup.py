@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import IO
 from pgflow_cli.backups import files, manifest, verify
 from pgflow_cli.backups.dump import EXTENSIONS, Dump
 from pgflow_cli.backups.files import Archive
-from pgflow_cli.errors import PgflowError, TryLater
+from pgflow_cli.errors import Blocked, PgflowError, TooSlow, TryLater
+from pgflow_cli.formats.times import format_duration
 from pgflow_cli.local import clients
 from pgflow_cli.local.clients import Clients, Run
 from pgflow_cli.models.audit import Operator
 from pgflow_cli.models.backups import DumpSource, Manifest, TableDigest, TablePlan
+from pgflow_cli.models.diagnosis import LockHolder
 from pgflow_cli.repository import Database, Repository
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -80,12 +82,15 @@ def take(
     """Take a backup into a file, or onto `stdout` if there is no path.
 
     The file gets its name only when it is complete and checked. Raises `TryLater` while
-    another backup of the same database runs.
+    another backup of the same database runs, `TooSlow` where a lock is not to be had
+    within the database's `statement_timeout`.
     """
     repository = Repository.of(replace(database, statement_timeout=None))
     try:
         with clients.ending_on_signals():
-            return _Backup(repository, wanted, operator, teller).take(stdout)
+            backup = _Backup(repository, wanted, operator, teller)
+            backup.lock_wait = database.statement_timeout
+            return backup.take(stdout)
     finally:
         repository.close()
 
@@ -119,6 +124,7 @@ class _Backup:
             if self.source.has_migrations
             else None
         )
+        self.lock_wait: float | None = None  # seconds; for ever if None
         self.plans: list[TablePlan] = []
         self.digests: dict[str, TableDigest] = {}
 
@@ -168,10 +174,34 @@ class _Backup:
     def _dumping(
         self, *, output: Path | None = None, stdout: int = subprocess.DEVNULL
     ) -> Iterator[Run]:
+        """Run pg_dump as `_run` does; a lock that is not to be had names its holders.
+
+        Raises `TooSlow`.
+        """
+        try:
+            with self._run(output=output, stdout=stdout) as run:
+                yield run
+        except Blocked as error:
+            if self.lock_wait is None:
+                raise
+            holders: list[LockHolder] = []
+            with suppress(PgflowError):
+                holders = self.repository.diagnosis.list_lock_holders()
+            raise TooSlow(
+                "the backup has waited for a lock that another session holds, for "
+                f"{format_duration(self.lock_wait)}; nothing was written",
+                *(f"Holds {h.tables}: {h.words}." for h in holders),
+                "Wait for its end, or longer: pgflow backup --timeout 10m",
+            ) from error
+
+    @contextmanager
+    def _run(
+        self, *, output: Path | None = None, stdout: int = subprocess.DEVNULL
+    ) -> Iterator[Run]:
         """Run pg_dump in a snapshot, and count its tables in the same one."""
         repository, wanted = self.repository, self.wanted
         with repository.transaction():
-            repository.backups.begin_snapshot()
+            repository.backups.begin_snapshot(lock_wait=self.lock_wait)
             self._lock()
             self.plans = repository.backups.plan_digests()
             command = self._command(repository.backups.export_snapshot(), output)
@@ -206,6 +236,10 @@ class _Backup:
         command = [str(self.clients.pg_dump), "--verbose", f"--snapshot={snapshot}"]
         command += [f"--format={wanted.format}", "-d", conninfo]
         command += [] if output is None else [f"--file={output}"]
+        if self.lock_wait is not None:
+            command.append(
+                f"--lock-wait-timeout={max(1, round(self.lock_wait * 1000))}"
+            )
         command += [f"--jobs={wanted.jobs}"] if wanted.jobs > 1 else []
         command += [] if wanted.compress is None else [f"--compress={wanted.compress}"]
         command += [] if wanted.content == "all" else [f"--{wanted.content}-only"]

@@ -245,12 +245,14 @@ def cancel(
         found = job_operations.select(repository, chosen, states, most=change.most)
         wanted = [job.id for job in found]
     change.require_at_most(len(wanted))
-    if not _agreed(repository, change, "cancel", wanted, found):
-        return 0
     queue = chosen.queues[0] if len(chosen.queues) == 1 else None
     plan = job_operations.cancellation(
         repository, change.operator, kill=kill, queue=queue
     )
+    if change.dry_run:
+        return _preview(plan, "cancel", wanted, "canceled", found)
+    if not _agreed(change, "cancel", wanted):
+        return 0
     done = _run(plan, wanted, change.batch_size, "canceled")
     if kill and done.job_ids:
         messages.hint(
@@ -284,9 +286,11 @@ def run_now(
     from pgflow_cli.operations import jobs as job_operations
 
     wanted = _find_all(repository, ids)
-    if not _agreed(repository, change, "run now", wanted):
-        return 0
     plan = job_operations.hastening(repository, change.operator, nowhere=nowhere)
+    if change.dry_run:
+        return _preview(plan, "run now", wanted, "due now")
+    if not _agreed(change, "run now", wanted):
+        return 0
     done = _run(plan, wanted, change.batch_size, "due now")
     return _report(done, "due now")
 
@@ -311,10 +315,12 @@ def reprioritize(
     from pgflow_cli.operations import jobs as job_operations
 
     wanted = _find_all(repository, ids)
-    if not _agreed(repository, change, f"give priority {priority} to", wanted):
-        return 0
     plan = job_operations.reordering(repository, change.operator, priority)
-    outcome = f"now of priority {priority}"
+    what, outcome = f"give priority {priority} to", f"now of priority {priority}"
+    if change.dry_run:
+        return _preview(plan, what, wanted, outcome)
+    if not _agreed(change, what, wanted):
+        return 0
     done = _run(plan, wanted, change.batch_size, outcome)
     return _report(done, outcome)
 
@@ -324,36 +330,47 @@ def _find_all(repository: Repository, given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _agreed(
-    repository: Repository,
-    change: Change,
+def _several(wanted: Sequence[str]) -> str:
+    return f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {short_id(wanted[0])}"
+
+
+def _preview(
+    plan: JobChange,
     what: str,
     wanted: Sequence[str],
+    outcome: str,
     found: Sequence[ListedJob] | None = None,
-) -> bool:
-    """Say whether to go on: not in a dry run, and not for no job at all.
+) -> int:
+    """Say what a change would do, and what it would leave alone; return or raise what
+    the change would, by the states that jobs are in now.
 
     `found` are the jobs as a filter has found them; ids say nothing of their states.
     """
     from pgflow_cli.operations import jobs as job_operations
 
-    several = (
-        f"{len(wanted):,} jobs" if len(wanted) != 1 else f"job {short_id(wanted[0])}"
-    )
-    if change.dry_run:
-        if found is None:
-            now = repository.jobs.list_job_statuses(wanted)
-            states = job_operations.by_state(now.get(job_id) for job_id in wanted)
-        else:
-            records.write(job_operations.counted(found), job_views.SELECTED)
-            states = job_operations.by_state(job.status for job in found)
-        messages.say(f"Would {what} {several}: {states or 'none fits'}")
-        changes.tell_dry_run()
-        return False
+    if found is not None:
+        records.write(job_operations.counted(found), job_views.SELECTED)
+        states: Sequence[str | None] = [job.status for job in found]
+        done = job_operations.Changed(job_ids=[*wanted])
+    else:
+        done, states = job_operations.foreseen(plan, wanted)
+        if len(done.left) == 1 and not done.job_ids:
+            raise job_operations.why_left(done, outcome)
+    told = job_operations.by_state(states) or "none fits"
+    messages.say(f"Would {what} {_several(done.job_ids)}: {told}")
+    if done.left:
+        left = job_operations.by_state(done.left.values())
+        messages.warn(f"would be left alone: {left}")
+    changes.tell_dry_run()
+    return int(bool(done.left))
+
+
+def _agreed(change: Change, what: str, wanted: Sequence[str]) -> bool:
+    """Ask whether to go on; not for no job at all."""
     if not wanted:
         messages.say("no job fits; nothing was changed")
         return False
-    change.confirm(f"{what} {several}", count=len(wanted))
+    change.confirm(f"{what} {_several(wanted)}", count=len(wanted))
     return True
 
 

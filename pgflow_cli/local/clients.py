@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from pgflow_cli.errors import (
+    Blocked,
     ConfigurationError,
     DatabaseUnavailable,
     OutputFailed,
@@ -43,6 +44,13 @@ _NO_ROOM = re.compile(
 _DENIED = re.compile("permission denied|password authentication|must be owner")
 _AWAY = re.compile(
     "connection to server|server closed the connection|could not connect"
+)
+# Of pg_dump only: it limits no statement but those that wait for a lock.
+_LATE = re.compile("canceling statement due to statement timeout")
+_KINDS: tuple[tuple[re.Pattern[str], type[PgflowError]], ...] = (
+    (_DENIED, PermissionDenied),
+    (_LATE, Blocked),
+    (_AWAY, DatabaseUnavailable),
 )
 # An error line of a client program. The lines after it are never shown: they repeat
 # rows.
@@ -288,12 +296,11 @@ class Run:
         everything = " ".join(complaints)
         if code == -getattr(signal, "SIGXFSZ", 0) or _NO_ROOM.search(everything):
             return OutputFailed(text)
-        if _DENIED.search(everything):
-            return PermissionDenied(text)
+        for pattern, kind in _KINDS:
+            if pattern.search(everything):
+                return kind(text)
         if "tuple concurrently " in everything:  # another restore, most likely
             return TryLater(f"{text}; another session changes the same schema")
-        if _AWAY.search(everything):
-            return DatabaseUnavailable(text)
         if found := re.search(r'role "(.*)" does not exist', everything):
             return PgflowError(
                 text,

@@ -78,6 +78,15 @@ class Honoured:
 
 
 @dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A session, in `words`, that keeps others from tables of pgflow, named."""
+
+    pid: int
+    words: str
+    tables: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shadow:
     """An object that shadows one of the server's own: its kind and full name."""
 

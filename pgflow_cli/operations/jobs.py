@@ -118,6 +118,25 @@ class JobChange:
         return changed
 
 
+def foreseen(
+    plan: JobChange, job_ids: Sequence[str]
+) -> tuple[Changed, list[str | None]]:
+    """Return what a change would come to, by the states that jobs are in now, and the
+    states of those it would change.
+    """
+    now = plan.repository.jobs.list_job_statuses(job_ids)
+    done = Changed()
+    states: list[str | None] = []
+    for job_id in job_ids:
+        state = now.get(job_id)
+        if state in plan.states:
+            done.job_ids.append(job_id)
+            states.append(state)
+        else:
+            done.left[job_id] = state
+    return done, states
+
+
 def cancellation(
     repository: Repository,
     operator: Operator,

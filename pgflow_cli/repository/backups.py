@@ -19,10 +19,15 @@ class Backups(Statements):
         """Return the facts of a database that a backup needs before pg_dump runs."""
         return self.link.rows("inspect_dump_source", DumpSource)[0]
 
-    def begin_snapshot(self) -> None:
-        """Begin a snapshot in which every row has the same text on every server."""
+    def begin_snapshot(self, *, lock_wait: float | None = None) -> None:
+        """Begin a snapshot in which every row has the same text on every server.
+
+        A statement that waits longer than `lock_wait` seconds for a lock fails.
+        """
         self.link.execute("begin_backup_snapshot", None, None)
         self.link.tuples("fix_text_output")
+        if lock_wait is not None:
+            self.link.limit_lock_waits(round(lock_wait * 1000))
 
     def export_snapshot(self) -> str:
         """Return the name of the transaction's snapshot, for pg_dump."""

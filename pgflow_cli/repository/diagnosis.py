@@ -19,6 +19,7 @@ from pgflow_cli.models.diagnosis import (
     Honoured,
     Index,
     Instance,
+    LockHolder,
     LongRun,
     Privileges,
     Reading,
@@ -150,6 +151,12 @@ class Diagnosis(Statements):
     def list_set_timeouts(self) -> list[Honoured]:
         """Return the timeouts that the database or the role sets for its sessions."""
         return self.link.rows("list_set_timeouts", Honoured)
+
+    def list_lock_holders(self) -> list[LockHolder]:
+        """Return the oldest sessions that keep others from tables of pgflow, at most
+        three.
+        """
+        return self.link.rows("list_lock_holders", LockHolder)
 
     def list_xmin_holders(self) -> list[XminHolder]:
         """Return the holders of the xmin horizon, which hold back vacuum, the oldest

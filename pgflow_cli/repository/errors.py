@@ -99,7 +99,8 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
     if code == "57014":
         return TooSlow(
             f"the statement was canceled: {primary}",
-            "Unless another session has canceled it, statement_timeout is too short:"
+            "Unless another session has canceled it, or holds a lock that it waited for"
+            " (pgflow doctor --check locks names it), statement_timeout is too short:"
             f" that of --timeout, else of the role or the database. {_TIMEOUTS}",
         )
     if code in ENDED_BY:

@@ -1,4 +1,6 @@
-"""Traces of a restore that was killed, or still runs, in a database."""
+"""Traces of a restore that was killed, or still runs, in a database; and of a list of
+versions that has lost rows.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgflow_cli.errors import ConfigurationError
+from pgflow_cli.formats.words import some
 from pgflow_cli.models.schema import AppliedMigration, ReplacedSchema, ServerFacts
 from pgflow_cli.repository import sqlfiles
 
@@ -15,8 +18,18 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 3  # missing objects that a message names
 _OF_THE_BEGINNING = ("table migrations", "constraint migrations.")
-_CUT = "a restore was cut off here"
+_CUT = "a restore was cut off here, or they were lost"
 _DROP = "drop schema if exists pgflow cascade; drop schema if exists pgflow_restoring;"
+_AGAIN = "Record them again: pgflow doctor --check complete --fix-sql prints the SQL."
+_RECORD_AGAIN = (
+    "reindex table pgflow.migrations; insert into pgflow.migrations (version, name, "
+    "checksum) values {} on conflict (version) do nothing;"
+)
+_KEEP = (
+    "If no restore was at work here, or jobs ran since, keep it, and put back what is "
+    "missing: pgflow migrate sql prints how it is made."
+)
+_ELSE = "If one was, restore again: pgflow restore FILE --clean  "
 TO_KEEP = "pg_dump --schema=pgflow --file=before-0.1.sql --dbname=URL"
 
 
@@ -26,7 +39,8 @@ class Remains:
     it, the schema that was put `aside`, and whether a restore has left its mark.
 
     `unreleased` is a version that is not this program's, of a schema from before the
-    first release: what is missing of that one is not known.
+    first release: what is missing of that one is not known. `unrecorded` are versions
+    whose every object is there, and that the list of versions has lost.
     """
 
     version: int
@@ -34,6 +48,7 @@ class Remains:
     restoring: bool
     aside: ReplacedSchema | None
     unreleased: AppliedMigration | None = None
+    unrecorded: tuple[int, ...] = ()
 
     @property
     def partial(self) -> bool:
@@ -41,7 +56,7 @@ class Remains:
         there.
         """
         nothing = self.aside is not None and not self.version
-        return self.restoring or bool(self.missing) or nothing
+        return self.restoring or bool(self.missing or self.unrecorded) or nothing
 
     def require_whole(self, *, restoring: bool = False) -> None:
         """Raise `ConfigurationError` if what is there is partial, or unreleased.
@@ -51,7 +66,8 @@ class Remains:
         """
         if self.unreleased is not None:
             raise unreleased_error(self.unreleased)
-        if self.missing or (self.partial and not restoring):
+        broken = self.missing or self.unrecorded
+        if broken or (self.partial and not restoring):
             raise ConfigurationError(self.message, *self.hints)
 
     @property
@@ -59,6 +75,12 @@ class Remains:
         """Say what has happened."""
         if self.restoring:
             return "a restore was killed or has failed in this database, or still runs"
+        if self.unrecorded:
+            return (
+                "the list of versions is incomplete: pgflow.migrations has lost "
+                f"{some([str(each) for each in self.unrecorded], _MOST_NAMED)}, and "
+                "every object of them is there"
+            )
         if self.missing and not self.version:
             return f"the schema is incomplete: no migration is recorded; {_CUT}"
         if self.missing:
@@ -74,12 +96,22 @@ class Remains:
 
     @property
     def way_back(self) -> str:
-        """Return the SQL that undoes the restore, so that another can begin."""
-        return self.aside.way_back if self.aside else _DROP
+        """Return the SQL that records lost versions again, or that undoes a restore, so
+        that another can begin; empty where no restore has left its mark.
+        """
+        if self.unrecorded and not self.restoring:
+            return record_again(self.unrecorded)
+        if self.aside is not None:
+            return self.aside.way_back
+        return _DROP if self.restoring else ""
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Say what to do."""
+        """Say what to do; to drop is never the first where jobs may be all that is
+        left.
+        """
+        if self.unrecorded and not self.restoring:
+            return (f"Keep the schema: its jobs are there. {_AGAIN}",)
         if self.aside is not None:
             return (
                 *self.aside.hints(),
@@ -91,12 +123,7 @@ class Remains:
                 "FILE --clean",
                 f"Or empty the database, in psql: {_DROP}",
             )
-        return (
-            "Restore again: pgflow restore FILE --clean   Or with psql, after: "
-            f"{_DROP}",
-            "If jobs ran here since, keep it, and put back what is missing: pgflow "
-            "migrate sql prints how it is made.",
-        )
+        return (_KEEP, f"{_ELSE} Or with psql, after: {_DROP}")
 
 
 def look(link: Link) -> Remains:
@@ -111,12 +138,15 @@ def look(link: Link) -> Remains:
     found = {f"{kind} {name}": sound for kind, name, sound in rows}
     restoring = found.pop("mark pgflow_restoring", False)
     unreleased = find_unreleased(applied)
+    recorded = {migration.version for migration in applied}
+    unrecorded = () if unreleased else _unrecorded(recorded, found)
     return Remains(
         version,
-        () if unreleased else _missing(version, found),
+        () if unreleased or unrecorded else _missing(version, found),
         restoring,
         aside[-1] if aside else None,
         unreleased,
+        unrecorded,
     )
 
 
@@ -145,6 +175,19 @@ def unreleased_error(found: AppliedMigration) -> ConfigurationError:
         f"To keep what it holds: {TO_KEEP}",
         "Then, in psql: drop schema pgflow cascade;   Then: pgflow migrate",
     )
+
+
+def record_again(versions: Sequence[int]) -> str:
+    """Return the SQL that enters versions into the list, as `migrate` has done.
+
+    Its index may point to rows that a page of zeros has lost, so it is made again.
+    """
+    files = {file.version: file for file in sqlfiles.migrations()}
+    rows = [
+        f"({each}, '{files[each].name}', '{files[each].checksum}')" for each in versions
+    ]
+    values = ", ".join(["(0, 'schema_lock', '')", *rows])
+    return _RECORD_AGAIN.format(values)
 
 
 def _applied(link: Link) -> list[AppliedMigration]:
@@ -180,3 +223,17 @@ def _missing(version: int, found: dict[str, bool]) -> tuple[str, ...]:
         return ("its migrations",) if others else ()
     expected = sqlfiles.objects(version)
     return tuple(name for name in expected if not found.get(name))
+
+
+def _unrecorded(recorded: set[int], found: dict[str, bool]) -> tuple[int, ...]:
+    """Return the versions that the list lacks, where the objects are those of exactly
+    one version: each makes some of its own.
+    """
+    versions = range(1, sqlfiles.latest_version() + 1)
+    known = {name for version in versions for name in sqlfiles.objects(version)}
+    there = known & found.keys()
+    for version in versions:
+        whole = there == {*sqlfiles.objects(version)}
+        if whole and all(found[name] for name in there):
+            return tuple(each for each in range(1, version + 1) if each not in recorded)
+    return ()

@@ -274,6 +274,24 @@ def test_one_backup_at_a_time(pgflow: RunsPgflow, database: Database) -> None:
     assert pgflow("backup", "a.dump").returncode == 0
 
 
+@pytest.mark.direct
+@pytest.mark.parametrize("table", ["pgflow.jobs", "pgflow.audit_of_others"])
+def test_a_lock_that_another_session_holds_ends_it(
+    pgflow: RunsPgflow, database: Database, tmp_path: Path, table: str
+) -> None:
+    """The lock is held until the end of the test; pg_dump alone reads the second."""
+    database.connect().execute("create table pgflow.audit_of_others ()")
+    with database.connect(autocommit=False) as other:
+        other.execute(f"lock table {table} in access exclusive mode")
+        done = pgflow("backup", "a.dump", "--timeout", "300ms")
+        pid = other.info.backend_pid
+    assert done.returncode == 69, done.stderr
+    assert "has waited for a lock that another session holds" in done.stderr
+    assert f"pid {pid} " in done.stderr
+    assert not (tmp_path / "a.dump").exists()
+    assert pgflow("backup", "a.dump").returncode == 0
+
+
 def test_keep_removes_older_ones_of_the_same_database_only(
     pgflow: RunsPgflow, tmp_path: Path
 ) -> None:

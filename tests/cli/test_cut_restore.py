@@ -129,6 +129,51 @@ def test_a_part_of_an_older_schema_is_not_migrated(
     assert pgflow("migrate", env={"DATABASE_URL": copy.url}).returncode == 0
 
 
+@pytest.mark.parametrize("lost", [range(9), [0], [2, 3], [7, 8]])
+def test_versions_that_the_list_has_lost_are_recorded_again_and_nothing_is_dropped(
+    pgflow: RunsPgflow, real: Clients, copy: Database, dump: bytes, lost: list[int]
+) -> None:
+    """As when a page of pgflow.migrations is damaged: no restore has run, and what
+    doctor prints keeps every job.
+    """
+    load(real, copy, dump)
+    on = {"DATABASE_URL": copy.url}
+    connection = copy.connect()
+    whole = connection.execute("select version, name, checksum from pgflow.migrations")
+    before = sorted(whole)
+    connection.execute(
+        "delete from pgflow.migrations where version = any(%s)", [[*lost]]
+    )
+    if [*lost] != [0]:
+        for command in COMMANDS[0], COMMANDS[1], COMMANDS[5]:
+            told = pgflow(*command, env=on)
+            assert told.returncode == 78, (command, told.stderr)
+            assert "the list of versions is incomplete" in told.stderr
+            assert "Keep the schema" in told.stderr
+            assert "drop" not in told.stderr
+            assert "restore" not in told.stderr
+        fix = pgflow("doctor", "--check", "complete", "--fix-sql", env=on)
+        assert fix.returncode == 5
+        assert "drop" not in fix.stdout
+        load(real, copy, fix.stdout.encode())
+    assert pgflow("migrate", env=on).returncode == 0
+    after = connection.execute("select version, name, checksum from pgflow.migrations")
+    assert sorted(after) == before
+    [count] = connection.execute("select count(*) from pgflow.jobs").fetchone() or [0]
+    assert count == 2
+    assert pgflow("doctor", "--check", "complete", env=on).returncode == 0
+
+
+def test_the_fix_of_an_incomplete_schema_is_no_drop_where_no_restore_has_left_its_mark(
+    pgflow: RunsPgflow, real: Clients, copy: Database, dump: bytes
+) -> None:
+    load(real, copy, cut(dump, "CREATE TRIGGER", -1))
+    on = {"DATABASE_URL": copy.url}
+    assert "drop" not in pgflow("doctor", "--fix-sql", env=on).stdout
+    told = pgflow("migrate", env=on).stderr
+    assert told.index("keep it") < told.index("drop schema")
+
+
 def test_what_operators_add_or_drop_for_speed_is_theirs(
     pgflow: RunsPgflow, connection: psycopg.Connection
 ) -> None:

@@ -35,8 +35,8 @@ CANARY = "Zx9canary"
 def look(pgflow: RunsPgflow) -> Look:
     """Return what a check finds."""
 
-    def looking(check: str, **more: Any) -> list[dict[str, str]]:
-        result = pgflow("doctor", "--check", check, "-o", "json", **more)
+    def looking(check: str, *words: str, **more: Any) -> list[dict[str, str]]:
+        result = pgflow("doctor", "--check", check, "-o", "json", *words, **more)
         assert result.returncode in (0, 5), result.stderr
         assert "Traceback" not in result.stderr
         found: list[dict[str, str]] = json.loads(result.stdout)["items"]
@@ -263,6 +263,26 @@ def test_what_is_named_like_the_servers_own_is_found_and_dropped(
     finally:
         connection.execute(f"drop owned by {role} cascade")
         connection.execute(f"drop role {role}")
+
+
+@pytest.mark.direct
+def test_a_lock_in_the_way_is_named_with_its_holder(
+    pgflow: RunsPgflow, database: Database, look: Look
+) -> None:
+    """Not as too many jobs, which no longer time would help."""
+    assert not bad(look("locks"))
+    with database.connect(autocommit=False) as other:
+        other.execute("lock table pgflow.jobs in access exclusive mode")
+        pid = other.info.backend_pid
+        for name in ("locks", "audit"):
+            [found] = bad(look(name, "--timeout", "300ms"))
+            assert f"pid {pid} " in found["detail"], name
+            assert "holds jobs" in found["detail"]
+            assert f"pg_terminate_backend({pid})" in found["fix"]
+            assert "too many" not in found["detail"]
+        told = pgflow("jobs", "list", "--timeout", "300ms")
+        assert told.returncode == 69
+        assert "pgflow doctor --check locks" in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,37 @@ def test_tail_follows_as_jsonl_when_piped(connection, database, wait_until, tmp_
     unqueue(connection, first)
 
 
+@pytest.mark.parametrize("words", [["cancel"], ["run-now"], ["reprioritize"]], ids=str)
+def test_a_preview_promises_nothing_that_is_refused(pgflow, connection, words):
+    """It ends as the change does, and tells what would be left alone."""
+    [done, scheduled] = plant(connection, 2)
+    attempt(connection, done, "succeeded")
+    unqueue(connection, done)
+    connection.execute(
+        "update pgflow.pending set run_at = now() + interval '1h' where job_id = %s",
+        [scheduled],
+    )
+    priority = ["5"] if words == ["reprioritize"] else []
+
+    def both(*ids):
+        command = ("jobs", *words, *ids, *priority)
+        preview = pgflow(*command, "--dry-run")
+        real = pgflow(*command, "--yes")
+        assert preview.returncode == real.returncode, (preview.stderr, real.stderr)
+        return preview
+
+    assert actions(connection) == []
+    preview = both(done)
+    assert preview.returncode == 4
+    assert "has succeeded; it was left alone" in preview.stderr
+    assert both(UNKNOWN).returncode == 3
+    assert actions(connection) == []
+    mixed = both(done, scheduled)
+    assert mixed.returncode == 1
+    assert f"job {scheduled[-8:]}: 1 scheduled" in mixed.stderr
+    assert "would be left alone: 1 succeeded" in mixed.stderr
+
+
 def test_tail_follows_line_by_line_on_a_terminal(connection, database):
     [first, second] = plant(connection, 2)
     attempt(connection, first, "succeeded")

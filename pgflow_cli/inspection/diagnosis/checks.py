@@ -90,6 +90,7 @@ CHECKS = (
         lambda p: server.shadows(p.ask(p.repository.diagnosis.list_shadows)),
         "server",
     ),
+    Check("server.locks", lambda p: server.locks(p.lock_holders()), "server"),
     Check("server.session", lambda p: p.session(), "server"),
     Check("server.disk", lambda p: server.disk(p.disk()), grant=_MONITOR),
     Check(
@@ -300,7 +301,7 @@ def _unseen(check: Check, why: str) -> Finding:
 
 def _way_on(why: str) -> str:
     """Return the command that repairs an incomplete schema, or tells how."""
-    cut = "restore" in why
+    cut = "restore" in why or "list of versions" in why
     return "pgflow doctor --check schema" if cut else "pgflow migrate"
 
 

@@ -35,6 +35,7 @@ from pgflow_cli.models.diagnosis import (
     Disk,
     DueQueue,
     Instance,
+    LockHolder,
     SecretFile,
     TableVitals,
     Upkeep,
@@ -152,16 +153,23 @@ class Doctor:
         """
         plain = Repository.of(self.repository.database.unbounded())
         try:
-            return server.session(plain.diagnosis.list_honoured_timeouts())
+            return server.session(
+                plain.diagnosis.list_honoured_timeouts(), self.instance.database
+            )
         except DatabaseUnavailable as error:
             found = server.session(
-                self.ask(self.repository.diagnosis.list_set_timeouts)
+                self.ask(self.repository.diagnosis.list_set_timeouts),
+                self.instance.database,
             )
             if found.result != OK:
                 return found
             return server.cut_short(error, self.instance.role)
         finally:
             plain.close()
+
+    def lock_holders(self) -> list[LockHolder]:
+        """Return the sessions that keep others from tables of pgflow."""
+        return self.ask(self.repository.diagnosis.list_lock_holders)
 
     def partitions(self) -> Iterator[Finding]:
         """Judge whether partitions are missing, and the rows in default partitions."""
@@ -187,9 +195,12 @@ class Doctor:
             with diagnosis.bounded(self.audit_seconds):
                 yield jobs.audit(diagnosis.audit_jobs())
         except TryLater as error:
+            if holders := self.lock_holders():
+                yield server.locks(holders, check="jobs.audit")
+                return
             yield warn(
                 "jobs.audit",
-                f"too many jobs to look at each: {error}",
+                f"too many jobs to look at each, or a lock was in the way: {error}",
                 command="pgflow doctor --check audit --timeout 30m",
             )
 

@@ -128,11 +128,9 @@ def complete(remains: Remains) -> Finding:
     if remains.unreleased is not None:
         return warn(check, f"not known: {_UNRELEASED}", command="see schema.version")
     if remains.partial:
-        return fail(
-            check,
-            f"{remains.message}; restore again, or begin with nothing",
-            sql=remains.way_back,
-        )
+        if remains.way_back:
+            return fail(check, remains.message, sql=remains.way_back)
+        return fail(check, remains.message, command=" ".join(remains.hints))
     return ok(check, "nothing that belongs to it is missing")
 
 

@@ -20,6 +20,7 @@ from pgflow_cli.models.diagnosis import (
     Disk,
     Honoured,
     Instance,
+    LockHolder,
     Shadow,
 )
 
@@ -194,25 +195,52 @@ def shadows(seen: Sequence[Shadow]) -> Finding:
     )
 
 
-def session(seen: Sequence[Honoured]) -> Finding:
+def locks(seen: Sequence[LockHolder], check: str = "server.locks") -> Finding:
+    """Judge whether a session keeps others from tables of pgflow.
+
+    It may be a migration or a vacuum full, so ending it is the operator's decision.
+    """
+    if not seen:
+        return ok(check, "no session keeps others from a table of pgflow")
+    told = "; ".join(f"{each.words} holds {each.tables}" for each in seen)
+    first = seen[0].pid
+    return warn(
+        check,
+        f"locked for other sessions: {told}",
+        command="wait for its end; or end it, in psql: "
+        f"select pg_cancel_backend({first}), and if it is idle: "
+        f"select pg_terminate_backend({first})",
+    )
+
+
+def session(seen: Sequence[Honoured], database: str) -> Finding:
     """Judge what the role, the database or a service file sets and pgflow honours."""
     check = "server.session"
-    harmful = [
-        f"{each.name} {length(each.seconds)} ({each.source})"
-        for each in seen
-        if 0 < each.seconds < _LEAST[each.name]
-    ]
-    if harmful:
-        return warn(
-            check,
-            f"too short for pgflow's longest statements: {some(harmful)}",
-            sql=" ".join(
-                f"alter role {each.role} set {each.name} = '{_LEAST[each.name]:g}s';"
-                for each in seen
-                if 0 < each.seconds < _LEAST[each.name]
-            ),
-        )
-    return ok(check, "no timeout is too short; the rest is pinned by pgflow")
+    harmful = [each for each in seen if 0 < each.seconds < _LEAST[each.name]]
+    if not harmful:
+        return ok(check, "no timeout is too short; the rest is pinned by pgflow")
+    told = [f"{each.name} {length(each.seconds)} ({each.source})" for each in harmful]
+    from_client = [each.name for each in harmful if each.source == "client"]
+    return warn(
+        check,
+        f"too short for pgflow's longest statements: {some(told)}",
+        sql=" ".join(
+            _longer(each.name, each.role, database, each.source)
+            for each in harmful
+            if each.source != "client"
+        ),
+        command=f"take {some(from_client)} out of the URL, service file or PGOPTIONS"
+        if from_client
+        else "",
+    )
+
+
+def _longer(name: str, role: str, database: str = "", source: str = "") -> str:
+    """Return the SQL that lengthens a timeout where it wins over what is set now: for
+    the role, and in this database alone if that is its source.
+    """
+    where = f" in database {database}" if source == "database user" else ""
+    return f"alter role {role}{where} set {name} = '{_LEAST[name]:g}s';"
 
 
 def way_in(error: PgflowError) -> str:
@@ -246,7 +274,7 @@ def cut_short(error: PgflowError, role: str) -> Finding:
     return warn(
         check,
         f"{name} is so short that it has ended this look: {error.message}",
-        sql=f"alter role {role} set {name} = '{_LEAST[name]:g}s';",
+        sql=_longer(name, role),
     )
 
 

@@ -398,8 +398,24 @@ def test_each_timeout_that_is_asked_for_has_a_least_value() -> None:
     )
     assert {*asked} >= {"transaction_timeout", "statement_timeout"}
     for name in asked:
-        found = server.session([Honoured(name, 0.5, "database", "app")])
+        found = server.session([Honoured(name, 0.5, "database", "app")], "shop")
         assert (found.result, name in found.detail) == ("WARN", True), name
+
+
+@pytest.mark.parametrize(
+    ("source", "sql"),
+    [
+        ("database", "alter role app set lock_timeout = '1s';"),
+        ("user", "alter role app set lock_timeout = '1s';"),
+        ("database user", "alter role app in database shop set lock_timeout = '1s';"),
+        ("client", ""),
+    ],
+)
+def test_a_short_timeout_is_lengthened_where_it_wins(source: str, sql: str) -> None:
+    """What is set for a role in one database wins over what is set for the role."""
+    found = server.session([Honoured("lock_timeout", 0.5, source, "app")], "shop")
+    assert found.sql == sql
+    assert ("PGOPTIONS" in found.command) == (source == "client")
 
 
 def test_damaged_rows_are_told() -> None:
