@@ -663,18 +663,20 @@ def test_a_standby_is_named_and_not_taken_for_a_pooler(pgflow: RunsPgflow) -> No
     assert "pgflow doctor" not in {row["fix"] for row in rows.values()}
 
 
-def test_a_check_that_takes_too_long_gives_up_and_says_so(
-    database: Database, connection: Connection, pgflow: RunsPgflow
+def test_a_check_that_takes_too_long_gives_up_and_names_who_holds_it_up(
+    database: Database, pgflow: RunsPgflow
 ) -> None:
     with database.connect(autocommit=False) as blocker:
         blocker.execute("lock table pgflow.canceled_jobs")
+        pid = blocker.info.backend_pid
         result = pgflow(
             "doctor", "--check", "jobs.audit", "--timeout", "2s", "-o", "json"
         )
         blocker.rollback()
     [found] = json.loads(result.stdout)["items"]
     assert found["result"] == "WARN"
-    assert "not done within 2s" in found["detail"]
+    assert f"pid {pid} " in found["detail"]
+    assert "holds canceled_jobs" in found["detail"]
 
 
 def test_files_of_secrets_that_others_may_read_are_closed_by_the_fix(

@@ -157,11 +157,11 @@ def test_twelve_executables_at_once_all_succeed(empty_database):
 
 
 @pytest.mark.parametrize("words", ["explain ffffff", "queues list", "metrics"])
-def test_an_older_schema_is_exit_78_with_both_versions(pgflow, connection, words):
-    connection.execute("delete from pgflow.migrations where version > 1")
-    refused = pgflow(*words.split())
+def test_an_older_schema_is_exit_78_with_both_versions(pgflow, empty_database, words):
+    assert pgflow("migrate", "--target", "7", env=on(empty_database)).returncode == 0
+    refused = pgflow(*words.split(), env=on(empty_database))
     assert refused.returncode == 78
-    assert f"at version 1, and this program needs {LATEST}" in refused.stderr
+    assert f"at version 7, and this program needs {LATEST}" in refused.stderr
 
 
 def test_a_producer_and_the_fence_do_not_ask_for_the_version(pgflow, connection):
