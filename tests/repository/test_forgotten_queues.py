@@ -112,6 +112,7 @@ def test_a_row_for_each_place_is_enough(
     assert sorted(rows) == [("q", 0), ("q", 1)]
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
 def test_no_job_is_without_its_place_whenever_it_is_enqueued(

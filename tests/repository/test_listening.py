@@ -21,6 +21,7 @@ from tests.support.servers import Database
 Wait = Callable[..., Any]
 
 
+@pytest.mark.direct
 def test_what_arrives_while_the_line_is_tested_is_heard_after_it(
     database: Database,
 ) -> None:
@@ -54,6 +55,7 @@ def test_behind_a_pooler_the_line_is_deaf(database: Database) -> None:
         listener.close()
 
 
+@pytest.mark.direct
 def test_a_line_that_was_cut_is_not_taken_for_a_pooler(database: Database) -> None:
     """A process that was stopped for a while finds its own deadlines passed, and gives
     the connection up that listens; the next one does not listen.
@@ -70,6 +72,7 @@ def test_a_line_that_was_cut_is_not_taken_for_a_pooler(database: Database) -> No
     listener.close()
 
 
+@pytest.mark.direct
 def test_a_pause_of_the_process_costs_a_worker_its_line_for_a_moment_only(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,6 +111,7 @@ def test_a_pause_of_the_process_costs_a_worker_its_line_for_a_moment_only(
     assert "listen_deaf" not in [vars(r).get("event") for r in caplog.records]
 
 
+@pytest.mark.direct
 def test_a_deaf_line_is_tested_again_until_it_delivers(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,

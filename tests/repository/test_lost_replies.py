@@ -154,6 +154,7 @@ def test_a_commit_whose_reply_was_lost_is_looked_up(
     assert jobs_of(connection) == 1500
 
 
+@pytest.mark.direct
 def test_a_connection_that_breaks_in_the_middle_leaves_nothing(
     repository: Repository, connection: Connection
 ) -> None:

@@ -243,6 +243,7 @@ def test_who_waits_for_the_same_id_too_long_is_told(
         pgflow_cli.enqueue(second, "a", job_id=job_id)
 
 
+@pytest.mark.direct
 def test_the_command_line_says_who_is_in_the_way(
     opened: Callable[..., Connection], database: Database, pgflow: RunsPgflow
 ) -> None:

@@ -157,6 +157,7 @@ _OPERATIONS = {
 }
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize(
     "names",
     [

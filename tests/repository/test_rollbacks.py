@@ -19,6 +19,7 @@ def end_session(repository: Repository, connection: Connection) -> None:
     connection.execute("select pg_terminate_backend(%s, 10000)", (backend,))
 
 
+@pytest.mark.direct
 def test_a_lost_connection_is_told_by_its_error_alone(
     repository: Repository, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
