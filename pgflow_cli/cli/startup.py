@@ -148,7 +148,7 @@ def heed_signals(command: str | None, arguments: list[str]) -> None:
 
 
 def act_on(number: int, act: Any) -> Any:
-    """Have a signal call a function, and return what it did before; but not a hang-up
+    """Install a handler of a signal, and return the previous one; but not for a hang-up
     that is ignored, as under nohup: that stays so.
     """
     if number == getattr(signal, "SIGHUP", None):

@@ -291,7 +291,7 @@ def _accepted(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _element(job: Mapping[str, Any]) -> str:
-    """Return what has been accepted as an element of the gate's document.
+    """Return an accepted job as an element of the document for the database.
 
     A name, an id or a time has nothing to escape.
     """

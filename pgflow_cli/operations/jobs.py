@@ -121,7 +121,7 @@ class JobChange:
 def foreseen(
     plan: JobChange, job_ids: Sequence[str]
 ) -> tuple[Changed, list[str | None]]:
-    """Return what a change would come to, by the states that jobs are in now, and the
+    """Return the outcome of a change, by the states that the jobs have now, and the
     states of those it would change.
     """
     now = plan.repository.jobs.list_job_statuses(job_ids)
@@ -282,7 +282,7 @@ def why_left(done: Changed, word: str, *, insist: str = "--kill") -> PgflowError
 
 
 def put_back(job_id: str, word: str = "") -> str:
-    """Return what is known of a job that is nowhere, and how to have it wait again."""
+    """Explain a job that is nowhere, and how to have it wait again."""
     try_ = (
         "--nowhere" if word == "due now" else f"pgflow jobs run-now {job_id} --nowhere"
     )

@@ -213,7 +213,7 @@ class Link:
         return self._before[-1:]
 
     def _limit(self) -> Sequence[Sent]:
-        """Return what limits statements that run alone; a transaction has its own."""
+        """Return a limit for statements that run alone; a transaction has its own."""
         database = self.database
         if self._in_transaction or database.statement_timeout is None:
             return ()

@@ -124,7 +124,7 @@ def translate(  # noqa: PLR0911 - one return for each kind of error
 
 
 def ended_session(code: str, primary: str) -> DatabaseUnavailable:
-    """Return what an operator reads when a timeout has ended the session: a key of
+    """Return the error of a session that a timeout has ended: a key of
     `ENDED_BY`, and the server's words.
     """
     return DatabaseUnavailable(

@@ -10,15 +10,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.support.executable import Fork
 
 
 class Forked:
     """`pgflow` that runs, and writes what it says to a file."""
+
+    _start: Callable[..., Any] = Fork
 
     def __init__(
         self,
@@ -28,50 +30,34 @@ class Forked:
         output: Path,
     ) -> None:
         with output.open("w") as log, open(os.devnull) as nothing:
-            self._process = self._start(arguments, environment, folder, log, nothing)
+            self._process = self._start(
+                *arguments,
+                environment=environment,
+                folder=folder,
+                stdin=nothing,
+                stdout=log,
+                stderr=log,
+            )
         self.pid = self._process.pid
         self.poll = self._process.poll
         self.wait = self._process.wait
         self.send_signal = self._process.send_signal
         self.kill = self._process.kill
 
-    def _start(
-        self,
-        arguments: tuple[str, ...],
-        environment: Mapping[str, str],
-        folder: Path,
-        log: IO[str],
-        nothing: IO[str],
-    ) -> Fork | subprocess.Popen[bytes]:
-        return Fork(
-            *arguments,
-            environment=environment,
-            folder=folder,
-            stdin=nothing,
-            stdout=log,
-            stderr=log,
-        )
-
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+
+def _installed(
+    *arguments: str, environment: Mapping[str, str], folder: Path, **streams: IO[str]
+) -> subprocess.Popen[bytes]:
+    program = Path(sys.executable).with_name("pgflow")
+    return subprocess.Popen(
+        [program, *arguments], env=environment, cwd=folder, **streams
+    )
 
 
 class Started(Forked):
     """The program as it is installed."""
 
-    def _start(
-        self,
-        arguments: tuple[str, ...],
-        environment: Mapping[str, str],
-        folder: Path,
-        log: IO[str],
-        nothing: IO[str],
-    ) -> Fork | subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name("pgflow")), *arguments],
-            env=environment,
-            cwd=folder,
-            stdin=nothing,
-            stdout=log,
-            stderr=log,
-        )
+    _start = staticmethod(_installed)

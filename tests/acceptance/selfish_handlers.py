@@ -320,7 +320,7 @@ def replaces_standard(job):
 @app.handler("lowers_limits", max_attempts=1)
 def lowers_limits(job):
     """Fails if each way is refused; a fork may, a program may, and so may a limit be
-    raised, or lowered that is nobody else's.
+    raised, or lowered where no other job shares it.
     """
     kind = resource.RLIMIT_NOFILE
     soft, hard = resource.getrlimit(kind)

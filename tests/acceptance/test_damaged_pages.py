@@ -111,7 +111,7 @@ def mend(server: PrivateServer, statements: list[str]) -> None:
 
 
 def runbook_sql(table: str) -> list[str]:
-    """Return what RUNBOOK has an operator type who gives up a page of a table."""
+    """Return the commands of RUNBOOK that give up a page of a table."""
     section = RUNBOOK.read_text(encoding="utf-8").split("## Pages that are damaged")[1]
     block, *_ = re.findall(r"```sql\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     lines = [line.split("--")[0].strip() for line in block.splitlines()]

@@ -4,6 +4,7 @@ signals that come before a worker can act on them.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import uuid
@@ -106,20 +107,38 @@ def have_looked(connection: Connection, wait_until: Wait) -> Callable[[int], Non
     return wait
 
 
-def test_no_queue_is_drained_while_the_jobs_of_a_dead_process_are_due(
+@pytest.fixture
+def drain_of_one_that_dies(
     connection: Connection,
     start_worker: Start,
     wait_until: Wait,
     witness: Witness,
-    have_looked: Callable[[int], None],
     tmp_path: Path,
+) -> Callable[..., tuple[str, Worker, Path]]:
+    """Drain a job that runs until a gate is touched, and then ends its process, the
+    first time. Returns job, worker and gate.
+    """
+
+    def start(*options: str) -> tuple[str, Worker, Path]:
+        gate = tmp_path / "gate"
+        text = json.dumps({"gate": str(gate)})
+        [job] = plant(connection, job_type="ends_its_process_first", payload=text)
+        worker = start_worker("--drain", *options)
+        wait_until(lambda: witness(job), "it runs")
+        return job, worker, gate
+
+    return start
+
+
+def test_no_queue_is_drained_while_the_jobs_of_a_dead_process_are_due(
+    connection: Connection,
+    drain_of_one_that_dies: Callable[..., tuple[str, Worker, Path]],
+    have_looked: Callable[[int], None],
 ) -> None:
     """The other process found nothing before the first one died."""
-    gate = tmp_path / "gate"
-    text = f'{{"gate": "{gate}"}}'
-    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
-    worker = start_worker("--drain", "--processes", "2", "--lease-seconds", "3")
-    wait_until(lambda: witness(job), "it runs")
+    job, worker, gate = drain_of_one_that_dies(
+        "--processes", "2", "--lease-seconds", "3"
+    )
     for _ in range(3):
         have_looked(2)
     gate.touch()
@@ -129,18 +148,12 @@ def test_no_queue_is_drained_while_the_jobs_of_a_dead_process_are_due(
 
 def test_no_queue_is_drained_before_what_a_dead_process_held_is_back(
     connection: Connection,
-    start_worker: Start,
+    drain_of_one_that_dies: Callable[..., tuple[str, Worker, Path]],
     wait_until: Wait,
-    witness: Witness,
     have_looked: Callable[[int], None],
-    tmp_path: Path,
 ) -> None:
     """An operator locks its lease, and the process that replaces it finds nothing."""
-    gate = tmp_path / "gate"
-    text = f'{{"gate": "{gate}"}}'
-    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
-    worker = start_worker("--drain", "--no-maintain")
-    wait_until(lambda: witness(job), "it runs")
+    job, worker, gate = drain_of_one_that_dies("--no-maintain")
     with psycopg.connect(connection.info.dsn) as operator:
         operator.execute("select from pgflow.leases for update")
         gate.touch()
@@ -155,17 +168,11 @@ def test_no_queue_is_drained_before_what_a_dead_process_held_is_back(
 
 def test_a_signal_before_the_jobs_of_a_dead_process_are_back_is_no_success(
     connection: Connection,
-    start_worker: Start,
+    drain_of_one_that_dies: Callable[..., tuple[str, Worker, Path]],
     wait_until: Wait,
-    witness: Witness,
     have_looked: Callable[[int], None],
-    tmp_path: Path,
 ) -> None:
-    gate = tmp_path / "gate"
-    text = f'{{"gate": "{gate}"}}'
-    [job] = plant(connection, job_type="ends_its_process_first", payload=text)
-    worker = start_worker("--drain", "--processes", "2", "--no-maintain")
-    wait_until(lambda: witness(job), "it runs")
+    _, worker, gate = drain_of_one_that_dies("--processes", "2", "--no-maintain")
     for _ in range(3):
         have_looked(2)
     with psycopg.connect(connection.info.dsn) as operator:

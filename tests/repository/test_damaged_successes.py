@@ -131,7 +131,7 @@ def test_the_commands_of_the_runbook_mend_a_page_of_successes(
 
 
 def commands(day: str, archive: str) -> list[str]:
-    """Return what the runbook says to type in psql, for another day."""
+    """Return the SQL of the runbook, for another day."""
     text = RUNBOOK.read_text(encoding="utf-8")
     text = text[text.index("### Successes that cannot be read") :]
     found = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)[:2]

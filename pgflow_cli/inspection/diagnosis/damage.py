@@ -18,7 +18,7 @@ _SECTION = "RUNBOOK, Pages that are damaged"
 
 
 def found(check: str, error: DataDamaged) -> Finding:
-    """Return what a check has come upon, and how to mend it."""
+    """Return the damage that stopped a check as a finding, with its repair."""
     told = safe_text.redact(error.message)
     if error.is_index:
         # Without loss: all that it holds stands in its table, too.

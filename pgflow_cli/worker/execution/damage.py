@@ -17,7 +17,7 @@ _ending = threading.Lock()  # of the thread that ends the process; the others wa
 
 
 def found() -> str | None:
-    """Return what a handler has done, to go on after "a handler has"; None if nothing
+    """Name the damage, to go on after "a handler has"; None if nothing
     is spoilt.
     """
     if any(descriptors.has_lost(number) for number in descriptors.STANDARD):

@@ -217,7 +217,7 @@ class Capacity:
             self.memory.show_drained(0.0)
 
     def begin_search(self, room: int) -> int | None:
-        """Return what `found_nothing` wants to know of a look that begins now, by a
+        """Return the argument of `found_nothing` for a look that begins now, by a
         connection that has reserved `room`; None if a job is held, or a statement of
         another connection may lease one.
         """

@@ -1,7 +1,7 @@
 -- Have those of some jobs wait again that are in no place, due now; tell idle workers, as enqueue does. Locked before.
 with
 -- include: nowhere_jobs
-returned as (
+moved as (
   insert into pgflow.pending (queue, rank, run_at, job_id, attempt_no, job_type)
   select queue, rank, now(), id, attempt_no, job_type
   from lost
@@ -11,36 +11,17 @@ returned as (
 ranked as (
   insert into pgflow.queue_ranks (queue, rank)
   select distinct queue, rank
-  from returned
+  from moved
   where not exists (
     select
     from pgflow.queue_ranks as known
-    where known.queue = returned.queue
-      and known.rank = returned.rank
+    where known.queue = moved.queue
+      and known.rank = moved.rank
       and not known.retired
   )
 ),
-noted as (
-  insert into pgflow.moved_jobs (job_id, run_at, attempt_no, rank)
-  select job_id, run_at, attempt_no, rank
-  from returned
-  on conflict (job_id) do update
-  set run_at = excluded.run_at,
-      attempt_no = excluded.attempt_no,
-      rank = excluded.rank
-),
-told as materialized (
-  select pg_notify('pgflow', queue)
-  from (select distinct queue from returned) as due
-  where exists (
-    select
-    from pgflow.workers
-    where idle
-      and not quiet
-      and (queues is null or due.queue = any(queues))
-  )
-)
+-- include: moves_told
 select job_id::text
-from returned
--- Asked for: a CTE that is not read is not run.
+from moved
+-- `told` must be referenced: PostgreSQL does not execute a select in a CTE that is not.
 where (select count(*) from told) >= 0

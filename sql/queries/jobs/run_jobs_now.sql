@@ -13,26 +13,7 @@ moved as (
   from removed
   returning queue, rank, run_at, job_id, attempt_no
 ),
-noted as (
-  insert into pgflow.moved_jobs (job_id, run_at, attempt_no, rank)
-  select job_id, run_at, attempt_no, rank
-  from moved
-  on conflict (job_id) do update
-  set run_at = excluded.run_at,
-      attempt_no = excluded.attempt_no,
-      rank = excluded.rank
-),
-told as materialized (
-  select pg_notify('pgflow', queue)
-  from (select distinct queue from moved) as due
-  where exists (
-    select
-    from pgflow.workers
-    where idle
-      and not quiet
-      and (queues is null or due.queue = any(queues))
-  )
-)
+-- include: moves_told
 select job_id::text
 from moved
 -- `told` must be referenced: PostgreSQL does not execute a select in a CTE that is not.
